@@ -1,0 +1,107 @@
+"""The discrete regime: the published phased update, one step per presentation, through optax.
+
+    forward, error, then  W += eta (m p^T - diag(r) W) - (eta lambda) W,   eta = T/tau_plast, lambda = tau_plast/tau_dec
+
+It is the baseline that the other two regimes approach, and one Euler step of the weight flow with dt = T.
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from dynamics.circuit import Circuit, Weights
+from dynamics.errors import unknown
+from dynamics.flow import Slow, fixed_point
+from dynamics.plasticity import law_factors, mean_drive, slow_drifts
+from dynamics.stimulus import Clock, Stream
+from dynamics.timescales import Timescales, at_level
+
+OPTIMISERS = {"adam": optax.scale_by_adam, "sgd": optax.identity}
+
+
+class DiscreteState(NamedTuple):
+    """Plastic matrices, slow variables, the optimiser's state, and the fixed matrices."""
+
+    weights: Weights
+    slow: Slow
+    optimiser: optax.OptState
+    fixed: Weights
+
+
+class Discrete(eqx.Module):
+    """A discrete run over a stream of presentations. `optimiser` is "sgd", or "adam" as a baseline (decoupled decay)."""
+
+    circuit: Circuit
+    timescales: Timescales
+    stream: Stream
+    clock: Clock
+    optimiser: str = eqx.field(static=True, default="sgd")
+
+    def __check_init__(self):
+        if self.optimiser not in OPTIMISERS:
+            raise unknown("discrete.optimiser", self.optimiser, OPTIMISERS)
+
+    def init(self, weights: Weights) -> DiscreteState:
+        """The start, from given matrices."""
+        plastic = {p.name: weights[p.name] for p in self.circuit.plastic}
+        fixed = {name: w for name, w in weights.items() if name not in plastic}
+        return DiscreteState(plastic, self.circuit.initial_slow(), OPTIMISERS[self.optimiser]().init(plastic), fixed)
+
+    def advance(self, state: DiscreteState, first: Int[Array, ""], count: int) -> DiscreteState:
+        """One update for each of the presentations first .. first + count - 1."""
+
+        def present(state: DiscreteState, i: Int[Array, ""]) -> tuple[DiscreteState, None]:
+            sample = self.stream.index(first + i)
+            x = self.stream.inputs[sample]
+            y = jnp.zeros(1, x.dtype) if self.stream.targets is None else self.stream.targets[sample]
+            return self.update(state, x, y), None
+
+        return jax.lax.scan(present, state, jnp.arange(count, dtype=jnp.int32))[0]
+
+    def update(self, state: DiscreteState, x: Float[Array, " inputs"], y: Float[Array, " outputs"]) -> DiscreteState:
+        """The update for one sample."""
+        locals_, carried = fixed_point(self.circuit, self.weights(state), state.slow, x, y)
+        factors = law_factors(self.circuit, locals_, carried)
+        directions = {}
+        for p in self.circuit.plastic:
+            f, w = factors[p.name], state.weights[p.name]
+            directions[p.name] = mean_drive(f) if f.row_decay is None else mean_drive(f) - f.row_decay[:, None] * w
+        descent = jax.tree.map(jnp.negative, directions)
+        with jax.numpy_dtype_promotion("standard"):  # optax's adam multiplies floats by its integer step count
+            scaled, optimiser = OPTIMISERS[self.optimiser]().update(descent, state.optimiser, state.weights)
+        weights = optax.apply_updates(state.weights, self._steps(scaled, state.weights))
+        slow = jax.tree.map(
+            lambda v, d: v + self.clock.period * d, state.slow, slow_drifts(self.circuit, state.slow, locals_)
+        )
+        return DiscreteState(self._clamped(weights, state.weights), slow, optimiser, state.fixed)
+
+    def _steps(self, descent: Weights, weights: Weights) -> Weights:
+        """-eta times the descent direction, minus the weight decay of one period."""
+        steps = {}
+        for p in self.circuit.plastic:
+            assert p.law is not None
+            eta = self.clock.duration / at_level(self.timescales.plasticity, p.level)
+            steps[p.name] = -eta * descent[p.name]
+            if p.law.decays and not p.law.clamped:
+                steps[p.name] -= self.clock.period / at_level(self.timescales.decay, p.level) * weights[p.name]
+        return steps
+
+    def _clamped(self, weights: Weights, before: Weights) -> Weights:
+        """Clamped matrices rescaled to the Frobenius norm that they had."""
+        clamped = {p.name for p in self.circuit.plastic if p.law is not None and p.law.clamped}
+        return {
+            name: w * (jnp.linalg.norm(before[name]) / jnp.linalg.norm(w)) if name in clamped else w
+            for name, w in weights.items()
+        }
+
+    def weights(self, state: DiscreteState) -> Weights:
+        """All matrices."""
+        return {**state.fixed, **state.weights}
+
+    def slow(self, state: DiscreteState) -> Slow:
+        """All slow variables."""
+        return state.slow

@@ -1,0 +1,212 @@
+"""The weight-flow regime: fast variables at their fixed point, laws averaged over a data set; only weights evolve.
+
+    W' = <m p^T> / tau_plast - W / tau_dec        (tau_prop -> 0; in a stream with gaps, learning is on for T/(T+g))
+
+With `sampling_noise` it is the Ito SDE whose covariance is that of the per-sample updates (Li, Tai & E,
+bibtex li2017stochastic), integrated through its rank-n square root.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from dynamics.activations import activation
+from dynamics.circuit import Circuit, Local, Weights
+from dynamics.errors import PlasticodeError
+from dynamics.integrators import ITO_SOLVERS, AbstractSystem, FixedStep, Look
+from dynamics.plasticity import Carried, Factors, law_factors, output_error, port_input, slow_drifts, weight_drifts
+from dynamics.stimulus import Clock
+from dynamics.timescales import Timescales, at_level
+
+Slow = dict[str, dict[str, Float[Array, " size"]]]
+
+
+def evaluation_order(circuit: Circuit) -> tuple[tuple[str, str], ...]:
+    """(layer, variable) in an order in which each depends only on earlier ones; a cycle is told in a sentence."""
+    needs: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for layer in circuit.layers:
+        forward = {(p.source, str(p.variable)) for p in circuit.into(layer, "forward")}
+        needs[layer.name, "activity"] = set() if layer.clamped else forward
+        if layer.name in circuit.with_errors:
+            modulatory = {(p.source, str(p.variable)) for p in circuit.into(layer, "modulatory")}
+            needs[layer.name, "error"] = {(layer.name, "activity")} | modulatory
+    order: list[tuple[str, str]] = []
+    while len(order) < len(needs):
+        ready = [node for node, before in needs.items() if node not in order and before <= set(order)]
+        if not ready:
+            stuck = sorted(f"{variable} of {name}" for name, variable in needs if (name, variable) not in order)
+            raise PlasticodeError(f"the circuit has a cycle through {', '.join(stuck)}: only the coupled regime can run it")
+        order += ready
+    return tuple(order)
+
+
+def fixed_point(
+    circuit: Circuit, weights: Weights, slow: Mapping, x: Float[Array, " inputs"], y: Float[Array, " outputs"]
+) -> tuple[dict[str, Local], Carried]:
+    """The fast variables for one sample once they have settled: locals by layer, and what each projection delivers."""
+    on = jnp.ones((), x.dtype)
+    values: dict[tuple[str, str], Array] = {}
+    a: dict[str, Array] = {}
+    for name, variable in evaluation_order(circuit):
+        layer = circuit.layer(name)
+        port = "forward" if variable == "activity" else "modulatory"
+        carried = {p.name: values[p.source, p.variable] for p in circuit.into(layer, port)}
+        if layer.role == "input":
+            values[name, variable] = x
+        elif layer.role == "constant":
+            values[name, variable] = jnp.ones(layer.size, x.dtype)
+        elif variable == "activity":
+            a[name] = port_input(circuit, layer, "forward", weights, carried)
+            values[name, variable] = activation(layer.activation).value(a[name])
+        else:
+            c = port_input(circuit, layer, "modulatory", weights, carried)
+            if layer.role == "output":
+                c = c + output_error(layer, y, values[name, "activity"], on)
+            values[name, variable] = activation(layer.activation).slope(a[name]) * c
+    locals_ = {
+        name: Local(a[name], values[name, "activity"], values.get((name, "error"), jnp.zeros_like(a[name])), slow.get(name, {}))
+        for name in a
+    }
+    return locals_, {p.name: values[p.source, p.variable] for p in circuit.projections}
+
+
+def batch_factors(
+    circuit: Circuit, weights: Weights, slow: Mapping, inputs: Float[Array, "n inputs"], targets: Float[Array, "n outputs"]
+) -> tuple[dict[str, Local], dict[str, Factors]]:
+    """Locals and law factors of every sample, with a leading batch dimension."""
+
+    def one(x: Array, y: Array) -> tuple[dict[str, Local], dict[str, Factors]]:
+        locals_, carried = fixed_point(circuit, weights, slow, x, y)
+        return locals_, law_factors(circuit, locals_, carried)
+
+    return jax.vmap(one)(inputs, targets)
+
+
+def samples_with_moments(
+    inputs: Float[Array, "i i"], cross: Float[Array, "o i"], targets: Float[Array, "o o"]
+) -> tuple[Float[Array, "n i"], Float[Array, "n o"]]:
+    """2 (i + o) samples (x, y) with zero mean and exactly the second moments <x x^T>, <y x^T>, <y y^T>.
+
+    A linear circuit's averaged laws depend on these moments alone, so its flow on these samples is that of the
+    population. The joint moment matrix must be positive semidefinite.
+    """
+    joint = jnp.block([[inputs, cross.T], [cross, targets]])
+    values, vectors = jnp.linalg.eigh(joint)
+    points = (vectors * jnp.sqrt(jnp.maximum(values, 0) * joint.shape[0])).T
+    points = jnp.concatenate([points, -points])
+    return points[:, : inputs.shape[0]], points[:, inputs.shape[0] :]
+
+
+class FlowState(NamedTuple):
+    """What evolves in the weight flow: plastic matrices and slow variables; the fixed matrices come along unchanged."""
+
+    weights: Weights
+    slow: Slow
+    fixed: Weights
+
+
+class FlowSystem(AbstractSystem):
+    """The averaged field on `inputs`, `targets`; y is (plastic matrices, slow variables)."""
+
+    circuit: Circuit
+    timescales: Timescales
+    clock: Clock
+    inputs: Float[Array, "n inputs"]
+    targets: Float[Array, "n outputs"]
+    fixed: Weights
+    sampling_noise: bool = eqx.field(static=True, default=False)
+
+    @property
+    def dt(self) -> Float[Array, ""]:
+        return self.clock.dt
+
+    def signals(self, y: PyTree, inputs: PyTree) -> dict[str, Float[Array, " n"]]:
+        return {}
+
+    def _factors(self, y: tuple[Weights, Slow]) -> tuple[dict[str, Local], dict[str, Factors]]:
+        return batch_factors(self.circuit, {**self.fixed, **y[0]}, y[1], self.inputs, self.targets)
+
+    def drift(self, y: tuple[Weights, Slow], inputs: PyTree, look: Look) -> tuple[Weights, Slow]:
+        locals_, factors = self._factors(y)
+        learning = self.clock.duration / self.clock.period
+        taus = eqx.tree_at(lambda t: t.plasticity, self.timescales, self.timescales.plasticity / learning)
+        return weight_drifts(self.circuit, taus, y[0], factors), slow_drifts(self.circuit, y[1], locals_)
+
+    def amplitude(self, y: tuple[Weights, Slow]) -> PyTree | None:
+        """Per matrix: factors of every sample and the matrix itself, scaled by T / (tau_plast sqrt((T + g) n))."""
+        if not self.sampling_noise:
+            return None
+        factors, amplitudes = self._factors(y)[1], {}
+        for p in self.circuit.plastic:
+            f, tau = factors[p.name], at_level(self.timescales.plasticity, p.level)
+            scale = self.clock.duration / (tau * jnp.sqrt(self.clock.period * self.inputs.shape[0]))
+            amplitudes[p.name] = (f._replace(post=scale * f.post), scale * y[0][p.name])
+        return amplitudes
+
+    def brownian_shape(self, y: tuple[Weights, Slow]) -> Float[Array, " n"]:
+        """One Brownian motion per sample, the same for all matrices."""
+        return jnp.zeros(self.inputs.shape[0], self.inputs.dtype)
+
+    def kick(
+        self, amplitude: PyTree, increments: Float[Array, " n"], still: tuple[Weights, Slow]
+    ) -> tuple[Weights, Slow]:
+        centred = (increments - increments.mean())[:, None]
+        kicks = {}
+        for name, (f, w) in amplitude.items():
+            kicks[name] = (f.post * centred).T @ f.pre
+            if f.row_decay is not None:
+                kicks[name] = kicks[name] - (f.row_decay * centred).sum(0)[:, None] * w
+        return kicks, still[1]
+
+
+class WeightFlow(eqx.Module):
+    """A weight-flow run. One presentation's worth of time, T + g, is `clock.steps` steps; `key` drives sampling noise."""
+
+    circuit: Circuit
+    timescales: Timescales
+    inputs: Float[Array, "n inputs"]
+    targets: Float[Array, "n outputs"] | None
+    clock: Clock
+    integrator: FixedStep = FixedStep()
+    key: PRNGKeyArray | None = None
+    sampling_noise: bool = eqx.field(static=True, default=False)
+
+    def __check_init__(self):
+        if self.sampling_noise and self.integrator.name != ITO_SOLVERS[0]:
+            raise PlasticodeError(
+                f"integrator '{self.integrator.name}' cannot integrate sampling noise: it is Ito and does not commute, so the "
+                "integrator must be euler"
+            )
+
+    def init(self, weights: Weights) -> FlowState:
+        """The start, from given matrices."""
+        plastic = {p.name for p in self.circuit.plastic}
+        fixed = {name: w for name, w in weights.items() if name not in plastic}
+        return FlowState({name: weights[name] for name in sorted(plastic)}, self.circuit.initial_slow(), fixed)
+
+    def advance(self, state: FlowState, first: Int[Array, ""], count: int) -> FlowState:
+        """Time (T + g) * count, from the start of presentation `first`."""
+        steps = count * self.clock.steps
+        y, _ = self.integrator.run(
+            self.system(state.fixed), state[:2], None, lambda j: None, first * self.clock.steps, steps, self.key
+        )
+        return FlowState(*y, state.fixed)
+
+    def system(self, fixed: Weights) -> FlowSystem:
+        """The averaged vector field."""
+        targets = jnp.zeros((self.inputs.shape[0], 1), self.inputs.dtype) if self.targets is None else self.targets
+        return FlowSystem(
+            self.circuit, self.timescales, self.clock, self.inputs, targets, fixed, self.sampling_noise
+        )
+
+    def weights(self, state: FlowState) -> Weights:
+        """All matrices."""
+        return {**state.fixed, **state.weights}
+
+    def slow(self, state: FlowState) -> Slow:
+        """All slow variables."""
+        return state.slow

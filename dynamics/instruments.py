@@ -1,0 +1,143 @@
+"""Instruments: what is measured on a network's weights. All are pure functions of weights and data.
+
+Batches have a leading sample dimension; results are dimensionless unless stated.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dynamics.activations import activation
+from dynamics.circuit import Circuit, Weights
+from dynamics.flow import Slow, batch_factors, evaluation_order
+from dynamics.plasticity import mean_drive, port_input
+
+
+def predict(circuit: Circuit, weights: Weights, inputs: Float[Array, "n inputs"]) -> Float[Array, "n outputs"]:
+    """The settled activity of the output layer for each input, with weights frozen and errors silent."""
+
+    def one(x: Array) -> Array:
+        values: dict[str, Array] = {}
+        for name, variable in evaluation_order(circuit):
+            layer = circuit.layer(name)
+            if variable == "error":
+                continue
+            if layer.role == "input":
+                values[name] = x
+            elif layer.role == "constant":
+                values[name] = jnp.ones(layer.size, x.dtype)
+            elif all(p.variable == "activity" for p in circuit.into(layer, "forward")):
+                carried = {p.name: values[p.source] for p in circuit.into(layer, "forward")}
+                a = port_input(circuit, layer, "forward", weights, carried)
+                values[name] = activation(layer.activation).value(a)
+        return values[output_layer(circuit)]
+
+    return jax.vmap(one)(inputs)
+
+
+def output_layer(circuit: Circuit) -> str:
+    """The name of the output layer: the one with a target, or the last layer of an unsupervised network."""
+    outputs = [layer.name for layer in circuit.layers if layer.role == "output"]
+    return outputs[0] if outputs else [layer.name for layer in circuit.layers if not layer.clamped][-1]
+
+
+def accuracy(
+    circuit: Circuit, weights: Weights, inputs: Float[Array, "n inputs"], targets: Float[Array, "n outputs"]
+) -> Float[Array, ""]:
+    """The fraction of samples whose largest output is at the target's class; NaN where an output is not finite."""
+    outputs = predict(circuit, weights, inputs)
+    right = (outputs.argmax(-1) == targets.argmax(-1)).astype(outputs.dtype)
+    return jnp.where(jnp.isfinite(outputs).all(), right.mean(), jnp.nan)
+
+
+def loss(
+    circuit: Circuit, weights: Weights, inputs: Float[Array, "n inputs"], targets: Float[Array, "n outputs"]
+) -> Float[Array, ""]:
+    """The mean loss whose negative gradient is the output error: |y - z|^2 / 2, or the cross-entropy of softmax(z)."""
+    outputs = predict(circuit, weights, inputs)
+    if circuit.layer(output_layer(circuit)).loss == "softmax":
+        return -(targets * jax.nn.log_softmax(outputs)).sum(-1).mean()
+    return 0.5 * jnp.square(targets - outputs).sum(-1).mean()
+
+
+def gradient(
+    circuit: Circuit, weights: Weights, inputs: Float[Array, "n inputs"], targets: Float[Array, "n outputs"]
+) -> Weights:
+    """dLoss/dW of every matrix, by automatic differentiation of the forward network: it knows nothing of any rule."""
+    return jax.grad(lambda w: loss(circuit, w, inputs, targets))(weights)
+
+
+def drive(
+    circuit: Circuit, weights: Weights, slow: Slow, inputs: Float[Array, "n inputs"], targets: Float[Array, "n outputs"]
+) -> Weights:
+    """<m p^T> of every plastic matrix over the batch: the weight drift times tau_plast, without decays."""
+    _, factors = batch_factors(circuit, weights, slow, inputs, targets)
+    return {name: mean_drive(f) for name, f in factors.items()}
+
+
+def cosine(u: Float[Array, "..."], v: Float[Array, "..."]) -> Float[Array, ""]:
+    """The cosine between two arrays of one shape; 0 where either is zero."""
+    norm = jnp.sqrt(jnp.sum(u * u) * jnp.sum(v * v))
+    return jnp.sum(u * v) / jnp.where(norm > 0, norm, 1)
+
+
+def alignment(
+    circuit: Circuit, weights: Weights, slow: Slow, inputs: Float[Array, "n inputs"], targets: Float[Array, "n outputs"]
+) -> dict[str, Float[Array, ""]]:
+    """cos(weight drift, -gradient) of every plastic forward matrix (biases apart): 1 is gradient descent."""
+    downhill = gradient(circuit, weights, inputs, targets)
+    drives = drive(circuit, weights, slow, inputs, targets)
+    return {name: cosine(drives[name], -downhill[name]) for name in forward_matrices(circuit)}
+
+
+def hebbian_alignment(
+    circuit: Circuit, weights: Weights, slow: Slow, inputs: Float[Array, "n inputs"], targets: Float[Array, "n outputs"]
+) -> dict[str, Float[Array, ""]]:
+    """cos(<m p^T>, <a_l z_{l-1}^T>) of every plastic forward matrix: > 0 is Hebbian (bibtex: koplow2025emergence)."""
+    locals_, factors = batch_factors(circuit, weights, slow, inputs, targets)
+    hebb = {p.name: locals_[p.target].preactivation.T @ factors[p.name].pre for p in circuit.plastic}
+    return {name: cosine(mean_drive(factors[name]), hebb[name]) for name in forward_matrices(circuit)}
+
+
+def weight_norms(weights: Weights) -> dict[str, Float[Array, ""]]:
+    """The Frobenius norm of every matrix."""
+    return {name: jnp.linalg.norm(w) for name, w in weights.items()}
+
+
+def feedback_mismatch(circuit: Circuit, weights: Weights) -> dict[str, Float[Array, ""]]:
+    """|V - W^T|_F of every feedback matrix V that runs opposite to a forward matrix W of its own; {} where none does."""
+    forward = {(p.source, p.target): p for p in circuit.projections if p.port == "forward" and p.init is not None}
+    pairs = {
+        p.name: forward[p.target, p.source].name
+        for p in circuit.projections
+        if p.port == "modulatory" and p.init is not None and (p.target, p.source) in forward
+    }
+    return {v: jnp.linalg.norm(weights[v] - weights[w].T) for v, w in pairs.items()}
+
+
+def forward_matrices(circuit: Circuit) -> tuple[str, ...]:
+    """Names of the plastic matrices between the network's layers, biases apart."""
+    constant = {layer.name for layer in circuit.layers if layer.role == "constant"}
+    return tuple(p.name for p in circuit.plastic if p.port == "forward" and p.source not in constant)
+
+
+def tangent_kernel(
+    circuit: Circuit, weights: Weights, slow: Mapping, inputs: Float[Array, "n inputs"], targets: Float[Array, "n outputs"]
+) -> Float[Array, " n"]:
+    """K of each sample: how fast its own presentation removes its output error e, in units of 1/tau_plast.
+
+    K = -e . dz_L / |e|^2, dz_L the change of the settled output along the sample's own <m p^T> (core law
+    e' = -K e / tau_plast during one presentation). By a forward derivative, so it holds for any rule. Dimensionless.
+    """
+
+    def one(x: Array, y: Array) -> Array:
+        step = drive(circuit, weights, dict(slow), x[None], y[None])
+        still = {name: jnp.zeros_like(w) for name, w in weights.items()}
+        outputs, change = jax.jvp(lambda w: predict(circuit, w, x[None])[0], (weights,), ({**still, **step},))
+        softmax = circuit.layer(output_layer(circuit)).loss == "softmax"
+        error = y - (jax.nn.softmax(outputs) if softmax else outputs)
+        return jnp.sum(error * change) / jnp.sum(error * error)
+
+    return jax.vmap(one)(inputs, targets)

@@ -1,0 +1,212 @@
+"""Integrators: diffrax solvers stepped through a system with inputs, delays and noise.
+
+Time inside a solver runs in integer steps from the start of a presentation, so that no time is ever an accumulated
+float and a float32 run has exact steps however long it is. Fixed steps run in a `lax.scan` around `solver.step`, with
+the ring buffer of the delays in the carry. Adaptive steps go through `diffeqsolve` (no delays, no noise).
+"""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from dynamics.delays import History
+from dynamics.errors import PlasticodeError, unknown
+from dynamics.noise import brownian_increments
+
+SOLVERS: dict[str, Callable[[], diffrax.AbstractSolver]] = {
+    "dopri5": diffrax.Dopri5,
+    "euler": diffrax.Euler,
+    "heun": diffrax.Heun,
+    "milstein": diffrax.ItoMilstein,
+    "tsit5": diffrax.Tsit5,
+}
+ITO_SOLVERS = ("euler", "milstein")  # the others converge to the Stratonovich solution
+
+Look = Callable[..., Array]  # look(name, current value, lag in seconds, stepwise=False) -> the delayed value
+
+
+class AbstractSystem(eqx.Module):
+    """A differential equation y' = drift(y, inputs, delayed signals) + amplitude(y) dB, to be stepped by `dt` seconds.
+
+    `drift` is per second and has the structure of y. `signals` are those that a delay looks back at ({}: no delays).
+    `amplitude` is a pytree of noise amplitudes (None: no noise); `kick` turns amplitudes and Brownian increments into a
+    change of y and is linear in both.
+    """
+
+    @property
+    @abc.abstractmethod
+    def dt(self) -> Float[Array, ""]:
+        """The step in seconds."""
+
+    @abc.abstractmethod
+    def drift(self, y: PyTree, inputs: PyTree, look: Look) -> PyTree:
+        """dy/dt without the noise."""
+
+    @abc.abstractmethod
+    def signals(self, y: PyTree, inputs: PyTree) -> dict[str, Float[Array, " n"]]:
+        """The signals that delays look back at."""
+
+    @abc.abstractmethod
+    def amplitude(self, y: PyTree) -> PyTree | None:
+        """Noise amplitudes, or None."""
+
+    @abc.abstractmethod
+    def brownian_shape(self, y: PyTree) -> PyTree[Array]:
+        """Arrays of the shapes of the Brownian increments that `kick` takes (their values do not matter)."""
+
+    @abc.abstractmethod
+    def kick(self, amplitude: PyTree, increments: PyTree, still: PyTree) -> PyTree:
+        """The change of y made by the Brownian `increments`; `still` is no change at all, zeros with y's structure."""
+
+
+class _Moment(eqx.Module):
+    """What is fixed during one step: the inputs, the past, the integer step and its position in the presentation."""
+
+    inputs: PyTree
+    history: History | None
+    step: Int[Array, ""]
+    start: Float[Array, ""]
+    key: PRNGKeyArray | None
+
+
+class _Drift(diffrax.AbstractTerm):
+    system: AbstractSystem
+
+    def vf(self, t: Any, y: PyTree, args: _Moment) -> PyTree:
+        def look(name: str, current: Array, lag: Array, stepwise: bool = False) -> Array:
+            assert args.history is not None
+            fraction = jnp.zeros_like(args.start) if stepwise else t - args.start
+            return args.history.at(name, args.step, fraction, lag / self.system.dt, current)
+
+        return self.system.drift(y, args.inputs, look)
+
+    def contr(self, t0: Any, t1: Any, **kwargs: Any) -> Array:
+        return (t1 - t0) * self.system.dt
+
+    def prod(self, vf: PyTree, control: Array) -> PyTree:
+        return jax.tree.map(lambda v: control * v, vf)
+
+
+class _Diffusion(diffrax.AbstractTerm):
+    system: AbstractSystem
+    increments: PyTree
+
+    def vf(self, t: Any, y: PyTree, args: _Moment) -> PyTree:
+        return self.system.amplitude(y), jax.tree.map(jnp.zeros_like, y)
+
+    def contr(self, t0: Any, t1: Any, **kwargs: Any) -> PyTree:
+        return self.increments
+
+    def prod(self, vf: PyTree, control: PyTree) -> PyTree:
+        amplitude, still = vf
+        return self.system.kick(amplitude, control, still)
+
+
+def solver_named(name: str) -> diffrax.AbstractSolver:
+    """The diffrax solver called `name`."""
+    if name not in SOLVERS:
+        raise unknown("integrator", name, SOLVERS)
+    return SOLVERS[name]()
+
+
+def check_calculus(name: str, calculus: str, multiplicative: bool) -> None:
+    """Refuses a solver that would integrate multiplicative noise in the other calculus than the one asked for."""
+    solver_calculus = "ito" if name in ITO_SOLVERS else "stratonovich"
+    if multiplicative and solver_calculus != calculus:
+        fit = [n for n in SOLVERS if (n in ITO_SOLVERS) == (calculus == "ito")]
+        raise PlasticodeError(
+            f"integrator '{name}' integrates multiplicative noise in the {solver_calculus} sense, but noise.calculus is "
+            f"'{calculus}': the integrator must be one of {', '.join(sorted(fit))}"
+        )
+
+
+class FixedStep(eqx.Module):
+    """Steps of equal size with the diffrax solver `name`; delays and noise are allowed."""
+
+    name: str = eqx.field(static=True, default="euler")
+
+    def __check_init__(self):
+        solver_named(self.name)
+
+    def run(
+        self,
+        system: AbstractSystem,
+        y: PyTree,
+        history: History | None,
+        inputs_at: Callable[[Float[Array, ""]], PyTree],
+        first: Int[Array, ""],
+        count: int,
+        key: PRNGKeyArray | None,
+    ) -> tuple[PyTree, History | None]:
+        """`count` steps from absolute integer step `first`. `inputs_at(j)` are the inputs during step j, 0 <= j < count.
+
+        The noise of a step depends on `key` and the absolute step alone, so a resumed run equals a straight one.
+        """
+
+        def step(carry: tuple, j: Int[Array, ""]) -> tuple:
+            y, history = carry
+            start = j.astype(system.dt.dtype)
+            inputs = inputs_at(start)
+            if history is not None:
+                history = history.push(first + j, system.signals(y, inputs))
+            moment = _Moment(inputs, history, first + j, start, key)
+            return (self._step(system, y, moment), history), None
+
+        return jax.lax.scan(step, (y, history), jnp.arange(count, dtype=jnp.int32))[0]
+
+    def _step(self, system: AbstractSystem, y: PyTree, moment: _Moment) -> PyTree:
+        solver = solver_named(self.name)
+        terms: diffrax.AbstractTerm = _Drift(system)
+        if system.amplitude(y) is not None:
+            assert moment.key is not None, "noise needs a key"
+            step_key = jax.random.fold_in(moment.key, moment.step)
+            increments = brownian_increments(step_key, system.brownian_shape(y), system.dt)
+            terms = diffrax.MultiTerm(terms, _Diffusion(system, increments))
+        elif self.name == "milstein":
+            raise PlasticodeError("integrator 'milstein' is for noise, but there is none: use euler or heun")
+        t0, t1 = moment.start, moment.start + 1
+        # Inputs jump between steps, so a solver's memory of the last slope (FSAL) is never valid: start it afresh.
+        solver_state = solver.init(terms, t0, t1, y, moment)
+        return solver.step(terms, t0, t1, y, moment, solver_state, made_jump=True)[0]
+
+
+class Adaptive(eqx.Module):
+    """Steps chosen by an error estimate (rtol, atol) with the embedded diffrax solver `name`. No delays, no noise."""
+
+    rtol: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=1e-6)
+    atol: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=1e-8)
+    name: str = eqx.field(static=True, default="tsit5")
+    max_steps: int = eqx.field(static=True, default=4096)
+
+    def __check_init__(self):
+        if self.name not in ("dopri5", "heun", "tsit5"):
+            raise PlasticodeError(
+                f"integrator '{self.name}' has no error estimate: with adaptive steps it must be one of dopri5, heun, tsit5"
+            )
+
+    def run(self, system: AbstractSystem, y: PyTree, inputs: PyTree, steps: Float[Array, ""]) -> PyTree:
+        """Integrates over `steps` steps of `system.dt` with constant `inputs`. A failed solve gives NaN, not an error."""
+        zero = jnp.zeros_like(system.dt)
+        moment = _Moment(inputs, None, jnp.int32(0), zero, None)
+        solution = diffrax.diffeqsolve(
+            _Drift(system),
+            solver_named(self.name),
+            t0=zero,
+            t1=steps.astype(zero.dtype),
+            dt0=jnp.minimum(jnp.ones_like(zero), jnp.maximum(steps.astype(zero.dtype), jnp.finfo(zero.dtype).eps)),
+            y0=y,
+            args=moment,
+            stepsize_controller=diffrax.PIDController(rtol=self.rtol, atol=self.atol),
+            adjoint=diffrax.ForwardMode(),
+            max_steps=self.max_steps,
+            throw=False,
+        )
+        failed = solution.result != diffrax.RESULTS.successful
+        assert solution.ys is not None
+        return jax.tree.map(lambda leaf: jnp.where(failed, jnp.nan, leaf[-1]), solution.ys)

@@ -1,0 +1,64 @@
+"""Runs a regime from start to end and records probes on the way: the engine's Python entry point."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from dynamics.circuit import Weights
+from dynamics.coupled import Coupled
+from dynamics.discrete import Discrete
+from dynamics.flow import Slow, WeightFlow
+
+Regime = Coupled | WeightFlow | Discrete
+Probe = Callable[[Weights, Slow], PyTree[Array]]
+
+
+class Recording(NamedTuple):
+    """What `simulate` returns: how many presentations had been shown at each record, the probes there, and the end."""
+
+    presentations: Int[Array, " records"]
+    probes: PyTree[Array]
+    weights: Weights
+    finite: Float[Array, ""]
+
+
+def simulate(
+    regime: Regime,
+    presentations: int,
+    probe: Probe,
+    records: int = 10,
+    weights: Weights | None = None,
+    key: PRNGKeyArray | None = None,
+) -> Recording:
+    """Shows `presentations` presentations and evaluates `probe(weights, slow)` at the start and after each of `records`
+    equal parts (`presentations` is rounded down to a multiple of `records`).
+
+    Starts from `weights`, or from those that `key` draws. One compiled program whose size does not depend on how long
+    the run is; memory holds the records, never the presentations. `finite` is whether every weight stayed finite.
+    """
+    if weights is None:
+        weights = regime.circuit.initial_weights(jax.random.key(0) if key is None else key)
+    part = max(presentations // records, 1)
+
+    @jax.jit
+    def run(regime: Regime, weights: Weights) -> tuple:
+        def block(progress: tuple, i: Int[Array, ""]) -> tuple:
+            progress = regime.advance(progress, i * part, part)
+            return progress, probe(regime.weights(progress), regime.slow(progress))
+
+        start = regime.init(weights)
+        first = probe(regime.weights(start), regime.slow(start))
+        end, rest = jax.lax.scan(block, start, jnp.arange(records, dtype=jnp.int32))
+        probes = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, rest)
+        return probes, regime.weights(end)
+
+    probes, weights = run(regime, weights)
+    return Recording(jnp.arange(records + 1) * part, probes, weights, all_finite(weights))
+
+
+def all_finite(tree: PyTree[Array]) -> Array:
+    """Whether every number in `tree` is finite."""
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()

@@ -1,0 +1,31 @@
+"""The time constants of a run, in seconds."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dynamics.errors import PlasticodeError
+
+
+class Timescales(eqx.Module):
+    """tau_prop, tau_plast, tau_dec and the optional tau_trace, in seconds; each one number, or one per layer.
+
+    propagation  activities and errors relax with tau_prop
+    plasticity   weights follow their laws over tau_plast
+    decay        weights decay over tau_dec (infinite: no decay)
+    trace        eligibility trace of unit gain, tau_trace p' = -p + z; None for none
+    """
+
+    propagation: Float[Array, "*layers"] = eqx.field(converter=jnp.asarray)
+    plasticity: Float[Array, "*layers"] = eqx.field(converter=jnp.asarray)
+    decay: Float[Array, "*layers"] = eqx.field(converter=jnp.asarray, default=float("inf"))
+    trace: Float[Array, "*layers"] | None = None
+
+
+def at_level(values: Float[Array, "*layers"], level: int) -> Float[Array, ""]:
+    """The entry for layer `level` (1 = first after the input) of a time constant that may be given per layer."""
+    if values.ndim == 0:
+        return values
+    if not 1 <= level <= values.shape[0]:
+        raise PlasticodeError(f"per-layer time constants have {values.shape[0]} entries, but a layer {level} needs one")
+    return values[level - 1]

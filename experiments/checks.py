@@ -1,0 +1,100 @@
+"""What no single key of a spec shows: whether its choices fit together."""
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from dynamics.errors import PlasticodeError
+from experiments.fields import TRACED
+from experiments.units import refused
+
+if TYPE_CHECKING:
+    from experiments.spec import Spec
+
+CLASSIFICATION = ("digits", "circles", "mnist")
+UNSUPERVISED = ("gaussian-inputs",)
+ORDERED = {"euler": "ito", "milstein": "ito", "heun": "stratonovich", "tsit5": "stratonovich", "dopri5": "stratonovich"}
+
+
+def check(spec: "Spec", swept: Collection[str] = ()) -> None:
+    """Raise `PlasticodeError` where the choices of a spec contradict each other.
+
+    `swept` lists paths of traced numbers that a sweep gives other values than the spec's.
+    """
+    _check_task(spec)
+    _check_network(spec)
+    _check_integrator(spec, swept)
+    if spec.record.points > spec.stimulus.presentations:
+        raise refused(
+            "record.points",
+            spec.record.points,
+            f"it must be 1 to stimulus.presentations = {spec.stimulus.presentations}",
+        )
+
+
+def _check_task(spec: "Spec") -> None:
+    task = spec.task.name
+    if task not in CLASSIFICATION:
+        if "accuracy" in spec.probes:
+            raise PlasticodeError(
+                f"record.probes has 'accuracy', but the task '{task}' is no classification: "
+                f"accuracy is allowed with {', '.join(CLASSIFICATION)}"
+            )
+        if spec.network.loss == "softmax":
+            raise PlasticodeError(
+                f"network.loss = 'softmax' is not allowed with the task '{task}', whose targets are not one-hot: "
+                f"it must be 'squared', or the task one of {', '.join(CLASSIFICATION)}"
+            )
+    if task in UNSUPERVISED and spec.network.outputs is None:
+        raise PlasticodeError(
+            f"spec key 'network.outputs' is missing: the task '{task}' is unsupervised, so the network needs its number of outputs"
+        )
+    if task not in UNSUPERVISED and spec.network.outputs is not None:
+        raise refused("network.outputs", spec.network.outputs, f"the task '{task}' sets the number of outputs")
+
+
+def _check_network(spec: "Spec") -> None:
+    layers = spec.network.layers
+    for key, quantity in TRACED.items():
+        value = getattr(getattr(spec, key.split(".")[0]), key.split(".")[1])
+        if quantity.per_layer and isinstance(value, tuple) and len(value) != layers:
+            raise refused(
+                key, quantity.write(value), f"a list must have one value for each of the {layers} layers (hidden and output)"
+            )
+    skips = spec.network.skips
+    for source, target in skips:
+        if not source + 2 <= target <= layers:
+            raise refused(
+                "network.skips", [source, target], f"the target must be from source + 2 = {source + 2} to {layers}, the last layer"
+            )
+    if len(set(skips)) != len(skips):
+        raise refused("network.skips", [list(skip) for skip in skips], "each skip connection may be given once")
+
+
+def _check_integrator(spec: "Spec", swept: Collection[str]) -> None:
+    name, calculus = spec.integrator.name, spec.noise.calculus
+    noises = [key for key in TRACED if key.startswith("noise.")]
+    noisy = [key for key in noises if getattr(spec.noise, key.split(".")[1]) is not None or key in swept]
+    delays = [key for key in TRACED if key.startswith("delays.")]
+    delayed = [key for key in delays if getattr(spec.delays, key.split(".")[1]).value > 0 or key in swept]
+    if spec.integrator.adaptive:
+        if name in ("euler", "milstein"):
+            raise PlasticodeError(
+                f"integrator.adaptive = true is not allowed with integrator.name = '{name}', which estimates no error: "
+                "it must be one of heun, tsit5, dopri5"
+            )
+        if delayed:
+            raise PlasticodeError(
+                f"integrator.adaptive = true is not allowed with {delayed[0]}: adaptive integration knows no delays"
+            )
+        if noisy:
+            raise PlasticodeError(
+                f"integrator.adaptive = true is not allowed with {noisy[0]}: adaptive integration knows no noise"
+            )
+    if name == "milstein" and calculus != "ito":
+        raise PlasticodeError(f"integrator.name = 'milstein' is not allowed with noise.calculus = '{calculus}': it must be 'ito'")
+    if "noise.synaptic_multiplicative" in noisy and ORDERED[name] != calculus:
+        fitting = [other for other in ORDERED if ORDERED[other] == calculus]
+        raise PlasticodeError(
+            f"integrator.name = '{name}' is not allowed with noise.synaptic_multiplicative and noise.calculus = '{calculus}', "
+            f"as it converges to the {ORDERED[name]} solution: it must be one of {', '.join(fitting)}"
+        )

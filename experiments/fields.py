@@ -1,0 +1,273 @@
+"""The tables of a spec, one pydantic model each, and what each of their numbers may be."""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_serializer, model_validator
+from pydantic_core import CoreSchema, core_schema
+
+from dynamics.errors import PlasticodeError, unknown
+from experiments.units import Time, printable, read_number, read_time, refused
+
+Width = Annotated[int, Field(strict=True, gt=0, le=100_000)]
+Count = Annotated[int, Field(strict=True, gt=0, le=1_000_000_000)]
+Index = Annotated[int, Field(strict=True, ge=0)]
+Stages = Annotated[int, Field(strict=True, ge=0, le=1000)]
+Flag = Annotated[bool, Field(strict=True)]
+Tolerance = Annotated[float, Field(strict=True, gt=0, lt=1)]
+Activation = Literal["tanh", "relu", "linear", "softplus"]
+Probe = Literal[
+    "accuracy", "loss", "alignment", "weight_norm", "feedback_mismatch", "hebbian_alignment", "overlap"
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What a number of a spec may be; as pydantic metadata it reads, checks and writes that number.
+
+    A quantity is a time, read as `units.Time`, or dimensionless, read as float. `per_layer` allows a list as well, one
+    value per layer. A list of no value, NaN, and infinity unless `infinite` is set, are always refused.
+    """
+
+    time: bool = True
+    zero: bool = False
+    negative: bool = False
+    infinite: bool = False
+    per_layer: bool = False
+    relative: bool = True
+    optional: bool = False
+
+    def read(self, value: Any) -> Any:
+        """A Time or float, or a tuple of them for a list; the `ValueError` of anything else says what is allowed."""
+        if value is None and self.optional:
+            return None
+        if isinstance(value, list | tuple) and self.per_layer:
+            if not value:
+                raise ValueError("a list must have one value per layer")
+            return tuple(self.read_one(item) for item in value)
+        return self.read_one(value)
+
+    def read_one(self, value: Any) -> Time | float:
+        """As `read`, without lists."""
+        if not self.time:
+            number = read_number(value)
+            self.check(number)
+            return number
+        time = read_time(value)
+        self.check(time.value)
+        if time.unit == "T" and not self.relative:
+            raise ValueError("T stands for this very duration, so it must be in seconds, ms, min, ...")
+        return time
+
+    def check(self, number: float) -> None:
+        """Raise `ValueError` where the number, in any unit, is out of range."""
+        noun = "a time" if self.time else "the number"
+        if math.isnan(number) or (math.isinf(number) and not self.infinite):
+            raise ValueError(f"{noun} must be finite")
+        if not self.negative and (number < 0 or (number == 0 and not self.zero)):
+            raise ValueError(f"{noun} must be {'zero or ' if self.zero else ''}positive")
+
+    @staticmethod
+    def write(value: Any) -> Any:
+        """The number as JSON and TOML have it: a text for times, a float otherwise."""
+        if isinstance(value, tuple):
+            return [Quantity.write(item) for item in value]
+        return str(value) if isinstance(value, Time) else value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        writer = core_schema.plain_serializer_function_ser_schema(self.write)
+        return core_schema.no_info_plain_validator_function(self.read, serialization=writer)
+
+
+RULE_NUMBER = Quantity(time=False, zero=True, negative=True, per_layer=True)
+PerLayer = Time | tuple[Time, ...]
+Delay = Annotated[Time, Quantity(zero=True)]
+NoiseLevel = Annotated[float | None, Quantity(time=False, zero=True, optional=True)]
+
+
+class AbstractTable(BaseModel):
+    """What all tables share: fixed once read, and no key but the known ones."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Network(AbstractTable):
+    """[network]: a fully connected network; the task gives the input size and, unless it is unsupervised, the output size."""
+
+    hidden: Annotated[tuple[Width, ...], Field(max_length=100)] = (64,)
+    outputs: Width | None = None
+    activation: Activation = "tanh"
+    output_activation: Activation = "linear"
+    loss: Literal["squared", "softmax"] = "squared"
+    bias: Flag = True
+    gain: Annotated[float, Quantity(time=False, zero=True)] = 1.0
+    skips: tuple[tuple[Index, Index], ...] = ()
+
+    @property
+    def layers(self) -> int:
+        """The number of layers of neurons, without the input."""
+        return len(self.hidden) + 1
+
+
+class Timescales(AbstractTable):
+    """[timescales]: time constants, each one time or one per layer."""
+
+    propagation: Annotated[PerLayer, Quantity(per_layer=True)] = Time(0.002)
+    plasticity: Annotated[PerLayer, Quantity(per_layer=True, infinite=True)] = Time(1.5)
+    decay: Annotated[PerLayer, Quantity(per_layer=True, infinite=True)] = Time(math.inf)
+    trace: Annotated[PerLayer | None, Quantity(per_layer=True, optional=True)] = None
+
+
+class Stimulus(AbstractTable):
+    """[stimulus]: each presentation lasts `duration` (the unit T) and is followed by a blank `gap`."""
+
+    duration: Annotated[Time, Quantity(relative=False)] = Time(0.05)
+    gap: Delay = Time(0.0)
+    presentations: Count = 1500
+
+
+class Delays(AbstractTable):
+    """[delays]: constant lags; `stages` = 0 for a sharp lag, m > 0 for a gamma-distributed one of m stages."""
+
+    error: Delay = Time(0.0)
+    hop: Delay = Time(0.0)
+    input: Delay = Time(0.0)
+    stages: Stages = 0
+
+
+class Noise(AbstractTable):
+    """[noise]: standard deviations; an absent one adds no noise term to the equations."""
+
+    activity: NoiseLevel = None
+    error: NoiseLevel = None
+    synaptic: NoiseLevel = None
+    synaptic_multiplicative: NoiseLevel = None
+    calculus: Literal["ito", "stratonovich"] = "ito"
+
+
+class Integrator(AbstractTable):
+    """[integrator]: the solver, and `dt`, the largest step it may take."""
+
+    name: Literal["euler", "heun", "tsit5", "dopri5", "milstein"] = "euler"
+    dt: Annotated[Time, Quantity()] = Time(0.001)
+    adaptive: Flag = False
+    rtol: Tolerance = 1e-6
+    atol: Tolerance = 1e-8
+
+
+class Discrete(AbstractTable):
+    """[discrete]: the optimiser of the discrete regime."""
+
+    optimiser: Literal["sgd", "adam"] = "sgd"
+
+
+class Record(AbstractTable):
+    """[record]: which probes are recorded, at how many evenly spaced times.
+
+    Without `probes`, the loss is recorded, and the accuracy where the task is a classification: see `Spec.probes`.
+    """
+
+    points: Count = 10
+    probes: Annotated[tuple[Probe, ...], Field(min_length=1)] | None = None
+
+
+class Rule(AbstractTable):
+    """[rule]: a learning rule by name, and all of its parameters: those of the table, the rule's defaults otherwise.
+
+    `rule = "fa"` is short for a table with only a name. A rule of the user's own is named "module:Class".
+    """
+
+    name: str
+    parameters: dict[str, Any]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_table(cls, value: Any) -> Any:
+        table = named_table(value, "rule")
+        name = table.pop("name")
+        if not isinstance(name, str):
+            raise refused("rule.name", name, 'it must be the name of a rule, or "module:Class"')
+        fields = rule_fields(name)
+        for key in table:
+            if key not in fields:
+                raise unknown_key(f"rule.{key}", ["name", *fields])
+        return {"name": name, "parameters": {key: _parameter(key, table, fields[key]) for key in fields}}
+
+    @model_serializer
+    def _to_table(self) -> dict[str, Any]:
+        return {"name": self.name} | {
+            key: Quantity.write(value) for key, value in self.parameters.items() if value is not None
+        }
+
+    def traced(self) -> list[str]:
+        """The parameters that are traced numbers, or lists of them."""
+        return [key for key, default in rule_fields(self.name).items() if is_traced(default)]
+
+
+DEFAULT_NAMES = {"rule": "sgd", "task": "digits"}
+TABLES: dict[str, type[BaseModel]] = {
+    "network": Network,
+    "timescales": Timescales,
+    "stimulus": Stimulus,
+    "delays": Delays,
+    "noise": Noise,
+    "integrator": Integrator,
+    "discrete": Discrete,
+    "record": Record,
+}
+TRACED: dict[str, Quantity] = {
+    f"{name}.{key}": item
+    for name in ("network", "timescales", "stimulus", "delays", "noise")
+    for key, field in TABLES[name].model_fields.items()
+    for item in field.metadata
+    if isinstance(item, Quantity)
+}
+
+
+def rule_fields(name: str) -> dict[str, object]:
+    """The parameters of a rule and their default values; a rule that does not exist raises `PlasticodeError`."""
+    from rules.registry import rule_fields as registered  # here, because it imports jax
+
+    return registered(name)
+
+
+def is_traced(default: object) -> bool:
+    """Whether a rule parameter with this default is a traced number: a float, or a list of floats."""
+    if isinstance(default, list | tuple):
+        return all(isinstance(item, float) for item in default)
+    return isinstance(default, float)
+
+
+def named_table(value: Any, key: str) -> dict[str, Any]:
+    """A copy of the table of a rule or task, which a text alone abbreviates; it has a name."""
+    if isinstance(value, str):
+        return {"name": value}
+    if not isinstance(value, dict):
+        raise refused(key, value, "it must be a name or a table with a name")
+    return {"name": DEFAULT_NAMES[key]} | value
+
+
+def unknown_key(path: str, allowed: list[str]) -> PlasticodeError:
+    """The error for a path whose last component is none of the `allowed` keys of its table."""
+    leaf = printable(path.rpartition(".")[2])
+    sentence = str(unknown("spec key", leaf, allowed))
+    return PlasticodeError(sentence.replace(f"'{leaf}'", f"'{printable(path)}'", 1))
+
+
+def _parameter(key: str, table: dict[str, Any], default: object) -> Any:
+    """The value of a rule's parameter: its default, or one of the same type."""
+    value = table.get(key, default)
+    if isinstance(default, list | tuple):
+        default = tuple(default)
+    if key not in table or (default == () and value == []):
+        return default
+    if is_traced(default):
+        try:
+            return RULE_NUMBER.read(value)
+        except ValueError as error:
+            raise refused(f"rule.{key}", value, str(error)) from None
+    value = tuple(value) if isinstance(value, list) else value
+    if default is not None and type(value) is not type(default):
+        raise refused(f"rule.{key}", value, f"it must be of the same type as its default {default!r}")
+    return value

@@ -1,0 +1,120 @@
+"""TOML in and out: files read defensively, values of the command line, and a small writer."""
+
+import datetime
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dynamics.errors import PlasticodeError
+from experiments.units import printable
+
+LARGEST_FILE = 1_000_000  # bytes
+DEEPEST = 20  # levels of nested lists and tables; a spec needs 5
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a file; a file that is missing, too large, no text or no TOML raises `PlasticodeError`."""
+    shown = f"spec file '{printable(str(path))}'"
+    try:
+        if not path.exists():
+            raise PlasticodeError(f"{shown} does not exist: it must be the path of a TOML file, or the name of a spec")
+        if not path.is_file():
+            raise PlasticodeError(f"{shown} is not a file: it must be the path of a TOML file")
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+    except (OSError, ValueError) as error:
+        if isinstance(error, PlasticodeError):
+            raise
+        reason = getattr(error, "strerror", None) or str(error)
+        raise PlasticodeError(f"{shown} cannot be read: {reason}") from None
+    if len(content) > LARGEST_FILE:
+        raise PlasticodeError(f"{shown} is too large: a spec has at most {LARGEST_FILE} bytes")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise PlasticodeError(f"{shown} is not UTF-8 text (line {line}): a spec must be") from None
+    return parse_toml(text, shown)
+
+
+def parse_toml(text: str, what: str = "the spec") -> dict[str, Any]:
+    """The tables of a text; `what` names it in the sentence of a `PlasticodeError`."""
+    try:
+        table = tomllib.loads(text)
+    except RecursionError:
+        raise PlasticodeError(f"{what} is nested too deeply: at most {DEEPEST} levels are allowed") from None
+    except tomllib.TOMLDecodeError as error:
+        end = f"at the end, line {len(text.splitlines()) or 1}"
+        raise PlasticodeError(f"{what} is not valid TOML: {printable(str(error).replace('at end of document', end), 200)}") from None
+    except ValueError as error:  # such as an integer of thousands of digits, or the 31st of February
+        raise PlasticodeError(f"{what} has a value that cannot be read: {printable(str(error), 200)}") from None
+    _check_nesting(table, what)
+    return table
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Split "path=value" and read the value as TOML; what is no TOML value is a text, so that `gap=50 ms` works."""
+    path, equals, value = text.partition("=")
+    path, value = path.strip(), value.strip()
+    if not equals or not path:
+        raise PlasticodeError(f"the setting '{printable(text)}' is not allowed: it must have the form path=value")
+    path = path.replace('"', "")
+    try:
+        table = tomllib.loads(f"value = {value}")
+    except (ValueError, RecursionError):
+        return path, value
+    if list(table) != ["value"]:  # a line break in the value could add keys
+        return path, value
+    _check_nesting(table, f"the setting '{printable(text)}'")
+    return path, table["value"]
+
+
+def _check_nesting(table: Mapping[str, Any], what: str) -> None:
+    """Refuse deep nesting, which later recursions could not bear, and dates, which no key takes."""
+    level: list[Any] = [table]
+    for _ in range(DEEPEST):
+        level = [item for value in level for item in _items(value)]
+        for item in level:
+            if isinstance(item, datetime.date | datetime.time):
+                raise PlasticodeError(f"{what} has the date or time of day {item}: no key takes one")
+    if level:
+        raise PlasticodeError(f"{what} is nested too deeply: at most {DEEPEST} levels are allowed")
+
+
+def _items(value: Any) -> Iterator[Any]:
+    if isinstance(value, Mapping):
+        return iter(value.values())
+    return iter(value) if isinstance(value, list) else iter(())
+
+
+def write_toml(table: Mapping[str, Any], header: str = "") -> str:
+    """The TOML text of nested tables of texts, numbers, truth values and lists."""
+    lines = [f"{_key(key)} = {inline(value)}" for key, value in table.items() if not isinstance(value, Mapping)]
+    text = "".join(f"{line}\n" for line in lines)
+    if header and (lines or not table):
+        text = f"\n[{header}]\n{text}"
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            text += write_toml(value, f"{header}.{_key(key)}" if header else _key(key))
+    return text
+
+
+def inline(value: Any) -> str:
+    """One value in TOML's notation, on one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_key(key)} = {inline(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(inline, value)) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return repr(value)
+
+
+def _key(key: str) -> str:
+    return key if _BARE_KEY.fullmatch(key) else inline(key)

@@ -1,0 +1,30 @@
+"""The contract of a learning rule: it wires a circuit, and that is all it does."""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from dynamics.circuit import Circuit
+from dynamics.network import Network
+
+
+def number(default: float) -> Any:
+    """A field that is an array leaf: a number of a rule that a spec may set, list per layer, or sweep."""
+    return eqx.field(converter=jnp.asarray, default=default)
+
+
+class AbstractRule(eqx.Module):
+    """A learning rule. `wire` adds to a network's forward projections the laws and feedback that make it learn.
+
+    Fields that are numbers are declared with `number(default)`, so that any of them can be a sweep axis without
+    recompiling; fields that change the wiring (strings, integers, booleans) are static. `reference` is the bibtex of
+    the paper that the rule comes from.
+    """
+
+    reference: eqx.AbstractClassVar[str]
+
+    @abc.abstractmethod
+    def wire(self, network: Network) -> Circuit:
+        """The circuit of this rule on `network`."""

@@ -1,0 +1,49 @@
+"""Curl descent: some presynaptic neurons learn with the opposite sign, on top of any rule's credit."""
+
+import dataclasses
+from typing import ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dynamics.circuit import Circuit, Projection
+from dynamics.network import Network
+from dynamics.timescales import at_level
+from rules.contract import AbstractRule, number
+from rules.gradient import SGD
+
+
+class Curl(AbstractRule):
+    """Curl descent: the law of each forward matrix gets a diagonal D of signs on its presynaptic side.
+
+    Equation        tau_plast W_l' = e_l (D_l z_{l-1})^T - (tau_plast/tau_dec) W_l, D_l = diag(+-1)
+    Discrete limit  W_l += eta e_l (D_l z_{l-1})^T, eta = T/tau_plast, with `clamp` then rescaled to its initial
+                    Frobenius norm; in continuous time `clamp` keeps the part of W' tangent to |W| = const
+    Invariants      linear or relu, no clamp: Q_i = sum_j d1_j W1_ij^2 - d2_i w2_i^2 of every hidden unit i
+    Locality        that of `credit`, the rule that brings the error to the layer
+    Shapes          `flips`: fraction of presynaptic neurons with sign -1 (the first ones), one number or one per layer
+    Errors          those of `credit`
+    Reference       bibtex: ninou2025curl (arXiv:2510.02765)
+    """
+
+    reference: ClassVar[str] = (
+        "@inproceedings{ninou2025curl, title={Curl Descent: Non-Gradient Learning Dynamics with Sign-Diverse Plasticity}, "
+        "author={Ninou, Hugo and Kadmon, Jonathan and Cayco-Gajic, N. Alex}, booktitle={Advances in Neural Information "
+        "Processing Systems}, year={2025}, note={arXiv:2510.02765}}"
+    )
+    credit: AbstractRule = SGD()
+    flips: Float[Array, "*layers"] = number(0.1)
+    clamp: bool = eqx.field(static=True, default=False)
+
+    def wire(self, network: Network) -> Circuit:
+        circuit = self.credit.wire(network)
+        return Circuit(circuit.layers, tuple(self._signed(p, circuit) for p in circuit.projections))
+
+    def _signed(self, p: Projection, circuit: Circuit) -> Projection:
+        if p.law is None or p.port != "forward" or circuit.layer(p.source).role == "constant":
+            return p
+        neurons = circuit.layer(p.source).size
+        flipped = jnp.arange(neurons, dtype=self.flips.dtype) < jnp.round(at_level(self.flips, p.level) * neurons)
+        sign = 1 - 2 * flipped.astype(self.flips.dtype)
+        return dataclasses.replace(p, law=dataclasses.replace(p.law, sign=sign, clamped=self.clamp))

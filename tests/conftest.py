@@ -1,0 +1,22 @@
+"""Settings of every test run: strict numerics, two host devices, no display. They must precede the first use of jax."""
+
+import os
+
+# Both are inherited by the commands that tests start, and give way to what the caller has set.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_num_cpu_devices", 2)  # so that sharded code runs on every laptop
+jax.config.update("jax_enable_x64", True)  # for float64 oracles; the code under test chooses its own dtype
+jax.config.update("jax_numpy_dtype_promotion", "strict")  # a silent float32 -> float64 is an error
+jax.config.update("jax_numpy_rank_promotion", "raise")  # and so is a forgotten axis
+jax.config.update("jax_default_matmul_precision", "highest")
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    """A random key, the same in every test."""
+    return jax.random.key(0)

@@ -1,0 +1,88 @@
+"""House rules that no single file shows: sizes, the direction of imports, final classes, a light command line."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("dynamics", "rules", "experiments")
+LONGEST_FUNCTION = 60
+LONGEST_FILE = 400
+FORBIDDEN_IMPORTS = {"dynamics": {"rules", "experiments"}, "rules": {"experiments"}}
+UNFINISHED = re.compile(r"\b(NotImplementedError|TODO|FIXME)\b")
+SLOW_TO_IMPORT = ("jax", "matplotlib", "sklearn", "xarray")
+
+
+def source_files(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def nodes(kind, *folders: str) -> Iterator[tuple[str, ast.AST]]:
+    """Every syntax node of a kind, with the place to look for it."""
+    for path in source_files(*folders):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, kind):
+                yield f"{path.relative_to(ROOT)}:{node.lineno}", node
+
+
+def imported_packages(node: ast.Import | ast.ImportFrom) -> set[str]:
+    if isinstance(node, ast.Import):
+        return {alias.name.split(".")[0] for alias in node.names}
+    is_relative = node.level > 0  # which stays inside its own package
+    return set() if is_relative else {node.module.split(".")[0]}
+
+
+def base_name(base: ast.expr) -> str:
+    """The class name in `Base`, `module.Base` or `Base[T]`."""
+    if isinstance(base, ast.Subscript):
+        base = base.value
+    return base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "")
+
+
+def test_the_packages_are_found():
+    """Guards the other tests, which would hold for an empty tree."""
+    for package in PACKAGES:
+        assert len(source_files(package)) > 1
+
+
+def test_functions_are_short():
+    functions = nodes((ast.FunctionDef, ast.AsyncFunctionDef), *PACKAGES, "tests", "benchmarks")
+    lengths = {f"{place} {node.name}": node.end_lineno - node.lineno + 1 for place, node in functions}
+    assert {name: length for name, length in lengths.items() if length >= LONGEST_FUNCTION} == {}
+
+
+def test_files_are_short():
+    files = source_files(*PACKAGES, "tests", "benchmarks")
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+    assert {name: length for name, length in lengths.items() if length >= LONGEST_FILE} == {}
+
+
+@pytest.mark.parametrize("package", FORBIDDEN_IMPORTS)
+def test_imports_flow_one_way(package):
+    imports = nodes((ast.Import, ast.ImportFrom), package)
+    assert [place for place, node in imports if imported_packages(node) & FORBIDDEN_IMPORTS[package]] == []
+
+
+def test_classes_are_abstract_or_final():
+    """Only a class whose name starts with `Abstract` is subclassed."""
+    own = {node.name for _, node in nodes(ast.ClassDef, *PACKAGES)}
+    final = {name for name in own if not name.startswith("Abstract")}
+    classes = nodes(ast.ClassDef, "dynamics", "rules")
+    assert [f"{place} {node.name}" for place, node in classes if {base_name(base) for base in node.bases} & final] == []
+
+
+def test_nothing_is_left_unfinished():
+    files = source_files(*PACKAGES)
+    assert [str(path) for path in files if UNFINISHED.search(path.read_text(encoding="utf-8"))] == []
+
+
+def test_the_command_line_imports_nothing_slow():
+    """`plasticode --help` must answer at once, so what computes is imported by the command that needs it."""
+    script = f"import experiments.cli, sys; print(*(name for name in {SLOW_TO_IMPORT} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")

@@ -1,0 +1,391 @@
+"""The tasks: closed forms and invariants of the data they give, and the sentences they refuse with."""
+
+import gzip
+
+import numpy as np
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from dynamics.errors import PlasticodeError
+from experiments import tasks
+from experiments.tasks import Circles, Digits, GaussianInputs, GaussianRegression, Mnist, TeacherStudent
+
+TASK = TypeAdapter(tasks.Task)
+IMAGES = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte")
+LABELS = ("train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte")
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    """An IDX file as its format is described: magic, sizes, entries."""
+    return bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def mnist(tmp_path):
+    """A tiny MNIST of random bytes: its directory and its arrays by file name."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for samples, images, labels in zip((7, 3), IMAGES, LABELS, strict=True):
+        arrays[images] = rng.integers(0, 256, (samples, 28, 28), np.uint8)
+        arrays[labels] = rng.integers(0, 10, samples, np.uint8)
+    for name, array in arrays.items():
+        (tmp_path / name).write_bytes(idx_bytes(array))
+    return tmp_path, arrays
+
+
+def every_task(mnist_path) -> list[tasks.AbstractTask]:
+    return [task(path=str(mnist_path)) if task is Mnist else task() for task in tasks.TASKS.values()]
+
+
+def arrays_of(data) -> dict[str, np.ndarray]:
+    names = ("train_inputs", "train_targets", "test_inputs", "test_targets")
+    return {name: getattr(data, name) for name in names if getattr(data, name) is not None}
+
+
+def rows(array: np.ndarray) -> set[bytes]:
+    return {row.tobytes() for row in array}
+
+
+# Invariants of every task
+
+
+def test_the_names_in_a_spec_choose_the_tasks(mnist):
+    for name, task in tasks.TASKS.items():
+        fields = {"path": str(mnist[0])} if task is Mnist else {}
+        assert type(TASK.validate_python({"name": name, **fields})) is task
+
+
+def test_every_task_gives_float32_and_disjoint_sets(mnist):
+    for task in every_task(mnist[0]):
+        data = task.load()
+        assert {array.dtype for array in arrays_of(data).values()} == {np.dtype(np.float32)}, task.name
+        assert rows(data.train_inputs).isdisjoint(rows(data.test_inputs)), task.name
+        assert (data.train_targets is None) == (data.test_targets is None) == (data.kind == "unsupervised")
+        if data.train_targets is not None and data.test_targets is not None:
+            assert len(data.train_targets) == len(data.train_inputs)
+            assert len(data.test_targets) == len(data.test_inputs)
+
+
+def test_the_same_seed_gives_the_same_data_and_another_seed_other_data(mnist):
+    for task in every_task(mnist[0]):
+        first, again = arrays_of(task.load()), arrays_of(task.load())
+        assert all(np.array_equal(first[name], again[name]) for name in first), task.name
+        if task.name != "mnist":
+            other = arrays_of(task.model_copy(update={"seed": 1}).load())
+            assert all(not np.array_equal(first[name], other[name]) for name in first), task.name
+
+
+@pytest.mark.parametrize("task", [TeacherStudent(), GaussianRegression(), GaussianInputs()])
+def test_more_training_samples_leave_teacher_and_test_set_alone(task):
+    small, large = task.load(), task.model_copy(update={"samples": 2 * task.samples}).load()
+    assert len(large.train_inputs) == 2 * len(small.train_inputs)
+    assert np.array_equal(small.test_inputs, large.test_inputs)
+    if small.test_targets is not None:
+        assert np.array_equal(small.test_targets, large.test_targets)
+
+
+# Classification: digits, circles
+
+
+@pytest.mark.parametrize("task", [Digits(), Digits(test_fraction=0.5, seed=3), Circles(samples=501)])
+def test_splits_are_stratified_and_targets_one_hot(task):
+    data = task.load()
+    targets = np.concatenate([data.train_targets, data.test_targets])
+    assert np.array_equal(np.sort(targets, axis=1)[:, :-1], np.zeros((len(targets), targets.shape[1] - 1)))
+    assert np.array_equal(targets.max(axis=1), np.ones(len(targets)))
+    expected = task.test_fraction * targets.sum(axis=0)
+    assert np.abs(data.test_targets.sum(axis=0) - expected).max() <= 0.5  # rounding to whole samples
+
+
+def test_the_digits_are_all_there_with_their_own_labels():
+    from sklearn.datasets import load_digits
+
+    pixels, digits = load_digits(return_X_y=True)
+    label = {row.tobytes(): digit for row, digit in zip(pixels.astype(np.float32), digits, strict=True)}
+    data = Digits().load()
+    inputs = np.concatenate([data.train_inputs, data.test_inputs])
+    targets = np.concatenate([data.train_targets, data.test_targets])
+    assert inputs.shape == (1797, 64) and len(rows(inputs)) == 1797
+    assert (inputs.min(), inputs.max()) == (0, 1)
+    assert [label[(16 * row).tobytes()] for row in inputs] == list(targets.argmax(axis=1))
+
+
+def test_scale_multiplies_the_inputs_of_the_same_split():
+    assert np.array_equal(Digits(scale=4).load().test_inputs, 4 * Digits().load().test_inputs)
+
+
+def test_neither_training_nor_test_samples_are_sorted_by_class():
+    data = Digits().load()
+    for targets in (data.train_targets, data.test_targets):
+        repeats = np.mean(np.diff(targets.argmax(axis=1)) == 0)
+        assert abs(repeats - 0.1) < 4 * np.sqrt(0.09 / len(targets))  # neighbours agree as often as chance
+
+
+def test_noiseless_circles_have_their_radii_and_all_angles():
+    data = Circles(noise=0, radius_ratio=0.3, samples=2000).load()
+    radius = np.hypot(*data.train_inputs.T)
+    np.testing.assert_allclose(radius, np.where(data.train_targets[:, 0] == 1, 1, 0.3), rtol=1e-6)
+    resultant = np.abs(np.mean(np.exp(1j * np.arctan2(*data.train_inputs.T))))
+    assert resultant < 4 / np.sqrt(len(radius))  # the mean of n random unit vectors has length about 1/sqrt(n)
+
+
+def test_noisy_circles_have_the_variance_of_their_noise():
+    """E |x|^2 = radius^2 + 2 noise^2 for each circle, and both classes have half of the samples."""
+    task = Circles(noise=0.2, samples=20_000)
+    data = task.load()
+    for label, radius in enumerate((1, task.radius_ratio)):
+        squares = (data.train_inputs[data.train_targets[:, label] == 1] ** 2).sum(axis=1)
+        assert len(squares) == 8000
+        assert abs(squares.mean() - radius**2 - 2 * 0.2**2) < 4 * squares.std() / np.sqrt(len(squares))
+
+
+@pytest.mark.parametrize(("fraction", "part"), [(0.001, "no test"), (0.999, "no training")])
+def test_a_split_without_a_sample_of_some_class_is_refused(fraction, part):
+    with pytest.raises(PlasticodeError, match=rf"task\.test_fraction {fraction} leaves class 0.* {part} sample"):
+        Digits(test_fraction=fraction).load()
+
+
+# Gaussian tasks
+
+
+def assert_covariance(inputs: np.ndarray, covariance: np.ndarray) -> None:
+    """Every entry of <x x^T> within 5 standard errors: var = (C_ii C_jj + C_ij^2) / n for gaussian samples."""
+    variance = np.diag(covariance)
+    error = np.sqrt((np.outer(variance, variance) + covariance**2) / len(inputs))
+    inputs = inputs.astype(np.float64)
+    assert (np.abs(inputs.T @ inputs / len(inputs) - covariance) <= 5 * error + 1e-12).all()
+    assert (np.abs(inputs.mean(axis=0)) <= 5 * np.sqrt(variance / len(inputs))).all()
+
+
+def test_gaussian_inputs_have_the_covariance_of_their_description():
+    spectrum = [3.0, 1.0, 0.0, 0.25]
+    regression = GaussianRegression(inputs=4, input_variance=2, spectrum=spectrum, samples=40_000)
+    np.testing.assert_allclose(regression.variances(), 2 * np.array(spectrum))
+    assert_covariance(regression.load().train_inputs, np.diag([6.0, 2.0, 0.0, 0.5]))
+    isotropic = GaussianRegression(inputs=4, input_variance=2, samples=40_000)
+    assert_covariance(isotropic.load().train_inputs, 2 * np.eye(4))
+    teacher_student = TeacherStudent(inputs=4, input_variance=0.5, test_samples=40_000)
+    assert_covariance(teacher_student.load().test_inputs, 0.5 * np.eye(4))
+
+
+def test_unsupervised_inputs_have_their_spectrum_in_a_rotated_basis():
+    task = GaussianInputs(spectrum=[4, 1, 0.25], samples=40_000, test_samples=40_000)
+    basis, covariance = task.basis(), task.covariance()
+    np.testing.assert_allclose(basis.T @ basis, np.eye(3), atol=1e-14)
+    np.testing.assert_allclose(covariance @ basis, basis * [4, 1, 0.25], atol=1e-14)
+    assert np.abs(covariance - np.diag(np.diag(covariance))).max() > 0.1
+    data = task.load()
+    assert_covariance(data.train_inputs, covariance)
+    assert_covariance(data.test_inputs, covariance)
+
+
+def test_a_random_basis_has_no_preferred_direction():
+    """Over seeds, every entry of U has mean 0 and variance 1/n; plain QR would fix the signs of the diagonal."""
+    bases = np.array([GaussianInputs(spectrum=[1, 1, 1], seed=seed).basis() for seed in range(1000)])
+    assert np.abs(bases.mean(axis=0)).max() < 5 * np.sqrt(1 / 3 / 1000)
+    assert np.abs((bases**2).mean(axis=0) - 1 / 3).max() < 5 * (bases**2).std() / np.sqrt(1000)
+
+
+def test_noiseless_regression_is_exactly_linear():
+    """Least squares recovers W* from the training set, and W* predicts the test set."""
+    task = GaussianRegression(inputs=5, outputs=3, samples=50)
+    data = task.load()
+    fit, residual, rank, _ = np.linalg.lstsq(data.train_inputs.astype(np.float64), data.train_targets, rcond=None)
+    assert rank == 5 and residual.max() < 1e-10
+    np.testing.assert_allclose(fit.T, task.teacher(), atol=1e-6)
+    np.testing.assert_allclose(data.test_targets, data.test_inputs @ fit, atol=1e-5)
+
+
+@pytest.mark.parametrize("task", [GaussianRegression(label_noise=0.3), TeacherStudent(label_noise=0.3)])
+def test_label_noise_is_white_and_has_its_standard_deviation(task):
+    sizes = {"samples": 20_000, "test_samples": 20_000}
+    noisy = task.model_copy(update=sizes).load()
+    clean = task.model_copy(update={**sizes, "label_noise": 0.0}).load()
+    assert np.array_equal(noisy.train_inputs, clean.train_inputs)
+    train = noisy.train_targets - clean.train_targets
+    test = noisy.test_targets - clean.test_targets
+    for noise in (train, test):
+        assert abs(noise.std() - 0.3) < 5 * 0.3 / np.sqrt(2 * noise.size)
+        assert abs(np.mean(noise * noisy.train_inputs[:, :1])) < 5 * 0.3 / np.sqrt(noise.size)
+    assert abs(np.mean(train * test)) < 5 * 0.3**2 / np.sqrt(train.size)
+
+
+ACTIVATIONS = {"linear": lambda a: a, "tanh": lambda a: 1 - 2 / (1 + np.exp(2 * a)), "relu": lambda a: a * (a > 0)}
+
+
+@pytest.mark.parametrize("hidden", [[], [7], [4, 6]])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_teacher_labels_its_inputs(activation, hidden):
+    """An independent computation, sample by sample: hidden layers through f, the read-out linear."""
+    sizes = {"inputs": 3, "teacher_hidden": hidden, "outputs": 2, "samples": 20, "test_samples": 10}
+    task = TeacherStudent(activation=activation, **sizes)
+    weights, data, f = task.teacher(), task.load(), ACTIVATIONS[activation]
+    assert [matrix.shape for matrix in weights] == list(zip([*hidden, 2], [3, *hidden], strict=True))
+    for inputs, targets in ((data.train_inputs, data.train_targets), (data.test_inputs, data.test_targets)):
+        for x, y in zip(inputs.astype(np.float64), targets, strict=True):
+            h = x
+            for matrix in weights[:-1]:
+                h = f(np.einsum("ij,j->i", matrix, h))
+            np.testing.assert_allclose(y, np.einsum("ij,j->i", weights[-1], h), rtol=1e-5, atol=1e-6)
+
+
+def test_teacher_weights_have_variance_one_over_fan_in():
+    weights = [
+        *TeacherStudent(inputs=400, teacher_hidden=[100], outputs=300).teacher(),
+        GaussianRegression(inputs=300, outputs=200).teacher(),
+    ]
+    for matrix in weights:
+        scaled = matrix * np.sqrt(matrix.shape[1])
+        assert abs(scaled.var() - 1) < 5 * np.sqrt(2 / scaled.size)
+        assert abs(scaled.mean()) < 5 / np.sqrt(scaled.size)
+
+
+# MNIST files
+
+
+def test_idx_files_come_back_as_they_were_written(mnist):
+    path, arrays = mnist
+    data = Mnist(path=str(path)).load()
+    read = ((data.train_inputs, data.train_targets), (data.test_inputs, data.test_targets))
+    for images, labels, (inputs, targets) in zip(IMAGES, LABELS, read, strict=True):
+        np.testing.assert_allclose(inputs, arrays[images].reshape(-1, 784) / 255, rtol=1e-6)
+        assert np.array_equal(targets, arrays[labels][:, None] == np.arange(10))
+
+
+def test_gzipped_files_are_the_same_data(mnist):
+    path, arrays = mnist
+    plain = arrays_of(Mnist(path=str(path)).load())
+    for name in arrays:
+        (path / f"{name}.gz").write_bytes(gzip.compress((path / name).read_bytes()))
+        (path / name).unlink()
+    packed = arrays_of(Mnist(path=str(path)).load())
+    assert all(np.array_equal(plain[name], packed[name]) for name in plain)
+
+
+@pytest.mark.parametrize("pool", [2, 7, 28])
+def test_pooling_averages_blocks(mnist, pool):
+    path, arrays = mnist
+    images = Mnist(path=str(path), pool=pool).load().train_inputs.reshape(7, 28 // pool, 28 // pool)
+    for row in range(28 // pool):
+        for column in range(28 // pool):
+            block = arrays[IMAGES[0]][:, row * pool : (row + 1) * pool, column * pool : (column + 1) * pool]
+            np.testing.assert_allclose(images[:, row, column], block.mean(axis=(1, 2)) / 255, rtol=1e-5)
+
+
+def test_limits_keep_the_first_samples(mnist):
+    path = str(mnist[0])
+    whole, part = Mnist(path=path).load(), Mnist(path=path, train_samples=4, test_samples=1).load()
+    assert np.array_equal(part.train_inputs, whole.train_inputs[:4])
+    assert np.array_equal(part.train_targets, whole.train_targets[:4])
+    assert np.array_equal(part.test_inputs, whole.test_inputs[:1])
+
+
+def test_a_limit_beyond_the_file_is_refused(mnist):
+    with pytest.raises(PlasticodeError, match=r"task\.test_samples is 4, but .*t10k-images.* has only 3 images"):
+        Mnist(path=str(mnist[0]), test_samples=4).load()
+
+
+def test_missing_files_are_named_with_their_key_and_path(tmp_path):
+    absent = str(tmp_path / "nowhere")
+    with pytest.raises(PlasticodeError) as caught:
+        Mnist(path=absent).load()
+    sentence = str(caught.value)
+    assert all(part in sentence for part in ("task.path", absent, *IMAGES, *LABELS)) and "\n" not in sentence
+
+
+def test_only_the_files_that_are_missing_are_called_missing(mnist):
+    path, _ = mnist
+    (path / LABELS[1]).unlink()
+    with pytest.raises(PlasticodeError, match=f"lacks {LABELS[1]}:"):
+        Mnist(path=str(path)).load()
+
+
+DAMAGE = {
+    "truncated header": (lambda content: content[:6], "is truncated: it has 6 of the 16 bytes"),
+    "truncated data": (lambda content: content[:-1], "header announces 5488 bytes of data and it has 5487"),
+    "too long": (lambda content: content + b"0", "is too long"),
+    "empty": (lambda content: b"", "is not the IDX file expected"),
+    "wrong magic": (lambda content: b"\x00\x00\x0d\x03" + content[4:], "0x00000d03, where 0x00000803"),
+    "other image size": (lambda content: idx_bytes(np.zeros((7, 14, 56), np.uint8)), "images of 14x56 pixels"),
+    "other count": (lambda content: idx_bytes(np.zeros((6, 28, 28), np.uint8)), "has 7 labels for the 6 images"),
+}
+
+
+@pytest.mark.parametrize(("damage", "sentence"), DAMAGE.values(), ids=list(DAMAGE))
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_damaged_file_is_named(mnist, damage, sentence, packed):
+    path, _ = mnist
+    file = path / IMAGES[0]
+    content = damage(file.read_bytes())
+    file.unlink()
+    (path / f"{file.name}.gz" if packed else file).write_bytes(gzip.compress(content) if packed else content)
+    with pytest.raises(PlasticodeError, match=r"train-(images|labels)-idx") as caught:
+        Mnist(path=str(path)).load()
+    assert sentence in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (gzip.compress(bytes(1000))[:-10], "is truncated: its gzip stream ends too early"),
+        (b"not gzip at all", "cannot be read"),
+        (gzip.compress(bytes(1000))[:10] + b"\xff" * 20, "cannot be read"),
+    ],
+    ids=["cut short", "not gzip", "not deflated"],
+)
+def test_a_damaged_gzip_stream_is_named(mnist, content, sentence):
+    path, _ = mnist
+    (path / IMAGES[1]).unlink()
+    (path / f"{IMAGES[1]}.gz").write_bytes(content)
+    with pytest.raises(PlasticodeError, match=rf"{IMAGES[1]}\.gz' {sentence}"):
+        Mnist(path=str(path)).load()
+
+
+def test_a_label_above_nine_is_refused(mnist):
+    path, _ = mnist
+    (path / LABELS[0]).write_bytes(idx_bytes(np.full(7, 12, np.uint8)))
+    with pytest.raises(PlasticodeError, match=f"{LABELS[0]}' has the label 12"):
+        Mnist(path=str(path)).load()
+
+
+# What a description may not say
+
+REFUSED = [
+    ({"name": "digit"}, "digits"),
+    ({"name": "digits", "test_fraction": 0}, "greater than 0"),
+    ({"name": "digits", "test_fraction": 1.0}, "less than 1"),
+    ({"name": "digits", "scale": float("inf")}, "finite"),
+    ({"name": "digits", "samples": 10}, "Extra inputs"),
+    ({"name": "circles", "samples": 0}, "greater than 0"),
+    ({"name": "circles", "samples": 10_000_001}, "less than or equal to 10000000"),
+    ({"name": "circles", "noise": float("nan")}, "finite"),
+    ({"name": "circles", "radius_ratio": 1.5}, "less than 1"),
+    ({"name": "circles", "seed": -1}, "greater than or equal to 0"),
+    ({"name": "teacher-student", "inputs": 100_001}, "less than or equal to 100000"),
+    ({"name": "teacher-student", "teacher_hidden": [10, 0]}, "greater than 0"),
+    ({"name": "teacher-student", "activation": "softmax"}, "'linear', 'tanh' or 'relu'"),
+    ({"name": "teacher-student", "inputs": 100_000, "samples": 10_000_000}, "10000000 x 100000 numbers"),
+    ({"name": "teacher-student", "inputs": 100_000, "teacher_hidden": [100_000]}, "teacher's weights"),
+    ({"name": "gaussian-regression", "input_variance": 0}, "greater than 0"),
+    ({"name": "gaussian-regression", "label_noise": -0.1}, "greater than or equal to 0"),
+    ({"name": "gaussian-regression", "inputs": 3, "spectrum": [1.0, 2.0]}, "2 entries.*each of the 3 inputs"),
+    ({"name": "gaussian-regression", "inputs": 50_000, "outputs": 50_000}, "teacher's weights"),
+    ({"name": "gaussian-inputs", "spectrum": []}, "at least 1 item"),
+    ({"name": "gaussian-inputs", "spectrum": [1.0, -1.0]}, "greater than or equal to 0"),
+    ({"name": "gaussian-inputs", "spectrum": [1.0] * 100, "samples": 10_000_000}, "10000000 x 100 numbers"),
+    ({"name": "mnist"}, "Field required"),
+    ({"name": "mnist", "path": ".", "pool": 3}, "1, 2, 4, 7, 14 or 28"),
+]
+
+
+@pytest.mark.parametrize(("description", "reason"), REFUSED, ids=[reason for _, reason in REFUSED])
+def test_a_description_out_of_bounds_is_refused(description, reason):
+    with pytest.raises(ValidationError, match=reason):
+        TASK.validate_python(description)
+
+
+def test_a_task_cannot_be_changed_and_needs_a_load():
+    with pytest.raises(ValidationError, match="frozen"):
+        Digits().seed = 1  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(TypeError, match="abstract"):
+        tasks.AbstractTask()  # pyright: ignore[reportAbstractUsage]
