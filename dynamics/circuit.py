@@ -30,7 +30,7 @@ from dynamics.errors import PlasticodeError, unknown
 Variable = Literal["activity", "error"]
 Port = Literal["forward", "modulatory"]
 Role = Literal["input", "constant", "hidden", "output"]
-Weights = dict[str, Float[Array, "targets sources"]]
+Weights = dict[str, Float[Array, "_targets _sources"]]  # "_": each matrix has its own sizes
 
 
 class Local(eqx.Module):
@@ -185,8 +185,6 @@ class Circuit(eqx.Module):
             activation(layer.activation)
             if layer.size < 1:
                 raise PlasticodeError(f"layer '{layer.name}' has {layer.size} neurons: it must have at least 1")
-        for p in self.projections:
-            self._check_projection(p)
         reads = any(p.variable == "error" for p in self.projections) or any(
             p.law is not None and p.law.reads_error for p in self.projections
         )
@@ -195,6 +193,8 @@ class Circuit(eqx.Module):
                 "this rule learns from an error, but the task is unsupervised and gives no target: "
                 "the rule must be one that needs no error, such as hebbian, oja or bcm"
             )
+        for p in self.projections:
+            self._check_projection(p)
 
     def _check_projection(self, p: Projection) -> None:
         self.layer(p.source), self.layer(p.target)
@@ -260,7 +260,7 @@ class Circuit(eqx.Module):
             if p.init is not None
         }
 
-    def initial_slow(self) -> dict[str, dict[str, Float[Array, " size"]]]:
+    def initial_slow(self) -> dict[str, dict[str, Float[Array, " _size"]]]:
         """The slow variables of every layer at the start: zero."""
         return {
             layer.name: {v.name: jnp.zeros(layer.size, v.timescale.dtype) for v in layer.slow}

@@ -5,6 +5,8 @@
 Source of the model: bibtex bacvanski2025continuous (arXiv 2510.18808).
 """
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -15,6 +17,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from dynamics.activations import activation
 from dynamics.circuit import Circuit, Layer, Local, Projection, Weights
 from dynamics.delays import Delays, History, chain_drift, chain_output
+from dynamics.errors import PlasticodeError
 from dynamics.integrators import AbstractSystem, Adaptive, FixedStep, Look, check_calculus
 from dynamics.noise import Noise
 from dynamics.plasticity import (
@@ -26,11 +29,10 @@ from dynamics.plasticity import (
     slow_drifts,
     weight_drifts,
 )
-from dynamics.errors import PlasticodeError
-from dynamics.stimulus import Clock, Stream, held
+from dynamics.stimulus import Clock, Held, Stream, held
 from dynamics.timescales import Timescales, at_level
 
-Signals = dict[str, Float[Array, " n"]]
+Signals = dict[str, Float[Array, " _n"]]
 
 
 class Inputs(NamedTuple):
@@ -76,8 +78,9 @@ class CoupledSystem(AbstractSystem):
         dtype = self.dt.dtype
         zeros = {layer.name: jnp.zeros(layer.size, dtype) for layer in self.circuit.layers}
         sizes = {p.name: self.circuit.layer(p.source).size for p in self.circuit.projections}
-        sizes |= {"input": layer.size for layer in self.circuit.layers if layer.role == "input"}
-        sizes |= {"error": layer.size for layer in self._outputs()}
+        for layer in self.circuit.layers:
+            if layer.role in ("input", "output"):
+                sizes["input" if layer.role == "input" else "error"] = layer.size
         return State(
             activity={layer.name: zeros[layer.name] for layer in self.circuit.layers if not layer.clamped},
             error={name: zeros[name] for name in sorted(self.circuit.with_errors)},
@@ -96,7 +99,8 @@ class CoupledSystem(AbstractSystem):
         return self.delays.stages > 0
 
     def _lag(self, p: Projection) -> Float[Array, ""] | None:
-        return p.lag if p.lag is not None or p.source == "one" else self.delays.hop
+        constant = self.circuit.layer(p.source).role == "constant"
+        return p.lag if p.lag is not None or constant else self.delays.hop
 
     def _lags(self) -> dict[str, Float[Array, ""]]:
         """Every lag there is, by the name of its projection; `input` and `error` are those of the task's signals."""
@@ -117,7 +121,7 @@ class CoupledSystem(AbstractSystem):
         return signals
 
     def signals(self, y: State, inputs: Inputs) -> Signals:
-        """What the constant lags look back at: the output's activity for the late error, sources for late projections."""
+        """What constant lags look back at: sources of late projections, the output's activity for a late error."""
         if self._gamma:
             return {}
         sources = self._sources(y, inputs.stimulus)
@@ -131,6 +135,26 @@ class CoupledSystem(AbstractSystem):
         return [layer for layer in self.circuit.layers if layer.role == "output"]
 
     def drift(self, y: State, inputs: Inputs, look: Look) -> State:
+        d_activity, d_error, d_chain, locals_, carried = self._fast(y, inputs, look)
+        factors, d_trace = self._trace(y, law_factors(self.circuit, locals_, carried))
+        return State(
+            d_activity,
+            d_error,
+            weight_drifts(self.circuit, self.timescales, y.weights, factors),
+            slow_drifts(self.circuit, y.slow, locals_),
+            d_trace,
+            d_chain,
+        )
+
+    def factors(self, y: State, inputs: Inputs, look: Look) -> dict[str, Factors]:
+        """m, p and r of every law as its synapse sees them now: after lags, and traced where there are traces."""
+        *_, locals_, carried = self._fast(y, inputs, look)
+        return self._trace(y, law_factors(self.circuit, locals_, carried))[0]
+
+    def _fast(
+        self, y: State, inputs: Inputs, look: Look
+    ) -> tuple[Signals, Signals, dict[str, Array], dict[str, Local], Carried]:
+        """Drifts of activities, errors and filter chains; the local variables; what each projection delivers."""
         weights, d_chain = self.weights(y), {}
         stimulus = inputs.stimulus
         if self._gamma and self.delays.input is not None:
@@ -155,15 +179,7 @@ class CoupledSystem(AbstractSystem):
             locals_[layer.name] = Local(
                 a, y.activity[layer.name], silent if error is None else error, y.slow.get(layer.name, {})
             )
-        factors, d_trace = self._trace(y, law_factors(self.circuit, locals_, carried))
-        return State(
-            d_activity,
-            d_error,
-            weight_drifts(self.circuit, self.timescales, weights, factors),
-            slow_drifts(self.circuit, y.slow, locals_),
-            d_trace,
-            d_chain,
-        )
+        return d_activity, d_error, d_chain, locals_, carried
 
     def _carried(self, y: State, stimulus: Array, look: Look, d_chain: dict[str, Array]) -> Carried:
         """What each projection delivers now, after its lag; adds the drift of its filter chain to `d_chain`."""
@@ -257,30 +273,50 @@ class Coupled(eqx.Module):
         delayed = delayed or any(p.lag is not None for p in self.circuit.projections)
         if isinstance(self.integrator, Adaptive):
             if delayed or self.noise.present:
-                raise PlasticodeError("adaptive integration knows no delays and no noise: integrator.adaptive must be false")
+                raise PlasticodeError(
+                    "adaptive integration knows no delays and no noise: integrator.adaptive must be false"
+                )
         else:
+            self._check_history()
             check_calculus(self.integrator.name, self.noise.calculus, self.noise.synaptic_multiplicative is not None)
+
+    def _check_history(self) -> None:
+        """Refuses a ring buffer that is too short for the lags (for those that are known while tracing)."""
+        lags = {"delays.error": self.delays.error, "delays.hop": self.delays.hop}
+        lags |= {f"the lag of '{p.name}'": p.lag for p in self.circuit.projections}
+        for name, lag in lags.items():
+            if lag is None or self.delays.stages > 0:
+                continue
+            late = lag / self.clock.dt
+            known = not isinstance(late, jax.core.Tracer)
+            if known and late.min() < 0:
+                raise PlasticodeError(f"{name} is {lag} s: it must be at least 0")
+            needed = math.ceil(float(late.max()) * (1 - 1e-6)) + 2 if known else 2
+            if self.history < needed:
+                raise PlasticodeError(f"history is {self.history} steps, but {name} needs at least {needed}")
 
     def init(self, weights: Weights) -> "Progress":
         """The start: silent activities, given matrices (see `Circuit.initial_weights`)."""
         fixed = {p.name for p in self.circuit.projections if p.init is not None and p.law is None}
-        system = self._system({name: weights[name] for name in fixed})
+        system = self.system({name: weights[name] for name in fixed})
         state = system.initial_state(weights)
         silent = Inputs(
-            jnp.zeros(self.stream.inputs.shape[1], self.clock.dt.dtype), self._targets()[0] * 0, jnp.zeros_like(self.clock.dt)
+            jnp.zeros(self.stream.inputs.shape[1], self.clock.dt.dtype),
+            jnp.zeros_like(self._targets()[0]),
+            jnp.zeros_like(self.clock.dt),
         )
         signals = system.signals(state, silent)
         return Progress(state, system.fixed, History.of(signals, self.history) if signals else None)
 
-    def advance(self, progress: "Progress", first: Int[Array, ""], count: int) -> "Progress":
+    def advance(self, progress: "Progress", first: Int[Array, ""], count: int | Int[Array, ""]) -> "Progress":
         """Shows presentations first .. first + count - 1."""
-        system = self._system(progress.fixed)
+        system = self.system(progress.fixed)
 
-        def present(carry: tuple[State, History | None], i: Int[Array, ""]) -> tuple:
-            return self._present(system, *carry, first + i), None
+        def present(i: Int[Array, ""], carry: tuple[State, History | None]) -> tuple[State, History | None]:
+            return self._present(system, *carry, first + jnp.asarray(i, jnp.int32))
 
-        carry, _ = jax.lax.scan(present, (progress.state, progress.history), jnp.arange(count, dtype=jnp.int32))
-        return Progress(carry[0], progress.fixed, carry[1])
+        state, history = jax.lax.fori_loop(0, count, present, (progress.state, progress.history))
+        return Progress(state, progress.fixed, history)
 
     def weights(self, progress: "Progress") -> Weights:
         """All matrices."""
@@ -290,23 +326,32 @@ class Coupled(eqx.Module):
         """All slow variables."""
         return progress.state.slow
 
-    def _system(self, fixed: Weights) -> CoupledSystem:
+    def system(self, fixed: Weights) -> CoupledSystem:
+        """The coupled field with the given fixed matrices."""
         return CoupledSystem(self.circuit, self.timescales, self.clock, self.delays, self.noise, fixed)
 
     def _targets(self) -> Float[Array, "samples outputs"]:
         targets = self.stream.targets
         return jnp.zeros((self.stream.inputs.shape[0], 1), self.clock.dt.dtype) if targets is None else targets
 
+    def _shown(self, k: Int[Array, ""]) -> tuple[Held, Held]:
+        """Stimulus and target during presentation k, late by the constant lags."""
+        gamma = self.delays.stages > 0  # gamma lags are filters inside the field: the signals enter them at once
+        stimulus = held(self.stream.inputs, self.stream, self.clock, k, None if gamma else self.delays.input)
+        return stimulus, held(self._targets(), self.stream, self.clock, k, None if gamma else self.delays.error)
+
+    def inputs_at(self, k: Int[Array, ""]) -> Callable[[Float[Array, ""]], Inputs]:
+        """The inputs during step j of presentation k, as a function of j."""
+        stimulus, target = self._shown(k)
+        return lambda j: Inputs(stimulus.over(j)[0], *target.over(j))
+
     def _present(
         self, system: CoupledSystem, state: State, history: History | None, k: Int[Array, ""]
     ) -> tuple[State, History | None]:
-        gamma = self.delays.stages > 0  # gamma lags are filters inside the field: the signals enter them at once
-        stimulus = held(self.stream.inputs, self.stream, self.clock, k, None if gamma else self.delays.input)
-        target = held(self._targets(), self.stream, self.clock, k, None if gamma else self.delays.error)
         if isinstance(self.integrator, FixedStep):
-            inputs_at = lambda j: Inputs(stimulus.over(j)[0], *target.over(j))  # noqa: E731
             first = k * self.clock.steps
-            return self.integrator.run(system, state, history, inputs_at, first, self.clock.steps, self.key)
+            return self.integrator.run(system, state, history, self.inputs_at(k), first, self.clock.steps, self.key)
+        stimulus, target = self._shown(k)
         on, off = jnp.ones_like(self.clock.dt), jnp.zeros_like(self.clock.dt)
         shown = Inputs(stimulus.current, target.current, on)
         blank = Inputs(jnp.zeros_like(stimulus.current), jnp.zeros_like(target.current), off)

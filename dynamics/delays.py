@@ -19,7 +19,7 @@ class Delays(eqx.Module):
     error   the output error (target - prediction) reaches the output's error units this much late
     hop     every projection (forward and modulatory, biases excepted) delivers this much late
     input   the stimulus reaches the network this much late
-    `stages` = 0: constant lags. m > 0: gamma-distributed lags, m first-order filters of lag/m each; the mean is the lag.
+    `stages` = 0: constant lags. m > 0: gamma-distributed lags, m first-order filters of lag/m each (mean: the lag).
     """
 
     error: Float[Array, ""] | None = None
@@ -34,11 +34,11 @@ class History(eqx.Module):
     rows: dict[str, Float[Array, "length n"]]
 
     @staticmethod
-    def of(signals: Mapping[str, Float[Array, " n"]], length: int) -> "History":
+    def of(signals: Mapping[str, Float[Array, " _n"]], length: int) -> "History":
         """A history in which every signal has always had its present value. `length` >= largest lag in steps + 2."""
         return History({name: jnp.tile(value[None], (length, 1)) for name, value in signals.items()})
 
-    def push(self, step: Int[Array, ""], signals: Mapping[str, Float[Array, " n"]]) -> "History":
+    def push(self, step: Int[Array, ""], signals: Mapping[str, Float[Array, " _n"]]) -> "History":
         """The history with the signals of integer `step` written into it."""
 
         def write(rows: Float[Array, "length n"], value: Float[Array, " n"]) -> Float[Array, "length n"]:
@@ -57,16 +57,17 @@ class History(eqx.Module):
         """Signal `name` at time step + fraction - lag (all in steps), 0 <= fraction <= 1, lag >= 0.
 
         `current` is its value at step + fraction: a solver stage inside the step may look back by less than the step.
+        Interpolation is a product with hat functions around the wanted time, not a gather: under vmap every point has
+        a lag of its own, and batched gathers are slow.
         """
         rows = self.rows[name]
-        back = fraction - lag
-        node = jnp.minimum(jnp.floor(back), 0)
-        older = step + node.astype(step.dtype)
-        inside = node >= 0  # between the newest row and the current stage
-        newer_value = jnp.where(inside, current, rows[(older + 1) % rows.shape[0]])
-        span = jnp.where(inside, jnp.maximum(fraction, jnp.finfo(fraction.dtype).tiny), 1)
-        weight = (back - node) / span
-        return (1 - weight) * rows[older % rows.shape[0]] + weight * newer_value
+        back = fraction - lag  # the wanted time, relative to the newest row
+        row = jnp.arange(rows.shape[0], dtype=step.dtype)
+        age = ((step - row) % rows.shape[0]).astype(back.dtype)
+        inside = back > 0  # between the newest row and the current stage
+        share = jnp.where(inside, back / jnp.where(fraction > 0, fraction, 1), 0)
+        hats = jnp.where(inside, (age == 0).astype(back.dtype) * (1 - share), jnp.maximum(1 - jnp.abs(back + age), 0))
+        return hats.astype(rows.dtype) @ rows + share * current
 
 
 def chain_drift(
@@ -77,6 +78,8 @@ def chain_drift(
     return (upstream - stages) * (stages.shape[0] / jnp.where(lag > 0, lag, 1))
 
 
-def chain_output(stages: Float[Array, "stages n"], source: Float[Array, " n"], lag: Float[Array, ""]) -> Float[Array, " n"]:
+def chain_output(
+    stages: Float[Array, "stages n"], source: Float[Array, " n"], lag: Float[Array, ""]
+) -> Float[Array, " n"]:
     """What comes out of the chain: its last stage, or the source itself where the lag is 0."""
     return jnp.where(lag > 0, stages[-1], source)

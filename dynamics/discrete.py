@@ -51,16 +51,16 @@ class Discrete(eqx.Module):
         fixed = {name: w for name, w in weights.items() if name not in plastic}
         return DiscreteState(plastic, self.circuit.initial_slow(), OPTIMISERS[self.optimiser]().init(plastic), fixed)
 
-    def advance(self, state: DiscreteState, first: Int[Array, ""], count: int) -> DiscreteState:
+    def advance(self, state: DiscreteState, first: Int[Array, ""], count: int | Int[Array, ""]) -> DiscreteState:
         """One update for each of the presentations first .. first + count - 1."""
 
-        def present(state: DiscreteState, i: Int[Array, ""]) -> tuple[DiscreteState, None]:
-            sample = self.stream.index(first + i)
+        def present(i: Int[Array, ""], state: DiscreteState) -> DiscreteState:
+            sample = self.stream.index(first + jnp.asarray(i, jnp.int32))
             x = self.stream.inputs[sample]
             y = jnp.zeros(1, x.dtype) if self.stream.targets is None else self.stream.targets[sample]
-            return self.update(state, x, y), None
+            return self.update(state, x, y)
 
-        return jax.lax.scan(present, state, jnp.arange(count, dtype=jnp.int32))[0]
+        return jax.lax.fori_loop(0, count, present, state)
 
     def update(self, state: DiscreteState, x: Float[Array, " inputs"], y: Float[Array, " outputs"]) -> DiscreteState:
         """The update for one sample."""
@@ -74,9 +74,8 @@ class Discrete(eqx.Module):
         with jax.numpy_dtype_promotion("standard"):  # optax's adam multiplies floats by its integer step count
             scaled, optimiser = OPTIMISERS[self.optimiser]().update(descent, state.optimiser, state.weights)
         weights = optax.apply_updates(state.weights, self._steps(scaled, state.weights))
-        slow = jax.tree.map(
-            lambda v, d: v + self.clock.period * d, state.slow, slow_drifts(self.circuit, state.slow, locals_)
-        )
+        drifts = slow_drifts(self.circuit, state.slow, locals_, self.clock.duration / self.clock.period)
+        slow = jax.tree.map(lambda v, d: v + self.clock.period * d, state.slow, drifts)
         return DiscreteState(self._clamped(weights, state.weights), slow, optimiser, state.fixed)
 
     def _steps(self, descent: Weights, weights: Weights) -> Weights:

@@ -22,7 +22,7 @@ from dynamics.plasticity import Carried, Factors, law_factors, output_error, por
 from dynamics.stimulus import Clock
 from dynamics.timescales import Timescales, at_level
 
-Slow = dict[str, dict[str, Float[Array, " size"]]]
+Slow = dict[str, dict[str, Float[Array, " _size"]]]
 
 
 def evaluation_order(circuit: Circuit) -> tuple[tuple[str, str], ...]:
@@ -39,7 +39,9 @@ def evaluation_order(circuit: Circuit) -> tuple[tuple[str, str], ...]:
         ready = [node for node, before in needs.items() if node not in order and before <= set(order)]
         if not ready:
             stuck = sorted(f"{variable} of {name}" for name, variable in needs if (name, variable) not in order)
-            raise PlasticodeError(f"the circuit has a cycle through {', '.join(stuck)}: only the coupled regime can run it")
+            raise PlasticodeError(
+                f"the circuit has a cycle through {', '.join(stuck)}: only the coupled regime can run it"
+            )
         order += ready
     return tuple(order)
 
@@ -67,15 +69,19 @@ def fixed_point(
             if layer.role == "output":
                 c = c + output_error(layer, y, values[name, "activity"], on)
             values[name, variable] = activation(layer.activation).slope(a[name]) * c
-    locals_ = {
-        name: Local(a[name], values[name, "activity"], values.get((name, "error"), jnp.zeros_like(a[name])), slow.get(name, {}))
-        for name in a
-    }
+    locals_ = {}
+    for name in a:
+        error = values.get((name, "error"), jnp.zeros_like(a[name]))
+        locals_[name] = Local(a[name], values[name, "activity"], error, slow.get(name, {}))
     return locals_, {p.name: values[p.source, p.variable] for p in circuit.projections}
 
 
 def batch_factors(
-    circuit: Circuit, weights: Weights, slow: Mapping, inputs: Float[Array, "n inputs"], targets: Float[Array, "n outputs"]
+    circuit: Circuit,
+    weights: Weights,
+    slow: Mapping,
+    inputs: Float[Array, "n inputs"],
+    targets: Float[Array, "n outputs"],
 ) -> tuple[dict[str, Local], dict[str, Factors]]:
     """Locals and law factors of every sample, with a leading batch dimension."""
 
@@ -124,7 +130,7 @@ class FlowSystem(AbstractSystem):
     def dt(self) -> Float[Array, ""]:
         return self.clock.dt
 
-    def signals(self, y: PyTree, inputs: PyTree) -> dict[str, Float[Array, " n"]]:
+    def signals(self, y: PyTree, inputs: PyTree) -> dict[str, Float[Array, " _n"]]:
         return {}
 
     def _factors(self, y: tuple[Weights, Slow]) -> tuple[dict[str, Local], dict[str, Factors]]:
@@ -132,9 +138,9 @@ class FlowSystem(AbstractSystem):
 
     def drift(self, y: tuple[Weights, Slow], inputs: PyTree, look: Look) -> tuple[Weights, Slow]:
         locals_, factors = self._factors(y)
-        learning = self.clock.duration / self.clock.period
-        taus = eqx.tree_at(lambda t: t.plasticity, self.timescales, self.timescales.plasticity / learning)
-        return weight_drifts(self.circuit, taus, y[0], factors), slow_drifts(self.circuit, y[1], locals_)
+        shown = self.clock.duration / self.clock.period
+        taus = eqx.tree_at(lambda t: t.plasticity, self.timescales, self.timescales.plasticity / shown)
+        return weight_drifts(self.circuit, taus, y[0], factors), slow_drifts(self.circuit, y[1], locals_, shown)
 
     def amplitude(self, y: tuple[Weights, Slow]) -> PyTree | None:
         """Per matrix: factors of every sample and the matrix itself, scaled by T / (tau_plast sqrt((T + g) n))."""
@@ -164,7 +170,7 @@ class FlowSystem(AbstractSystem):
 
 
 class WeightFlow(eqx.Module):
-    """A weight-flow run. One presentation's worth of time, T + g, is `clock.steps` steps; `key` drives sampling noise."""
+    """A weight-flow run. The time of one presentation, T + g, is `clock.steps` steps; `key` drives sampling noise."""
 
     circuit: Circuit
     timescales: Timescales
@@ -178,8 +184,8 @@ class WeightFlow(eqx.Module):
     def __check_init__(self):
         if self.sampling_noise and self.integrator.name != ITO_SOLVERS[0]:
             raise PlasticodeError(
-                f"integrator '{self.integrator.name}' cannot integrate sampling noise: it is Ito and does not commute, so the "
-                "integrator must be euler"
+                f"integrator '{self.integrator.name}' cannot integrate sampling noise: it is Ito and does not commute, so "
+                "the integrator must be euler"
             )
 
     def init(self, weights: Weights) -> FlowState:
@@ -188,7 +194,7 @@ class WeightFlow(eqx.Module):
         fixed = {name: w for name, w in weights.items() if name not in plastic}
         return FlowState({name: weights[name] for name in sorted(plastic)}, self.circuit.initial_slow(), fixed)
 
-    def advance(self, state: FlowState, first: Int[Array, ""], count: int) -> FlowState:
+    def advance(self, state: FlowState, first: Int[Array, ""], count: int | Int[Array, ""]) -> FlowState:
         """Time (T + g) * count, from the start of presentation `first`."""
         steps = count * self.clock.steps
         y, _ = self.integrator.run(

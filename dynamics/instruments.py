@@ -107,7 +107,7 @@ def weight_norms(weights: Weights) -> dict[str, Float[Array, ""]]:
 
 
 def feedback_mismatch(circuit: Circuit, weights: Weights) -> dict[str, Float[Array, ""]]:
-    """|V - W^T|_F of every feedback matrix V that runs opposite to a forward matrix W of its own; {} where none does."""
+    """|V - W^T|_F of every feedback matrix V that runs opposite to a forward matrix W; {} where none does."""
     forward = {(p.source, p.target): p for p in circuit.projections if p.port == "forward" and p.init is not None}
     pairs = {
         p.name: forward[p.target, p.source].name
@@ -117,6 +117,24 @@ def feedback_mismatch(circuit: Circuit, weights: Weights) -> dict[str, Float[Arr
     return {v: jnp.linalg.norm(weights[v] - weights[w].T) for v, w in pairs.items()}
 
 
+def charges(circuit: Circuit, weights: Weights) -> dict[str, Float[Array, " _size"]]:
+    """Q_i = sum_j d_j W_ij^2 - d_i sum_k W_ki^2 of each unit i of every hidden layer: incoming less outgoing weight.
+
+    Both sums run over the plastic forward matrices and biases; d is the sign of the presynaptic neuron where the law
+    has one (bibtex: ninou2025curl), otherwise 1. Where the gradient brings the credit, f is linear or relu and there is
+    no decay, the flow conserves every Q_i; the drift of Q of another rule is its fingerprint. In weight squared.
+    """
+    ends = {layer.name for layer in circuit.layers if layer.clamped} | {output_layer(circuit)}
+    charge: dict[str, Array] = {}
+    for p in circuit.plastic:
+        if p.port == "forward" and p.law is not None:
+            squares = weights[p.name] ** 2
+            sign = jnp.ones(squares.shape[1], squares.dtype) if p.law.sign is None else p.law.sign
+            charge[p.target] = charge.get(p.target, 0) + squares @ sign
+            charge[p.source] = charge.get(p.source, 0) - sign * squares.sum(0)
+    return {layer.name: charge[layer.name] for layer in circuit.layers if layer.name in charge and layer.name not in ends}
+
+
 def forward_matrices(circuit: Circuit) -> tuple[str, ...]:
     """Names of the plastic matrices between the network's layers, biases apart."""
     constant = {layer.name for layer in circuit.layers if layer.role == "constant"}
@@ -124,20 +142,27 @@ def forward_matrices(circuit: Circuit) -> tuple[str, ...]:
 
 
 def tangent_kernel(
-    circuit: Circuit, weights: Weights, slow: Mapping, inputs: Float[Array, "n inputs"], targets: Float[Array, "n outputs"]
+    circuit: Circuit,
+    weights: Weights,
+    slow: Mapping,
+    inputs: Float[Array, "n inputs"],
+    targets: Float[Array, "n outputs"],
 ) -> Float[Array, " n"]:
     """K of each sample: how fast its own presentation removes its output error e, in units of 1/tau_plast.
 
-    K = -e . dz_L / |e|^2, dz_L the change of the settled output along the sample's own <m p^T> (core law
-    e' = -K e / tau_plast during one presentation). By a forward derivative, so it holds for any rule. Dimensionless.
+    K = -e . de / |e|^2, de the change of the settled output error along the sample's own <m p^T>, so that
+    e' = -K e / tau_plast during one presentation. By a forward derivative, so it holds for any rule. Dimensionless.
     """
+    softmax = circuit.layer(output_layer(circuit)).loss == "softmax"
 
     def one(x: Array, y: Array) -> Array:
+        def error(w: Weights) -> Array:
+            outputs = predict(circuit, w, x[None])[0]
+            return y - (jax.nn.softmax(outputs) if softmax else outputs)
+
         step = drive(circuit, weights, dict(slow), x[None], y[None])
         still = {name: jnp.zeros_like(w) for name, w in weights.items()}
-        outputs, change = jax.jvp(lambda w: predict(circuit, w, x[None])[0], (weights,), ({**still, **step},))
-        softmax = circuit.layer(output_layer(circuit)).loss == "softmax"
-        error = y - (jax.nn.softmax(outputs) if softmax else outputs)
-        return jnp.sum(error * change) / jnp.sum(error * error)
+        e, change = jax.jvp(error, (weights,), ({**still, **step},))
+        return -jnp.sum(e * change) / jnp.sum(e * e)
 
     return jax.vmap(one)(inputs, targets)

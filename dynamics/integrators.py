@@ -1,8 +1,8 @@
 """Integrators: diffrax solvers stepped through a system with inputs, delays and noise.
 
 Time inside a solver runs in integer steps from the start of a presentation, so that no time is ever an accumulated
-float and a float32 run has exact steps however long it is. Fixed steps run in a `lax.scan` around `solver.step`, with
-the ring buffer of the delays in the carry. Adaptive steps go through `diffeqsolve` (no delays, no noise).
+float and a float32 run has exact steps however long it is. Fixed steps run in one compiled loop around `solver.step`,
+with the ring buffer of the delays in the carry. Adaptive steps go through `diffeqsolve` (no delays, no noise).
 """
 
 import abc
@@ -49,7 +49,7 @@ class AbstractSystem(eqx.Module):
         """dy/dt without the noise."""
 
     @abc.abstractmethod
-    def signals(self, y: PyTree, inputs: PyTree) -> dict[str, Float[Array, " n"]]:
+    def signals(self, y: PyTree, inputs: PyTree) -> dict[str, Float[Array, " _n"]]:
         """The signals that delays look back at."""
 
     @abc.abstractmethod
@@ -121,8 +121,8 @@ def check_calculus(name: str, calculus: str, multiplicative: bool) -> None:
     if multiplicative and solver_calculus != calculus:
         fit = [n for n in SOLVERS if (n in ITO_SOLVERS) == (calculus == "ito")]
         raise PlasticodeError(
-            f"integrator '{name}' integrates multiplicative noise in the {solver_calculus} sense, but noise.calculus is "
-            f"'{calculus}': the integrator must be one of {', '.join(sorted(fit))}"
+            f"integrator '{name}' integrates multiplicative noise in the {solver_calculus} sense, but noise.calculus "
+            f"is '{calculus}': the integrator must be one of {', '.join(sorted(fit))}"
         )
 
 
@@ -141,30 +141,30 @@ class FixedStep(eqx.Module):
         history: History | None,
         inputs_at: Callable[[Float[Array, ""]], PyTree],
         first: Int[Array, ""],
-        count: int,
+        count: int | Int[Array, ""],
         key: PRNGKeyArray | None,
     ) -> tuple[PyTree, History | None]:
-        """`count` steps from absolute integer step `first`. `inputs_at(j)` are the inputs during step j, 0 <= j < count.
+        """`count` steps from absolute integer step `first`; `inputs_at(j)`: inputs during step j, 0 <= j < count.
 
         The noise of a step depends on `key` and the absolute step alone, so a resumed run equals a straight one.
         """
 
-        def step(carry: tuple, j: Int[Array, ""]) -> tuple:
+        def step(j: Int[Array, ""], carry: tuple) -> tuple:
             y, history = carry
-            start = j.astype(system.dt.dtype)
+            start, absolute = jnp.asarray(j, system.dt.dtype), first + jnp.asarray(j, jnp.int32)
             inputs = inputs_at(start)
             if history is not None:
-                history = history.push(first + j, system.signals(y, inputs))
-            moment = _Moment(inputs, history, first + j, start, key)
-            return (self._step(system, y, moment), history), None
+                history = history.push(absolute, system.signals(y, inputs))
+            return self._step(system, y, _Moment(inputs, history, absolute, start, key)), history
 
-        return jax.lax.scan(step, (y, history), jnp.arange(count, dtype=jnp.int32))[0]
+        return jax.lax.fori_loop(0, count, step, (y, history))
 
     def _step(self, system: AbstractSystem, y: PyTree, moment: _Moment) -> PyTree:
         solver = solver_named(self.name)
         terms: diffrax.AbstractTerm = _Drift(system)
         if system.amplitude(y) is not None:
-            assert moment.key is not None, "noise needs a key"
+            if moment.key is None:
+                raise PlasticodeError("noise is drawn from a random key, but the run has none: give it key")
             step_key = jax.random.fold_in(moment.key, moment.step)
             increments = brownian_increments(step_key, system.brownian_shape(y), system.dt)
             terms = diffrax.MultiTerm(terms, _Diffusion(system, increments))
@@ -187,11 +187,12 @@ class Adaptive(eqx.Module):
     def __check_init__(self):
         if self.name not in ("dopri5", "heun", "tsit5"):
             raise PlasticodeError(
-                f"integrator '{self.name}' has no error estimate: with adaptive steps it must be one of dopri5, heun, tsit5"
+                f"integrator '{self.name}' has no error estimate: with adaptive steps it must be one of dopri5, heun, "
+                "tsit5"
             )
 
     def run(self, system: AbstractSystem, y: PyTree, inputs: PyTree, steps: Float[Array, ""]) -> PyTree:
-        """Integrates over `steps` steps of `system.dt` with constant `inputs`. A failed solve gives NaN, not an error."""
+        """Integrates over `steps` steps of `system.dt` with constant `inputs`; a failed solve gives NaN, no error."""
         zero = jnp.zeros_like(system.dt)
         moment = _Moment(inputs, None, jnp.int32(0), zero, None)
         solution = diffrax.diffeqsolve(

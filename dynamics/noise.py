@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from dynamics.errors import unknown
+
 
 class Noise(eqx.Module):
     """White noise, None where absent. Without feedback through the network, activities and errors are then
     Ornstein-Uhlenbeck processes.
 
-    activity                  stationary standard deviation of z (units of z): tau_prop dz = (..) dt + s sqrt(2 tau_prop) dB
+    activity                  tau_prop dz = (..) dt + s sqrt(2 tau_prop) dB; s is the stationary standard deviation of z
     error                     the same for e
     synaptic                  dW = (..) dt + s dB, in weight per square root of a second
     synaptic_multiplicative   dW = (..) dt + s W dB, in 1 per square root of a second
@@ -25,6 +27,10 @@ class Noise(eqx.Module):
     synaptic: Float[Array, ""] | None = None
     synaptic_multiplicative: Float[Array, ""] | None = None
     calculus: Literal["ito", "stratonovich"] = eqx.field(static=True, default="ito")
+
+    def __check_init__(self):
+        if self.calculus not in ("ito", "stratonovich"):
+            raise unknown("noise.calculus", self.calculus, ("ito", "stratonovich"))
 
     @property
     def present(self) -> bool:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from dynamics.circuit import Circuit, Layer, Local, Port, Projection, TwoFactor, Weights
 from dynamics.timescales import Timescales, at_level
 
-Carried = Mapping[str, Float[Array, " sources"]]  # what each projection delivers, by name
+Carried = Mapping[str, Float[Array, " _sources"]]  # what each projection delivers, by name
 
 
 class Factors(NamedTuple):
@@ -90,14 +90,23 @@ def weight_drifts(
 
 
 def slow_drifts(
-    circuit: Circuit, slow: Mapping[str, Mapping[str, Float[Array, " size"]]], locals_: Mapping[str, Local]
-) -> dict[str, dict[str, Float[Array, " size"]]]:
-    """v' = (-v + <g(local)>) / tau of every slow variable, in units of v per second; batches are averaged."""
+    circuit: Circuit,
+    slow: Mapping[str, Mapping[str, Float[Array, " _size"]]],
+    locals_: Mapping[str, Local],
+    shown: Float[Array, ""] | None = None,
+) -> dict[str, dict[str, Float[Array, " _size"]]]:
+    """v' = (-v + <g(local)>) / tau of every slow variable, in units of v per second; batches are averaged.
+
+    Where the locals are those of samples and time also has gaps, `shown` is the fraction T / (T + g) of it that has
+    samples: <g(local)> is then `shown` times that of the samples, g being 0 in a gap as the laws are.
+    """
     drifts = {}
     for layer in circuit.layers:
         for v in layer.slow:
             local = locals_[layer.name]
             batched = local.activity.ndim == 2
             target = jax.vmap(v.of)(local).mean(0) if batched else v.of(local)
+            if shown is not None:
+                target = shown * target
             drifts.setdefault(layer.name, {})[v.name] = (target - slow[layer.name][v.name]) / v.timescale
     return drifts

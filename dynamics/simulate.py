@@ -34,29 +34,34 @@ def simulate(
     key: PRNGKeyArray | None = None,
 ) -> Recording:
     """Shows `presentations` presentations and evaluates `probe(weights, slow)` at the start and after each of `records`
-    equal parts (`presentations` is rounded down to a multiple of `records`).
+    parts, as equal as integers allow.
 
     Starts from `weights`, or from those that `key` draws. One compiled program whose size does not depend on how long
     the run is; memory holds the records, never the presentations. `finite` is whether every weight stayed finite.
     """
     if weights is None:
         weights = regime.circuit.initial_weights(jax.random.key(0) if key is None else key)
-    part = max(presentations // records, 1)
+    marks = record_marks(presentations, records)
 
     @jax.jit
-    def run(regime: Regime, weights: Weights) -> tuple:
-        def block(progress: tuple, i: Int[Array, ""]) -> tuple:
-            progress = regime.advance(progress, i * part, part)
+    def run(regime: Regime, weights: Weights, marks: Int[Array, " marks"]) -> tuple:
+        def block(progress: tuple, ends: tuple) -> tuple:
+            progress = regime.advance(progress, ends[0], ends[1] - ends[0])
             return progress, probe(regime.weights(progress), regime.slow(progress))
 
         start = regime.init(weights)
         first = probe(regime.weights(start), regime.slow(start))
-        end, rest = jax.lax.scan(block, start, jnp.arange(records, dtype=jnp.int32))
+        end, rest = jax.lax.scan(block, start, (marks[:-1], marks[1:]))
         probes = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, rest)
         return probes, regime.weights(end)
 
-    probes, weights = run(regime, weights)
-    return Recording(jnp.arange(records + 1) * part, probes, weights, all_finite(weights))
+    probes, weights = run(regime, weights, marks)
+    return Recording(marks, probes, weights, all_finite(weights))
+
+
+def record_marks(presentations: int, records: int) -> Int[Array, " marks"]:
+    """After how many presentations each record is made: 0, then `records` nearly equal parts."""
+    return jnp.asarray([round(i * presentations / records) for i in range(records + 1)], jnp.int32)
 
 
 def all_finite(tree: PyTree[Array]) -> Array:

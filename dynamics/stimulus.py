@@ -48,7 +48,7 @@ class Stream(eqx.Module):
 
 
 class Held(NamedTuple):
-    """A signal during one presentation, as a source with lag delivers it: `current` from `start` on, before it `previous`.
+    """A signal during one presentation, as a late source delivers it: first the end of `previous`, then `current`.
 
     All times are in steps from the start of the presentation. Where there is no lag there is no `previous`.
     """

@@ -1,21 +1,16 @@
 """What no single key of a spec shows: whether its choices fit together."""
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 from dynamics.errors import PlasticodeError
-from experiments.fields import TRACED
+from experiments.fields import CLASSIFICATION, TRACED, UNSUPERVISED
+from experiments.spec import Spec
 from experiments.units import refused
 
-if TYPE_CHECKING:
-    from experiments.spec import Spec
-
-CLASSIFICATION = ("digits", "circles", "mnist")
-UNSUPERVISED = ("gaussian-inputs",)
 ORDERED = {"euler": "ito", "milstein": "ito", "heun": "stratonovich", "tsit5": "stratonovich", "dopri5": "stratonovich"}
 
 
-def check(spec: "Spec", swept: Collection[str] = ()) -> None:
+def check(spec: Spec, swept: Collection[str] = ()) -> None:
     """Raise `PlasticodeError` where the choices of a spec contradict each other.
 
     `swept` lists paths of traced numbers that a sweep gives other values than the spec's.
@@ -31,7 +26,7 @@ def check(spec: "Spec", swept: Collection[str] = ()) -> None:
         )
 
 
-def _check_task(spec: "Spec") -> None:
+def _check_task(spec: Spec) -> None:
     task = spec.task.name
     if task not in CLASSIFICATION:
         if "accuracy" in spec.probes:
@@ -46,36 +41,40 @@ def _check_task(spec: "Spec") -> None:
             )
     if task in UNSUPERVISED and spec.network.outputs is None:
         raise PlasticodeError(
-            f"spec key 'network.outputs' is missing: the task '{task}' is unsupervised, so the network needs its number of outputs"
+            f"spec key 'network.outputs' is missing: the task '{task}' is unsupervised, so the number of outputs "
+            "must be given"
         )
     if task not in UNSUPERVISED and spec.network.outputs is not None:
         raise refused("network.outputs", spec.network.outputs, f"the task '{task}' sets the number of outputs")
 
 
-def _check_network(spec: "Spec") -> None:
+def _check_network(spec: Spec) -> None:
     layers = spec.network.layers
     for key, quantity in TRACED.items():
-        value = getattr(getattr(spec, key.split(".")[0]), key.split(".")[1])
-        if quantity.per_layer and isinstance(value, tuple) and len(value) != layers:
-            raise refused(
-                key, quantity.write(value), f"a list must have one value for each of the {layers} layers (hidden and output)"
-            )
+        value = spec.at(key)
+        if isinstance(value, tuple):
+            check_list(key, quantity.write(value), layers)
     skips = spec.network.skips
     for source, target in skips:
         if not source + 2 <= target <= layers:
-            raise refused(
-                "network.skips", [source, target], f"the target must be from source + 2 = {source + 2} to {layers}, the last layer"
-            )
+            last = f"{layers}, the last layer"
+            raise refused("network.skips", [source, target], f"the target must be source + 2 = {source + 2} to {last}")
     if len(set(skips)) != len(skips):
         raise refused("network.skips", [list(skip) for skip in skips], "each skip connection may be given once")
 
 
-def _check_integrator(spec: "Spec", swept: Collection[str]) -> None:
+def check_list(key: str, values: list[object], layers: int) -> None:
+    """Refuse a list that has not one value per layer."""
+    if len(values) != layers:
+        raise refused(key, values, f"a list must have one value for each of the {layers} layers (hidden and output)")
+
+
+def _check_integrator(spec: Spec, swept: Collection[str]) -> None:
     name, calculus = spec.integrator.name, spec.noise.calculus
     noises = [key for key in TRACED if key.startswith("noise.")]
-    noisy = [key for key in noises if getattr(spec.noise, key.split(".")[1]) is not None or key in swept]
+    noisy = [key for key in noises if spec.at(key) is not None or key in swept]
     delays = [key for key in TRACED if key.startswith("delays.")]
-    delayed = [key for key in delays if getattr(spec.delays, key.split(".")[1]).value > 0 or key in swept]
+    delayed = [key for key in delays if spec.at(key).value > 0 or key in swept]
     if spec.integrator.adaptive:
         if name in ("euler", "milstein"):
             raise PlasticodeError(
@@ -91,10 +90,12 @@ def _check_integrator(spec: "Spec", swept: Collection[str]) -> None:
                 f"integrator.adaptive = true is not allowed with {noisy[0]}: adaptive integration knows no noise"
             )
     if name == "milstein" and calculus != "ito":
-        raise PlasticodeError(f"integrator.name = 'milstein' is not allowed with noise.calculus = '{calculus}': it must be 'ito'")
+        raise PlasticodeError(
+            f"integrator.name = 'milstein' is not allowed with noise.calculus = '{calculus}': it must be 'ito'"
+        )
     if "noise.synaptic_multiplicative" in noisy and ORDERED[name] != calculus:
         fitting = [other for other in ORDERED if ORDERED[other] == calculus]
         raise PlasticodeError(
-            f"integrator.name = '{name}' is not allowed with noise.synaptic_multiplicative and noise.calculus = '{calculus}', "
-            f"as it converges to the {ORDERED[name]} solution: it must be one of {', '.join(fitting)}"
+            f"integrator.name = '{name}' is not allowed with noise.synaptic_multiplicative and noise.calculus = "
+            f"'{calculus}', as it converges to the {ORDERED[name]} solution: it must be one of {', '.join(fitting)}"
         )

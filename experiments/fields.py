@@ -93,7 +93,7 @@ class AbstractTable(BaseModel):
 
 
 class Network(AbstractTable):
-    """[network]: a fully connected network; the task gives the input size and, unless it is unsupervised, the output size."""
+    """[network]: a fully connected network; the task gives its input size and, unless unsupervised, its output size."""
 
     hidden: Annotated[tuple[Width, ...], Field(max_length=100)] = (64,)
     outputs: Width | None = None
@@ -205,6 +205,8 @@ class Rule(AbstractTable):
         return [key for key, default in rule_fields(self.name).items() if is_traced(default)]
 
 
+CLASSIFICATION = ("digits", "circles", "mnist")
+UNSUPERVISED = ("gaussian-inputs",)
 DEFAULT_NAMES = {"rule": "sgd", "task": "digits"}
 TABLES: dict[str, type[BaseModel]] = {
     "network": Network,
@@ -227,6 +229,8 @@ TRACED: dict[str, Quantity] = {
 
 def rule_fields(name: str) -> dict[str, object]:
     """The parameters of a rule and their default values; a rule that does not exist raises `PlasticodeError`."""
+    if printable(name, 200) != name:
+        raise refused("rule", name, 'it must be the name of a rule, or "module:Class"')
     from rules.registry import rule_fields as registered  # here, because it imports jax
 
     return registered(name)
@@ -268,6 +272,8 @@ def _parameter(key: str, table: dict[str, Any], default: object) -> Any:
         except ValueError as error:
             raise refused(f"rule.{key}", value, str(error)) from None
     value = tuple(value) if isinstance(value, list) else value
+    if isinstance(default, str) and isinstance(value, dict) and isinstance(value.get("name"), str):
+        return value  # a rule wrapped by this one, with parameters
     if default is not None and type(value) is not type(default):
         raise refused(f"rule.{key}", value, f"it must be of the same type as its default {default!r}")
     return value

@@ -20,33 +20,33 @@ from experiments.fields import (
     unknown_key,
 )
 from experiments.tasks import TASKS
-from experiments.units import printable, refused, shown
+from experiments.units import printable, refused
 
 PLAIN_KEYS = ("name", "description", "study", "regime", "seed", "dtype")
 SWEPT_TABLES = ("linspace", "logspace")
 
 
 def check_path(path: str, table: Mapping[str, Any], prefix: str = "") -> None:
-    """Raise `PlasticodeError` unless a spec like `table` has something at `path`; the sentence suggests the nearest path.
+    """Raise `PlasticodeError`, with the nearest path, unless a spec like `table` has something at `path`.
 
     Parameters of rules and tasks are looked up in all of those that the table names or sweeps.
     """
     head, *rest = path.split(".")
     sections = [*TABLES, *DEFAULT_NAMES]
+    everything = [*PLAIN_KEYS, *sections, *(f"{name}.{key}" for name in sections for key in keys_of(name, table))]
     if head not in sections and (head not in PLAIN_KEYS or rest):
-        everything = [*PLAIN_KEYS, *sections, *(f"{name}.{key}" for name in sections for key in keys_of(name, table))]
         raise _unknown_path(path, [*PLAIN_KEYS, *sections], everything, prefix)
     if not rest:
         return
     key, *index = rest
-    keys = keys_of(head, table)
-    if key not in keys:
-        raise _unknown_path(f"{head}.{key}", keys, [f"{head}.{name}" for name in keys], prefix)
+    if key not in keys_of(head, table):
+        raise _unknown_path(f"{head}.{key}", keys_of(head, table), everything, prefix)
     if not index:
         return
     if len(index) > 1 or not (index[0].isascii() and index[0].isdigit() and len(index[0]) < 10):
         raise PlasticodeError(
-            f"spec path '{prefix}{printable(path)}' is not known: after {head}.{key} comes nothing, or the integer index of a layer"
+            f"spec path '{prefix}{printable(path)}' is not known: after {head}.{key} comes nothing, "
+            "or the integer index of a layer"
         )
     if not _is_indexed(head, key, table):
         raise PlasticodeError(f"spec path '{prefix}{printable(path)}' is not known: {head}.{key} is not a list")
@@ -120,11 +120,11 @@ def flattened(table: Any, key: str, sweep: bool = False) -> dict[str, Any]:
     if not isinstance(table, Mapping):
         raise refused(key, table, "it must be a table of dotted paths")
     flat: dict[str, Any] = {}
-    pending = list(reversed(table.items()))
+    pending = list(table.items())[::-1]
     while pending:
         path, value = pending.pop()
         if isinstance(value, Mapping) and _is_section(path, value, sweep):
-            pending.extend((f"{path}.{name}", item) for name, item in reversed(value.items()))
+            pending.extend((f"{path}.{name}", item) for name, item in list(value.items())[::-1])
         elif path in flat:
             raise PlasticodeError(f"{key} has '{printable(path)}' twice: once is allowed")
         else:
@@ -187,16 +187,16 @@ def _with_item(table: Mapping[str, Any], section: Mapping[str, Any], path: str, 
         hidden = _current(table, "network", "hidden")
         current = [current] * (len(hidden) + 1 if isinstance(hidden, list) else 1)
     if int(index) >= len(current):
-        raise PlasticodeError(
-            f"spec path '{path}' = {shown(value)} is not allowed: {head}.{key} has {len(current)} values, counted from 0"
-        )
+        raise refused(path, value, f"{head}.{key} has {len(current)} values, counted from 0")
     return [*current[: int(index)], value, *current[int(index) + 1 :]]
 
 
 def _unknown_path(path: str, allowed: list[str], everything: Iterable[str], prefix: str) -> PlasticodeError:
-    """As `fields.unknown_key`; where no key of the table is near, the nearest path of the whole spec is suggested."""
-    sentence = str(unknown_key(prefix + path, allowed))
-    if "did you mean" not in sentence:
+    """As `fields.unknown_key`; where the key exists in another table, or no key is near, it looks in the whole spec."""
+    sentence, _, hint = str(unknown_key(prefix + path, allowed)).partition("; did you mean ")
+    leaf = path.rpartition(".")[2]
+    near = [known for known in everything if known.endswith(f".{leaf}")]
+    if not near and not hint:
         near = difflib.get_close_matches(path, list(everything), n=1, cutoff=0.4)
-        sentence += f"; did you mean '{near[0]}'?" if near else ""
-    return PlasticodeError(sentence)
+    hint = f"'{near[0]}'?" if near else hint
+    return PlasticodeError(f"{sentence}; did you mean {hint}" if hint else sentence)

@@ -8,14 +8,14 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dynamics.errors import PlasticodeError, unknown
 from experiments.axes import canonical_sweep, swept_paths
-from experiments.checks import CLASSIFICATION, check
 from experiments.fields import (
+    CLASSIFICATION,
     AbstractTable,
     Delays,
     Discrete,
@@ -94,10 +94,12 @@ class Spec(AbstractTable):
         return value
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _consistent(self) -> "Spec":
+        from experiments.checks import check  # here, because that module needs this one
+
         if self.part_table:
             if self.sweep:
-                raise PlasticodeError("spec key 'sweep' is not allowed beside 'parts': each part has a sweep of its own")
+                raise PlasticodeError("spec key 'sweep' is not allowed beside 'parts': each part has its own sweep")
             return self
         table = self.table()
         if self.sweep:
@@ -115,6 +117,11 @@ class Spec(AbstractTable):
         if self.record.probes is not None:
             return self.record.probes
         return ("accuracy", "loss") if self.task.name in CLASSIFICATION else ("loss",)
+
+    def at(self, path: str) -> Any:
+        """The value at a path of two components, such as "delays.error"."""
+        section, key = path.split(".")
+        return getattr(getattr(self, section), key)
 
     def table(self) -> dict[str, Any]:
         """The spec as TOML would have it, from which `make_spec` makes an equal one."""
@@ -135,7 +142,7 @@ class Spec(AbstractTable):
 
     def hash(self) -> str:
         """The SHA-256 of all that can change a result: the resolved spec without its name and description."""
-        content = {key: value for key, value in self.resolved().items() if key not in ("name", "description")}
+        content = {key: value for key, value in self.resolved().items() if key not in ("name", "description", "sweep")}
         return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
 
     def _part(self, name: str, part: Part) -> "Spec":
@@ -174,8 +181,9 @@ def load_spec(source: str | Path, sets: Sequence[str] = (), quick: bool = False,
         settings[key] = value
     if seed is not None:
         settings["seed"] = seed
-    spec, quick_spec = (make_spec(apply_overrides(table, settings, choice)) for choice in (False, True))
-    return quick_spec if quick else spec
+    if not quick:
+        apply_overrides(table, {}, quick=True)  # so that a wrong path in [quick] shows at once
+    return make_spec(apply_overrides(table, settings, quick))
 
 
 def find_spec(source: str | Path) -> Path:
@@ -218,11 +226,12 @@ def explained(error: ValidationError) -> PlasticodeError:
         del location[1]  # pydantic names the member of the union of tasks
     key, value = ".".join(location) or "spec", first["input"]
     if first["type"] == "extra_forbidden":
-        return unknown_key(key, _allowed_keys(first["loc"]))
+        allowed = _allowed_keys(first["loc"])
+        return unknown("spec key", printable(key), allowed) if len(location) == 1 else unknown_key(key, allowed)
     if first["type"] == "missing":
         return PlasticodeError(f"spec key '{printable(key)}' is missing: it must be given")
     if first["type"] == "union_tag_invalid":
-        return unknown("task", printable(str(first["ctx"]["tag"])), TASKS)
+        return unknown("task", printable(str(first.get("ctx", {}).get("tag"))), TASKS)
     message = str(cause) if cause is not None else first["msg"].replace("Input should", "it should")
     return refused(key, value, message.replace("should be", "must be").replace("should have", "must have"))
 
@@ -241,5 +250,7 @@ def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
 def _without_none(table: dict[str, Any]) -> dict[str, Any]:
     """TOML has no null: what is absent is left out."""
     return {
-        key: _without_none(value) if isinstance(value, dict) else value for key, value in table.items() if value is not None
+        key: _without_none(value) if isinstance(value, dict) else value
+        for key, value in table.items()
+        if value is not None
     }

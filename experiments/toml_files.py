@@ -49,7 +49,8 @@ def parse_toml(text: str, what: str = "the spec") -> dict[str, Any]:
         raise PlasticodeError(f"{what} is nested too deeply: at most {DEEPEST} levels are allowed") from None
     except tomllib.TOMLDecodeError as error:
         end = f"at the end, line {len(text.splitlines()) or 1}"
-        raise PlasticodeError(f"{what} is not valid TOML: {printable(str(error).replace('at end of document', end), 200)}") from None
+        reason = str(error).replace("at end of document", end)
+        raise PlasticodeError(f"{what} is not valid TOML: {printable(reason, 200)}") from None
     except ValueError as error:  # such as an integer of thousands of digits, or the 31st of February
         raise PlasticodeError(f"{what} has a value that cannot be read: {printable(str(error), 200)}") from None
     _check_nesting(table, what)
@@ -91,16 +92,21 @@ def _items(value: Any) -> Iterator[Any]:
     return iter(value) if isinstance(value, list) else iter(())
 
 
-def write_toml(table: Mapping[str, Any], header: str = "") -> str:
-    """The TOML text of nested tables of texts, numbers, truth values and lists."""
-    lines = [f"{_key(key)} = {inline(value)}" for key, value in table.items() if not isinstance(value, Mapping)]
-    text = "".join(f"{line}\n" for line in lines)
-    if header and (lines or not table):
-        text = f"\n[{header}]\n{text}"
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            text += write_toml(value, f"{header}.{_key(key)}" if header else _key(key))
-    return text
+def write_toml(spec: Mapping[str, Any]) -> str:
+    """The TOML text of a spec's tables.
+
+    Values inside a table stay on one line each: the order of the keys in [sweep] is the order of the grid's axes.
+    """
+    sections = {(): {key: value for key, value in spec.items() if not isinstance(value, Mapping)}}
+    sections |= {(key,): value for key, value in spec.items() if isinstance(value, Mapping) and key != "parts"}
+    for name, part in spec.get("parts", {}).items():
+        sections |= {("parts", name): {}} | {("parts", name, key): value for key, value in part.items()}
+    return "\n".join(_section(header, values) for header, values in sections.items())
+
+
+def _section(header: tuple[str, ...], values: Mapping[str, Any]) -> str:
+    title = f"[{'.'.join(map(_key, header))}]\n" if header else ""
+    return title + "".join(f"{_key(key)} = {inline(value)}\n" for key, value in values.items())
 
 
 def inline(value: Any) -> str:

@@ -89,7 +89,7 @@ def _from_text(text: str) -> Time:
     if not unit:
         raise ValueError(f"the unit is missing: {_EXAMPLES}")
     if unit != "T" and unit not in UNITS:
-        raise ValueError(f"the unit '{unit}' is not known: {_EXAMPLES}")
+        raise ValueError(f"the unit '{printable(unit)}' is not known: {_EXAMPLES}")
     if math.isinf(number):
         raise ValueError("the number is too large")
     if unit == "T":

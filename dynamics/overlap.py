@@ -1,0 +1,50 @@
+"""Temporal overlap: how much of two signals coincides, measured on the waveforms that a plastic synapse sees."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from dynamics.coupled import Coupled, Progress, State
+from dynamics.delays import History
+from dynamics.errors import PlasticodeError
+from dynamics.integrators import FixedStep
+from dynamics.plasticity import Factors
+
+
+def overlap(post: Float[Array, "time targets"], pre: Float[Array, "time sources"]) -> Float[Array, ""]:
+    """S = |int m p^T dt| / sqrt(int |m|^2 dt  int |p|^2 dt) of two waveforms at equal steps (Frobenius norm).
+
+    Between 0 and 1, which needs coinciding waveforms: two equal boxes, one d late, have max(0, 1 - |d|/T)
+    (`theory.overlap_law`). 0 where a signal is silent. Dimensionless; the step cancels.
+    """
+    norm = jnp.sqrt(jnp.sum(post * post) * jnp.sum(pre * pre))
+    return jnp.linalg.norm(post.T @ pre) / jnp.where(norm > 0, norm, 1)
+
+
+def temporal_overlap(run: Coupled, progress: Progress, k: Int[Array, ""]) -> dict[str, Float[Array, ""]]:
+    """The overlap of m and p of every plastic projection during presentation k of a coupled run."""
+    return {name: overlap(f.post, f.pre) for name, f in waveforms(run, progress, k)[1].items()}
+
+
+def waveforms(run: Coupled, progress: Progress, k: Int[Array, ""]) -> tuple[Progress, dict[str, Factors]]:
+    """Shows presentation k; gives the progress after it, and m, p and r of every law at the start of each of its steps.
+
+    The factors have a leading dimension of `clock.steps`. Raises PlasticodeError for a run with adaptive steps.
+    """
+    integrator, system, inputs_at = run.integrator, run.system(progress.fixed), run.inputs_at(k)
+    if not isinstance(integrator, FixedStep):
+        raise PlasticodeError("waveforms are recorded at fixed steps: integrator.adaptive must be false")
+
+    def step(carry: tuple[State, History | None], j: Int[Array, ""]) -> tuple:
+        state, start, absolute = carry[0], j.astype(run.clock.dt.dtype), k * run.clock.steps + j
+        after = integrator.run(system, *carry, lambda i: inputs_at(start + i), absolute, 1, run.key)
+
+        def look(name: str, current: Array, lag: Array, stepwise: bool = False) -> Array:
+            assert after[1] is not None  # where there are lags there is a history, which has this step's signals now
+            return after[1].at(name, absolute, jnp.zeros_like(start), lag / run.clock.dt, current)
+
+        return after, system.factors(state, inputs_at(start), look)
+
+    steps = jnp.arange(run.clock.steps, dtype=jnp.int32)
+    (state, history), factors = jax.lax.scan(step, (progress.state, progress.history), steps)
+    return Progress(state, progress.fixed, history), factors

@@ -1,0 +1,161 @@
+"""From the values of one point to the regime that runs it: the only place where spec fields meet dynamics objects."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from dynamics.coupled import Coupled
+from dynamics.delays import Delays
+from dynamics.discrete import Discrete
+from dynamics.errors import PlasticodeError
+from dynamics.flow import WeightFlow
+from dynamics.integrators import Adaptive, FixedStep
+from dynamics.network import Network
+from dynamics.noise import Noise
+from dynamics.simulate import Regime
+from dynamics.stimulus import Clock, Stream
+from dynamics.timescales import Timescales
+from experiments.spec import Spec
+from experiments.sweep import Group
+from experiments.tasks import Data
+from rules.registry import make_rule
+
+Values = dict[str, Float[Array, "*layers"]]
+MAX_STEPS, MAX_HISTORY = 1_000_000, 1_000_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is static about a group of points: everything that its compiled program depends on.
+
+    spec      the group's spec; its traced numbers are not looked at
+    sizes     the network's layer sizes; `supervised` says whether the task gives targets
+    steps     per period; chosen so that no point of the group steps by more than integrator.dt
+    lags      which of delays.error, hop, input any point has
+    history   the length of the ring buffer that the largest lag needs; 0 without constant lags
+    """
+
+    spec: Spec
+    sizes: tuple[int, ...]
+    supervised: bool
+    steps: int
+    lags: frozenset[str]
+    history: int
+
+
+def plan(group: Group, data: Data) -> Plan:
+    """The plan of a group on its task's data; values that cannot run together are told in a sentence."""
+    spec, values = group.static, group.values
+    outputs = data.train_targets.shape[1] if data.train_targets is not None else spec.network.outputs
+    if outputs is None:
+        raise PlasticodeError(
+            f"network.outputs is missing: task '{spec.task.name}' gives no targets, so the number of outputs must be given"
+        )
+    period = values["stimulus.duration"] + values["stimulus.gap"]
+    dt = spec.integrator.dt.seconds(float(values["stimulus.duration"].min()))
+    steps = _steps(float(period.max()), dt)
+    lags = {name: values[f"delays.{name}"] for name in ("error", "hop", "input")}
+    lags = {name: lag for name, lag in lags.items() if np.any(lag > 0)}
+    history = 0
+    if spec.regime == "coupled":
+        if lags and not spec.delays.stages:
+            longest = max(float((lag * steps / period).max()) for lag in lags.values())
+            history = math.ceil(longest) + 2
+            if history > MAX_HISTORY:
+                raise PlasticodeError(f"delays need {history} past steps: at most {MAX_HISTORY} are allowed; raise integrator.dt")
+        _check_steps(spec, values, lags, period / steps)
+    elif lags:
+        raise PlasticodeError(f"delays.{min(lags)} is not zero, but regime '{spec.regime}' has no delays: it must be 0")
+    sizes = (data.train_inputs.shape[1], *spec.network.hidden, outputs)
+    return Plan(spec, sizes, data.train_targets is not None, steps, frozenset(lags), history)
+
+
+def _steps(period: float, dt: float) -> int:
+    steps = math.ceil(period / dt * (1 - 1e-9))
+    if steps > MAX_STEPS:
+        raise PlasticodeError(
+            f"integrator.dt = {dt:g} s gives {steps} steps per presentation: at most {MAX_STEPS} are allowed"
+        )
+    return max(steps, 1)
+
+
+def _check_steps(spec: Spec, values: dict[str, np.ndarray], lags: dict[str, np.ndarray], step: np.ndarray) -> None:
+    """Refuses steps that explicit fixed-step solvers are unstable at: above twice a relaxation time constant."""
+    if spec.integrator.adaptive:
+        return
+    stages = {f"delays.{name}": lag[lag > 0].min() / spec.delays.stages for name, lag in lags.items() if spec.delays.stages}
+    relaxations = stages | {"timescales.propagation": values["timescales.propagation"].min()}
+    for path, tau in relaxations.items():
+        if float(step.max()) > 2 * tau * (1 + 1e-6):
+            what = f"{path} / delays.stages" if path in stages else path
+            raise PlasticodeError(
+                f"integrator.dt = {float(step.max()):g} s is not allowed with {what} = {tau:g} s: explicit steps are "
+                f"unstable above twice that, and it must be at most {tau:g} s to be accurate"
+            )
+
+
+def network_of(plan: Plan, values: Values) -> Network:
+    """The network of one point."""
+    table = plan.spec.network
+    return Network(
+        plan.sizes,
+        table.activation,
+        table.output_activation,
+        table.loss,
+        table.bias,
+        table.skips,
+        plan.supervised,
+        values["network.gain"],
+    )
+
+
+def build(plan: Plan, values: Values, seed: Int[Array, ""], data: dict[str, Array]) -> tuple[Regime, Array]:
+    """The regime of one point, and the key that its weights are drawn from. `values` may be traced.
+
+    One seed gives three independent keys: initial weights, order of the presentations, noise.
+    """
+    spec, dtype = plan.spec, values["network.gain"].dtype
+    traced = {path.split(".")[1]: value for path, value in values.items() if path.startswith("rule.")}
+    rule = make_rule(spec.rule.name, spec.rule.parameters | traced)
+    rule = jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, rule)
+    circuit = rule.wire(network_of(plan, values))
+    timescales = Timescales(
+        *(values[f"timescales.{name}"] for name in ("propagation", "plasticity", "decay")), values.get("timescales.trace")
+    )
+    clock = Clock(values["stimulus.duration"], values["stimulus.gap"], plan.steps)
+    weights_key, order_key, noise_key = jax.random.split(jax.random.key(seed), 3)
+    stream = Stream(data["train_inputs"], data.get("train_targets"), order_key)
+    if spec.regime == "flow":
+        flow = WeightFlow(circuit, timescales, stream.inputs, stream.targets, clock, FixedStep(spec.integrator.name))
+        return flow, weights_key
+    if spec.regime == "discrete":
+        return Discrete(circuit, timescales, stream, clock, spec.discrete.optimiser), weights_key
+    lags: dict[str, Any] = {name: values[f"delays.{name}"] for name in plan.lags}
+    coupled = Coupled(
+        circuit,
+        timescales,
+        stream,
+        clock,
+        Delays(**lags, stages=spec.delays.stages),
+        Noise(
+            *(values.get(f"noise.{name}") for name in ("activity", "error", "synaptic", "synaptic_multiplicative")),
+            spec.noise.calculus,
+        ),
+        _integrator(spec, dtype),
+        noise_key,
+        plan.history,
+    )
+    return coupled, weights_key
+
+
+def _integrator(spec: Spec, dtype: jnp.dtype) -> FixedStep | Adaptive:
+    if not spec.integrator.adaptive:
+        return FixedStep(spec.integrator.name)
+    return Adaptive(
+        jnp.asarray(spec.integrator.rtol, dtype), jnp.asarray(spec.integrator.atol, dtype), spec.integrator.name
+    )

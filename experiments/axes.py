@@ -1,0 +1,266 @@
+"""The [sweep] table: what it may contain, and the values of its axes."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dynamics.errors import PlasticodeError, unknown
+from experiments.fields import Quantity
+from experiments.paths import SWEPT_TABLES, check_path, flattened, quantity_at
+from experiments.toml_files import inline
+from experiments.units import Time, printable, read_number, read_time, refused, shown
+
+MOST_POINTS = 1_000_000
+MOST_PROGRAMS = 1000
+LARGEST_SEED = 2**31 - 1
+NOT_SWEPT = ("name", "description", "study")
+_ENTRY = "it must be a list of values, {linspace = [a, b, n]} or {logspace = [a, b, n]}"
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """The values of one swept path along an axis of `size` positions.
+
+    `values` are float64 (in seconds where `units` is "s", in stimulus durations where it is "T"), int64, or texts. What
+    a point gets is `settings[position]` for a static path; for a traced one `numbers` (size,) or (size, layers), to be
+    multiplied by the stimulus duration where `relative`.
+    """
+
+    path: str
+    values: np.ndarray
+    units: str = ""
+    settings: tuple[Any, ...] = ()
+    numbers: np.ndarray | None = None
+    relative: np.ndarray | None = None
+
+    @property
+    def size(self) -> int:
+        """The number of values."""
+        return len(self.values)
+
+    @property
+    def labels(self) -> list[str]:
+        """The values as a figure shows them, with units."""
+        if self.values.dtype.kind in "if":
+            return [f"{value:g} {self.units}".strip() for value in self.values]
+        return [str(value) for value in self.values]
+
+
+def canonical_sweep(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The [sweep] table of a spec's `table`, checked by its lengths and ends alone, equal values written equally."""
+    sweep = flattened(table["sweep"], "sweep", sweep=True)
+    if "seed" in sweep and "seeds" in sweep:
+        raise PlasticodeError("sweep has both 'seed' and 'seeds': one axis of seeds is allowed")
+    table = {**table, "sweep": sweep}
+    result: dict[str, Any] = {}
+    for path, entry in sweep.items():
+        if path == "seeds":
+            result[path] = _seeds(entry, table.get("seed", 0))
+        elif path != "zip":
+            check_path(path, table, "sweep.")
+            if path in NOT_SWEPT:
+                raise refused(f"sweep.{path}", entry, "a text that changes no result cannot be swept")
+            result[path] = _canonical_entry(path, entry, quantity_at(path, table))
+    if "zip" in sweep:
+        result["zip"] = _canonical_zip(sweep["zip"], result)
+    _check_size(result, table)
+    return result
+
+
+def swept_paths(table: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """The swept paths of traced numbers, and those of static values; the seed is neither."""
+    paths = [path for path in table.get("sweep", {}) if path not in ("zip", "seed", "seeds")]
+    traced = [path for path in paths if quantity_at(path, table) is not None]
+    return traced, [path for path in paths if path not in traced]
+
+
+def dimensions(sweep: Mapping[str, Any]) -> list[list[str]]:
+    """The paths along each axis of the grid, in the order of the sweep; tied paths share the axis of the first."""
+    tied = {path: group for group in sweep.get("zip", []) for path in group}
+    groups = [tied.get(path, [path]) for path in sweep if path != "zip"]
+    return [group for position, group in enumerate(groups) if group not in groups[:position]]
+
+
+def coordinate(path: str, table: Mapping[str, Any]) -> Coordinate:
+    """The values of a path of the canonical sweep in `table`."""
+    entry = table["sweep"][path]
+    if path == "seeds":
+        return Coordinate("seed", table["seed"] + np.arange(entry))
+    quantity = quantity_at(path, table)
+    if path == "seed":
+        static = _static(path, entry)
+        for seed in static.settings:
+            if type(seed) is not int or not 0 <= seed <= LARGEST_SEED:
+                raise refused("sweep.seed", seed, f"a seed must be an integer from 0 to {LARGEST_SEED}")
+        return Coordinate("seed", np.array(static.settings, np.int64))
+    if quantity is None:
+        return _static(path, entry)
+    return _spaced(path, entry, quantity) if isinstance(entry, Mapping) else _listed(path, entry, quantity)
+
+
+def _listed(path: str, entry: list[Any], quantity: Quantity) -> Coordinate:
+    """Traced values given one by one; single values stand beside lists for lists of equal values."""
+    items = [quantity.read(item) for item in entry]
+    widths = {len(item) for item in items if isinstance(item, tuple)}
+    if len(widths) > 1:
+        lengths = " and ".join(map(str, sorted(widths)))
+        raise PlasticodeError(f"sweep.{path} has lists of {lengths} values: all must be equally long")
+    width = widths.pop() if widths else None
+    rows = [item if isinstance(item, tuple) else (item,) * (width or 1) for item in items]
+    numbers = np.array([[item.value if isinstance(item, Time) else item for item in row] for row in rows])
+    relative = np.array([[isinstance(item, Time) and item.unit == "T" for item in row] for row in rows])
+    if width is not None:
+        return Coordinate(path, np.array([_label(item) for item in entry]), "", (), numbers, relative)
+    numbers, relative = numbers[:, 0], relative[:, 0]
+    if not quantity.time:
+        return Coordinate(path, numbers, "", (), numbers, relative)
+    units = {item.unit for item in items if item.value not in (0, math.inf)} or {items[0].unit}
+    if len(units) > 1:
+        return Coordinate(path, np.array([str(item) for item in items]), "", (), numbers, relative)
+    return Coordinate(path, numbers, units.pop(), (), numbers, relative)
+
+
+def _spaced(path: str, entry: Mapping[str, Any], quantity: Quantity) -> Coordinate:
+    """Traced values between two ends; each number lies between two allowed ones, and so is allowed."""
+    first, last, unit = _ends(path, entry, quantity)
+    numbers = _space(entry, first, last)
+    return Coordinate(path, numbers, unit, (), numbers, np.full(numbers.shape, unit == "T"))
+
+
+def _static(path: str, entry: Any) -> Coordinate:
+    """Values of a static path; evenly spaced integers where all of them are, between integer ends."""
+    if not isinstance(entry, Mapping):
+        return Coordinate(path, _coordinates(entry), "", tuple(entry))
+    first, last, unit = _ends(path, entry, None)
+    values = _space(entry, first, last)
+    if unit:
+        times = [Time(value, "T" if unit == "T" else "s") for value in values.tolist()]
+        return Coordinate(path, values, unit, tuple(map(str, times)))
+    *ends, _ = next(iter(entry.values()))
+    if all(isinstance(end, int) for end in ends) and np.allclose(values, np.round(values), rtol=1e-12, atol=0):
+        values = np.round(values).astype(np.int64)
+    return Coordinate(path, values, "", tuple(values.tolist()))
+
+
+def _coordinates(entry: list[Any]) -> np.ndarray:
+    """Numbers where all values are numbers, labels otherwise."""
+    if all(type(item) is int and abs(item) < 2**63 for item in entry):
+        return np.array(entry, np.int64)
+    if all(type(item) is float for item in entry):
+        return np.array(entry)
+    return np.array([_label(item) for item in entry])
+
+
+def _label(item: Any) -> str:
+    if isinstance(item, Mapping) and isinstance(item.get("name"), str):
+        parameters = [f"{key}={inline(value)}" for key, value in item.items() if key != "name"]
+        return f"{item['name']}({', '.join(parameters)})" if parameters else item["name"]
+    return item if isinstance(item, str) else inline(item)
+
+
+def _space(entry: Mapping[str, Any], first: float, last: float) -> np.ndarray:
+    ((kind, (_, _, count)),) = entry.items()
+    return np.linspace(first, last, count) if kind == "linspace" else np.geomspace(first, last, count)
+
+
+def _ends(path: str, entry: Mapping[str, Any], quantity: Quantity | None) -> tuple[float, float, str]:
+    """The two ends, and the unit that they share: "s", "T" or none."""
+    ((kind, (*ends, _)),) = entry.items()
+    try:
+        if quantity is None:
+            items = [read_time(end) if isinstance(end, str) else read_number(end) for end in ends]
+        else:
+            items = [quantity.read_one(end) for end in ends]
+        first, last = (item.value if isinstance(item, Time) else item for item in items)
+        times = [item for item in items if isinstance(item, Time) and item.value != 0]  # zero has any unit
+        units = [item.unit for item in times] + [""] * sum(not isinstance(item, Time) for item in items)
+        if math.isinf(first) or math.isinf(last) or math.isinf(last - first):
+            raise ValueError("both ends must be finite")
+        if kind == "logspace" and min(first, last) <= 0:
+            raise ValueError("both ends of a logspace must be positive")
+        if len(set(units)) > 1:
+            raise ValueError("both ends must have the same unit: T, or one of time")
+    except ValueError as error:
+        raise refused(f"sweep.{path}", dict(entry), str(error)) from None
+    return first, last, units[0] if units else "s"
+
+
+def _seeds(entry: Any, seed: Any) -> int:
+    if isinstance(entry, bool) or not isinstance(entry, int) or entry < 1:
+        raise refused("sweep.seeds", entry, "it must be the number of seeds, at least 1")
+    if entry <= MOST_POINTS and seed + entry - 1 > LARGEST_SEED:
+        raise refused("sweep.seeds", entry, f"the last seed would be above {LARGEST_SEED}")
+    return entry
+
+
+def _canonical_entry(path: str, entry: Any, quantity: Quantity | None) -> Any:
+    """The values of an axis, checked; times and traced numbers are written in one way."""
+    key = f"sweep.{path}"
+    if isinstance(entry, list):
+        if not entry:
+            raise refused(key, entry, "a sweep needs at least one value")
+        if quantity is None:
+            return entry
+        return [_written(key, item, quantity) for item in entry]
+    if not isinstance(entry, Mapping) or len(entry) != 1 or next(iter(entry)) not in SWEPT_TABLES:
+        raise refused(key, entry, _ENTRY)
+    ((kind, triple),) = entry.items()
+    if not isinstance(triple, list) or len(triple) != 3:
+        raise refused(key, entry, f"a {kind} has two ends and a number of values, [a, b, n]")
+    *ends, count = triple
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise refused(key, entry, "the number of values must be an integer, at least 1")
+    _ends(path, entry, quantity)
+    return {kind: [*(ends if quantity is None else [_written(key, end, quantity) for end in ends]), count]}
+
+
+def _written(key: str, value: Any, quantity: Quantity) -> Any:
+    try:
+        return quantity.write(quantity.read(value))
+    except ValueError as error:
+        raise refused(key, value, str(error)) from None
+
+
+def _canonical_zip(groups: Any, axes: Mapping[str, Any]) -> list[list[str]]:
+    """The groups of tied axes: two or more of those that are swept, of one length, each in one group."""
+    is_list_of_lists = isinstance(groups, list) and all(isinstance(group, list) and len(group) > 1 for group in groups)
+    if not is_list_of_lists or not all(isinstance(path, str) for group in groups for path in group):
+        raise refused("sweep.zip", groups, 'it must be a list of lists of two or more swept paths, as [["a", "b"]]')
+    seen = set()
+    for group in groups:
+        for path in group:
+            if path not in axes:
+                raise unknown("axis in sweep.zip", printable(path), axes)
+            if path in seen:
+                raise refused("sweep.zip", groups, f"'{path}' may be tied once")
+            seen.add(path)
+            if _length(axes[path]) != _length(axes[group[0]]):
+                first, other = (f"'{name}' ({shown(_length(axes[name]))} values)" for name in (group[0], path))
+                raise PlasticodeError(f"sweep.zip ties {first} to {other}: tied axes must have the same length")
+    return groups
+
+
+def _length(entry: Any) -> int:
+    if isinstance(entry, int):
+        return entry
+    return len(entry) if isinstance(entry, list) else next(iter(entry.values()))[-1]
+
+
+def _check_size(sweep: Mapping[str, Any], table: Mapping[str, Any]) -> None:
+    """Refuse grids that are too large, by their lengths alone."""
+    static = swept_paths({**table, "sweep": sweep})[1]
+    points = programs = 1
+    for group in dimensions(sweep):
+        length = _length(sweep[group[0]])
+        points *= length
+        programs *= length if any(path in static for path in group) else 1
+    if points > MOST_POINTS:
+        raise PlasticodeError(f"a sweep of {shown(points)} points is refused: at most {MOST_POINTS}")
+    if programs > MOST_PROGRAMS:
+        raise PlasticodeError(
+            f"a sweep of {shown(programs)} combinations of static values ({', '.join(static)}) is refused: "
+            f"at most {MOST_PROGRAMS}, since each is a program to compile"
+        )

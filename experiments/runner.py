@@ -1,0 +1,246 @@
+"""Runs a sweep: compiles one program per static group, runs its points in chunks over all local devices, labels results.
+
+A chunk advances from record to record under the host's control, so progress can be shown and an interrupt loses only
+the chunk that it falls into.
+"""
+
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from dynamics.errors import PlasticodeError
+from dynamics.simulate import all_finite, record_marks
+from experiments.assemble import Plan, build, plan
+from experiments.labels import Table
+from experiments.probes import PROBES
+from experiments.spec import Spec
+from experiments.sweep import Group, Sweep, expand
+from experiments.tasks import Data
+
+CHUNK_POINTS, CHUNK_BYTES = 256, 512 * 2**20
+CACHE_BLOCK = 8  # points that one CPU core advances together: their weights stay in its cache
+
+OnProgress = Callable[[float, float], None]
+
+
+class Results(NamedTuple):
+    """One labelled data set per part of the spec ("" when it has none); `complete` is false after an interrupt."""
+
+    datasets: dict[str, xr.Dataset]
+    complete: bool
+
+
+def configure(dtype: str, devices: int | None = None) -> None:
+    """Sets up jax for runs in `dtype`; call it before anything is computed. Results depend on these settings.
+
+    Matrix products are at full precision everywhere (no TF32); on CPU there is one device per core.
+    """
+    jax.config.update("jax_enable_x64", dtype == "float64")
+    jax.config.update("jax_default_matmul_precision", "highest")
+    try:
+        jax.config.update("jax_num_cpu_devices", devices or os.cpu_count() or 1)
+    except RuntimeError:  # jax has started already and keeps the devices that it has
+        pass
+
+
+class Job(NamedTuple):
+    """One static group, ready to run."""
+
+    group: Group
+    plan: Plan
+    data: dict[str, np.ndarray]
+
+    @property
+    def work(self) -> float:
+        """Steps times points, the unit of progress."""
+        return float(self.group.size) * self.plan.spec.stimulus.presentations * self.plan.steps
+
+
+def check(spec: Spec) -> dict[str, list[Job]]:
+    """The jobs of every part, after everything that can be refused has been: data loaded, rules wired on their task."""
+    return {name: _jobs(expand(part)) for name, part in spec.parts().items()}
+
+
+def _jobs(sweep: Sweep) -> list[Job]:
+    jobs, loaded = [], {}
+    for group in sweep.groups:
+        task = group.static.task
+        data = loaded.setdefault(task.model_dump_json(), None) or task.load()
+        loaded[task.model_dump_json()] = data
+        job = Job(group, plan(group, data), _arrays(data, group.static.dtype))
+        _check_wiring(job, data)
+        jobs.append(job)
+    return jobs
+
+
+def _arrays(data: Data, dtype: str) -> dict[str, np.ndarray]:
+    fields = ("train_inputs", "train_targets", "test_inputs", "test_targets")
+    return {name: getattr(data, name).astype(dtype) for name in fields if getattr(data, name) is not None}
+
+
+def _check_wiring(job: Job, data: Data) -> None:
+    """Builds the first point without computing anything: a rule that does not fit its task is refused here."""
+    for name in job.plan.spec.probes:
+        if PROBES[name].supervised and data.train_targets is None:
+            raise PlasticodeError(
+                f"record.probes has '{name}', which needs targets, but task '{job.plan.spec.task.name}' is unsupervised"
+            )
+    values, seeds = _points(job, slice(0, 1))
+    point = {path: value[0] for path, value in values.items()}
+    state = jax.eval_shape(functools.partial(_init_point, job.plan), point, seeds[0], job.data)
+    jax.eval_shape(functools.partial(_measure_point, job.plan), state, point, seeds[0], job.data)
+
+
+def run(spec: Spec, on_progress: OnProgress | None = None) -> Results:
+    """Runs every part of `spec`. An interrupt between two blocks keeps the finished chunks; the rest is `missing`.
+
+    `on_progress(done, total)` is called after every block, in steps times points.
+    """
+    parts, jobs = spec.parts(), check(spec)
+    tables = {name: Table(expand(part), _marks(part)) for name, part in parts.items()}
+    seconds = dict.fromkeys(parts, 0.0)
+    queue = [(name, job) for name in parts for job in jobs[name]]
+    progress = _Progress(on_progress, sum(job.work for _, job in queue))
+    complete, compiler = True, ThreadPoolExecutor(1)  # the next job is compiled while this one runs
+    programs = [compiler.submit(_compile, job) for _, job in queue]
+    try:
+        for (name, job), program in zip(queue, programs, strict=True):
+            started = time.perf_counter()
+            for points, record in _execute(job, program.result(), progress):
+                tables[name].add(job.group, points, record)
+            seconds[name] += time.perf_counter() - started
+    except KeyboardInterrupt:
+        complete = False
+    finally:
+        compiler.shutdown(wait=False, cancel_futures=True)
+    datasets = {
+        name: tables[name].dataset(part).assign_attrs(part=name, seconds=seconds[name]) for name, part in parts.items()
+    }
+    return Results(datasets, complete)
+
+
+def _marks(spec: Spec) -> np.ndarray:
+    return np.asarray(record_marks(spec.stimulus.presentations, spec.record.points))
+
+
+class _Progress:
+    """Adds up finished work and tells it to whoever asked."""
+
+    def __init__(self, report: OnProgress | None, total: float):
+        self.report, self.total, self.done = report, total, 0.0
+
+    def add(self, work: float) -> None:
+        self.done += work
+        if self.report is not None:
+            self.report(min(self.done, self.total), self.total)
+
+
+def _init_point(plan: Plan, values: dict, seed: jax.Array, data: dict) -> Any:
+    regime, key = build(plan, values, seed, data)
+    return regime.init(regime.circuit.initial_weights(key))
+
+
+def _advance_point(plan: Plan, progress: Any, values: dict, seed: jax.Array, data: dict, first: Any, count: Any) -> Any:
+    return build(plan, values, seed, data)[0].advance(progress, first, count)
+
+
+def _measure_point(plan: Plan, progress: Any, values: dict, seed: jax.Array, data: dict) -> dict[str, Any]:
+    regime, _ = build(plan, values, seed, data)
+    weights, slow = regime.weights(progress), regime.slow(progress)
+    probes = {name: PROBES[name].measure(regime.circuit, weights, slow, data) for name in plan.spec.probes}
+    return probes | {"finite": all_finite(weights)}
+
+
+class _Programs(NamedTuple):
+    """The compiled programs of a job, for chunks padded to `padded` points, and the chunks themselves."""
+
+    init: Callable
+    advance: Callable
+    measure: Callable
+    chunks: list[np.ndarray]
+    padded: int
+
+
+def _compile(job: Job) -> _Programs:
+    chunks, padded, block = _chunks(job, len(jax.local_devices()))
+    batched = functools.partial(_batched, block=block)
+    values, seeds = _points(job, np.resize(chunks[0], padded))
+    # Drawing the weights happens once: on a CPU its code is not worth the compiler's expensive passes.
+    cpu = jax.default_backend() == "cpu"
+    quick = {"xla_llvm_disable_expensive_passes": True, "xla_backend_optimization_level": 0} if cpu else None
+    init = batched(functools.partial(_init_point, job.plan), 2, 1, options=quick).lower(values, seeds, job.data)
+    sharding = NamedSharding(_mesh(), PartitionSpec("points"))
+    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), init.out_info)
+    advance = batched(functools.partial(_advance_point, job.plan), 3, 3)
+    measure = batched(functools.partial(_measure_point, job.plan), 3, 1)
+    now = jnp.int32(0)
+    return _Programs(
+        init.compile(),
+        advance.lower(state, values, seeds, job.data, now, now).compile(),
+        measure.lower(state, values, seeds, job.data).compile(),
+        chunks,
+        padded,
+    )
+
+
+def _points(job: Job, chunk: slice | np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    values = {path: value[chunk].astype(job.plan.spec.dtype) for path, value in job.group.values.items()}
+    return values, job.group.seeds[chunk].astype(np.uint32)
+
+
+def _mesh() -> Mesh:
+    return Mesh(np.array(jax.local_devices()), ("points",))
+
+
+def _batched(function: Callable, arguments: int, shared: int, block: int, options: dict | None = None) -> Any:
+    """`function` over a leading dimension of its first `arguments` arguments, the other `shared` ones being common.
+
+    Sharded over the local devices; on each, points are taken `block` at a time. No device talks to another.
+    """
+
+    def local(*args: Any) -> Any:
+        points, common = args[:arguments], args[arguments:]
+        return jax.lax.map(lambda point: function(*point, *common), points, batch_size=block)
+
+    specs = (PartitionSpec("points"),) * arguments + (PartitionSpec(),) * shared
+    sharded = jax.shard_map(local, mesh=_mesh(), in_specs=specs, out_specs=PartitionSpec("points"), check_vma=False)
+    return jax.jit(sharded, compiler_options=options)
+
+
+def _chunks(job: Job, devices: int) -> tuple[list[np.ndarray], int, int]:
+    """The group's points in chunks; the padded size of a chunk and how many points a device takes at a time."""
+    values, seeds = _points(job, slice(0, 1))
+    point = {path: value[0] for path, value in values.items()}
+    state = jax.eval_shape(functools.partial(_init_point, job.plan), point, seeds[0], job.data)
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    cpu = jax.default_backend() == "cpu"
+    most = max(min(CHUNK_POINTS if cpu else job.group.size, CHUNK_BYTES // max(size, 1)), 1)
+    chunks = np.array_split(np.arange(job.group.size), -(-job.group.size // most))
+    per_device = -(-len(chunks[0]) // devices)
+    blocks = -(-per_device // CACHE_BLOCK) if cpu else 1
+    block = -(-per_device // blocks)
+    return chunks, block * blocks * devices, block
+
+
+def _execute(job: Job, programs: _Programs, progress: _Progress) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    """Yields (points, records) of each finished chunk; every record has a leading (points, record) shape."""
+    marks = _marks(job.plan.spec)
+    for chunk in programs.chunks:
+        # Padding repeats points; their results are dropped.
+        values, seeds = _points(job, np.resize(chunk, programs.padded))
+        state = programs.init(values, seeds, job.data)
+        records = [jax.device_get(programs.measure(state, values, seeds, job.data))]
+        for first, last in zip(marks[:-1], marks[1:], strict=True):
+            state = programs.advance(state, values, seeds, job.data, jnp.int32(first), jnp.int32(last - first))
+            records.append(jax.device_get(programs.measure(state, values, seeds, job.data)))
+            progress.add(job.work * len(chunk) / job.group.size * (last - first) / marks[-1])
+        yield chunk, jax.tree.map(lambda *leaves: np.stack(leaves, axis=1)[: len(chunk)], *records)

@@ -1,0 +1,227 @@
+"""From a spec to batches of points: a grid, its static groups, and every traced number of every point."""
+
+import copy
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dynamics.errors import PlasticodeError
+from experiments.axes import Coordinate, coordinate, dimensions
+from experiments.checks import check, check_list
+from experiments.fields import RULE_NUMBER, TRACED, Quantity
+from experiments.paths import assign
+from experiments.spec import Spec, make_spec
+from experiments.units import Time, refused
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One dimension of the grid: its first swept path, and the others that are tied to it.
+
+    `name`, `values`, `units` and `labels` are those of the first path; `members` has the coordinates of all of them.
+    """
+
+    members: tuple[Coordinate, ...]
+
+    @property
+    def name(self) -> str:
+        """The first path; "seed" for seeds."""
+        return self.members[0].path
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All paths along this axis."""
+        return tuple(member.path for member in self.members)
+
+    @property
+    def values(self) -> np.ndarray:
+        """float64 in `units`, int64, or texts; one per position."""
+        return self.members[0].values
+
+    @property
+    def units(self) -> str:
+        """ "s", "T" (stimulus durations) or "" (no unit)."""
+        return self.members[0].units
+
+    @property
+    def labels(self) -> list[str]:
+        """The values as a figure shows them."""
+        return self.members[0].labels
+
+    @property
+    def size(self) -> int:
+        """The number of positions."""
+        return self.members[0].size
+
+
+@dataclass(frozen=True)
+class Group:
+    """The points that share all static values, and so one compiled program.
+
+    static: the spec of these points; where a number is swept, it has the base value.
+    index: int (points, axes), the position of each point in the grid.
+    values: float64 (points,), or (points, layers) for a list, of every traced number by path, times in seconds. An
+        optional number that is absent from all points has no entry.
+    seeds: int64 (points,).
+    """
+
+    static: Spec
+    index: np.ndarray
+    values: dict[str, np.ndarray]
+    seeds: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """The number of points."""
+        return len(self.index)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The grid of a spec, the last axis varying fastest, cut into groups."""
+
+    axes: list[Axis]
+    groups: list[Group]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The number of positions along each axis; () for a single point."""
+        return tuple(axis.size for axis in self.axes)
+
+    @property
+    def size(self) -> int:
+        """The number of points."""
+        return int(np.prod(self.shape, dtype=int))
+
+
+def expand(spec: Spec) -> Sweep:
+    """The grid of a spec without parts. Values that no point may have raise `PlasticodeError`."""
+    if spec.part_table:
+        parts = ", ".join(spec.part_table)
+        raise PlasticodeError(f"the spec '{spec.name}' has parts ({parts}): each is expanded by itself")
+    table = spec.table()
+    sweep = table.pop("sweep")
+    swept = {**table, "sweep": sweep}
+    axes = [Axis(tuple(coordinate(path, swept) for path in group)) for group in dimensions(sweep)]
+    return Sweep(axes, [_group(table, axes, positions) for positions in _static_combinations(axes)])
+
+
+def _static_combinations(axes: list[Axis]) -> list[list[np.ndarray]]:
+    """For each combination of static values, in the order of the grid, the positions along each axis that have it."""
+    choices = []
+    for axis in axes:
+        static = [member for member in axis.members if member.settings]
+        alike: dict[str, list[int]] = {}
+        if static:
+            for position in range(axis.size):
+                alike.setdefault(json.dumps([member.settings[position] for member in static]), []).append(position)
+        choices.append([np.array(positions) for positions in alike.values()] or [np.arange(axis.size)])
+    return [list(choice) for choice in itertools.product(*choices)]
+
+
+def _group(table: Mapping[str, Any], axes: list[Axis], positions: list[np.ndarray]) -> Group:
+    index = np.stack(np.meshgrid(*positions, indexing="ij"), axis=-1) if axes else np.zeros(0, int)
+    index = index.reshape(-1, len(axes)) if axes else np.zeros((1, 0), int)
+    members = {member.path: (member, index[:, axis]) for axis, item in enumerate(axes) for member in item.members}
+    # Shorter paths first: a rule before its parameters, a list before its items.
+    ordered = sorted(members.values(), key=lambda pair: pair[0].path.count("."))
+    table = copy.deepcopy(dict(table))
+    for member, at in ordered:
+        if member.settings:
+            assign(table, member.path, member.settings[at[0]])
+    static = make_spec(table)
+    traced = [(member, at) for member, at in ordered if member.numbers is not None]
+    check(static, [member.path for member, _ in traced])
+    values = _values(static, traced, len(index))
+    step = static.integrator.dt
+    if step.unit == "T":  # a static step has to suit the shortest of the stimuli
+        assign(table, "integrator.dt", str(Time(step.seconds(float(values["stimulus.duration"].min())))))
+        static = make_spec(table)
+    seed = members.get("seed")
+    seeds = np.full(len(index), static.seed, np.int64) if seed is None else seed[0].values[seed[1]]
+    return Group(static, index, values, seeds)
+
+
+def _values(static: Spec, traced: list[tuple[Coordinate, np.ndarray]], points: int) -> dict[str, np.ndarray]:
+    """Every traced number of every point, in SI units."""
+    known = _traced_numbers(static)
+    numbers: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for path, (_, value) in known.items():
+        if value is not None:
+            numbers[path] = _repeated(value, points)
+    for member, at in traced:
+        head, key, *item = member.path.split(".")
+        path = f"{head}.{key}"
+        if path not in known:
+            why = f"the rule '{static.rule.name}' has no such traced number"
+            raise refused(f"sweep.{member.path}", member.labels[0], why)
+        assert member.numbers is not None and member.relative is not None
+        new = member.numbers[at], member.relative[at]
+        numbers[path] = _with_item(member.path, numbers.get(path), new, int(item[0]), static) if item else new
+    duration = numbers["stimulus.duration"][0]
+    result = {}
+    for path, (number, relative) in numbers.items():
+        quantity = known[path][0]
+        result[path] = _seconds(path, quantity, number, relative, duration)
+        if quantity.time and number.ndim == 2:
+            check_list(f"sweep.{path}", number[0].tolist(), static.network.layers)
+    return {path: result[path] for path in known if path in result}
+
+
+def _traced_numbers(static: Spec) -> dict[str, tuple[Quantity, Any]]:
+    """What every traced number of a spec may be, and its value."""
+    known = {path: (quantity, static.at(path)) for path, quantity in TRACED.items()}
+    return known | {f"rule.{key}": (RULE_NUMBER, static.rule.parameters[key]) for key in static.rule.traced()}
+
+
+def _repeated(value: Any, points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers and whether they are relative, the same for all points: (points,) or (points, layers)."""
+    items = value if isinstance(value, tuple) else (value,)
+    numbers = np.array([item.value if isinstance(item, Time) else item for item in items], np.float64)
+    relative = np.array([isinstance(item, Time) and item.unit == "T" for item in items], bool)
+    if not isinstance(value, tuple):
+        return np.full(points, numbers[0]), np.full(points, relative[0])
+    return np.tile(numbers, (points, 1)), np.tile(relative, (points, 1))
+
+
+def _with_item(
+    path: str,
+    base: tuple[np.ndarray, np.ndarray] | None,
+    new: tuple[np.ndarray, np.ndarray],
+    item: int,
+    static: Spec,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The lists of all points with one item replaced; single numbers become lists of one per layer."""
+    whole = path.rpartition(".")[0]
+    if base is None:
+        raise PlasticodeError(f"spec path 'sweep.{path}' is not allowed: {whole} is absent and must be given a value")
+    lists = []
+    for old, replacement in zip(base, new, strict=True):
+        rows = np.repeat(old[:, None], static.network.layers, axis=1) if old.ndim == 1 else old.copy()
+        if item >= rows.shape[1]:
+            counted = f"{rows.shape[1]} values, counted from 0"
+            raise PlasticodeError(f"spec path 'sweep.{path}' is not allowed: {whole} has {counted}")
+        rows[:, item] = replacement
+        lists.append(rows)
+    return lists[0], lists[1]
+
+
+def _seconds(
+    path: str, quantity: Quantity, numbers: np.ndarray, relative: np.ndarray, duration: np.ndarray
+) -> np.ndarray:
+    """Resolve multiples of the stimulus duration, point by point."""
+    if not relative.any():
+        return numbers
+    duration = duration if numbers.ndim == 1 else duration[:, None]
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        seconds = np.where(relative, numbers * duration, numbers)
+    for extreme in (seconds.min(), seconds.max()):
+        try:
+            quantity.check(float(extreme))
+        except ValueError as error:
+            raise refused(path, float(extreme), f"{error}, in seconds") from None
+    return seconds

@@ -1,0 +1,134 @@
+"""Results and verdicts as small tables of text, for the terminal and for the report."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+from experiments.intervals import Interval, axes, curves, interval, positions, probes
+
+if TYPE_CHECKING:
+    from experiments.report import Verdict
+    from experiments.runner import Results
+
+MOST_ROWS = 30
+MOST_COLUMNS = 6
+SECONDS = ((1, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A title, a header, rows of as many cells, and a sentence to print below."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    note: str = ""
+
+
+def final_tables(results: "Results") -> list[TextTable]:
+    """The last record of every part, means over seeds.
+
+    With one axis or none, all probes by its values; with more, the first probe, one axis across.
+    """
+    return [_final_table(part, data) for part, data in results.datasets.items()]
+
+
+def verdict_table(verdicts: "Sequence[Verdict]") -> TextTable:
+    """Each claim with what was expected and what was measured."""
+    header = ["verdict", "claim", "quantity", "expected", "measured", "tolerance", "source"]
+    rows = [
+        [
+            "pass" if verdict.passed else "FAIL",
+            verdict.name,
+            verdict.quantity,
+            *(number_text(value) for value in (verdict.expected, verdict.measured, verdict.tolerance)),
+            verdict.source,
+        ]
+        for verdict in verdicts
+    ]
+    notes = [f"{verdict.name}: {verdict.note}." for verdict in verdicts if verdict.note]
+    return TextTable("Verdicts", header, rows, " ".join(note.replace("..", ".") for note in notes))
+
+
+def value_text(data: xr.Dataset, axis: str, index: int) -> str:
+    """The value at one position of an axis, with its unit: "50 ms", "0.5 T", "sgd"."""
+    value, units = data[axis].values[index], data[axis].attrs.get("units", "")
+    if data[axis].dtype.kind not in "if":
+        return str(value)
+    if units != "s":
+        return f"{value:g} {units}".strip() if units != "1" else f"{value:g}"
+    scale, unit = next(((s, u) for s, u in SECONDS if abs(value) >= s), (1, "s"))
+    return f"{value / scale:.4g} {unit}"
+
+
+def interval_text(one: Interval) -> str:
+    """A mean and the half width of its interval, as "0.912 ± 0.008"; seeds that do not count are told."""
+    mean, half, n, excluded = (field.item() for field in one)
+    counted = f" ({n} of {n + excluded})" if excluded else ""
+    if n == 0:
+        return "–" + counted
+    if not math.isfinite(half) or half == 0:
+        return f"{mean:.4g}" + counted
+    if not 1e-4 <= max(abs(mean), half) < 1e6:
+        return f"{mean:.3g} ± {half:.1g}" + counted
+    decimals = max(1 - math.floor(math.log10(half)), 0)
+    decimals = min(decimals, 6)
+    return f"{mean:.{decimals}f} ± {half:.{decimals}f}" + counted
+
+
+def number_text(value: float | str) -> str:
+    """A number of a verdict, or a text as it is."""
+    return value if isinstance(value, str) else f"{value:.4g}"
+
+
+def title_of(data: xr.Dataset, probe: str) -> str:
+    """The full name of a probe, with its unit."""
+    units = data[probe].attrs.get("units", "1")
+    name = data[probe].attrs.get("long_name", probe)
+    return name if units in ("", "1") else f"{name} ({units})"
+
+
+def _final_table(part: str, data: xr.Dataset) -> TextTable:
+    names, title = axes(data), f"{part}: " if part else ""
+    final = {name: over_seeds.at(record=-1) for name, over_seeds in curves(data).items()}
+    scalar = [name for name in probes(data) if name in final]
+    if len(names) < 2 or not scalar:
+        header = [*names, *final]
+        rows = [
+            [value_text(data, name, index) for name, index in position.items()]
+            + [interval_text(one.at(**position)) for one in final.values()]
+            for position in positions(data, names)
+        ]
+        return _shortened(f"{title}at the end", header, rows, data)
+    probe = scalar[0]
+    across = _across(data, names)
+    down = [name for name in names if name != across]
+    one = interval(data, probe).at(record=-1)
+    rows = [
+        [value_text(data, name, index) for name, index in position.items()]
+        + [interval_text(one.at(**position, **{across: index})) for index in range(data.sizes[across])]
+        for position in positions(data, down)
+    ]
+    header = [*down, *(value_text(data, across, index) for index in range(data.sizes[across]))]
+    return _shortened(f"{title}{title_of(data, probe)} at the end, by {across}", header, rows, data)
+
+
+def _across(data: xr.Dataset, names: list[str]) -> str:
+    """The axis whose values head the columns: one of names rather than numbers, or else the shortest."""
+    narrow = [name for name in names if data.sizes[name] <= MOST_COLUMNS] or names
+    return min(narrow, key=lambda name: (data[name].dtype.kind in "if", data.sizes[name]))
+
+
+def _shortened(title: str, header: list[str], rows: list[list[Any]], data: xr.Dataset) -> TextTable:
+    note = ""
+    seeds = data.sizes.get("seed", 1)
+    if seeds > 1:
+        note = f"Mean ± half the 95 % interval (Student t) over {seeds} seeds."
+        if any(" of " in cell for row in rows for cell in row):
+            note += " (n of N): only n seeds count, the others diverged or did not run."
+    if len(rows) > MOST_ROWS:
+        note = f"{note} The first {MOST_ROWS} of {len(rows)} rows: all are in summary.json.".strip()
+    return TextTable(title, header, rows[:MOST_ROWS], note)

@@ -1,0 +1,135 @@
+"""What the tests of rules share: every rule, small problems to put it on, and short ways to run a regime.
+
+A new rule needs one line in `ALL_RULES`; every test of the matrix (tests/rules/test_matrix.py) then runs on it.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from dynamics.circuit import Circuit, Weights
+from dynamics.discrete import Discrete
+from dynamics.flow import WeightFlow
+from dynamics.integrators import FixedStep
+from dynamics.network import Network
+from dynamics.simulate import Regime
+from dynamics.stimulus import Clock, Stream
+from dynamics.timescales import Timescales
+from rules import BCM, DFA, FA, KP, SGD, AntiHebbian, Curl, Hebbian, Heterosynaptic, Oja
+from rules.template import Template
+
+ALL_RULES = {
+    "sgd": SGD(),
+    "fa": FA(),
+    "dfa": DFA(),
+    "kp": KP(),
+    "hebbian": Hebbian(),
+    "hebbian-delta": Hebbian(readout="delta"),
+    "anti-hebbian": AntiHebbian(),
+    "oja": Oja(),
+    "bcm": BCM(threshold_timescale=0.05),
+    "heterosynaptic": Heterosynaptic(feedback_units=5),
+    "heterosynaptic-identity": Heterosynaptic(wiring="identity"),
+    "curl": Curl(flips=0.5),
+    "curl-clamp": Curl(flips=0.5, clamp=True),
+    "curl-fa": Curl(FA(), flips=0.5),
+    "template": Template(),
+}
+
+
+def f64(value: object) -> Array:
+    """A float64 array: numbers without an explicit dtype would be refused by the strict promotion of the tests."""
+    return jnp.asarray(value, jnp.float64)
+
+
+class Problem(NamedTuple):
+    """A network and data for it."""
+
+    network: Network
+    inputs: Array
+    targets: Array
+
+
+def random_problem(sizes: tuple[int, ...], seed: int = 1, samples: int = 7, **network) -> Problem:
+    """Random inputs with random targets: real numbers for the squared loss, one-hot for softmax."""
+    for_inputs, for_targets = jax.random.split(jax.random.key(seed))
+    inputs = jax.random.normal(for_inputs, (samples, sizes[0]), jnp.float64)
+    targets = jax.random.normal(for_targets, (samples, sizes[-1]), jnp.float64)
+    if network.get("loss") == "softmax":
+        targets = jax.nn.one_hot(targets.argmax(-1), sizes[-1], dtype=jnp.float64)
+    return Problem(Network(sizes, gain=f64(1.0), **network), inputs, targets)
+
+
+PROBLEMS = {  # all depths, activations and losses, with and without biases and skip connections
+    "depth-1": random_problem((3, 2), bias=True),
+    "depth-2-relu": random_problem((3, 4, 2), activation="relu", bias=True),
+    "depth-3-tanh": random_problem((3, 4, 3, 2), activation="tanh", loss="softmax", bias=False, skips=((0, 2), (1, 3))),
+    "depth-4-softplus": random_problem(
+        (2, 3, 3, 3, 2), activation="softplus", output_activation="tanh", bias=True, skips=((0, 4),)
+    ),
+    "depth-3-linear": random_problem((3, 4, 3, 2), activation="linear", loss="softmax", bias=True),
+}
+
+TINY = random_problem((3, 4, 2), activation="tanh", bias=True, samples=4)  # that every rule can learn
+
+
+def random_weights(circuit: Circuit, seed: int = 2) -> Weights:
+    """The circuit's own initial weights, with biases that are not zero."""
+    key = jax.random.key(seed)
+    weights = circuit.initial_weights(key)
+    biases = {name: w for name, w in weights.items() if name.startswith("b")}
+    return weights | {name: 0.3 * jax.random.normal(key, w.shape, w.dtype) for name, w in biases.items()}
+
+
+def timescales(propagation=0.01, plasticity=1.0, decay=float("inf"), trace=None) -> Timescales:
+    """Time constants in seconds, in float64."""
+    return Timescales(f64(propagation), f64(plasticity), f64(decay), None if trace is None else f64(trace))
+
+
+def clock(duration=0.1, gap=0.0, steps: int = 1) -> Clock:
+    """`steps` steps per presentation of `duration` + `gap` seconds, in float64."""
+    return Clock(f64(duration), f64(gap), steps)
+
+
+def stream(problem: Problem, seed: int = 3) -> Stream:
+    """The problem's samples in random order."""
+    return Stream(problem.inputs, problem.targets, jax.random.key(seed))
+
+
+def flow(
+    circuit: Circuit, problem: Problem, times: Timescales, time: Clock | None = None, integrator: str = "heun"
+) -> WeightFlow:
+    """A weight flow on all samples of the problem."""
+    return WeightFlow(circuit, times, problem.inputs, problem.targets, time or clock(), FixedStep(integrator))
+
+
+@eqx.filter_jit
+def flow_drift(circuit: Circuit, weights: Weights, problem: Problem, times: Timescales | None = None) -> Weights:
+    """The drift of every plastic matrix in the weight flow; with the default time constants it is <m p^T>."""
+    regime = flow(circuit, problem, times or timescales())
+    state = regime.init(weights)
+    return regime.system(state.fixed).drift(state[:2], None, lambda *_: None)[0]
+
+
+@eqx.filter_jit
+def run(regime: Regime, weights: Weights, presentations: int | Array, slow: Mapping | None = None) -> Weights:
+    """All matrices after some presentations; weight flow and discrete runs may start from other slow variables."""
+    state = regime.init(weights)
+    if slow is not None:
+        state = state._replace(slow=slow)
+    return regime.weights(regime.advance(state, jnp.int32(0), presentations))
+
+
+def discrete(circuit: Circuit, problem: Problem, times: Timescales, time: Clock) -> Discrete:
+    """A discrete run on the problem's stream."""
+    return Discrete(circuit, times, stream(problem), time)
+
+
+def distance(left: Weights, right: Weights) -> float:
+    """The largest absolute difference between two sets of matrices of the same names."""
+    assert left.keys() == right.keys() and left
+    return max(float(jnp.abs(left[name] - right[name]).max()) for name in left)

@@ -1,0 +1,235 @@
+"""Every rule, the same tests: coupled -> discrete, weight flow = discrete, hand calculation, traced numbers, contract."""
+
+import ast
+import inspect
+import textwrap
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from dynamics.coupled import Coupled
+from dynamics.errors import PlasticodeError
+from dynamics.network import Network
+from rules.registry import RULES
+from tests.oracles import DIRECTIONS, hand_update
+from tests.problems import (
+    ALL_RULES,
+    TINY,
+    clock,
+    discrete,
+    distance,
+    f64,
+    flow,
+    random_problem,
+    random_weights,
+    run,
+    stream,
+    timescales,
+)
+
+HEADINGS = ("Equation", "Discrete limit", "Locality", "Shapes", "Errors", "Reference")
+each_rule = pytest.mark.parametrize("name", ALL_RULES)
+
+
+def circuit_of(name):
+    return ALL_RULES[name].wire(TINY.network)
+
+
+def is_clamped(name):
+    return any(p.law.clamped for p in circuit_of(name).plastic)
+
+
+def plastic(circuit, weights):
+    return {p.name: weights[p.name] for p in circuit.plastic}
+
+
+# ---------------------------------------------------------------------------------------------------------------- limits
+
+
+@eqx.filter_jit
+def changes_of_weights(rule, problem, shrink, presentations, gap):
+    """The changes of the plastic matrices in the coupled and in the discrete regime.
+
+    T shrinks by `shrink`, tau_prop by its square, and all other time constants stay: so tau_prop/T and T/tau_plast
+    shrink together, and so do T/tau_dec and T/threshold_timescale. At the smallest tau_prop, T/200, its step is 1/4.
+    """
+    circuit = rule.wire(problem.network)
+    weights = random_weights(circuit)
+    time = clock(0.02 * shrink, gap * 0.02 * shrink, 800)
+    times = timescales(propagation=0.02 * 0.02 * shrink**2, plasticity=0.4, decay=1.0)
+    regimes = Coupled(circuit, times, stream(problem), time), discrete(circuit, problem, times, time)
+    ends = [run(regime, weights, presentations) for regime in regimes]
+    return [{p.name: end[p.name] - weights[p.name] for p in circuit.plastic} for end in ends]
+
+
+def errors_of_the_coupled_regime(rule, problem, gap):
+    """|change in the coupled regime - discrete change| / |discrete change| after a given time, for T = 20, 10, 5 ms.
+
+    Of all matrices together, and of each.
+    """
+    total, each = [], []
+    for halvings in range(3):
+        coupled, updates = changes_of_weights(rule, problem, f64(0.5**halvings), jnp.int32(4 * 2**halvings), f64(gap))
+        off = jax.tree.map(jnp.subtract, coupled, updates)
+        each.append({name: float(jnp.linalg.norm(off[name]) / jnp.linalg.norm(updates[name])) for name in off})
+        total.append(optax.tree.norm(off) / optax.tree.norm(updates))
+    return total, each
+
+
+def assert_first_order(total, each):
+    """Over both halvings together: each run meets other samples, so that a single factor scatters around 2."""
+    assert total[0] / total[2] > 1.7**2, total
+    assert max(each[2].values()) < 0.04, each
+
+
+@each_rule
+def test_the_coupled_regime_tends_to_the_discrete_one(name):
+    assert_first_order(*errors_of_the_coupled_regime(ALL_RULES[name], TINY, gap=0.0))
+
+
+@pytest.mark.parametrize("name", ["kp", "oja", "bcm"])
+def test_the_coupled_regime_tends_to_the_discrete_one_with_gaps(name):
+    """Without biases, which would go on driving Hebbian laws in the gaps."""
+    unbiased = random_problem((3, 4, 2), bias=False, samples=4)
+    assert_first_order(*errors_of_the_coupled_regime(ALL_RULES[name], unbiased, gap=0.5))
+
+
+def euler_step_and_update(name, eta):
+    """The weights after one Euler step of the weight flow with dt = T + g on one sample, and after `Discrete`'s update."""
+    circuit = circuit_of(name)
+    one = TINY._replace(inputs=TINY.inputs[:1], targets=TINY.targets[:1])
+    weights, times, time = random_weights(circuit), timescales(decay=2.0), clock(eta, gap=eta / 4)
+    slow = jax.tree.map(lambda v: v + 0.3, circuit.initial_slow())
+    regimes = flow(circuit, one, times, time, "euler"), discrete(circuit, one, times, time)
+    return [run(regime, weights, 2, slow) for regime in regimes]
+
+
+@each_rule
+def test_an_euler_step_of_the_weight_flow_is_the_discrete_update(name):
+    if not is_clamped(name):
+        assert distance(*euler_step_and_update(name, eta=0.1)) < 1e-14
+        return
+    # The step along the tangent of the sphere and the published rescaling agree to first order in eta only.
+    coarse, fine = (distance(*euler_step_and_update(name, eta)) for eta in (0.02, 0.01))
+    assert 3.5 < coarse / fine < 4.5 and fine < 1e-3
+
+
+# --------------------------------------------------------------------------------------------------------- closed forms
+
+
+@pytest.mark.parametrize("name", DIRECTIONS)
+def test_one_update_by_hand(name):
+    circuit = circuit_of(name)
+    weights = random_weights(circuit)
+    one = TINY._replace(inputs=TINY.inputs[:1], targets=TINY.targets[:1])
+    theta = {"z1": np.array([0.1, -0.2, 0.3, 0.5]), "z2": np.array([0.4, 0.2])}
+    slow = {layer: {"threshold": f64(theta[layer])} for layer in circuit.initial_slow()}
+    time = clock(0.1, gap=0.05)
+    after = run(discrete(circuit, one, timescales(plasticity=2.0, decay=3.0), time), weights, 1, slow)
+    by_hand = hand_update(
+        name, jax.tree.map(np.asarray, weights), np.asarray(one.inputs[0]), np.asarray(one.targets[0]), theta, 0.05, 0.05
+    )
+    assert distance(plastic(circuit, after), by_hand) < 1e-14
+    fixed = {n: w for n, w in weights.items() if n not in by_hand}
+    assert not fixed or distance({n: after[n] for n in fixed}, fixed) == 0
+
+
+# --------------------------------------------------------------------------------------------------------- equivalences
+
+with_numbers = pytest.mark.parametrize("name", [n for n, rule in ALL_RULES.items() if jax.tree.leaves(rule)])
+traces = []
+
+
+@eqx.filter_jit
+def trained(rule):
+    """All weights after three presentations, drawn and trained inside one compiled function of the rule."""
+    traces.append(rule)
+    circuit = rule.wire(TINY.network)
+    times, time = timescales(plasticity=0.5, decay=2.0), clock(0.1)
+    return run(discrete(circuit, TINY, times, time), random_weights(circuit), 3)
+
+
+def with_scaled_numbers(rule, factor):
+    return jax.tree.map(lambda leaf: factor * leaf, rule)
+
+
+@with_numbers
+def test_a_number_of_a_rule_changes_the_run_without_recompiling(name):
+    first = trained(with_scaled_numbers(ALL_RULES[name], f64(1.0)))
+    compiled = len(traces)
+    second = trained(with_scaled_numbers(ALL_RULES[name], f64(0.5)))
+    assert len(traces) == compiled
+    assert distance(first, second) > 1e-6
+
+
+@with_numbers
+def test_vmap_over_the_numbers_of_a_rule_is_a_loop(name):
+    factors = f64([0.5, 1.0, 1.5])
+    together = jax.jit(jax.vmap(lambda factor: trained(with_scaled_numbers(ALL_RULES[name], factor))))(factors)
+    for i, factor in enumerate(factors):
+        alone = trained(with_scaled_numbers(ALL_RULES[name], factor))
+        assert distance(jax.tree.map(lambda w, i=i: w[i], together), alone) < 1e-14
+
+
+# ------------------------------------------------------------------------------------------------------------- contract
+
+
+def heading_lines(rule):
+    """The text after each heading of a rule's docstring."""
+    lines = [line.strip() for line in inspect.getdoc(type(rule)).splitlines()]
+    return {h: line.removeprefix(h).strip() for h in HEADINGS for line in lines if line.startswith(h + " ")}
+
+
+@each_rule
+def test_the_docstring_has_all_headings(name):
+    assert tuple(heading_lines(ALL_RULES[name])) == HEADINGS
+
+
+@each_rule
+def test_the_reference_is_a_bibtex_entry(name):
+    reference = ALL_RULES[name].reference
+    assert reference.startswith("@") and "title={" in reference and reference.count("{") == reference.count("}") > 1
+    key = reference.split("{")[1].split(",")[0]
+    assert key in heading_lines(ALL_RULES[name])["Reference"] or name == "template"
+
+
+@each_rule
+def test_a_rule_is_short(name):
+    """Its class, apart from the docstring and the bibtex, has fewer than 40 lines."""
+    cls = ast.parse(textwrap.dedent(inspect.getsource(type(ALL_RULES[name])))).body[0]
+    apart = [cls.body[0]] + [n for n in cls.body if isinstance(n, ast.AnnAssign) and n.target.id == "reference"]
+    assert cls.end_lineno - sum(n.end_lineno - n.lineno + 1 for n in apart) < 40
+
+
+@each_rule
+def test_locality_is_as_documented(name):
+    rule = ALL_RULES[name]
+    while hasattr(rule, "credit"):  # a wrapper is as local as what it wraps
+        rule = rule.credit
+    assert circuit_of(name).is_local == (not heading_lines(rule)["Locality"].startswith("not"))
+
+
+def test_only_the_transposed_weights_of_sgd_are_not_local():
+    assert {name for name in ALL_RULES if not circuit_of(name).is_local} == {"sgd", "curl", "curl-clamp"}
+
+
+def test_every_registered_rule_is_in_the_matrix():
+    assert set(RULES.values()) <= {type(rule) for rule in ALL_RULES.values()}
+
+
+UNSUPERVISED = {"hebbian", "anti-hebbian", "oja", "bcm"}
+
+
+@each_rule
+@pytest.mark.parametrize("sizes", [(3, 2), (3, 4, 2)])
+def test_a_rule_that_needs_an_error_refuses_an_unsupervised_network(name, sizes):
+    network = Network(sizes, supervised=False, gain=f64(1.0))
+    if name in UNSUPERVISED:
+        assert not ALL_RULES[name].wire(network).with_errors
+        return
+    with pytest.raises(PlasticodeError, match="unsupervised.*must be one that needs no error, such as hebbian"):
+        ALL_RULES[name].wire(network)

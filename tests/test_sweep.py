@@ -1,0 +1,237 @@
+"""Sweeps: the grid's order, static groups, traced numbers of every point, and refusals that cost no time."""
+
+import itertools
+import math
+import time
+
+import numpy as np
+import pytest
+
+from dynamics.errors import PlasticodeError
+from experiments.spec import load_spec, make_spec
+from experiments.sweep import Sweep, expand
+from experiments.units import Time
+
+
+def sweep(axes: dict, **tables) -> Sweep:
+    return expand(make_spec({**tables, "sweep": axes}))
+
+
+def test_without_a_sweep_there_is_one_point():
+    grid = expand(make_spec({"seed": 7}))
+    (group,) = grid.groups
+    assert (grid.shape, grid.size, group.index.shape, group.seeds.tolist()) == ((), 1, (1, 0), [7])
+
+
+def test_every_traced_number_has_a_value_for_every_point():
+    grid = sweep({"delays.error": [0, 1, 2]}, rule="fa", noise={"synaptic": 0.5}, timescales={"decay": [1, "inf"]})
+    values = grid.groups[0].values
+    assert set(values) == {
+        "network.gain", "timescales.propagation", "timescales.plasticity", "timescales.decay", "stimulus.duration",
+        "stimulus.gap", "delays.error", "delays.hop", "delays.input", "noise.synaptic", "rule.feedback_scale",
+    }  # fmt: skip
+    assert all(value.dtype == np.float64 for value in values.values())
+    assert values["timescales.decay"].tolist() == [[1, math.inf]] * 3
+    assert values["delays.error"].tolist() == [0, 1, 2]
+    assert values["stimulus.duration"].tolist() == [0.05] * 3
+    assert values["noise.synaptic"].tolist() == [0.5] * 3
+
+
+def test_the_last_axis_varies_fastest():
+    axes = {"delays.error": [1, 2], "network.gain": {"linspace": [0, 1, 3]}, "seeds": 2}
+    grid = sweep(axes, seed=10)
+    (group,) = grid.groups
+    expected = list(itertools.product([1, 2], [0, 0.5, 1], [10, 11]))
+    assert grid.shape == (2, 3, 2)
+    assert list(zip(group.values["delays.error"], group.values["network.gain"], group.seeds, strict=True)) == expected
+    assert group.index.tolist() == [list(index) for index in np.ndindex(grid.shape)]
+
+
+def test_static_axes_make_one_group_per_combination():
+    rules = ["sgd", {"name": "fa", "feedback_scale": 2.0}]
+    grid = sweep({"delays.error": [0, 1, 2], "rule": rules, "network.hidden": [[3], [4, 4]]})
+    assert [(group.static.rule.name, group.static.network.hidden) for group in grid.groups] == [
+        ("sgd", (3,)), ("sgd", (4, 4)), ("fa", (3,)), ("fa", (4, 4)),
+    ]  # fmt: skip
+    points = np.concatenate([group.index for group in grid.groups])
+    assert sorted(map(tuple, points.tolist())) == list(np.ndindex(grid.shape))
+    assert grid.groups[2].index.tolist() == [[0, 1, 0], [1, 1, 0], [2, 1, 0]]
+    assert grid.groups[2].values["rule.feedback_scale"].tolist() == [2.0] * 3
+    assert "rule.feedback_scale" not in grid.groups[0].values
+    assert grid.axes[1].labels == ["sgd", "fa(feedback_scale=2.0)"]
+    assert grid.axes[2].labels == ["[3]", "[4, 4]"]
+    assert not grid.groups[0].static.sweep
+
+
+def test_equal_static_values_share_a_group():
+    grid = sweep({"rule": ["fa", "kp", "fa"], "network.gain": [1, 2, 3], "zip": [["rule", "network.gain"]]})
+    assert [(group.static.rule.name, group.values["network.gain"].tolist()) for group in grid.groups] == [
+        ("fa", [1, 3]), ("kp", [2]),
+    ]  # fmt: skip
+    assert [group.index.tolist() for group in grid.groups] == [[[0], [2]], [[1]]]
+
+
+def test_rule_parameters_are_traced_axes():
+    grid = sweep({"rule": ["fa", "kp"], "rule.feedback_scale": [0.5, 1.5]})
+    assert [group.values["rule.feedback_scale"].tolist() for group in grid.groups] == [[0.5, 1.5]] * 2
+    assert sweep({"rule.name": ["fa", "kp"]}).groups[1].static.rule.name == "kp"
+    with pytest.raises(PlasticodeError, match="no such traced number"):
+        sweep({"rule": ["fa", "sgd"], "rule.feedback_scale": [0.5, 1.5]})
+
+
+def test_zipped_axes_are_one_dimension():
+    axes = {"delays.error": [1, 2], "seeds": 3, "timescales.plasticity": {"logspace": [1, 100, 3]}}
+    grid = sweep(axes | {"zip": [["seeds", "timescales.plasticity"]]})
+    assert [axis.paths for axis in grid.axes] == [("delays.error",), ("seed", "timescales.plasticity")]
+    assert [axis.name for axis in grid.axes] == ["delays.error", "seed"]
+    assert grid.shape == (2, 3)
+    np.testing.assert_allclose(grid.groups[0].values["timescales.plasticity"], [1, 10, 100] * 2)
+    assert grid.groups[0].seeds.tolist() == [0, 1, 2] * 2
+    np.testing.assert_allclose(grid.axes[1].members[1].values, [1, 10, 100])
+
+
+def test_relative_times_are_resolved_point_by_point():
+    axes = {"stimulus.duration": ["50 ms", "80 ms"], "delays.error": {"linspace": ["0 T", "1 T", 3]}}
+    timescales = {"propagation": "0.1 T", "plasticity": ["10 T", "3 s"]}
+    grid = sweep(axes, stimulus={"gap": "0.5 T"}, timescales=timescales, integrator={"dt": "0.02 T"})
+    values = grid.groups[0].values
+    np.testing.assert_allclose(values["delays.error"], [0, 0.025, 0.05, 0, 0.04, 0.08])
+    np.testing.assert_allclose(values["stimulus.gap"], [0.025] * 3 + [0.04] * 3)
+    np.testing.assert_allclose(values["timescales.propagation"], [0.005] * 3 + [0.008] * 3)
+    np.testing.assert_allclose(values["timescales.plasticity"], [[0.5, 3]] * 3 + [[0.8, 3]] * 3)
+    assert grid.groups[0].static.integrator.dt == Time(0.001), "the largest step suits the shortest stimulus"
+    assert grid.groups[0].static.stimulus.duration == Time(0.05), "swept numbers keep their base values"
+    assert grid.axes[1].units == "T" and grid.axes[1].values.tolist() == [0, 0.5, 1]
+
+
+def test_setting_the_duration_moves_relative_times():
+    delays = expand(load_spec("delay-sweep", ["stimulus.duration=80 ms"])).groups[0].values["delays.error"]
+    assert delays.max() == pytest.approx(1.2 * 0.08)
+
+
+def test_per_layer_values():
+    grid = sweep({"timescales.plasticity.1": ["1 s", "2 T"]}, timescales={"plasticity": "3 s"})
+    np.testing.assert_allclose(grid.groups[0].values["timescales.plasticity"], [[3, 1], [3, 0.1]])
+    grid = sweep({"timescales.plasticity": ["1 s", ["2 s", "3 s"]]})
+    assert grid.groups[0].values["timescales.plasticity"].tolist() == [[1, 1], [2, 3]]
+    assert grid.axes[0].values.tolist() == ["1 s", '["2 s", "3 s"]']
+    axes = {"timescales.plasticity.0": [1, 2], "timescales.plasticity": [5, 6]}
+    assert sweep(axes).groups[0].values["timescales.plasticity"].tolist() == [[1, 5], [1, 6], [2, 5], [2, 6]]
+    grid = sweep({"rule.flips.0": [0.5, 0.25]}, rule={"name": "curl", "flips": 0.0})
+    assert grid.groups[0].values["rule.flips"].tolist() == [[0.5, 0], [0.25, 0]]
+
+
+def test_swept_optional_numbers_are_present_in_all_points():
+    grid = sweep({"noise.activity": [0, 0.1], "timescales.trace": ["1 T", "1 s"]})
+    assert grid.groups[0].values["noise.activity"].tolist() == [0, 0, 0.1, 0.1]
+    assert grid.groups[0].values["timescales.trace"].tolist() == [0.05, 1, 0.05, 1]
+
+
+@pytest.mark.parametrize(
+    ("path", "entry", "values", "units"),
+    [
+        ("delays.error", ["50 ms", "0 T"], [0.05, 0], "s"),
+        ("delays.error", ["0 s", "0.5 T"], [0, 0.5], "T"),
+        ("delays.error", ["50 ms", "0.5 T"], ["50 ms", "0.5 T"], ""),
+        ("timescales.decay", ["1 min", "inf"], [60, math.inf], "s"),
+        ("timescales.decay", {"logspace": ["1 s", "100 s", 3]}, [1, 10, 100], "s"),
+        ("noise.activity", [0.5, 1], [0.5, 1], ""),
+        ("stimulus.presentations", {"linspace": [100, 300, 3]}, [100, 200, 300], ""),
+        ("stimulus.presentations", {"logspace": [100, 10000, 3]}, [100, 1000, 10000], ""),
+        ("task.scale", {"linspace": [1, 2, 3]}, [1, 1.5, 2], ""),
+        ("integrator.dt", {"linspace": ["1 ms", "2 ms", 2]}, [0.001, 0.002], "s"),
+        ("integrator.name", ["euler", "heun"], ["euler", "heun"], ""),
+        ("network.bias", [True, False], ["true", "false"], ""),
+        ("seed", [5, 3], [5, 3], ""),
+        ("delays.error", {"linspace": ["1 ms", "9 ms", 1]}, [0.001], "s"),
+    ],
+)
+def test_coordinates(path, entry, values, units):
+    grid = sweep({path: entry})
+    (axis,) = grid.axes
+    assert (axis.name, axis.units, grid.shape) == (path, units, (len(values),))
+    assert axis.values.tolist() == (values if isinstance(values[0], str) else pytest.approx(values, rel=1e-12))
+    assert grid.size == sum(group.size for group in grid.groups)
+
+
+BAD = [
+    ({"delays.error": []}, ["sweep.delays.error = []", "at least one value"]),
+    ({"delays.error": 3}, ["sweep.delays.error = 3", "linspace"]),
+    ({"delays.error": {}}, ["sweep.delays.error = {}", "logspace"]),
+    ({"delays.error": {"linspac": [0, 1, 2]}}, ["sweep.delays.error", "linspace"]),
+    ({"delays.error": {"linspace": [0, 1]}}, ["two ends and a number"]),
+    ({"delays.error": {"linspace": [0, 1, 0]}}, ["integer, at least 1"]),
+    ({"delays.error": {"linspace": [0, 1, 2.0]}}, ["integer, at least 1"]),
+    ({"delays.error": {"linspace": [0, 1, True]}}, ["integer, at least 1"]),
+    ({"delays.error": {"linspace": ["0.5 T", "1 s", 3]}}, ["the same unit"]),
+    ({"timescales.decay": {"linspace": [1, "inf", 3]}}, ["finite"]),
+    ({"delays.error": {"logspace": [0, 1, 3]}}, ["positive"]),
+    ({"rule.feedback_scale": {"logspace": [-1, 1, 3]}}, ["sweep.rule.feedback_scale", "positive"]),
+    ({"delays.error": ["-1 ms"]}, ["sweep.delays.error = '-1 ms'", "zero or positive"]),
+    ({"stimulus.duration": ["1 T"]}, ["sweep.stimulus.duration = '1 T'", "in seconds"]),
+    ({"stimulus.duration": {"linspace": [0, 1, 3]}}, ["stimulus.duration", "positive"]),
+    ({"delays.eror": [1]}, ["'sweep.delays.eror'", "mean 'error'"]),
+    ({"dellays": [1]}, ["'sweep.dellays'", "mean 'delays'"]),
+    ({"rule.feedback_scal": [1]}, ["'sweep.rule.feedback_scal'", "mean 'feedback_scale'"]),
+    ({"rule": ["fa", "sdg"]}, ["rule 'sdg'"]),
+    ({"rule": [3]}, ["rule = 3"]),
+    ({"name": ["a"]}, ["sweep.name = ['a']", "cannot be swept"]),
+    ({"network.hidden": [[0]]}, ["network.hidden.0 = 0"]),
+    ({"integrator.name": ["heun", "rk4"]}, ["integrator.name = 'rk4'"]),
+    ({"seeds": 0}, ["sweep.seeds = 0", "at least 1"]),
+    ({"seeds": [1]}, ["sweep.seeds = [1]", "number of seeds"]),
+    ({"seeds": 2, "seed": [1, 2]}, ["'seed' and 'seeds'"]),
+    ({"seed": [1.5]}, ["sweep.seed = 1.5", "integer"]),
+    ({"seed": [-1]}, ["sweep.seed = -1", "integer"]),
+    ({"delays.error": [1], "delays": {"error": [1]}}, ["'delays.error' twice"]),
+    ({"zip": 3}, ["sweep.zip = 3"]),
+    ({"delays.error": [1], "zip": [["delays.error"]]}, ["sweep.zip", "two or more"]),
+    ({"delays.error": [1], "delays.hop": [1], "zip": [["delays.error", "delays.hopp"]]}, ["mean 'delays.hop'"]),
+    ({"delays.error": [1, 2], "delays.hop": [1], "zip": [["delays.error", "delays.hop"]]}, ["2 values", "1 values"]),
+    ({"delays.error": [1], "delays.hop": [1], "zip": [["delays.error", "delays.hop", "delays.error"]]}, ["tied once"]),
+    ({"timescales.decay": [[1, 2], [1, 2, 3]]}, ["lists of 2 and 3 values"]),
+    ({"timescales.decay": [[1, 2, 3]]}, ["sweep.timescales.decay = [1.0, 2.0, 3.0]", "2 layers"]),
+    ({"timescales.decay.2": [1]}, ["sweep.timescales.decay.2", "2 values"]),
+    ({"timescales.trace.0": [1]}, ["timescales.trace", "absent"]),
+    ({"network.hidden.1": [3]}, ["network.hidden.1 = 3", "1 values"]),
+    ({"integrator.adaptive": [True], "integrator.name": ["heun"], "delays.hop": [0]}, ["knows no delays"]),
+    ({"stimulus.presentations": [5]}, ["record.points = 10", "stimulus.presentations = 5"]),
+    ({"delays.error": {"linspace": [0, 1, 1001]}, "seeds": 1000}, ["1001000 points is refused: at most 1000000"]),
+    ({"stimulus.presentations": {"linspace": [100, 2000, 1901]}}, ["1901 combinations", "at most 1000"]),
+]
+
+
+@pytest.mark.parametrize(("axes", "expected"), BAD, ids=[str(axes)[:60] for axes, _ in BAD])
+def test_refusals_are_sentences(axes, expected):
+    with pytest.raises(PlasticodeError) as caught:
+        sweep(axes, rule="fa")
+    assert str(caught.value).isprintable()
+    for words in expected:
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [{"delays.error": {"linspace": [0, 1, 10**9]}}, {"seeds": 10**18}, {"task.scale": {"logspace": [1, 2, 10**9]}}],
+)
+def test_huge_grids_are_refused_at_once(axes):
+    start = time.perf_counter()
+    with pytest.raises(PlasticodeError, match=r"points is refused: at most 1000000$"):
+        sweep(axes)
+    assert time.perf_counter() - start < 0.5
+
+
+def test_overflow_of_relative_times_is_refused():
+    with pytest.raises(PlasticodeError, match="delays.error = inf"):
+        sweep({"delays.error": ["1e308 T"]}, stimulus={"duration": 1e10})
+
+
+def test_a_spec_with_parts_is_expanded_part_by_part():
+    with pytest.raises(PlasticodeError, match="parts \\(a, b\\)"):
+        expand(make_spec({"parts": {"a": {}, "b": {}}}))
+
+
+def test_the_largest_grid_expands_quickly():
+    start = time.perf_counter()
+    grid = sweep({"delays.error": {"linspace": ["0 T", "1 T", 1000]}, "seeds": 1000})
+    assert grid.size == 1_000_000 and time.perf_counter() - start < 10
