@@ -184,8 +184,8 @@ class WeightFlow(eqx.Module):
     def __check_init__(self):
         if self.sampling_noise and self.integrator.name != ITO_SOLVERS[0]:
             raise PlasticodeError(
-                f"integrator '{self.integrator.name}' cannot integrate sampling noise: it is Ito and does not commute, so "
-                "the integrator must be euler"
+                f"integrator '{self.integrator.name}' cannot integrate sampling noise, which is Ito and does not "
+                "commute: it must be euler"
             )
 
     def init(self, weights: Weights) -> FlowState:

@@ -132,7 +132,7 @@ def charges(circuit: Circuit, weights: Weights) -> dict[str, Float[Array, " _siz
             sign = jnp.ones(squares.shape[1], squares.dtype) if p.law.sign is None else p.law.sign
             charge[p.target] = charge.get(p.target, 0) + squares @ sign
             charge[p.source] = charge.get(p.source, 0) - sign * squares.sum(0)
-    return {layer.name: charge[layer.name] for layer in circuit.layers if layer.name in charge and layer.name not in ends}
+    return {name: q for name, q in charge.items() if name not in ends}
 
 
 def forward_matrices(circuit: Circuit) -> tuple[str, ...]:

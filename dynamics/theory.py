@@ -9,12 +9,13 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from dynamics.errors import PlasticodeError
 
+Numbers = float | int | np.ndarray
 
-def overlap_law(delay: ArrayLike, duration: ArrayLike) -> NDArray[np.float64]:
+
+def overlap_law(delay: Numbers, duration: Numbers) -> np.ndarray:
     """S(d)/S(0) = max(0, 1 - |d|/T) of two equal boxes of length T = `duration`, one `delay` = d later (seconds).
 
     Arguments broadcast; dimensionless.
@@ -23,8 +24,8 @@ def overlap_law(delay: ArrayLike, duration: ArrayLike) -> NDArray[np.float64]:
 
 
 def lagged_overlap(
-    delay: ArrayLike, duration: ArrayLike, pre_stages: int, error_stages: int, tau: ArrayLike
-) -> NDArray[np.float64]:
+    delay: Numbers, duration: Numbers, pre_stages: int, error_stages: int, tau: Numbers
+) -> np.ndarray:
     """S/S0 = E[max(0, 1 - |D|/T)], D = d + V - U, U ~ Gamma(pre_stages, tau), V ~ Gamma(error_stages, tau).
 
     The overlap law where the presynaptic signal has passed `pre_stages` and the error `error_stages` first-order
@@ -61,14 +62,14 @@ def _races(pre_stages: int, error_stages: int) -> Iterator[tuple[float, int, int
         yield 1.0, 1, 0
 
 
-def _mean_ramp(shift: NDArray, stages: int, tau: NDArray) -> NDArray:
+def _mean_ramp(shift: Numbers, stages: int, tau: Numbers) -> np.ndarray:
     """E[max(0, c + X)] for X ~ Gamma(stages, tau) (0 where there are no stages) and c = `shift`."""
     wait = np.maximum(0.0, -shift) / tau  # X must exceed this many tau before the ramp starts
     beyond = tau * (stages * _survival(stages + 1, wait) - wait * _survival(stages, wait))
     return np.where(shift >= 0, shift + stages * tau, beyond)
 
 
-def _survival(stages: int, wait: NDArray) -> NDArray:
+def _survival(stages: int, wait: Numbers) -> Numbers:
     """P(Gamma(stages, 1) > wait)."""
     term, total = np.exp(-wait), np.zeros_like(wait)
     for i in range(stages):

@@ -18,7 +18,7 @@ Flag = Annotated[bool, Field(strict=True)]
 Tolerance = Annotated[float, Field(strict=True, gt=0, lt=1)]
 Activation = Literal["tanh", "relu", "linear", "softplus"]
 Probe = Literal[
-    "accuracy", "loss", "alignment", "weight_norm", "feedback_mismatch", "hebbian_alignment", "overlap"
+    "accuracy", "loss", "alignment", "weight_norm", "feedback_mismatch", "hebbian_alignment", "tangent_kernel"
 ]  # fmt: skip
 
 

@@ -14,8 +14,9 @@ SWEEP = "sweep."
 def apply_overrides(table: Mapping[str, Any], settings: Mapping[str, Any], quick: bool = False) -> dict[str, Any]:
     """The tables of a spec after its overrides: [quick] where `quick` asks for it, then `settings`, paths to values.
 
-    An override reaches every part whose rule and task know its path. The path "sweep.AXIS" replaces an axis: in a spec
-    with parts, in those parts that sweep it. The tables come back without their `quick` tables.
+    An override reaches every part that knows its path and does not set it itself: a part's own `set` is more special.
+    The path "sweep.AXIS" replaces an axis: in a spec with parts, in those parts that sweep it. The tables come back
+    without their `quick` tables.
     """
     table = copy.deepcopy(dict(table))
     common = flattened(table.pop("quick", {}), "quick")
@@ -24,13 +25,13 @@ def apply_overrides(table: Mapping[str, Any], settings: Mapping[str, Any], quick
     overrides = merged(common, settings)
     if "parts" not in table:
         table["sweep"] = flattened(table.get("sweep", {}), "sweep", sweep=True)
-        _refuse_ineffective(overrides, [table["sweep"]])
+        _refuse_ineffective(overrides, [table["sweep"]], [{}])
         _sweep_overridden(table["sweep"], overrides)
         for error in _assign_known(table, overrides).values():
             raise error
         return table
     parts = {name: _part_tables(name, part) for name, part in _as_table(table["parts"], "parts").items()}
-    _refuse_ineffective(overrides, [part["sweep"] for part in parts.values()])
+    _refuse_ineffective(overrides, [part["sweep"] for part in parts.values()], [part["set"] for part in parts.values()])
     errors = []
     for name, part in parts.items():
         own = part.pop("quick")
@@ -61,7 +62,12 @@ def _override_part(
     for path in own:
         if path in rejected:
             raise rejected[path]
-    accepted = {path: value for path, value in _fields(overrides).items() if path not in rejected}
+    special = [path for path in part["set"] if path not in own]
+    accepted = {
+        path: value
+        for path, value in _fields(overrides).items()
+        if path not in rejected and (path in own or not any(covers(known, path) for known in special))
+    }
     part["set"] = merged(part["set"], accepted)
     return rejected
 
@@ -100,8 +106,10 @@ def _fields(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return {path: value for path, value in overrides.items() if not path.startswith(SWEEP)}
 
 
-def _refuse_ineffective(overrides: Mapping[str, Any], sweeps: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse what would change nothing: a value that every part sweeps, an axis that no part has."""
+def _refuse_ineffective(
+    overrides: Mapping[str, Any], sweeps: Sequence[Mapping[str, Any]], sets: Sequence[Mapping[str, Any]]
+) -> None:
+    """Refuse what would change nothing: a value that every part sweeps or sets itself, an axis that no part has."""
     for path, value in overrides.items():
         axis = path.removeprefix(SWEEP)
         if path.startswith(SWEEP):
@@ -111,6 +119,10 @@ def _refuse_ineffective(overrides: Mapping[str, Any], sweeps: Sequence[Mapping[s
         elif sweeps and all(any(covers(name, path) for name in sweep) for sweep in sweeps):
             name = next(name for name in sweeps[0] if covers(name, path))
             raise refused(path, value, f"it is swept, so that only 'sweep.{printable(name)}' can be overridden")
+        elif sweeps and all(
+            any(covers(name, path) for name in [*sweep, *own]) for sweep, own in zip(sweeps, sets, strict=True)
+        ):
+            raise refused(path, value, "every part of the spec sweeps it or sets it itself")
 
 
 def _as_table(value: Any, key: str) -> dict[str, Any]:

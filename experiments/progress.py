@@ -18,7 +18,7 @@ OnProgress = Callable[[float, float], None]
 @contextlib.contextmanager
 def shown(what: str, console: Console | None = None) -> Iterator[OnProgress]:
     """Show how far `what` is while the body runs; the body calls `on_progress(done, total)`."""
-    console = console or Console(stderr=True)
+    console = Console(stderr=True) if console is None else console
     if not console.is_terminal:
         yield _PlainLines(what, console)
         return
@@ -49,4 +49,5 @@ class _PlainLines:
             return
         self.last_time, self.last_fraction = now, fraction
         left = (now - self.start) * (1 - fraction) / fraction
-        self.console.print(f"{self.what}: {fraction:.0%} done, about {left:.0f} s left", highlight=False, soft_wrap=True)
+        text = f"{self.what}: {fraction:.0%} done, about {left:.0f} s left"
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)

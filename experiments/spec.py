@@ -142,7 +142,7 @@ class Spec(AbstractTable):
 
     def hash(self) -> str:
         """The SHA-256 of all that can change a result: the resolved spec without its name and description."""
-        content = {key: value for key, value in self.resolved().items() if key not in ("name", "description", "sweep")}
+        content = {key: value for key, value in self.resolved().items() if key not in ("name", "description")}
         return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
 
     def _part(self, name: str, part: Part) -> "Spec":

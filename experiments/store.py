@@ -58,7 +58,7 @@ def load(path: Path) -> Results:
 
 
 def summary(results: Results) -> dict[str, Any]:
-    """What summary.json says of results: of each part its axes, how its points ended, and the final value of every probe.
+    """What summary.json says of results: of each part its axes, how its points ended, the final value of every probe.
 
     A final value is the mean over seeds, its 95 % interval (null for fewer than two), the number `n` of seeds in it and
     the number `excluded` from it because they diverged or never ran.
@@ -103,19 +103,22 @@ def _final_value(one: Interval) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    """A number of numpy's as one of Python's."""
     return value.item() if isinstance(value, np.generic) else value
 
 
 def write_json(content: Any, path: Path) -> None:
     """Strict JSON (no NaN), indented."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 @contextlib.contextmanager
 def output_directory(target: Path) -> Iterator[Path]:
     """A hidden directory beside `target` to write into; at the end its files move there, on any error it vanishes.
 
-    Files of the same name in `target` are replaced, all others stay. What cannot be written raises `PlasticodeError`.
+    In `target`, files of the same name are replaced, figures of an earlier run removed, all others stay. What cannot be
+    written raises `PlasticodeError`.
     """
     target = target.absolute()
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
@@ -154,12 +157,23 @@ def _publish(source: Path, target: Path) -> None:
     if not target.exists():
         source.rename(target)
         return
+    for name in _figures(target) - _figures(source):
+        (target / "figures" / name).unlink(missing_ok=True)
     for path in sorted(source.rglob("*")):
         moved = target / path.relative_to(source)
         if path.is_dir():
             moved.mkdir(exist_ok=True)
         else:
             path.replace(moved)
+
+
+def _figures(directory: Path) -> set[str]:
+    """The figures that an earlier run wrote there, by its summary."""
+    try:
+        figures = json.loads((directory / "summary.json").read_text(encoding="utf-8"))["figures"]
+        return {Path(name).name for name in figures}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 @contextlib.contextmanager
@@ -169,6 +183,5 @@ def _told(target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = f"{error.strerror or error}: '{error.filename}'"
-        raise PlasticodeError(
-            f"the output directory '{target}' cannot be written ({reason}): --out must name a directory in a writable place"
-        ) from None
+        allowed = "--out must name a directory in a writable place"
+        raise PlasticodeError(f"the output '{target}' cannot be written ({reason}): {allowed}") from None

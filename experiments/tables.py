@@ -70,12 +70,11 @@ def interval_text(one: Interval) -> str:
     counted = f" ({n} of {n + excluded})" if excluded else ""
     if n == 0:
         return "–" + counted
-    if not math.isfinite(half) or half == 0:
+    if not math.isfinite(half) or half < 5e-5 * abs(mean) or half == 0:
         return f"{mean:.4g}" + counted
     if not 1e-4 <= max(abs(mean), half) < 1e6:
         return f"{mean:.3g} ± {half:.1g}" + counted
-    decimals = max(1 - math.floor(math.log10(half)), 0)
-    decimals = min(decimals, 6)
+    decimals = min(max(1 - math.floor(math.log10(half)), 0), 6)
     return f"{mean:.{decimals}f} ± {half:.{decimals}f}" + counted
 
 
@@ -102,7 +101,7 @@ def _final_table(part: str, data: xr.Dataset) -> TextTable:
             + [interval_text(one.at(**position)) for one in final.values()]
             for position in positions(data, names)
         ]
-        return _shortened(f"{title}at the end", header, rows, data)
+        return _shortened(f"{title}{_end(data)}", header, rows, data)
     probe = scalar[0]
     across = _across(data, names)
     down = [name for name in names if name != across]
@@ -113,7 +112,13 @@ def _final_table(part: str, data: xr.Dataset) -> TextTable:
         for position in positions(data, down)
     ]
     header = [*down, *(value_text(data, across, index) for index in range(data.sizes[across]))]
-    return _shortened(f"{title}{title_of(data, probe)} at the end, by {across}", header, rows, data)
+    return _shortened(f"{title}{title_of(data, probe)} {_end(data)}, by {across}", header, rows, data)
+
+
+def _end(data: xr.Dataset) -> str:
+    """When the last record was made."""
+    time = f" ({float(data['time'][-1]):.4g} s)" if "time" in data.coords else ""
+    return f"after {int(data['presentation'][-1])} presentations{time}"
 
 
 def _across(data: xr.Dataset, names: list[str]) -> str:

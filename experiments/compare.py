@@ -1,0 +1,51 @@
+"""Rule families side by side: the spec of a comparison, which is then run as any other."""
+
+from collections.abc import Sequence
+
+from dynamics.errors import PlasticodeError, unknown
+from experiments.checks import CLASSIFICATION, UNSUPERVISED
+from experiments.spec import Spec, load_spec
+from experiments.tasks import TASKS
+from experiments.toml_files import inline
+from experiments.units import refused
+from rules.registry import rule_fields
+
+
+def comparison(
+    rules: Sequence[str],
+    task: str = "digits",
+    seeds: int | None = None,
+    sets: Sequence[str] = (),
+    quick: bool = False,
+) -> Spec:
+    """The built-in spec `compare` with an axis of `rules`, on a task by name, with `seeds` replicates.
+
+    Where the task has targets, a rule that does not use them teaches its output layer by the error
+    (`readout = "delta"`): otherwise its accuracy would say nothing. `sets` ("path=value") are applied last. A rule or
+    task that does not exist raises `PlasticodeError`.
+    """
+    if not rules:
+        raise PlasticodeError("--rules '' is not allowed: it must be a list of rules such as sgd,fa,dfa")
+    for rule in rules:
+        if rules.count(rule) > 1:
+            raise refused("--rules", ",".join(rules), f"'{rule}' may be given once")
+    if task not in TASKS:
+        raise unknown("task", task, TASKS)
+    entries = [_entry(rule, task not in UNSUPERVISED) for rule in rules]
+    settings = [f"sweep.rule={inline(entries)}", f"task={inline(task)}", f"record.probes={inline(_probes(task))}"]
+    if seeds is not None:
+        settings.append(f"sweep.seeds={seeds}")
+    return load_spec("compare", [*settings, *sets], quick)
+
+
+def _entry(rule: str, supervised: bool) -> str | dict[str, str]:
+    if supervised and "readout" in rule_fields(rule):
+        return {"name": rule, "readout": "delta"}
+    return rule
+
+
+def _probes(task: str) -> list[str]:
+    """What can be measured on a task: without targets there is neither accuracy nor a gradient."""
+    if task in CLASSIFICATION:
+        return ["accuracy", "loss", "alignment"]
+    return ["weight_norm", "hebbian_alignment"] if task in UNSUPERVISED else ["loss", "alignment"]

@@ -1,0 +1,275 @@
+"""Figures: the style they share, and those that any result has.
+
+What a result looks like follows from its axes. Without a swept number: every probe against time. With one: the last
+record of every probe against it. With two: a heat map. Lines are means over seeds, bands their 95 % intervals.
+"""
+
+import itertools
+import textwrap
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.axis import XAxis, YAxis
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from experiments.intervals import Interval, axes, interval, positions, probes
+from experiments.tables import title_of, value_text
+
+if TYPE_CHECKING:
+    from experiments.runner import Results
+
+# The palette of Okabe and Ito, told apart with every kind of colour vision; its yellow is too faint for lines.
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+STYLE: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "font.family": "sans-serif",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.5,
+    "savefig.dpi": 300,
+    "figure.constrained_layout.use": True,
+}
+LINES = ("-", (0, (4, 1)), (0, (1, 0.8)), (0, (5, 1, 1, 1)), (0, (8, 1.5)), (0, (3, 1, 1, 1, 1, 1)), (0, (2, 2)))
+PANEL_WIDTH, PANEL_HEIGHT = 2.4, 2.1  # inches: one panel with a short legend fits a journal's column
+LONGEST_LABEL = 26  # characters of a vertical label's line
+MOST_PANELS = 8
+MOST_LEGEND = 12
+NAMES = {
+    "delays.error": "error delay",
+    "delays.hop": "transmission delay per layer",
+    "delays.input": "input delay",
+    "timescales.propagation": "propagation timescale",
+    "timescales.plasticity": "plasticity timescale",
+    "timescales.decay": "decay timescale",
+    "timescales.trace": "trace timescale",
+    "stimulus.duration": "stimulus duration",
+    "stimulus.gap": "gap between stimuli",
+}
+
+Panelled = tuple[Figure, list[Axes]]
+Titled = list[tuple[str, Interval]]
+
+
+def style() -> AbstractContextManager[None]:
+    """The context in which to make a figure, so that it looks like the others: 8 point text, thin frames."""
+    return matplotlib.rc_context(STYLE)
+
+
+def panels(
+    count: int, legend: Sequence[str] = (), width: float = PANEL_WIDTH, height: float = PANEL_HEIGHT
+) -> Panelled:
+    """A figure with `count` panels of a size in inches, at most four in a row, and room at the right for a legend."""
+    columns = min(count, 4)
+    rows = -(-count // columns)
+    room = 0.55 + 0.06 * max(map(len, legend)) if legend else 0
+    figure = Figure((columns * width + room, rows * height))
+    drawn = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for spare in drawn[count:]:
+        spare.remove()
+    return figure, drawn[:count]
+
+
+def save(figures: dict[str, Figure], directory: Path) -> dict[str, Path]:
+    """Write each figure as a PNG file with 300 dots per inch; returns the files by figure."""
+    directory.mkdir(exist_ok=True)
+    files = {}
+    for stem, figure in figures.items():
+        files[stem] = directory / f"{stem}.png"
+        with style():
+            figure.savefig(files[stem])
+    return files
+
+
+def generic_figures(results: "Results") -> dict[str, Figure]:
+    """The figures of any results: one per part and probe, by a name that is fit for a file."""
+    figures = {}
+    with style():
+        for part, data in results.datasets.items():
+            for probe in probes(data):
+                figure = _figure(data, probe)
+                if figure is not None:
+                    figures[f"{part}-{probe}".strip("-")] = figure
+    return figures
+
+
+def band(panel: Axes, x: np.ndarray, one: Interval, look: dict[str, Any], label: str) -> None:
+    """Draw the means as a line, and their intervals as a band in the same colour; `look` is one of `looks`."""
+    mean, half = one.mean.values, one.half.values
+    panel.plot(x, mean, label=label, **look)
+    panel.fill_between(x, mean - half, mean + half, color=look["color"], alpha=0.15, linewidth=0)
+
+
+def looks(count: int, marks: bool = False) -> list[dict[str, Any]]:
+    """How to draw each of so many lines: colours, and dashes (with `marks`: markers), so that none hides another."""
+    if count > len(OKABE_ITO):
+        return [{"color": colour} for colour in colours(count)]
+    shapes = [{"marker": marker} for marker in MARKERS] if marks else [{"linestyle": line} for line in LINES]
+    return [{"color": colour} | shape for colour, shape in zip(colours(count), shapes[:count], strict=True)]
+
+
+def colours(count: int) -> list:
+    """As many colours: those of Okabe and Ito, or shades from dark to light where they do not suffice."""
+    if count <= len(OKABE_ITO):
+        return list(OKABE_ITO[:count])
+    return list(matplotlib.colormaps["viridis"](np.linspace(0, 0.95, count)))
+
+
+def axis_label(data: xr.Dataset, axis: str) -> str:
+    """The name of an axis with its unit."""
+    name, units = NAMES.get(axis, axis), data[axis].attrs.get("units", "1")
+    if units == "T":
+        return f"{name} / stimulus duration"
+    return name if units in ("", "1") else f"{name} ({units})"
+
+
+def is_logarithmic(values: np.ndarray) -> bool:
+    """Whether positive values are more evenly spaced on a logarithmic scale than on a linear one."""
+    if len(values) < 3 or values.min() <= 0:
+        return False
+
+    def unevenness(steps: np.ndarray) -> float:
+        return float(np.std(steps) / np.abs(np.mean(steps))) if np.mean(steps) else np.inf
+
+    ordered = np.sort(values)
+    return unevenness(np.diff(np.log(ordered))) < unevenness(np.diff(ordered))
+
+
+def _figure(data: xr.Dataset, probe: str) -> Figure | None:
+    over_seeds = interval(data, probe)
+    numeric = [axis for axis in axes(data) if data[axis].dtype.kind in "if" and data.sizes[axis] > 1]
+    each = _by_matrix(data, over_seeds)
+    if not each:
+        return None
+    if len(numeric) >= 2:
+        return _heat_maps(data, probe, each, numeric)
+    return _lines(data, probe, each, numeric[0] if numeric else None)
+
+
+def _by_matrix(data: xr.Dataset, over_seeds: Interval) -> Titled:
+    """The interval of every matrix that any point has, by title; untitled for a probe of the whole network."""
+    if "matrix" not in over_seeds.mean.dims:
+        return [("", over_seeds)] if (over_seeds.n > 0).any() else []
+    each = [(str(name), over_seeds.at(matrix=index)) for index, name in enumerate(data["matrix"].values)]
+    return [(name, one) for name, one in each if (one.n > 0).any()]
+
+
+def _lines(data: xr.Dataset, probe: str, each: Titled, along: str | None) -> Figure:
+    """One line for every position of the other axes, against time or, at the last record, against the axis `along`."""
+    others = [axis for axis in axes(data) if axis != along]
+    places = list(positions(data, others))
+    x, label = _time(data) if along is None else (data[along].values, axis_label(data, along))
+    order = np.argsort(x)
+    texts = [", ".join(value_text(data, axis, index) for axis, index in place.items()) for place in places]
+    styles = looks(len(places), marks=along is not None)
+    figure, drawn = panels(len(each), texts if len(places) > 1 else ())
+    for (title, over_seeds), panel in zip(each, drawn, strict=True):
+        for place, text, look in zip(places, texts, styles, strict=True):
+            one = over_seeds.at(**place) if along is None else over_seeds.at(record=-1, **place)
+            one = one.at(**{str(one.mean.dims[0]): order})
+            if (one.n > 0).any():
+                band(panel, x[order], one, look, text)
+        panel.set(title=title, xlabel=label)
+        _dress(panel.xaxis, x, along is not None and data[along].attrs.get("units") == "s", along is not None)
+    _finish(figure, drawn, title_of(data, probe), ", ".join(others), len(places))
+    return figure
+
+
+def _time(data: xr.Dataset) -> tuple[np.ndarray, str]:
+    if "time" in data.coords:
+        return data["time"].values, "simulated time (s)"
+    return data["presentation"].values, "presentations"
+
+
+def _dress(axis: XAxis | YAxis, values: np.ndarray, seconds: bool, may_be_logarithmic: bool = True) -> None:
+    """A logarithmic scale where it suits the values, and 50 ms rather than 0.05 s."""
+    if may_be_logarithmic and is_logarithmic(values):
+        axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+        axis.set_minor_formatter(NullFormatter())
+        axis.set_major_locator(LogLocator(numticks=5))
+    else:
+        axis.set_major_locator(MaxNLocator(5))
+    if seconds:
+        axis.set_major_formatter(EngFormatter(unit="s"))
+        axis.set_label_text(axis.get_label_text().removesuffix(" (s)"))
+
+
+def _finish(figure: Figure, drawn: Sequence[Axes], label: str, legend_title: str, lines: int) -> None:
+    """One label for all vertical axes, on one scale, and one legend for all panels."""
+    drawn[0].set_ylabel(textwrap.fill(label, LONGEST_LABEL))
+    ends = [panel.get_ylim() for panel in drawn]
+    for panel in drawn:
+        panel.set_ylim(min(low for low, _ in ends), max(high for _, high in ends))
+    if lines == 1:
+        return
+    found: dict = {}
+    for panel in drawn:
+        for handle, text in zip(*panel.get_legend_handles_labels(), strict=True):
+            found.setdefault(text, handle)
+    step = -(-len(found) // MOST_LEGEND)
+    shown = dict(itertools.islice(found.items(), 0, None, step))
+    figure.legend(shown.values(), shown.keys(), loc="outside right upper", title=legend_title, alignment="left")
+
+
+def _heat_maps(data: xr.Dataset, probe: str, each: Titled, numeric: list[str]) -> Figure:
+    """The last record over the two longest swept numbers: one map per position of the other axes, and per matrix."""
+    down, along = sorted(numeric, key=lambda axis: data.sizes[axis])[-2:]
+    others = [axis for axis in axes(data) if axis not in (down, along)]
+    maps: list[tuple[str, np.ndarray]] = []
+    for (matrix, over_seeds), place in itertools.product(each, positions(data, others)):
+        mean = over_seeds.at(record=-1, **place).mean.transpose(down, along)
+        texts = [matrix, *(value_text(data, axis, index) for axis, index in place.items())]
+        maps.append((", ".join(filter(None, texts)), mean.values))
+    if len(maps) > MOST_PANELS:
+        maps = [maps[round(at)] for at in np.linspace(0, len(maps) - 1, MOST_PANELS)]
+    figure, drawn = panels(len(maps))
+    finite = np.concatenate([mean[np.isfinite(mean)] for _, mean in maps])
+    norm = _norm(finite)
+    for (title, mean), panel in zip(maps, drawn, strict=True):
+        x, y = data[along].values, data[down].values
+        panel.set_facecolor("0.8")  # what has no value: no seed finished
+        cells = mean[np.ix_(np.argsort(y), np.argsort(x))]
+        panel.pcolormesh(_edges(x), _edges(y), cells, norm=norm, cmap="viridis")
+        panel.set(title=title, xlabel=axis_label(data, along), ylabel=axis_label(data, down))
+        _dress(panel.xaxis, x, data[along].attrs.get("units") == "s")
+        _dress(panel.yaxis, y, data[down].attrs.get("units") == "s")
+    label = textwrap.fill(title_of(data, probe), LONGEST_LABEL)
+    figure.colorbar(ScalarMappable(norm, "viridis"), ax=drawn, label=label)
+    return figure
+
+
+def _norm(values: np.ndarray) -> Normalize:
+    """A common colour scale, logarithmic where positive values span more than two decades."""
+    low, high = float(values.min()), float(values.max())
+    return LogNorm(low, high) if low > 0 and high / low > 100 else Normalize(low, high)
+
+
+def _edges(values: np.ndarray) -> np.ndarray:
+    """Cell edges halfway between neighbouring values, on the scale that suits them."""
+    there, back = _scale(values)
+    centres = there(np.sort(values).astype(float))
+    middle = (centres[1:] + centres[:-1]) / 2
+    return back(np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]]))
+
+
+def _scale(values: np.ndarray) -> tuple[Callable, Callable]:
+    return (np.log, np.exp) if is_logarithmic(values) else (lambda x: x, lambda x: x)

@@ -1,0 +1,195 @@
+"""What a run leaves behind: results, summary, figures and one page to read them on. Studies return a `StudyReport`."""
+
+import base64
+import dataclasses
+import html
+import importlib
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from dynamics.errors import unknown
+from experiments.figures import generic_figures, save
+from experiments.runner import Results
+from experiments.spec import Spec, dump_toml
+from experiments.store import save as save_results
+from experiments.store import summary, write_json
+from experiments.studies import STUDIES
+from experiments.sweep import expand
+from experiments.tables import TextTable, final_tables, verdict_table
+from rules.registry import RULES, rule_class
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim about a result: what the literature expects, what was measured, and whether they agree."""
+
+    name: str
+    source: str
+    quantity: str
+    expected: float | str
+    measured: float | str
+    tolerance: float | str
+    passed: bool
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class StudyReport:
+    """What a study makes of results: verdicts, figures by file stem, and sentences to print."""
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    figures: dict[str, Figure] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def study_of(spec: Spec, results: Results) -> StudyReport:
+    """The report of the spec's study; without a study, or where points are missing, the figures that any result has."""
+    check_study(spec)
+    if not spec.study:
+        return StudyReport(figures=generic_figures(results))
+    if not results.complete:
+        note = f"The study '{spec.study}' needs all points and was left out."
+        return StudyReport(figures=generic_figures(results), notes=[note])
+    return importlib.import_module(STUDIES[spec.study]).study(spec, results)
+
+
+def check_study(spec: Spec) -> None:
+    """Raise `PlasticodeError` where the spec names a study that does not exist."""
+    if spec.study and spec.study not in STUDIES:
+        raise unknown("study", spec.study, STUDIES)
+
+
+def write(spec: Spec, results: Results, directory: Path) -> StudyReport:
+    """Write spec.toml, results.nc, figures/*.png, summary.json and report.html into an existing directory."""
+    (directory / "spec.toml").write_text(dump_toml(spec), encoding="utf-8")
+    save_results(results, directory / "results.nc")
+    report = study_of(spec, results)
+    files = save(report.figures, directory / "figures")
+    content = {"name": spec.name, "spec_hash": spec.hash(), **summary(results)}
+    content["verdicts"] = [_finite(dataclasses.asdict(verdict)) for verdict in report.verdicts]
+    content["notes"] = report.notes
+    content["figures"] = [file.name for file in files.values()]
+    write_json(content, directory / "summary.json")
+    (directory / "report.html").write_text(page(spec, results, report, files), encoding="utf-8")
+    return report
+
+
+def bibtex(spec: Spec) -> list[str]:
+    """The references of the rules of a spec, those wrapped by another rule included, one field per line."""
+    names = {
+        name
+        for part in spec.parts().values()
+        for group in expand(part).groups
+        for name in _rule_names(group.static.rule.name, group.static.rule.parameters.values())
+    }
+    references = dict.fromkeys(rule_class(name).reference for name in sorted(names))
+    return [pretty_bibtex(reference) for reference in references]
+
+
+def pretty_bibtex(reference: str) -> str:
+    """A bibtex entry with each field on its own line."""
+    return re.sub(r"\}\}$", "}\n}", re.sub(r",\s+(\w+=\{)", r",\n  \1", reference))
+
+
+def _rule_names(name: str, parameters: Iterable[Any]) -> Iterator[str]:
+    """A rule, and the rules that are its parameters."""
+    yield name
+    for value in parameters:
+        if isinstance(value, Mapping):
+            yield from _rule_names(value["name"], [other for key, other in value.items() if key != "name"])
+        elif isinstance(value, str) and (value in RULES or ":" in value):
+            yield value
+
+
+def _finite(table: dict[str, Any]) -> dict[str, Any]:
+    """Numbers that JSON does not know, as texts."""
+    return {
+        key: str(value) if isinstance(value, float | np.floating) and not math.isfinite(value) else value
+        for key, value in table.items()
+    }
+
+
+_CSS = """
+:root { color-scheme: light; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; }
+body { max-width: 60rem; margin: 0 auto; padding: 1rem; }
+h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+p.lead { color: #555; margin-top: .2rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }
+th { border-bottom: 2px solid #1a1a1a; white-space: nowrap; }
+.pass { color: #00664b; font-weight: 600; } .fail { color: #a63c00; font-weight: 600; }
+.warning { border-left: 4px solid #a63c00; padding-left: .8rem; }
+figure { margin: 1rem 0 2rem; }
+figure img { max-width: 100%; height: auto; }
+figcaption, .note { font-size: .875rem; color: #555; }
+pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; font-size: .8rem; line-height: 1.4; }
+summary { cursor: pointer; font-weight: 600; }
+"""
+
+
+def page(spec: Spec, results: Results, report: StudyReport, files: Mapping[str, Path]) -> str:
+    """The report as one page of HTML that needs no other file."""
+    title = html.escape(spec.name)
+    sections = [f"<h1>{title}</h1>", f'<p class="lead">{html.escape(spec.description)}</p>']
+    if not results.complete:
+        sections.append('<p class="warning">Interrupted: points are missing.</p>')
+    if report.verdicts:
+        sections.append(_table(verdict_table(report.verdicts)))
+    if report.notes:
+        sections.append("<h2>Notes</h2>" + "".join(f"<p>{html.escape(note)}</p>" for note in report.notes))
+    if files:
+        sections.append("<h2>Figures</h2>" + "".join(_figure(stem, file) for stem, file in files.items()))
+    sections.append("".join(_table(table) for table in final_tables(results)))
+    sections.append(f"<h2>How it was made</h2>{_provenance(spec, results)}")
+    sections.append(f"<details><summary>Spec</summary><pre>{html.escape(dump_toml(spec))}</pre></details>")
+    references = html.escape("\n\n".join(bibtex(spec)))
+    sections.append(f"<details><summary>References of the rules (bibtex)</summary><pre>{references}</pre></details>")
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title><style>{_CSS}</style>"
+    )
+    body = "\n".join(sections)
+    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
+
+
+def _figure(stem: str, file: Path) -> str:
+    image = base64.b64encode(file.read_bytes()).decode()
+    caption = html.escape(f"figures/{file.name}")
+    picture = f'<img alt="{html.escape(stem)}" src="data:image/png;base64,{image}">'
+    return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
+
+
+def _table(table: TextTable) -> str:
+    header = "".join(f"<th>{html.escape(cell)}</th>" for cell in table.header)
+    rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in table.rows)
+    note = f'<p class="note">{html.escape(table.note)}</p>' if table.note else ""
+    title = html.escape(table.title[:1].upper() + table.title[1:])
+    return f'<h2>{title}</h2><div class="scroll"><table><tr>{header}</tr>{rows}</table></div>{note}'
+
+
+def _cell(text: str) -> str:
+    kind = f' class="{text.lower()}"' if text in ("pass", "FAIL") else ""
+    return f"<td{kind}>{html.escape(text)}</td>"
+
+
+def _provenance(spec: Spec, results: Results) -> str:
+    first = next(iter(results.datasets.values())).attrs
+    versions = ", ".join(f"{name} {version}" for name, version in json.loads(first["versions"]).items())
+    seconds = sum(float(data.attrs["seconds"]) for data in results.datasets.values())
+    facts = (
+        f"{seconds:.1f} s on {first['device']}.",
+        f"Numbers: {first['dtype']}, matrix products at {first['matmul_precision']} precision.",
+        f"Versions: {versions}.",
+        f"Spec hash: {spec.hash()}.",
+    )
+    return "".join(f"<p>{html.escape(fact)}</p>" for fact in facts)

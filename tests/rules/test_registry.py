@@ -1,0 +1,91 @@
+"""Rules by name: what a spec may say, and the sentence that it is told otherwise."""
+
+import jax.numpy as jnp
+import pytest
+
+from dynamics.errors import PlasticodeError
+from rules import FA, KP, SGD, Curl, Heterosynaptic
+from rules.registry import RULES, make_rule, rule_class, rule_fields
+from rules.template import Template
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_is_made_from_its_name_alone(name):
+    assert type(make_rule(name, {})) is RULES[name]
+    assert make_rule(name, rule_fields(name)) == make_rule(name, {}) or rule_fields(name)
+
+
+def test_parameters_are_set():
+    rule = make_rule("heterosynaptic", {"feedback_scale": 2, "wiring": "identity", "feedback_units": 3})
+    assert (float(rule.feedback_scale), rule.wiring, rule.feedback_units) == (2.0, "identity", 3)
+    assert jnp.issubdtype(rule.feedback_scale.dtype, jnp.floating)  # although the spec had an integer
+
+
+def test_a_wrapped_rule_is_given_by_name_or_as_a_table():
+    assert isinstance(make_rule("curl", {"credit": "fa"}).credit, FA)
+    rule = make_rule("curl", {"credit": {"name": "fa", "feedback_scale": 2.0}, "flips": [0.1, 0.2], "clamp": True})
+    assert isinstance(rule, Curl) and isinstance(rule.credit, FA) and rule.clamp
+    assert float(rule.credit.feedback_scale) == 2.0 and rule.flips.tolist() == [0.1, 0.2]
+
+
+def test_a_rule_of_ones_own_is_named_by_module_and_class():
+    assert rule_class("rules.template:Template") is Template
+    assert float(make_rule("rules.template:Template", {"feedback_scale": 0.5}).feedback_scale) == 0.5
+
+
+def test_numbers_of_a_rule_are_floating_point_arrays():
+    """An integer would make the random matrices that it scales integers too."""
+    assert jnp.issubdtype(FA(feedback_scale=2).feedback_scale.dtype, jnp.floating)
+    assert FA(feedback_scale=jnp.float32(2)).feedback_scale.dtype == jnp.float32
+
+
+def test_fields_of_a_rule_and_their_defaults():
+    assert rule_fields("curl") == {"credit": "sgd", "flips": 0.1, "clamp": False}
+    assert rule_fields("sgd") == {}
+    assert isinstance(SGD(), rule_class("sgd")) and isinstance(KP(), rule_class("kp"))
+
+
+REFUSED = {
+    "unknown rule": ("hebian", {}, "rule 'hebian' is not known: it must be one of .*did you mean 'hebbian'"),
+    "unknown module": ("no_module:Rule", {}, "rule 'no_module:Rule' cannot be imported.*module and a class"),
+    "no module": (":Rule", {}, "rule ':Rule' cannot be imported"),
+    "unknown class": ("rules.template:Tmplate", {}, "'rules.template:Tmplate' does not exist.*has no 'Tmplate'"),
+    "no class": ("rules.template:", {}, "does not exist"),
+    "not a rule": ("dynamics.network:Network", {}, "is not a rule.*must derive from rules.contract.AbstractRule"),
+    "not a class": ("rules.registry:make_rule", {}, "is not a rule"),
+    "abstract": ("rules.contract:AbstractRule", {}, "is not a rule"),
+    "unknown parameter": ("fa", {"feedback_scal": 1.0}, "parameter of rule 'fa' 'feedback_scal'.*'feedback_scale'"),
+    "parameter of a rule without": ("sgd", {"flips": 1.0}, "'flips' is not known"),
+    "text for a number": ("fa", {"feedback_scale": "big"}, "rule.feedback_scale = 'big' is not allowed.*a number"),
+    "truth value for a number": ("curl", {"flips": True}, "rule.flips = True is not allowed.*a number"),
+    "texts for numbers": ("curl", {"flips": ["a"]}, r"rule.flips = \['a'\] is not allowed"),
+    "ragged list": ("curl", {"flips": [0.1, [0.2]]}, "rule.flips = .* is not allowed"),
+    "list for one number": ("fa", {"feedback_scale": [1.0, 2.0]}, r"rule.feedback_scale = \[1.0, 2.0\] is not allowed"),
+    "nested list": ("curl", {"flips": [[0.1]]}, r"rule.flips = \[\[0.1\]\] is not allowed"),
+    "number for a truth value": ("curl", {"clamp": 1}, "rule.clamp = 1 is not allowed.*must be of type bool"),
+    "number for a text": ("hebbian", {"readout": 1}, "rule.readout = 1 is not allowed.*must be of type str"),
+    "float for an integer": ("heterosynaptic", {"feedback_units": 2.5}, "rule.feedback_units = 2.5.*of type int"),
+    "unknown wrapped rule": ("curl", {"credit": "gfa"}, "rule 'gfa' is not known.*did you mean 'fa'"),
+    "wrapped rule without name": ("curl", {"credit": {"feedback_scale": 2.0}}, "rule.credit = .*must be .*name"),
+    "wrapped rule that is none": ("curl", {"credit": 3}, "rule.credit = 3 is not allowed.*must be .*name"),
+    "wrong parameter of a wrapped rule": ("curl", {"credit": {"name": "fa", "flips": 1}}, "rule 'fa' 'flips'"),
+}
+
+
+@pytest.mark.parametrize(("name", "parameters", "sentence"), REFUSED.values(), ids=REFUSED)
+def test_a_wrong_rule_is_refused_in_a_sentence(name, parameters, sentence):
+    with pytest.raises(PlasticodeError, match=sentence) as caught:
+        make_rule(name, parameters)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_allowed_rules_are_listed():
+    with pytest.raises(PlasticodeError, match="anti-hebbian, bcm, curl, dfa, fa, hebbian, heterosynaptic, kp, oja, sgd"):
+        make_rule("x", {})
+
+
+def test_heterosynaptic_wiring_has_two_names():
+    from tests.problems import TINY
+
+    with pytest.raises(PlasticodeError, match="rule.wiring 'randm' is not known.*did you mean 'random'"):
+        Heterosynaptic(wiring="randm").wire(TINY.network)
