@@ -1,4 +1,4 @@
-"""What all compilers share: the input of a port, the output error, the factors of the laws and the drift of a matrix."""
+"""What all compilers share: the input of a port, the output error, the factors of the laws, the drift of a matrix."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -59,7 +59,11 @@ def mean_drive(f: Factors) -> Float[Array, "targets sources"]:
 
 
 def weight_drift(
-    law: TwoFactor, w: Float[Array, "targets sources"], f: Factors, plasticity: Float[Array, ""], decay: Float[Array, ""]
+    law: TwoFactor,
+    w: Float[Array, "targets sources"],
+    f: Factors,
+    plasticity: Float[Array, ""],
+    decay: Float[Array, ""],
 ) -> Float[Array, "targets sources"]:
     """W' = (<m p^T> - diag(<r>) W) / tau_plast - W / tau_dec, in weight per second (both taus in seconds).
 
@@ -74,7 +78,7 @@ def weight_drift(
         drift = drift - (rate / plasticity)[:, None] * w
     if law.clamped:
         return drift - w * (jnp.sum(drift * w) / jnp.sum(w * w))
-    return drift - w / decay if law.decays else drift
+    return drift - w * (1 / decay) if law.decays else drift  # one division, not one per weight
 
 
 def weight_drifts(

@@ -166,8 +166,9 @@ def _finished(results: "Results") -> tuple[int, int]:
 
 
 def _print_outcome(results: "Results", study: "StudyReport") -> None:
+    from experiments.report import verdict_table
     from experiments.store import status_counts
-    from experiments.tables import final_tables, verdict_table
+    from experiments.tables import final_tables
 
     for table in final_tables(results):
         _print_table(table)
@@ -192,13 +193,14 @@ def _print_table(table: "TextTable") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(title=Text(table.title), title_justify="left", box=None, header_style="bold", pad_edge=False)
+    drawn = Table(box=None, header_style="bold", pad_edge=False)
     for name in table.header:
         drawn.add_column(Text(name), overflow="fold")
     colours = {"pass": "green", "FAIL": "bold red"}
     for row in table.rows:
         drawn.add_row(*(Text(cell, colours.get(cell, "")) for cell in row))
     console = _console()
+    console.print(Text(table.title[:1].upper() + table.title[1:], "italic"), soft_wrap=True)
     console.print(drawn)
     if table.note:
         console.print(Text(table.note), soft_wrap=True)
@@ -209,11 +211,12 @@ def _print_pairs(title: str, rows: dict[str, str]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(title=Text(title), title_justify="left", box=None, show_header=False, pad_edge=False)
+    drawn = Table(box=None, show_header=False, pad_edge=False)
     drawn.add_column(no_wrap=True)
     drawn.add_column(overflow="fold")
     for name, text in rows.items():
         drawn.add_row(Text(f"  {name}"), Text(text))
     console = _console()
+    console.print(Text(title, "italic"))
     console.print(drawn)
     console.print()

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -22,10 +22,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from experiments.intervals import Interval, axes, interval, positions, probes
+from experiments.runner import Results
 from experiments.tables import title_of, value_text
-
-if TYPE_CHECKING:
-    from experiments.runner import Results
 
 # The palette of Okabe and Ito, told apart with every kind of colour vision; its yellow is too faint for lines.
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -100,7 +98,7 @@ def save(figures: dict[str, Figure], directory: Path) -> dict[str, Path]:
     return files
 
 
-def generic_figures(results: "Results") -> dict[str, Figure]:
+def generic_figures(results: Results) -> dict[str, Figure]:
     """The figures of any results: one per part and probe, by a name that is fit for a file."""
     figures = {}
     with style():
@@ -205,7 +203,7 @@ def _dress(axis: XAxis | YAxis, values: np.ndarray, seconds: bool, may_be_logari
     if may_be_logarithmic and is_logarithmic(values):
         axis.axes.set(**{f"{axis.axis_name}scale": "log"})
         axis.set_minor_formatter(NullFormatter())
-        axis.set_major_locator(LogLocator(numticks=5))
+        axis.set_major_locator(LogLocator(numticks=4))
     else:
         axis.set_major_locator(MaxNLocator(5))
     if seconds:
@@ -215,9 +213,10 @@ def _dress(axis: XAxis | YAxis, values: np.ndarray, seconds: bool, may_be_logari
 
 def _finish(figure: Figure, drawn: Sequence[Axes], label: str, legend_title: str, lines: int) -> None:
     """One label for all vertical axes, on one scale, and one legend for all panels."""
-    drawn[0].set_ylabel(textwrap.fill(label, LONGEST_LABEL))
     ends = [panel.get_ylim() for panel in drawn]
     for panel in drawn:
+        if _is_leftmost(panel):
+            panel.set_ylabel(textwrap.fill(label, LONGEST_LABEL))
         panel.set_ylim(min(low for low, _ in ends), max(high for _, high in ends))
     if lines == 1:
         return
@@ -249,12 +248,19 @@ def _heat_maps(data: xr.Dataset, probe: str, each: Titled, numeric: list[str]) -
         panel.set_facecolor("0.8")  # what has no value: no seed finished
         cells = mean[np.ix_(np.argsort(y), np.argsort(x))]
         panel.pcolormesh(_edges(x), _edges(y), cells, norm=norm, cmap="viridis")
-        panel.set(title=title, xlabel=axis_label(data, along), ylabel=axis_label(data, down))
+        panel.set(
+            title=title, xlabel=axis_label(data, along), ylabel=axis_label(data, down) if _is_leftmost(panel) else ""
+        )
         _dress(panel.xaxis, x, data[along].attrs.get("units") == "s")
         _dress(panel.yaxis, y, data[down].attrs.get("units") == "s")
     label = textwrap.fill(title_of(data, probe), LONGEST_LABEL)
     figure.colorbar(ScalarMappable(norm, "viridis"), ax=drawn, label=label)
     return figure
+
+
+def _is_leftmost(panel: Axes) -> bool:
+    place = panel.get_subplotspec()
+    return place is not None and place.is_first_col()
 
 
 def _norm(values: np.ndarray) -> Normalize:

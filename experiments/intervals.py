@@ -16,7 +16,8 @@ class Interval(NamedTuple):
     """What the seeds say about a probe: one array per field, with the probe's dimensions but "seed".
 
     `mean` over the `n` seeds that count, and the half width of its 95 % interval: Student's t(n - 1) at 97.5 % times
-    the standard error, NaN for fewer than two seeds. `excluded` seeds were not "ok", or have no finite value.
+    the standard error, NaN for fewer than two seeds. `excluded` seeds were not "ok", or have no finite value. Where the
+    probe does not exist, such as the alignment of a matrix that a rule's circuit has not, both counts are zero.
     """
 
     mean: xr.DataArray
@@ -72,5 +73,11 @@ def curves(data: xr.Dataset) -> dict[str, Interval]:
         for index, matrix in enumerate(data["matrix"].values):
             one = over_seeds.at(matrix=index)
             if bool((one.n > 0).any()):
-                result[f"{probe} {matrix}"] = one
+                result[f"{probe} {matrix}"] = one._replace(excluded=one.excluded.where(~_absent(data, one), 0))
     return result
+
+
+def _absent(data: xr.Dataset, one: Interval) -> xr.DataArray:
+    """Where points are fine and yet have no value at any record."""
+    fine = data["status"] == OK
+    return (one.n == 0).all("record") & (fine.any("seed") if "seed" in fine.dims else fine)

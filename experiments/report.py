@@ -7,7 +7,7 @@ import importlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from experiments.store import save as save_results
 from experiments.store import summary, write_json
 from experiments.studies import STUDIES
 from experiments.sweep import expand
-from experiments.tables import TextTable, final_tables, verdict_table
+from experiments.tables import TextTable, final_tables
 from rules.registry import RULES, rule_class
 
 
@@ -82,6 +82,23 @@ def write(spec: Spec, results: Results, directory: Path) -> StudyReport:
     return report
 
 
+def verdict_table(verdicts: Sequence[Verdict]) -> TextTable:
+    """Each claim with what was expected and what was measured."""
+    header = ["verdict", "claim", "quantity", "expected", "measured", "tolerance", "source"]
+    rows = [
+        [
+            "pass" if verdict.passed else "FAIL",
+            verdict.name,
+            verdict.quantity,
+            *(_number_text(value) for value in (verdict.expected, verdict.measured, verdict.tolerance)),
+            verdict.source,
+        ]
+        for verdict in verdicts
+    ]
+    notes = [f"{verdict.name}: {verdict.note}." for verdict in verdicts if verdict.note]
+    return TextTable("Verdicts", header, rows, " ".join(note.replace("..", ".") for note in notes))
+
+
 def bibtex(spec: Spec) -> list[str]:
     """The references of the rules of a spec, those wrapped by another rule included, one field per line."""
     names = {
@@ -107,6 +124,11 @@ def _rule_names(name: str, parameters: Iterable[Any]) -> Iterator[str]:
             yield from _rule_names(value["name"], [other for key, other in value.items() if key != "name"])
         elif isinstance(value, str) and (value in RULES or ":" in value):
             yield value
+
+
+def _number_text(value: float | str) -> str:
+    """A number of a verdict, or a text as it is."""
+    return value if isinstance(value, str) else f"{value:.4g}"
 
 
 def _finite(table: dict[str, Any]) -> dict[str, Any]:

@@ -123,7 +123,10 @@ def run(spec: Spec, on_progress: OnProgress | None = None) -> Results:
     finally:
         compiler.shutdown(wait=False, cancel_futures=True)
     datasets = {
-        name: tables[name].dataset(part).assign_attrs(part=name, seconds=seconds[name]) for name, part in parts.items()
+        name: tables[name]
+        .dataset(part)
+        .assign_attrs(part=name, seconds=seconds[name], outputs=jobs[name][0].plan.sizes[-1])
+        for name, part in parts.items()
     }
     return Results(datasets, complete)
 

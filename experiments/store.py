@@ -81,7 +81,8 @@ def _part_summary(data: xr.Dataset) -> dict[str, Any]:
     rows = []
     for position in positions(data, names):
         at = {name: _plain(data[name].values[index]) for name, index in position.items()}
-        rows.append({"at": at} | {name: _final_value(one.at(**position)) for name, one in final.items()})
+        here = {name: one.at(**position) for name, one in final.items()}
+        rows.append({"at": at} | {name: _final_value(one) for name, one in here.items() if one.n + one.excluded > 0})
     return {
         "axes": {
             name: {"units": data[name].attrs.get("units", ""), "values": [_plain(v) for v in data[name].values]}

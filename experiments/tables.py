@@ -1,17 +1,12 @@
-"""Results and verdicts as small tables of text, for the terminal and for the report."""
+"""Results as small tables of text, for the terminal and for the report."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
 from experiments.intervals import Interval, axes, curves, interval, positions, probes
-
-if TYPE_CHECKING:
-    from experiments.report import Verdict
-    from experiments.runner import Results
+from experiments.runner import Results
 
 MOST_ROWS = 30
 MOST_COLUMNS = 6
@@ -28,29 +23,12 @@ class TextTable:
     note: str = ""
 
 
-def final_tables(results: "Results") -> list[TextTable]:
+def final_tables(results: Results) -> list[TextTable]:
     """The last record of every part, means over seeds.
 
     With one axis or none, all probes by its values; with more, the first probe, one axis across.
     """
     return [_final_table(part, data) for part, data in results.datasets.items()]
-
-
-def verdict_table(verdicts: "Sequence[Verdict]") -> TextTable:
-    """Each claim with what was expected and what was measured."""
-    header = ["verdict", "claim", "quantity", "expected", "measured", "tolerance", "source"]
-    rows = [
-        [
-            "pass" if verdict.passed else "FAIL",
-            verdict.name,
-            verdict.quantity,
-            *(number_text(value) for value in (verdict.expected, verdict.measured, verdict.tolerance)),
-            verdict.source,
-        ]
-        for verdict in verdicts
-    ]
-    notes = [f"{verdict.name}: {verdict.note}." for verdict in verdicts if verdict.note]
-    return TextTable("Verdicts", header, rows, " ".join(note.replace("..", ".") for note in notes))
 
 
 def value_text(data: xr.Dataset, axis: str, index: int) -> str:
@@ -69,18 +47,13 @@ def interval_text(one: Interval) -> str:
     mean, half, n, excluded = (field.item() for field in one)
     counted = f" ({n} of {n + excluded})" if excluded else ""
     if n == 0:
-        return "–" + counted
+        return f"–{counted}"
     if not math.isfinite(half) or half < 5e-5 * abs(mean) or half == 0:
         return f"{mean:.4g}" + counted
     if not 1e-4 <= max(abs(mean), half) < 1e6:
         return f"{mean:.3g} ± {half:.1g}" + counted
     decimals = min(max(1 - math.floor(math.log10(half)), 0), 6)
     return f"{mean:.{decimals}f} ± {half:.{decimals}f}" + counted
-
-
-def number_text(value: float | str) -> str:
-    """A number of a verdict, or a text as it is."""
-    return value if isinstance(value, str) else f"{value:.4g}"
 
 
 def title_of(data: xr.Dataset, probe: str) -> str:
@@ -127,7 +100,7 @@ def _across(data: xr.Dataset, names: list[str]) -> str:
     return min(narrow, key=lambda name: (data[name].dtype.kind in "if", data.sizes[name]))
 
 
-def _shortened(title: str, header: list[str], rows: list[list[Any]], data: xr.Dataset) -> TextTable:
+def _shortened(title: str, header: list[str], rows: list[list[str]], data: xr.Dataset) -> TextTable:
     note = ""
     seeds = data.sizes.get("seed", 1)
     if seeds > 1:

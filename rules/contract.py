@@ -5,6 +5,7 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from dynamics.circuit import Circuit
 from dynamics.network import Network
@@ -12,7 +13,13 @@ from dynamics.network import Network
 
 def number(default: float) -> Any:
     """A field that is an array leaf: a number of a rule that a spec may set, list per layer, or sweep."""
-    return eqx.field(converter=jnp.asarray, default=default)
+    return eqx.field(converter=_floating, default=default)
+
+
+def _floating(value: Any) -> Float[Array, "..."]:
+    """An array of `value`; integers become floats, as what they scale would else be integers too."""
+    array = jnp.asarray(value)
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
 
 
 class AbstractRule(eqx.Module):

@@ -28,9 +28,9 @@ class Curl(AbstractRule):
     """
 
     reference: ClassVar[str] = (
-        "@inproceedings{ninou2025curl, title={Curl Descent: Non-Gradient Learning Dynamics with Sign-Diverse Plasticity}, "
-        "author={Ninou, Hugo and Kadmon, Jonathan and Cayco-Gajic, N. Alex}, booktitle={Advances in Neural Information "
-        "Processing Systems}, year={2025}, note={arXiv:2510.02765}}"
+        "@inproceedings{ninou2025curl, title={Curl Descent: Non-Gradient Learning Dynamics with Sign-Diverse "
+        "Plasticity}, author={Ninou, Hugo and Kadmon, Jonathan and Cayco-Gajic, N. Alex}, booktitle={Advances in "
+        "Neural Information Processing Systems}, year={2025}, note={arXiv:2510.02765}}"
     )
     credit: AbstractRule = SGD()
     flips: Float[Array, "*layers"] = number(0.1)

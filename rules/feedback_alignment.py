@@ -48,8 +48,9 @@ class DFA(AbstractRule):
     """
 
     reference: ClassVar[str] = (
-        "@inproceedings{nokland2016direct, title={Direct Feedback Alignment Provides Learning in Deep Neural Networks}, "
-        "author={N{\\o}kland, Arild}, booktitle={Advances in Neural Information Processing Systems}, year={2016}}"
+        "@inproceedings{nokland2016direct, title={Direct Feedback Alignment Provides Learning in Deep Neural "
+        "Networks}, author={N{\\o}kland, Arild}, booktitle={Advances in Neural Information Processing Systems}, "
+        "year={2016}}"
     )
     feedback_scale: Float[Array, ""] = number(1.0)
 

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from dynamics.circuit import Activity, Circuit, Error, Projection, TwoFactor
+from dynamics.circuit import Circuit, Error, Projection, TwoFactor
 from dynamics.network import Network
 from rules.contract import AbstractRule
 

@@ -1,6 +1,6 @@
 """Hebbian rules: the law uses the activities at both ends and no error. Plain, anti-Hebbian, Oja and BCM."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import equinox as eqx
 from jaxtyping import Array, Float
@@ -10,7 +10,7 @@ from dynamics.errors import unknown
 from dynamics.network import Network
 from rules.contract import AbstractRule, number
 
-Readout = Literal["hebbian", "delta"]
+READOUTS = ("hebbian", "delta")
 
 
 class Hebbian(AbstractRule):
@@ -28,7 +28,7 @@ class Hebbian(AbstractRule):
         "@book{hebb1949organization, title={The Organization of Behavior}, author={Hebb, Donald O.}, "
         "publisher={Wiley}, year={1949}}"
     )
-    readout: Readout = eqx.field(static=True, default="hebbian")
+    readout: str = eqx.field(static=True, default="hebbian")
 
     def wire(self, network: Network) -> Circuit:
         return _unsupervised(network, TwoFactor(Activity()), self.readout)
@@ -50,7 +50,7 @@ class AntiHebbian(AbstractRule):
         "author={F{\\\"o}ldi{\\'a}k, Peter}, journal={Biological Cybernetics}, volume={64}, pages={165--170}, "
         "year={1990}, doi={10.1007/BF02331346}}"
     )
-    readout: Readout = eqx.field(static=True, default="hebbian")
+    readout: str = eqx.field(static=True, default="hebbian")
 
     def wire(self, network: Network) -> Circuit:
         return _unsupervised(network, TwoFactor(NegativeActivity()), self.readout)
@@ -73,7 +73,7 @@ class Oja(AbstractRule):
         "author={Oja, Erkki}, journal={Journal of Mathematical Biology}, volume={15}, pages={267--273}, year={1982}, "
         "doi={10.1007/BF00275687}}"
     )
-    readout: Readout = eqx.field(static=True, default="hebbian")
+    readout: str = eqx.field(static=True, default="hebbian")
 
     def wire(self, network: Network) -> Circuit:
         return _unsupervised(network, TwoFactor(Activity(), row_decay=SquaredActivity()), self.readout)
@@ -92,12 +92,12 @@ class BCM(AbstractRule):
     """
 
     reference: ClassVar[str] = (
-        "@article{bienenstock1982theory, title={Theory for the development of neuron selectivity}, author={Bienenstock, "
-        "Elie L. and Cooper, Leon N. and Munro, Paul W.}, journal={Journal of Neuroscience}, volume={2}, "
-        "pages={32--48}, year={1982}, doi={10.1523/JNEUROSCI.02-01-00032.1982}}"
+        "@article{bienenstock1982theory, title={Theory for the development of neuron selectivity}, "
+        "author={Bienenstock, Elie L. and Cooper, Leon N. and Munro, Paul W.}, journal={Journal of Neuroscience}, "
+        "volume={2}, pages={32--48}, year={1982}, doi={10.1523/JNEUROSCI.02-01-00032.1982}}"
     )
     threshold_timescale: Float[Array, ""] = number(0.5)
-    readout: Readout = eqx.field(static=True, default="hebbian")
+    readout: str = eqx.field(static=True, default="hebbian")
 
     def wire(self, network: Network) -> Circuit:
         threshold = SlowVariable("threshold", SquaredActivity(), self.threshold_timescale)
@@ -133,7 +133,7 @@ class AboveThreshold(AbstractFactor):
 
 def _unsupervised(network: Network, law: TwoFactor, readout: str, slow: tuple[SlowVariable, ...] = ()) -> Circuit:
     """A circuit without feedback: `law` on every forward projection, the output layer's by `readout`."""
-    if readout not in ("hebbian", "delta"):
-        raise unknown("rule.readout", readout, ("hebbian", "delta"))
+    if readout not in READOUTS:
+        raise unknown("rule.readout", readout, READOUTS)
     output_law = TwoFactor(Error()) if readout == "delta" else None
     return Circuit(network.layers(slow), network.forward(law, output_law))

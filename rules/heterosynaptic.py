@@ -1,6 +1,6 @@
 """Heterosynaptic learning: each pathway is modified by the other pathway's signal, through a feedback population."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -15,9 +15,11 @@ from rules.contract import AbstractRule, number
 class Heterosynaptic(AbstractRule):
     """Heterosynaptic circuits: a population h_{l+1} = M e_{l+1} of any fixed wiring M carries the learning signal down.
 
-    Equation        tau_plast W_l' = e_l z_{l-1}^T - (tau_plast/tau_dec) W_l,  tau_prop e_l' = -e_l + f'(a_l) (V_{l+1} h_{l+1})
-                    tau_plast V_{l+1}' = z_l h_{l+1}^T - (tau_plast/tau_dec) V_{l+1},  tau_prop h_{l+1}' = -h_{l+1} + M e_{l+1}
-    Stationary      V = W^T M^T, so the learning signal is f' * W^T M^T M e: it descends for every M; M = I is KP
+    Equation        tau_plast W_l' = e_l z_{l-1}^T - (tau_plast/tau_dec) W_l
+                    tau_plast V_{l+1}' = z_l h_{l+1}^T - (tau_plast/tau_dec) V_{l+1}
+                    tau_prop e_l' = -e_l + f'(a_l) * (V_{l+1} h_{l+1}),  tau_prop h_{l+1}' = -h_{l+1} + M e_{l+1}
+    Invariant       |V - W^T M^T| = const * exp(-t/tau_dec) where h is settled; M = I is KP
+    Stationary      V = W^T M^T: the learning signal f' * W^T M^T M e is that of the error measured as |M e|^2
     Discrete limit  both matrices with eta = T/tau_plast and L2 coefficient tau_plast/tau_dec
     Locality        local
     Shapes          M (feedback_units, n_{l+1}): `wiring` "identity", or "random" ~ N(0, 1/feedback_units), so that
@@ -32,10 +34,12 @@ class Heterosynaptic(AbstractRule):
         "author={Ziyin, Liu and Chuang, Isaac and Poggio, Tomaso}, journal={arXiv:2505.02248}, year={2025}}"
     )
     feedback_scale: Float[Array, ""] = number(1.0)
-    wiring: Literal["identity", "random"] = eqx.field(static=True, default="random")
+    wiring: str = eqx.field(static=True, default="random")
     feedback_units: int = eqx.field(static=True, default=0)
 
     def wire(self, network: Network) -> Circuit:
+        if self.feedback_units < 0:
+            raise PlasticodeError(f"rule.feedback_units = {self.feedback_units} is not allowed: it must be >= 0")
         layers, projections = network.layers(), network.forward(TwoFactor(Error()))
         for level in sorted({t for _, t, _ in network.backward_edges()}):
             units = self.feedback_units or network.sizes[level]

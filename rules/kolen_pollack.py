@@ -23,9 +23,9 @@ class KP(AbstractRule):
     """
 
     reference: ClassVar[str] = (
-        "@inproceedings{kolen1994backpropagation, title={Backpropagation without weight transport}, author={Kolen, John "
-        "F. and Pollack, Jordan B.}, booktitle={IEEE International Conference on Neural Networks}, volume={3}, "
-        "pages={1375--1380}, year={1994}, doi={10.1109/ICNN.1994.374486}}"
+        "@inproceedings{kolen1994backpropagation, title={Backpropagation without weight transport}, "
+        "author={Kolen, John F. and Pollack, Jordan B.}, booktitle={IEEE International Conference on Neural Networks}, "
+        "volume={3}, pages={1375--1380}, year={1994}, doi={10.1109/ICNN.1994.374486}}"
     )
     feedback_scale: Float[Array, ""] = number(1.0)
 

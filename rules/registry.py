@@ -7,6 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from dynamics.errors import PlasticodeError, unknown
 from rules.contract import AbstractRule
@@ -41,16 +42,19 @@ def rule_class(name: str) -> type[AbstractRule]:
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, ValueError) as error:
-        raise PlasticodeError(f"rule '{name}' cannot be imported: it must name a module and a class ({error})") from None
+        raise PlasticodeError(
+            f"rule '{name}' cannot be imported: it must name a module and a class ({error})"
+        ) from None
     except AttributeError:
         raise PlasticodeError(f"rule '{name}' does not exist: module '{module_name}' has no '{class_name}'") from None
-    if not (isinstance(found, type) and issubclass(found, AbstractRule)):
+    if not (isinstance(found, type) and issubclass(found, AbstractRule) and found is not AbstractRule):
         raise PlasticodeError(f"rule '{name}' is not a rule: the class must derive from rules.contract.AbstractRule")
     return found
 
 
 def _name_of(rule: AbstractRule) -> str:
-    return next((name for name, cls in RULES.items() if cls is type(rule)), f"{type(rule).__module__}:{type(rule).__name__}")
+    cls = type(rule)
+    return next((name for name, known in RULES.items() if known is cls), f"{cls.__module__}:{cls.__name__}")
 
 
 def rule_fields(name: str) -> dict[str, Any]:
@@ -77,18 +81,34 @@ def make_rule(name: str, parameters: Mapping[str, Any]) -> AbstractRule:
             raise unknown(f"parameter of rule '{name}'", key, defaults)
         field = next(f for f in dataclasses.fields(cls) if f.name == key)
         if isinstance(field.default, AbstractRule):
-            table = {"name": value} if isinstance(value, str) else dict(value)
-            values[key] = make_rule(table.pop("name"), table)
+            values[key] = _wrapped(name, key, value)
         elif "converter" in field.metadata:
-            values[key] = jnp.asarray(value)
+            values[key] = _number(name, key, value, single=getattr(field.type, "dim_str", None) == "")
         else:
             values[key] = _static(name, key, value, defaults[key])
     return cls(**values)
 
 
+def _wrapped(rule: str, key: str, value: Any) -> AbstractRule:
+    table = {"name": value} if isinstance(value, str) else value
+    if not (isinstance(table, Mapping) and isinstance(table.get("name"), str)):
+        raise _refused(rule, key, value, "a rule, by name or as a table with a name")
+    return make_rule(table["name"], {k: v for k, v in table.items() if k != "name"})
+
+
+def _number(rule: str, key: str, value: Any, single: bool) -> Array:
+    """The array of a number, or of a list of one number per layer unless the field is a `single` number."""
+    items = value if isinstance(value, list | tuple) and not single else [value]
+    if not all(isinstance(item, int | float | np.number | Array) and not isinstance(item, bool) for item in items):
+        raise _refused(rule, key, value, "a number" if single else "a number or a list of one number per layer")
+    return jnp.asarray(value)
+
+
 def _static(rule: str, key: str, value: Any, default: Any) -> Any:
     if default is not None and type(value) is not type(default):
-        raise PlasticodeError(
-            f"rule.{key} = {value!r} is not allowed for rule '{rule}': it must be of type {type(default).__name__}"
-        )
+        raise _refused(rule, key, value, f"of type {type(default).__name__}")
     return value
+
+
+def _refused(rule: str, key: str, value: Any, allowed: str) -> PlasticodeError:
+    return PlasticodeError(f"rule.{key} = {value!r} is not allowed for rule '{rule}': it must be {allowed}")

@@ -89,7 +89,7 @@ def _bcm(w, x, y, theta):
 
 
 def _half_flipped(directions):
-    """The first half of the presynaptic neurons (round(3/2) = 2 of 3 inputs, 2 of 4 hidden units) learn with sign -1."""
+    """The first half of the presynaptic neurons (round(1.5) = 2 of 3 inputs, 2 of 4 hidden) learn with sign -1."""
     return directions | {"W1": directions["W1"] * [-1, -1, 1], "W2": directions["W2"] * [-1, -1, 1, 1]}
 
 

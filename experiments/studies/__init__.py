@@ -1,0 +1,3 @@
+"""Studies: what turns the results of a spec into figures and verdicts. A spec names one as `study = "..."`."""
+
+STUDIES = {"plasticity-window": "experiments.studies.plasticity_window"}

@@ -52,7 +52,7 @@ def test_a_chain_of_lags_loses_stability_later(stages):
 
 def by_the_method_of_steps(t, lag):
     """w(t) of w' = -w(t - lag), w = 1 until time 0: the sum over k of (-1)^k (t - (k-1) lag)^k / k! while positive."""
-    terms = range(int(t / lag) + 2)
+    terms = range(min(int(t / lag) + 2, 100))  # 1/100! is nothing
     return sum((-1) ** k * (t - (k - 1) * lag) ** k / math.factorial(k) for k in terms if k == 0 or t > (k - 1) * lag)
 
 
@@ -62,15 +62,17 @@ def delayed_decay(step, count, lag, solver):
     return advance(system, system.start(jnp.ones(1, jnp.float64)), count, solver, history=64)[0][0]
 
 
-@pytest.mark.parametrize("lag", [0.317, 0.004, 0.25], ids=["off the grid", "shorter than a step", "on the grid"])
+LAGS = {"off the grid": lambda h: 0.317, "on the grid": lambda h: 0.25, "shorter than a step": lambda h: 0.4 * h}
+
+
+@pytest.mark.parametrize("lag", LAGS.values(), ids=LAGS)
 @pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("heun", 2)])
 def test_order_of_convergence_with_a_delay(solver, order, lag):
-    errors = [
-        abs(delayed_decay(f64(1 / n), jnp.int32(n), f64(lag), solver) - by_the_method_of_steps(1.0, lag))
-        for n in (20, 40, 80)
-    ]
-    slope = np.log2(errors[0] / errors[2]) / 2
-    assert slope == pytest.approx(order, abs=0.2)
+    errors = []
+    for n in (20, 80):
+        end = delayed_decay(f64(1 / n), jnp.int32(n), f64(lag(1 / n)), solver)
+        errors.append(abs(end - by_the_method_of_steps(1.0, lag(1 / n))))
+    assert np.log2(errors[0] / errors[1]) / 2 == pytest.approx(order, abs=0.15)
 
 
 @pytest.mark.parametrize("solver", ["euler", "heun"])

@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 
 from rules import Curl
-from tests.problems import Problem, clock, discrete, f64, flow, flow_drift, random_problem, random_weights, run, timescales
+from tests.problems import (
+    Problem,
+    clock,
+    discrete,
+    f64,
+    flow,
+    flow_drift,
+    random_problem,
+    random_weights,
+    run,
+    timescales,
+)
 
 FLIPS = f64([0.5, 0.4])  # of 4 inputs and of 5 hidden units
 SIGNS = np.array([-1, -1, 1, 1]), np.array([-1, -1, 1, 1, 1])
@@ -26,11 +37,13 @@ def change_over_flow(rule, problem, measure, steps, time=0.5):
     return np.abs(measure(end) - measure(weights)).max()
 
 
-@pytest.mark.parametrize("activation", ["linear", "relu"])
-def test_charges_are_conserved_for_homogeneous_activations(activation):
-    problem = random_problem((4, 5, 1), activation=activation, bias=False)
-    coarse, fine, finest = (change_over_flow(Curl(flips=FLIPS), problem, charges, steps) for steps in (50, 100, 5000))
-    assert 3 < coarse / fine < 5  # what changes is the error of the solver, which is of second order
+@pytest.mark.parametrize(("activation", "order"), [("linear", 3), ("relu", 2)])
+def test_charges_are_conserved_for_homogeneous_activations(activation, order):
+    """Up to the error of Heun's method. In a quadratic invariant that is of third order, in the step where a relu unit
+    switches of second."""
+    problem = random_problem((4, 5, 1), seed=4, activation=activation, bias=False)
+    coarse, fine, finest = (change_over_flow(Curl(flips=FLIPS), problem, charges, steps) for steps in (50, 800, 5000))
+    assert coarse / fine > 16 ** (order - 0.5)
     assert finest < 1e-6
 
 

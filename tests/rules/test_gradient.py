@@ -10,6 +10,8 @@ from tests import oracles
 from tests.problems import PROBLEMS, distance, flow_drift, random_weights, timescales
 
 each_problem = pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS)
+each_credit = pytest.mark.parametrize("credit", [SGD(), FA(), KP()], ids=["sgd", "fa", "kp"])
+feedback_rules = {"fa": FA(), "kp": KP(), "template": Template(), "heterosynaptic": Heterosynaptic(wiring="identity")}
 deep = {name: problem for name, problem in PROBLEMS.items() if problem.network.depth > 1}
 each_deep_problem = pytest.mark.parametrize("problem", deep.values(), ids=deep)
 
@@ -59,12 +61,11 @@ def test_time_constants_per_layer_belong_to_the_layer_that_a_matrix_ends_at():
 
 
 @each_deep_problem
-@pytest.mark.parametrize("rule", [FA(), KP(), Template(), Heterosynaptic(wiring="identity")], ids=lambda r: type(r).__name__)
+@pytest.mark.parametrize("rule", feedback_rules.values(), ids=feedback_rules)
 def test_a_feedback_rule_with_transposed_weights_is_sgd(rule, problem):
     weights = random_weights(SGD().wire(problem.network))
-    assert distance(
-        forward_drift(rule, problem, with_transposed_feedback(problem, weights)), downhill(problem, weights)
-    ) < 1e-12
+    drift = forward_drift(rule, problem, with_transposed_feedback(problem, weights))
+    assert distance(drift, downhill(problem, weights)) < 1e-12
 
 
 def test_dfa_with_the_transposed_output_weights_is_sgd_at_depth_two():
@@ -74,7 +75,7 @@ def test_dfa_with_the_transposed_output_weights_is_sgd_at_depth_two():
     assert distance(drift, downhill(problem, weights)) < 1e-12
 
 
-@pytest.mark.parametrize("credit", [SGD(), FA(), KP()], ids=lambda r: type(r).__name__)
+@each_credit
 def test_curl_without_flips_is_its_credit_rule_and_with_all_flipped_its_opposite(credit):
     problem = PROBLEMS["depth-3-tanh"]
     weights = random_weights(credit.wire(problem.network))

@@ -1,4 +1,4 @@
-"""Every rule, the same tests: coupled -> discrete, weight flow = discrete, hand calculation, traced numbers, contract."""
+"""Every rule, the same tests: coupled -> discrete, weight flow = discrete, updates by hand, traced numbers, contract."""
 
 import ast
 import inspect
@@ -47,7 +47,7 @@ def plastic(circuit, weights):
     return {p.name: weights[p.name] for p in circuit.plastic}
 
 
-# ---------------------------------------------------------------------------------------------------------------- limits
+# --------------------------------------------------------------------------------------------------------------- limits
 
 
 @eqx.filter_jit
@@ -99,7 +99,7 @@ def test_the_coupled_regime_tends_to_the_discrete_one_with_gaps(name):
 
 
 def euler_step_and_update(name, eta):
-    """The weights after one Euler step of the weight flow with dt = T + g on one sample, and after `Discrete`'s update."""
+    """The weights after two Euler steps of the weight flow on one sample with dt = T + g, and after two updates."""
     circuit = circuit_of(name)
     one = TINY._replace(inputs=TINY.inputs[:1], targets=TINY.targets[:1])
     weights, times, time = random_weights(circuit), timescales(decay=2.0), clock(eta, gap=eta / 4)
@@ -130,9 +130,8 @@ def test_one_update_by_hand(name):
     slow = {layer: {"threshold": f64(theta[layer])} for layer in circuit.initial_slow()}
     time = clock(0.1, gap=0.05)
     after = run(discrete(circuit, one, timescales(plasticity=2.0, decay=3.0), time), weights, 1, slow)
-    by_hand = hand_update(
-        name, jax.tree.map(np.asarray, weights), np.asarray(one.inputs[0]), np.asarray(one.targets[0]), theta, 0.05, 0.05
-    )
+    start, x, y = jax.tree.map(np.asarray, (weights, one.inputs[0], one.targets[0]))
+    by_hand = hand_update(name, start, x, y, theta, eta=0.1 / 2, shrink=0.15 / 3)
     assert distance(plastic(circuit, after), by_hand) < 1e-14
     fixed = {n: w for n, w in weights.items() if n not in by_hand}
     assert not fixed or distance({n: after[n] for n in fixed}, fixed) == 0

@@ -72,7 +72,7 @@ def test_kolen_pollack_mirrors_exactly_in_the_coupled_regime(trace, gap):
     weights = random_weights(circuit)
     steps, presentations, decay = 25, 40, 2.0
     time = clock(0.1, gap, steps)
-    times = timescales(propagation=0.01, plasticity=0.5, decay=decay, trace=trace)
+    times = timescales(propagation=0.01, plasticity=0.1, decay=decay, trace=trace)
     end = run(Coupled(circuit, times, stream(DEEP), time), weights, presentations)
     measured = shrinkage(feedback_mismatch, circuit, weights, end)
     ratio, count = float(time.dt) / decay, steps * presentations

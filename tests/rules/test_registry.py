@@ -1,5 +1,6 @@
 """Rules by name: what a spec may say, and the sentence that it is told otherwise."""
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -7,12 +8,13 @@ from dynamics.errors import PlasticodeError
 from rules import FA, KP, SGD, Curl, Heterosynaptic
 from rules.registry import RULES, make_rule, rule_class, rule_fields
 from rules.template import Template
+from tests.problems import TINY
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_every_rule_is_made_from_its_name_alone(name):
     assert type(make_rule(name, {})) is RULES[name]
-    assert make_rule(name, rule_fields(name)) == make_rule(name, {}) or rule_fields(name)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, make_rule(name, rule_fields(name)), make_rule(name, {})))
 
 
 def test_parameters_are_set():
@@ -80,12 +82,10 @@ def test_a_wrong_rule_is_refused_in_a_sentence(name, parameters, sentence):
 
 
 def test_the_allowed_rules_are_listed():
-    with pytest.raises(PlasticodeError, match="anti-hebbian, bcm, curl, dfa, fa, hebbian, heterosynaptic, kp, oja, sgd"):
+    with pytest.raises(PlasticodeError, match="must be one of anti-hebbian, bcm, curl, dfa, fa, .*, kp, oja, sgd"):
         make_rule("x", {})
 
 
 def test_heterosynaptic_wiring_has_two_names():
-    from tests.problems import TINY
-
     with pytest.raises(PlasticodeError, match="rule.wiring 'randm' is not known.*did you mean 'random'"):
         Heterosynaptic(wiring="randm").wire(TINY.network)

@@ -1,0 +1,80 @@
+"""The figure of the plasticity-window study: overlap law, accuracy against delay, accuracy against timescale."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from experiments.figures import OKABE_ITO, band, looks, style
+from experiments.intervals import interval
+
+if TYPE_CHECKING:
+    from experiments.studies.plasticity_window import Synapse, Window
+
+NAMES = {"sgd": "SGD", "fa": "FA", "dfa": "DFA", "kp": "KP"}
+
+
+def draw(
+    synapses: "Sequence[Synapse]",
+    data: Mapping[str, xr.Dataset],
+    delays: Mapping[str, np.ndarray],
+    timescales: np.ndarray,
+    windows: "Mapping[str, Window]",
+    duration: float,
+) -> Figure:
+    """The three panels. `delays` (by part) and `timescales` are in units of the stimulus duration (seconds)."""
+    with style():
+        figure = Figure((7.2, 2.6), layout="constrained")
+        strength, delay, timescale = figure.subplots(1, 3)
+        _strengths(strength, synapses, duration)
+        _against_delay(delay, data, delays)
+        _against_timescale(timescale, data["window"], timescales, windows, duration)
+        for panel, letter in zip((strength, delay, timescale), "abc", strict=True):
+            panel.set_title(letter, loc="left", fontweight="bold")
+    return figure
+
+
+def _strengths(panel: Axes, synapses: "Sequence[Synapse]", duration: float) -> None:
+    for synapse, colour, marker in zip(synapses, OKABE_ITO, "os^D", strict=False):
+        x = synapse.delays / duration
+        pre, error = synapse.stages
+        label = "no lag" if (pre, error) == (0, 0) else f"{pre} pre, {error} error stages"
+        panel.plot(x, synapse.expected, color=colour, linewidth=1)
+        panel.plot(x, synapse.measured, color=colour, marker=marker, linestyle="", label=label)
+    panel.plot([], [], color="0.3", linewidth=1, label="closed form")
+    panel.set(xlabel="error delay (stimulus durations)", ylabel="learning strength S(d) / S(0)", ylim=(-0.03, 1.5))
+    panel.set_yticks([0, 0.5, 1])
+    panel.legend(loc="upper right", handletextpad=0.4, borderaxespad=0.1)
+
+
+def _against_delay(panel: Axes, data: Mapping[str, xr.Dataset], delays: Mapping[str, np.ndarray]) -> None:
+    rules = [str(rule) for rule in data["dense"]["rule"].values]
+    for rule, look in zip(rules, looks(len(rules), marks=True), strict=True):
+        for part, line in (("dense", "-"), ("gaps", "--")):
+            one = interval(data[part].sel(rule=rule), "accuracy").at(record=-1)
+            band(panel, delays[part], one, look | {"linestyle": line}, NAMES.get(rule, rule))
+    chance = 1 / float(data["dense"].attrs["outputs"])
+    panel.axhline(chance, color="0.5", linewidth=0.8, linestyle=":")
+    panel.text(0.02, chance + 0.015, "chance", color="0.35", fontsize=7)
+    panel.set(xlabel="error delay (stimulus durations)", ylabel="test accuracy", ylim=(0, 1.0))
+    streams = [Line2D([], [], color="0.3", linestyle=line, label=label) for line, label in (("-", "dense"), ("--", "gaps"))]
+    panel.legend(handles=streams, loc="upper right", borderaxespad=0.1)
+
+
+def _against_timescale(
+    panel: Axes, data: xr.Dataset, timescales: np.ndarray, windows: "Mapping[str, Window]", duration: float
+) -> None:
+    for (rule, window), look in zip(windows.items(), looks(len(windows), marks=True), strict=True):
+        one = interval(data.sel(rule=rule), "accuracy").at(record=-1)
+        band(panel, timescales, one, look, NAMES.get(rule, rule))
+        height = 0.06 - 0.022 * list(windows).index(rule)
+        panel.plot([window.lower, window.upper], [height, height], color=look["color"], linewidth=2.2, solid_capstyle="butt")
+    panel.text(timescales[-1], 0.075, "window", ha="right", va="bottom", color="0.35", fontsize=7)
+    panel.set(xscale="log", xlabel="plasticity timescale (stimulus durations)", ylabel="test accuracy", ylim=(-0.03, 1.0))
+    seconds = panel.secondary_xaxis("top", functions=(lambda t: t * duration, lambda s: s / duration))
+    seconds.set_xlabel("(seconds)", labelpad=2)
+    panel.legend(loc="upper right", borderaxespad=0.1)

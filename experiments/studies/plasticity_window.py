@@ -1,0 +1,244 @@
+"""The main job: input and error must overlap in time, and plasticity must be slower than the stimulus, but not too slow.
+
+Every expectation is computed from the spec that ran, with the closed forms of dynamics.theory. The claims are those of
+bibtex bacvanski2025continuous (arXiv:2510.18808), or derived from its model.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from scipy.special import stdtrit
+
+from dynamics.theory import lagged_overlap, overlap_law
+from experiments.labels import STATUS
+from experiments.report import StudyReport, Verdict
+from experiments.runner import Results
+from experiments.spec import Spec
+from experiments.studies import plasticity_figure
+from experiments.sweep import Group, expand
+
+PAPER, DERIVED = "arXiv:2510.18808", "derived from the model of arXiv:2510.18808"
+LINEAR_TOLERANCE, STAGES_TOLERANCE = 0.01, 0.02  # of the full strength: what the solver's step leaves over
+CHANCE_TOLERANCE = 0.10  # 10 points of accuracy
+LATE = 1.1  # delays of at least this many T are beyond the overlap, lags included
+WINDOW_DROP = 0.05  # the window is where the accuracy is within 5 % of the best
+PAPER_EDGES = (10.0, 100.0)  # "one to two orders of magnitude" above the stimulus
+KERNEL_FACTOR = 2.0  # the criterion K T < tau_plast is about an exponential: its edge is sharp up to about this factor
+RATE_TOLERANCE = 0.01
+
+
+class Window(NamedTuple):
+    """The plasticity window of one rule, tau_plast in units of T: geometric means over seeds of its edges.
+
+    `interval` is the 95 % interval of the lower edge; an edge at the end of the sweep is a bound, not a measurement.
+    """
+
+    lower: float
+    upper: float
+    interval: tuple[float, float]
+    lower_is_bound: bool
+    upper_is_bound: bool
+
+
+class Synapse(NamedTuple):
+    """S/S0 of one synapse against the delay (seconds), measured and by the closed form; its numbers of lag stages."""
+
+    delays: np.ndarray
+    measured: np.ndarray
+    expected: np.ndarray
+    stages: tuple[int, int]
+
+
+def study(spec: Spec, results: Results) -> StudyReport:
+    """Figure, verdicts and sentences for a finished plasticity-window run."""
+    data, parts = results.datasets, spec.parts()
+    duration = spec.stimulus.duration.seconds(1.0)
+    bare, chains = synapses(data, parts)
+    timescales = _along(expand(parts["window"]).groups[0], "timescales.plasticity") / duration
+    rules = [str(rule) for rule in data["window"]["rule"].values]
+    windows = {rule: window_of(data["window"].sel(rule=rule), timescales) for rule in rules}
+    verdicts = [
+        _largest_error("linear overlap law", PAPER, [bare], LINEAR_TOLERANCE),
+        _largest_error("overlap with lag stages", DERIVED, chains, STAGES_TOLERANCE),
+        *_late_errors(data["dense"], _along(expand(parts["dense"]).groups[0], "delays.error") / duration),
+        *_lower_edges(data["window"], windows),
+        _alignment_rate(data["alignment"], expand(parts["alignment"]).groups[0]),
+    ]
+    delays = {name: _along(expand(parts[name]).groups[0], "delays.error") / duration for name in ("dense", "gaps")}
+    figure = plasticity_figure.draw([bare, *chains], data, delays, timescales, windows, duration)
+    notes = [_window_sentence(rule, window, duration) for rule, window in windows.items()]
+    diverged = int((data["window"]["status"] == STATUS.index("diverged")).sum())
+    if diverged:
+        notes.append(
+            f"{diverged} of {data['window']['status'].size} points of the timescale sweep diverged; they lie outside the "
+            "window, and the means in the figure leave them out."
+        )
+    return StudyReport(verdicts, {"plasticity-window": figure}, notes)
+
+
+def _along(group: Group, path: str) -> np.ndarray:
+    """The distinct values of a traced number over a group, in the order of its axis."""
+    values = group.values[path]
+    return values[np.sort(np.unique(values, return_index=True)[1])]
+
+
+def synapses(data: dict[str, xr.Dataset], parts: dict[str, Spec]) -> tuple[Synapse, list[Synapse]]:
+    """The bare synapse, and those with lag stages. Weights are |W| after one presentation, starting from 0.
+
+    S0 is the bare synapse's change without a delay, carried over to other tau_plast by 1/tau_plast.
+    """
+    bare_group = expand(parts["synapse"]).groups[0]
+    bare = _changes(data["synapse"])
+    whole = bare[0] * bare_group.values["timescales.plasticity"][0]
+    duration, delays = bare_group.values["stimulus.duration"], bare_group.values["delays.error"]
+    first = Synapse(delays, bare / bare[0], overlap_law(delays, duration), (0, 0))
+    rest, changes = [], _changes(data["lags"]).reshape(-1)
+    offset = 0
+    for group in expand(parts["lags"]).groups:
+        measured = changes[offset : offset + group.size] * group.values["timescales.plasticity"] / whole
+        offset += group.size
+        stages = group.static.rule.parameters
+        pre, error = int(stages["pre_stages"]), int(stages["error_stages"])
+        delays, duration, tau = (
+            group.values[path] for path in ("delays.error", "stimulus.duration", "timescales.propagation")
+        )
+        expected = lagged_overlap(delays, duration, pre, error, tau)
+        rest.append(Synapse(delays, measured, expected, (pre, error)))
+    return first, rest
+
+
+def _changes(data: xr.Dataset) -> np.ndarray:
+    return data["weight_norm"].isel(record=-1).sel(matrix="W1").values.astype(float)
+
+
+def _largest_error(name: str, source: str, curves: list[Synapse], tolerance: float) -> Verdict:
+    error = max(float(np.abs(curve.measured - curve.expected).max()) for curve in curves)
+    quantity = "largest deviation of S(d)/S(0) from the closed form"
+    return Verdict(name, source, quantity, 0.0, error, tolerance, error <= tolerance)
+
+
+def accuracies(data: xr.Dataset) -> np.ndarray:
+    """Final test accuracies (seeds, points) of one rule; diverged points are NaN."""
+    final = data["accuracy"].isel(record=-1)
+    return final.where(data["status"] == STATUS.index("ok")).transpose("seed", ...).values.astype(float)
+
+
+def _late_errors(data: xr.Dataset, delays: np.ndarray) -> list[Verdict]:
+    """Without overlap nothing is learned: accuracy at delays beyond the stimulus against chance."""
+    verdicts = []
+    chance = 1 / float(data.attrs["outputs"])
+    for rule in data["rule"].values:
+        late = accuracies(data.sel(rule=rule))[:, delays >= LATE - 1e-9]
+        measured = float(np.nanmean(late, axis=0).max()) if late.size and np.isfinite(late).any() else np.nan
+        verdicts.append(
+            Verdict(
+                f"no overlap, no learning ({rule})",
+                PAPER,
+                f"test accuracy at delays of at least {LATE:g} T in a dense stream",
+                chance,
+                measured,
+                CHANCE_TOLERANCE,
+                bool(abs(measured - chance) <= CHANCE_TOLERANCE),
+            )
+        )
+    return verdicts
+
+
+def window_of(data: xr.Dataset, timescales: np.ndarray) -> Window:
+    """Where each seed's accuracy is within 5 % of its best, edges interpolated in log tau_plast."""
+    edges = np.array([_edges(curve, np.log(timescales)) for curve in np.nan_to_num(accuracies(data), nan=0.0)])
+    mean = edges.mean(axis=0)
+    n = len(edges)
+    half = stdtrit(n - 1, 0.975) * edges[:, 0].std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
+    first, last = np.log(timescales[[0, -1]])
+    return Window(
+        float(np.exp(mean[0])),
+        float(np.exp(mean[1])),
+        (float(np.exp(mean[0] - half)), float(np.exp(mean[0] + half))),
+        bool((edges[:, 0] == first).any()),
+        bool((edges[:, 1] == last).any()),
+    )
+
+
+def _edges(accuracy: np.ndarray, x: np.ndarray) -> tuple[float, float]:
+    """The ends of the contiguous range around the best accuracy that stays within 5 % of it."""
+    best = int(accuracy.argmax())
+    level = (1 - WINDOW_DROP) * accuracy[best]
+
+    def crossing(inside: int, outside: int) -> float:
+        share = (accuracy[inside] - level) / (accuracy[inside] - accuracy[outside])
+        return float(x[inside] + share * (x[outside] - x[inside]))
+
+    low = high = best
+    while low > 0 and accuracy[low - 1] >= level:
+        low -= 1
+    while high < len(x) - 1 and accuracy[high + 1] >= level:
+        high += 1
+    return (
+        crossing(low, low - 1) if low > 0 else float(x[0]),
+        crossing(high, high + 1) if high < len(x) - 1 else float(x[-1]),
+    )
+
+
+def tangent_kernel(data: xr.Dataset) -> float:
+    """K of the network trained at its best timescale: median over samples, mean over seeds."""
+    final = accuracies(data)
+    best = int(np.nan_to_num(final, nan=0.0).mean(axis=0).argmax())
+    kernels = data["tangent_kernel"].isel(record=-1).transpose("seed", ...).values
+    return float(kernels[:, best].mean())
+
+
+def _lower_edges(data: xr.Dataset, windows: dict[str, Window]) -> list[Verdict]:
+    verdicts = []
+    for rule, window in windows.items():
+        kernel = tangent_kernel(data.sel(rule=rule))
+        low, high = window.interval
+        note = f"95 % interval over seeds {low:.3g} to {high:.3g}"
+        note += "; the edge is at the end of the sweep" if window.lower_is_bound else ""
+        measured, quantity = window.lower, "lower edge of the window, tau_plast / T"
+        verdicts.append(
+            Verdict(
+                f"lower edge is the tangent kernel ({rule})",
+                DERIVED,
+                quantity,
+                kernel,
+                measured,
+                f"a factor of {KERNEL_FACTOR:g}",
+                bool(kernel / KERNEL_FACTOR <= measured <= kernel * KERNEL_FACTOR),
+                note,
+            )
+        )
+        verdicts.append(
+            Verdict(
+                f"one to two orders of magnitude ({rule})",
+                PAPER,
+                quantity,
+                f"{PAPER_EDGES[0]:g} to {PAPER_EDGES[1]:g}",
+                measured,
+                "none",
+                bool(PAPER_EDGES[0] <= measured <= PAPER_EDGES[1]),
+                note,
+            )
+        )
+    return verdicts
+
+
+def _alignment_rate(data: xr.Dataset, group: Group) -> Verdict:
+    """|V - W^T| of Kolen-Pollack decays at 1/tau_dec: the slope of its logarithm, fitted over all records and seeds."""
+    period = group.values["stimulus.duration"][0] + group.values["stimulus.gap"][0]
+    seconds = data["presentation"].values * period
+    mismatch = data["feedback_mismatch"].isel(matrix=0).transpose("record", ...).values.reshape(len(seconds), -1)
+    rate = -float(np.polyfit(seconds, np.log(mismatch.astype(float)), 1)[0].mean())
+    expected = float(1 / group.values["timescales.decay"][0])
+    passed = abs(rate / expected - 1) <= RATE_TOLERANCE
+    quantity = "decay rate of |V - W^T|, per second"
+    return Verdict("Kolen-Pollack alignment", DERIVED, quantity, expected, rate, f"{RATE_TOLERANCE:.0%}", bool(passed))
+
+
+def _window_sentence(rule: str, window: Window, duration: float) -> str:
+    low, high = window.lower * duration, window.upper * duration
+    text = f"{rule}: the plasticity window runs from {window.lower:.3g} T to {window.upper:.3g} T, "
+    text += f"that is from {low:.3g} s to {high:.3g} s for stimuli of {duration * 1000:g} ms"
+    ends = [name for name, bound in (("lower", window.lower_is_bound), ("upper", window.upper_is_bound)) if bound]
+    return text + (f" (its {' and '.join(ends)} end is that of the sweep)." if ends else ".")

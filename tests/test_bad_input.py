@@ -1,0 +1,167 @@
+"""What a user may get wrong, each told in one sentence with exit code 2, and nothing left on disk."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from experiments import runner
+from experiments.cli import app
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = """
+[network]
+hidden = [3]
+[stimulus]
+presentations = 4
+[integrator]
+dt = "2 ms"
+[record]
+points = 2
+"""
+UNSUPERVISED = """
+task = {name = "gaussian-inputs", spectrum = [1.0, 0.5]}
+network = {outputs = 2}
+"""
+
+SPECS = {
+    "unknown table": ("[stimulis]\nduration = 1\n", ["stimulis", "stimulus"]),
+    "unknown key": ('[stimulus]\nduratoin = "50 ms"\n', ["stimulus.duratoin", "did you mean 'duration'"]),
+    "wrong unit": ('[stimulus]\nduration = "50 mm"\n', ["stimulus.duration", "50 mm", "ns, us, ms, s, min, h"]),
+    "missing unit": ('[stimulus]\nduration = "50"\n', ["stimulus.duration", "'50'", "unit"]),
+    "negative time": ('[timescales]\nplasticity = "-1 s"\n', ["timescales.plasticity", "-1 s", "positive"]),
+    "negative delay": ('[delays]\nerror = "-1 ms"\n', ["delays.error", "-1 ms", "zero or positive"]),
+    "zero-length sweep": ('[sweep]\n"delays.error" = []\n', ["sweep.delays.error", "[]", "at least one value"]),
+    "zero-length linspace": (
+        '[sweep]\n"delays.error" = {linspace = ["0 T", "1 T", 0]}\n',
+        ["sweep.delays.error", "linspace", "at least 1"],
+    ),
+    "no seeds": ("[sweep]\nseeds = 0\n", ["sweep.seeds", "0", "at least 1"]),
+    "empty layer": ("[network]\nhidden = [64, 0]\n", ["network.hidden.1", "0", "greater than 0"]),
+    "missing data file": (
+        '[task]\nname = "mnist"\npath = "no/such/place"\n',
+        ["task.path", "no/such/place", "train-images-idx3-ubyte"],
+    ),
+    "unknown task": ('task = "digit"\n', ["task", "'digit'", "digits"]),
+    "unknown rule": ('rule = "sdg"\n', ["rule", "'sdg'", "did you mean 'sgd'"]),
+    "unknown study": ('study = "plasticity"\n', ["study", "'plasticity'", "plasticity-window"]),
+    "error rule without targets": (f'rule = "fa"\n{UNSUPERVISED}', ["error", "unsupervised", "hebbian, oja or bcm"]),
+    "missing module": ('rule = "no_such_module:MyRule"\n', ["no_such_module:MyRule", "module and a class"]),
+    "missing class": ('rule = "json:MyRule"\n', ["json:MyRule", "has no 'MyRule'"]),
+    "not a rule": ('rule = "json:JSONDecoder"\n', ["json:JSONDecoder", "AbstractRule"]),
+    "broken TOML": ("[stimulus\nduration = 1\n", ["spec.toml", "not valid TOML", "line"]),
+    "step too long": ('[integrator]\ndt = "10 ms"\n', ["integrator.dt", "0.01", "timescales.propagation"]),
+}
+OPTIONS = {
+    "no equals sign": (["--set", "stimulus.duration"], ["stimulus.duration", "path=value"]),
+    "no path": (["--set", "=5"], ["=5", "path=value"]),
+    "unknown path": (["--set", "stimulus.length=5"], ["stimulus.length", "duration"]),
+    "value of a wrong kind": (["--set", "network.bias=7"], ["network.bias", "7"]),
+    "negative seed": (["--seed", "-1"], ["seed", "-1"]),
+}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Each test runs in an empty directory; jax keeps the settings of conftest."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runner, "configure", lambda dtype: None)
+
+
+def refusal(*arguments: str) -> str:
+    """What a command says on its way out with exit code 2: one line, no traceback."""
+    result = CliRunner().invoke(app, list(arguments))
+    if not isinstance(result.exception, SystemExit):
+        raise AssertionError("an exception reached the user") from result.exception
+    return sentence(result.exit_code, result.stdout, result.stderr)
+
+
+def sentence(code: int, stdout: str, stderr: str) -> str:
+    assert (code, stdout) == (2, ""), stderr
+    assert stderr.startswith("error: ") and stderr.endswith("\n") and stderr.count("\n") == 1
+    assert "Traceback" not in stderr
+    return stderr.removeprefix("error: ")
+
+
+def left_behind() -> list[str]:
+    return sorted(str(path) for path in Path().rglob("*"))
+
+
+def write_spec(text: str) -> str:
+    """A spec of one change to a tiny one; keys and tables of the change win."""
+    change = {f"[{line.split()[0]}]" for line in text.splitlines() if " = {" in line}
+    change |= {line for line in text.splitlines() if line.startswith("[")}
+    blocks = [f"[{block}" for block in TINY.split("\n[")[1:]]
+    rest = "\n".join(block for block in blocks if block.splitlines()[0] not in change)
+    Path("spec.toml").write_text(f"{text}\n{rest}\n")
+    return "spec.toml"
+
+
+@pytest.mark.parametrize(("text", "parts"), SPECS.values(), ids=list(SPECS))
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_a_bad_spec_is_refused(command, text, parts):
+    told = refusal(command, write_spec(text))
+    assert [part for part in parts if part not in told] == [], told
+    assert left_behind() == ["spec.toml"]
+
+
+@pytest.mark.parametrize(("options", "parts"), OPTIONS.values(), ids=list(OPTIONS))
+def test_bad_options_are_refused(options, parts):
+    told = refusal("run", write_spec(""), *options)
+    assert [part for part in parts if part not in told] == [], told
+    assert left_behind() == ["spec.toml"]
+
+
+@pytest.mark.parametrize("command", ["run", "check", "show"])
+def test_an_unknown_spec_is_refused_with_the_nearest_name(command):
+    told = refusal(command, "plasticity-windows")
+    assert "'plasticity-windows' is not known" in told and "did you mean 'plasticity-window'" in told
+    assert "no/such.toml' does not exist" in refusal(command, "no/such.toml")
+    assert left_behind() == []
+
+
+@pytest.mark.parametrize("place", ["file", "file/inside", "file/deep/inside"])
+def test_an_output_that_cannot_be_written_is_refused(place):
+    Path("file").write_text("")
+    told = refusal("run", write_spec(""), "--out", place)
+    assert place in told and "--out must name a directory" in told
+    assert left_behind() == ["file", "spec.toml"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
+def test_an_output_in_a_read_only_place_is_refused():
+    Path("place").mkdir(0o500)
+    assert "Permission denied" in refusal("run", write_spec(""), "--out", "place/results")
+
+
+COMPARISONS = {
+    "unknown rule": (["--rules", "sgd,dfb"], ["rule 'dfb' is not known", "did you mean 'dfa'"]),
+    "no rule": (["--rules", " , "], ["--rules", "sgd,fa,dfa"]),
+    "a rule twice": (["--rules", "fa,sgd,fa"], ["--rules", "fa,sgd,fa", "once"]),
+    "unknown task": (["--task", "digts"], ["task 'digts' is not known", "did you mean 'digits'"]),
+    "no seeds": (["--seeds", "0"], ["sweep.seeds", "0", "at least 1"]),
+}
+
+
+@pytest.mark.parametrize(("options", "parts"), COMPARISONS.values(), ids=list(COMPARISONS))
+def test_a_bad_comparison_is_refused(options, parts):
+    told = refusal("compare", *options)
+    assert [part for part in parts if part not in told] == [], told
+    assert left_behind() == []
+
+
+SHELL = ["unknown key", "missing data file", "error rule without targets", "missing class"]
+
+
+@pytest.mark.parametrize("name", SHELL)
+def test_the_command_itself_refuses(name):
+    """As a user meets it: a process of its own, its exit code and its two streams."""
+    text, parts = SPECS[name]
+    command = [sys.executable, "-c", "from experiments.cli import main; main()", "run", write_spec(text)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    told = sentence(done.returncode, done.stdout, done.stderr)
+    assert [part for part in parts if part not in told] == [], told
+    assert left_behind() == ["spec.toml"]

@@ -1,0 +1,229 @@
+"""Results on disk and means over seeds, against closed forms, other readers and deliberate failures."""
+
+import json
+import warnings
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+from scipy import stats
+
+from dynamics.errors import PlasticodeError
+from experiments.intervals import interval
+from experiments.runner import Results
+from experiments.store import load, output_directory, save, summary, write_json
+
+SEEDS, RECORDS = 5, 3
+
+
+def dataset(seed: int = 0, part: str = "") -> xr.Dataset:
+    """Results such as the runner makes: two rules, a delay, seeds, and a probe that one rule lacks."""
+    random = np.random.default_rng(seed)
+    dims = ("rule", "delays.error", "seed")
+    shape = (2, 3, SEEDS)
+    alignment = random.uniform(-1, 1, (*shape, RECORDS, 2)).astype(np.float32)
+    alignment[0, ..., 1] = np.nan
+    data = xr.Dataset(
+        {
+            "status": (dims, np.zeros(shape, np.int8), {"flag_values": np.arange(4, dtype=np.int8)}),
+            "accuracy": ((*dims, "record"), random.uniform(0, 1, (*shape, RECORDS)).astype(np.float32), {"units": "1"}),
+            "alignment": ((*dims, "record", "matrix"), alignment, {"units": "1"}),
+        },
+        {
+            "rule": ("rule", ["sgd", "fa"]),
+            "delays.error": ("delays.error", [0, 0.025, 0.05], {"units": "s"}),
+            "seed": ("seed", np.arange(SEEDS)),
+            "presentation": ("record", np.arange(RECORDS) * 10, {"units": "1"}),
+            "time": ("record", np.arange(RECORDS) * 0.5, {"units": "s"}),
+            "matrix": ("matrix", ["W1", "W2"]),
+        },
+    )
+    attributes = {"spec": 'rule = "µ"\n', "spec_hash": "0f", "part": part, "versions": "{}", "seconds": 1.5}
+    return data.assign_attrs(attributes, device="2 x cpu", dtype="float32", matmul_precision="highest")
+
+
+def with_status(data: xr.Dataset, rule: str, seed: int, code: int) -> xr.Dataset:
+    data = data.copy(deep=True)
+    data["status"].loc[{"rule": rule, "seed": seed}] = code
+    return data
+
+
+# ------------------------------------------------------------------------------------------------------ means over seeds
+
+
+def test_an_interval_is_students_t():
+    """Against scipy's own interval of the mean."""
+    values = np.random.default_rng(1).normal(3, 2, 6)
+    one = interval(xr.Dataset({"status": ("seed", np.zeros(6, int)), "loss": ("seed", values)}), "loss")
+    low, high = stats.t.interval(0.95, 5, loc=values.mean(), scale=stats.sem(values))
+    np.testing.assert_allclose([float(one.mean - one.half), float(one.mean + one.half)], [low, high], rtol=1e-12)
+    assert (int(one.n), int(one.excluded)) == (6, 0)
+
+
+def test_an_interval_covers_the_truth_as_often_as_it_says():
+    """Of 4000 intervals of 4 gaussian seeds, 95 % contain the mean, within 4 standard errors."""
+    values = np.random.default_rng(2).normal(0.7, 0.1, (4000, 4))
+    status = ("point", "seed"), np.zeros(values.shape, int)
+    one = interval(xr.Dataset({"status": status, "accuracy": (("point", "seed"), values)}), "accuracy")
+    covered = float((abs(one.mean - 0.7) < one.half).mean())
+    assert abs(covered - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 4000)
+
+
+@pytest.mark.parametrize("code", [1, 2, 3])
+def test_what_did_not_finish_never_enters_a_mean(code):
+    """Values of a point that diverged, did not converge or is missing change nothing, and the seed is counted out."""
+    data = with_status(dataset(), "fa", 3, code)
+    poisoned = data.copy(deep=True)
+    poisoned["accuracy"].loc[{"rule": "fa", "seed": 3}] = 1e30
+    one, other = interval(data, "accuracy"), interval(poisoned, "accuracy")
+    expected = dataset()["accuracy"].sel(rule="fa").drop_sel(seed=3).astype(float).mean("seed")
+    np.testing.assert_allclose(one.mean.sel(rule="fa"), expected, rtol=1e-12)
+    xr.testing.assert_equal(one.mean, other.mean)
+    assert (one.n.sel(rule="fa") == SEEDS - 1).all() and (one.excluded.sel(rule="fa") == 1).all()
+    assert (one.excluded.sel(rule="sgd") == 0).all()
+
+
+def test_a_value_that_is_not_finite_is_counted_out():
+    data = dataset()
+    data["accuracy"][1, 0, 0, 0] = np.nan
+    data["accuracy"][1, 0, 1, 0] = np.inf
+    one = interval(data, "accuracy").at(rule=1, record=0, **{"delays.error": 0})
+    assert (int(one.n), int(one.excluded)) == (SEEDS - 2, 2) and np.isfinite(one.mean)
+
+
+def test_one_seed_has_no_interval():
+    one = interval(dataset().isel(seed=[0]), "accuracy")
+    assert np.isfinite(one.mean).all() and np.isnan(one.half).all()
+    without_axis = interval(dataset().isel(seed=0, drop=True), "accuracy")
+    np.testing.assert_array_equal(one.mean, without_axis.mean)
+
+
+# --------------------------------------------------------------------------------------------------------------- netCDF
+
+
+@pytest.mark.parametrize("parts", [("",), ("delay", "timescale")])
+def test_results_come_back_as_they_were_saved(tmp_path, parts):
+    saved = Results({part: dataset(number, part) for number, part in enumerate(parts)}, True)
+    save(saved, tmp_path / "results.nc")
+    loaded = load(tmp_path / "results.nc")
+    assert list(loaded.datasets) == list(parts) and loaded.complete
+    for part in parts:
+        xr.testing.assert_identical(saved.datasets[part], loaded.datasets[part])
+        kinds = [{name: v.dtype.kind for name, v in r.datasets[part].variables.items()} for r in (saved, loaded)]
+        assert {name for name in kinds[0] if kinds[0][name] != kinds[1][name]} <= {"rule", "matrix"}  # texts
+    assert [path.name for path in tmp_path.iterdir()] == ["results.nc"]
+
+
+def test_other_readers_open_the_file(tmp_path):
+    save(Results({"a": dataset(part="a")}, True), tmp_path / "results.nc")
+    with warnings.catch_warnings(action="error"), xr.open_dataset(tmp_path / "results.nc", group="a") as opened:
+        assert opened["delays.error"].attrs["units"] == "s" and opened["accuracy"].dtype == np.float32
+    with h5py.File(tmp_path / "results.nc") as file:
+        np.testing.assert_array_equal(file["a/accuracy"][:], dataset()["accuracy"])
+        scales = [dimension[0].name for dimension in file["a/accuracy"].dims]
+        assert scales == ["/a/rule", "/a/delays.error", "/a/seed", "/a/record"]
+
+
+def test_missing_points_are_known_after_loading(tmp_path):
+    save(Results({"": with_status(dataset(), "fa", 0, 3)}, False), tmp_path / "results.nc")
+    assert not load(tmp_path / "results.nc").complete
+
+
+def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path):
+    save(Results({"": dataset()}, True), tmp_path / "results.nc")
+    before = (tmp_path / "results.nc").read_bytes()
+    with pytest.raises(TypeError):
+        save(Results({"": dataset(), "b": dataset().assign_attrs(strange=object())}, True), tmp_path / "results.nc")
+    assert (tmp_path / "results.nc").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["results.nc"]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no netCDF"])
+def test_a_file_that_is_no_result_is_told(tmp_path, content):
+    if content is not None:
+        (tmp_path / "results.nc").write_bytes(content)
+    with pytest.raises(PlasticodeError, match=r"results\.nc' cannot be read"):
+        load(tmp_path / "results.nc")
+
+
+# -------------------------------------------------------------------------------------------------------------- summary
+
+
+def test_a_summary_has_the_numbers_of_a_recomputation(tmp_path):
+    data = with_status(dataset(), "fa", 4, 1)
+    write_json(summary(Results({"": data}, True)), tmp_path / "summary.json")
+    part = json.loads((tmp_path / "summary.json").read_text())["parts"][""]
+    assert part["status"] == {"ok": 27, "diverged": 3, "not-converged": 0, "missing": 0}
+    assert part["axes"]["delays.error"] == {"units": "s", "values": [0, 0.025, 0.05]}
+    assert len(part["final"]) == 6
+    for row in part["final"]:
+        rule, delay = row["at"]["rule"], row["at"]["delays.error"]
+        values = data["accuracy"].sel(rule=rule).sel({"delays.error": delay}).values[:, -1].astype(float)
+        values = values[:4] if rule == "fa" else values
+        half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+        assert row["accuracy"]["mean"] == pytest.approx(values.mean(), rel=1e-12)
+        assert row["accuracy"]["interval95"] == pytest.approx([values.mean() - half, values.mean() + half])
+        assert (row["accuracy"]["n"], row["accuracy"]["excluded"]) == (len(values), 5 - len(values))
+        assert "alignment W1" in row and ("alignment W2" in row) == (rule == "fa")  # sgd has no W2 here
+
+
+def test_json_knows_no_nan(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        write_json({"x": float("nan")}, tmp_path / "x.json")
+    everything_diverged = dataset().assign(status=dataset()["status"] + 1)
+    write_json(summary(Results({"": everything_diverged}, True)), tmp_path / "summary.json")
+
+
+# ----------------------------------------------------------------------------------------------------- output directory
+
+
+def tree(directory: Path) -> list[str]:
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*"))
+
+
+def fill(directory: Path, text: str, figure: str) -> None:
+    (directory / "figures").mkdir()
+    for name in ("results.nc", f"figures/{figure}.png"):
+        (directory / name).write_text(text)
+    write_json({"figures": [f"{figure}.png"]}, directory / "summary.json")
+
+
+def test_a_directory_appears_whole(tmp_path):
+    target = tmp_path / "new" / "results"
+    with output_directory(target) as directory:
+        fill(directory, "first", "a")
+        assert not target.exists()
+    assert tree(tmp_path / "new") == [f"results{x}" for x in ("", "/figures", "/figures/a.png", "/results.nc", "/summary.json")]
+
+
+def test_a_failure_leaves_nothing(tmp_path):
+    for error in (RuntimeError, KeyboardInterrupt):
+        with pytest.raises(error), output_directory(tmp_path / "new" / "results") as directory:
+            fill(directory, "half", "a")
+            raise error
+        assert tree(tmp_path) == []
+
+
+def test_a_second_run_replaces_the_files_of_the_first_and_no_others(tmp_path):
+    with output_directory(tmp_path / "results") as directory:
+        fill(directory, "first", "a")
+    (tmp_path / "results" / "figures" / "mine.png").write_text("kept")
+    with output_directory(tmp_path / "results") as directory:
+        fill(directory, "second", "b")
+    assert tree(tmp_path / "results") == ["figures", "figures/b.png", "figures/mine.png", "results.nc", "summary.json"]
+    assert (tmp_path / "results" / "results.nc").read_text() == "second"
+    with pytest.raises(RuntimeError), output_directory(tmp_path / "results") as directory:
+        fill(directory, "third", "c")
+        raise RuntimeError
+    assert (tmp_path / "results" / "results.nc").read_text() == "second"
+    assert tree(tmp_path) == ["results", *(f"results/{name}" for name in tree(tmp_path / "results"))]
+
+
+def test_a_file_in_the_way_is_told_before_any_work(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    for target in (tmp_path / "file", tmp_path / "file" / "inside", tmp_path / "file" / "inside" / "deeper"):
+        with pytest.raises(PlasticodeError, match="--out must name a directory"), output_directory(target):
+            pytest.fail("the work must not start")
+    assert tree(tmp_path) == ["file"]
