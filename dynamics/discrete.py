@@ -85,7 +85,7 @@ class Discrete(eqx.Module):
             assert p.law is not None
             eta = self.clock.duration / at_level(self.timescales.plasticity, p.level)
             steps[p.name] = -eta * descent[p.name]
-            if p.law.decays and not p.law.clamped:
+            if p.law.decays and not p.law.clamped and self.timescales.decay is not None:
                 steps[p.name] -= self.clock.period / at_level(self.timescales.decay, p.level) * weights[p.name]
         return steps
 

@@ -102,7 +102,7 @@ def samples_with_moments(
     """
     joint = jnp.block([[inputs, cross.T], [cross, targets]])
     values, vectors = jnp.linalg.eigh(joint)
-    points = (vectors * jnp.sqrt(jnp.maximum(values, 0) * joint.shape[0])).T
+    points = (vectors * jnp.sqrt(jnp.maximum(values, 0) * joint.shape[0])[None]).T
     points = jnp.concatenate([points, -points])
     return points[:, : inputs.shape[0]], points[:, inputs.shape[0] :]
 

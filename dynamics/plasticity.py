@@ -63,7 +63,7 @@ def weight_drift(
     w: Float[Array, "targets sources"],
     f: Factors,
     plasticity: Float[Array, ""],
-    decay: Float[Array, ""],
+    decay: Float[Array, ""] | None,
 ) -> Float[Array, "targets sources"]:
     """W' = (<m p^T> - diag(<r>) W) / tau_plast - W / tau_dec, in weight per second (both taus in seconds).
 
@@ -78,7 +78,9 @@ def weight_drift(
         drift = drift - (rate / plasticity)[:, None] * w
     if law.clamped:
         return drift - w * (jnp.sum(drift * w) / jnp.sum(w * w))
-    return drift - w * (1 / decay) if law.decays else drift  # one division, not one per weight
+    if law.decays and decay is not None:
+        drift = drift - w * (1 / decay)  # one division, not one per weight
+    return drift
 
 
 def weight_drifts(
@@ -88,8 +90,9 @@ def weight_drifts(
     drifts = {}
     for p in circuit.plastic:
         assert p.law is not None
-        taus = at_level(timescales.plasticity, p.level), at_level(timescales.decay, p.level)
-        drifts[p.name] = weight_drift(p.law, weights[p.name], factors[p.name], *taus)
+        plasticity = at_level(timescales.plasticity, p.level)
+        decay = None if timescales.decay is None else at_level(timescales.decay, p.level)
+        drifts[p.name] = weight_drift(p.law, weights[p.name], factors[p.name], plasticity, decay)
     return drifts
 
 

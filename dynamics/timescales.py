@@ -2,9 +2,13 @@
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from dynamics.errors import PlasticodeError
+
+
+def _optional(value: ArrayLike | None) -> Array | None:
+    return None if value is None else jnp.asarray(value)
 
 
 class Timescales(eqx.Module):
@@ -12,14 +16,14 @@ class Timescales(eqx.Module):
 
     propagation  activities and errors relax with tau_prop
     plasticity   weights follow their laws over tau_plast
-    decay        weights decay over tau_dec (infinite: no decay)
+    decay        weights decay over tau_dec; None or infinite: no decay
     trace        eligibility trace of unit gain, tau_trace p' = -p + z; None for none
     """
 
     propagation: Float[Array, "*layers"] = eqx.field(converter=jnp.asarray)
     plasticity: Float[Array, "*layers"] = eqx.field(converter=jnp.asarray)
-    decay: Float[Array, "*layers"] = eqx.field(converter=jnp.asarray, default=float("inf"))
-    trace: Float[Array, "*layers"] | None = None
+    decay: Float[Array, "*layers"] | None = eqx.field(converter=_optional, default=None)
+    trace: Float[Array, "*layers"] | None = eqx.field(converter=_optional, default=None)
 
 
 def at_level(values: Float[Array, "*layers"], level: int) -> Float[Array, ""]:

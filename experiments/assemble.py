@@ -38,6 +38,7 @@ class Plan:
     steps     per period; chosen so that no point of the group steps by more than integrator.dt
     lags      which of delays.error, hop, input any point has
     history   the length of the ring buffer that the largest lag needs; 0 without constant lags
+    decays    whether the weights of any point decay
     """
 
     spec: Spec
@@ -46,6 +47,7 @@ class Plan:
     steps: int
     lags: frozenset[str]
     history: int
+    decays: bool
 
 
 def plan(group: Group, data: Data) -> Plan:
@@ -71,8 +73,9 @@ def plan(group: Group, data: Data) -> Plan:
         _check_steps(spec, values, lags, period / steps)
     elif lags:
         raise PlasticodeError(f"delays.{min(lags)} is not zero, but regime '{spec.regime}' has no delays: it must be 0")
+    decays = bool(np.isfinite(values["timescales.decay"]).any())
     sizes = (data.train_inputs.shape[1], *spec.network.hidden, outputs)
-    return Plan(spec, sizes, data.train_targets is not None, steps, frozenset(lags), history)
+    return Plan(spec, sizes, data.train_targets is not None, steps, frozenset(lags), history, decays)
 
 
 def _steps(period: float, dt: float) -> int:
@@ -125,7 +128,10 @@ def build(plan: Plan, values: Values, seed: Int[Array, ""], data: dict[str, Arra
     rule = jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, rule)
     circuit = rule.wire(network_of(plan, values))
     timescales = Timescales(
-        *(values[f"timescales.{name}"] for name in ("propagation", "plasticity", "decay")), values.get("timescales.trace")
+        values["timescales.propagation"],
+        values["timescales.plasticity"],
+        values["timescales.decay"] if plan.decays else None,
+        values.get("timescales.trace"),
     )
     clock = Clock(values["stimulus.duration"], values["stimulus.gap"], plan.steps)
     weights_key, order_key, noise_key = jax.random.split(jax.random.key(seed), 3)

@@ -25,6 +25,7 @@ points = 2
 UNSUPERVISED = """
 task = {name = "gaussian-inputs", spectrum = [1.0, 0.5]}
 network = {outputs = 2}
+record = {points = 2, probes = ["weight_norm"]}
 """
 
 SPECS = {

@@ -50,7 +50,7 @@ def with_status(data: xr.Dataset, rule: str, seed: int, code: int) -> xr.Dataset
     return data
 
 
-# ------------------------------------------------------------------------------------------------------ means over seeds
+# ----------------------------------------------------------------------------------------------------- means over seeds
 
 
 def test_an_interval_is_students_t():
@@ -195,7 +195,9 @@ def test_a_directory_appears_whole(tmp_path):
     with output_directory(target) as directory:
         fill(directory, "first", "a")
         assert not target.exists()
-    assert tree(tmp_path / "new") == [f"results{x}" for x in ("", "/figures", "/figures/a.png", "/results.nc", "/summary.json")]
+    assert tree(tmp_path / "new") == [
+        f"results{x}" for x in ("", "/figures", "/figures/a.png", "/results.nc", "/summary.json")
+    ]
 
 
 def test_a_failure_leaves_nothing(tmp_path):

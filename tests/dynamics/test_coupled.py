@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -87,12 +86,14 @@ LAGS = [(None, None, None, 0.0), (0.033, 0.017, None, 0.0), (0.21, None, 0.05, 0
 @pytest.mark.parametrize(("error", "hop", "late_input", "gap"), LAGS)
 def test_a_coupled_run_equals_an_independent_simulation(error, hop, late_input, gap):
     problem = two_layers(output_activation="tanh", bias=True)
-    lags = {name: None if lag is None else f64(lag) for name, lag in zip(("error", "hop", "input"), (error, hop, late_input), strict=True)}
+    lags = {"error": error, "hop": hop, "input": late_input}
+    delays = Delays(**{name: f64(lag) for name, lag in lags.items() if lag is not None})
     times = timescales(propagation=0.02, plasticity=0.05, decay=0.7)
-    run = coupled(problem, clock(0.1, gap, 9), times, delays=Delays(**lags), history=24)
+    run = coupled(problem, clock(0.1, gap, 9), times, delays=delays, history=24)
     weights = random_weights(run.circuit)
     end = show(run, weights, jnp.int32(0), 6)
-    w, activity, errors = simulate_in_numpy(run, weights, 6, error or 0.0, hop or 0.0, late_input or 0.0, (0.02, 0.05, 0.7))
+    seconds = (lag or 0.0 for lag in (error, hop, late_input))
+    w, activity, errors = simulate_in_numpy(run, weights, 6, *seconds, (0.02, 0.05, 0.7))
     for name, value in run.weights(end).items():
         np.testing.assert_allclose(value, w[name], atol=1e-10)
         assert name == "V2" or np.abs(value - weights[name]).max() > 0.01
@@ -119,11 +120,10 @@ def test_a_constant_layer_of_any_name_has_no_hop_lag():
     """Through a filter chain a constant would arrive only after the lag."""
     problem, time = two_layers(bias=True), clock(0.1, 0.0, 10)
     run = coupled(problem, time, delays=Delays(hop=f64(0.05), stages=2))
-    other = eqx.tree_at(lambda c: c.layers, run.circuit, tuple(
-        dataclasses.replace(layer, name="always" if layer.name == "one" else layer.name) for layer in run.circuit.layers
-    ))
-    projections = tuple(dataclasses.replace(p, source="always" if p.source == "one" else p.source) for p in other.projections)
-    renamed = dataclasses.replace(run, circuit=Circuit(other.layers, projections))
+    layers, projections = run.circuit.layers, run.circuit.projections
+    layers = tuple(dataclasses.replace(x, name="always") if x.name == "one" else x for x in layers)
+    projections = tuple(dataclasses.replace(p, source="always") if p.source == "one" else p for p in projections)
+    renamed = dataclasses.replace(run, circuit=Circuit(layers, projections))
     weights = random_weights(run.circuit)
     ends = [show(r, weights, jnp.int32(0), 2).state for r in (run, renamed)]
     np.testing.assert_array_equal(ends[0].weights["W1"], ends[1].weights["W1"])

@@ -43,40 +43,47 @@ def exact():
     return adaptive(TIGHT, f64(0.2))
 
 
-@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("heun", 2), ("tsit5", 5), ("dopri5", 5)])
-def test_order_of_convergence(solver, order, exact):
-    errors = [distance(fixed(solver, f64(0.2 / n), jnp.int32(n)), exact) for n in (8, 16, 32)]
-    assert errors[2] > 1e-12  # above the error of the reference
-    assert np.log2(errors[1] / errors[2]) == pytest.approx(order, abs=0.15 if order < 3 else 0.7)
+@pytest.mark.parametrize(("solver", "steps", "low", "high"), [
+    ("euler", 128, 0.9, 1.1),
+    ("heun", 128, 1.9, 2.1),
+    ("tsit5", 16, 4.5, 7),
+    ("dopri5", 16, 4.5, 7),
+])
+def test_order_of_convergence(solver, steps, low, high, exact):
+    errors = [distance(fixed(solver, f64(0.2 / n), jnp.int32(n)), exact) for n in (steps, 2 * steps)]
+    assert low < np.log2(errors[0] / errors[1]) < high
 
 
-@pytest.mark.parametrize("name", ["heun", "tsit5"])
-def test_adaptive_steps_keep_to_their_tolerance(name, exact):
-    loose, tight = (distance(adaptive(Adaptive(f64(r), f64(r), name), f64(0.2)), exact) for r in (1e-4, 1e-8))
-    assert 1e-9 < loose < 1e-3 and tight < 1e-7 and tight < loose / 100
+@pytest.mark.parametrize(("name", "tolerance"), [("heun", 1e-6), ("tsit5", 1e-9)])
+def test_adaptive_steps_keep_to_their_tolerance(name, tolerance, exact):
+    def error(rtol):
+        return distance(adaptive(Adaptive(f64(rtol), f64(rtol), name), f64(0.2)), exact)
+
+    assert error(tolerance) < 10 * tolerance < 10 * error(1e-4) < 1e-2
 
 
-GAPS = clock(0.1, 0.05, 12)  # the stimulus ends on step 8 exactly
+@pytest.fixture(scope="module")
+def with_gaps():
+    """Three presentations with gaps by adaptive steps, which end where the stimulus ends."""
+    return show(coupled(PROBLEM, clock(0.1, 0.05, 1), TIMES, integrator=TIGHT), WEIGHTS, jnp.int32(0), 3).state
 
 
-def test_high_order_solvers_keep_their_order_over_the_jumps_of_the_stimulus():
+def test_high_order_solvers_keep_their_order_over_the_jumps_of_the_stimulus(with_gaps):
     """A slope remembered from before a jump (first-same-as-last) would leave an error of first order."""
-    reference = show(coupled(PROBLEM, GAPS, TIMES, integrator=TIGHT), WEIGHTS, jnp.int32(0), 3).state.weights
     errors = []
-    for steps in (12, 24):
-        time = clock(0.1, 0.05, steps)
-        run = show(coupled(PROBLEM, time, TIMES, solver="tsit5"), WEIGHTS, jnp.int32(0), 3)
-        errors.append(distance(run.state.weights, reference))
-    assert errors[0] < 1e-6 and errors[0] / errors[1] > 2**4
+    for steps in (12, 24):  # the stimulus ends on a step
+        run = show(coupled(PROBLEM, clock(0.1, 0.05, steps), TIMES, solver="tsit5"), WEIGHTS, jnp.int32(0), 3)
+        errors.append(distance(run.state.weights, with_gaps.weights))
+    assert errors[0] < 1e-4 and errors[0] / errors[1] > 2**4
 
 
-def test_adaptive_steps_handle_a_gap_off_the_grid():
-    """The stimulus ends inside a step: adaptive steps end there, and many small fixed steps come close."""
-    one_step, many = clock(0.1, 0.037, 1), clock(0.1, 0.037, 2000)
-    run = show(coupled(PROBLEM, one_step, TIMES, integrator=TIGHT), WEIGHTS, jnp.int32(0), 3).state
-    fine = show(coupled(PROBLEM, many, TIMES, solver="heun"), WEIGHTS, jnp.int32(0), 3).state
-    assert distance(run.weights, fine.weights) < 1e-6
-    assert distance(run.activity, fine.activity) < 1e-4
+def test_fixed_steps_approach_a_gap_off_their_grid(with_gaps):
+    """The stimulus ends inside a step, which gets its mean: first order, as f(mean) is not the mean of f."""
+    errors = []
+    for steps in (500, 2000):
+        run = show(coupled(PROBLEM, clock(0.1, 0.05, steps), TIMES, solver="heun"), WEIGHTS, jnp.int32(0), 3)
+        errors.append(distance(run.state.weights, with_gaps.weights))
+    assert errors[1] < 1e-4 and errors[0] / errors[1] > 3
 
 
 def test_a_solve_that_fails_is_not_a_number():

@@ -171,8 +171,8 @@ def test_sampling_noise_has_the_covariance_of_the_updates_of_single_samples():
     amplitude = jax.jit(lambda y: system.amplitude(y))(state[:2])
     kicks = jax.vmap(lambda dB: system.kick(amplitude, dB, still)[0]["W1"])(jnp.eye(5, dtype=jnp.float64))
     z = problem.inputs @ w.T
-    updates = 0.2 / 4.0 * (z[:, :, None] * problem.inputs[:, None, :] - (z**2)[:, :, None] * w[None])
-    centred = np.asarray(updates - updates.mean(0)).reshape(5, -1)
+    updates = 0.2 / 4.0 * np.asarray(z[:, :, None] * problem.inputs[:, None, :] - (z**2)[:, :, None] * w[None])
+    centred = (updates - updates.mean(0)).reshape(5, -1)
     kicks = np.asarray(kicks).reshape(5, -1)
     np.testing.assert_allclose(kicks.T @ kicks * 0.5, centred.T @ centred / 5, atol=1e-14)  # per period of 0.5 s
 

@@ -1,4 +1,4 @@
-"""Every rule, the same tests: coupled -> discrete, weight flow = discrete, updates by hand, traced numbers, contract."""
+"""Every rule, the same tests: coupled -> discrete, weight flow = discrete, update by hand, traced numbers, contract."""
 
 import ast
 import inspect

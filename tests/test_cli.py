@@ -1,0 +1,352 @@
+"""The command line end to end on tiny experiments: what it writes, what it prints, how it ends."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import types
+from io import StringIO
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+from rich.console import Console
+from scipy import stats
+from typer.testing import CliRunner, Result
+
+from experiments import progress, runner, studies
+from experiments.cli import app
+from experiments.figures import generic_figures, is_logarithmic, save
+from experiments.report import StudyReport, Verdict
+from experiments.spec import dump_toml, load_spec
+from experiments.store import load
+from rules.registry import RULES
+
+ROOT = Path(__file__).resolve().parent.parent
+WRITTEN = ["figures", "report.html", "results.nc", "spec.toml", "summary.json"]
+TINY = """
+description = "A <tiny> one"
+[network]
+hidden = [3]
+[stimulus]
+duration = "20 ms"
+presentations = 30
+[integrator]
+dt = "2 ms"
+[timescales]
+plasticity = "200 ms"
+[record]
+points = 3
+[sweep]
+rule = ["sgd", "fa"]
+"delays.error" = ["0 T", "0.5 T"]
+seeds = 3
+"""
+ONE_RULE = ["--set", 'sweep.rule=["sgd"]']
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Each test runs in an empty directory, with a tiny spec in it; jax keeps the settings of conftest."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runner, "configure", lambda dtype: None)
+    Path("tiny.toml").write_text(TINY)
+
+
+def plasticode(*arguments: str, code: int = 0) -> Result:
+    result = CliRunner().invoke(app, list(arguments))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise AssertionError("an exception reached the user") from result.exception
+    assert result.exit_code == code, result.stderr
+    return result
+
+
+def summary(directory: str | Path) -> dict:
+    return json.loads(Path(directory, "summary.json").read_text())
+
+
+def names(directory: str | Path) -> list[str]:
+    return sorted(path.name for path in Path(directory).iterdir())
+
+
+# ----------------------------------------------------------------------------------------------------------------- help
+
+
+def test_help_answers_at_once_and_without_jax():
+    script = "import sys\nfrom experiments.cli import main\nsys.argv[1:] = ['--help']\ntry: main()\nfinally: "
+    script += "print('slow:', *{'jax', 'numpy', 'matplotlib', 'xarray', 'pydantic', 'sklearn'} & set(sys.modules))"
+    seconds = []
+    for _ in range(4):
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+        seconds.append(time.perf_counter() - start)
+        assert done.returncode == 0 and done.stdout.endswith("slow:\n"), done.stdout + done.stderr
+        assert all(command in done.stdout for command in ("run", "compare", "list", "show", "check"))
+    assert min(seconds[1:]) < 0.5  # the first one warms the cache
+
+
+# ------------------------------------------------------------------------------------------------------------------ run
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory) -> tuple[Path, Result]:
+    """The directory where `plasticode run tiny.toml --seed 5` has run once, and how it ended."""
+    place = tmp_path_factory.mktemp("ran")
+    (place / "tiny.toml").write_text(TINY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setattr(runner, "configure", lambda dtype: None)
+        return place, plasticode("run", "tiny.toml", "--seed", "5")
+
+
+def test_a_run_leaves_everything_behind(ran):
+    place, result = ran
+    here = place / "results" / "tiny"
+    assert names(here) == WRITTEN and names(place / "results") == ["tiny"]
+    assert names(here / "figures") == ["accuracy.png", "loss.png"] == summary(here)["figures"]
+    with xr.open_dataset(here / "results.nc") as data, h5py.File(here / "results.nc") as file:
+        assert data["accuracy"].dims == ("rule", "delays.error", "seed", "record")
+        assert list(data["rule"].values) == ["sgd", "fa"] and list(data["seed"].values) == [5, 6, 7]
+        assert data["delays.error"].attrs["units"] == "T"
+        np.testing.assert_array_equal(file["accuracy"][:], data["accuracy"])
+        assert (data["status"] == 0).all() and np.isfinite(data["loss"]).all()
+    assert "0.5 T" in result.stdout and "results/tiny" in result.stdout
+
+
+def test_the_summary_is_what_the_results_say(ran):
+    data = load(ran[0] / "results" / "tiny" / "results.nc").datasets[""]
+    rows = summary(ran[0] / "results" / "tiny")["parts"][""]["final"]
+    assert len(rows) == 4
+    for row in rows:
+        point = data.sel(rule=row["at"]["rule"]).sel({"delays.error": row["at"]["delays.error"]})
+        for probe in ("accuracy", "loss"):
+            values = point[probe].values[:, -1].astype(float)
+            half = stats.t.ppf(0.975, 2) * stats.sem(values)
+            assert row[probe]["mean"] == pytest.approx(values.mean(), rel=1e-9)
+            assert row[probe]["interval95"] == pytest.approx([values.mean() - half, values.mean() + half], rel=1e-6)
+            assert (row[probe]["n"], row[probe]["excluded"]) == (3, 0)
+
+
+def test_the_spec_in_the_results_gives_the_same_results(ran):
+    first = ran[0] / "results" / "tiny"
+    assert dump_toml(load_spec(first / "spec.toml")) == dump_toml(load_spec("tiny.toml", seed=5))
+    plasticode("run", str(first / "spec.toml"), "--out", "second")
+    before, after = (load(place / "results.nc").datasets[""] for place in (first, Path("second")))
+    xr.testing.assert_equal(before, after)
+    assert before.attrs["spec_hash"] == after.attrs["spec_hash"] == summary("second")["spec_hash"]
+
+
+def test_the_report_is_one_page_that_needs_no_other_file(ran):
+    page = (ran[0] / "results" / "tiny" / "report.html").read_text()
+    assert page.count('src="data:image/png;base64,') == 2 == page.count("<img")
+    assert re.findall(r'(?:src|href)="(?!data:)', page) == [] and "width=device-width" in page
+    assert "A &lt;tiny&gt; one" in page and "@article{lillicrap2016random" in page and "diffrax" in page
+    assert "plasticity = &quot;200 ms&quot;" in page
+
+
+def test_diverged_points_are_told_and_do_not_count():
+    arguments = [*ONE_RULE, "--set", 'timescales.plasticity="1 us"']
+    result = plasticode("run", "tiny.toml", *arguments)
+    counts = summary("results/tiny")["parts"][""]
+    assert counts["status"]["diverged"] == 6 and "6 of 6 points diverged" in result.stdout
+    assert all(
+        (row["loss"]["mean"], row["loss"]["n"], row["loss"]["excluded"]) == (None, 0, 3) for row in counts["final"]
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------- verdicts
+
+
+@pytest.fixture
+def verdicts(monkeypatch):
+    """A study with two claims; the test chooses whether the second holds."""
+    second = {"passed": True}
+
+    def study(spec, results):
+        claims = [
+            Verdict("first", "a paper", "x", 1.0, 1.01, 0.1, True),
+            Verdict("second <claim>", "a paper", "y", "10 T", float("nan"), "none", second["passed"], "a note"),
+        ]
+        return StudyReport(claims, {}, ["A note of the study."])
+
+    module = types.ModuleType("study_of_a_test")
+    module.study = study
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(studies.STUDIES, "claims", module.__name__)
+    return second
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_a_failed_claim_is_reported_as_failed(verdicts, passed):
+    verdicts["passed"] = passed
+    result = plasticode("run", "tiny.toml", *ONE_RULE, "--set", 'study="claims"', code=0 if passed else 1)
+    assert ("FAIL" in result.stdout) != passed and ("1 of 2 claims failed: second" in result.stderr) != passed
+    assert "A note of the study." in result.stdout
+    assert [verdict["passed"] for verdict in summary("results/tiny")["verdicts"]] == [True, passed]
+    assert summary("results/tiny")["verdicts"][1]["measured"] == "nan"
+    page = Path("results/tiny/report.html").read_text()
+    assert "second &lt;claim&gt;" in page and ('class="fail"' in page) != passed
+
+
+# ------------------------------------------------------------------------------------------------------------ interrupts
+
+
+def interrupt_at(monkeypatch, fraction: float) -> None:
+    """Ctrl-C once that part of the work is done."""
+    run = runner.run
+
+    def stop(done: float, total: float) -> None:
+        if done > fraction * total:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "run", lambda spec, on_progress: run(spec, stop))
+
+
+def test_an_interrupt_keeps_what_is_finished(monkeypatch, verdicts):
+    """The points of the first rule are finished; a study is not asked about half a result."""
+    interrupt_at(monkeypatch, 0.6)
+    monkeypatch.setattr(sys, "argv", ["plasticode", "run", "tiny.toml"])
+    result = plasticode("run", "tiny.toml", "--set", 'study="claims"', code=130)
+    assert "6 of 12 points are finished and kept" in result.stderr and "plasticode run tiny.toml" in result.stderr
+    assert names("results/tiny") == WRITTEN and summary("results/tiny")["verdicts"] == []
+    assert summary("results/tiny")["complete"] is False
+    data = load(Path("results/tiny/results.nc"))
+    assert not data.complete and (data.datasets[""]["status"].sel(rule="sgd") == 0).all()
+    assert (data.datasets[""]["status"].sel(rule="fa") == 3).all()
+    assert "Interrupted" in Path("results/tiny/report.html").read_text()
+
+
+def test_an_interrupt_before_the_first_point_leaves_nothing(monkeypatch):
+    interrupt_at(monkeypatch, 0.0)
+    assert "nothing was kept" in plasticode("run", "tiny.toml", code=130).stderr
+    assert names(".") == ["tiny.toml"]
+
+
+# ------------------------------------------------------------------------------------------------------------- progress
+
+
+def lines_of(monkeypatch, seconds: float, steps: int) -> list[str]:
+    """What is printed, not to a terminal, while so many equal steps take so many seconds."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    console = Console(file=StringIO(), width=80)
+    with progress.shown("work", console) as on_progress:
+        for step in range(1, steps + 1):
+            now[0] += seconds / steps
+            on_progress(float(step), float(steps))
+    return console.file.getvalue().splitlines()
+
+
+def test_progress_is_silent_for_what_is_quick(monkeypatch):
+    assert lines_of(monkeypatch, 1.9, 100) == []
+
+
+def test_progress_tells_how_much_time_is_left(monkeypatch):
+    """Every tenth of 200 s; of 10 s, after 2 s and 5 s later."""
+    lines = lines_of(monkeypatch, 200, 1000)
+    assert lines == [f"work: {10 * n}% done, about {200 - 20 * n} s left" for n in range(1, 10)]
+    assert lines_of(monkeypatch, 10, 1000) == ["work: 20% done, about 8 s left", "work: 70% done, about 3 s left"]
+
+
+def test_progress_on_a_terminal_ends_cleanly(monkeypatch):
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    console = Console(file=StringIO(), force_terminal=True, width=80)
+    with progress.shown("work", console) as on_progress:
+        on_progress(1.0, 4.0)
+        time.sleep(0.3)
+    assert "work" in console.file.getvalue() and "25%" in console.file.getvalue()
+
+
+# -------------------------------------------------------------------------------------------------- compare, list, show
+
+
+def test_compare_runs_rules_on_one_task():
+    small = ["--set", "stimulus.presentations=20", "--set", "record.points=2", "--set", "network.hidden=[3]"]
+    result = plasticode("compare", "--rules", "sgd, hebbian", "--seeds", "2", *small)
+    data = load(Path("results/compare/results.nc")).datasets[""]
+    assert list(data["rule"].values) == ["sgd", 'hebbian(readout="delta")'] and data.sizes["seed"] == 2
+    assert names("results/compare/figures") == ["accuracy.png", "alignment.png", "loss.png"]
+    # SGD descends the gradient of every matrix; a delta rule does so at the output.
+    np.testing.assert_allclose(data["alignment"].sel(rule="sgd"), 1, atol=1e-4)
+    np.testing.assert_allclose(data["alignment"].sel(rule='hebbian(readout="delta")', matrix="W2"), 1, atol=1e-4)
+    header = next(line for line in result.stdout.splitlines() if line.startswith("rule"))
+    assert header.split("  ")[0] == "rule" and all(name in header for name in ("accuracy", "loss", "alignment W1"))
+
+
+def test_compare_without_targets_measures_what_there_is():
+    task = ["--task", "gaussian-inputs", "--set", "task.spectrum=[2.0, 1.0]", "--set", "network.outputs=2"]
+    small = ["--set", "stimulus.presentations=20", "--set", "record.points=2", "--set", "network.hidden=[3]"]
+    plasticode("compare", "--rules", "oja,hebbian", "--seeds", "2", *task, *small)
+    assert set(load(Path("results/compare/results.nc")).datasets[""].data_vars) == {
+        "status",
+        "weight_norm",
+        "hebbian_alignment",
+    }
+
+
+def test_list_names_all_there_is():
+    out = plasticode("list").stdout
+    for name in (*RULES, "compare", "plasticity-window", "digits", "mnist", "teacher-student"):
+        assert re.search(rf"^  {name}  +\S", out, re.MULTILINE), name
+
+
+def test_show_prints_a_spec_that_reads_back_and_rules():
+    Path("shown.toml").write_text(plasticode("show", "compare").stdout)
+    assert load_spec(Path("shown.toml")) == load_spec("compare")
+    shown = plasticode("show", "fa").stdout
+    assert all(
+        part in shown for part in ("V2: error of z2", "fixed", "lillicrap2016random", "(local)", "tau_plast W_l'")
+    )
+    assert "not local" in plasticode("show", "sgd").stdout and "transpose of W2" in plasticode("show", "sgd").stdout
+    assert "Curl descent" in plasticode("show", "rules.curl:Curl").stdout
+
+
+def test_check_counts_and_runs_nothing(monkeypatch):
+    monkeypatch.setattr(runner, "run", lambda *_: pytest.fail("check must not run"))
+    row = plasticode("check", "tiny.toml").stdout.splitlines()[2].split()
+    # 2 rules x 2 delays x 3 seeds; 2 programs; 20 ms / 2 ms; 64 x 3 + 3 x 10 synapses
+    assert row == ["tiny", "coupled", "12", "2", "30", "10", f"{12 * 30 * 10 * 222:.2g}"]
+    assert names(".") == ["tiny.toml"]
+
+
+# -------------------------------------------------------------------------------------------------------------- figures
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_any_number_of_swept_numbers_has_a_figure(count):
+    """Curves, lines, heat maps: one figure per part and probe, each drawn without a warning."""
+    axes = {"rule": ["sgd", "fa"], "delays.error": [0.0, 0.1], "timescales.plasticity": [0.01, 0.1, 1], "seed": [0, 1]}
+    kept = ["rule", *[name for name in axes if name not in ("rule", "seed")][: count - 1], "seed"]
+    shape = [len(axes[name]) for name in kept]
+    random = np.random.default_rng(0)
+    variables = {
+        "status": (kept, (random.uniform(size=shape) > 0.8).astype(int)),
+        "loss": ([*kept, "record"], random.uniform(size=(*shape, 4))),
+        "weight_norm": ([*kept, "record", "matrix"], random.uniform(size=(*shape, 4, 2))),
+    }
+    coordinates = {name: (name, axes[name], {"units": "s" if "." in name else "1"}) for name in kept}
+    coordinates |= {"presentation": ("record", range(4)), "matrix": ["W1", "V2"]}
+    figures = generic_figures(runner.Results({"a": xr.Dataset(variables, coordinates)}, True))
+    assert list(figures) == ["a-loss", "a-weight_norm"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in save(figures, Path("figures")).values())
+
+
+def test_a_logarithmic_axis_is_recognised():
+    for values in (np.geomspace(1e-3, 10, 9), np.array([1, 3, 10, 30.0])):
+        assert is_logarithmic(values) and is_logarithmic(values[::-1])
+    for values in (np.linspace(1, 2, 9), np.array([0, 1, 10.0]), np.array([1, 10.0]), np.array([-1, 1, 10])):
+        assert not is_logarithmic(values)
+
+
+def test_users_rules_are_found_beside_them():
+    """`rule = "my_rules:Mine"` names a file in the directory where the command runs."""
+    Path("my_rules.py").write_text("from rules.hebbian import Oja as Mine\n")
+    script = "from experiments.cli import main; main()"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-P", "-c", script, "show", "my_rules:Mine"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0 and "Oja's rule" in done.stdout, done.stderr
