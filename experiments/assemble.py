@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Integer
 
 from dynamics.coupled import Coupled
 from dynamics.delays import Delays
@@ -117,7 +117,7 @@ def network_of(plan: Plan, values: Values) -> Network:
     )
 
 
-def build(plan: Plan, values: Values, seed: Int[Array, ""], data: dict[str, Array]) -> tuple[Regime, Array]:
+def build(plan: Plan, values: Values, seed: Integer[Array, ""], data: dict[str, Array]) -> tuple[Regime, Array]:
     """The regime of one point, and the key that its weights are drawn from. `values` may be traced.
 
     One seed gives three independent keys: initial weights, order of the presentations, noise.

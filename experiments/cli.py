@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from experiments.tables import TextTable
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
-NARROWEST = 110  # columns of a table that goes to a file
+NARROWEST = 110  # characters of a table that goes to a file
+WIDEST_UNBROKEN = 25  # characters of a column that is kept on one line
 
 app = typer.Typer(
     help="Simulate learning rules in continuous time: plasticity, delays and noise as differential equations.",
@@ -170,14 +171,15 @@ def _print_outcome(results: "Results", study: "StudyReport") -> None:
     from experiments.store import status_counts
     from experiments.tables import final_tables
 
-    for table in final_tables(results):
-        _print_table(table)
+    if not study.verdicts:  # a study says itself what matters; the tables are in its report
+        for table in final_tables(results):
+            _print_table(table)
     for part, data in results.datasets.items():
         for status, count in status_counts(data).items():
             if status != "ok" and count:
                 typer.echo(f"{f'{part}: ' if part else ''}{count} of {data['status'].size} points {status}.")
     if study.verdicts:
-        _print_table(verdict_table(study.verdicts))
+        _print_table(verdict_table(study.verdicts, sources=False))
     for note in study.notes:
         typer.echo(note)
 
@@ -194,8 +196,8 @@ def _print_table(table: "TextTable") -> None:
     from rich.text import Text
 
     drawn = Table(box=None, header_style="bold", pad_edge=False)
-    for name in table.header:
-        drawn.add_column(Text(name), overflow="fold")
+    for name, *cells in zip(table.header, *table.rows, strict=True):
+        drawn.add_column(Text(name), overflow="fold", no_wrap=max(map(len, cells), default=0) <= WIDEST_UNBROKEN)
     colours = {"pass": "green", "FAIL": "bold red"}
     for row in table.rows:
         drawn.add_row(*(Text(cell, colours.get(cell, "")) for cell in row))

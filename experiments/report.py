@@ -82,21 +82,17 @@ def write(spec: Spec, results: Results, directory: Path) -> StudyReport:
     return report
 
 
-def verdict_table(verdicts: Sequence[Verdict]) -> TextTable:
-    """Each claim with what was expected and what was measured."""
-    header = ["verdict", "claim", "quantity", "expected", "measured", "tolerance", "source"]
+def verdict_table(verdicts: Sequence[Verdict], sources: bool = True) -> TextTable:
+    """Each claim with what was expected and what was measured, notes below; and, with `sources`, who says so."""
     rows = [
-        [
-            "pass" if verdict.passed else "FAIL",
-            verdict.name,
-            verdict.quantity,
-            *(_number_text(value) for value in (verdict.expected, verdict.measured, verdict.tolerance)),
-            verdict.source,
-        ]
+        ["pass" if verdict.passed else "FAIL", verdict.name]
+        + [_number_text(value) for value in (verdict.expected, verdict.measured, verdict.tolerance)]
+        + [verdict.quantity, *([verdict.source] if sources else [])]
         for verdict in verdicts
     ]
-    notes = [f"{verdict.name}: {verdict.note}." for verdict in verdicts if verdict.note]
-    return TextTable("Verdicts", header, rows, " ".join(note.replace("..", ".") for note in notes))
+    header = ["verdict", "claim", "expected", "measured", "tolerance", "quantity", *(["source"] if sources else [])]
+    notes = [f"{verdict.name}: {verdict.note}" for verdict in verdicts if verdict.note]
+    return TextTable("Verdicts", header, rows, "\n".join(notes))
 
 
 def bibtex(spec: Spec) -> list[str]:
@@ -153,7 +149,7 @@ th { border-bottom: 2px solid #1a1a1a; white-space: nowrap; }
 .warning { border-left: 4px solid #a63c00; padding-left: .8rem; }
 figure { margin: 1rem 0 2rem; }
 figure img { max-width: 100%; height: auto; }
-figcaption, .note { font-size: .875rem; color: #555; }
+figcaption, .note { font-size: .875rem; color: #555; white-space: pre-line; }
 pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; font-size: .8rem; line-height: 1.4; }
 summary { cursor: pointer; font-weight: 600; }
 """

@@ -116,28 +116,24 @@ def write_json(content: Any, path: Path) -> None:
 
 @contextlib.contextmanager
 def output_directory(target: Path) -> Iterator[Path]:
-    """A hidden directory beside `target` to write into; at the end its files move there, on any error it vanishes.
+    """A hidden directory to write into; at the end it becomes `target`, on any error it vanishes.
 
-    In `target`, files of the same name are replaced, figures of an earlier run removed, all others stay. What cannot be
-    written raises `PlasticodeError`.
+    It lies beside a `target` that does not exist yet, and inside one that does, which may be a mounted volume. There,
+    files of the same name are replaced, figures of an earlier run removed, all others stay. What cannot be written
+    raises `PlasticodeError`.
     """
     target = target.absolute()
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = (target if target.is_dir() else target.parent) / f".{target.name}.{os.getpid()}.partial"
     if target.exists() and not target.is_dir():
         raise PlasticodeError(f"the output '{target}' is a file: --out must name a directory, or nothing yet")
     created: list[Path] = []
     try:
         with _told(target):
-            _make(target.parent, created)
+            _make(partial.parent, created)
             partial.mkdir()
-            created.append(partial)
-            if target.exists():
-                (target / partial.name).mkdir()  # so that an unwritable one shows before the work, not after it
-                (target / partial.name).rmdir()
         yield partial
         with _told(target):
             _publish(partial, target)
-        created.clear()
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         for directory in reversed(created):

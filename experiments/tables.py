@@ -15,7 +15,7 @@ SECONDS = ((1, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 
 @dataclass(frozen=True)
 class TextTable:
-    """A title, a header, rows of as many cells, and a sentence to print below."""
+    """A title, a header, rows of as many cells, and sentences to print below."""
 
     title: str
     header: list[str]

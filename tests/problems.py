@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from dynamics.circuit import Circuit, Weights
+from dynamics.coupled import Coupled
 from dynamics.discrete import Discrete
 from dynamics.flow import WeightFlow
 from dynamics.integrators import FixedStep
@@ -115,18 +116,25 @@ def flow_drift(circuit: Circuit, weights: Weights, problem: Problem, times: Time
     return regime.system(state.fixed).drift(state[:2], None, lambda *_: None)[0]
 
 
-@eqx.filter_jit
-def run(regime: Regime, weights: Weights, presentations: int | Array, slow: Mapping | None = None) -> Weights:
+def discrete(circuit: Circuit, problem: Problem, times: Timescales, time: Clock) -> Discrete:
+    """A discrete run on the problem's stream."""
+    return Discrete(circuit, times, stream(problem), Clock(time.duration, time.gap, 1))
+
+
+def run(regime: Regime, weights: Weights, presentations: int, slow: Mapping | None = None) -> Weights:
     """All matrices after some presentations; weight flow and discrete runs may start from other slow variables."""
+    if slow is None and not isinstance(regime, Coupled):
+        slow = regime.circuit.initial_slow()
+    return _run(regime, weights, jnp.int32(presentations), slow)
+
+
+@eqx.filter_jit
+def _run(regime: Regime, weights: Weights, presentations: Array, slow: Mapping | None) -> Weights:
+    """Compiles once for each structure of the regime, and every test that runs that structure shares it."""
     state = regime.init(weights)
     if slow is not None:
         state = state._replace(slow=slow)
     return regime.weights(regime.advance(state, jnp.int32(0), presentations))
-
-
-def discrete(circuit: Circuit, problem: Problem, times: Timescales, time: Clock) -> Discrete:
-    """A discrete run on the problem's stream."""
-    return Discrete(circuit, times, stream(problem), time)
 
 
 def distance(left: Weights, right: Weights) -> float:

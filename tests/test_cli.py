@@ -192,7 +192,7 @@ def test_a_failed_claim_is_reported_as_failed(verdicts, passed):
     assert "second &lt;claim&gt;" in page and ('class="fail"' in page) != passed
 
 
-# ------------------------------------------------------------------------------------------------------------ interrupts
+# ----------------------------------------------------------------------------------------------------------- interrupts
 
 
 def interrupt_at(monkeypatch, fraction: float) -> None:
@@ -246,9 +246,10 @@ def test_progress_is_silent_for_what_is_quick(monkeypatch):
 
 
 def test_progress_tells_how_much_time_is_left(monkeypatch):
-    """Every tenth of 200 s; of 10 s, after 2 s and 5 s later."""
-    lines = lines_of(monkeypatch, 200, 1000)
-    assert lines == [f"work: {10 * n}% done, about {200 - 20 * n} s left" for n in range(1, 10)]
+    """Every eighth of 160 s; of 10 s, after 2 s and 5 s later."""
+    monkeypatch.setattr(progress, "EVERY_FRACTION", 1 / 8)
+    lines = lines_of(monkeypatch, 160, 1024)
+    assert lines == [f"work: {n / 8:.0%} done, about {160 - 20 * n} s left" for n in range(1, 8)]
     assert lines_of(monkeypatch, 10, 1000) == ["work: 20% done, about 8 s left", "work: 70% done, about 3 s left"]
 
 

@@ -223,6 +223,17 @@ def test_a_second_run_replaces_the_files_of_the_first_and_no_others(tmp_path):
     assert tree(tmp_path) == ["results", *(f"results/{name}" for name in tree(tmp_path / "results"))]
 
 
+@pytest.mark.parametrize("name", [".", "..", "a/../b"])
+def test_any_way_to_write_a_directory_will_do(tmp_path, monkeypatch, name):
+    (tmp_path / "x" / "y").mkdir(parents=True)
+    (tmp_path / "x" / "y" / "a").mkdir()
+    monkeypatch.chdir(tmp_path / "x" / "y")
+    with output_directory(Path(name)) as directory:
+        (directory / "results.nc").write_text("x")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["results.nc"]
+    assert (Path(name) / "results.nc").exists()
+
+
 def test_a_file_in_the_way_is_told_before_any_work(tmp_path):
     (tmp_path / "file").write_text("kept")
     for target in (tmp_path / "file", tmp_path / "file" / "inside", tmp_path / "file" / "inside" / "deeper"):

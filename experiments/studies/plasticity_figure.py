@@ -28,13 +28,13 @@ def draw(
 ) -> Figure:
     """The three panels. `delays` (by part) and `timescales` are in units of the stimulus duration (seconds)."""
     with style():
-        figure = Figure((7.2, 2.6), layout="constrained")
+        figure = Figure((7.2, 2.7), layout="constrained")
         strength, delay, timescale = figure.subplots(1, 3)
         _strengths(strength, synapses, duration)
         _against_delay(delay, data, delays)
         _against_timescale(timescale, data["window"], timescales, windows, duration)
         for panel, letter in zip((strength, delay, timescale), "abc", strict=True):
-            panel.set_title(letter, loc="left", fontweight="bold")
+            panel.text(-0.02, 1.03, letter, transform=panel.transAxes, ha="right", fontweight="bold")
     return figure
 
 
@@ -46,7 +46,7 @@ def _strengths(panel: Axes, synapses: "Sequence[Synapse]", duration: float) -> N
         panel.plot(x, synapse.expected, color=colour, linewidth=1)
         panel.plot(x, synapse.measured, color=colour, marker=marker, linestyle="", label=label)
     panel.plot([], [], color="0.3", linewidth=1, label="closed form")
-    panel.set(xlabel="error delay (stimulus durations)", ylabel="learning strength S(d) / S(0)", ylim=(-0.03, 1.5))
+    panel.set(xlabel="error delay\n(stimulus durations)", ylabel="learning strength S(d) / S(0)", ylim=(0, 1.75))
     panel.set_yticks([0, 0.5, 1])
     panel.legend(loc="upper right", handletextpad=0.4, borderaxespad=0.1)
 
@@ -60,7 +60,7 @@ def _against_delay(panel: Axes, data: Mapping[str, xr.Dataset], delays: Mapping[
     chance = 1 / float(data["dense"].attrs["outputs"])
     panel.axhline(chance, color="0.5", linewidth=0.8, linestyle=":")
     panel.text(0.02, chance + 0.015, "chance", color="0.35", fontsize=7)
-    panel.set(xlabel="error delay (stimulus durations)", ylabel="test accuracy", ylim=(0, 1.0))
+    panel.set(xlabel="error delay\n(stimulus durations)", ylabel="test accuracy", ylim=(0, 1.0))
     streams = [Line2D([], [], color="0.3", linestyle=line, label=label) for line, label in (("-", "dense"), ("--", "gaps"))]
     panel.legend(handles=streams, loc="upper right", borderaxespad=0.1)
 
@@ -68,13 +68,16 @@ def _against_delay(panel: Axes, data: Mapping[str, xr.Dataset], delays: Mapping[
 def _against_timescale(
     panel: Axes, data: xr.Dataset, timescales: np.ndarray, windows: "Mapping[str, Window]", duration: float
 ) -> None:
-    for (rule, window), look in zip(windows.items(), looks(len(windows), marks=True), strict=True):
+    """Accuracy against timescale; above it the window of each rule as a bar, and the timescale in seconds."""
+    for i, ((rule, window), look) in enumerate(zip(windows.items(), looks(len(windows), marks=True), strict=True)):
         one = interval(data.sel(rule=rule), "accuracy").at(record=-1)
         band(panel, timescales, one, look, NAMES.get(rule, rule))
-        height = 0.06 - 0.022 * list(windows).index(rule)
-        panel.plot([window.lower, window.upper], [height, height], color=look["color"], linewidth=2.2, solid_capstyle="butt")
-    panel.text(timescales[-1], 0.075, "window", ha="right", va="bottom", color="0.35", fontsize=7)
-    panel.set(xscale="log", xlabel="plasticity timescale (stimulus durations)", ylabel="test accuracy", ylim=(-0.03, 1.0))
+        ends, height = [window.lower, window.upper], 1.16 - 0.04 * i
+        panel.plot(ends, [height, height], color=look["color"], linewidth=2.5, solid_capstyle="butt")
+    first = min(window.lower for window in windows.values())
+    panel.text(first / 1.4, 1.1, "window", ha="right", va="center", color="0.35", fontsize=7)
+    panel.set(xscale="log", xlabel="plasticity timescale\n(stimulus durations)", ylabel="test accuracy", ylim=(0, 1.2))
+    panel.set_yticks([0, 0.25, 0.5, 0.75, 1])
     seconds = panel.secondary_xaxis("top", functions=(lambda t: t * duration, lambda s: s / duration))
-    seconds.set_xlabel("(seconds)", labelpad=2)
-    panel.legend(loc="upper right", borderaxespad=0.1)
+    seconds.set_xlabel("seconds", labelpad=2)
+    panel.legend(loc="center right", borderaxespad=0.1)

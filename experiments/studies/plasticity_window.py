@@ -226,8 +226,7 @@ def _lower_edges(data: xr.Dataset, windows: dict[str, Window]) -> list[Verdict]:
 
 def _alignment_rate(data: xr.Dataset, group: Group) -> Verdict:
     """|V - W^T| of Kolen-Pollack decays at 1/tau_dec: the slope of its logarithm, fitted over all records and seeds."""
-    period = group.values["stimulus.duration"][0] + group.values["stimulus.gap"][0]
-    seconds = data["presentation"].values * period
+    seconds = data["time"].values
     mismatch = data["feedback_mismatch"].isel(matrix=0).transpose("record", ...).values.reshape(len(seconds), -1)
     rate = -float(np.polyfit(seconds, np.log(mismatch.astype(float)), 1)[0].mean())
     expected = float(1 / group.values["timescales.decay"][0])

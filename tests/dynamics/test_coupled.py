@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -132,6 +133,7 @@ def test_a_constant_layer_of_any_name_has_no_hop_lag():
 # Time constants
 
 
+@eqx.filter_jit
 def drift(times):
     """The field at a random state of a KP network under `times`."""
     problem = two_layers(bias=True)

@@ -41,10 +41,15 @@ def test_predictions_and_loss(name):
     problem = PROBLEMS[name]
     circuit = SGD().wire(problem.network)
     weights = random_weights(circuit)
-    outputs = eqx.filter_jit(instruments.predict)(circuit, weights, problem.inputs)
-    np.testing.assert_allclose(outputs, oracles.forward(problem.network, weights, problem.inputs), atol=1e-13)
-    measured = eqx.filter_jit(instruments.loss)(circuit, weights, problem.inputs, problem.targets)
-    assert abs(measured - oracles.loss(problem.network, weights, problem.inputs, problem.targets)) < 1e-13
+
+    @jax.jit
+    def both(weights, x, y):
+        expected = oracles.forward(problem.network, weights, x), oracles.loss(problem.network, weights, x, y)
+        return (instruments.predict(circuit, weights, x), instruments.loss(circuit, weights, x, y)), expected
+
+    measured, expected = both(weights, problem.inputs, problem.targets)
+    np.testing.assert_allclose(measured[0], expected[0], atol=1e-13)
+    assert abs(measured[1] - expected[1]) < 1e-13
 
 
 def test_predictions_pass_over_the_feedback_population():
@@ -96,7 +101,7 @@ def test_drive_alignments_and_norms_by_hand():
     assert all(abs(norms[name] - np.sqrt(np.sum(np.asarray(w) ** 2))) < 1e-13 for name, w in WEIGHTS.items())
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("name", ["depth-2-relu", "depth-3-tanh"])
 def test_the_alignment_of_gradient_descent_is_one(name):
     problem = PROBLEMS[name]
     circuit = SGD().wire(problem.network)
@@ -171,14 +176,21 @@ def test_the_tangent_kernel_is_the_rate_at_which_a_sample_removes_its_error(loss
     circuit, h = FA(f64(1.0)).wire(problem.network), 1e-6
     weights = random_weights(circuit)
     kernel = measure(instruments.tangent_kernel, circuit, weights, problem._replace(targets=targets))
-    drives = jax.vmap(lambda x, y: instruments.drive(circuit, weights, {}, x[None], y[None]))(problem.inputs, targets)
-    for i in range(len(targets)):
-        x, errors = problem.inputs[i : i + 1], []
-        for w in (weights, weights | {name: weights[name] + h * d[i] for name, d in drives.items()}):
-            z = oracles.forward(problem.network, w, x)[0]
-            errors.append(targets[i] - (jax.nn.softmax(z) if loss == "softmax" else z))
-        rate = jnp.sum(errors[0] * (errors[0] - errors[1])) / (h * jnp.sum(errors[0] ** 2))
-        assert abs(kernel[i] - rate) < 1e-4 * (1 + abs(rate))
+    drive = jax.vmap(lambda x, y: instruments.drive(circuit, weights, {}, x[None], y[None]))
+    drives = jax.jit(drive)(problem.inputs, targets)
+
+    def error(w, x, y):
+        z = oracles.forward(problem.network, w, x[None])[0]
+        return y - (jax.nn.softmax(z) if loss == "softmax" else z)
+
+    @jax.jit
+    @jax.vmap
+    def rate(x, y, drive):
+        before = error(weights, x, y)
+        after = error(weights | {name: weights[name] + h * d for name, d in drive.items()}, x, y)
+        return jnp.sum(before * (before - after)) / (h * jnp.sum(before**2))
+
+    np.testing.assert_allclose(kernel, rate(problem.inputs, targets, drives), rtol=1e-4, atol=1e-5)
 
 
 def test_the_tangent_kernel_of_a_linear_unit_is_the_squared_input():

@@ -14,7 +14,7 @@ from tests.dynamics.systems import advance, coupled, show, two_layers
 from tests.problems import clock, distance, f64, random_weights, timescales
 
 TIGHT = Adaptive(f64(1e-11), f64(1e-13), "dopri5")
-PROBLEM = two_layers(bias=True)
+PROBLEM = two_layers(bias=False)
 TIMES = timescales(propagation=0.05, plasticity=0.2, decay=3.0)
 WEIGHTS = random_weights(coupled(PROBLEM, clock()).circuit)
 
@@ -55,40 +55,33 @@ def test_order_of_convergence(solver, steps, low, high, exact):
 
 
 @pytest.mark.parametrize(("name", "tolerance"), [("heun", 1e-6), ("tsit5", 1e-9)])
-def test_adaptive_steps_keep_to_their_tolerance(name, tolerance, exact):
-    def error(rtol):
-        return distance(adaptive(Adaptive(f64(rtol), f64(rtol), name), f64(0.2)), exact)
+def test_adaptive_steps_keep_to_their_tolerance_or_give_no_number(name, tolerance, exact):
+    def solution(rtol):
+        return adaptive(Adaptive(f64(rtol), f64(rtol), name), f64(0.2))
 
-    assert error(tolerance) < 10 * tolerance < 10 * error(1e-4) < 1e-2
+    assert distance(solution(tolerance), exact) < 10 * tolerance < 10 * distance(solution(1e-4), exact) < 1e-2
+    out_of_steps = solution(1e-30)
+    assert all(jnp.isnan(w).all() for name, w in out_of_steps.items())
+
+
+@pytest.mark.parametrize(
+    ("solver", "steps", "tolerance"),
+    [("tsit5", 24, 1e-6), ("heun", 2000, 1e-4)],  # the stimulus ends on a step, or inside one
+)
+def test_fixed_steps_pass_over_the_jumps_of_the_stimulus(solver, steps, tolerance, with_gaps):
+    """A slope remembered from before a jump (first-same-as-last) would leave an error of first order.
+
+    A step with a jump inside gets the mean of the stimulus: first order, as f(mean) is not the mean of f.
+    """
+    run = show(coupled(PROBLEM, clock(0.1, 0.05, steps), TIMES, solver=solver), WEIGHTS, jnp.int32(0), 3)
+    assert distance(run.state.weights, with_gaps.weights) < tolerance
+    assert distance(run.state.weights, {name: WEIGHTS[name] for name in run.state.weights}) > 0.1
 
 
 @pytest.fixture(scope="module")
 def with_gaps():
     """Three presentations with gaps by adaptive steps, which end where the stimulus ends."""
     return show(coupled(PROBLEM, clock(0.1, 0.05, 1), TIMES, integrator=TIGHT), WEIGHTS, jnp.int32(0), 3).state
-
-
-def test_high_order_solvers_keep_their_order_over_the_jumps_of_the_stimulus(with_gaps):
-    """A slope remembered from before a jump (first-same-as-last) would leave an error of first order."""
-    errors = []
-    for steps in (12, 24):  # the stimulus ends on a step
-        run = show(coupled(PROBLEM, clock(0.1, 0.05, steps), TIMES, solver="tsit5"), WEIGHTS, jnp.int32(0), 3)
-        errors.append(distance(run.state.weights, with_gaps.weights))
-    assert errors[0] < 1e-4 and errors[0] / errors[1] > 2**4
-
-
-def test_fixed_steps_approach_a_gap_off_their_grid(with_gaps):
-    """The stimulus ends inside a step, which gets its mean: first order, as f(mean) is not the mean of f."""
-    errors = []
-    for steps in (500, 2000):
-        run = show(coupled(PROBLEM, clock(0.1, 0.05, steps), TIMES, solver="heun"), WEIGHTS, jnp.int32(0), 3)
-        errors.append(distance(run.state.weights, with_gaps.weights))
-    assert errors[1] < 1e-4 and errors[0] / errors[1] > 3
-
-
-def test_a_solve_that_fails_is_not_a_number():
-    failed = adaptive(Adaptive(f64(1e-12), f64(1e-14), "heun", max_steps=4), f64(0.2))
-    assert all(jnp.isnan(w).all() for w in failed.values())
 
 
 def test_unknown_or_unfit_solvers_are_refused():

@@ -33,7 +33,7 @@ def change_over_flow(rule, problem, measure, steps, time=0.5):
     """The largest change of `measure(weights)` over a weight flow of `time` seconds in `steps` steps of Heun."""
     circuit = rule.wire(problem.network)
     weights = random_weights(circuit)
-    end = run(flow(circuit, problem, timescales(), clock(time / steps)), weights, jnp.int32(steps))
+    end = run(flow(circuit, problem, timescales(), clock(time / steps)), weights, steps)
     return np.abs(measure(end) - measure(weights)).max()
 
 
@@ -92,7 +92,7 @@ def toy_flow(signs, dt=0.01):
 def toy_end(signs, start, time, steps):
     """(w1, w2) after `time` seconds."""
     weights = {"W1": f64([[start[0]]]), "W2": f64([[start[1]]])}
-    end = run(toy_flow(signs, time / steps), weights, jnp.int32(steps))
+    end = run(toy_flow(signs, time / steps), weights, steps)
     return np.array([end["W1"].item(), end["W2"].item()])
 
 

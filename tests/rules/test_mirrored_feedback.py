@@ -56,7 +56,7 @@ def test_the_mismatch_decays_exponentially_in_the_weight_flow(rule, problem, mis
     weights, times = random_weights(circuit), timescales(plasticity=1.0, decay=2.0)
 
     def shrinkage_at(time, steps):
-        end = run(flow(circuit, problem, times, clock(time / steps)), weights, jnp.int32(steps))
+        end = run(flow(circuit, problem, times, clock(time / steps)), weights, steps)
         return shrinkage(mismatch, circuit, weights, end)
 
     coarse, fine = (np.abs(shrinkage_at(3.0, steps) - np.exp(-1.5)) for steps in (20, 40))

@@ -1,0 +1,110 @@
+"""The main job's study: windows on curves with known edges, verdicts that move with the spec and that can fail."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from experiments import runner
+from experiments.spec import load_spec
+from experiments.studies import plasticity_window as pw
+
+DURATION = 0.08
+SMALL = (
+    f"stimulus.duration={DURATION * 1000:g} ms",
+    "network.hidden=[6]",
+    "stimulus.presentations=10",
+    "integrator.dt=2 ms",
+    "record.points=1",
+    "sweep.seeds=2",
+    'sweep.timescales.plasticity=["5 T", "50 T"]',
+)
+
+
+def data_of(accuracy: np.ndarray, status: np.ndarray | None = None) -> xr.Dataset:
+    """A sweep over timescales as the runner labels it: `accuracy` is (seeds, timescales)."""
+    dims = ("timescales.plasticity", "seed")
+    status = np.zeros(accuracy.T.shape, np.int8) if status is None else status.T
+    return xr.Dataset({"accuracy": ((*dims, "record"), accuracy.T[:, :, None]), "status": (dims, status)})
+
+
+def test_window_edges_of_a_parabola_in_log_timescale():
+    """accuracy = 0.8 (1 - x^2), x = log10(tau/30): within 5 % for |x| < sqrt(0.05); piecewise linear up to the grid."""
+    tau = np.logspace(-1, 4, 2001)
+    curve = np.clip(0.8 * (1 - np.log10(tau / 30) ** 2), 0, 1)
+    window = pw.window_of(data_of(np.stack([curve, curve])), tau)
+    half = 10 ** np.sqrt(0.05)
+    assert window.lower == pytest.approx(30 / half, rel=1e-4)
+    assert window.upper == pytest.approx(30 * half, rel=1e-4)
+    assert not window.lower_is_bound and not window.upper_is_bound
+    assert window.interval[0] == pytest.approx(window.interval[1])  # equal seeds
+
+
+def test_window_interval_is_students_t_of_the_log_edges():
+    tau = np.logspace(0, 4, 4001)
+    shifts = np.array([0.0, 0.1, 0.3])
+    curves = np.stack([np.clip(1 - (np.log10(tau) - 2 - s) ** 2, 0, 1) for s in shifts])
+    window = pw.window_of(data_of(curves), tau)
+    edges = 2 + shifts - np.sqrt(0.05)
+    half = 4.302653 * edges.std(ddof=1) / np.sqrt(3)  # Student's t at 97.5 %, 2 degrees of freedom, from a table
+    expected = 10 ** (edges.mean() + np.array([-half, 0, half]))
+    np.testing.assert_allclose([window.interval[0], window.lower, window.interval[1]], expected, rtol=1e-3)
+
+
+def test_window_is_contiguous_and_says_where_it_meets_the_end_of_the_sweep():
+    tau = np.array([1.0, 10.0, 100.0, 1000.0])
+    window = pw.window_of(data_of(np.array([[0.79, 0.1, 0.79, 0.8]] * 2)), tau)
+    assert 10 < window.lower < 100  # the first point is as good, but not connected
+    assert window.upper == pytest.approx(1000) and window.upper_is_bound and not window.lower_is_bound
+
+
+def test_diverged_points_lie_outside_the_window():
+    tau = np.array([1.0, 10.0, 100.0, 1000.0])
+    accuracy = np.array([[0.9, 0.8, 0.8, 0.1]] * 2)
+    status = np.array([[1, 0, 0, 0]] * 2, np.int8)
+    window = pw.window_of(data_of(accuracy, status), tau)
+    assert 1 < window.lower < 10
+
+
+@pytest.fixture(scope="module")
+def finished():
+    spec = load_spec("plasticity-window", SMALL)
+    return spec, runner.run(spec)
+
+
+def verdicts_of(spec, results):
+    report = pw.study(spec, results)
+    return {verdict.name: verdict for verdict in report.verdicts}, report
+
+
+def test_expectations_are_computed_from_the_spec_that_ran(finished):
+    """At T = 80 ms the closed forms hold as they do at 50 ms, and those with a unit move."""
+    verdicts, report = verdicts_of(*finished)
+    for name in ("linear overlap law", "overlap with lag stages", "Kolen-Pollack alignment"):
+        assert verdicts[name].passed, verdicts[name]
+    assert verdicts["Kolen-Pollack alignment"].expected == pytest.approx(1 / (100 * DURATION))
+    assert verdicts["Kolen-Pollack alignment"].measured == pytest.approx(1 / (100 * DURATION), rel=0.01)
+    assert verdicts["no overlap, no learning (fa)"].expected == pytest.approx(0.1)
+    assert any("80 ms" in note for note in report.notes)
+    assert set(report.figures) == {"plasticity-window"}
+    assert len(report.figures["plasticity-window"].axes) >= 3
+
+
+def test_the_closed_forms_see_a_wrong_time_constant(finished):
+    """Results that were made with other lag stages, another decay or another T fail against this spec's closed forms."""
+    spec, results = finished
+    lags = results.datasets["lags"]
+    swapped = lags.copy(data={name: value.values for name, value in lags.data_vars.items()})
+    swapped["weight_norm"] = lags["weight_norm"].isel(rule=[1, 0, 2]).assign_coords(rule=lags["rule"])
+    assert not verdicts_of(spec, results._replace(datasets={**results.datasets, "lags": swapped}))[0][
+        "overlap with lag stages"
+    ].passed
+    other = load_spec("plasticity-window", [*SMALL[1:], "stimulus.duration=50 ms"])
+    assert not verdicts_of(other, results)[0]["Kolen-Pollack alignment"].passed
+
+
+def test_what_learns_without_overlap_fails_its_claim(finished):
+    spec, results = finished
+    dense = results.datasets["dense"].copy(deep=True)
+    dense["accuracy"][:] = 0.9
+    verdicts = verdicts_of(spec, results._replace(datasets={**results.datasets, "dense": dense}))[0]
+    assert not any(verdict.passed for name, verdict in verdicts.items() if name.startswith("no overlap"))

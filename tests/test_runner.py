@@ -1,0 +1,181 @@
+"""The sweep runner: a batch equals a loop, one program per static group, marked failures, kept chunks."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dynamics.errors import PlasticodeError
+from experiments import assemble, runner
+from experiments.labels import STATUS
+from experiments.spec import make_spec
+from experiments.sweep import expand
+
+SMALL = {
+    "task": {"name": "gaussian-regression", "inputs": 3, "outputs": 2, "samples": 20, "test_samples": 10},
+    "network": {"hidden": [4]},
+    "rule": "fa",
+    "dtype": "float64",
+    "stimulus": {"presentations": 6},
+    "integrator": {"dt": "2 ms"},
+    "record": {"points": 3, "probes": ["loss", "weight_norm", "alignment"]},
+}
+# Every kind of traced number: rule, network, timescales, delays, noise, stimulus.
+TRACED = {
+    "rule.feedback_scale": [0.5, 2.0],
+    "network.gain": [0.5, 1.5],
+    "timescales.plasticity": ["0.5 s", "2 s"],
+    "timescales.propagation": ["2 ms", "5 ms"],
+    "timescales.decay": ["1 s", "inf"],
+    "delays.error": ["0 T", "0.43 T"],
+    "delays.hop": ["0 ms", "5 ms"],
+    "delays.input": ["0 ms", "7 ms"],
+    "noise.activity": [0.0, 0.2],
+    "noise.synaptic_multiplicative": [0.0, 0.1],
+    "stimulus.duration": ["50 ms", "80 ms"],
+    "stimulus.gap": ["0 ms", "33 ms"],
+}
+
+
+def swept(sweep: dict, **changes) -> dict:
+    return {**SMALL, **changes, "sweep": sweep}
+
+
+def test_a_batch_of_all_traced_numbers_equals_its_points_run_alone():
+    """vmap = loop, for every field that can be swept; the static choices (steps, buffers) are those of the batch."""
+    zipped = swept({**TRACED, "seed": [3, 4], "zip": [[*TRACED, "seed"]]})
+    spec = make_spec(zipped)
+    batch = runner.run(spec).datasets[""]
+    assert (batch["status"] == STATUS.index("ok")).all()
+    job = runner.check(spec)[""][0]
+    for i in range(2):
+        values, seeds = runner._points(job, slice(i, i + 1))
+        point = {path: jnp.asarray(value[0]) for path, value in values.items()}
+        data = jax.tree.map(jnp.asarray, job.data)
+        regime, key = assemble.build(job.plan, point, jnp.asarray(seeds[0]), data)
+        progress = regime.init(regime.circuit.initial_weights(key))
+        end = jax.jit(lambda p, r=regime: r.advance(p, jnp.int32(0), 6))(progress)
+        norms = [float(np.linalg.norm(w)) for _, w in sorted(regime.weights(end).items())]
+        recorded = batch["weight_norm"].isel(record=-1).values[i]
+        np.testing.assert_allclose(recorded, norms, rtol=1e-10)
+
+
+def test_one_program_per_static_group_whatever_is_swept(monkeypatch):
+    """Swept numbers, seeds and the number of presentations do not recompile: one trace of the step per static group."""
+    traces = []
+    real = runner._advance_point
+
+    def counted(plan, *arguments):
+        traces.append(plan.spec.rule.name)
+        return real(plan, *arguments)
+
+    monkeypatch.setattr(runner, "_advance_point", counted)
+    few = {path: TRACED[path] for path in ("timescales.plasticity", "delays.error", "noise.activity")}
+    runner.run(make_spec(swept({**few, "rule": ["sgd", "dfa"], "seeds": 2})))
+    assert sorted(traces) == ["dfa", "sgd"]
+
+
+def test_compiled_size_does_not_depend_on_the_number_of_presentations():
+    def text(presentations: int) -> str:
+        job = runner.check(make_spec({**SMALL, "stimulus": {"presentations": presentations}}))[""][0]
+        values, seeds = runner._points(job, slice(0, 1))
+        point = {path: value[0] for path, value in values.items()}
+        state = jax.eval_shape(functools.partial(runner._init_point, job.plan), point, seeds[0], job.data)
+        advance = jax.jit(functools.partial(runner._advance_point, job.plan))
+        return advance.lower(state, point, seeds[0], job.data, np.int32(0), np.int32(presentations)).as_text()
+
+    assert text(6) == text(6000)
+
+
+def test_a_diverging_point_is_marked_and_harms_no_other():
+    table = swept({"timescales.plasticity": ["1e-4 s", "1 s"]}, stimulus={"presentations": 40})
+    both = runner.run(make_spec(table)).datasets[""]
+    alone = runner.run(make_spec({**table, "sweep": {"timescales.plasticity": ["1 s"]}})).datasets[""]
+    assert both["status"].values.tolist() == [STATUS.index("diverged"), STATUS.index("ok")]
+    np.testing.assert_array_equal(both["loss"].values[1], alone["loss"].values[0])
+
+
+def test_points_fill_chunks_and_devices_without_mixing_up(monkeypatch):
+    """Seven points in chunks of three over two devices: every point's record is its own."""
+    spec = make_spec(swept({"network.gain": {"linspace": [0.2, 1.4, 7]}}))
+    whole = runner.run(spec).datasets[""]
+    monkeypatch.setattr(runner, "CHUNK_POINTS", 3)
+    parts = runner.run(spec).datasets[""]
+    np.testing.assert_allclose(parts["loss"].values, whole["loss"].values, rtol=1e-12)
+    assert len(np.unique(whole["loss"].values[:, 0])) == 7
+
+
+def test_an_interrupt_keeps_finished_chunks(monkeypatch):
+    monkeypatch.setattr(runner, "CHUNK_POINTS", 2)
+    calls = []
+
+    def interrupt(done: float, total: float) -> None:
+        calls.append(done / total)
+        if len(calls) == 5:  # three records per chunk: in the middle of the second
+            raise KeyboardInterrupt
+
+    results = runner.run(make_spec(swept({"network.gain": [0.5, 1.0, 1.5, 2.0]})), interrupt)
+    status = results.datasets[""]["status"].values
+    assert not results.complete
+    assert status.tolist() == [STATUS.index("ok")] * 2 + [STATUS.index("missing")] * 2
+    assert np.isfinite(results.datasets[""]["loss"].values[:2]).all()
+    assert np.isnan(results.datasets[""]["loss"].values[2:]).all()
+
+
+def test_progress_ends_at_the_total():
+    seen = []
+    runner.run(make_spec(swept({"rule": ["sgd", "fa"], "seeds": 3})), lambda done, total: seen.append((done, total)))
+    done, totals = zip(*seen, strict=True)
+    assert list(done) == sorted(done) and len(set(totals)) == 1
+    assert done[-1] == pytest.approx(totals[-1])
+
+
+@pytest.mark.parametrize("regime", ["coupled", "flow", "discrete"])
+def test_every_regime_records_the_same_initial_loss(regime):
+    data = runner.run(make_spec({**SMALL, "regime": regime})).datasets[""]
+    reference = runner.run(make_spec(SMALL)).datasets[""]
+    assert float(data["loss"][0]) == pytest.approx(float(reference["loss"][0]), rel=1e-12)
+    assert float(data["loss"][-1]) < float(data["loss"][0])
+
+
+def test_same_spec_same_seed_same_numbers_and_another_seed_others():
+    first, again = (runner.run(make_spec({**SMALL, "noise": {"activity": 0.1}})).datasets[""] for _ in range(2))
+    other = runner.run(make_spec({**SMALL, "noise": {"activity": 0.1}, "seed": 1})).datasets[""]
+    np.testing.assert_array_equal(first["loss"].values, again["loss"].values)
+    assert not np.array_equal(first["loss"].values, other["loss"].values)
+
+
+def test_results_carry_dimensions_units_and_provenance():
+    data = runner.run(make_spec(swept({"delays.error": ["0 ms", "20 ms"], "rule": ["sgd", "fa"]}))).datasets[""]
+    assert data["loss"].dims == ("delays.error", "rule", "record")
+    assert data["delays.error"].attrs["units"] == "s"
+    assert data["time"].values[-1] == pytest.approx(6 * 0.05)
+    assert data["weight_norm"].dims == ("delays.error", "rule", "record", "matrix")
+    assert {"spec", "spec_hash", "versions", "device", "dtype", "matmul_precision"} <= set(data.attrs)
+    norms = data["weight_norm"].sel(rule="sgd").isel(record=0)
+    assert np.isnan(norms.sel(matrix="V2")).all() and np.isfinite(norms.sel(matrix="W1")).all()  # SGD has no V2
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ({"integrator": {"dt": "5 ms"}}, ("integrator.dt", "0.005", "timescales.propagation")),
+        ({"regime": "discrete", "delays": {"error": "10 ms"}}, ("delays.error", "discrete", "must be 0")),
+        ({"integrator": {"dt": "1 us"}, "stimulus": {"duration": "10 s"}}, ("integrator.dt", "1e-06", "at most")),
+    ],
+)
+def test_numbers_that_cannot_run_together_are_refused_in_a_sentence(change, parts):
+    with pytest.raises(PlasticodeError) as error:
+        runner.check(make_spec({**SMALL, **change}))
+    assert all(part in str(error.value) for part in parts) and "\n" not in str(error.value)
+
+
+def test_steps_are_never_longer_than_asked_for():
+    spec = make_spec(swept({"stimulus.gap": ["0 ms", "33 ms"], "stimulus.duration": ["50 ms", "77 ms"]}))
+    job = runner.check(spec)[""][0]
+    period = job.group.values["stimulus.duration"] + job.group.values["stimulus.gap"]
+    assert (period / job.plan.steps).max() <= 0.002 * (1 + 1e-9)
+    assert period.max() / (job.plan.steps - 1) > 0.002  # and no finer than that needs
+    assert expand(spec).size == 4
