@@ -99,7 +99,8 @@ def measure(configurations: int = 8, presentations: int = 200, repeats: int = 9)
     theirs = jax.jit(jax.vmap(scan)).lower(weights, taus).compile()
     compile_theirs = time.perf_counter() - began
     end, reference = ours(state, taus), theirs(weights, taus)
-    differences = [jnp.linalg.norm(end[n] - reference[n]) / jnp.linalg.norm(reference[n] - weights[n]) for n in reference]
+    norm = jnp.linalg.norm
+    differences = [norm(end[n] - reference[n]) / norm(reference[n] - weights[n]) for n in reference]
     times: dict[str, list[float]] = {"engine": [], "scan": []}
     for _ in range(repeats):
         for name, call in (("engine", lambda: ours(state, taus)), ("scan", lambda: theirs(weights, taus))):

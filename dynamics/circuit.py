@@ -17,7 +17,7 @@ projection itself carries. A bias is a projection from a layer of one unit whose
 
 import abc
 import zlib
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -26,6 +26,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from dynamics.activations import activation
 from dynamics.errors import PlasticodeError, unknown
+
+if TYPE_CHECKING:  # to a type checker it is a plain ClassVar
+    from typing import ClassVar as AbstractClassVar
+else:
+    from equinox import AbstractClassVar
 
 Variable = Literal["activity", "error"]
 Port = Literal["forward", "modulatory"]
@@ -45,7 +50,7 @@ class Local(eqx.Module):
 class AbstractFactor(eqx.Module):
     """A function of the local variables of one layer: the post-factor or the row decay of a law."""
 
-    reads_error: eqx.AbstractClassVar[bool]
+    reads_error: AbstractClassVar[bool]
 
     @abc.abstractmethod
     def __call__(self, local: Local) -> Float[Array, " size"]:

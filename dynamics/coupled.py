@@ -12,6 +12,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dynamics.activations import activation
@@ -29,6 +30,7 @@ from dynamics.plasticity import (
     slow_drifts,
     weight_drifts,
 )
+from dynamics.regime import AbstractRegime
 from dynamics.stimulus import Clock, Held, Stream, held
 from dynamics.timescales import Timescales, at_level
 
@@ -252,7 +254,15 @@ class CoupledSystem(AbstractSystem):
         )
 
 
-class Coupled(eqx.Module):
+class CoupledProgress(NamedTuple):
+    """How far a coupled run has come: the state, the fixed matrices and the past that delays look back at."""
+
+    state: State
+    fixed: Weights
+    history: History | None
+
+
+class Coupled(AbstractRegime[CoupledProgress]):
     """A coupled run: a circuit that a stream of presentations is shown to. One period is `clock.steps` steps.
 
     `history` is the length of the delays' ring buffer: at least the largest lag in steps + 2. `key` drives the noise.
@@ -288,14 +298,14 @@ class Coupled(eqx.Module):
             if lag is None or self.delays.stages > 0:
                 continue
             late = lag / self.clock.dt
-            known = not isinstance(late, jax.core.Tracer)
+            known = not isinstance(late, Tracer)
             if known and late.min() < 0:
                 raise PlasticodeError(f"{name} is {lag} s: it must be at least 0")
             needed = math.ceil(float(late.max()) * (1 - 1e-6)) + 2 if known else 2
             if self.history < needed:
                 raise PlasticodeError(f"history is {self.history} steps, but {name} needs at least {needed}")
 
-    def init(self, weights: Weights) -> "Progress":
+    def init(self, weights: Weights) -> CoupledProgress:
         """The start: silent activities, given matrices (see `Circuit.initial_weights`)."""
         fixed = {p.name for p in self.circuit.projections if p.init is not None and p.law is None}
         system = self.system({name: weights[name] for name in fixed})
@@ -306,9 +316,9 @@ class Coupled(eqx.Module):
             jnp.zeros_like(self.clock.dt),
         )
         signals = system.signals(state, silent)
-        return Progress(state, system.fixed, History.of(signals, self.history) if signals else None)
+        return CoupledProgress(state, system.fixed, History.of(signals, self.history) if signals else None)
 
-    def advance(self, progress: "Progress", first: Int[Array, ""], count: int | Int[Array, ""]) -> "Progress":
+    def advance(self, progress: CoupledProgress, first: Int[Array, ""], count: int | Int[Array, ""]) -> CoupledProgress:
         """Shows presentations first .. first + count - 1."""
         system = self.system(progress.fixed)
 
@@ -316,13 +326,13 @@ class Coupled(eqx.Module):
             return self._present(system, *carry, first + jnp.asarray(i, jnp.int32))
 
         state, history = jax.lax.fori_loop(0, count, present, (progress.state, progress.history))
-        return Progress(state, progress.fixed, history)
+        return CoupledProgress(state, progress.fixed, history)
 
-    def weights(self, progress: "Progress") -> Weights:
+    def weights(self, progress: CoupledProgress) -> Weights:
         """All matrices."""
         return {**progress.fixed, **progress.state.weights}
 
-    def slow(self, progress: "Progress") -> dict[str, Signals]:
+    def slow(self, progress: CoupledProgress) -> dict[str, Signals]:
         """All slow variables."""
         return progress.state.slow
 
@@ -357,11 +367,3 @@ class Coupled(eqx.Module):
         blank = Inputs(jnp.zeros_like(stimulus.current), jnp.zeros_like(target.current), off)
         state = self.integrator.run(system, state, shown, self.clock.on_steps)
         return self.integrator.run(system, state, blank, self.clock.steps - self.clock.on_steps), history
-
-
-class Progress(NamedTuple):
-    """How far a coupled run has come: the state, the fixed matrices and the past that delays look back at."""
-
-    state: State
-    fixed: Weights
-    history: History | None

@@ -15,8 +15,9 @@ from jaxtyping import Array, Float, Int
 
 from dynamics.circuit import Circuit, Weights
 from dynamics.errors import unknown
-from dynamics.flow import Slow, fixed_point
+from dynamics.flow import fixed_point
 from dynamics.plasticity import law_factors, mean_drive, slow_drifts
+from dynamics.regime import AbstractRegime, Slow
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales, at_level
 
@@ -32,8 +33,8 @@ class DiscreteState(NamedTuple):
     fixed: Weights
 
 
-class Discrete(eqx.Module):
-    """A discrete run over a stream of presentations. `optimiser` is "sgd", or "adam" as a baseline (decoupled decay)."""
+class Discrete(AbstractRegime[DiscreteState]):
+    """A discrete run over a stream of presentations. `optimiser` is "sgd"; "adam" is a baseline (decoupled decay)."""
 
     circuit: Circuit
     timescales: Timescales
@@ -51,7 +52,7 @@ class Discrete(eqx.Module):
         fixed = {name: w for name, w in weights.items() if name not in plastic}
         return DiscreteState(plastic, self.circuit.initial_slow(), OPTIMISERS[self.optimiser]().init(plastic), fixed)
 
-    def advance(self, state: DiscreteState, first: Int[Array, ""], count: int | Int[Array, ""]) -> DiscreteState:
+    def advance(self, progress: DiscreteState, first: Int[Array, ""], count: int | Int[Array, ""]) -> DiscreteState:
         """One update for each of the presentations first .. first + count - 1."""
 
         def present(i: Int[Array, ""], state: DiscreteState) -> DiscreteState:
@@ -60,7 +61,7 @@ class Discrete(eqx.Module):
             y = jnp.zeros(1, x.dtype) if self.stream.targets is None else self.stream.targets[sample]
             return self.update(state, x, y)
 
-        return jax.lax.fori_loop(0, count, present, state)
+        return jax.lax.fori_loop(0, count, present, progress)
 
     def update(self, state: DiscreteState, x: Float[Array, " inputs"], y: Float[Array, " outputs"]) -> DiscreteState:
         """The update for one sample."""
@@ -73,7 +74,7 @@ class Discrete(eqx.Module):
         descent = jax.tree.map(jnp.negative, directions)
         with jax.numpy_dtype_promotion("standard"):  # optax's adam multiplies floats by its integer step count
             scaled, optimiser = OPTIMISERS[self.optimiser]().update(descent, state.optimiser, state.weights)
-        weights = optax.apply_updates(state.weights, self._steps(scaled, state.weights))
+        weights = jax.tree.map(jnp.add, state.weights, self._steps(scaled, state.weights))
         drifts = slow_drifts(self.circuit, state.slow, locals_, self.clock.duration / self.clock.period)
         slow = jax.tree.map(lambda v, d: v + self.clock.period * d, state.slow, drifts)
         return DiscreteState(self._clamped(weights, state.weights), slow, optimiser, state.fixed)
@@ -97,10 +98,10 @@ class Discrete(eqx.Module):
             for name, w in weights.items()
         }
 
-    def weights(self, state: DiscreteState) -> Weights:
+    def weights(self, progress: DiscreteState) -> Weights:
         """All matrices."""
-        return {**state.fixed, **state.weights}
+        return {**progress.fixed, **progress.weights}
 
-    def slow(self, state: DiscreteState) -> Slow:
+    def slow(self, progress: DiscreteState) -> Slow:
         """All slow variables."""
-        return state.slow
+        return progress.slow

@@ -19,10 +19,9 @@ from dynamics.circuit import Circuit, Local, Weights
 from dynamics.errors import PlasticodeError
 from dynamics.integrators import ITO_SOLVERS, AbstractSystem, FixedStep, Look
 from dynamics.plasticity import Carried, Factors, law_factors, output_error, port_input, slow_drifts, weight_drifts
+from dynamics.regime import AbstractRegime, Slow
 from dynamics.stimulus import Clock
 from dynamics.timescales import Timescales, at_level
-
-Slow = dict[str, dict[str, Float[Array, " _size"]]]
 
 
 def evaluation_order(circuit: Circuit) -> tuple[tuple[str, str], ...]:
@@ -169,7 +168,7 @@ class FlowSystem(AbstractSystem):
         return kicks, still[1]
 
 
-class WeightFlow(eqx.Module):
+class WeightFlow(AbstractRegime[FlowState]):
     """A weight-flow run. The time of one presentation, T + g, is `clock.steps` steps; `key` drives sampling noise."""
 
     circuit: Circuit
@@ -194,13 +193,12 @@ class WeightFlow(eqx.Module):
         fixed = {name: w for name, w in weights.items() if name not in plastic}
         return FlowState({name: weights[name] for name in sorted(plastic)}, self.circuit.initial_slow(), fixed)
 
-    def advance(self, state: FlowState, first: Int[Array, ""], count: int | Int[Array, ""]) -> FlowState:
+    def advance(self, progress: FlowState, first: Int[Array, ""], count: int | Int[Array, ""]) -> FlowState:
         """Time (T + g) * count, from the start of presentation `first`."""
         steps = count * self.clock.steps
-        y, _ = self.integrator.run(
-            self.system(state.fixed), state[:2], None, lambda j: None, first * self.clock.steps, steps, self.key
-        )
-        return FlowState(*y, state.fixed)
+        system, y = self.system(progress.fixed), (progress.weights, progress.slow)
+        y, _ = self.integrator.run(system, y, None, lambda j: None, first * self.clock.steps, steps, self.key)
+        return FlowState(y[0], y[1], progress.fixed)
 
     def system(self, fixed: Weights) -> FlowSystem:
         """The averaged vector field."""
@@ -209,10 +207,10 @@ class WeightFlow(eqx.Module):
             self.circuit, self.timescales, self.clock, self.inputs, targets, fixed, self.sampling_noise
         )
 
-    def weights(self, state: FlowState) -> Weights:
+    def weights(self, progress: FlowState) -> Weights:
         """All matrices."""
-        return {**state.fixed, **state.weights}
+        return {**progress.fixed, **progress.weights}
 
-    def slow(self, state: FlowState) -> Slow:
+    def slow(self, progress: FlowState) -> Slow:
         """All slow variables."""
-        return state.slow
+        return progress.slow

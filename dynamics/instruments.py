@@ -11,8 +11,9 @@ from jaxtyping import Array, Float
 
 from dynamics.activations import activation
 from dynamics.circuit import Circuit, Weights
-from dynamics.flow import Slow, batch_factors, evaluation_order
+from dynamics.flow import batch_factors, evaluation_order
 from dynamics.plasticity import mean_drive, port_input
+from dynamics.regime import Slow
 
 
 def predict(circuit: Circuit, weights: Weights, inputs: Float[Array, "n inputs"]) -> Float[Array, "n outputs"]:

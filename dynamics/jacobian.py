@@ -54,7 +54,7 @@ def curl_index(matrix: Float[Array, "n n"]) -> Float[Array, ""]:
 def eigenvalues(matrix: Float[Array, "n n"]) -> Complex[np.ndarray, " n"]:
     """The eigenvalues of J, the largest real part first. On the host, since JAX has no general one on every device."""
     values = np.linalg.eigvals(np.asarray(matrix)).astype(complex)
-    return values[np.argsort(-values.real, kind="stable")]
+    return values[np.argsort(-np.real(values), kind="stable")]
 
 
 def divergence(field: Field, point: Float[Array, " n"]) -> Float[Array, ""]:

@@ -1,4 +1,4 @@
-"""The network that a rule is asked to train: sizes, activation, loss; and its forward half as layers and projections."""
+"""The network that a rule trains: sizes, activation, loss, and its forward half as layers and projections."""
 
 from typing import Literal
 
@@ -30,7 +30,7 @@ class Network(eqx.Module):
     def __check_init__(self):
         if len(self.sizes) < 2 or min(self.sizes) < 1:
             raise PlasticodeError(
-                f"network sizes {list(self.sizes)} are not allowed: give at least an input and an output size, each >= 1"
+                f"network sizes {list(self.sizes)} are not allowed: give at least inputs and outputs, each >= 1"
             )
         for source, target in self.skips:
             if not (0 <= source and source + 2 <= target <= self.depth):

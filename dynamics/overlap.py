@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dynamics.coupled import Coupled, Progress, State
+from dynamics.coupled import Coupled, CoupledProgress, State
 from dynamics.delays import History
 from dynamics.errors import PlasticodeError
 from dynamics.integrators import FixedStep
@@ -21,12 +21,12 @@ def overlap(post: Float[Array, "time targets"], pre: Float[Array, "time sources"
     return jnp.linalg.norm(post.T @ pre) / jnp.where(norm > 0, norm, 1)
 
 
-def temporal_overlap(run: Coupled, progress: Progress, k: Int[Array, ""]) -> dict[str, Float[Array, ""]]:
+def temporal_overlap(run: Coupled, progress: CoupledProgress, k: Int[Array, ""]) -> dict[str, Float[Array, ""]]:
     """The overlap of m and p of every plastic projection during presentation k of a coupled run."""
     return {name: overlap(f.post, f.pre) for name, f in waveforms(run, progress, k)[1].items()}
 
 
-def waveforms(run: Coupled, progress: Progress, k: Int[Array, ""]) -> tuple[Progress, dict[str, Factors]]:
+def waveforms(run: Coupled, progress: CoupledProgress, k: Int[Array, ""]) -> tuple[CoupledProgress, dict[str, Factors]]:
     """Shows presentation k; gives the progress after it, and m, p and r of every law at the start of each of its steps.
 
     The factors have a leading dimension of `clock.steps`. Raises PlasticodeError for a run with adaptive steps.
@@ -47,4 +47,4 @@ def waveforms(run: Coupled, progress: Progress, k: Int[Array, ""]) -> tuple[Prog
 
     steps = jnp.arange(run.clock.steps, dtype=jnp.int32)
     (state, history), factors = jax.lax.scan(step, (progress.state, progress.history), steps)
-    return Progress(state, progress.fixed, history), factors
+    return CoupledProgress(state, progress.fixed, history), factors

@@ -8,11 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from dynamics.circuit import Weights
-from dynamics.coupled import Coupled
-from dynamics.discrete import Discrete
-from dynamics.flow import Slow, WeightFlow
+from dynamics.regime import AbstractRegime, Slow
 
-Regime = Coupled | WeightFlow | Discrete
 Probe = Callable[[Weights, Slow], PyTree[Array]]
 
 
@@ -26,7 +23,7 @@ class Recording(NamedTuple):
 
 
 def simulate(
-    regime: Regime,
+    regime: AbstractRegime,
     presentations: int,
     probe: Probe,
     records: int = 10,
@@ -44,7 +41,7 @@ def simulate(
     marks = record_marks(presentations, records)
 
     @jax.jit
-    def run(regime: Regime, weights: Weights, marks: Int[Array, " marks"]) -> tuple:
+    def run(regime: AbstractRegime, weights: Weights, marks: Int[Array, " marks"]) -> tuple:
         def block(progress: tuple, ends: tuple) -> tuple:
             progress = regime.advance(progress, ends[0], ends[1] - ends[0])
             return progress, probe(regime.weights(progress), regime.slow(progress))
@@ -55,8 +52,8 @@ def simulate(
         probes = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, rest)
         return probes, regime.weights(end)
 
-    probes, weights = run(regime, weights, marks)
-    return Recording(marks, probes, weights, all_finite(weights))
+    probes, final = run(regime, weights, marks)
+    return Recording(marks, probes, final, all_finite(final))
 
 
 def record_marks(presentations: int, records: int) -> Int[Array, " marks"]:

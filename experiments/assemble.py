@@ -17,7 +17,7 @@ from dynamics.flow import WeightFlow
 from dynamics.integrators import Adaptive, FixedStep
 from dynamics.network import Network
 from dynamics.noise import Noise
-from dynamics.simulate import Regime
+from dynamics.regime import AbstractRegime
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
 from experiments.spec import Spec
@@ -56,7 +56,7 @@ def plan(group: Group, data: Data) -> Plan:
     outputs = data.train_targets.shape[1] if data.train_targets is not None else spec.network.outputs
     if outputs is None:
         raise PlasticodeError(
-            f"network.outputs is missing: task '{spec.task.name}' gives no targets, so the number of outputs must be given"
+            f"network.outputs is missing: task '{spec.task.name}' gives no targets, so it must be given"
         )
     period = values["stimulus.duration"] + values["stimulus.gap"]
     dt = spec.integrator.dt.seconds(float(values["stimulus.duration"].min()))
@@ -69,7 +69,9 @@ def plan(group: Group, data: Data) -> Plan:
             longest = max(float((lag * steps / period).max()) for lag in lags.values())
             history = math.ceil(longest) + 2
             if history > MAX_HISTORY:
-                raise PlasticodeError(f"delays need {history} past steps: at most {MAX_HISTORY} are allowed; raise integrator.dt")
+                raise PlasticodeError(
+                    f"delays need {history} past steps: at most {MAX_HISTORY} are allowed; raise integrator.dt"
+                )
         _check_steps(spec, values, lags, period / steps)
     elif lags:
         raise PlasticodeError(f"delays.{min(lags)} is not zero, but regime '{spec.regime}' has no delays: it must be 0")
@@ -91,7 +93,8 @@ def _check_steps(spec: Spec, values: dict[str, np.ndarray], lags: dict[str, np.n
     """Refuses steps that explicit fixed-step solvers are unstable at: above twice a relaxation time constant."""
     if spec.integrator.adaptive:
         return
-    stages = {f"delays.{name}": lag[lag > 0].min() / spec.delays.stages for name, lag in lags.items() if spec.delays.stages}
+    m = spec.delays.stages
+    stages = {f"delays.{name}": lag[lag > 0].min() / m for name, lag in lags.items() if m}
     relaxations = stages | {"timescales.propagation": values["timescales.propagation"].min()}
     for path, tau in relaxations.items():
         if float(step.max()) > 2 * tau * (1 + 1e-6):
@@ -117,7 +120,7 @@ def network_of(plan: Plan, values: Values) -> Network:
     )
 
 
-def build(plan: Plan, values: Values, seed: Integer[Array, ""], data: dict[str, Array]) -> tuple[Regime, Array]:
+def build(plan: Plan, values: Values, seed: Integer[Array, ""], data: dict[str, Array]) -> tuple[AbstractRegime, Array]:
     """The regime of one point, and the key that its weights are drawn from. `values` may be traced.
 
     One seed gives three independent keys: initial weights, order of the presentations, noise.
@@ -149,7 +152,10 @@ def build(plan: Plan, values: Values, seed: Integer[Array, ""], data: dict[str, 
         clock,
         Delays(**lags, stages=spec.delays.stages),
         Noise(
-            *(values.get(f"noise.{name}") for name in ("activity", "error", "synaptic", "synaptic_multiplicative")),
+            values.get("noise.activity"),
+            values.get("noise.error"),
+            values.get("noise.synaptic"),
+            values.get("noise.synaptic_multiplicative"),
             spec.noise.calculus,
         ),
         _integrator(spec, dtype),

@@ -47,7 +47,8 @@ class Table:
         axes = [axis.name for axis in self.sweep.axes]
         dataset = xr.Dataset(coords=self._coordinates())
         meanings = {"flag_values": np.arange(len(STATUS), dtype=np.int8), "flag_meanings": " ".join(STATUS)}
-        dataset["status"] = (axes, self.status.reshape(self.sweep.shape), {"long_name": "status of the point", **meanings})
+        status = self.status.reshape(self.sweep.shape)
+        dataset["status"] = (axes, status, {"long_name": "status of the point", **meanings})
         for name, numbers in self.numbers.items():
             dataset[name] = ([*axes, "record"], self._grid(numbers), _attributes(name))
         names = sorted({matrix for columns in self.matrices.values() for matrix in columns})
@@ -88,7 +89,7 @@ def _provenance(spec: Spec) -> dict[str, Any]:
         "versions": json.dumps(versions),
         "device": f"{len(jax.local_devices())} x {jax.local_devices()[0].device_kind}",
         "dtype": spec.dtype,
-        "matmul_precision": str(jax.config.jax_default_matmul_precision),
+        "matmul_precision": str(jax.config.read("jax_default_matmul_precision")),
     }
 
 

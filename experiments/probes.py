@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 from dynamics import instruments
 from dynamics.circuit import Circuit, Weights
-from dynamics.flow import Slow
+from dynamics.regime import Slow
 
 PROBE_SAMPLES = 256  # alignments are means over this many training samples: their cost is that of a gradient
 

@@ -1,10 +1,11 @@
-"""Runs a sweep: compiles one program per static group, runs its points in chunks over all local devices, labels results.
+"""Runs a sweep: one compiled program per static group, its points in chunks over all local devices.
 
 A chunk advances from record to record under the host's control, so progress can be shown and an interrupt loses only
 the chunk that it falls into.
 """
 
 import functools
+import operator
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -246,4 +247,5 @@ def _execute(job: Job, programs: _Programs, progress: _Progress) -> Iterator[tup
             state = programs.advance(state, values, seeds, job.data, jnp.int32(first), jnp.int32(last - first))
             records.append(jax.device_get(programs.measure(state, values, seeds, job.data)))
             progress.add(job.work * len(chunk) / job.group.size * (last - first) / marks[-1])
-        yield chunk, jax.tree.map(lambda *leaves: np.stack(leaves, axis=1)[: len(chunk)], *records)
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *records)
+        yield chunk, jax.tree.map(operator.itemgetter(slice(len(chunk))), stacked)

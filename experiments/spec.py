@@ -16,6 +16,7 @@ from dynamics.errors import PlasticodeError, unknown
 from experiments.axes import canonical_sweep, swept_paths
 from experiments.fields import (
     CLASSIFICATION,
+    UNSUPERVISED,
     AbstractTable,
     Delays,
     Discrete,
@@ -113,9 +114,11 @@ class Spec(AbstractTable):
 
     @property
     def probes(self) -> tuple[str, ...]:
-        """What is recorded: `record.probes`, or the loss and, for classification, the accuracy."""
+        """What is recorded: `record.probes`; else the loss, the accuracy of a classification, norms without targets."""
         if self.record.probes is not None:
             return self.record.probes
+        if self.task.name in UNSUPERVISED:
+            return ("weight_norm",)
         return ("accuracy", "loss") if self.task.name in CLASSIFICATION else ("loss",)
 
     def at(self, path: str) -> Any:

@@ -1,7 +1,7 @@
 """The contract of a learning rule: it wires a circuit, and that is all it does."""
 
 import abc
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -9,6 +9,11 @@ from jaxtyping import Array, Float
 
 from dynamics.circuit import Circuit
 from dynamics.network import Network
+
+if TYPE_CHECKING:  # to a type checker it is a plain ClassVar
+    from typing import ClassVar as AbstractClassVar
+else:
+    from equinox import AbstractClassVar
 
 
 def number(default: float) -> Any:
@@ -30,7 +35,7 @@ class AbstractRule(eqx.Module):
     the paper that the rule comes from.
     """
 
-    reference: eqx.AbstractClassVar[str]
+    reference: AbstractClassVar[str]
 
     @abc.abstractmethod
     def wire(self, network: Network) -> Circuit:

@@ -40,13 +40,13 @@ def rule_class(name: str) -> type[AbstractRule]:
         return RULES[name]
     module_name, _, class_name = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, ValueError) as error:
-        raise PlasticodeError(
-            f"rule '{name}' cannot be imported: it must name a module and a class ({error})"
-        ) from None
-    except AttributeError:
-        raise PlasticodeError(f"rule '{name}' does not exist: module '{module_name}' has no '{class_name}'") from None
+        module = importlib.import_module(module_name)
+    except Exception as error:  # whatever the user's own module does when it is imported
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise PlasticodeError(f"rule '{name}' cannot be imported: it must name a module and a class ({why})") from None
+    found = getattr(module, class_name, None)
+    if found is None:
+        raise PlasticodeError(f"rule '{name}' does not exist: module '{module_name}' has no '{class_name}'")
     if not (isinstance(found, type) and issubclass(found, AbstractRule) and found is not AbstractRule):
         raise PlasticodeError(f"rule '{name}' is not a rule: the class must derive from rules.contract.AbstractRule")
     return found

@@ -17,7 +17,7 @@ from dynamics.discrete import Discrete
 from dynamics.flow import WeightFlow
 from dynamics.integrators import FixedStep
 from dynamics.network import Network
-from dynamics.simulate import Regime
+from dynamics.regime import AbstractRegime
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
 from rules import BCM, DFA, FA, KP, SGD, AntiHebbian, Curl, Hebbian, Heterosynaptic, Oja
@@ -86,9 +86,10 @@ def random_weights(circuit: Circuit, seed: int = 2) -> Weights:
     return weights | {name: 0.3 * jax.random.normal(key, w.shape, w.dtype) for name, w in biases.items()}
 
 
-def timescales(propagation=0.01, plasticity=1.0, decay=float("inf"), trace=None) -> Timescales:
-    """Time constants in seconds, in float64."""
-    return Timescales(f64(propagation), f64(plasticity), f64(decay), None if trace is None else f64(trace))
+def timescales(propagation=0.01, plasticity=1.0, decay=None, trace=None) -> Timescales:
+    """Time constants in seconds, in float64; without decay and without an eligibility trace unless they are given."""
+    optional = [None if value is None else f64(value) for value in (decay, trace)]
+    return Timescales(f64(propagation), f64(plasticity), *optional)
 
 
 def clock(duration=0.1, gap=0.0, steps: int = 1) -> Clock:
@@ -121,7 +122,7 @@ def discrete(circuit: Circuit, problem: Problem, times: Timescales, time: Clock)
     return Discrete(circuit, times, stream(problem), Clock(time.duration, time.gap, 1))
 
 
-def run(regime: Regime, weights: Weights, presentations: int, slow: Mapping | None = None) -> Weights:
+def run(regime: AbstractRegime, weights: Weights, presentations: int, slow: Mapping | None = None) -> Weights:
     """All matrices after some presentations; weight flow and discrete runs may start from other slow variables."""
     if slow is None and not isinstance(regime, Coupled):
         slow = regime.circuit.initial_slow()
@@ -129,7 +130,7 @@ def run(regime: Regime, weights: Weights, presentations: int, slow: Mapping | No
 
 
 @eqx.filter_jit
-def _run(regime: Regime, weights: Weights, presentations: Array, slow: Mapping | None) -> Weights:
+def _run(regime: AbstractRegime, weights: Weights, presentations: Array, slow: Mapping | None) -> Weights:
     """Compiles once for each structure of the regime, and every test that runs that structure shares it."""
     state = regime.init(weights)
     if slow is not None:

@@ -90,7 +90,7 @@ def test_expectations_are_computed_from_the_spec_that_ran(finished):
 
 
 def test_the_closed_forms_see_a_wrong_time_constant(finished):
-    """Results that were made with other lag stages, another decay or another T fail against this spec's closed forms."""
+    """Results made with other lag stages or with another T fail against the closed forms of this spec."""
     spec, results = finished
     lags = results.datasets["lags"]
     swapped = lags.copy(data={name: value.values for name, value in lags.data_vars.items()})

@@ -1,7 +1,7 @@
 """The figure of the plasticity-window study: overlap law, accuracy against delay, accuracy against timescale."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -61,8 +61,13 @@ def _against_delay(panel: Axes, data: Mapping[str, xr.Dataset], delays: Mapping[
     panel.axhline(chance, color="0.5", linewidth=0.8, linestyle=":")
     panel.text(0.02, chance + 0.015, "chance", color="0.35", fontsize=7)
     panel.set(xlabel="error delay\n(stimulus durations)", ylabel="test accuracy", ylim=(0, 1.0))
-    streams = [Line2D([], [], color="0.3", linestyle=line, label=label) for line, label in (("-", "dense"), ("--", "gaps"))]
-    panel.legend(handles=streams, loc="upper right", borderaxespad=0.1)
+    dense = Line2D([], [], color="0.3", linestyle="-", label="dense")
+    gaps = Line2D([], [], color="0.3", linestyle="--", label="gaps")
+    panel.legend(handles=[dense, gaps], loc="upper right", borderaxespad=0.1)
+
+
+def _times(factor: float) -> Callable[[Any], Any]:
+    return lambda number: np.asarray(number) * factor
 
 
 def _against_timescale(
@@ -78,6 +83,6 @@ def _against_timescale(
     panel.text(first / 1.4, 1.1, "window", ha="right", va="center", color="0.35", fontsize=7)
     panel.set(xscale="log", xlabel="plasticity timescale\n(stimulus durations)", ylabel="test accuracy", ylim=(0, 1.2))
     panel.set_yticks([0, 0.25, 0.5, 0.75, 1])
-    seconds = panel.secondary_xaxis("top", functions=(lambda t: t * duration, lambda s: s / duration))
+    seconds = panel.secondary_xaxis("top", functions=(_times(duration), _times(1 / duration)))
     seconds.set_xlabel("seconds", labelpad=2)
     panel.legend(loc="center right", borderaxespad=0.1)

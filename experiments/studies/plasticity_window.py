@@ -1,4 +1,4 @@
-"""The main job: input and error must overlap in time, and plasticity must be slower than the stimulus, but not too slow.
+"""The main job: input and error must overlap in time, and plasticity must be slower than the stimulus.
 
 Every expectation is computed from the spec that ran, with the closed forms of dynamics.theory. The claims are those of
 bibtex bacvanski2025continuous (arXiv:2510.18808), or derived from its model.
@@ -71,8 +71,8 @@ def study(spec: Spec, results: Results) -> StudyReport:
     diverged = int((data["window"]["status"] == STATUS.index("diverged")).sum())
     if diverged:
         notes.append(
-            f"{diverged} of {data['window']['status'].size} points of the timescale sweep diverged; they lie outside the "
-            "window, and the means in the figure leave them out."
+            f"{diverged} of {data['window']['status'].size} points of the timescale sweep diverged; they lie outside "
+            "the window, and the means in the figure leave them out."
         )
     return StudyReport(verdicts, {"plasticity-window": figure}, notes)
 

@@ -14,7 +14,8 @@ from rules.contract import AbstractRule
 class SingleSynapse(AbstractRule):
     """A synapse whose presynaptic signal has passed `pre_stages` and whose error `error_stages` filters of tau_prop.
 
-    Equation        tau_plast W' = e_m r_k;  tau_prop r_i' = -r_i + r_{i-1}, r_0 = x;  tau_prop e_i' = -e_i + e_{i-1}, e_0 = y - W r_k
+    Equation        tau_plast W' = e_m r_k
+                    tau_prop r_i' = -r_i + r_{i-1}, r_0 = x;  tau_prop e_i' = -e_i + e_{i-1}, e_0 = y - W r_k
     Discrete limit  W += eta (y - W x) x, the delta rule
     Closed form     for weak plasticity, box signals and a delay d: dynamics.theory.lagged_overlap
     Locality        local
@@ -33,8 +34,8 @@ class SingleSynapse(AbstractRule):
     def wire(self, network: Network) -> Circuit:
         if network.sizes != (1, 1) or self.pre_stages < 0 or self.error_stages < 1:
             raise PlasticodeError(
-                f"rule 'SingleSynapse' with {self.pre_stages} and {self.error_stages} stages does not fit network sizes "
-                f"{list(network.sizes)}: it needs sizes [1, 1], pre_stages >= 0 and error_stages >= 1"
+                f"rule 'SingleSynapse' with {self.pre_stages} and {self.error_stages} stages does not fit sizes "
+                f"{list(network.sizes)}: it needs [1, 1], pre_stages >= 0, error_stages >= 1"
             )
         one = Given(jnp.ones((1, 1), network.gain.dtype))
         before = [f"r{i}" for i in range(1, self.pre_stages + 1)]
@@ -42,7 +43,9 @@ class SingleSynapse(AbstractRule):
         chain, errors = ["z0", *before], ["z1", *after]
         relays = tuple(
             Projection(f"R{t}", s, "activity", t, "forward", one) for s, t in zip(chain[:-1], before, strict=True)
-        ) + tuple(Projection(f"Q{t}", s, "error", t, "modulatory", one) for s, t in zip(errors[:-1], after, strict=True))
+        ) + tuple(
+            Projection(f"Q{t}", s, "error", t, "modulatory", one) for s, t in zip(errors[:-1], after, strict=True)
+        )
         start = Given(jnp.zeros((1, 1), network.gain.dtype))
         synapse = Projection("W1", chain[-1], "activity", errors[-1], "forward", start, TwoFactor(Error()))
         stages = tuple(Layer(name, 1) for name in (*before, *after))

@@ -103,15 +103,15 @@ def test_a_coupled_run_equals_an_independent_simulation(error, hop, late_input, 
         np.testing.assert_allclose(end.state.error[name], errors[name], atol=1e-10)
 
 
-def test_a_lag_of_one_projection_is_its_own():
-    """A hop lag is the same lag on every projection but those of the biases."""
+@pytest.mark.parametrize("stages", [0, 2])
+def test_a_hop_lag_is_the_same_lag_on_every_projection_but_those_of_biases(stages):
     problem, time = two_layers(bias=True), clock(0.1, 0.02, 6)
-    everywhere = coupled(problem, time, delays=Delays(hop=f64(0.03)), history=4)
+    everywhere = coupled(problem, time, delays=Delays(hop=f64(0.03), stages=stages), history=4)
     circuit = everywhere.circuit
     projections = tuple(
         p if p.source == "one" else dataclasses.replace(p, lag=f64(0.03)) for p in circuit.projections
     )
-    own = dataclasses.replace(everywhere, circuit=Circuit(circuit.layers, projections), delays=Delays())
+    own = dataclasses.replace(everywhere, circuit=Circuit(circuit.layers, projections), delays=Delays(stages=stages))
     weights = random_weights(circuit)
     ends = [show(run, weights, jnp.int32(0), 3).state for run in (everywhere, own)]
     assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), *ends))

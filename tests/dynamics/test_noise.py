@@ -43,7 +43,7 @@ def test_increments_are_white_with_variance_dt_and_leaves_are_independent(key):
 # Many units with no input: every one is a realisation
 
 
-def still_units(noise, dt=0.002, steps=30, decay=float("inf"), solver="euler"):
+def still_units(noise, dt=0.002, steps=30, decay=float("inf"), solver="euler", presentations=1):
     """The state of `MANY` output units and their synapses after some time, with neither stimulus nor target."""
     layers = (Layer("z0", 1, role="input", level=0), Layer("z1", MANY, role="output"))
     start = Given(jnp.ones((MANY, 1), jnp.float64))
@@ -59,7 +59,7 @@ def still_units(noise, dt=0.002, steps=30, decay=float("inf"), solver="euler"):
         key=jax.random.key(2),
         integrator=FixedStep(solver),
     )
-    return show(run, circuit.initial_weights(jax.random.key(0)), jnp.int32(0), 1).state
+    return show(run, circuit.initial_weights(jax.random.key(0)), jnp.int32(0), presentations).state
 
 
 def test_activity_and_error_noise_have_their_stationary_deviation():
@@ -82,7 +82,7 @@ def test_a_filtered_noise_excites_the_error():
 
 
 def test_additive_synaptic_noise_diffuses_and_decay_confines_it():
-    w = still_units(Noise(synaptic=f64(0.5))).weights["W1"]
+    w = still_units(Noise(synaptic=f64(0.5)), steps=10, presentations=3).weights["W1"]
     assert within(w, 0.5**2 * 0.06) and abs(w.mean() - 1) < 4 * w.std() / np.sqrt(MANY)
     w = still_units(Noise(synaptic=f64(0.5)), decay=0.01, steps=60).weights["W1"]
     assert within(w, 0.5**2 * 0.01 / 2 / (1 - 0.2 / 2))  # OU again, by Euler with h = 0.2

@@ -2,12 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from rules import DFA, FA, KP, SGD, Curl, Heterosynaptic
 from rules.template import Template
 from tests import oracles
-from tests.problems import PROBLEMS, distance, flow_drift, random_weights, timescales
+from tests.problems import PROBLEMS, distance, flow_drift, random_problem, random_weights, timescales
 
 each_problem = pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS)
 each_credit = pytest.mark.parametrize("credit", [SGD(), FA(), KP()], ids=["sgd", "fa", "kp"])
@@ -55,7 +56,7 @@ def test_tau_plast_divides_the_gradient_and_tau_dec_adds_decay_except_to_biases(
 def test_time_constants_per_layer_belong_to_the_layer_that_a_matrix_ends_at():
     problem = PROBLEMS["depth-3-tanh"]
     weights = random_weights(SGD().wire(problem.network))
-    drift = forward_drift(SGD(), problem, weights, timescales(plasticity=[1.0, 2.0, 4.0]))
+    drift = forward_drift(SGD(), problem, weights, timescales(plasticity=[1.0, 2.0, 4.0], decay=float("inf")))
     tau = {"W1": 1, "W2": 2, "W3": 4, "S0_2": 2, "S1_3": 4}
     assert distance(drift, {n: d / tau[n] for n, d in downhill(problem, weights).items()}) < 1e-12
 
@@ -94,3 +95,13 @@ def test_dfa_sends_the_output_error_to_every_layer():
     error = (problem.targets - jax.nn.softmax(outputs)) @ weights["B1"].T
     expected = error.T @ problem.inputs / len(problem.inputs)
     assert distance({"W1": flow_drift(circuit, weights, problem)["W1"]}, {"W1": expected}) < 1e-12
+
+
+@pytest.mark.parametrize("rule", [FA, DFA, KP, Template, Heterosynaptic])
+def test_feedback_starts_with_the_scale_asked_for(rule):
+    """V (n_l, sources) ~ N(0, feedback_scale^2 / n_l); the standard error of its standard deviation is 5 % or less."""
+    problem = random_problem((2, 50, 100, 4))
+    weights = rule(feedback_scale=3.0).wire(problem.network).initial_weights(jax.random.key(0))
+    v = weights["B1" if rule is DFA else "V2"]
+    assert v.shape == (50, 4 if rule is DFA else 100)
+    np.testing.assert_allclose(jnp.std(v), 3 / np.sqrt(50), rtol=0.2)

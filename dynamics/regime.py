@@ -1,0 +1,38 @@
+"""The contract of a regime: what the three ways to run a circuit have in common."""
+
+import abc
+from typing import Generic, TypeVar
+
+import equinox as eqx
+from jaxtyping import Array, Float, Int
+
+from dynamics.circuit import Circuit, Weights
+
+Slow = dict[str, dict[str, Float[Array, " _size"]]]  # slow variables: by layer, by name
+Progress = TypeVar("Progress")
+
+
+class AbstractRegime(eqx.Module, Generic[Progress]):
+    """A circuit with everything that it takes to run it: coupled, as a weight flow, or in discrete updates.
+
+    How far a run has come is a pytree (`Progress`) and the integer number of presentations shown: nothing else, so that
+    a run that is stopped and resumed equals one that is not. Numbers are array leaves, so a regime can be traced.
+    """
+
+    circuit: eqx.AbstractVar[Circuit]
+
+    @abc.abstractmethod
+    def init(self, weights: Weights) -> Progress:
+        """The start, from given matrices (see `Circuit.initial_weights`)."""
+
+    @abc.abstractmethod
+    def advance(self, progress: Progress, first: Int[Array, ""], count: int | Int[Array, ""]) -> Progress:
+        """Goes on by presentations first .. first + count - 1."""
+
+    @abc.abstractmethod
+    def weights(self, progress: Progress) -> Weights:
+        """All matrices, plastic and fixed."""
+
+    @abc.abstractmethod
+    def slow(self, progress: Progress) -> Slow:
+        """All slow variables."""
