@@ -1,13 +1,13 @@
 """The network that a rule trains: sizes, activation, loss, and its forward half as layers and projections."""
 
-from typing import Literal
-
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dynamics.circuit import Gaussian, Given, Layer, Projection, SlowVariable, TwoFactor
-from dynamics.errors import PlasticodeError
+from dynamics.errors import PlasticodeError, unknown
+
+LOSSES = ("softmax", "squared")
 
 
 class Network(eqx.Module):
@@ -21,7 +21,7 @@ class Network(eqx.Module):
     sizes: tuple[int, ...] = eqx.field(static=True)
     activation: str = eqx.field(static=True, default="tanh")
     output_activation: str = eqx.field(static=True, default="linear")
-    loss: Literal["squared", "softmax"] = eqx.field(static=True, default="squared")
+    loss: str = eqx.field(static=True, default="squared")
     bias: bool = eqx.field(static=True, default=True)
     skips: tuple[tuple[int, int], ...] = eqx.field(static=True, default=())
     supervised: bool = eqx.field(static=True, default=True)
@@ -32,6 +32,8 @@ class Network(eqx.Module):
             raise PlasticodeError(
                 f"network sizes {list(self.sizes)} are not allowed: give at least inputs and outputs, each >= 1"
             )
+        if self.loss not in LOSSES:
+            raise unknown("network.loss", self.loss, LOSSES)
         for source, target in self.skips:
             if not (0 <= source and source + 2 <= target <= self.depth):
                 raise PlasticodeError(

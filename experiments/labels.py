@@ -89,7 +89,7 @@ def _provenance(spec: Spec) -> dict[str, Any]:
         "versions": json.dumps(versions),
         "device": f"{len(jax.local_devices())} x {jax.local_devices()[0].device_kind}",
         "dtype": spec.dtype,
-        "matmul_precision": str(jax.config.read("jax_default_matmul_precision")),
+        "matmul_precision": str(jax.config.values["jax_default_matmul_precision"]),
     }
 
 

@@ -46,4 +46,5 @@ class Curl(AbstractRule):
         neurons = circuit.layer(p.source).size
         flipped = jnp.arange(neurons, dtype=self.flips.dtype) < jnp.round(at_level(self.flips, p.level) * neurons)
         sign = 1 - 2 * flipped.astype(self.flips.dtype)
+        sign = sign if p.law.sign is None else sign * p.law.sign  # curl descent on top of curl descent
         return dataclasses.replace(p, law=dataclasses.replace(p.law, sign=sign, clamped=self.clamp))
