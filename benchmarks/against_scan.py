@@ -72,7 +72,7 @@ def hand_written(inputs: Array, targets: Array, key: Array, presentations: int) 
             return new, None
 
         def present(carry, k):
-            i = jax.random.randint(jax.random.fold_in(key, k), (), 0, inputs.shape[0])
+            i = jax.random.bits(jax.random.fold_in(key, k), (), jnp.uint32) % jnp.uint32(inputs.shape[0])
             return jax.lax.scan(functools.partial(step, x=inputs[i], y=targets[i]), carry, None, length=STEPS)[0], None
 
         hidden, output = jnp.zeros(64, jnp.float32), jnp.zeros(10, jnp.float32)

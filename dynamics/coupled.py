@@ -347,8 +347,9 @@ class Coupled(AbstractRegime[CoupledProgress]):
     def _shown(self, k: Int[Array, ""]) -> tuple[Held, Held]:
         """Stimulus and target during presentation k, late by the constant lags."""
         gamma = self.delays.stages > 0  # gamma lags are filters inside the field: the signals enter them at once
-        stimulus = held(self.stream.inputs, self.stream, self.clock, k, None if gamma else self.delays.input)
-        return stimulus, held(self._targets(), self.stream, self.clock, k, None if gamma else self.delays.error)
+        signals = (self.stream.inputs, self.delays.input), (self._targets(), self.delays.error)
+        stimulus, target = held([(v, None if gamma else lag) for v, lag in signals], self.stream, self.clock, k)
+        return stimulus, target
 
     def inputs_at(self, k: Int[Array, ""]) -> Callable[[Float[Array, ""]], Inputs]:
         """The inputs during step j of presentation k, as a function of j."""
@@ -363,7 +364,7 @@ class Coupled(AbstractRegime[CoupledProgress]):
             return self.integrator.run(system, state, history, self.inputs_at(k), first, self.clock.steps, self.key)
         stimulus, target = self._shown(k)
         on, off = jnp.ones_like(self.clock.dt), jnp.zeros_like(self.clock.dt)
-        shown = Inputs(stimulus.current, target.current, on)
-        blank = Inputs(jnp.zeros_like(stimulus.current), jnp.zeros_like(target.current), off)
+        shown = Inputs(stimulus.values[0], target.values[0], on)
+        blank = Inputs(jnp.zeros_like(stimulus.values[0]), jnp.zeros_like(target.values[0]), off)
         state = self.integrator.run(system, state, shown, self.clock.on_steps)
         return self.integrator.run(system, state, blank, self.clock.steps - self.clock.on_steps), history

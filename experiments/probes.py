@@ -12,6 +12,8 @@ from dynamics.regime import Slow
 
 PROBE_SAMPLES = 256  # alignments are means over this many training samples: their cost is that of a gradient
 
+KERNEL_SAMPLES = 64  # a tangent kernel needs a direction in weight space for every sample
+
 
 class Probe(NamedTuple):
     """`measure(circuit, weights, slow, data)` gives a number, or one per matrix; units and a name for figures."""
@@ -22,9 +24,9 @@ class Probe(NamedTuple):
     supervised: bool = True
 
 
-def _train(data: dict[str, Array]) -> tuple[Array, Array]:
-    inputs = data["train_inputs"][:PROBE_SAMPLES]
-    return inputs, data.get("train_targets", jnp.zeros((inputs.shape[0], 1), inputs.dtype))[:PROBE_SAMPLES]
+def _train(data: dict[str, Array], samples: int = PROBE_SAMPLES) -> tuple[Array, Array]:
+    inputs = data["train_inputs"][:samples]
+    return inputs, data.get("train_targets", jnp.zeros((inputs.shape[0], 1), inputs.dtype))[:samples]
 
 
 def _test(data: dict[str, Array]) -> tuple[Array, Array]:
@@ -48,6 +50,7 @@ PROBES = {
         supervised=False,
     ),
     "tangent_kernel": Probe(
-        lambda c, w, s, d: jnp.median(instruments.tangent_kernel(c, w, s, *_train(d))), "median tangent kernel K"
+        lambda c, w, s, d: jnp.median(instruments.tangent_kernel(c, w, s, *_train(d, KERNEL_SAMPLES))),
+        "median tangent kernel K",
     ),
 }

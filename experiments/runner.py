@@ -111,7 +111,7 @@ def run(spec: Spec, on_progress: OnProgress | None = None) -> Results:
     seconds = dict.fromkeys(parts, 0.0)
     queue = [(name, job) for name in parts for job in jobs[name]]
     progress = _Progress(on_progress, sum(job.work for _, job in queue))
-    complete, compiler = True, ThreadPoolExecutor(1)  # the next job is compiled while this one runs
+    complete, compiler = True, ThreadPoolExecutor(os.cpu_count())  # the next jobs are compiled while one runs
     programs = [compiler.submit(_compile, job) for _, job in queue]
     try:
         for (name, job), program in zip(queue, programs, strict=True):
@@ -178,14 +178,11 @@ def _compile(job: Job) -> _Programs:
     chunks, padded, block = _chunks(job, len(jax.local_devices()))
     batched = functools.partial(_batched, block=block)
     values, seeds = _points(job, np.resize(chunks[0], padded))
-    # Drawing the weights happens once: on a CPU its code is not worth the compiler's expensive passes.
-    cpu = jax.default_backend() == "cpu"
-    quick = {"xla_llvm_disable_expensive_passes": True, "xla_backend_optimization_level": 0} if cpu else None
-    init = batched(functools.partial(_init_point, job.plan), 2, 1, options=quick).lower(values, seeds, job.data)
+    init = batched(functools.partial(_init_point, job.plan), 2, 1, options=_effort(0)).lower(values, seeds, job.data)
     sharding = NamedSharding(_mesh(), PartitionSpec("points"))
     state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), init.out_info)
     advance = batched(functools.partial(_advance_point, job.plan), 3, 3)
-    measure = batched(functools.partial(_measure_point, job.plan), 3, 1)
+    measure = batched(functools.partial(_measure_point, job.plan), 3, 1, options=_effort(1))
     now = jnp.int32(0)
     return _Programs(
         init.compile(),
@@ -194,6 +191,12 @@ def _compile(job: Job) -> _Programs:
         chunks,
         padded,
     )
+
+
+def _effort(level: int) -> dict[str, Any] | None:
+    """Options for programs that run rarely: on a CPU they are not worth the compiler's expensive passes."""
+    cpu = jax.default_backend() == "cpu"
+    return {"xla_llvm_disable_expensive_passes": True, "xla_backend_optimization_level": level} if cpu else None
 
 
 def _points(job: Job, chunk: slice | np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -24,7 +24,10 @@ def data_of(accuracy: np.ndarray, status: np.ndarray | None = None) -> xr.Datase
     """A sweep over timescales as the runner labels it: `accuracy` is (seeds, timescales)."""
     dims = ("timescales.plasticity", "seed")
     status = np.zeros(accuracy.T.shape, np.int8) if status is None else status.T
-    return xr.Dataset({"accuracy": ((*dims, "record"), accuracy.T[:, :, None]), "status": (dims, status)})
+    return xr.Dataset(
+        {"accuracy": ((*dims, "record"), accuracy.T[:, :, None]), "status": (dims, status)},
+        coords={"presentation": ("record", [100])},
+    )
 
 
 def test_window_edges_of_a_parabola_in_log_timescale():
@@ -39,14 +42,19 @@ def test_window_edges_of_a_parabola_in_log_timescale():
     assert window.interval[0] == pytest.approx(window.interval[1])  # equal seeds
 
 
-def test_window_interval_is_students_t_of_the_log_edges():
+def test_window_interval_is_the_jackknife_of_the_log_edges():
+    """Parabolas 1 - (x - 2 - s)^2 of any seeds s have the mean 1 - var(s) - (x - 2 - mean(s))^2, so edges in closed form."""
     tau = np.logspace(0, 4, 4001)
     shifts = np.array([0.0, 0.1, 0.3])
     curves = np.stack([np.clip(1 - (np.log10(tau) - 2 - s) ** 2, 0, 1) for s in shifts])
     window = pw.window_of(data_of(curves), tau)
-    edges = 2 + shifts - np.sqrt(0.05)
-    half = 4.302653 * edges.std(ddof=1) / np.sqrt(3)  # Student's t at 97.5 %, 2 degrees of freedom, from a table
-    expected = 10 ** (edges.mean() + np.array([-half, 0, half]))
+
+    def edge(s: np.ndarray) -> float:
+        return 2 + s.mean() - np.sqrt(0.05 * (1 - s.var()))
+
+    left_out = [edge(np.delete(shifts, i)) for i in range(3)]
+    half = 4.302653 * np.sqrt(2 * np.var(left_out))  # Student's t at 97.5 %, 2 degrees of freedom, from a table
+    expected = 10 ** (edge(shifts) + np.array([-half, 0, half]))
     np.testing.assert_allclose([window.interval[0], window.lower, window.interval[1]], expected, rtol=1e-3)
 
 
@@ -94,7 +102,7 @@ def test_the_closed_forms_see_a_wrong_time_constant(finished):
     spec, results = finished
     lags = results.datasets["lags"]
     swapped = lags.copy(data={name: value.values for name, value in lags.data_vars.items()})
-    swapped["weight_norm"] = lags["weight_norm"].isel(rule=[1, 0, 2]).assign_coords(rule=lags["rule"])
+    swapped["weight_norm"] = lags["weight_norm"].copy(data=lags["weight_norm"].values[[1, 0, 2]])
     assert not verdicts_of(spec, results._replace(datasets={**results.datasets, "lags": swapped}))[0][
         "overlap with lag stages"
     ].passed

@@ -55,6 +55,8 @@ def _against_delay(panel: Axes, data: Mapping[str, xr.Dataset], delays: Mapping[
     rules = [str(rule) for rule in data["dense"]["rule"].values]
     for rule, look in zip(rules, looks(len(rules), marks=True), strict=True):
         for part, line in (("dense", "-"), ("gaps", "--")):
+            if rule not in data[part]["rule"].values:
+                continue
             one = interval(data[part].sel(rule=rule), "accuracy").at(record=-1)
             band(panel, delays[part], one, look | {"linestyle": line}, NAMES.get(rule, rule))
     chance = 1 / float(data["dense"].attrs["outputs"])
@@ -85,4 +87,4 @@ def _against_timescale(
     panel.set_yticks([0, 0.25, 0.5, 0.75, 1])
     seconds = panel.secondary_xaxis("top", functions=(_times(duration), _times(1 / duration)))
     seconds.set_xlabel("seconds", labelpad=2)
-    panel.legend(loc="center right", borderaxespad=0.1)
+    panel.legend(loc="lower left", borderaxespad=0.1)

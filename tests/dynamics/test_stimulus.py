@@ -23,7 +23,7 @@ def engine(duration, gap, lag, steps):
     time = clock(duration, gap, steps)
 
     def step(k, j):
-        return held(STREAM.inputs, STREAM, time, k, lag).over(j.astype(jnp.float64))
+        return held([(STREAM.inputs, lag)], STREAM, time, k)[0].over(j.astype(jnp.float64))
 
     return jax.vmap(lambda k: jax.vmap(lambda j: step(k, j))(jnp.arange(steps)))(jnp.arange(6))
 
@@ -57,8 +57,8 @@ def test_every_step_has_the_exact_mean_of_the_late_signal(duration, gap, lag, in
 def test_no_lag_is_a_lag_of_zero():
     for time in (clock(1.0, 0.0, 5), clock(1.0, 0.37, 5)):
         for j in range(5):
-            at_once = held(STREAM.inputs, STREAM, time, jnp.int32(2), None).over(f64(j))
-            late = held(STREAM.inputs, STREAM, time, jnp.int32(2), f64(0.0)).over(f64(j))
+            at_once = held([(STREAM.inputs, None)], STREAM, time, jnp.int32(2))[0].over(f64(j))
+            late = held([(STREAM.inputs, f64(0.0))], STREAM, time, jnp.int32(2))[0].over(f64(j))
             np.testing.assert_array_equal(at_once[0], late[0])
             assert at_once[1] == late[1]
 
