@@ -31,5 +31,5 @@ def at_level(values: Float[Array, "*layers"], level: int) -> Float[Array, ""]:
     if values.ndim == 0:
         return values
     if not 1 <= level <= values.shape[0]:
-        raise PlasticodeError(f"a list of one number per layer has {values.shape[0]} entries, but layer {level} needs one too")
+        raise PlasticodeError(f"a list has {values.shape[0]} numbers, one per layer, but layer {level} needs one too")
     return values[level - 1]

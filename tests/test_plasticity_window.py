@@ -43,7 +43,7 @@ def test_window_edges_of_a_parabola_in_log_timescale():
 
 
 def test_window_interval_is_the_jackknife_of_the_log_edges():
-    """Parabolas 1 - (x - 2 - s)^2 of any seeds s have the mean 1 - var(s) - (x - 2 - mean(s))^2, so edges in closed form."""
+    """Parabolas 1 - (x - 2 - s)^2 have the mean 1 - var(s) - (x - 2 - mean(s))^2 over s: edges in closed form."""
     tau = np.logspace(0, 4, 4001)
     shifts = np.array([0.0, 0.1, 0.3])
     curves = np.stack([np.clip(1 - (np.log10(tau) - 2 - s) ** 2, 0, 1) for s in shifts])
