@@ -15,9 +15,9 @@ from jaxtyping import Array, Float, Int
 
 from dynamics.circuit import Circuit, Weights
 from dynamics.errors import unknown
-from dynamics.flow import fixed_point
 from dynamics.plasticity import law_factors, mean_drive, slow_drifts
 from dynamics.regime import AbstractRegime, Slow
+from dynamics.settle import fixed_point
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales, at_level
 

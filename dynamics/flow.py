@@ -14,65 +14,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from dynamics.activations import activation
 from dynamics.circuit import Circuit, Local, Weights
 from dynamics.errors import PlasticodeError
 from dynamics.integrators import ITO_SOLVERS, AbstractSystem, FixedStep, Look
-from dynamics.plasticity import Carried, Factors, law_factors, output_error, port_input, slow_drifts, weight_drifts
+from dynamics.plasticity import Factors, law_factors, slow_drifts, weight_drifts
 from dynamics.regime import AbstractRegime, Slow
+from dynamics.settle import fixed_point
 from dynamics.stimulus import Clock
 from dynamics.timescales import Timescales, at_level
-
-
-def evaluation_order(circuit: Circuit) -> tuple[tuple[str, str], ...]:
-    """(layer, variable) in an order in which each depends only on earlier ones; a cycle is told in a sentence."""
-    needs: dict[tuple[str, str], set[tuple[str, str]]] = {}
-    for layer in circuit.layers:
-        forward = {(p.source, str(p.variable)) for p in circuit.into(layer, "forward")}
-        needs[layer.name, "activity"] = set() if layer.clamped else forward
-        if layer.name in circuit.with_errors:
-            modulatory = {(p.source, str(p.variable)) for p in circuit.into(layer, "modulatory")}
-            needs[layer.name, "error"] = {(layer.name, "activity")} | modulatory
-    order: list[tuple[str, str]] = []
-    while len(order) < len(needs):
-        ready = [node for node, before in needs.items() if node not in order and before <= set(order)]
-        if not ready:
-            stuck = sorted(f"{variable} of {name}" for name, variable in needs if (name, variable) not in order)
-            raise PlasticodeError(
-                f"the circuit has a cycle through {', '.join(stuck)}: only the coupled regime can run it"
-            )
-        order += ready
-    return tuple(order)
-
-
-def fixed_point(
-    circuit: Circuit, weights: Weights, slow: Mapping, x: Float[Array, " inputs"], y: Float[Array, " outputs"]
-) -> tuple[dict[str, Local], Carried]:
-    """The fast variables for one sample once they have settled: locals by layer, and what each projection delivers."""
-    on = jnp.ones((), x.dtype)
-    values: dict[tuple[str, str], Array] = {}
-    a: dict[str, Array] = {}
-    for name, variable in evaluation_order(circuit):
-        layer = circuit.layer(name)
-        port = "forward" if variable == "activity" else "modulatory"
-        carried = {p.name: values[p.source, p.variable] for p in circuit.into(layer, port)}
-        if layer.role == "input":
-            values[name, variable] = x
-        elif layer.role == "constant":
-            values[name, variable] = jnp.ones(layer.size, x.dtype)
-        elif variable == "activity":
-            a[name] = port_input(circuit, layer, "forward", weights, carried)
-            values[name, variable] = activation(layer.activation).value(a[name])
-        else:
-            c = port_input(circuit, layer, "modulatory", weights, carried)
-            if layer.role == "output":
-                c = c + output_error(layer, y, values[name, "activity"], on)
-            values[name, variable] = activation(layer.activation).slope(a[name]) * c
-    locals_ = {}
-    for name in a:
-        error = values.get((name, "error"), jnp.zeros_like(a[name]))
-        locals_[name] = Local(a[name], values[name, "activity"], error, slow.get(name, {}))
-    return locals_, {p.name: values[p.source, p.variable] for p in circuit.projections}
 
 
 def batch_factors(

@@ -9,33 +9,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dynamics.activations import activation
 from dynamics.circuit import Circuit, Weights
-from dynamics.flow import batch_factors, evaluation_order
-from dynamics.plasticity import mean_drive, port_input
+from dynamics.flow import batch_factors
+from dynamics.plasticity import mean_drive
 from dynamics.regime import Slow
+from dynamics.settle import settle
 
 
 def predict(circuit: Circuit, weights: Weights, inputs: Float[Array, "n inputs"]) -> Float[Array, "n outputs"]:
     """The settled activity of the output layer for each input, with weights frozen and errors silent."""
 
-    def one(x: Array) -> Array:
-        values: dict[str, Array] = {}
-        for name, variable in evaluation_order(circuit):
-            layer = circuit.layer(name)
-            if variable == "error":
-                continue
-            if layer.role == "input":
-                values[name] = x
-            elif layer.role == "constant":
-                values[name] = jnp.ones(layer.size, x.dtype)
-            elif all(p.variable == "activity" for p in circuit.into(layer, "forward")):
-                carried = {p.name: values[p.source] for p in circuit.into(layer, "forward")}
-                a = port_input(circuit, layer, "forward", weights, carried)
-                values[name] = activation(layer.activation).value(a)
-        return values[output_layer(circuit)]
-
-    return jax.vmap(one)(inputs)
+    output = output_layer(circuit), "activity"
+    return jax.vmap(lambda x: settle(circuit, weights, x, None)[1][output])(inputs)
 
 
 def output_layer(circuit: Circuit) -> str:

@@ -73,8 +73,6 @@ def plan(group: Group, data: Data) -> Plan:
                     f"delays need {history} past steps: at most {MAX_HISTORY} are allowed; raise integrator.dt"
                 )
         _check_steps(spec, values, lags, period / steps)
-    elif lags:
-        raise PlasticodeError(f"delays.{min(lags)} is not zero, but regime '{spec.regime}' has no delays: it must be 0")
     decays = bool(np.isfinite(values["timescales.decay"]).any())
     sizes = (data.train_inputs.shape[1], *spec.network.hidden, outputs)
     return Plan(spec, sizes, data.train_targets is not None, steps, frozenset(lags), history, decays)
@@ -140,7 +138,9 @@ def build(plan: Plan, values: Values, seed: Integer[Array, ""], data: dict[str, 
     weights_key, order_key, noise_key = jax.random.split(jax.random.key(seed), 3)
     stream = Stream(data["train_inputs"], data.get("train_targets"), order_key)
     if spec.regime == "flow":
-        flow = WeightFlow(circuit, timescales, stream.inputs, stream.targets, clock, FixedStep(spec.integrator.name))
+        solver, sampling = FixedStep(spec.integrator.name), spec.noise.sampling
+        targets = stream.targets
+        flow = WeightFlow(circuit, timescales, stream.inputs, targets, clock, solver, noise_key, sampling)
         return flow, weights_key
     if spec.regime == "discrete":
         return Discrete(circuit, timescales, stream, clock, spec.discrete.optimiser), weights_key

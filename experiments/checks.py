@@ -18,6 +18,7 @@ def check(spec: Spec, swept: Collection[str] = ()) -> None:
     _check_task(spec)
     _check_network(spec)
     _check_integrator(spec, swept)
+    _check_regime(spec, swept)
     if spec.record.points > spec.stimulus.presentations:
         raise refused(
             "record.points",
@@ -98,4 +99,24 @@ def _check_integrator(spec: Spec, swept: Collection[str]) -> None:
         raise PlasticodeError(
             f"integrator.name = '{name}' is not allowed with noise.synaptic_multiplicative and noise.calculus = "
             f"'{calculus}', as it converges to the {ORDERED[name]} solution: it must be one of {', '.join(fitting)}"
+        )
+
+
+def _check_regime(spec: Spec, swept: Collection[str]) -> None:
+    """Refuse what only another regime would heed."""
+    if spec.noise.sampling and (spec.regime != "flow" or spec.integrator.name != "euler"):
+        what = f"regime '{spec.regime}' and integrator '{spec.integrator.name}'"
+        raise refused("noise.sampling", True, f"it needs regime 'flow' and integrator 'euler', but there are {what}")
+    if spec.regime == "coupled":
+        return
+    coupled_only = ("noise.", "delays.", "timescales.trace", "timescales.propagation")
+    given = [key for key in TRACED if key.startswith("noise.") and spec.at(key) is not None]
+    given += [key for key in TRACED if key.startswith("delays.") and spec.at(key).value > 0]
+    given += ["timescales.trace"] if spec.timescales.trace is not None else []
+    given += ["integrator.adaptive"] if spec.integrator.adaptive else []
+    given += [key for key in swept if key.startswith(coupled_only)]
+    if given:
+        raise PlasticodeError(
+            f"{given[0]} is not allowed with regime = '{spec.regime}', which has settled activities and errors: only "
+            "the coupled regime has delays, traces, adaptive steps and this noise"
         )

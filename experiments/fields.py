@@ -137,13 +137,14 @@ class Delays(AbstractTable):
 
 
 class Noise(AbstractTable):
-    """[noise]: standard deviations; an absent one adds no noise term to the equations."""
+    """[noise]: amplitudes; an absent one adds no noise. `sampling` makes a weight flow the Ito SDE of its samples."""
 
     activity: NoiseLevel = None
     error: NoiseLevel = None
     synaptic: NoiseLevel = None
     synaptic_multiplicative: NoiseLevel = None
     calculus: Literal["ito", "stratonovich"] = "ito"
+    sampling: Flag = False
 
 
 class Integrator(AbstractTable):

@@ -132,6 +132,16 @@ def test_progress_ends_at_the_total():
     assert done[-1] == pytest.approx(totals[-1])
 
 
+def test_sampling_noise_makes_seeds_differ_where_the_mean_flow_has_none():
+    def losses(sampling: bool) -> np.ndarray:
+        table = swept({"seeds": 2}, regime="flow", network={"hidden": [], "gain": 0.0, "bias": False}, rule="sgd")
+        return runner.run(make_spec({**table, "noise": {"sampling": sampling}})).datasets[""]["loss"].values[:, -1]
+
+    mean, noisy = losses(False), losses(True)
+    assert mean[0] == mean[1]  # all start at zero and follow the same average
+    assert noisy[0] != noisy[1]
+
+
 @pytest.mark.parametrize("regime", ["coupled", "flow", "discrete"])
 def test_every_regime_records_the_same_initial_loss(regime):
     data = runner.run(make_spec({**SMALL, "regime": regime})).datasets[""]
@@ -162,7 +172,10 @@ def test_results_carry_dimensions_units_and_provenance():
     ("change", "parts"),
     [
         ({"integrator": {"dt": "5 ms"}}, ("integrator.dt", "0.005", "timescales.propagation")),
-        ({"regime": "discrete", "delays": {"error": "10 ms"}}, ("delays.error", "discrete", "must be 0")),
+        ({"regime": "discrete", "delays": {"error": "10 ms"}}, ("delays.error", "discrete", "only the coupled")),
+        ({"regime": "flow", "noise": {"activity": 0.1}}, ("noise.activity", "flow", "only the coupled")),
+        ({"noise": {"sampling": True}}, ("noise.sampling", "coupled", "flow")),
+        ({"regime": "flow", "sweep": {"delays.hop": ["0 ms", "1 ms"]}}, ("delays.hop", "flow", "only the coupled")),
         ({"integrator": {"dt": "1 us"}, "stimulus": {"duration": "10 s"}}, ("integrator.dt", "1e-06", "at most")),
     ],
 )

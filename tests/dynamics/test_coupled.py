@@ -191,5 +191,5 @@ def test_equal_time_constants_per_layer_are_one_time_constant():
 
 
 def test_a_missing_entry_is_told():
-    with pytest.raises(PlasticodeError, match="1 entries, but layer 2 needs one"):
+    with pytest.raises(PlasticodeError, match="1 numbers, one per layer, but layer 2 needs one"):
         drift(timescales(plasticity=f64([1.0])))

@@ -7,9 +7,10 @@ import pytest
 
 from dynamics.circuit import Activity, Circuit, Given, Layer, Projection, TwoFactor
 from dynamics.errors import PlasticodeError
-from dynamics.flow import WeightFlow, evaluation_order, samples_with_moments
+from dynamics.flow import WeightFlow, samples_with_moments
 from dynamics.integrators import FixedStep
 from dynamics.network import Network
+from dynamics.settle import evaluation_order
 from rules import SGD
 from tests.dynamics.systems import two_layers
 from tests.problems import Problem, clock, f64, flow, flow_drift, random_weights, run, timescales
