@@ -37,7 +37,7 @@ def engine(inputs: Array, targets: Array, key: Array, presentations: int) -> tup
         network = Network((64, 64, 10), bias=False, gain=number(1.0))
         timescales = Timescales(number(TAU_PROP), tau, number(jnp.inf))
         clock = Clock(number(T), number(0.0), STEPS)
-        return Coupled(FA().wire(network), timescales, Stream(inputs, targets, key), clock)
+        return Coupled(FA(number(1.0)).wire(network), timescales, Stream(inputs, targets, key), clock)
 
     def start(tau: Array):
         run = coupled(tau)

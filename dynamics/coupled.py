@@ -30,7 +30,7 @@ from dynamics.plasticity import (
     slow_drifts,
     weight_drifts,
 )
-from dynamics.regime import AbstractRegime
+from dynamics.regime import AbstractRegime, check_dtypes
 from dynamics.stimulus import Clock, Held, Stream, held
 from dynamics.timescales import Timescales, at_level
 
@@ -307,6 +307,7 @@ class Coupled(AbstractRegime[CoupledProgress]):
 
     def init(self, weights: Weights) -> CoupledProgress:
         """The start: silent activities, given matrices (see `Circuit.initial_weights`)."""
+        check_dtypes(self.clock.dt.dtype, weights, self.stream.inputs)
         fixed = {p.name for p in self.circuit.projections if p.init is not None and p.law is None}
         system = self.system({name: weights[name] for name in fixed})
         state = system.initial_state(weights)

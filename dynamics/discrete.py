@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 from dynamics.circuit import Circuit, Weights
 from dynamics.errors import unknown
 from dynamics.plasticity import law_factors, mean_drive, slow_drifts
-from dynamics.regime import AbstractRegime, Slow
+from dynamics.regime import AbstractRegime, Slow, check_dtypes
 from dynamics.settle import fixed_point
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales, at_level
@@ -48,6 +48,7 @@ class Discrete(AbstractRegime[DiscreteState]):
 
     def init(self, weights: Weights) -> DiscreteState:
         """The start, from given matrices."""
+        check_dtypes(self.clock.dt.dtype, weights, self.stream.inputs)
         plastic = {p.name: weights[p.name] for p in self.circuit.plastic}
         fixed = {name: w for name, w in weights.items() if name not in plastic}
         return DiscreteState(plastic, self.circuit.initial_slow(), OPTIMISERS[self.optimiser]().init(plastic), fixed)

@@ -18,7 +18,7 @@ from dynamics.circuit import Circuit, Local, Weights
 from dynamics.errors import PlasticodeError
 from dynamics.integrators import ITO_SOLVERS, AbstractSystem, FixedStep, Look
 from dynamics.plasticity import Factors, law_factors, slow_drifts, weight_drifts
-from dynamics.regime import AbstractRegime, Slow
+from dynamics.regime import AbstractRegime, Slow, check_dtypes
 from dynamics.settle import fixed_point
 from dynamics.stimulus import Clock
 from dynamics.timescales import Timescales, at_level
@@ -138,6 +138,7 @@ class WeightFlow(AbstractRegime[FlowState]):
 
     def init(self, weights: Weights) -> FlowState:
         """The start, from given matrices."""
+        check_dtypes(self.clock.dt.dtype, weights, self.inputs)
         plastic = {p.name for p in self.circuit.plastic}
         fixed = {name: w for name, w in weights.items() if name not in plastic}
         return FlowState({name: weights[name] for name in sorted(plastic)}, self.circuit.initial_slow(), fixed)

@@ -4,12 +4,23 @@ import abc
 from typing import Generic, TypeVar
 
 import equinox as eqx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from dynamics.circuit import Circuit, Weights
+from dynamics.errors import PlasticodeError
 
 Slow = dict[str, dict[str, Float[Array, " _size"]]]  # slow variables: by layer, by name
 Progress = TypeVar("Progress")
+
+
+def check_dtypes(dtype: DTypeLike, weights: Weights, inputs: Float[Array, "samples inputs"]) -> None:
+    """Refuses matrices or inputs of another dtype than the clock's: a run has one, and JAX would promote silently."""
+    for name, array in [*((f"matrix '{name}'", w) for name, w in weights.items()), ("the inputs", inputs)]:
+        if array.dtype != dtype:
+            raise PlasticodeError(
+                f"{name}: dtype {array.dtype} is not allowed where the clock has {dtype}, as a run must have one dtype"
+            )
 
 
 class AbstractRegime(eqx.Module, Generic[Progress]):

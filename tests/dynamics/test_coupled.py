@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 from dynamics.circuit import Circuit
-from dynamics.coupled import CoupledSystem, Inputs
+from dynamics.coupled import Coupled, CoupledSystem, Inputs
 from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
+from dynamics.network import Network
 from dynamics.noise import Noise
-from rules import KP
+from dynamics.stimulus import Clock, Stream
+from dynamics.timescales import Timescales
+from rules import KP, SGD
 from tests.dynamics.systems import coupled, show, two_layers
 from tests.problems import clock, f64, random_weights, timescales
 
@@ -188,6 +191,16 @@ def test_decay_pulls_on_matrices_but_not_on_biases():
 def test_equal_time_constants_per_layer_are_one_time_constant():
     one = drift(timescales(propagation=0.02, plasticity=0.5))
     assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), one, drift(per_layer())))
+
+
+def test_a_run_has_one_dtype():
+    """float32 data beside a float64 clock would be promoted without a word."""
+    network = Network((3, 2), gain=f64(1.0))
+    shown = Stream(jnp.ones((4, 3), jnp.float32), jnp.ones((4, 2), jnp.float32), jax.random.key(0))
+    circuit = SGD().wire(network)
+    run = Coupled(circuit, Timescales(f64(0.002), f64(1.0)), shown, Clock(f64(0.05), f64(0.0), 50))
+    with pytest.raises(PlasticodeError, match="float32 is not allowed where the clock has float64"):
+        run.init(circuit.initial_weights(jax.random.key(1)))
 
 
 def test_a_missing_entry_is_told():
