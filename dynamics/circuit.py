@@ -48,7 +48,10 @@ class Local(eqx.Module):
 
 
 class AbstractFactor(eqx.Module):
-    """A function of the local variables of one layer: the post-factor or the row decay of a law."""
+    """A function of the local variables of one layer: the post-factor or the row decay of a law.
+
+    `reads_error` says whether it uses `local.error`, so that a task without targets can be refused.
+    """
 
     reads_error: AbstractClassVar[bool]
 
@@ -82,7 +85,8 @@ class TwoFactor(eqx.Module):
     number per presynaptic neuron) where there is one. An eligibility trace, where the run has one, filters p, or m if
     `traced` is "post": a feedback law puts it there, so that it filters the same activity as its forward partner.
     `decays` says whether W / tau_dec applies. `clamped` holds the Frobenius norm of W: the drift is projected on the
-    tangent of the sphere |W| = const, and discrete updates rescale W as published (bibtex: ninou2025curl).
+    tangent of the sphere |W| = const, and discrete updates rescale W as published (bibtex: ninou2025curl); synaptic
+    noise is not projected.
     """
 
     post: AbstractFactor
@@ -203,6 +207,10 @@ class Circuit(eqx.Module):
 
     def _check_projection(self, p: Projection) -> None:
         self.layer(p.source), self.layer(p.target)
+        if p.port not in ("forward", "modulatory"):
+            raise unknown(f"port of projection '{p.name}'", p.port, ("forward", "modulatory"))
+        if p.variable not in ("activity", "error"):
+            raise unknown(f"variable of projection '{p.name}'", p.variable, ("activity", "error"))
         if p.transpose_of is not None:
             tied = self.projection(p.transpose_of)
             if p.init is not None or p.law is not None:

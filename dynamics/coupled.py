@@ -288,6 +288,13 @@ class Coupled(AbstractRegime[CoupledProgress]):
                 )
         else:
             self._check_history()
+            if self.integrator.name == "milstein" and None not in (
+                self.noise.synaptic,
+                self.noise.synaptic_multiplicative,
+            ):
+                raise PlasticodeError(
+                    "integrator 'milstein' allows one of noise.synaptic and noise.synaptic_multiplicative, not both"
+                )
             check_calculus(self.integrator.name, self.noise.calculus, self.noise.synaptic_multiplicative is not None)
 
     def _check_history(self) -> None:

@@ -23,7 +23,7 @@ from dynamics.timescales import Timescales
 from experiments.spec import Spec
 from experiments.sweep import Group
 from experiments.tasks import Data
-from rules.registry import make_rule
+from rules.registry import check_numbers, make_rule
 
 Values = dict[str, Float[Array, "*layers"]]
 MAX_STEPS, MAX_HISTORY = 1_000_000, 1_000_000
@@ -63,6 +63,9 @@ def plan(group: Group, data: Data) -> Plan:
     steps = _steps(float(period.max()), dt)
     lags = {name: values[f"delays.{name}"] for name in ("error", "hop", "input")}
     lags = {name: lag for name, lag in lags.items() if np.any(lag > 0)}
+    for path in values:
+        if path.startswith("rule."):
+            check_numbers(spec.rule.name, path.removeprefix("rule."), values[path])
     history = 0
     if spec.regime == "coupled":
         if lags and not spec.delays.stages:
@@ -93,7 +96,8 @@ def _check_steps(spec: Spec, values: dict[str, np.ndarray], lags: dict[str, np.n
         return
     m = spec.delays.stages
     stages = {f"delays.{name}": lag[lag > 0].min() / m for name, lag in lags.items() if m}
-    relaxations = stages | {"timescales.propagation": values["timescales.propagation"].min()}
+    names = [f"timescales.{name}" for name in ("propagation", "trace", "decay")]
+    relaxations = stages | {name: values[name].min() for name in names if name in values}
     for path, tau in relaxations.items():
         if float(step.max()) > 2 * tau * (1 + 1e-6):
             what = f"{path} / delays.stages" if path in stages else path

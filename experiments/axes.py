@@ -16,7 +16,10 @@ from experiments.units import Time, printable, read_number, read_time, refused, 
 MOST_POINTS = 1_000_000
 MOST_PROGRAMS = 1000
 LARGEST_SEED = 2**31 - 1
-NOT_SWEPT = ("name", "description", "study")
+NOT_SWEPT = (
+    *("name", "description", "study", "dtype"),
+    *("record", "record.points", "record.probes", "stimulus.presentations"),  # they make the common record dimension
+)
 _ENTRY = "it must be a list of values, {linspace = [a, b, n]} or {logspace = [a, b, n]}"
 
 

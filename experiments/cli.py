@@ -22,7 +22,7 @@ WIDEST_UNBROKEN = 25  # characters of a column that is kept on one line
 
 app = typer.Typer(
     help="Simulate learning rules in continuous time: plasticity, delays and noise as differential equations.",
-    epilog="Exit codes: 0 done, 1 a prediction failed, 2 the request was wrong, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 a prediction failed or all points diverged, 2 the request was wrong, 130 interrupt.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -137,10 +137,10 @@ def _execute(spec: "Spec", out: Path | None, quick: bool) -> None:
     target = out or Path("results") / f"{spec.name}{'-quick' if quick else ''}"
     report.check_study(spec)
     runner.configure(spec.dtype)
-    runner.check(spec)
+    jobs = runner.check(spec)
     with output_directory(target) as directory:
         with shown(spec.name) as on_progress:
-            results = runner.run(spec, on_progress)
+            results = runner.run(spec, on_progress, jobs)
         done, points = _finished(results)
         if not done:
             raise KeyboardInterrupt  # before the first point was done: nothing to keep
@@ -152,6 +152,9 @@ def _execute(spec: "Spec", out: Path | None, quick: bool) -> None:
             f"interrupted: {done} of {points} points are finished and kept; to run all again: {_command()}", err=True
         )
         raise typer.Exit(INTERRUPTED)
+    if not any(bool((data["status"] == 0).any()) for data in results.datasets.values()):
+        typer.echo("no point came to its end: all of them diverged", err=True)
+        raise typer.Exit(FAILED)
     failed = [verdict.name for verdict in study.verdicts if not verdict.passed]
     if failed:
         typer.echo(f"{len(failed)} of {len(study.verdicts)} claims failed: {', '.join(failed)}.", err=True)
@@ -171,7 +174,7 @@ def _print_outcome(results: "Results", study: "StudyReport") -> None:
     from experiments.store import status_counts
     from experiments.tables import final_tables
 
-    if not study.verdicts:  # a study says itself what matters; the tables are in its report
+    if not study.verdicts and results.complete:  # a study says itself what matters; the tables are in its report
         for table in final_tables(results):
             _print_table(table)
     for part, data in results.datasets.items():

@@ -51,6 +51,7 @@ LINES = ("-", (0, (4, 1)), (0, (1, 0.8)), (0, (5, 1, 1, 1)), (0, (8, 1.5)), (0, 
 PANEL_WIDTH, PANEL_HEIGHT = 2.4, 2.1  # inches: one panel with a short legend fits a journal's column
 LONGEST_LABEL = 26  # characters of a vertical label's line
 MOST_PANELS = 8
+MOST_TICKS = 5  # cells of a map that get a tick each
 MOST_LEGEND = 12
 NAMES = {
     "delays.error": "error delay",
@@ -189,6 +190,9 @@ def _lines(data: xr.Dataset, probe: str, each: Titled, along: str | None) -> Fig
         panel.set(title=title, xlabel=label)
         _dress(panel.xaxis, x, along is not None and data[along].attrs.get("units") == "s", along is not None)
     _finish(figure, drawn, title_of(data, probe), ", ".join(others), len(places))
+    if probe == "accuracy":  # an interval may leave [0, 1], an accuracy may not
+        for panel in drawn:
+            panel.set_ylim(0, 1)
     return figure
 
 
@@ -204,6 +208,8 @@ def _dress(axis: XAxis | YAxis, values: np.ndarray, seconds: bool, may_be_logari
         axis.axes.set(**{f"{axis.axis_name}scale": "log"})
         axis.set_minor_formatter(NullFormatter())
         axis.set_major_locator(LogLocator(numticks=4))
+    elif len(values) <= MOST_TICKS and not may_be_logarithmic:
+        axis.set_ticks(values)
     else:
         axis.set_major_locator(MaxNLocator(5))
     if seconds:
@@ -251,8 +257,8 @@ def _heat_maps(data: xr.Dataset, probe: str, each: Titled, numeric: list[str]) -
         panel.set(
             title=title, xlabel=axis_label(data, along), ylabel=axis_label(data, down) if _is_leftmost(panel) else ""
         )
-        _dress(panel.xaxis, x, data[along].attrs.get("units") == "s")
-        _dress(panel.yaxis, y, data[down].attrs.get("units") == "s")
+        _dress(panel.xaxis, x, data[along].attrs.get("units") == "s", is_logarithmic(x))
+        _dress(panel.yaxis, y, data[down].attrs.get("units") == "s", is_logarithmic(y))
     label = textwrap.fill(title_of(data, probe), LONGEST_LABEL)
     figure.colorbar(ScalarMappable(norm, "viridis"), ax=drawn, label=label)
     return figure

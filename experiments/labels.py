@@ -55,6 +55,8 @@ class Table:
         if names:
             dataset = dataset.assign_coords(matrix=("matrix", names, {"long_name": "matrix of the circuit"}))
         for name, columns in self.matrices.items():
+            if not columns:  # no circuit of this sweep has such a matrix
+                continue
             blank = np.full_like(next(iter(columns.values())), np.nan)
             stacked = np.stack([columns.get(matrix, blank) for matrix in names], axis=-1)
             dataset[name] = ([*axes, "record", "matrix"], self._grid(stacked), _attributes(name))

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from dynamics.errors import unknown
+from dynamics.errors import PlasticodeError, unknown
 from experiments.figures import generic_figures, save
 from experiments.runner import Results
 from experiments.spec import Spec, dump_toml
 from experiments.store import save as save_results
 from experiments.store import summary, write_json
-from experiments.studies import STUDIES
+from experiments.studies import NEEDED_PARTS, STUDIES
 from experiments.sweep import expand
 from experiments.tables import TextTable, final_tables
 from rules.registry import RULES, rule_class
@@ -65,6 +65,12 @@ def check_study(spec: Spec) -> None:
     """Raise `PlasticodeError` where the spec names a study that does not exist."""
     if spec.study and spec.study not in STUDIES:
         raise unknown("study", spec.study, STUDIES)
+    missing = [part for part in NEEDED_PARTS.get(spec.study, ()) if part not in spec.parts()]
+    if missing:
+        raise PlasticodeError(
+            f"study = '{spec.study}' needs the part '{missing[0]}', which the spec has not: see "
+            f"`plasticode show {spec.study}`"
+        )
 
 
 def write(spec: Spec, results: Results, directory: Path) -> StudyReport:

@@ -28,6 +28,7 @@ from experiments.sweep import Group, Sweep, expand
 from experiments.tasks import Data
 
 CHUNK_POINTS, CHUNK_BYTES = 256, 512 * 2**20
+BLOCK_STEPS = 500_000  # steps times points between two looks at the clock and at the keyboard: about a second
 CACHE_BLOCK = 8  # points that one CPU core advances together: their weights stay in its cache
 
 OnProgress = Callable[[float, float], None]
@@ -97,16 +98,31 @@ def _check_wiring(job: Job, data: Data) -> None:
             )
     values, seeds = _points(job, slice(0, 1))
     point = {path: value[0] for path, value in values.items()}
-    state = jax.eval_shape(functools.partial(_init_point, job.plan), point, seeds[0], job.data)
-    jax.eval_shape(functools.partial(_measure_point, job.plan), state, point, seeds[0], job.data)
+    rule = job.plan.spec.rule.name
+    try:
+        state = jax.eval_shape(functools.partial(_init_point, job.plan), point, seeds[0], job.data)
+        jax.eval_shape(functools.partial(_measure_point, job.plan), state, point, seeds[0], job.data)
+        if ":" in rule:
+            now = jnp.int32(0)
+            jax.eval_shape(functools.partial(_advance_point, job.plan), state, point, seeds[0], job.data, now, now)
+    except PlasticodeError:
+        raise
+    except Exception as error:
+        if ":" not in rule:
+            raise
+        why = f"{type(error).__name__}: {error}".splitlines()[0]  # a mistake in the user's own rule, whatever it is
+        raise PlasticodeError(f"rule '{rule}' cannot be run: its circuit must wire this network ({why})") from error
 
 
-def run(spec: Spec, on_progress: OnProgress | None = None) -> Results:
+def run(spec: Spec, on_progress: OnProgress | None = None, jobs: dict[str, list[Job]] | None = None) -> Results:
     """Runs every part of `spec`. An interrupt between two blocks keeps the finished chunks; the rest is `missing`.
 
-    `on_progress(done, total)` is called after every block, in steps times points.
+    `on_progress(done, total)` is called after every block, in steps times points. `jobs` are those of `check(spec)`,
+    for who has checked already.
     """
-    parts, jobs = spec.parts(), check(spec)
+    if spec.dtype == "float64" and not jax.config.values["jax_enable_x64"]:
+        raise PlasticodeError("dtype = 'float64' is not possible yet: call runner.configure('float64') first")
+    parts, jobs = spec.parts(), check(spec) if jobs is None else jobs
     tables = {name: Table(expand(part), _marks(part)) for name, part in parts.items()}
     seconds = dict.fromkeys(parts, 0.0)
     queue = [(name, job) for name in parts for job in jobs[name]]
@@ -246,9 +262,13 @@ def _execute(job: Job, programs: _Programs, progress: _Progress) -> Iterator[tup
         values, seeds = _points(job, np.resize(chunk, programs.padded))
         state = programs.init(values, seeds, job.data)
         records = [jax.device_get(programs.measure(state, values, seeds, job.data))]
+        most = max(int(BLOCK_STEPS / (job.plan.steps * programs.padded)), 1)
         for first, last in zip(marks[:-1], marks[1:], strict=True):
-            state = programs.advance(state, values, seeds, job.data, jnp.int32(first), jnp.int32(last - first))
+            for start in range(first, last, most):
+                count = min(most, last - start)
+                state = programs.advance(state, values, seeds, job.data, jnp.int32(start), jnp.int32(count))
+                jax.block_until_ready(state)
+                progress.add(job.work * len(chunk) / job.group.size * count / marks[-1])
             records.append(jax.device_get(programs.measure(state, values, seeds, job.data)))
-            progress.add(job.work * len(chunk) / job.group.size * (last - first) / marks[-1])
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *records)
         yield chunk, jax.tree.map(operator.itemgetter(slice(len(chunk))), stacked)

@@ -235,6 +235,8 @@ def explained(error: ValidationError) -> PlasticodeError:
         return PlasticodeError(f"spec key '{printable(key)}' is missing: it must be given")
     if first["type"] == "union_tag_invalid":
         return unknown("task", printable(str(first.get("ctx", {}).get("tag"))), TASKS)
+    if first["type"] == "tuple_type":
+        return refused(key, value, "it must be a list, such as [64, 64]")
     message = str(cause) if cause is not None else first["msg"].replace("Input should", "it should")
     return refused(key, value, message.replace("should be", "must be").replace("should have", "must have"))
 

@@ -1,6 +1,7 @@
 """The contract of a learning rule: it wires a circuit, and that is all it does."""
 
 import abc
+import math
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -16,9 +17,12 @@ else:
     from equinox import AbstractClassVar
 
 
-def number(default: float) -> Any:
-    """A field that is an array leaf: a number of a rule that a spec may set, list per layer, or sweep."""
-    return eqx.field(converter=_floating, default=default)
+def number(default: float, low: float = -math.inf, high: float = math.inf) -> Any:
+    """A field that is an array leaf: a number of a rule that a spec may set, list per layer, or sweep.
+
+    A spec that gives it a value below `low` or above `high` is refused.
+    """
+    return eqx.field(converter=_floating, default=default, metadata={"range": (low, high)})
 
 
 def _floating(value: Any) -> Float[Array, "..."]:

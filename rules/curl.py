@@ -33,7 +33,7 @@ class Curl(AbstractRule):
         "Neural Information Processing Systems}, year={2025}, note={arXiv:2510.02765}}"
     )
     credit: AbstractRule = SGD()
-    flips: Float[Array, "*layers"] = number(0.1)
+    flips: Float[Array, "*layers"] = number(0.1, low=0.0, high=1.0)
     clamp: bool = eqx.field(static=True, default=False)
 
     def wire(self, network: Network) -> Circuit:

@@ -61,7 +61,7 @@ class Oja(AbstractRule):
 
     Equation        tau_plast W_l' = z_l z_{l-1}^T - diag(z_l^2) W_l
     Discrete limit  W_l += eta (z_l z_{l-1}^T - diag(z_l^2) W_l), eta = T/tau_plast
-    Fixed point     linear units: every row is the unit leading eigenvector of <z_{l-1} z_{l-1}^T>, up to sign
+    Fixed point     linear units, no biases: every row is the leading unit eigenvector of <z_{l-1} z_{l-1}^T> up to sign
     Locality        local
     Shapes          W_l (n_l, n_{l-1}), z_l (n_l,); tau_plast in seconds
     Errors          none; `readout = "delta"` needs a target
@@ -96,7 +96,7 @@ class BCM(AbstractRule):
         "author={Bienenstock, Elie L. and Cooper, Leon N. and Munro, Paul W.}, journal={Journal of Neuroscience}, "
         "volume={2}, pages={32--48}, year={1982}, doi={10.1523/JNEUROSCI.02-01-00032.1982}}"
     )
-    threshold_timescale: Float[Array, ""] = number(0.5)
+    threshold_timescale: Float[Array, ""] = number(0.5, low=1e-6)
     readout: str = eqx.field(static=True, default="hebbian")
 
     def wire(self, network: Network) -> Circuit:

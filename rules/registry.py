@@ -68,9 +68,23 @@ def rule_fields(name: str) -> dict[str, Any]:
             fields[field.name] = _name_of(default)
         elif "converter" in field.metadata:
             fields[field.name] = np.asarray(default, float).tolist()
+        elif isinstance(default, float):
+            raise PlasticodeError(
+                f"rule '{name}' cannot be used in a spec: its field '{field.name}' = {default} must be declared as "
+                f"number({default}), so that it can be swept"
+            )
         else:
             fields[field.name] = default
     return fields
+
+
+def check_numbers(name: str, key: str, values: np.ndarray) -> None:
+    """Refuses values of a rule's number that lie outside the range that the rule declares for it."""
+    field = next(field for field in dataclasses.fields(rule_class(name)) if field.name == key)
+    low, high = field.metadata.get("range", (-np.inf, np.inf))
+    for value in np.ravel(values):
+        if not low <= value <= high:
+            raise _refused(name, key, float(value), f"from {low:g} to {high:g}")
 
 
 def make_rule(name: str, parameters: Mapping[str, Any]) -> AbstractRule:

@@ -54,6 +54,16 @@ SPECS = {
     "missing class": ('rule = "json:MyRule"\n', ["json:MyRule", "has no 'MyRule'"]),
     "not a rule": ('rule = "json:JSONDecoder"\n', ["json:JSONDecoder", "AbstractRule"]),
     "broken TOML": ("[stimulus\nduration = 1\n", ["spec.toml", "not valid TOML", "line"]),
+    "rule number out of range": (
+        'rule = {name = "curl", flips = 1.5}\n',
+        ["rule.flips", "1.5", "from 0 to 1"],
+    ),
+    "short trace": ('[timescales]\ntrace = "0.1 ms"\n', ["integrator.dt", "timescales.trace", "0.0001"]),
+    "swept presentations": (
+        '[sweep]\n"stimulus.presentations" = [2, 4]\n',
+        ["stimulus.presentations", "swept"],
+    ),
+    "study without its parts": ('study = "plasticity-window"\n', ["plasticity-window", "synapse"]),
     "step too long": ('[integrator]\ndt = "10 ms"\n', ["integrator.dt", "0.01", "timescales.propagation"]),
 }
 OPTIONS = {
@@ -166,3 +176,56 @@ def test_the_command_itself_refuses(name):
     told = sentence(done.returncode, done.stdout, done.stderr)
     assert [part for part in parts if part not in told] == [], told
     assert left_behind() == ["spec.toml"]
+
+
+OWN_RULES = '''
+from typing import ClassVar
+import jax.numpy as jnp
+from dynamics.circuit import AbstractFactor, Activity, Circuit, TwoFactor
+from rules import SGD, AbstractRule, number
+
+class Raises(AbstractRule):
+    reference: ClassVar[str] = ""
+    def wire(self, network):
+        raise RuntimeError("not written yet")
+
+class Nothing(AbstractRule):
+    reference: ClassVar[str] = ""
+    def wire(self, network):
+        return None
+
+class Wide(AbstractFactor):
+    reads_error: ClassVar[bool] = True
+    def __call__(self, local):
+        return jnp.concatenate([local.error, local.error])
+
+class WrongShape(AbstractRule):
+    reference: ClassVar[str] = ""
+    def wire(self, network):
+        return Circuit(network.layers(), network.forward(TwoFactor(Activity()), TwoFactor(Wide())))
+
+class PlainNumber(AbstractRule):
+    reference: ClassVar[str] = ""
+    rate: float = 2.0
+    def wire(self, network):
+        return SGD().wire(network)
+'''
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("Raises", ["cannot be run", "not written yet"]),
+        ("Nothing", ["cannot be run"]),
+        ("WrongShape", ["cannot be run", "circuit"]),
+        ("PlainNumber", ["'rate'", "number(2.0)"]),
+    ],
+)
+def test_mistakes_in_a_rule_of_the_user_are_sentences(name, parts, tmp_path, monkeypatch):
+    module = f"own_{name.lower()}"  # modules are imported once per process: one file for each
+    (tmp_path / f"{module}.py").write_text(OWN_RULES)
+    (tmp_path / "spec.toml").write_text(f'rule = "{module}:{name}"\n{TINY}')
+    monkeypatch.syspath_prepend(tmp_path)
+    for command in ("check", "run"):
+        sentence = refusal(command, "spec.toml")
+        assert all(part in sentence for part in [f"{module}:{name}", *parts]), sentence

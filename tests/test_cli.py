@@ -149,8 +149,9 @@ def test_the_report_is_one_page_that_needs_no_other_file(ran):
 
 
 def test_diverged_points_are_told_and_do_not_count():
+    """Where nothing else is left, the exit code says so too."""
     arguments = [*ONE_RULE, "--set", 'timescales.plasticity="1 us"']
-    result = plasticode("run", "tiny.toml", *arguments)
+    result = plasticode("run", "tiny.toml", *arguments, code=1)
     counts = summary("results/tiny")["parts"][""]
     assert counts["status"]["diverged"] == 6 and "6 of 6 points diverged" in result.stdout
     assert all(
@@ -203,7 +204,7 @@ def interrupt_at(monkeypatch, fraction: float) -> None:
         if done > fraction * total:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner, "run", lambda spec, on_progress: run(spec, stop))
+    monkeypatch.setattr(runner, "run", lambda spec, on_progress, jobs: run(spec, stop, jobs))
 
 
 def test_an_interrupt_keeps_what_is_finished(monkeypatch, verdicts):

@@ -73,6 +73,32 @@ def test_diverged_points_lie_outside_the_window():
     assert 1 < window.lower < 10
 
 
+def edge_verdicts(lower: float, kernel: float, first: float = 0.1) -> dict[str, bool]:
+    """The verdicts on a rule whose accuracy is 95 % of its best at tau_plast = `lower` T and whose K is `kernel`."""
+    tau = np.logspace(np.log10(first), 4, 2001)
+    curve = np.where(tau < 30 * lower, 1 - np.log10(30 * lower / tau) ** 2 * 0.05 / np.log10(30) ** 2, 1 - tau / 1e6)
+    data = data_of(np.stack([curve, curve]))
+    data["tangent_kernel"] = data["accuracy"] * 0 + kernel
+    data = data.expand_dims(rule=["fa"])
+    verdicts = pw._lower_edges(data, {"fa": pw.window_of(data.sel(rule="fa"), tau)})
+    assert verdicts[0].expected == pytest.approx(kernel)
+    assert all(verdict.measured == pytest.approx(max(lower, first), rel=0.01) for verdict in verdicts)
+    return {verdict.name.split(" (")[0]: verdict.passed for verdict in verdicts}
+
+
+@pytest.mark.parametrize(
+    ("lower", "kernel", "is_kernel", "is_paper"),
+    [(15, 20, True, True), (15, 7, False, True), (15, 31, False, True), (5, 5, True, False), (150, 150, True, False)],
+)
+def test_claims_about_the_lower_edge_can_fail(lower, kernel, is_kernel, is_paper):
+    passed = edge_verdicts(lower, kernel)
+    assert passed == {"lower edge is the tangent kernel": is_kernel, "one to two orders of magnitude": is_paper}
+
+
+def test_a_sweep_that_begins_inside_the_window_measures_no_edge():
+    assert not any(edge_verdicts(lower=15, kernel=20, first=20).values())
+
+
 @pytest.fixture(scope="module")
 def finished():
     spec = load_spec("plasticity-window", SMALL)

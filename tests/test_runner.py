@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
 from dynamics.errors import PlasticodeError
 from experiments import assemble, runner
@@ -130,6 +131,24 @@ def test_progress_ends_at_the_total():
     done, totals = zip(*seen, strict=True)
     assert list(done) == sorted(done) and len(set(totals)) == 1
     assert done[-1] == pytest.approx(totals[-1])
+
+
+@pytest.mark.parametrize("noise", [{"synaptic_multiplicative": 0.3}, {"activity": 0.3, "synaptic": 0.1}])
+def test_milstein_runs_networks_and_is_euler_where_noise_is_additive(noise):
+    def end(name: str) -> xr.Dataset:
+        table = {**SMALL, "noise": noise, "integrator": {"name": name, "dt": "2 ms"}}
+        return runner.run(make_spec(table)).datasets[""].isel(record=-1)
+
+    milstein, euler = end("milstein"), end("euler")
+    assert milstein["status"] == STATUS.index("ok")
+    gap = abs(float(milstein["loss"] - euler["loss"])) / float(euler["loss"])
+    assert gap < 1e-12 if "synaptic" in noise else 1e-12 < gap < 0.1
+
+
+def test_a_probe_that_no_circuit_has_is_left_out():
+    record = {"points": 1, "probes": ["feedback_mismatch", "loss"]}
+    data = runner.run(make_spec({**SMALL, "rule": "sgd", "record": record}))
+    assert list(data.datasets[""].data_vars) == ["status", "loss"]
 
 
 def test_sampling_noise_makes_seeds_differ_where_the_mean_flow_has_none():

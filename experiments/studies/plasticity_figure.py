@@ -24,6 +24,7 @@ def draw(
     delays: Mapping[str, np.ndarray],
     timescales: np.ndarray,
     windows: "Mapping[str, Window]",
+    kernels: Mapping[str, float],
     duration: float,
 ) -> Figure:
     """The three panels. `delays` (by part) and `timescales` are in units of the stimulus duration (seconds)."""
@@ -32,7 +33,7 @@ def draw(
         strength, delay, timescale = figure.subplots(1, 3)
         _strengths(strength, synapses, duration)
         _against_delay(delay, data, delays)
-        _against_timescale(timescale, data["window"], timescales, windows, duration)
+        _against_timescale(timescale, data["window"], timescales, windows, kernels, duration)
         for panel, letter in zip((strength, delay, timescale), "abc", strict=True):
             panel.text(-0.02, 1.03, letter, transform=panel.transAxes, ha="right", fontweight="bold")
     return figure
@@ -46,7 +47,7 @@ def _strengths(panel: Axes, synapses: "Sequence[Synapse]", duration: float) -> N
         panel.plot(x, synapse.expected, color=colour, linewidth=1)
         panel.plot(x, synapse.measured, color=colour, marker=marker, linestyle="", label=label)
     panel.plot([], [], color="0.3", linewidth=1, label="closed form")
-    panel.set(xlabel="error delay\n(stimulus durations)", ylabel="learning strength S(d) / S(0)", ylim=(0, 1.75))
+    panel.set(xlabel="error delay\n(stimulus durations)", ylabel="learning strength S(d) / $S_0$", ylim=(0, 1.75))
     panel.set_yticks([0, 0.5, 1])
     panel.legend(loc="upper right", handletextpad=0.4, borderaxespad=0.1)
 
@@ -73,16 +74,27 @@ def _times(factor: float) -> Callable[[Any], Any]:
 
 
 def _against_timescale(
-    panel: Axes, data: xr.Dataset, timescales: np.ndarray, windows: "Mapping[str, Window]", duration: float
+    panel: Axes,
+    data: xr.Dataset,
+    timescales: np.ndarray,
+    windows: "Mapping[str, Window]",
+    kernels: Mapping[str, float],
+    duration: float,
 ) -> None:
-    """Accuracy against timescale; above it the window of each rule as a bar, and the timescale in seconds."""
+    """Accuracy against timescale; above it the window of each rule as a bar, its tangent kernel, and seconds.
+
+    A cross at the bottom: no seed came through there without diverging.
+    """
     for i, ((rule, window), look) in enumerate(zip(windows.items(), looks(len(windows), marks=True), strict=True)):
         one = interval(data.sel(rule=rule), "accuracy").at(record=-1)
         band(panel, timescales, one, look, NAMES.get(rule, rule))
         ends, height = [window.lower, window.upper], 1.16 - 0.04 * i
         panel.plot(ends, [height, height], color=look["color"], linewidth=2.5, solid_capstyle="butt")
+        panel.plot(kernels[rule], height, "|", color="black", markersize=5, markeredgewidth=1.2)
+        lost = timescales[one.n.values == 0]
+        panel.plot(lost, np.full(len(lost), 0.03), "x", color=look["color"], markersize=4)
     first = min(window.lower for window in windows.values())
-    panel.text(first / 1.4, 1.1, "window", ha="right", va="center", color="0.35", fontsize=7)
+    panel.text(first / 1.4, 1.1, "window\n| K", ha="right", va="center", color="0.35", fontsize=7, linespacing=1)
     panel.set(xscale="log", xlabel="plasticity timescale\n(stimulus durations)", ylabel="test accuracy", ylim=(0, 1.2))
     panel.set_yticks([0, 0.25, 0.5, 0.75, 1])
     seconds = panel.secondary_xaxis("top", functions=(_times(duration), _times(1 / duration)))
