@@ -120,6 +120,8 @@ def test_expectations_are_computed_from_the_spec_that_ran(finished):
     assert verdicts["no overlap, no learning (fa)"].expected == pytest.approx(0.1)
     assert any("80 ms" in note for note in report.notes)
     assert set(report.figures) == {"plasticity-window"}
+    assert any("not judged" in note for note in report.notes)  # two seeds only
+    assert not any("lower edge" in name for name in verdicts)
     assert len(report.figures["plasticity-window"].axes) >= 3
 
 
