@@ -16,10 +16,13 @@ from experiments.units import Time, printable, read_number, read_time, refused, 
 MOST_POINTS = 1_000_000
 MOST_PROGRAMS = 1000
 LARGEST_SEED = 2**31 - 1
-NOT_SWEPT = (
-    *("name", "description", "study", "dtype"),
-    *("record", "record.points", "record.probes", "stimulus.presentations"),  # they make the common record dimension
-)
+_RECORDED, _NAMED = "all points of a sweep are recorded alike", "a text that changes no result cannot be swept"
+NOT_SWEPT: dict[str, str] = {
+    **dict.fromkeys(("name", "description", "study"), _NAMED),
+    **dict.fromkeys(("record", "record.points", "record.probes"), _RECORDED),
+    "stimulus.presentations": f"{_RECORDED}: use parts for runs of other lengths",
+    "dtype": "a process computes in one dtype",
+}
 _ENTRY = "it must be a list of values, {linspace = [a, b, n]} or {logspace = [a, b, n]}"
 
 
@@ -65,7 +68,7 @@ def canonical_sweep(table: Mapping[str, Any]) -> dict[str, Any]:
         elif path != "zip":
             check_path(path, table, "sweep.")
             if path in NOT_SWEPT:
-                raise refused(f"sweep.{path}", entry, "a text that changes no result cannot be swept")
+                raise refused(f"sweep.{path}", entry, NOT_SWEPT[path])
             result[path] = _canonical_entry(path, entry, quantity_at(path, table))
     if "zip" in sweep:
         result["zip"] = _canonical_zip(sweep["zip"], result)

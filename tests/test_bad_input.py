@@ -61,7 +61,7 @@ SPECS = {
     "short trace": ('[timescales]\ntrace = "0.1 ms"\n', ["integrator.dt", "timescales.trace", "0.0001"]),
     "swept presentations": (
         '[sweep]\n"stimulus.presentations" = [2, 4]\n',
-        ["stimulus.presentations", "swept"],
+        ["stimulus.presentations", "use parts"],
     ),
     "study without its parts": ('study = "plasticity-window"\n', ["plasticity-window", "synapse"]),
     "step too long": ('[integrator]\ndt = "10 ms"\n', ["integrator.dt", "0.01", "timescales.propagation"]),

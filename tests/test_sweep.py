@@ -136,8 +136,8 @@ def test_swept_optional_numbers_are_present_in_all_points():
         ("timescales.decay", ["1 min", "inf"], [60, math.inf], "s"),
         ("timescales.decay", {"logspace": ["1 s", "100 s", 3]}, [1, 10, 100], "s"),
         ("noise.activity", [0.5, 1], [0.5, 1], ""),
-        ("stimulus.presentations", {"linspace": [100, 300, 3]}, [100, 200, 300], ""),
-        ("stimulus.presentations", {"logspace": [100, 10000, 3]}, [100, 1000, 10000], ""),
+        ("task.seed", {"linspace": [100, 300, 3]}, [100, 200, 300], ""),
+        ("task.seed", {"logspace": [100, 10000, 3]}, [100, 1000, 10000], ""),
         ("task.scale", {"linspace": [1, 2, 3]}, [1, 1.5, 2], ""),
         ("integrator.dt", {"linspace": ["1 ms", "2 ms", 2]}, [0.001, 0.002], "s"),
         ("integrator.name", ["euler", "heun"], ["euler", "heun"], ""),
@@ -195,9 +195,11 @@ BAD = [
     ({"timescales.trace.0": [1]}, ["timescales.trace", "absent"]),
     ({"network.hidden.1": [3]}, ["network.hidden.1 = 3", "1 values"]),
     ({"integrator.adaptive": [True], "integrator.name": ["heun"], "delays.hop": [0]}, ["knows no delays"]),
-    ({"stimulus.presentations": [5]}, ["record.points = 10", "stimulus.presentations = 5"]),
+    ({"stimulus.presentations": [5]}, ["sweep.stimulus.presentations", "use parts"]),
+    ({"record.points": [5]}, ["sweep.record.points", "recorded alike"]),
+    ({"dtype": ["float64"]}, ["sweep.dtype", "one dtype"]),
     ({"delays.error": {"linspace": [0, 1, 1001]}, "seeds": 1000}, ["1001000 points is refused: at most 1000000"]),
-    ({"stimulus.presentations": {"linspace": [100, 2000, 1901]}}, ["1901 combinations", "at most 1000"]),
+    ({"task.seed": {"linspace": [100, 2000, 1901]}}, ["1901 combinations", "at most 1000"]),
 ]
 
 
