@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from dynamics.circuit import Circuit, Weights
 from dynamics.errors import unknown
-from dynamics.plasticity import law_factors, mean_drive, slow_drifts
+from dynamics.plasticity import direction, law_factors, slow_drifts
 from dynamics.regime import AbstractRegime, Slow, check_dtypes
 from dynamics.settle import fixed_point
 from dynamics.stimulus import Clock, Stream
@@ -68,10 +68,7 @@ class Discrete(AbstractRegime[DiscreteState]):
         """The update for one sample."""
         locals_, carried = fixed_point(self.circuit, self.weights(state), state.slow, x, y)
         factors = law_factors(self.circuit, locals_, carried)
-        directions = {}
-        for p in self.circuit.plastic:
-            f, w = factors[p.name], state.weights[p.name]
-            directions[p.name] = mean_drive(f) if f.row_decay is None else mean_drive(f) - f.row_decay[:, None] * w
+        directions = {p.name: direction(state.weights[p.name], factors[p.name]) for p in self.circuit.plastic}
         descent = jax.tree.map(jnp.negative, directions)
         with jax.numpy_dtype_promotion("standard"):  # optax's adam multiplies floats by its integer step count
             scaled, optimiser = OPTIMISERS[self.optimiser]().update(descent, state.optimiser, state.weights)

@@ -58,6 +58,15 @@ def mean_drive(f: Factors) -> Float[Array, "targets sources"]:
     return f.post.T @ f.pre / f.post.shape[0]
 
 
+def direction(w: Float[Array, "targets sources"], f: Factors) -> Float[Array, "targets sources"]:
+    """<m p^T> - diag(<r>) W: what a law does to its matrix, before time constants."""
+    drive = mean_drive(f)
+    if f.row_decay is None:
+        return drive
+    rate = f.row_decay if f.row_decay.ndim == 1 else f.row_decay.mean(0)
+    return drive - rate[:, None] * w
+
+
 def weight_drift(
     law: TwoFactor,
     w: Float[Array, "targets sources"],
@@ -69,13 +78,8 @@ def weight_drift(
 
     A clamped matrix gets the part of it that is tangent to the sphere |W| = const.
     """
-    if f.post.ndim == 1:  # scaling the vector first costs one pass less over the matrix
-        drift = jnp.outer(f.post / plasticity, f.pre)
-    else:
-        drift = mean_drive(f) / plasticity
-    if f.row_decay is not None:
-        rate = f.row_decay if f.row_decay.ndim == 1 else f.row_decay.mean(0)
-        drift = drift - (rate / plasticity)[:, None] * w
+    # Scaling the factors costs a pass less over the matrix than scaling their product.
+    drift = direction(w, Factors(f.post / plasticity, f.pre, None if f.row_decay is None else f.row_decay / plasticity))
     if law.clamped:
         return drift - w * (jnp.sum(drift * w) / jnp.sum(w * w))
     if law.decays and decay is not None:

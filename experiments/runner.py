@@ -76,8 +76,10 @@ def _jobs(sweep: Sweep) -> list[Job]:
     jobs, loaded = [], {}
     for group in sweep.groups:
         task = group.static.task
-        data = loaded.setdefault(task.model_dump_json(), None) or task.load()
-        loaded[task.model_dump_json()] = data
+        key = task.model_dump_json()
+        if key not in loaded:
+            loaded[key] = task.load()
+        data = loaded[key]
         job = Job(group, plan(group, data), _arrays(data, group.static.dtype))
         _check_wiring(job, data)
         jobs.append(job)
@@ -96,15 +98,13 @@ def _check_wiring(job: Job, data: Data) -> None:
             raise PlasticodeError(
                 f"record.probes has '{name}', which needs targets, but task '{job.plan.spec.task.name}' is unsupervised"
             )
-    values, seeds = _points(job, slice(0, 1))
-    point = {path: value[0] for path, value in values.items()}
     rule = job.plan.spec.rule.name
     try:
-        state = jax.eval_shape(functools.partial(_init_point, job.plan), point, seeds[0], job.data)
-        jax.eval_shape(functools.partial(_measure_point, job.plan), state, point, seeds[0], job.data)
+        state, *point = _first_point(job)
+        jax.eval_shape(functools.partial(_measure_point, job.plan), state, *point, job.data)
         if ":" in rule:
             now = jnp.int32(0)
-            jax.eval_shape(functools.partial(_advance_point, job.plan), state, point, seeds[0], job.data, now, now)
+            jax.eval_shape(functools.partial(_advance_point, job.plan), state, *point, job.data, now, now)
     except PlasticodeError:
         raise
     except Exception as error:
@@ -112,6 +112,13 @@ def _check_wiring(job: Job, data: Data) -> None:
             raise
         why = f"{type(error).__name__}: {error}".splitlines()[0]  # a mistake in the user's own rule, whatever it is
         raise PlasticodeError(f"rule '{rule}' cannot be run: its circuit must wire this network ({why})") from error
+
+
+def _first_point(job: Job) -> tuple[Any, dict[str, Any], np.integer]:
+    """The shapes of the first point's state, without computing it; its values and its seed."""
+    values, seeds = _points(job, slice(0, 1))
+    point = {path: value[0] for path, value in values.items()}
+    return jax.eval_shape(functools.partial(_init_point, job.plan), point, seeds[0], job.data), point, seeds[0]
 
 
 def run(spec: Spec, on_progress: OnProgress | None = None, jobs: dict[str, list[Job]] | None = None) -> Results:
@@ -241,10 +248,7 @@ def _batched(function: Callable, arguments: int, shared: int, block: int, option
 
 def _chunks(job: Job, devices: int) -> tuple[list[np.ndarray], int, int]:
     """The group's points in chunks; the padded size of a chunk and how many points a device takes at a time."""
-    values, seeds = _points(job, slice(0, 1))
-    point = {path: value[0] for path, value in values.items()}
-    state = jax.eval_shape(functools.partial(_init_point, job.plan), point, seeds[0], job.data)
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(_first_point(job)[0]))
     cpu = jax.default_backend() == "cpu"
     most = max(min(CHUNK_POINTS if cpu else job.group.size, CHUNK_BYTES // max(size, 1)), 1)
     chunks = np.array_split(np.arange(job.group.size), -(-job.group.size // most))

@@ -79,8 +79,7 @@ def edge_verdicts(lower: float, kernel: float, first: float = 0.1) -> dict[str, 
     curve = np.where(tau < 30 * lower, 1 - np.log10(30 * lower / tau) ** 2 * 0.05 / np.log10(30) ** 2, 1 - tau / 1e6)
     data = data_of(np.stack([curve, curve]))
     data["tangent_kernel"] = data["accuracy"] * 0 + kernel
-    data = data.expand_dims(rule=["fa"])
-    verdicts = pw._lower_edges(data, {"fa": pw.window_of(data.sel(rule="fa"), tau)})
+    verdicts = pw._lower_edges({"fa": pw.tangent_kernel(data)}, {"fa": pw.window_of(data, tau)})
     assert verdicts[0].expected == pytest.approx(kernel)
     assert all(verdict.measured == pytest.approx(max(lower, first), rel=0.01) for verdict in verdicts)
     return {verdict.name.split(" (")[0]: verdict.passed for verdict in verdicts}

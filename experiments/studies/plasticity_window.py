@@ -60,16 +60,16 @@ def study(spec: Spec, results: Results) -> StudyReport:
     timescales = _along(expand(parts["window"]).groups[0], "timescales.plasticity") / duration
     rules = [str(rule) for rule in data["window"]["rule"].values]
     windows = {rule: window_of(data["window"].sel(rule=rule), timescales) for rule in rules}
+    kernels = {rule: tangent_kernel(data["window"].sel(rule=rule)) for rule in rules}
     seeds = data["window"].sizes["seed"]
     verdicts = [
         _largest_error("linear overlap law", PAPER, [bare], LINEAR_TOLERANCE),
         _largest_error("overlap with lag stages", DERIVED, chains, STAGES_TOLERANCE),
         *_late_errors(data["dense"], _along(expand(parts["dense"]).groups[0], "delays.error") / duration),
-        *(_lower_edges(data["window"], windows) if seeds >= LEAST_SEEDS else []),
+        *(_lower_edges(kernels, windows) if seeds >= LEAST_SEEDS else []),
         _alignment_rate(data["alignment"], expand(parts["alignment"]).groups[0]),
     ]
     delays = {name: _along(expand(parts[name]).groups[0], "delays.error") / duration for name in ("dense", "gaps")}
-    kernels = {rule: tangent_kernel(data["window"].sel(rule=rule)) for rule in rules}
     figure = plasticity_figure.draw([bare, *chains], data, delays, timescales, windows, kernels, duration)
     notes = [_window_sentence(rule, window, duration) for rule, window in windows.items()]
     if seeds < LEAST_SEEDS:
@@ -211,10 +211,10 @@ def tangent_kernel(data: xr.Dataset) -> float:
     return float(kernels[:, best].mean())
 
 
-def _lower_edges(data: xr.Dataset, windows: dict[str, Window]) -> list[Verdict]:
+def _lower_edges(kernels: dict[str, float], windows: dict[str, Window]) -> list[Verdict]:
     verdicts = []
     for rule, window in windows.items():
-        kernel = tangent_kernel(data.sel(rule=rule))
+        kernel = kernels[rule]
         low, high = window.interval
         note = f"95 % interval over seeds {low:.3g} to {high:.3g}" if np.isfinite(low) else "one seed: no interval"
         note += "; the sweep ends before the window does, so this is only a bound" if window.lower_is_bound else ""
