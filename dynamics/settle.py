@@ -13,8 +13,11 @@ from dynamics.plasticity import Carried, output_error, port_input
 Values = dict[tuple[str, str], Float[Array, " _n"]]  # by (layer, variable)
 
 
-def evaluation_order(circuit: Circuit) -> tuple[tuple[str, str], ...]:
-    """(layer, variable) in an order in which each depends only on earlier ones; a cycle is told in a sentence."""
+def evaluation_order(circuit: Circuit, cycles: bool = False) -> tuple[tuple[str, str], ...]:
+    """(layer, variable) in an order in which each depends only on earlier ones.
+
+    A cycle is told in a sentence, unless `cycles` are allowed: then it is entered at its first activity.
+    """
     needs: dict[tuple[str, str], set[tuple[str, str]]] = {}
     for layer in circuit.layers:
         forward = {(p.source, str(p.variable)) for p in circuit.into(layer, "forward")}
@@ -24,13 +27,14 @@ def evaluation_order(circuit: Circuit) -> tuple[tuple[str, str], ...]:
             needs[layer.name, "error"] = {(layer.name, "activity")} | modulatory
     order: list[tuple[str, str]] = []
     while len(order) < len(needs):
-        ready = [node for node, before in needs.items() if node not in order and before <= set(order)]
-        if not ready:
-            stuck = sorted(f"{variable} of {name}" for name, variable in needs if (name, variable) not in order)
+        left = [node for node in needs if node not in order]
+        ready = [node for node in left if needs[node] <= set(order)]
+        if not ready and not cycles:
+            stuck = sorted(f"{variable} of {name}" for name, variable in left)
             raise PlasticodeError(
                 f"the circuit has a cycle through {', '.join(stuck)}: only the coupled regime can run it"
             )
-        order += ready
+        order += ready or [min(left, key=lambda node: node[1] == "error")]
     return tuple(order)
 
 

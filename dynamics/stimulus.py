@@ -69,6 +69,12 @@ class Held(NamedTuple):
         rows = [on[i] * self.values[i] for i in range(self.values.shape[0])]  # not a product: one or two rows only
         return sum(rows[1:], rows[0]), on.sum()
 
+    def at(self, j: Float[Array, ""]) -> tuple[Float[Array, " n"], Float[Array, ""]]:
+        """The signal at time j (0 while off), and whether it is on (0 or 1)."""
+        on = ((j >= self.start) & (j < self.end)).astype(self.start.dtype)
+        rows = [on[i] * self.values[i] for i in range(self.values.shape[0])]
+        return sum(rows[1:], rows[0]), on.sum()
+
 
 class _Arrival(NamedTuple):
     """Which presentations are delivered during one, and from when to when, in steps."""

@@ -1,0 +1,101 @@
+"""Radau IIA collocation: waveforms as polynomials through a few nodes, and what linear filters do to them.
+
+A waveform on a window [t0, t0 + H] is its values at the s nodes t0 + c_i H, 0 < c_1 < .. < c_s = 1; with the value at t0
+it is a polynomial of degree s. Integrals up to the nodes are products with H A, A_ij the integral of the j-th Lagrange
+polynomial from 0 to c_i. As an implicit Runge-Kutta method this is Radau IIA (bibtex: hairer1996solving): order 2s - 1
+at the end of a window, L-stable, and exact for every linear invariant of the equations.
+"""
+
+import functools
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from numpy.polynomial import legendre
+
+MAX_NODES = 24  # beyond this the interpolation of rounded values gains nothing
+
+
+@functools.cache
+def nodes(s: int) -> np.ndarray:
+    """c_1 .. c_s: the roots of P_s - P_{s-1} on [0, 1], the last of them 1."""
+    if not 1 <= s <= MAX_NODES:
+        raise ValueError(f"a window has {s} nodes: it must have 1 to {MAX_NODES}")
+    series = np.zeros(s + 1)
+    series[s - 1 :] = -1, 1
+    roots, slope = np.sort(legendre.legroots(series).real), legendre.legder(series)
+    for _ in range(3):  # Newton steps: the companion matrix loses digits
+        roots = roots - legendre.legval(roots, series) / legendre.legval(roots, slope)
+    roots[-1] = 1
+    return (roots + 1) / 2
+
+
+@functools.cache
+def integration(s: int) -> np.ndarray:
+    """A (s, s): integrals from 0 to the nodes of the interpolating polynomial; its last row is the quadrature b."""
+    x = 2 * nodes(s) - 1
+    series = np.linalg.inv(legendre.legvander(x, s - 1)).T  # row j: Legendre series of the j-th Lagrange polynomial
+    integrals = np.stack([legendre.legval(x, legendre.legint(row, lbnd=-1)) for row in series], axis=1)
+    return integrals / 2
+
+
+@functools.cache
+def coarser(s: int) -> np.ndarray:
+    """b (2, s): the quadratures through every second node and through every fourth, the end among them."""
+    rows = np.zeros((2, s))
+    for row, stride in zip(rows, (2, 4), strict=True):
+        kept = np.arange(s)[::-1][::stride][::-1]
+        x = 2 * nodes(s)[kept] - 1
+        moments = [2.0] + [0.0] * (len(kept) - 1)  # of the Legendre polynomials on [-1, 1]
+        row[kept] = np.linalg.solve(legendre.legvander(x, len(kept) - 1).T, moments) / 2
+    return rows
+
+
+def leak(ratio: Float[Array, ""], s: int) -> Float[Array, "s s"]:
+    """K of the leaky filter tau z' = -z + u with ratio = H / tau: z = z(t0) + K (u - z(t0)) at the nodes.
+
+    K = (1 + ratio A)^-1 ratio A. It is 0 for an empty window or an infinite tau, and 1 in the limit tau -> 0.
+    """
+    a = ratio * jnp.asarray(integration(s), ratio.dtype)
+    return jnp.linalg.solve(jnp.eye(s, dtype=ratio.dtype) + a, a)
+
+
+def filtered(
+    k: Float[Array, "s s"], start: Float[Array, " n"], drive: Float[Array, "rows n"]
+) -> Float[Array, "s n"]:
+    """z = z(t0) + K (u - z(t0)): the leaky unit that starts at `start`; a constant drive may have one row."""
+    return start[None] + weighted(k, drive - start[None])
+
+
+def weighted(k: Float[Array, "s s"], waveform: Float[Array, "rows n"]) -> Float[Array, "s n"]:
+    """The matrix times the waveform, which has one row where it is constant."""
+    if waveform.shape[0] == k.shape[1]:
+        return k @ waveform
+    return k.sum(1)[:, None] * waveform
+
+
+def interpolation(x: Float[Array, " times"], s: int) -> Float[Array, "times points"]:
+    """Values at x in [0, 1] of the polynomial through 0 and the nodes: weights of those s + 1 points, start first."""
+    points = np.concatenate([[0.0], nodes(s)])
+    gaps = points[:, None] - points[None]
+    np.fill_diagonal(gaps, 1.0)
+    scale = jnp.asarray(1 / gaps.prod(axis=1), x.dtype)
+    away = x[:, None] - jnp.asarray(points, x.dtype)[None]
+    # Products that leave one factor out, by cumulated products from both ends: exact at the points, no division.
+    ones = jnp.ones_like(away[:, :1])
+    before = jnp.concatenate([ones, jnp.cumprod(away, axis=1)[:, :-1]], axis=1)
+    after = jnp.concatenate([jnp.cumprod(away[:, ::-1], axis=1)[:, ::-1][:, 1:], ones], axis=1)
+    return before * after * scale[None]
+
+
+def ornstein_uhlenbeck(ratio: Float[Array, ""], s: int) -> Float[Array, "s s"]:
+    """L with L g, g standard normal, an exact Ornstein-Uhlenbeck path of unit stationary variance from 0 at t0.
+
+    ratio = H / tau. xi_i = rho_i xi_{i-1} + (1 - rho_i^2)^(1/2) g_i with rho_i = exp(-(c_i - c_{i-1}) ratio).
+    """
+    c = nodes(s)
+    later = jnp.asarray(np.maximum(c[:, None] - c[None], 0), ratio.dtype)
+    steps = jnp.asarray(np.diff(c, prepend=0.0), ratio.dtype)
+    fresh = jnp.sqrt(-jnp.expm1(-2 * steps * ratio))
+    causal = jnp.asarray(np.tril(np.ones((s, s))), ratio.dtype)
+    return causal * jnp.exp(-later * ratio) * fresh[None]

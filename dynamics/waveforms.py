@@ -1,0 +1,335 @@
+"""Waveform relaxation: the coupled field of a circuit solved for a whole window of time at once, layer by layer.
+
+A waveform is an array (s, n), one row per collocation node of the window, or (1, n) where it is constant. One sweep
+goes through the layers in order; every projection is applied to a whole waveform. Inside the window a plastic matrix
+is its value at the start plus products of few waveforms, so no matrix is formed before the window closes:
+
+    W(t) = E(t) (W(t0) + int_t0^t m(s)/E(s) p(s)^T ds / tau_plast),   E = exp(-int r/tau_plast + 1/tau_dec), by rows
+    W(t_j) c_j = E_j (W(t0) c_j + sum_i H A_ji (m_i/E_i) (p_i . c_j) / tau_plast)
+
+Sweeps repeat with the m and p of the last one; they contract by about H |p|^2 / tau_plast each.
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dynamics.activations import activation
+from dynamics.circuit import Layer, Local, Port, Projection, Weights
+from dynamics.collocation import coarser, filtered, integration, weighted
+from dynamics.field import CoupledSystem, Inputs, Signals, State
+from dynamics.plasticity import output_error
+from dynamics.settle import evaluation_order
+from dynamics.timescales import at_level
+
+Waveform = Float[Array, "_rows _n"]
+
+
+class Drive(NamedTuple):
+    """What changes a matrix during a window: m/E per tau_plast and p as waveforms, and E, or None where it is 1."""
+
+    post: Waveform
+    pre: Waveform
+    shrink: Waveform | None
+
+
+class Filters(NamedTuple):
+    """The filter matrices (s, s) of a window of `length` seconds, and what it takes to look back in time.
+
+    propagation, trace  by level            slow  by layer, by variable        chain  by name of the lag, one stage
+    past                what late projections deliver out of earlier windows, (s, n); `current` the weights (s, s+1) of
+                        the points of this window. `noise` holds Ornstein-Uhlenbeck paths by (layer, variable).
+    """
+
+    length: Float[Array, ""]
+    propagation: dict[int, Float[Array, "s s"]]
+    trace: dict[int, Float[Array, "s s"]]
+    slow: dict[str, dict[str, Float[Array, "s s"]]]
+    chain: dict[str, Float[Array, "s s"]]
+    current: dict[str, Float[Array, "s points"]]
+
+
+class Waves(NamedTuple):
+    """All waveforms of a window after a sweep. `chain` holds only the ends of the stages of gamma-distributed lags."""
+
+    value: dict[tuple[str, str], Waveform]
+    slow: dict[str, dict[str, Waveform]]
+    trace: dict[str, Waveform]
+    chain: dict[str, Float[Array, "stages _n"]]
+    drive: dict[str, Drive]
+
+
+class Sizes(NamedTuple):
+    """Norms over all plastic matrices: of their change in a window, and of what is uncertain about it."""
+
+    change: Float[Array, ""]
+    quadrature: Float[Array, ""]
+
+
+class Relaxation(eqx.Module):
+    """One window: the state at its start, its filters, and what the outside gives.
+
+    `late` are the stimuli that projections out of the input layer deliver after a constant lag; `past` and `noise` are
+    described at `Filters`.
+    """
+
+    system: CoupledSystem
+    start: State
+    filters: Filters
+    inputs: Inputs
+    late: dict[str, Float[Array, " _n"]]
+    past: dict[str, Waveform]
+    noise: dict[tuple[str, str], Waveform]
+    nodes: int = eqx.field(static=True)
+
+    @property
+    def _integrals(self) -> Float[Array, "s s"]:
+        return self.filters.length * jnp.asarray(integration(self.nodes), self.filters.length.dtype)
+
+    def _start(self, name: str, variable: str) -> Float[Array, " n"]:
+        return (self.start.activity if variable == "activity" else self.start.error)[name]
+
+    def guess(self) -> Waves:
+        """Constant waveforms and still weights."""
+        s, circuit, y = self.nodes, self.system.circuit, self.start
+
+        def held(x: Float[Array, " n"]) -> Waveform:
+            return jnp.broadcast_to(x[None], (s, x.shape[0]))
+
+        value = {(n, "activity"): held(x) for n, x in y.activity.items()}
+        value |= {(n, "error"): held(x) for n, x in y.error.items()}
+        for layer in circuit.layers:
+            if layer.clamped:
+                value[layer.name, "activity"] = self._clamped(layer)
+        drives = {}
+        for p in circuit.plastic:
+            assert p.law is not None
+            targets, sources = circuit.shape(p)
+            constant = circuit.layer(p.source).clamped and not self._filtered(p)
+            dtype = self.filters.length.dtype
+            columns = targets if p.law.row_decay is not None else 1
+            shrinks = p.law.row_decay is not None or p.law.clamped or self._decays(p)
+            drives[p.name] = Drive(
+                jnp.zeros((s, targets), dtype),
+                jnp.zeros((1 if constant else s, sources), dtype),
+                jnp.ones((s, columns), dtype) if shrinks else None,
+            )
+        slow = {name: {v: held(x) for v, x in variables.items()} for name, variables in y.slow.items()}
+        return Waves(value, slow, {name: held(x) for name, x in y.trace.items()}, y.chain, drives)
+
+    def _decays(self, p: Projection) -> bool:
+        assert p.law is not None
+        return p.law.decays and not p.law.clamped and self.system.timescales.decay is not None
+
+    def _filtered(self, p: Projection) -> bool:
+        """Whether the pre-factor of a projection out of a clamped layer varies within a window all the same."""
+        assert p.law is not None
+        traced = self.system.timescales.trace is not None and p.law.traced == "pre"
+        delayed = self.system.lag(p) is not None or self.system.delays.input is not None
+        return traced or (self.system.gamma and delayed and self.system.circuit.layer(p.source).role == "input")
+
+    def _clamped(self, layer: Layer) -> Waveform:
+        if layer.role == "constant":
+            return jnp.ones((1, layer.size), self.filters.length.dtype)
+        return self.inputs.stimulus[None]
+
+    def sweep(self, last: Waves) -> Waves:
+        """Every waveform anew, from those of the last sweep and, where they come earlier in the order, of this one."""
+        circuit, values, chains = self.system.circuit, dict(last.value), {}
+        for layer in circuit.layers:
+            if layer.role == "input" and "input" in self.start.chain:
+                values[layer.name, "activity"] = self._chained("input", self.inputs.stimulus[None], chains)
+        preactivation: dict[str, Waveform] = {}
+        carried: dict[str, Waveform] = {}
+        for name, variable in evaluation_order(circuit, cycles=True):
+            layer = circuit.layer(name)
+            if layer.clamped:
+                continue
+            port: Port = "forward" if variable == "activity" else "modulatory"
+            f, slope = activation(layer.activation)
+            into = circuit.into(layer, port)
+            carried |= {p.name: self._carried(p, values, chains) for p in into}
+            terms = [self._product(p.transpose_of or p.name, carried[p.name], last.drive, bool(p.transpose_of)) for p in into]
+            if variable == "error" and layer.role == "output":
+                terms.append(self._late_error(layer, values, chains))
+            total = sum(terms[1:], terms[0]) if terms else jnp.zeros((1, layer.size), self.filters.length.dtype)
+            if variable == "activity":
+                preactivation[name], drive = total, f(total)
+            else:
+                drive = slope(preactivation[name]) * total
+            wave = filtered(self.filters.propagation[layer.level], self._start(name, variable), drive)
+            noise = self.noise.get((name, variable))
+            values[name, variable] = wave if noise is None else wave + noise
+        locals_, slow = self._locals(preactivation, values, last.slow)
+        drives, traces = {}, {}
+        for p in circuit.plastic:
+            drives[p.name] = self._drive(p, locals_[p.target], carried[p.name], last.drive, traces)
+        return Waves(values, slow, traces, chains, drives)
+
+    def _carried(self, p: Projection, values: dict, chains: dict[str, Array]) -> Waveform:
+        """What `p` delivers, after its lag; the ends of its filter chain go into `chains`."""
+        source, lag = values[p.source, p.variable], self.system.lag(p)
+        role = self.system.circuit.layer(p.source).role
+        if lag is None or role == "constant":
+            return source
+        if self.system.gamma:
+            return self._chained(p.name, source, chains)
+        if role == "input":
+            return self.late[p.name][None]
+        return self._looked_up(p.name, self._start(p.source, p.variable), source)
+
+    def _looked_up(self, name: str, start: Float[Array, " n"], source: Waveform) -> Waveform:
+        """The waveform after lag `name`: partly from earlier windows, partly from this one."""
+        current = self.filters.current[name]
+        return self.past[name] + current[:, :1] * start[None] + current[:, 1:] @ source
+
+    def _chained(self, name: str, source: Waveform, chains: dict[str, Array]) -> Waveform:
+        """The waveform after the filters of a gamma-distributed lag; a lag of 0 lets it through."""
+        k = self.filters.chain[name]
+        source = jnp.broadcast_to(source, (self.nodes, source.shape[1]))
+
+        def stage(upstream: Waveform, start: Float[Array, " n"]) -> tuple[Waveform, Float[Array, " n"]]:
+            wave = filtered(k, start, upstream)
+            return wave, wave[-1]
+
+        wave, chains[name] = jax.lax.scan(stage, source, self.start.chain[name])
+        return wave
+
+    def _late_error(self, layer: Layer, values: dict, chains: dict[str, Array]) -> Waveform:
+        """target - prediction as it reaches the output's error units; the target in `inputs` is late already."""
+        activity = values[layer.name, "activity"]
+        if self.system.delays.error is not None and not self.system.gamma:
+            activity = self._looked_up("error", self._start(layer.name, "activity"), activity)
+        c = jax.vmap(lambda z: output_error(layer, self.inputs.target, z, self.inputs.on))(activity)
+        if self.system.delays.error is not None and self.system.gamma:
+            return self._chained("error", c, chains)
+        return c
+
+    def _product(self, name: str, carried: Waveform, drives: dict[str, Drive], transposed: bool = False) -> Waveform:
+        """W(t_j) c_j, or W(t_j)^T c_j, at all nodes."""
+        w, drive = self.system.weights(self.start)[name], drives.get(name)
+        if drive is None:
+            return carried @ (w if transposed else w.T)
+        post, pre, shrink = drive
+        if transposed:
+            seen = carried if shrink is None else shrink * carried
+            return seen @ w + weighted(self._integrals * (seen @ post.T), pre)
+        product = carried @ w.T + weighted(self._integrals * (carried @ pre.T), post)
+        return product if shrink is None else shrink * product
+
+    def _locals(
+        self, preactivation: dict[str, Waveform], values: dict, slow: dict[str, dict[str, Waveform]]
+    ) -> tuple[dict[str, Local], dict[str, dict[str, Waveform]]]:
+        """The local variables of every layer at all nodes, and the slow variables that follow from them."""
+        locals_, moved = {}, {}
+        for name, a in preactivation.items():
+            layer, z = self.system.circuit.layer(name), values[name, "activity"]
+            error = values.get((name, "error"), jnp.zeros_like(z))
+            local = Local(jnp.broadcast_to(a, z.shape), z, error, slow.get(name, {}))
+            if layer.slow:
+                waves = {
+                    v.name: filtered(self.filters.slow[name][v.name], self.start.slow[name][v.name], jax.vmap(v.of)(local))
+                    for v in layer.slow
+                }
+                moved[name], local = waves, Local(local.preactivation, z, error, waves)
+            locals_[name] = local
+        return locals_, moved
+
+    def _drive(
+        self, p: Projection, local: Local, carried: Waveform, last: dict[str, Drive], traces: dict[str, Waveform]
+    ) -> Drive:
+        """What changes the matrix of `p`, from the local variables at its target and what it carries."""
+        law, times = p.law, self.system.timescales
+        assert law is not None
+        post, pre = jax.vmap(law.post)(local), jax.vmap(law.pre)(carried)
+        if times.trace is not None:
+            start, k = self.start.trace[p.name], self.filters.trace[p.level]
+            traces[p.name] = filtered(k, start, post if law.traced == "post" else pre)
+            post, pre = (traces[p.name], pre) if law.traced == "post" else (post, traces[p.name])
+        tau = at_level(times.plasticity, p.level)
+        rate = None
+        if law.clamped:
+            w = self.start.weights[p.name]
+            rate = jnp.sum(post * self._product(p.name, pre, last), axis=1, keepdims=True) / (tau * jnp.sum(w * w))
+        else:
+            if law.row_decay is not None:
+                rate = jax.vmap(law.row_decay)(local) / tau
+            if self._decays(p):
+                assert times.decay is not None
+                decay = 1 / at_level(times.decay, p.level)
+                rate = jnp.full((1, 1), decay) if rate is None else rate + decay
+        if rate is None:
+            return Drive(post / tau, pre, None)
+        shrink = jnp.exp(-weighted(self._integrals, rate))
+        return Drive(post / (shrink * tau), pre, shrink)
+
+    def weights_at(self, drives: dict[str, Drive], node: int = -1) -> Weights:
+        """The plastic matrices at a node of the window; by default at its end."""
+        moved = {}
+        for name, (post, pre, shrink) in drives.items():
+            w, share = self.start.weights[name], self._integrals[node]
+            if pre.shape[0] == 1:
+                w1 = w + (share @ post)[:, None] * pre
+            else:
+                w1 = w + (share[:, None] * post).T @ pre
+            w1 = w1 if shrink is None else shrink[node][:, None] * w1
+            law = self.system.circuit.projection(name).law
+            assert law is not None
+            if law.clamped:  # the product form keeps the norm up to the error of the nodes: keep it exactly
+                w1 = w1 * jnp.sqrt(jnp.sum(w * w) / jnp.sum(w1 * w1))
+            moved[name] = w1
+        return moved
+
+    def end(self, waves: Waves) -> State:
+        """The state at the end of the window, which is its last node."""
+        y = self.start
+        return State(
+            activity={name: waves.value[name, "activity"][-1] for name in y.activity},
+            error={name: waves.value[name, "error"][-1] for name in y.error},
+            weights=self.weights_at(waves.drive),
+            slow={name: {v: x[-1] for v, x in variables.items()} for name, variables in waves.slow.items()},
+            trace={name: x[-1] for name, x in waves.trace.items()},
+            chain=waves.chain,
+        )
+
+    def difference(self, new: Waves, old: Waves) -> Float[Array, ""]:
+        """How far apart two sweeps' drives are, relative to their size: norms over the window and all matrices."""
+        b = jnp.asarray(integration(self.nodes)[-1], self.filters.length.dtype)
+
+        def squared(wave: Waveform) -> Float[Array, ""]:
+            by_node = jnp.sum(wave * wave, axis=1)
+            return by_node[0] if wave.shape[0] == 1 else b @ by_node
+
+        change = size = jnp.zeros_like(self.filters.length)
+        for name, drive in new.drive.items():
+            before = old.drive[name]
+            post, pre = squared(drive.post), squared(drive.pre)
+            change += squared(drive.post - before.post) * pre + squared(drive.pre - before.pre) * post
+            size += post * pre
+        return jnp.sqrt(change / jnp.maximum(size, jnp.finfo(b.dtype).tiny))
+
+    def sizes(self, waves: Waves) -> Sizes:
+        """The change of the weights in the window, and the error of its quadrature.
+
+        The error is estimated from quadratures through every second and every fourth node: with differences q1 from
+        the full rule and q2 between the two, it is q1^2 / q2, which holds for errors that fall like a power of the
+        distance of the nodes and is too large for those that fall geometrically.
+        """
+        full = integration(self.nodes)[-1]
+        half, quarter = coarser(self.nodes)
+        rules = jnp.asarray([full, full - half, half - quarter], self.filters.length.dtype) * self.filters.length
+        squares = jnp.zeros(3, rules.dtype)
+        for name, (post, pre, shrink) in waves.drive.items():
+            gram = (post @ post.T) * (pre @ pre.T)
+            squares += jnp.sum((rules @ gram) * rules, axis=1)
+            if shrink is not None:
+                w = self.start.weights[name]
+                squares += jnp.stack([jnp.sum(((1 - shrink[-1])[:, None] * w) ** 2), *jnp.zeros(2, rules.dtype)])
+        change, first, second = jnp.sqrt(jnp.maximum(squares, 0))
+        tiny = jnp.finfo(rules.dtype).tiny
+        return Sizes(change, first * first / jnp.maximum(jnp.maximum(first, second), tiny))
+
+

@@ -1,0 +1,392 @@
+"""The window integrator: parallel in time. A presentation is cut into windows, and each is solved at once.
+
+Windows end where an input jumps, so every waveform is smooth within one. `WindowSolver` is a diffrax solver whose step
+is a window; `Window` steps it through a presentation, with delays and noise.
+"""
+
+import functools
+from typing import Any, ClassVar, NamedTuple
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from dynamics.collocation import MAX_NODES, integration, interpolation, leak, nodes, ornstein_uhlenbeck
+from dynamics.errors import PlasticodeError
+from dynamics.field import CoupledSystem, Inputs, Signals, State
+from dynamics.noise import brownian_increments
+from dynamics.stimulus import Clock, Held, Stream, held
+from dynamics.timescales import at_level
+from dynamics.waveforms import Filters, Relaxation, Waves
+
+MAX_SWEEPS = 16
+
+
+class Past(NamedTuple):
+    """The waveforms of the last windows, oldest first, by signal: the value at the start of each and at its nodes."""
+
+    rows: dict[str, Float[Array, "windows points _n"]]
+
+
+class Accuracy(NamedTuple):
+    """Sums over windows of the estimated error and of the size of the weights' change."""
+
+    error: Float[Array, ""]
+    change: Float[Array, ""]
+
+    @property
+    def relative(self) -> Float[Array, ""]:
+        """The estimated error relative to the distance that the weights have moved."""
+        return self.error / jnp.maximum(self.change, jnp.finfo(self.change.dtype).tiny)
+
+
+class Layout(NamedTuple):
+    """How the windows lie in a presentation: starts (windows,), lengths and filters with a leading windows dimension.
+
+    `past` holds, by lag, the weights of the points of earlier windows, and `paths` those of noise.
+    """
+
+    start: Float[Array, " windows"]
+    filters: Filters
+    past: dict[str, Float[Array, "windows s earlier points"]]
+    paths: dict[int, Float[Array, "windows s s"]]
+
+
+def filters_of(system: CoupledSystem, length: Float[Array, ""], s: int) -> Filters:
+    """The filters of one window of `length` seconds, without delays."""
+    times, circuit = system.timescales, system.circuit
+    levels = {layer.level for layer in circuit.layers if not layer.clamped}
+    plastic = {p.level for p in circuit.plastic}
+
+    def by_level(taus: Float[Array, "*layers"] | None, levels: set[int]) -> dict[int, Array]:
+        if taus is None:
+            return {}
+        if taus.ndim == 0:
+            return dict.fromkeys(sorted(levels), leak(length / taus, s))
+        return {level: leak(length / at_level(taus, level), s) for level in sorted(levels)}
+
+    chain = {}
+    for name, lag in system.lags().items() if system.gamma else ():
+        late = leak(length * system.delays.stages / jnp.where(lag > 0, lag, 1), s)
+        chain[name] = jnp.where(lag > 0, late, jnp.eye(s, dtype=late.dtype))
+    slow = {layer.name: {v.name: leak(length / v.timescale, s) for v in layer.slow} for layer in circuit.layers}
+    return Filters(
+        length,
+        by_level(times.propagation, levels),
+        by_level(times.trace, plastic),
+        {name: filters for name, filters in slow.items() if filters},
+        chain,
+        {},
+    )
+
+
+class WindowTerm(diffrax.AbstractTerm):
+    """The coupled field of a circuit, for `WindowSolver` (or any solver, where nothing is late): time in seconds."""
+
+    system: CoupledSystem
+
+    def vf(self, t: Any, y: State, args: Inputs) -> State:
+        return self.system.drift(y, args, _no_look)
+
+    def contr(self, t0: Any, t1: Any, **kwargs: Any) -> Array:
+        return t1 - t0
+
+    def prod(self, vf: State, control: Array) -> State:
+        return jax.tree.map(lambda v: control * v, vf)
+
+
+def _no_look(*args: Any, **kwargs: Any) -> Array:
+    raise PlasticodeError("a window term has no past: give delays to the window integrator instead")
+
+
+class Context(NamedTuple):
+    """What a step within a presentation knows beyond its inputs: ready filters, the past, noise."""
+
+    filters: Filters
+    late: dict[str, Float[Array, " _n"]]
+    past: dict[str, Float[Array, "s _n"]]
+    noise: dict[tuple[str, str], Float[Array, "s _n"]]
+
+
+class WindowSolver(diffrax.AbstractSolver):
+    """A diffrax solver whose step is one window: Radau IIA collocation of the fast variables and of the low-rank change
+    of the weights, by waveform relaxation (dynamics.waveforms).
+
+    Inputs must be constant during a step. Order 2 s - 1 in the length of the window; the relaxation goes on until it
+    has converged to `tolerance` relative to the weights' change, at most `MAX_SWEEPS` times, or for exactly `sweeps`.
+    """
+
+    s: int = eqx.field(static=True, default=8)
+    tolerance: float = eqx.field(static=True, default=1e-3)
+    sweeps: int | None = eqx.field(static=True, default=None)
+
+    term_structure: ClassVar = WindowTerm
+    interpolation_cls: ClassVar = diffrax.LocalLinearInterpolation
+
+    def order(self, terms: WindowTerm) -> int:
+        return 2 * self.s - 1
+
+    def init(self, terms: WindowTerm, t0: Any, t1: Any, y0: State, args: Inputs) -> None:
+        return None
+
+    def step(
+        self, terms: WindowTerm, t0: Any, t1: Any, y0: State, args: Inputs, solver_state: None, made_jump: Any
+    ) -> tuple[State, State, dict[str, State], None, diffrax.RESULTS]:
+        filters = filters_of(terms.system, jnp.asarray(t1 - t0, terms.system.dt.dtype), self.s)
+        y1, accuracy, _ = self.solve(terms.system, y0, args, Context(filters, {}, {}, {}))
+        # The error is known as a norm over all plastic matrices: share it among them as their changes are.
+        share = accuracy.relative
+        moved = jax.tree.map(lambda after, before: share * jnp.abs(after - before), y1.weights, y0.weights)
+        error = eqx.tree_at(lambda y: y.weights, jax.tree.map(jnp.zeros_like, y0), moved)
+        return y1, error, {"y0": y0, "y1": y1}, None, diffrax.RESULTS.successful
+
+    def func(self, terms: WindowTerm, t0: Any, y0: State, args: Inputs) -> State:
+        return terms.vf(t0, y0, args)
+
+    def solve(
+        self, system: CoupledSystem, y0: State, inputs: Inputs, context: Context
+    ) -> tuple[State, Accuracy, Waves]:
+        """The state at the end of the window, what the estimates say of it, and its waveforms."""
+        window = Relaxation(system, y0, context.filters, inputs, context.late, context.past, context.noise, self.s)
+        waves, uncertain = self._relaxed(window)
+        sizes = window.sizes(waves)
+        rough = any(variable for _, variable in context.noise)  # along noise, quadrature errors are not a tail
+        error = uncertain * sizes.change + (0 if rough else sizes.quadrature)
+        return window.end(waves), Accuracy(error, sizes.change), waves
+
+    def _relaxed(self, window: Relaxation) -> tuple[Waves, Float[Array, ""]]:
+        """Waveforms after enough sweeps, and how far they are from the limit, relative to the weights' change."""
+        one = jnp.ones_like(window.filters.length)
+
+        def step(carry: tuple) -> tuple:
+            i, waves, last, _ = carry
+            new = window.sweep(waves)
+            moved = window.difference(new, waves)
+            rate = jnp.minimum(moved / jnp.maximum(last, jnp.finfo(one.dtype).tiny), 0.9)
+            return i + 1, new, moved, moved * rate / (1 - rate)
+
+        carry = (jnp.int32(0), window.guess(), one, one)
+        if self.sweeps is not None:
+            carry = jax.lax.fori_loop(0, self.sweeps, lambda _, carry: step(carry), carry)
+        else:
+            goal = self.tolerance / 4
+
+            def unfinished(carry: tuple) -> Array:
+                return (carry[0] < 2) | ((carry[3] > goal) & (carry[0] < MAX_SWEEPS))
+
+            carry = jax.lax.while_loop(unfinished, step, carry)
+        return carry[1], carry[3]
+
+
+class Window(eqx.Module):
+    """Integrates presentations window by window: cuts at every jump of an input and at `parts` equal parts.
+
+    tolerance   of the weights' change, relative: sweeps go on until they have converged well below it
+    nodes       per window      parts   of a presentation, where no input jumps
+    gaps        false promises that there is no blank gap, and saves the window that it would be
+    sweeps      a fixed number of sweeps, as gradients in reverse mode need; None: as many as the tolerance asks for
+    """
+
+    tolerance: float = eqx.field(static=True, default=1e-3)
+    nodes: int = eqx.field(static=True, default=8)
+    parts: int = eqx.field(static=True, default=1)
+    gaps: bool = eqx.field(static=True, default=True)
+    sweeps: int | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self):
+        if not 1 <= self.nodes <= MAX_NODES:
+            raise PlasticodeError(f"a window has {self.nodes} nodes: it must have 1 to {MAX_NODES}")
+        if self.parts < 1:
+            raise PlasticodeError(f"a presentation has {self.parts} parts: it must have at least 1")
+
+    def start(self, system: CoupledSystem, state: State, periods: int) -> Past | None:
+        """The past before the first presentation, of `periods` presentations: everything as it is at the start."""
+        windows, points = periods * self._cuts(system)[0], self.nodes + 1
+        signals = self._signals(system, state)
+        rows = {name: jnp.broadcast_to(x, (windows, points, *x.shape)) for name, x in signals.items()}
+        return Past(rows) if rows else None
+
+    def _signals(self, system: CoupledSystem, y: State) -> Signals:
+        """Signals that a constant lag looks back at: those of the coupled system that no input determines."""
+        nothing = Inputs(*3 * (jnp.zeros((1,), system.dt.dtype),))
+        clamped = {f"{layer.name}.activity" for layer in system.circuit.layers if layer.clamped}
+        return {name: x for name, x in system.signals(y, nothing).items() if name not in clamped}
+
+    def _lags(self, system: CoupledSystem) -> dict[str, tuple[str, Float[Array, ""]]]:
+        """Constant lags that look back at a signal: by projection, and "error" for that of the output error."""
+        if system.gamma:
+            return {}
+        looks = {}
+        for p in system.circuit.projections:
+            lag = system.lag(p)
+            if lag is not None and not system.circuit.layer(p.source).clamped:
+                looks[p.name] = (f"{p.source}.{p.variable}", lag)
+        if system.delays.error is not None:
+            looks |= {"error": (f"{o.name}.activity", system.delays.error) for o in system.outputs()}
+        return looks
+
+    def _arrivals(self, system: CoupledSystem) -> dict[str, Float[Array, ""] | None]:
+        """The lag of everything that jumps: "stimulus", "target", and by projection late stimuli."""
+        if system.gamma:
+            return {"stimulus": None, "target": None}
+        arrivals = {"stimulus": system.delays.input, "target": system.delays.error}
+        for p in system.circuit.projections:
+            lag = system.lag(p)
+            if lag is not None and system.circuit.layer(p.source).role == "input":
+                arrivals[p.name] = lag if system.delays.input is None else lag + system.delays.input
+        return arrivals
+
+    def _cuts(self, system: CoupledSystem) -> tuple[int, list[Float[Array, ""]]]:
+        """The number of windows per presentation, and the times of jumps inside it."""
+        clock, jumps, seen = system.clock, [], []
+        for lag in self._arrivals(system).values():
+            if any(lag is other for other in seen):
+                continue
+            seen.append(lag)
+            rest = None if lag is None else jnp.mod(lag, clock.period)
+            if rest is not None:
+                jumps.append(rest)
+            if self.gaps:
+                jumps.append(clock.duration if rest is None else jnp.mod(rest + clock.duration, clock.period))
+        return self.parts + len(jumps), jumps
+
+    def layout(self, system: CoupledSystem, past: Past | None) -> Layout:
+        """Windows and filters, the same for every presentation."""
+        clock, (count, jumps) = system.clock, self._cuts(system)
+        even = clock.period * jnp.asarray(np.arange(self.parts) / self.parts, clock.dt.dtype)
+        start = jnp.sort(jnp.concatenate([even, jnp.stack(jumps)])) if jumps else even
+        ends = jnp.concatenate([start[1:], clock.period[None]])
+        length = ends - start
+        filters = jax.vmap(functools.partial(filters_of, system, s=self.nodes))(length)
+        looks = self._lags(system)
+        earlier, current = {}, {}
+        if past is not None:
+            windows = next(iter(past.rows.values())).shape[0]
+            for name, (_, lag) in looks.items():
+                earlier[name], current[name] = self._look(clock, start, length, lag, windows)
+        paths = {}
+        if system.noise.activity is not None or system.noise.error is not None:
+            for layer in system.circuit.layers:
+                if not layer.clamped and layer.level not in paths:
+                    tau = at_level(system.timescales.propagation, layer.level)
+                    paths[layer.level] = jax.vmap(lambda h, tau=tau: ornstein_uhlenbeck(h / tau, self.nodes))(length)
+        return Layout(start, filters._replace(current=current), earlier, paths)
+
+    def _look(
+        self, clock: Clock, start: Float[Array, " windows"], length: Array, lag: Float[Array, ""], earlier: int
+    ) -> tuple[Float[Array, "windows s earlier points"], Float[Array, "windows s points"]]:
+        """The weights with which points of earlier windows, and of the window itself, give the signal `lag` ago."""
+        count, s = start.shape[0], self.nodes
+        back = np.arange(count)[:, None] - np.arange(earlier, 0, -1)[None]  # oldest first
+        periods = jnp.asarray(back // count, start.dtype)
+        began = start[back % count] + clock.period * periods
+        ends = jnp.concatenate([began[:, 1:], start[:, None]], axis=1)
+        c = jnp.asarray(nodes(s), start.dtype)
+        times = start[:, None] + length[:, None] * c[None] - lag
+
+        def weights(times: Array, began: Array, ends: Array) -> Array:
+            """(s, points) for one window of the past: 0 for times outside it."""
+            x = (times - began) / jnp.where(ends > began, ends - began, 1)
+            inside = (times >= began) & (times < ends)
+            return jnp.where(inside[:, None], interpolation(jnp.clip(x, 0, 1), s), 0)
+
+        past = jax.vmap(jax.vmap(weights, (None, 0, 0), 1))(times, began, ends)
+        x = jnp.clip((times - start[:, None]) / jnp.where(length > 0, length, 1)[:, None], 0, 1)
+        now = jnp.where((times >= start[:, None])[..., None], jax.vmap(lambda x: interpolation(x, s))(x), 0)
+        return past, now
+
+    def arrivals(self, system: CoupledSystem, stream: Stream, targets: Array, k: Int[Array, ""]) -> dict[str, Held]:
+        """Everything that is shown during presentation k, as it arrives."""
+        lags = self._arrivals(system)
+        signals = [(targets if name == "target" else stream.inputs, lag) for name, lag in lags.items()]
+        return dict(zip(lags, held(signals, stream, system.clock, k), strict=True))
+
+    def present(
+        self,
+        system: CoupledSystem,
+        layout: Layout,
+        carry: tuple[State, Past | None, Accuracy],
+        shown: dict[str, Held],
+        k: Int[Array, ""],
+        key: PRNGKeyArray | None,
+    ) -> tuple[State, Past | None, Accuracy]:
+        """Presentation k, window by window; noise depends on `key` and the number of the window alone."""
+        count = layout.start.shape[0]
+
+        def one(carry: tuple, window: tuple) -> tuple[tuple, None]:
+            (y, past, accuracy), (i, layout) = carry, window
+            middle = (layout.start + layout.filters.length / 2) / system.clock.dt
+            at = {name: signal.at(middle) for name, signal in shown.items()}
+            inputs = Inputs(at["stimulus"][0], *at["target"])
+            late = {name: value for name, (value, _) in at.items() if name not in ("stimulus", "target")}
+            noise_key = None if key is None else jax.random.fold_in(key, k * count + i)
+            earlier = {}
+            for name, weights in layout.past.items():
+                rows = past.rows[self._lags(system)[name][0]]
+                earlier[name] = jnp.einsum("swp,wpn->sn", weights, rows)
+            context = Context(layout.filters, late, earlier, self._paths(system, y, layout, noise_key))
+            solver = WindowSolver(self.nodes, self.tolerance, self.sweeps)
+            y1, found, waves = solver.solve(system, y, inputs, context)
+            if past is not None:
+                past = self._remember(system, past, y, waves)
+            y1 = self._synaptic(system, y1, waves, layout.filters.length, noise_key)
+            return (y1, past, Accuracy(*map(jnp.add, accuracy, found))), None
+
+        return jax.lax.scan(one, carry, (jnp.arange(count, dtype=jnp.int32), layout))[0]
+
+    def _remember(self, system: CoupledSystem, past: Past, y: State, waves: Waves) -> Past:
+        rows = {}
+        for name, old in past.rows.items():
+            layer, variable = name.rsplit(".", 1)
+            first = (y.activity if variable == "activity" else y.error)[layer]
+            new = jnp.concatenate([first[None], waves.value[layer, variable]])
+            rows[name] = jnp.concatenate([old[1:], new[None]])
+        return Past(rows)
+
+    def _paths(self, system: CoupledSystem, y: State, layout: Layout, key: PRNGKeyArray | None) -> dict:
+        """Ornstein-Uhlenbeck paths from 0 of all noisy activities and errors, exact at the nodes."""
+        amplitudes = {"activity": (system.noise.activity, y.activity), "error": (system.noise.error, y.error)}
+        noisy = {
+            (name, variable): jnp.zeros((self.nodes, x.shape[0]), x.dtype)
+            for variable, (s, signals) in amplitudes.items()
+            if s is not None
+            for name, x in signals.items()
+        }
+        if not noisy:
+            return {}
+        draws = brownian_increments(_given(key), noisy, jnp.ones_like(system.dt))
+        return {
+            (name, variable): amplitudes[variable][0] * (layout.paths[system.circuit.layer(name).level] @ g)
+            for (name, variable), g in draws.items()
+        }
+
+    def _synaptic(
+        self, system: CoupledSystem, y: State, waves: Waves, length: Float[Array, ""], key: PRNGKeyArray | None
+    ) -> State:
+        """One exact draw of the synaptic noise of a window, added when the window closes."""
+        noise = system.noise
+        if noise.synaptic is None and noise.synaptic_multiplicative is None:
+            return y
+        weights = dict(y.weights)
+        draws = brownian_increments(_given(key), {"synaptic": weights, "multiplicative": weights}, jnp.ones_like(length))
+        b = jnp.asarray(integration(self.nodes)[-1], length.dtype)
+        for name, w in weights.items():
+            if noise.synaptic_multiplicative is not None:
+                s = noise.synaptic_multiplicative
+                mean = -s * s / 2 if noise.calculus == "ito" else 0
+                w = w * jnp.exp(mean * length + s * jnp.sqrt(length) * draws["multiplicative"][name])
+            if noise.synaptic is not None:
+                shrink = waves.drive[name].shrink
+                kept = jnp.ones((1,), w.dtype) if shrink is None else b @ (shrink[-1:] / shrink) ** 2
+                w = w + noise.synaptic * jnp.sqrt(length * kept)[:, None] * draws["synaptic"][name]
+            weights[name] = w
+        return eqx.tree_at(lambda y: y.weights, y, weights)
+
+
+def _given(key: PRNGKeyArray | None) -> PRNGKeyArray:
+    if key is None:
+        raise PlasticodeError("noise is drawn from a random key, but the run has none: give it key")
+    return key
