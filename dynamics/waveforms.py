@@ -134,7 +134,8 @@ class Relaxation(eqx.Module):
     def _clamped(self, layer: Layer) -> Waveform:
         if layer.role == "constant":
             return jnp.ones((1, layer.size), self.filters.length.dtype)
-        return self.inputs.stimulus[None]
+        rows = self.nodes if "input" in self.start.chain else 1
+        return jnp.broadcast_to(self.inputs.stimulus[None], (rows, layer.size))
 
     def sweep(self, last: Waves) -> Waves:
         """Every waveform anew, from those of the last sweep and, where they come earlier in the order, of this one."""

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dynamics.collocation import MAX_NODES, integration, interpolation, leak, nodes, ornstein_uhlenbeck
+from dynamics.circuit import Projection
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, Signals, State
 from dynamics.noise import brownian_increments
@@ -204,7 +205,7 @@ class Window(eqx.Module):
 
     def start(self, system: CoupledSystem, state: State, periods: int) -> Past | None:
         """The past before the first presentation, of `periods` presentations: everything as it is at the start."""
-        windows, points = periods * self._cuts(system)[0], self.nodes + 1
+        windows, points = periods * (self.parts + len(self._cuts(system))), self.nodes + 1
         signals = self._signals(system, state)
         rows = {name: jnp.broadcast_to(x, (windows, points, *x.shape)) for name, x in signals.items()}
         return Past(rows) if rows else None
@@ -228,34 +229,44 @@ class Window(eqx.Module):
             looks |= {"error": (f"{o.name}.activity", system.delays.error) for o in system.outputs()}
         return looks
 
-    def _arrivals(self, system: CoupledSystem) -> dict[str, Float[Array, ""] | None]:
-        """The lag of everything that jumps: "stimulus", "target", and by projection late stimuli."""
+    def _arrivals(self, system: CoupledSystem) -> dict[str, tuple[str, ...]]:
+        """The lags, by name, of everything that jumps: "stimulus", "target", and by projection late stimuli."""
         if system.gamma:
-            return {"stimulus": None, "target": None}
-        arrivals = {"stimulus": system.delays.input, "target": system.delays.error}
+            return {"stimulus": (), "target": ()}
+        lags = system.lags()
+        stimulus = ("input",) if "input" in lags else ()
+        arrivals = {"stimulus": stimulus, "target": ("error",) if "error" in lags else ()}
         for p in system.circuit.projections:
-            lag = system.lag(p)
-            if lag is not None and system.circuit.layer(p.source).role == "input":
-                arrivals[p.name] = lag if system.delays.input is None else lag + system.delays.input
+            if p.name in lags and system.circuit.layer(p.source).role == "input":
+                arrivals[p.name] = (*stimulus, _hop(p))
         return arrivals
 
-    def _cuts(self, system: CoupledSystem) -> tuple[int, list[Float[Array, ""]]]:
-        """The number of windows per presentation, and the times of jumps inside it."""
-        clock, jumps, seen = system.clock, [], []
-        for lag in self._arrivals(system).values():
-            if any(lag is other for other in seen):
-                continue
-            seen.append(lag)
-            rest = None if lag is None else jnp.mod(lag, clock.period)
-            if rest is not None:
-                jumps.append(rest)
+    def _total(self, system: CoupledSystem, names: tuple[str, ...]) -> Float[Array, ""] | None:
+        """The sum of named lags."""
+        delays = system.delays
+        lags = {"input": delays.input, "error": delays.error, "hop": delays.hop}
+        lags |= {p.name: p.lag for p in system.circuit.projections if p.lag is not None}
+        total = [jnp.asarray(lags[name]) for name in names]
+        return sum(total[1:], total[0]) if total else None
+
+    def _cuts(self, system: CoupledSystem) -> list[Float[Array, ""]]:
+        """The times within a presentation at which a drive jumps, or has a kink because a late one has jumped."""
+        clock, jumps = system.clock, set(self._arrivals(system).values())
+        if not system.gamma:
+            late = {_hop(p) for p in system.circuit.projections if p.name in system.lags()}
+            jumps |= {tuple(sorted((*jump, name))) for jump in jumps for name in late}
+        times = []
+        for names in sorted(jumps):
+            total = self._total(system, names)
+            rest = None if total is None else jnp.mod(total, clock.period)
+            times += [] if rest is None else [rest]
             if self.gaps:
-                jumps.append(clock.duration if rest is None else jnp.mod(rest + clock.duration, clock.period))
-        return self.parts + len(jumps), jumps
+                times.append(clock.duration if rest is None else jnp.mod(rest + clock.duration, clock.period))
+        return times
 
     def layout(self, system: CoupledSystem, past: Past | None) -> Layout:
         """Windows and filters, the same for every presentation."""
-        clock, (count, jumps) = system.clock, self._cuts(system)
+        clock, jumps = system.clock, self._cuts(system)
         even = clock.period * jnp.asarray(np.arange(self.parts) / self.parts, clock.dt.dtype)
         start = jnp.sort(jnp.concatenate([even, jnp.stack(jumps)])) if jumps else even
         ends = jnp.concatenate([start[1:], clock.period[None]])
@@ -300,7 +311,7 @@ class Window(eqx.Module):
 
     def arrivals(self, system: CoupledSystem, stream: Stream, targets: Array, k: Int[Array, ""]) -> dict[str, Held]:
         """Everything that is shown during presentation k, as it arrives."""
-        lags = self._arrivals(system)
+        lags = {name: self._total(system, names) for name, names in self._arrivals(system).items()}
         signals = [(targets if name == "target" else stream.inputs, lag) for name, lag in lags.items()]
         return dict(zip(lags, held(signals, stream, system.clock, k), strict=True))
 
@@ -384,6 +395,11 @@ class Window(eqx.Module):
                 w = w + noise.synaptic * jnp.sqrt(length * kept)[:, None] * draws["synaptic"][name]
             weights[name] = w
         return eqx.tree_at(lambda y: y.weights, y, weights)
+
+
+def _hop(p: Projection) -> str:
+    """The name of the lag of a projection: its own, or the common one."""
+    return "hop" if p.lag is None else p.name
 
 
 def _given(key: PRNGKeyArray | None) -> PRNGKeyArray:
