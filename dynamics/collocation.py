@@ -40,15 +40,13 @@ def integration(s: int) -> np.ndarray:
 
 
 @functools.cache
-def coarser(s: int) -> np.ndarray:
-    """b (2, s): the quadratures through every second node and through every fourth, the end among them."""
-    rows = np.zeros((2, s))
-    for row, stride in zip(rows, (2, 4), strict=True):
-        kept = np.arange(s)[::-1][::stride][::-1]
-        x = 2 * nodes(s)[kept] - 1
-        moments = [2.0] + [0.0] * (len(kept) - 1)  # of the Legendre polynomials on [-1, 1]
-        row[kept] = np.linalg.solve(legendre.legvander(x, len(kept) - 1).T, moments) / 2
-    return rows
+def series_ends(s: int) -> np.ndarray:
+    """(2, 2, s): of a waveform's Legendre series (polynomials of unit mean square on the window), the two coefficients
+    in the middle and the last two."""
+    x = 2 * nodes(s) - 1
+    coefficients = np.linalg.inv(legendre.legvander(x, s - 1)) / np.sqrt(2 * np.arange(s) + 1)[:, None]
+    rows = np.concatenate([np.zeros((2, s)), coefficients])  # fewer than four nodes have no such pairs: zeros
+    return np.stack([rows[(s + 2) // 2 : (s + 2) // 2 + 2], rows[s : s + 2]])
 
 
 def leak(ratio: Float[Array, ""], s: int) -> Float[Array, "s s"]:

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from dynamics.activations import activation
 from dynamics.circuit import Layer, Local, Port, Projection, Weights
-from dynamics.collocation import coarser, filtered, integration, weighted
+from dynamics.collocation import filtered, integration, series_ends, weighted
 from dynamics.field import CoupledSystem, Inputs, Signals, State
 from dynamics.plasticity import output_error
 from dynamics.settle import evaluation_order
@@ -60,13 +60,7 @@ class Waves(NamedTuple):
     trace: dict[str, Waveform]
     chain: dict[str, Float[Array, "stages _n"]]
     drive: dict[str, Drive]
-
-
-class Sizes(NamedTuple):
-    """Norms over all plastic matrices: of their change in a window, and of what is uncertain about it."""
-
-    change: Float[Array, ""]
-    quadrature: Float[Array, ""]
+    roughness: Float[Array, ""]
 
 
 class Relaxation(eqx.Module):
@@ -118,7 +112,8 @@ class Relaxation(eqx.Module):
                 jnp.ones((s, columns), dtype) if shrinks else None,
             )
         slow = {name: {v: held(x) for v, x in variables.items()} for name, variables in y.slow.items()}
-        return Waves(value, slow, {name: held(x) for name, x in y.trace.items()}, y.chain, drives)
+        still = {name: held(x) for name, x in y.trace.items()}
+        return Waves(value, slow, still, y.chain, drives, jnp.zeros_like(self.filters.length))
 
     def _decays(self, p: Projection) -> bool:
         assert p.law is not None
@@ -140,6 +135,7 @@ class Relaxation(eqx.Module):
     def sweep(self, last: Waves) -> Waves:
         """Every waveform anew, from those of the last sweep and, where they come earlier in the order, of this one."""
         circuit, values, chains = self.system.circuit, dict(last.value), {}
+        roughness = jnp.zeros_like(self.filters.length)
         for layer in circuit.layers:
             if layer.role == "input" and "input" in self.start.chain:
                 values[layer.name, "activity"] = self._chained("input", self.inputs.stimulus[None], chains)
@@ -161,6 +157,7 @@ class Relaxation(eqx.Module):
                 preactivation[name], drive = total, f(total)
             else:
                 drive = slope(preactivation[name]) * total
+            roughness = jnp.maximum(roughness, self._roughness(drive))
             wave = filtered(self.filters.propagation[layer.level], self._start(name, variable), drive)
             noise = self.noise.get((name, variable))
             values[name, variable] = wave if noise is None else wave + noise
@@ -168,7 +165,7 @@ class Relaxation(eqx.Module):
         drives, traces = {}, {}
         for p in circuit.plastic:
             drives[p.name] = self._drive(p, locals_[p.target], carried[p.name], last.drive, traces)
-        return Waves(values, slow, traces, chains, drives)
+        return Waves(values, slow, traces, chains, drives, roughness)
 
     def _carried(self, p: Projection, values: dict, chains: dict[str, Array]) -> Waveform:
         """What `p` delivers, after its lag; the ends of its filter chain go into `chains`."""
@@ -298,39 +295,36 @@ class Relaxation(eqx.Module):
 
     def difference(self, new: Waves, old: Waves) -> Float[Array, ""]:
         """How far apart two sweeps' drives are, relative to their size: norms over the window and all matrices."""
-        b = jnp.asarray(integration(self.nodes)[-1], self.filters.length.dtype)
-
-        def squared(wave: Waveform) -> Float[Array, ""]:
-            by_node = jnp.sum(wave * wave, axis=1)
-            return by_node[0] if wave.shape[0] == 1 else b @ by_node
-
         change = size = jnp.zeros_like(self.filters.length)
         for name, drive in new.drive.items():
             before = old.drive[name]
-            post, pre = squared(drive.post), squared(drive.pre)
-            change += squared(drive.post - before.post) * pre + squared(drive.pre - before.pre) * post
+            post, pre = self._square(drive.post), self._square(drive.pre)
+            change += self._square(drive.post - before.post) * pre + self._square(drive.pre - before.pre) * post
             size += post * pre
-        return jnp.sqrt(change / jnp.maximum(size, jnp.finfo(b.dtype).tiny))
+        return jnp.sqrt(change / jnp.maximum(size, jnp.finfo(size.dtype).tiny))
 
-    def sizes(self, waves: Waves) -> Sizes:
-        """The change of the weights in the window, and the error of its quadrature.
+    def _square(self, wave: Waveform) -> Float[Array, ""]:
+        """The mean square over the window, summed over units."""
+        by_node = jnp.sum(wave * wave, axis=1)
+        return by_node[0] if wave.shape[0] == 1 else jnp.asarray(integration(self.nodes)[-1], wave.dtype) @ by_node
 
-        The error is estimated from quadratures through every second and every fourth node: with differences q1 from
-        the full rule and q2 between the two, it is q1^2 / q2, which holds for errors that fall like a power of the
-        distance of the nodes and is too large for those that fall geometrically.
-        """
-        full = integration(self.nodes)[-1]
-        half, quarter = coarser(self.nodes)
-        rules = jnp.asarray([full, full - half, half - quarter], self.filters.length.dtype) * self.filters.length
-        squares = jnp.zeros(3, rules.dtype)
+    def _roughness(self, drive: Waveform) -> Float[Array, ""]:
+        """The interpolation error of a waveform relative to its size: the end of its Legendre series."""
+        if drive.shape[0] == 1:
+            return jnp.zeros_like(self.filters.length)
+        ends = jnp.asarray(series_ends(self.nodes), drive.dtype) @ drive
+        middle, last = jnp.sum(ends * ends, axis=(1, 2))
+        tiny = jnp.finfo(drive.dtype).tiny
+        falls = jnp.minimum(last / jnp.maximum(middle, tiny), 1)
+        return 2 * falls * jnp.sqrt(last / jnp.maximum(self._square(drive), tiny))
+
+    def change(self, waves: Waves) -> Float[Array, ""]:
+        """The change of the weights in the window: the norm over all plastic matrices, decay included."""
+        b = self._integrals[-1]
+        square = jnp.zeros_like(self.filters.length)
         for name, (post, pre, shrink) in waves.drive.items():
             gram = (post @ post.T) * (pre @ pre.T)
-            squares += jnp.sum((rules @ gram) * rules, axis=1)
+            square += (gram @ b) @ b
             if shrink is not None:
-                w = self.start.weights[name]
-                squares += jnp.stack([jnp.sum(((1 - shrink[-1])[:, None] * w) ** 2), *jnp.zeros(2, rules.dtype)])
-        change, first, second = jnp.sqrt(jnp.maximum(squares, 0))
-        tiny = jnp.finfo(rules.dtype).tiny
-        return Sizes(change, first * first / jnp.maximum(jnp.maximum(first, second), tiny))
-
-
+                square += jnp.sum(((1 - shrink[-1])[:, None] * self.start.weights[name]) ** 2)
+        return jnp.sqrt(jnp.maximum(square, 0))

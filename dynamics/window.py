@@ -153,10 +153,10 @@ class WindowSolver(diffrax.AbstractSolver):
         """The state at the end of the window, what the estimates say of it, and its waveforms."""
         window = Relaxation(system, y0, context.filters, inputs, context.late, context.past, context.noise, self.s)
         waves, uncertain = self._relaxed(window)
-        sizes = window.sizes(waves)
-        rough = any(variable for _, variable in context.noise)  # along noise, quadrature errors are not a tail
-        error = uncertain * sizes.change + (0 if rough else sizes.quadrature)
-        return window.end(waves), Accuracy(error, sizes.change), waves
+        change = window.change(waves)
+        if not context.noise:  # noise is rough on every scale: its waveforms have no end of a series
+            uncertain = uncertain + waves.roughness
+        return window.end(waves), Accuracy(uncertain * change, change), waves
 
     def _relaxed(self, window: Relaxation) -> tuple[Waves, Float[Array, ""]]:
         """Waveforms after enough sweeps, and how far they are from the limit, relative to the weights' change."""
