@@ -11,10 +11,11 @@ from dynamics.errors import unknown
 
 
 class Activation(NamedTuple):
-    """f and f', elementwise on preactivations of any shape."""
+    """f and f', elementwise on preactivations of any shape; `smooth` says whether f has no kink."""
 
     value: Callable[[Float[Array, "..."]], Float[Array, "..."]]
     slope: Callable[[Float[Array, "..."]], Float[Array, "..."]]
+    smooth: bool = True
 
 
 def _tanh_slope(a: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -27,7 +28,7 @@ def _relu_slope(a: Float[Array, "..."]) -> Float[Array, "..."]:
 
 ACTIVATIONS = {
     "linear": Activation(lambda a: a, jnp.ones_like),
-    "relu": Activation(jax.nn.relu, _relu_slope),
+    "relu": Activation(jax.nn.relu, _relu_slope, smooth=False),
     "softplus": Activation(jax.nn.softplus, jax.nn.sigmoid),
     "tanh": Activation(jnp.tanh, _tanh_slope),
 }

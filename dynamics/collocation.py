@@ -1,8 +1,8 @@
 """Radau IIA collocation: waveforms as polynomials through a few nodes, and what linear filters do to them.
 
-A waveform on a window [t0, t0 + H] is its values at the s nodes t0 + c_i H, 0 < c_1 < .. < c_s = 1; with the value at t0
-it is a polynomial of degree s. Integrals up to the nodes are products with H A, A_ij the integral of the j-th Lagrange
-polynomial from 0 to c_i. As an implicit Runge-Kutta method this is Radau IIA (bibtex: hairer1996solving): order 2s - 1
+A waveform on a window [t0, t0 + H] is its values at the s nodes t0 + c_i H, 0 < c_1 < .. < c_s = 1; with the value at
+t0 it is a polynomial of degree s. Integrals up to the nodes are products with H A, A_ij being the integral of the j-th
+Lagrange polynomial from 0 to c_i. As an implicit Runge-Kutta method this is Radau IIA (bibtex: hairer1996solving): order 2s - 1
 at the end of a window, L-stable, and exact for every linear invariant of the equations.
 """
 
@@ -40,13 +40,11 @@ def integration(s: int) -> np.ndarray:
 
 
 @functools.cache
-def series_ends(s: int) -> np.ndarray:
-    """(2, 2, s): of a waveform's Legendre series (polynomials of unit mean square on the window), the two coefficients
-    in the middle and the last two."""
+def series_end(s: int) -> np.ndarray:
+    """(2, s): the last two coefficients of a waveform's Legendre series, in polynomials of unit mean square."""
     x = 2 * nodes(s) - 1
     coefficients = np.linalg.inv(legendre.legvander(x, s - 1)) / np.sqrt(2 * np.arange(s) + 1)[:, None]
-    rows = np.concatenate([np.zeros((2, s)), coefficients])  # fewer than four nodes have no such pairs: zeros
-    return np.stack([rows[(s + 2) // 2 : (s + 2) // 2 + 2], rows[s : s + 2]])
+    return coefficients[-2:]
 
 
 def leak(ratio: Float[Array, ""], s: int) -> Float[Array, "s s"]:

@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-import equinox as eqx
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
@@ -19,7 +19,8 @@ from dynamics.noise import Noise
 from dynamics.regime import AbstractRegime, check_dtypes
 from dynamics.stimulus import Clock, Held, Stream, held
 from dynamics.timescales import Timescales
-from dynamics.window import Accuracy, Past, Window
+from dynamics.window import Past, Window
+from dynamics.window_solver import Accuracy
 
 
 class CoupledProgress(NamedTuple):

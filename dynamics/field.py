@@ -8,6 +8,7 @@ Source of the model: bibtex bacvanski2025continuous (arXiv 2510.18808).
 from typing import NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -161,7 +162,7 @@ class CoupledSystem(AbstractSystem):
         for layer in self.circuit.layers:
             if layer.clamped:
                 continue
-            f, slope = activation(layer.activation)
+            f, slope, _ = activation(layer.activation)
             tau = at_level(self.timescales.propagation, layer.level)
             a = port_input(self.circuit, layer, "forward", weights, carried)
             d_activity[layer.name] = (f(a) - y.activity[layer.name]) / tau

@@ -15,12 +15,13 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from dynamics.activations import activation
 from dynamics.circuit import Layer, Local, Port, Projection, Weights
-from dynamics.collocation import filtered, integration, series_ends, weighted
-from dynamics.field import CoupledSystem, Inputs, Signals, State
+from dynamics.collocation import filtered, integration, series_end, weighted
+from dynamics.field import CoupledSystem, Inputs, State
 from dynamics.plasticity import output_error
 from dynamics.settle import evaluation_order
 from dynamics.timescales import at_level
@@ -29,10 +30,13 @@ Waveform = Float[Array, "_rows _n"]
 
 
 class Drive(NamedTuple):
-    """What changes a matrix during a window: m/E per tau_plast and p as waveforms, and E, or None where it is 1."""
+    """What changes a matrix during a window, as far as sweeps change it: m/E per tau_plast, p and E as waveforms.
+
+    `pre` and `shrink` are None where they are the same in every sweep.
+    """
 
     post: Waveform
-    pre: Waveform
+    pre: Waveform | None
     shrink: Waveform | None
 
 
@@ -60,7 +64,6 @@ class Waves(NamedTuple):
     trace: dict[str, Waveform]
     chain: dict[str, Float[Array, "stages _n"]]
     drive: dict[str, Drive]
-    roughness: Float[Array, ""]
 
 
 class Relaxation(eqx.Module):
@@ -87,7 +90,7 @@ class Relaxation(eqx.Module):
         return (self.start.activity if variable == "activity" else self.start.error)[name]
 
     def guess(self) -> Waves:
-        """Constant waveforms and still weights."""
+        """What the first sweep starts from: constant waveforms, and no drives, so that the weights stand still."""
         s, circuit, y = self.nodes, self.system.circuit, self.start
 
         def held(x: Float[Array, " n"]) -> Waveform:
@@ -98,33 +101,35 @@ class Relaxation(eqx.Module):
         for layer in circuit.layers:
             if layer.clamped:
                 value[layer.name, "activity"] = self._clamped(layer)
-        drives = {}
-        for p in circuit.plastic:
-            assert p.law is not None
-            targets, sources = circuit.shape(p)
-            constant = circuit.layer(p.source).clamped and not self._filtered(p)
-            dtype = self.filters.length.dtype
-            columns = targets if p.law.row_decay is not None else 1
-            shrinks = p.law.row_decay is not None or p.law.clamped or self._decays(p)
-            drives[p.name] = Drive(
-                jnp.zeros((s, targets), dtype),
-                jnp.zeros((1 if constant else s, sources), dtype),
-                jnp.ones((s, columns), dtype) if shrinks else None,
-            )
         slow = {name: {v: held(x) for v, x in variables.items()} for name, variables in y.slow.items()}
-        still = {name: held(x) for name, x in y.trace.items()}
-        return Waves(value, slow, still, y.chain, drives, jnp.zeros_like(self.filters.length))
+        return Waves(value, slow, {}, {}, {})
 
-    def _decays(self, p: Projection) -> bool:
-        assert p.law is not None
-        return p.law.decays and not p.law.clamped and self.system.timescales.decay is not None
+    def _still_pre(self, p: Projection) -> Waveform | None:
+        """p where it is constant during a window: out of a clamped layer, neither traced nor filtered."""
+        law, layer = p.law, self.system.circuit.layer(p.source)
+        assert law is not None
+        traced = self.system.timescales.trace is not None and law.traced == "pre"
+        if not layer.clamped or traced:
+            return None
+        carried = self.late[p.name][None] if p.name in self.late else self._clamped(layer)
+        filtered = self.system.gamma and layer.role == "input" and self.system.lag(p) is not None
+        return None if filtered or carried.shape[0] > 1 else jax.vmap(law.pre)(carried)
 
-    def _filtered(self, p: Projection) -> bool:
-        """Whether the pre-factor of a projection out of a clamped layer varies within a window all the same."""
-        assert p.law is not None
-        traced = self.system.timescales.trace is not None and p.law.traced == "pre"
-        delayed = self.system.lag(p) is not None or self.system.delays.input is not None
-        return traced or (self.system.gamma and delayed and self.system.circuit.layer(p.source).role == "input")
+    def _still_shrink(self, p: Projection) -> Waveform | None:
+        """E where all that a matrix does besides learning is decay with tau_dec."""
+        law, decay = p.law, self.system.timescales.decay
+        assert law is not None
+        if decay is None or not law.decays or law.clamped or law.row_decay is not None:
+            return None
+        return jnp.exp(-jnp.sum(self._integrals, axis=1, keepdims=True) / at_level(decay, p.level))
+
+    def _whole(self, name: str, drive: Drive) -> tuple[Waveform, Waveform, Waveform | None]:
+        """post, pre and shrink of a drive, with those that no sweep changes."""
+        p = self.system.circuit.projection(name)
+        pre = self._still_pre(p) if drive.pre is None else drive.pre
+        shrink = self._still_shrink(p) if drive.shrink is None else drive.shrink
+        assert pre is not None
+        return drive.post, pre, shrink
 
     def _clamped(self, layer: Layer) -> Waveform:
         if layer.role == "constant":
@@ -135,7 +140,6 @@ class Relaxation(eqx.Module):
     def sweep(self, last: Waves) -> Waves:
         """Every waveform anew, from those of the last sweep and, where they come earlier in the order, of this one."""
         circuit, values, chains = self.system.circuit, dict(last.value), {}
-        roughness = jnp.zeros_like(self.filters.length)
         for layer in circuit.layers:
             if layer.role == "input" and "input" in self.start.chain:
                 values[layer.name, "activity"] = self._chained("input", self.inputs.stimulus[None], chains)
@@ -146,10 +150,10 @@ class Relaxation(eqx.Module):
             if layer.clamped:
                 continue
             port: Port = "forward" if variable == "activity" else "modulatory"
-            f, slope = activation(layer.activation)
+            f, slope, _ = activation(layer.activation)
             into = circuit.into(layer, port)
             carried |= {p.name: self._carried(p, values, chains) for p in into}
-            terms = [self._product(p.transpose_of or p.name, carried[p.name], last.drive, bool(p.transpose_of)) for p in into]
+            terms = [self._product(p, carried[p.name], last.drive) for p in into]
             if variable == "error" and layer.role == "output":
                 terms.append(self._late_error(layer, values, chains))
             total = sum(terms[1:], terms[0]) if terms else jnp.zeros((1, layer.size), self.filters.length.dtype)
@@ -157,7 +161,6 @@ class Relaxation(eqx.Module):
                 preactivation[name], drive = total, f(total)
             else:
                 drive = slope(preactivation[name]) * total
-            roughness = jnp.maximum(roughness, self._roughness(drive))
             wave = filtered(self.filters.propagation[layer.level], self._start(name, variable), drive)
             noise = self.noise.get((name, variable))
             values[name, variable] = wave if noise is None else wave + noise
@@ -165,7 +168,7 @@ class Relaxation(eqx.Module):
         drives, traces = {}, {}
         for p in circuit.plastic:
             drives[p.name] = self._drive(p, locals_[p.target], carried[p.name], last.drive, traces)
-        return Waves(values, slow, traces, chains, drives, roughness)
+        return Waves(values, slow, traces, chains, drives)
 
     def _carried(self, p: Projection, values: dict, chains: dict[str, Array]) -> Waveform:
         """What `p` delivers, after its lag; the ends of its filter chain go into `chains`."""
@@ -206,12 +209,13 @@ class Relaxation(eqx.Module):
             return self._chained("error", c, chains)
         return c
 
-    def _product(self, name: str, carried: Waveform, drives: dict[str, Drive], transposed: bool = False) -> Waveform:
-        """W(t_j) c_j, or W(t_j)^T c_j, at all nodes."""
+    def _product(self, p: Projection, carried: Waveform, drives: dict[str, Drive]) -> Waveform:
+        """W(t_j) c_j at all nodes, W the matrix of `p`: its own, or the transpose of another's."""
+        name, transposed = p.transpose_of or p.name, p.transpose_of is not None
         w, drive = self.system.weights(self.start)[name], drives.get(name)
         if drive is None:
             return carried @ (w if transposed else w.T)
-        post, pre, shrink = drive
+        post, pre, shrink = self._whole(name, drive)
         if transposed:
             seen = carried if shrink is None else shrink * carried
             return seen @ w + weighted(self._integrals * (seen @ post.T), pre)
@@ -228,10 +232,8 @@ class Relaxation(eqx.Module):
             error = values.get((name, "error"), jnp.zeros_like(z))
             local = Local(jnp.broadcast_to(a, z.shape), z, error, slow.get(name, {}))
             if layer.slow:
-                waves = {
-                    v.name: filtered(self.filters.slow[name][v.name], self.start.slow[name][v.name], jax.vmap(v.of)(local))
-                    for v in layer.slow
-                }
+                k, start = self.filters.slow[name], self.start.slow[name]
+                waves = {v.name: filtered(k[v.name], start[v.name], jax.vmap(v.of)(local)) for v in layer.slow}
                 moved[name], local = waves, Local(local.preactivation, z, error, waves)
             locals_[name] = local
         return locals_, moved
@@ -248,26 +250,25 @@ class Relaxation(eqx.Module):
             traces[p.name] = filtered(k, start, post if law.traced == "post" else pre)
             post, pre = (traces[p.name], pre) if law.traced == "post" else (post, traces[p.name])
         tau = at_level(times.plasticity, p.level)
-        rate = None
+        still_pre, shrink = self._still_pre(p), self._still_shrink(p)
+        varying_pre = pre if still_pre is None else None
         if law.clamped:
             w = self.start.weights[p.name]
-            rate = jnp.sum(post * self._product(p.name, pre, last), axis=1, keepdims=True) / (tau * jnp.sum(w * w))
+            rate = jnp.sum(post * self._product(p, pre, last), axis=1, keepdims=True) / (tau * jnp.sum(w * w))
+        elif law.row_decay is not None:
+            rate = jax.vmap(law.row_decay)(local) / tau
+            if law.decays and times.decay is not None:
+                rate = rate + 1 / at_level(times.decay, p.level)
         else:
-            if law.row_decay is not None:
-                rate = jax.vmap(law.row_decay)(local) / tau
-            if self._decays(p):
-                assert times.decay is not None
-                decay = 1 / at_level(times.decay, p.level)
-                rate = jnp.full((1, 1), decay) if rate is None else rate + decay
-        if rate is None:
-            return Drive(post / tau, pre, None)
+            return Drive(post / tau if shrink is None else post / (shrink * tau), varying_pre, None)
         shrink = jnp.exp(-weighted(self._integrals, rate))
-        return Drive(post / (shrink * tau), pre, shrink)
+        return Drive(post / (shrink * tau), varying_pre, shrink)
 
     def weights_at(self, drives: dict[str, Drive], node: int = -1) -> Weights:
         """The plastic matrices at a node of the window; by default at its end."""
         moved = {}
-        for name, (post, pre, shrink) in drives.items():
+        for name, drive in drives.items():
+            post, pre, shrink = self._whole(name, drive)
             w, share = self.start.weights[name], self._integrals[node]
             if pre.shape[0] == 1:
                 w1 = w + (share @ post)[:, None] * pre
@@ -280,6 +281,15 @@ class Relaxation(eqx.Module):
                 w1 = w1 * jnp.sqrt(jnp.sum(w * w) / jnp.sum(w1 * w1))
             moved[name] = w1
         return moved
+
+    def kept(self, waves: Waves) -> dict[str, Float[Array, " _rows"]]:
+        """int E(t0 + H)^2 / E(t)^2 dt of every plastic matrix: the variance of unit white noise at the end."""
+        kept = {}
+        for name, drive in waves.drive.items():
+            shrink = self._whole(name, drive)[2]
+            b = self._integrals[-1]
+            kept[name] = self.filters.length[None] if shrink is None else b @ (shrink[-1:] / shrink) ** 2
+        return kept
 
     def end(self, waves: Waves) -> State:
         """The state at the end of the window, which is its last node."""
@@ -294,35 +304,48 @@ class Relaxation(eqx.Module):
         )
 
     def difference(self, new: Waves, old: Waves) -> Float[Array, ""]:
-        """How far apart two sweeps' drives are, relative to their size: norms over the window and all matrices."""
+        """How far apart two sweeps' learning signals are, relative to their size, over the window and all matrices.
+
+        (The other factors of the laws follow from the same waveforms and converge as fast.)
+        """
         change = size = jnp.zeros_like(self.filters.length)
         for name, drive in new.drive.items():
-            before = old.drive[name]
-            post, pre = self._square(drive.post), self._square(drive.pre)
-            change += self._square(drive.post - before.post) * pre + self._square(drive.pre - before.pre) * post
-            size += post * pre
+            moved = drive.post - old.drive[name].post
+            change += jnp.sum(moved * moved)
+            size += jnp.sum(drive.post * drive.post)
         return jnp.sqrt(change / jnp.maximum(size, jnp.finfo(size.dtype).tiny))
 
-    def _square(self, wave: Waveform) -> Float[Array, ""]:
-        """The mean square over the window, summed over units."""
-        by_node = jnp.sum(wave * wave, axis=1)
-        return by_node[0] if wave.shape[0] == 1 else jnp.asarray(integration(self.nodes)[-1], wave.dtype) @ by_node
+    def roughness(self, waves: Waves) -> Float[Array, ""]:
+        """An estimate of the error that the nodes leave in the weights' change, relative to it.
 
-    def _roughness(self, drive: Waveform) -> Float[Array, ""]:
-        """The interpolation error of a waveform relative to its size: the end of its Legendre series."""
-        if drive.shape[0] == 1:
-            return jnp.zeros_like(self.filters.length)
-        ends = jnp.asarray(series_ends(self.nodes), drive.dtype) @ drive
-        middle, last = jnp.sum(ends * ends, axis=(1, 2))
-        tiny = jnp.finfo(drive.dtype).tiny
-        falls = jnp.minimum(last / jnp.maximum(middle, tiny), 1)
-        return 2 * falls * jnp.sqrt(last / jnp.maximum(self._square(drive), tiny))
+        It follows from r, the end of the Legendre series of a drive u = z + tau z' relative to its size, the largest
+        over all drives. The error of a waveform is orthogonal to the polynomials below the end of its series, so the
+        integral of a product of two has an error of the order of r^2; late signals have weak kinks that make it a
+        little more, and r^(5/3) covers both. Where an activation has a kink, drives jump at unknown times, and the
+        error is of the order of r.
+        """
+        dtype, h = self.filters.length.dtype, self.filters.length
+        end, b = (jnp.asarray(rows, dtype) for rows in (series_end(self.nodes), integration(self.nodes)[-1]))
+        end_of_slope = jnp.asarray(series_end(self.nodes) @ np.linalg.inv(integration(self.nodes)), dtype)
+        worst, smooth = jnp.zeros_like(h), True
+        for (name, variable), wave in waves.value.items():
+            layer = self.system.circuit.layer(name)
+            if layer.clamped:
+                continue
+            smooth = smooth and activation(layer.activation).smooth
+            tau = at_level(self.system.timescales.propagation, layer.level)
+            moved = wave - self._start(name, variable)[None]
+            last = end @ wave + tau / jnp.where(h > 0, h, jnp.inf) * (end_of_slope @ moved)
+            size = jnp.sum(b @ (wave * wave))
+            worst = jnp.maximum(worst, jnp.sum(last * last) / jnp.maximum(size, jnp.finfo(dtype).tiny))
+        return worst ** (5 / 6) if smooth else jnp.sqrt(worst)
 
     def change(self, waves: Waves) -> Float[Array, ""]:
         """The change of the weights in the window: the norm over all plastic matrices, decay included."""
         b = self._integrals[-1]
         square = jnp.zeros_like(self.filters.length)
-        for name, (post, pre, shrink) in waves.drive.items():
+        for name, drive in waves.drive.items():
+            post, pre, shrink = self._whole(name, drive)
             gram = (post @ post.T) * (pre @ pre.T)
             square += (gram @ b) @ b
             if shrink is not None:

@@ -1,47 +1,35 @@
 """The window integrator: parallel in time. A presentation is cut into windows, and each is solved at once.
 
-Windows end where an input jumps, so every waveform is smooth within one. `WindowSolver` is a diffrax solver whose step
-is a window; `Window` steps it through a presentation, with delays and noise.
+Windows end where an input jumps, so that waveforms are smooth within one; what is late is looked up in the waveforms
+of earlier windows. The solver itself is `dynamics.window_solver`.
 """
 
 import functools
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from dynamics.collocation import MAX_NODES, integration, interpolation, leak, nodes, ornstein_uhlenbeck
 from dynamics.circuit import Projection
+from dynamics.collocation import MAX_NODES, interpolation, nodes, ornstein_uhlenbeck
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, Signals, State
 from dynamics.noise import brownian_increments
 from dynamics.stimulus import Clock, Held, Stream, held
 from dynamics.timescales import at_level
 from dynamics.waveforms import Filters, Relaxation, Waves
+from dynamics.window_solver import Accuracy, Context, WindowSolver, filters_of
 
-MAX_SWEEPS = 16
+CHECKED = 8  # the error is estimated in every so many presentations: on small networks that costs as much as a sweep
 
 
 class Past(NamedTuple):
     """The waveforms of the last windows, oldest first, by signal: the value at the start of each and at its nodes."""
 
     rows: dict[str, Float[Array, "windows points _n"]]
-
-
-class Accuracy(NamedTuple):
-    """Sums over windows of the estimated error and of the size of the weights' change."""
-
-    error: Float[Array, ""]
-    change: Float[Array, ""]
-
-    @property
-    def relative(self) -> Float[Array, ""]:
-        """The estimated error relative to the distance that the weights have moved."""
-        return self.error / jnp.maximum(self.change, jnp.finfo(self.change.dtype).tiny)
 
 
 class Layout(NamedTuple):
@@ -56,137 +44,12 @@ class Layout(NamedTuple):
     paths: dict[int, Float[Array, "windows s s"]]
 
 
-def filters_of(system: CoupledSystem, length: Float[Array, ""], s: int) -> Filters:
-    """The filters of one window of `length` seconds, without delays."""
-    times, circuit = system.timescales, system.circuit
-    levels = {layer.level for layer in circuit.layers if not layer.clamped}
-    plastic = {p.level for p in circuit.plastic}
-
-    def by_level(taus: Float[Array, "*layers"] | None, levels: set[int]) -> dict[int, Array]:
-        if taus is None:
-            return {}
-        if taus.ndim == 0:
-            return dict.fromkeys(sorted(levels), leak(length / taus, s))
-        return {level: leak(length / at_level(taus, level), s) for level in sorted(levels)}
-
-    chain = {}
-    for name, lag in system.lags().items() if system.gamma else ():
-        late = leak(length * system.delays.stages / jnp.where(lag > 0, lag, 1), s)
-        chain[name] = jnp.where(lag > 0, late, jnp.eye(s, dtype=late.dtype))
-    slow = {layer.name: {v.name: leak(length / v.timescale, s) for v in layer.slow} for layer in circuit.layers}
-    return Filters(
-        length,
-        by_level(times.propagation, levels),
-        by_level(times.trace, plastic),
-        {name: filters for name, filters in slow.items() if filters},
-        chain,
-        {},
-    )
-
-
-class WindowTerm(diffrax.AbstractTerm):
-    """The coupled field of a circuit, for `WindowSolver` (or any solver, where nothing is late): time in seconds."""
-
-    system: CoupledSystem
-
-    def vf(self, t: Any, y: State, args: Inputs) -> State:
-        return self.system.drift(y, args, _no_look)
-
-    def contr(self, t0: Any, t1: Any, **kwargs: Any) -> Array:
-        return t1 - t0
-
-    def prod(self, vf: State, control: Array) -> State:
-        return jax.tree.map(lambda v: control * v, vf)
-
-
-def _no_look(*args: Any, **kwargs: Any) -> Array:
-    raise PlasticodeError("a window term has no past: give delays to the window integrator instead")
-
-
-class Context(NamedTuple):
-    """What a step within a presentation knows beyond its inputs: ready filters, the past, noise."""
-
-    filters: Filters
-    late: dict[str, Float[Array, " _n"]]
-    past: dict[str, Float[Array, "s _n"]]
-    noise: dict[tuple[str, str], Float[Array, "s _n"]]
-
-
-class WindowSolver(diffrax.AbstractSolver):
-    """A diffrax solver whose step is one window: Radau IIA collocation of the fast variables and of the low-rank change
-    of the weights, by waveform relaxation (dynamics.waveforms).
-
-    Inputs must be constant during a step. Order 2 s - 1 in the length of the window; the relaxation goes on until it
-    has converged to `tolerance` relative to the weights' change, at most `MAX_SWEEPS` times, or for exactly `sweeps`.
-    """
-
-    s: int = eqx.field(static=True, default=8)
-    tolerance: float = eqx.field(static=True, default=1e-3)
-    sweeps: int | None = eqx.field(static=True, default=None)
-
-    term_structure: ClassVar = WindowTerm
-    interpolation_cls: ClassVar = diffrax.LocalLinearInterpolation
-
-    def order(self, terms: WindowTerm) -> int:
-        return 2 * self.s - 1
-
-    def init(self, terms: WindowTerm, t0: Any, t1: Any, y0: State, args: Inputs) -> None:
-        return None
-
-    def step(
-        self, terms: WindowTerm, t0: Any, t1: Any, y0: State, args: Inputs, solver_state: None, made_jump: Any
-    ) -> tuple[State, State, dict[str, State], None, diffrax.RESULTS]:
-        filters = filters_of(terms.system, jnp.asarray(t1 - t0, terms.system.dt.dtype), self.s)
-        y1, accuracy, _ = self.solve(terms.system, y0, args, Context(filters, {}, {}, {}))
-        # The error is known as a norm over all plastic matrices: share it among them as their changes are.
-        share = accuracy.relative
-        moved = jax.tree.map(lambda after, before: share * jnp.abs(after - before), y1.weights, y0.weights)
-        error = eqx.tree_at(lambda y: y.weights, jax.tree.map(jnp.zeros_like, y0), moved)
-        return y1, error, {"y0": y0, "y1": y1}, None, diffrax.RESULTS.successful
-
-    def func(self, terms: WindowTerm, t0: Any, y0: State, args: Inputs) -> State:
-        return terms.vf(t0, y0, args)
-
-    def solve(
-        self, system: CoupledSystem, y0: State, inputs: Inputs, context: Context
-    ) -> tuple[State, Accuracy, Waves]:
-        """The state at the end of the window, what the estimates say of it, and its waveforms."""
-        window = Relaxation(system, y0, context.filters, inputs, context.late, context.past, context.noise, self.s)
-        waves, uncertain = self._relaxed(window)
-        change = window.change(waves)
-        if not context.noise:  # noise is rough on every scale: its waveforms have no end of a series
-            uncertain = uncertain + waves.roughness
-        return window.end(waves), Accuracy(uncertain * change, change), waves
-
-    def _relaxed(self, window: Relaxation) -> tuple[Waves, Float[Array, ""]]:
-        """Waveforms after enough sweeps, and how far they are from the limit, relative to the weights' change."""
-        one = jnp.ones_like(window.filters.length)
-
-        def step(carry: tuple) -> tuple:
-            i, waves, last, _ = carry
-            new = window.sweep(waves)
-            moved = window.difference(new, waves)
-            rate = jnp.minimum(moved / jnp.maximum(last, jnp.finfo(one.dtype).tiny), 0.9)
-            return i + 1, new, moved, moved * rate / (1 - rate)
-
-        carry = (jnp.int32(0), window.guess(), one, one)
-        if self.sweeps is not None:
-            carry = jax.lax.fori_loop(0, self.sweeps, lambda _, carry: step(carry), carry)
-        else:
-            goal = self.tolerance / 4
-
-            def unfinished(carry: tuple) -> Array:
-                return (carry[0] < 2) | ((carry[3] > goal) & (carry[0] < MAX_SWEEPS))
-
-            carry = jax.lax.while_loop(unfinished, step, carry)
-        return carry[1], carry[3]
-
-
 class Window(eqx.Module):
     """Integrates presentations window by window: cuts at every jump of an input and at `parts` equal parts.
 
     tolerance   of the weights' change, relative: sweeps go on until they have converged well below it
     nodes       per window      parts   of a presentation, where no input jumps
+    settling    also cuts this many propagation time constants (the longest) after every jump; None: no such cuts
     gaps        false promises that there is no blank gap, and saves the window that it would be
     sweeps      a fixed number of sweeps, as gradients in reverse mode need; None: as many as the tolerance asks for
     """
@@ -194,6 +57,7 @@ class Window(eqx.Module):
     tolerance: float = eqx.field(static=True, default=1e-3)
     nodes: int = eqx.field(static=True, default=8)
     parts: int = eqx.field(static=True, default=1)
+    settling: float | None = eqx.field(static=True, default=None)
     gaps: bool = eqx.field(static=True, default=True)
     sweeps: int | None = eqx.field(static=True, default=None)
 
@@ -226,7 +90,7 @@ class Window(eqx.Module):
             if lag is not None and not system.circuit.layer(p.source).clamped:
                 looks[p.name] = (f"{p.source}.{p.variable}", lag)
         if system.delays.error is not None:
-            looks |= {"error": (f"{o.name}.activity", system.delays.error) for o in system.outputs()}
+            looks["error"] = (f"{system.outputs()[0].name}.activity", system.delays.error)
         return looks
 
     def _arrivals(self, system: CoupledSystem) -> dict[str, tuple[str, ...]]:
@@ -255,14 +119,17 @@ class Window(eqx.Module):
         if not system.gamma:
             late = {_hop(p) for p in system.circuit.projections if p.name in system.lags()}
             jumps |= {tuple(sorted((*jump, name))) for jump in jumps for name in late}
-        times = []
+        times, starts = [], [jnp.zeros_like(clock.period)]
         for names in sorted(jumps):
             total = self._total(system, names)
             rest = None if total is None else jnp.mod(total, clock.period)
             times += [] if rest is None else [rest]
             if self.gaps:
                 times.append(clock.duration if rest is None else jnp.mod(rest + clock.duration, clock.period))
-        return times
+        if self.settling is None:
+            return times
+        slowest = self.settling * jnp.max(system.timescales.propagation)
+        return times + [jnp.minimum(start + slowest, clock.period) for start in starts + times]
 
     def layout(self, system: CoupledSystem, past: Past | None) -> Layout:
         """Windows and filters, the same for every presentation."""
@@ -340,15 +207,19 @@ class Window(eqx.Module):
                 earlier[name] = jnp.einsum("swp,wpn->sn", weights, rows)
             context = Context(layout.filters, late, earlier, self._paths(system, y, layout, noise_key))
             solver = WindowSolver(self.nodes, self.tolerance, self.sweeps)
-            y1, found, waves = solver.solve(system, y, inputs, context)
+            window, solved = solver.solve(system, y, inputs, context)
+            accuracy = jax.lax.cond(
+                k % CHECKED == 0,
+                lambda: Accuracy(*map(jnp.add, accuracy, solver.accuracy(window, solved))),
+                lambda: accuracy,
+            )
             if past is not None:
-                past = self._remember(system, past, y, waves)
-            y1 = self._synaptic(system, y1, waves, layout.filters.length, noise_key)
-            return (y1, past, Accuracy(*map(jnp.add, accuracy, found))), None
+                past = self._remember(past, y, solved.waves)
+            return (self._synaptic(window, solved.waves, noise_key), past, accuracy), None
 
         return jax.lax.scan(one, carry, (jnp.arange(count, dtype=jnp.int32), layout))[0]
 
-    def _remember(self, system: CoupledSystem, past: Past, y: State, waves: Waves) -> Past:
+    def _remember(self, past: Past, y: State, waves: Waves) -> Past:
         rows = {}
         for name, old in past.rows.items():
             layer, variable = name.rsplit(".", 1)
@@ -374,25 +245,20 @@ class Window(eqx.Module):
             for (name, variable), g in draws.items()
         }
 
-    def _synaptic(
-        self, system: CoupledSystem, y: State, waves: Waves, length: Float[Array, ""], key: PRNGKeyArray | None
-    ) -> State:
-        """One exact draw of the synaptic noise of a window, added when the window closes."""
-        noise = system.noise
+    def _synaptic(self, window: Relaxation, waves: Waves, key: PRNGKeyArray | None) -> State:
+        """The end of the window, with one exact draw of the synaptic noise added to it."""
+        y, noise, length = window.end(waves), window.system.noise, window.filters.length
         if noise.synaptic is None and noise.synaptic_multiplicative is None:
             return y
-        weights = dict(y.weights)
-        draws = brownian_increments(_given(key), {"synaptic": weights, "multiplicative": weights}, jnp.ones_like(length))
-        b = jnp.asarray(integration(self.nodes)[-1], length.dtype)
+        weights, kept = dict(y.weights), window.kept(waves)
+        draws = brownian_increments(_given(key), {"add": weights, "multiply": weights}, jnp.ones_like(length))
         for name, w in weights.items():
             if noise.synaptic_multiplicative is not None:
                 s = noise.synaptic_multiplicative
-                mean = -s * s / 2 if noise.calculus == "ito" else 0
-                w = w * jnp.exp(mean * length + s * jnp.sqrt(length) * draws["multiplicative"][name])
+                mean = -s * s / 2 if noise.calculus == "ito" else jnp.zeros_like(s)
+                w = w * jnp.exp(mean * length + s * jnp.sqrt(length) * draws["multiply"][name])
             if noise.synaptic is not None:
-                shrink = waves.drive[name].shrink
-                kept = jnp.ones((1,), w.dtype) if shrink is None else b @ (shrink[-1:] / shrink) ** 2
-                w = w + noise.synaptic * jnp.sqrt(length * kept)[:, None] * draws["synaptic"][name]
+                w = w + noise.synaptic * jnp.sqrt(kept[name])[:, None] * draws["add"][name]
             weights[name] = w
         return eqx.tree_at(lambda y: y.weights, y, weights)
 
