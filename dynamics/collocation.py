@@ -2,8 +2,8 @@
 
 A waveform on a window [t0, t0 + H] is its values at the s nodes t0 + c_i H, 0 < c_1 < .. < c_s = 1; with the value at
 t0 it is a polynomial of degree s. Integrals up to the nodes are products with H A, A_ij being the integral of the j-th
-Lagrange polynomial from 0 to c_i. As an implicit Runge-Kutta method this is Radau IIA (bibtex: hairer1996solving): order 2s - 1
-at the end of a window, L-stable, and exact for every linear invariant of the equations.
+Lagrange polynomial from 0 to c_i. As an implicit Runge-Kutta method this is Radau IIA (bibtex: hairer1996solving):
+order 2s - 1 at the end of a window, L-stable, and exact for every linear invariant of the equations.
 """
 
 import functools

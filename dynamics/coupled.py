@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from dynamics.circuit import Circuit, Weights
 from dynamics.delays import Delays, History
@@ -16,7 +16,7 @@ from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, Signals, State
 from dynamics.integrators import Adaptive, FixedStep, check_calculus
 from dynamics.noise import Noise
-from dynamics.regime import AbstractRegime, check_dtypes
+from dynamics.regime import AbstractRegime, Quality, check_dtypes
 from dynamics.stimulus import Clock, Held, Stream, held
 from dynamics.timescales import Timescales
 from dynamics.window import Past, Window
@@ -24,13 +24,14 @@ from dynamics.window_solver import Accuracy
 
 
 class CoupledProgress(NamedTuple):
-    """How far a coupled run has come: the state, the fixed matrices, the past that delays look back at, and what the
-    integrator's estimates say (fixed steps have none)."""
+    """How far a coupled run has come: the state, the fixed matrices, the past that delays look back at, what the window
+    integrator's estimates say, and whether adaptive steps have always arrived."""
 
     state: State
     fixed: Weights
     history: History | Past | None
     accuracy: Accuracy | None = None
+    arrived: Bool[Array, ""] | None = None
 
 
 class Coupled(AbstractRegime[CoupledProgress]):
@@ -101,19 +102,40 @@ class Coupled(AbstractRegime[CoupledProgress]):
             jnp.zeros_like(self.clock.dt),
         )
         signals = system.signals(state, silent)
-        return CoupledProgress(state, system.fixed, History.of(signals, self.history) if signals else None)
+        past = History.of(signals, self.history) if signals else None
+        arrived = jnp.asarray(True) if isinstance(self.integrator, Adaptive) else None
+        return CoupledProgress(state, system.fixed, past, arrived=arrived)
 
     def advance(self, progress: CoupledProgress, first: Int[Array, ""], count: int | Int[Array, ""]) -> CoupledProgress:
         """Shows presentations first .. first + count - 1."""
         system = self.system(progress.fixed)
         if isinstance(self.integrator, Window):
             return self._advance_by_windows(self.integrator, system, progress, first, count)
+        if isinstance(self.integrator, Adaptive):
+            return self._advance_adaptively(self.integrator, system, progress, first, count)
 
         def present(i: Int[Array, ""], carry: tuple[State, History | None]) -> tuple[State, History | None]:
-            return self._present(system, *carry, first + jnp.asarray(i, jnp.int32))
+            k, steps = first + jnp.asarray(i, jnp.int32), self.clock.steps
+            return self.integrator.run(system, *carry, self.inputs_at(k), k * steps, steps, self.key)
 
         state, history = jax.lax.fori_loop(0, count, present, (progress.state, progress.history))
         return CoupledProgress(state, progress.fixed, history)
+
+    def _advance_adaptively(
+        self, solver: Adaptive, system: CoupledSystem, progress: CoupledProgress, first: Array, count: int | Array
+    ) -> CoupledProgress:
+        def present(i: Int[Array, ""], carry: tuple) -> tuple:
+            state, arrived = carry
+            stimulus, target = self._shown(first + jnp.asarray(i, jnp.int32))
+            on, off = jnp.ones_like(self.clock.dt), jnp.zeros_like(self.clock.dt)
+            shown = Inputs(stimulus.values[0], target.values[0], on)
+            blank = Inputs(jnp.zeros_like(stimulus.values[0]), jnp.zeros_like(target.values[0]), off)
+            state, through = solver.run(system, state, shown, self.clock.on_steps)
+            state, end = solver.run(system, state, blank, self.clock.steps - self.clock.on_steps)
+            return state, arrived & through & end
+
+        state, arrived = jax.lax.fori_loop(0, count, present, (progress.state, progress.arrived))
+        return progress._replace(state=state, arrived=arrived)
 
     def _advance_by_windows(
         self, window: Window, system: CoupledSystem, progress: CoupledProgress, first: Array, count: int | Array
@@ -137,6 +159,16 @@ class Coupled(AbstractRegime[CoupledProgress]):
         """All slow variables."""
         return progress.state.slow
 
+    def quality(self, progress: CoupledProgress) -> Quality | None:
+        """The window integrator's estimate against its tolerance; of adaptive steps, whether they have arrived."""
+        if isinstance(self.integrator, Window):
+            assert progress.accuracy is not None
+            error = progress.accuracy.relative
+            return Quality(error, ~(error > self.integrator.tolerance))  # a NaN is divergence, not a lack of sweeps
+        if progress.arrived is not None:
+            return Quality(jnp.full_like(self.clock.dt, jnp.nan), progress.arrived)
+        return None
+
     def system(self, fixed: Weights) -> CoupledSystem:
         """The coupled field with the given fixed matrices."""
         return CoupledSystem(self.circuit, self.timescales, self.clock, self.delays, self.noise, fixed)
@@ -156,16 +188,3 @@ class Coupled(AbstractRegime[CoupledProgress]):
         """The inputs during step j of presentation k, as a function of j."""
         stimulus, target = self._shown(k)
         return lambda j: Inputs(stimulus.over(j)[0], *target.over(j))
-
-    def _present(
-        self, system: CoupledSystem, state: State, history: History | None, k: Int[Array, ""]
-    ) -> tuple[State, History | None]:
-        if isinstance(self.integrator, FixedStep):
-            first = k * self.clock.steps
-            return self.integrator.run(system, state, history, self.inputs_at(k), first, self.clock.steps, self.key)
-        stimulus, target = self._shown(k)
-        on, off = jnp.ones_like(self.clock.dt), jnp.zeros_like(self.clock.dt)
-        shown = Inputs(stimulus.values[0], target.values[0], on)
-        blank = Inputs(jnp.zeros_like(stimulus.values[0]), jnp.zeros_like(target.values[0]), off)
-        state = self.integrator.run(system, state, shown, self.clock.on_steps)
-        return self.integrator.run(system, state, blank, self.clock.steps - self.clock.on_steps), history

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 from dynamics.circuit import Circuit, Weights
 from dynamics.errors import unknown
 from dynamics.plasticity import direction, law_factors, slow_drifts
-from dynamics.regime import AbstractRegime, Slow, check_dtypes
+from dynamics.regime import AbstractRegime, Quality, Slow, check_dtypes
 from dynamics.settle import fixed_point
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales, at_level
@@ -103,3 +103,7 @@ class Discrete(AbstractRegime[DiscreteState]):
     def slow(self, progress: DiscreteState) -> Slow:
         """All slow variables."""
         return progress.slow
+
+    def quality(self, progress: DiscreteState) -> Quality | None:
+        """No estimates: the steps are the regime itself."""
+        return None

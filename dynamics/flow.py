@@ -18,7 +18,7 @@ from dynamics.circuit import Circuit, Local, Weights
 from dynamics.errors import PlasticodeError
 from dynamics.integrators import ITO_SOLVERS, AbstractSystem, FixedStep, Look
 from dynamics.plasticity import Factors, law_factors, slow_drifts, weight_drifts
-from dynamics.regime import AbstractRegime, Slow, check_dtypes
+from dynamics.regime import AbstractRegime, Quality, Slow, check_dtypes
 from dynamics.settle import fixed_point
 from dynamics.stimulus import Clock
 from dynamics.timescales import Timescales, at_level
@@ -164,3 +164,7 @@ class WeightFlow(AbstractRegime[FlowState]):
     def slow(self, progress: FlowState) -> Slow:
         """All slow variables."""
         return progress.slow
+
+    def quality(self, progress: FlowState) -> Quality | None:
+        """No estimates: the steps are as fixed as they are chosen."""
+        return None

@@ -13,7 +13,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from dynamics.delays import History
 from dynamics.errors import PlasticodeError, unknown
@@ -233,8 +233,13 @@ class Adaptive(eqx.Module):
                 "tsit5"
             )
 
-    def run(self, system: AbstractSystem, y: PyTree, inputs: PyTree, steps: Float[Array, ""]) -> PyTree:
-        """Integrates over `steps` steps of `system.dt` with constant `inputs`; a failed solve gives NaN, no error."""
+    def run(
+        self, system: AbstractSystem, y: PyTree, inputs: PyTree, steps: Float[Array, ""]
+    ) -> tuple[PyTree, Bool[Array, ""]]:
+        """Integrates over `steps` steps of `system.dt` with constant `inputs`: the end, and whether the solver got there.
+
+        One that did not gives NaN, no error.
+        """
         zero = jnp.zeros_like(system.dt)
         moment = _Moment(inputs, None, jnp.int32(0), zero, None)
         solution = diffrax.diffeqsolve(
@@ -252,4 +257,4 @@ class Adaptive(eqx.Module):
         )
         failed = solution.result != diffrax.RESULTS.successful
         assert solution.ys is not None
-        return jax.tree.map(lambda leaf: jnp.where(failed, jnp.nan, leaf[-1]), solution.ys)
+        return jax.tree.map(lambda leaf: jnp.where(failed, jnp.nan, leaf[-1]), solution.ys), ~failed

@@ -1,17 +1,24 @@
 """The contract of a regime: what the three ways to run a circuit have in common."""
 
 import abc
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import equinox as eqx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from dynamics.circuit import Circuit, Weights
 from dynamics.errors import PlasticodeError
 
 Slow = dict[str, dict[str, Float[Array, " _size"]]]  # slow variables: by layer, by name
 Progress = TypeVar("Progress")
+
+
+class Quality(NamedTuple):
+    """What an integrator knows of its own error: of the weights' change, relative to it; and whether it is small enough."""
+
+    error: Float[Array, ""]
+    converged: Bool[Array, ""]
 
 
 def check_dtypes(dtype: DTypeLike, weights: Weights, inputs: Float[Array, "samples inputs"]) -> None:
@@ -47,3 +54,7 @@ class AbstractRegime(eqx.Module, Generic[Progress]):
     @abc.abstractmethod
     def slow(self, progress: Progress) -> Slow:
         """All slow variables."""
+
+    @abc.abstractmethod
+    def quality(self, progress: Progress) -> Quality | None:
+        """What the integrator's own estimates say of the run so far; None where it makes none."""

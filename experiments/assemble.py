@@ -20,9 +20,11 @@ from dynamics.noise import Noise
 from dynamics.regime import AbstractRegime
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
+from dynamics.window import Window
 from experiments.spec import Spec
 from experiments.sweep import Group
 from experiments.tasks import Data
+from experiments.windows import choose
 from rules.registry import check_numbers, make_rule
 
 Values = dict[str, Float[Array, "*layers"]]
@@ -35,10 +37,11 @@ class Plan:
 
     spec      the group's spec; its traced numbers are not looked at
     sizes     the network's layer sizes; `supervised` says whether the task gives targets
-    steps     per period; chosen so that no point of the group steps by more than integrator.dt
+    steps     per period; chosen so that no point of the group steps by more than integrator.dt, or nodes of windows
     lags      which of delays.error, hop, input any point has
     history   the length of the ring buffer that the largest lag needs; 0 without constant lags
     decays    whether the weights of any point decay
+    window    the window integrator, where the spec has it
     """
 
     spec: Spec
@@ -48,6 +51,7 @@ class Plan:
     lags: frozenset[str]
     history: int
     decays: bool
+    window: Window | None
 
 
 def plan(group: Group, data: Data) -> Plan:
@@ -60,7 +64,8 @@ def plan(group: Group, data: Data) -> Plan:
         )
     period = values["stimulus.duration"] + values["stimulus.gap"]
     dt = spec.integrator.dt.seconds(float(values["stimulus.duration"].min()))
-    steps = _steps(float(period.max()), dt)
+    window = choose(spec, values, data.train_inputs) if spec.regime == "coupled" and spec.solver == "window" else None
+    steps = _steps(float(period.max()), dt) if window is None else window.nodes * window.parts
     lags = {name: values[f"delays.{name}"] for name in ("error", "hop", "input")}
     lags = {name: lag for name, lag in lags.items() if np.any(lag > 0)}
     for path in values:
@@ -75,10 +80,11 @@ def plan(group: Group, data: Data) -> Plan:
                 raise PlasticodeError(
                     f"delays need {history} past steps: at most {MAX_HISTORY} are allowed; raise integrator.dt"
                 )
-        _check_steps(spec, values, lags, period / steps)
+        if window is None:
+            _check_steps(spec, values, lags, period / steps)
     decays = bool(np.isfinite(values["timescales.decay"]).any())
     sizes = (data.train_inputs.shape[1], *spec.network.hidden, outputs)
-    return Plan(spec, sizes, data.train_targets is not None, steps, frozenset(lags), history, decays)
+    return Plan(spec, sizes, data.train_targets is not None, steps, frozenset(lags), history, decays, window)
 
 
 def _steps(period: float, dt: float) -> int:
@@ -142,7 +148,7 @@ def build(plan: Plan, values: Values, seed: Integer[Array, ""], data: dict[str, 
     weights_key, order_key, noise_key = jax.random.split(jax.random.key(seed), 3)
     stream = Stream(data["train_inputs"], data.get("train_targets"), order_key)
     if spec.regime == "flow":
-        solver, sampling = FixedStep(spec.integrator.name), spec.noise.sampling
+        solver, sampling = FixedStep(spec.solver), spec.noise.sampling
         targets = stream.targets
         flow = WeightFlow(circuit, timescales, stream.inputs, targets, clock, solver, noise_key, sampling)
         return flow, weights_key
@@ -162,16 +168,17 @@ def build(plan: Plan, values: Values, seed: Integer[Array, ""], data: dict[str, 
             values.get("noise.synaptic_multiplicative"),
             spec.noise.calculus,
         ),
-        _integrator(spec, dtype),
+        _integrator(plan, dtype),
         noise_key,
         plan.history,
     )
     return coupled, weights_key
 
 
-def _integrator(spec: Spec, dtype: jnp.dtype) -> FixedStep | Adaptive:
-    if not spec.integrator.adaptive:
-        return FixedStep(spec.integrator.name)
-    return Adaptive(
-        jnp.asarray(spec.integrator.rtol, dtype), jnp.asarray(spec.integrator.atol, dtype), spec.integrator.name
-    )
+def _integrator(plan: Plan, dtype: jnp.dtype) -> FixedStep | Adaptive | Window:
+    if plan.window is not None:
+        return plan.window
+    settings, name = plan.spec.integrator, plan.spec.solver
+    if not settings.adaptive:
+        return FixedStep(name)
+    return Adaptive(jnp.asarray(settings.rtol, dtype), jnp.asarray(settings.atol, dtype), name)

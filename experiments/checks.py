@@ -71,13 +71,13 @@ def check_list(key: str, values: list[object], layers: int) -> None:
 
 
 def _check_integrator(spec: Spec, swept: Collection[str]) -> None:
-    name, calculus = spec.integrator.name, spec.noise.calculus
+    name, calculus = spec.solver, spec.noise.calculus
     noises = [key for key in TRACED if key.startswith("noise.")]
     noisy = [key for key in noises if spec.at(key) is not None or key in swept]
     delays = [key for key in TRACED if key.startswith("delays.")]
     delayed = [key for key in delays if spec.at(key).value > 0 or key in swept]
     if spec.integrator.adaptive:
-        if name in ("euler", "milstein"):
+        if name in ("euler", "milstein", "window"):
             raise PlasticodeError(
                 f"integrator.adaptive = true is not allowed with integrator.name = '{name}', which estimates no error: "
                 "it must be one of heun, tsit5, dopri5"
@@ -94,8 +94,8 @@ def _check_integrator(spec: Spec, swept: Collection[str]) -> None:
         raise PlasticodeError(
             f"integrator.name = 'milstein' is not allowed with noise.calculus = '{calculus}': it must be 'ito'"
         )
-    if "noise.synaptic_multiplicative" in noisy and ORDERED[name] != calculus:
-        fitting = [other for other in ORDERED if ORDERED[other] == calculus]
+    if "noise.synaptic_multiplicative" in noisy and ORDERED.get(name, calculus) != calculus:
+        fitting = ["window", *(other for other in ORDERED if ORDERED[other] == calculus)]
         raise PlasticodeError(
             f"integrator.name = '{name}' is not allowed with noise.synaptic_multiplicative and noise.calculus = "
             f"'{calculus}', as it converges to the {ORDERED[name]} solution: it must be one of {', '.join(fitting)}"
@@ -104,11 +104,13 @@ def _check_integrator(spec: Spec, swept: Collection[str]) -> None:
 
 def _check_regime(spec: Spec, swept: Collection[str]) -> None:
     """Refuse what only another regime would heed."""
-    if spec.noise.sampling and (spec.regime != "flow" or spec.integrator.name != "euler"):
-        what = f"regime '{spec.regime}' and integrator '{spec.integrator.name}'"
+    if spec.noise.sampling and (spec.regime != "flow" or spec.solver != "euler"):
+        what = f"regime '{spec.regime}' and integrator '{spec.solver}'"
         raise refused("noise.sampling", True, f"it needs regime 'flow' and integrator 'euler', but there are {what}")
     if spec.regime == "coupled":
         return
+    if spec.solver == "window":
+        raise refused("integrator.name", "window", f"regime '{spec.regime}' has steps: it must be euler, heun or tsit5")
     coupled_only = ("noise.", "delays.", "timescales.trace", "timescales.propagation")
     given = [key for key in TRACED if key.startswith("noise.") and spec.at(key) is not None]
     given += [key for key in TRACED if key.startswith("delays.") and spec.at(key).value > 0]

@@ -148,10 +148,15 @@ class Noise(AbstractTable):
 
 
 class Integrator(AbstractTable):
-    """[integrator]: the solver, and `dt`, the largest step it may take."""
+    """[integrator]: the solver (by default `Spec.solver` chooses), and `dt`, the largest step it may take.
 
-    name: Literal["euler", "heun", "tsit5", "dopri5", "milstein"] = "euler"
+    The window integrator has a `tolerance`, of the weights' change, instead of steps; along noise `dt` bounds the
+    distance of its nodes.
+    """
+
+    name: Literal["window", "euler", "heun", "tsit5", "dopri5", "milstein"] | None = None
     dt: Annotated[Time, Quantity()] = Time(0.001)
+    tolerance: Tolerance = 1e-3
     adaptive: Flag = False
     rtol: Tolerance = 1e-6
     atol: Tolerance = 1e-8

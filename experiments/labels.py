@@ -30,13 +30,16 @@ class Table:
         shape = self.sweep.shape
         rows = np.ravel_multi_index(tuple(group.index[points].T), shape) if shape else np.zeros(1, int)
         finite = record["finite"].all(axis=1)
+        # Estimates are of all that came before, so the last record's counts.
+        settled = record["converged"][:, -1] if "converged" in record else np.ones(len(rows), bool)
         self.status[rows] = np.where(finite, STATUS.index("ok"), STATUS.index("diverged"))
+        self.status[rows[~settled]] = STATUS.index("not-converged")
         for name, value in record.items():
             if isinstance(value, dict):
                 columns = self.matrices.setdefault(name, {})
                 for matrix, numbers in value.items():
                     columns.setdefault(matrix, self._empty(numbers))[rows] = numbers
-            elif name != "finite":
+            elif name not in ("finite", "converged"):
                 self.numbers.setdefault(name, self._empty(value))[rows] = value
 
     def _empty(self, like: np.ndarray) -> np.ndarray:
@@ -79,6 +82,8 @@ class Table:
 
 
 def _attributes(name: str) -> dict[str, str]:
+    if name == "error_estimate":
+        return {"long_name": "estimated error of the weights' change, relative to it", "units": "1"}
     return {"long_name": PROBES[name].long_name, "units": PROBES[name].units}
 
 

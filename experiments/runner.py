@@ -4,6 +4,7 @@ A chunk advances from record to record under the host's control, so progress can
 the chunk that it falls into.
 """
 
+import dataclasses
 import functools
 import operator
 import os
@@ -26,6 +27,7 @@ from experiments.probes import PROBES
 from experiments.spec import Spec
 from experiments.sweep import Group, Sweep, expand
 from experiments.tasks import Data
+from experiments.windows import refined
 
 CHUNK_POINTS, CHUNK_BYTES = 256, 512 * 2**20
 BLOCK_STEPS = 500_000  # steps times points between two looks at the clock and at the keyboard: about a second
@@ -139,8 +141,7 @@ def run(spec: Spec, on_progress: OnProgress | None = None, jobs: dict[str, list[
     try:
         for (name, job), program in zip(queue, programs, strict=True):
             started = time.perf_counter()
-            for points, record in _execute(job, program.result(), progress):
-                tables[name].add(job.group, points, record)
+            _run_job(job, program.result(), tables[name], progress)
             seconds[name] += time.perf_counter() - started
     except KeyboardInterrupt:
         complete = False
@@ -153,6 +154,21 @@ def run(spec: Spec, on_progress: OnProgress | None = None, jobs: dict[str, list[
         for name, part in parts.items()
     }
     return Results(datasets, complete)
+
+
+def _run_job(job: Job, programs: "_Programs", table: Table, progress: "_Progress") -> None:
+    """Runs a job and files its records; points that did not reach the tolerance again with finer windows."""
+    unsettled = []
+    for points, record in _execute(job, programs, progress):
+        table.add(job.group, points, record)
+        if "converged" in record:
+            unsettled.append(points[~record["converged"][:, -1] & record["finite"].all(axis=1)])
+    again = np.concatenate(unsettled) if unsettled else np.zeros(0, int)
+    finer = None if job.plan.window is None else refined(job.plan.window)
+    if again.size and finer is not None:
+        group = job.group.subset(again)
+        retry = job._replace(group=group, plan=dataclasses.replace(job.plan, window=finer))
+        _run_job(retry, _compile(retry), table, _Progress(None, 1))
 
 
 def _marks(spec: Spec) -> np.ndarray:
@@ -184,6 +200,10 @@ def _measure_point(plan: Plan, progress: Any, values: dict, seed: jax.Array, dat
     regime, _ = build(plan, values, seed, data)
     weights, slow = regime.weights(progress), regime.slow(progress)
     probes = {name: PROBES[name].measure(regime.circuit, weights, slow, data) for name in plan.spec.probes}
+    quality = regime.quality(progress)
+    if quality is not None:
+        probes |= {"converged": quality.converged}
+        probes |= {"error_estimate": quality.error} if plan.window is not None else {}
     return probes | {"finite": all_finite(weights)}
 
 

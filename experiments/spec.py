@@ -121,6 +121,17 @@ class Spec(AbstractTable):
             return ("weight_norm",)
         return ("accuracy", "loss") if self.task.name in CLASSIFICATION else ("loss",)
 
+    @property
+    def solver(self) -> str:
+        """The integrator: `integrator.name`; else tsit5 for adaptive steps, else the window integrator where it is at
+        its best, for coupled runs without kinks in an activation, else Euler steps."""
+        if self.integrator.name is not None:
+            return self.integrator.name
+        if self.integrator.adaptive:
+            return "tsit5"
+        kinked = "relu" in (self.network.activation, self.network.output_activation)
+        return "euler" if kinked or self.regime != "coupled" else "window"
+
     def at(self, path: str) -> Any:
         """The value at a path of two components, such as "delays.error"."""
         section, key = path.split(".")

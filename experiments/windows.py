@@ -1,0 +1,60 @@
+"""Chooses the windows of a group of points: what is static about the window integrator follows from the tolerance."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from dynamics.collocation import MAX_NODES
+from dynamics.window import Window
+from experiments.spec import Spec
+
+SETTLING = 20.0  # propagation time constants: after them, what a jump has excited is gone, through a few layers
+MOST_PARTS = 64
+
+
+def choose(spec: Spec, values: dict[str, np.ndarray], inputs: np.ndarray) -> Window:
+    """The windows for the points with these `values`: few enough nodes to be fast, enough for the tolerance.
+
+    Behind a jump waveforms are made of exponentials exp(-t/tau_prop): resolving them over a window of a tau_prop takes
+    a number of nodes that grows like the root of a and the logarithm of the tolerance; the numbers were fitted to the
+    estimate of `Relaxation.roughness` on networks of two to four layers. A sweep contracts by about
+    H |x|^2 / tau_plast, which sets the parts. Neither has to be right: the estimate tells of points that were not
+    resolved, and the runner refines their windows.
+    """
+    period = values["stimulus.duration"] + values["stimulus.gap"]
+    ratio = float((period / _per_point(values["timescales.propagation"], "min")).max())
+    settling = SETTLING if ratio > 1.5 * SETTLING else None
+    layers = min(ratio, SETTLING) if settling is not None else ratio
+    resolution = 0.6 * math.log(1 / spec.integrator.tolerance)
+    nodes = min(math.ceil(1 + resolution * (0.7 + 0.35 * math.sqrt(layers))), MAX_NODES)
+    return Window(
+        tolerance=spec.integrator.tolerance,
+        nodes=max(nodes, 3),
+        parts=min(_parts(spec, values, inputs, nodes), MOST_PARTS),
+        settling=settling,
+        gaps=bool((values["stimulus.gap"] > 0).any()),
+    )
+
+
+def _parts(spec: Spec, values: dict[str, np.ndarray], inputs: np.ndarray, nodes: int) -> int:
+    """Parts of a presentation: sweeps contract, and nodes lie as dense as noise needs them."""
+    duration = values["stimulus.duration"]
+    strength = duration / _per_point(values["timescales.plasticity"], "min") * float(np.mean(np.sum(inputs**2, axis=1)))
+    parts = max(math.ceil(float(strength.max()) / 2), 1)
+    if any(f"noise.{name}" in values for name in ("activity", "error", "synaptic", "synaptic_multiplicative")):
+        dt = spec.integrator.dt.seconds(float(duration.min()))
+        parts = max(parts, math.ceil(float((duration + values["stimulus.gap"]).max()) / (dt * nodes)))
+    return parts
+
+
+def _per_point(values: np.ndarray, reduce: str) -> np.ndarray:
+    """One number per point, of numbers that may be given per layer."""
+    return values if values.ndim == 1 else getattr(values, reduce)(axis=1)
+
+
+def refined(window: Window) -> Window | None:
+    """The windows to try next for points that have not reached the tolerance; None when enough has been tried."""
+    if window.parts >= MOST_PARTS:
+        return None
+    return dataclasses.replace(window, parts=4 * window.parts, nodes=min(window.nodes + 3, MAX_NODES))
