@@ -113,10 +113,11 @@ class Coupled(AbstractRegime[CoupledProgress]):
             return self._advance_by_windows(self.integrator, system, progress, first, count)
         if isinstance(self.integrator, Adaptive):
             return self._advance_adaptively(self.integrator, system, progress, first, count)
+        solver = self.integrator
 
         def present(i: Int[Array, ""], carry: tuple[State, History | None]) -> tuple[State, History | None]:
             k, steps = first + jnp.asarray(i, jnp.int32), self.clock.steps
-            return self.integrator.run(system, *carry, self.inputs_at(k), k * steps, steps, self.key)
+            return solver.run(system, *carry, self.inputs_at(k), k * steps, steps, self.key)
 
         state, history = jax.lax.fori_loop(0, count, present, (progress.state, progress.history))
         return CoupledProgress(state, progress.fixed, history)
@@ -140,6 +141,7 @@ class Coupled(AbstractRegime[CoupledProgress]):
     def _advance_by_windows(
         self, window: Window, system: CoupledSystem, progress: CoupledProgress, first: Array, count: int | Array
     ) -> CoupledProgress:
+        assert not isinstance(progress.history, History)
         layout = window.layout(system, progress.history)
 
         def present(i: Int[Array, ""], carry: tuple) -> tuple:

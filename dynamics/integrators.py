@@ -236,9 +236,9 @@ class Adaptive(eqx.Module):
     def run(
         self, system: AbstractSystem, y: PyTree, inputs: PyTree, steps: Float[Array, ""]
     ) -> tuple[PyTree, Bool[Array, ""]]:
-        """Integrates over `steps` steps of `system.dt` with constant `inputs`: the end, and whether the solver got there.
+        """Integrates over `steps` steps of `system.dt` with constant `inputs`: the end, and whether it was reached.
 
-        One that did not gives NaN, no error.
+        Where it was not, the end is NaN.
         """
         zero = jnp.zeros_like(system.dt)
         moment = _Moment(inputs, None, jnp.int32(0), zero, None)

@@ -14,7 +14,7 @@ from dynamics.field import CoupledSystem, Inputs, State
 from dynamics.timescales import at_level
 from dynamics.waveforms import Filters, Relaxation, Waves
 
-MAX_SWEEPS = 16
+MAX_SWEEPS = 40
 
 
 class Accuracy(NamedTuple):

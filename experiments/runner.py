@@ -224,7 +224,9 @@ def _compile(job: Job) -> _Programs:
     init = batched(functools.partial(_init_point, job.plan), 2, 1, options=_effort(0)).lower(values, seeds, job.data)
     sharding = NamedSharding(_mesh(), PartitionSpec("points"))
     state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), init.out_info)
-    advance = batched(functools.partial(_advance_point, job.plan), 3, 3)
+    # The window integrator spends its time in matrix products, which the compiler's last passes do not touch.
+    effort = None if job.plan.window is None else _effort(1)
+    advance = batched(functools.partial(_advance_point, job.plan), 3, 3, options=effort)
     measure = batched(functools.partial(_measure_point, job.plan), 3, 1, options=_effort(1))
     now = jnp.int32(0)
     return _Programs(

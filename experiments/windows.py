@@ -22,8 +22,8 @@ def choose(spec: Spec, values: dict[str, np.ndarray], inputs: np.ndarray) -> Win
     H |x|^2 / tau_plast, which sets the parts. Neither has to be right: the estimate tells of points that were not
     resolved, and the runner refines their windows.
     """
-    period = values["stimulus.duration"] + values["stimulus.gap"]
-    ratio = float((period / _per_point(values["timescales.propagation"], "min")).max())
+    longest = np.maximum(values["stimulus.duration"], values["stimulus.gap"])
+    ratio = float((longest / _per_point(values["timescales.propagation"], "min")).max())
     settling = SETTLING if ratio > 1.5 * SETTLING else None
     layers = min(ratio, SETTLING) if settling is not None else ratio
     resolution = 0.6 * math.log(1 / spec.integrator.tolerance)
@@ -41,7 +41,7 @@ def _parts(spec: Spec, values: dict[str, np.ndarray], inputs: np.ndarray, nodes:
     """Parts of a presentation: sweeps contract, and nodes lie as dense as noise needs them."""
     duration = values["stimulus.duration"]
     strength = duration / _per_point(values["timescales.plasticity"], "min") * float(np.mean(np.sum(inputs**2, axis=1)))
-    parts = max(math.ceil(float(strength.max()) / 2), 1)
+    parts = max(math.ceil(float(strength.max()) / 16), 1)
     if any(f"noise.{name}" in values for name in ("activity", "error", "synaptic", "synaptic_multiplicative")):
         dt = spec.integrator.dt.seconds(float(duration.min()))
         parts = max(parts, math.ceil(float((duration + values["stimulus.gap"]).max()) / (dt * nodes)))
