@@ -15,3 +15,4 @@ from dynamics.simulate import simulate as simulate
 from dynamics.stimulus import Clock as Clock
 from dynamics.stimulus import Stream as Stream
 from dynamics.timescales import Timescales as Timescales
+from dynamics.window import Window as Window

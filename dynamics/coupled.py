@@ -8,18 +8,20 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from dynamics.circuit import Circuit, Weights
+from dynamics.collocation import nodes
 from dynamics.delays import Delays, History
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, Signals, State
 from dynamics.integrators import Adaptive, FixedStep, check_calculus
 from dynamics.noise import Noise
-from dynamics.regime import AbstractRegime, Quality, check_dtypes
+from dynamics.regime import AbstractRegime, Quality, Slow, check_dtypes
 from dynamics.stimulus import Clock, Held, Stream, held
 from dynamics.timescales import Timescales
-from dynamics.window import Past, Window
+from dynamics.waveforms import Relaxation, Waves
+from dynamics.window import Carry, Past, Window
 from dynamics.window_solver import Accuracy
 
 
@@ -144,14 +146,43 @@ class Coupled(AbstractRegime[CoupledProgress]):
         assert not isinstance(progress.history, History)
         layout = window.layout(system, progress.history)
 
-        def present(i: Int[Array, ""], carry: tuple) -> tuple:
+        def present(i: Int[Array, ""], carry: Carry) -> Carry:
             k = first + jnp.asarray(i, jnp.int32)
-            shown = window.arrivals(system, self.stream, self._targets(), k)
-            return window.present(system, layout, carry, shown, k, self.key)
+            return window.present(system, layout, carry, self._arriving(window, system, k), k, self.key)[0]
 
+        assert progress.accuracy is not None
         carry = (progress.state, progress.history, progress.accuracy)
         state, history, accuracy = jax.lax.fori_loop(0, count, present, carry)
         return CoupledProgress(state, progress.fixed, history, accuracy)
+
+    def _arriving(self, window: Window, system: CoupledSystem, k: Int[Array, ""]) -> dict[str, Held]:
+        return window.arrivals(system, self.stream, self._targets(), k)
+
+    def probe_inside(
+        self, progress: CoupledProgress, k: Int[Array, ""], probe: Callable[[Weights, Slow], PyTree[Array]]
+    ) -> tuple[CoupledProgress, Float[Array, " times"], PyTree[Array]]:
+        """Shows presentation k by windows and evaluates `probe(weights, slow)` at all of their nodes.
+
+        Gives the progress after it, the times of the nodes in seconds from its start, and the probes, stacked.
+        """
+        window, past, system = self.integrator, progress.history, self.system(progress.fixed)
+        if not isinstance(window, Window) or isinstance(past, History) or progress.accuracy is None:
+            raise PlasticodeError("probes inside a presentation need its waveforms: the integrator must be Window")
+        layout = window.layout(system, past)
+
+        def report(solved: Relaxation, waves: Waves) -> PyTree[Array]:
+            def at(node: Int[Array, ""]) -> PyTree[Array]:
+                slow = jax.tree.map(lambda wave: wave[node], waves.slow)
+                return probe({**progress.fixed, **solved.weights_at(waves.drive, node)}, slow)
+
+            return jax.lax.map(at, jnp.arange(window.nodes))
+
+        carry, shown = (progress.state, past, progress.accuracy), self._arriving(window, system, k)
+        (state, past, accuracy), probes = window.present(system, layout, carry, shown, k, self.key, report)
+        c = jnp.asarray(nodes(window.nodes), layout.start.dtype)
+        times = layout.start[:, None] + layout.filters.length[:, None] * c[None]
+        probes = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), probes)
+        return CoupledProgress(state, progress.fixed, past, accuracy), times.ravel(), probes
 
     def weights(self, progress: CoupledProgress) -> Weights:
         """All matrices."""

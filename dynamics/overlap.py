@@ -33,7 +33,7 @@ def waveforms(run: Coupled, progress: CoupledProgress, k: Int[Array, ""]) -> tup
     """
     integrator, system, inputs_at = run.integrator, run.system(progress.fixed), run.inputs_at(k)
     if not isinstance(integrator, FixedStep):
-        raise PlasticodeError("waveforms are recorded at fixed steps: integrator.adaptive must be false")
+        raise PlasticodeError("waveforms are recorded at fixed steps: integrator.name must be euler or heun, say")
 
     def step(carry: tuple[State, History | None], j: Int[Array, ""]) -> tuple:
         state, start, absolute = carry[0], j.astype(run.clock.dt.dtype), k * run.clock.steps + j

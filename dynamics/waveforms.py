@@ -16,7 +16,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from dynamics.activations import activation
 from dynamics.circuit import Layer, Local, Port, Projection, Weights
@@ -264,7 +264,7 @@ class Relaxation(eqx.Module):
         shrink = jnp.exp(-weighted(self._integrals, rate))
         return Drive(post / (shrink * tau), varying_pre, shrink)
 
-    def weights_at(self, drives: dict[str, Drive], node: int = -1) -> Weights:
+    def weights_at(self, drives: dict[str, Drive], node: int | Int[Array, ""] = -1) -> Weights:
         """The plastic matrices at a node of the window; by default at its end."""
         moved = {}
         for name, drive in drives.items():

@@ -5,13 +5,14 @@ of earlier windows. The solver itself is `dynamics.window_solver`.
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from dynamics.circuit import Projection
 from dynamics.collocation import MAX_NODES, interpolation, nodes, ornstein_uhlenbeck
@@ -30,6 +31,9 @@ class Past(NamedTuple):
     """The waveforms of the last windows, oldest first, by signal: the value at the start of each and at its nodes."""
 
     rows: dict[str, Float[Array, "windows points _n"]]
+
+
+Carry = tuple[State, Past | None, Accuracy]
 
 
 class Layout(NamedTuple):
@@ -186,38 +190,51 @@ class Window(eqx.Module):
         self,
         system: CoupledSystem,
         layout: Layout,
-        carry: tuple[State, Past | None, Accuracy],
+        carry: Carry,
         shown: dict[str, Held],
         k: Int[Array, ""],
         key: PRNGKeyArray | None,
-    ) -> tuple[State, Past | None, Accuracy]:
-        """Presentation k, window by window; noise depends on `key` and the number of the window alone."""
+        report: Callable[[Relaxation, Waves], PyTree] | None = None,
+    ) -> tuple[Carry, PyTree]:
+        """Presentation k, window by window, and a report of each; noise depends on `key` and the window's number alone."""
         count = layout.start.shape[0]
+        solver = WindowSolver(self.nodes, self.tolerance, self.sweeps)
 
-        def one(carry: tuple, window: tuple) -> tuple[tuple, None]:
-            (y, past, accuracy), (i, layout) = carry, window
-            middle = (layout.start + layout.filters.length / 2) / system.clock.dt
-            at = {name: signal.at(middle) for name, signal in shown.items()}
-            inputs = Inputs(at["stimulus"][0], *at["target"])
-            late = {name: value for name, (value, _) in at.items() if name not in ("stimulus", "target")}
-            noise_key = None if key is None else jax.random.fold_in(key, k * count + i)
-            earlier = {}
-            for name, weights in layout.past.items():
-                rows = past.rows[self._lags(system)[name][0]]
-                earlier[name] = jnp.einsum("swp,wpn->sn", weights, rows)
-            context = Context(layout.filters, late, earlier, self._paths(system, y, layout, noise_key))
-            solver = WindowSolver(self.nodes, self.tolerance, self.sweeps)
+        def one(carry: Carry, at: tuple[Int[Array, ""], Layout]) -> tuple[Carry, PyTree]:
+            (y, past, accuracy), (i, layout) = carry, at
+            window_key = None if key is None else jax.random.fold_in(key, k * count + i)
+            inputs, context = self._context(system, layout, y, past, shown, window_key)
             window, solved = solver.solve(system, y, inputs, context)
             accuracy = jax.lax.cond(
                 k % CHECKED == 0,
                 lambda: Accuracy(*map(jnp.add, accuracy, solver.accuracy(window, solved))),
                 lambda: accuracy,
             )
-            if past is not None:
-                past = self._remember(past, y, solved.waves)
-            return (self._synaptic(window, solved.waves, noise_key), past, accuracy), None
+            past = None if past is None else self._remember(past, y, solved.waves)
+            end = self._synaptic(window, solved.waves, window_key)
+            return (end, past, accuracy), None if report is None else report(window, solved.waves)
 
-        return jax.lax.scan(one, carry, (jnp.arange(count, dtype=jnp.int32), layout))[0]
+        return jax.lax.scan(one, carry, (jnp.arange(count, dtype=jnp.int32), layout))
+
+    def _context(
+        self,
+        system: CoupledSystem,
+        layout: Layout,
+        y: State,
+        past: Past | None,
+        shown: dict[str, Held],
+        key: PRNGKeyArray | None,
+    ) -> tuple[Inputs, Context]:
+        """What the outside, the past and the noise give in one window."""
+        middle = (layout.start + layout.filters.length / 2) / system.clock.dt
+        at = {name: signal.at(middle) for name, signal in shown.items()}
+        late = {name: value for name, (value, _) in at.items() if name not in ("stimulus", "target")}
+        earlier = {}
+        for name, weights in layout.past.items():
+            assert past is not None
+            earlier[name] = jnp.einsum("swp,wpn->sn", weights, past.rows[self._lags(system)[name][0]])
+        context = Context(layout.filters, late, earlier, self._paths(system, y, layout, key))
+        return Inputs(at["stimulus"][0], *at["target"]), context
 
     def _remember(self, past: Past, y: State, waves: Waves) -> Past:
         rows = {}
