@@ -8,6 +8,7 @@ from benchmarks.curves import SHAPES
 
 COLOURS = {
     "window": "#D55E00",
+    "window by tolerance": "#F0E442",
     "engine": "#E69F00",
     "scan": "#0072B2",
     "diffrax": "#009E73",

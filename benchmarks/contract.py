@@ -54,6 +54,9 @@ class Competitor:
 
     def label(self, setting: Setting) -> str:
         """The setting, in words."""
+        if self.family == "window":
+            nodes, sweeps = f"{setting:.1f}".split(".")
+            return f"{nodes} nodes, {sweeps} sweeps"
         return f"{setting:g} steps" if setting >= 1 else f"tolerance {setting:g}"
 
 

@@ -14,7 +14,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from benchmarks.contract import Cost, Setting
 from benchmarks.workloads import Problem
 
-BLOCK = 8  # configurations whose weights stay in the cache of one core
+BLOCK = 8  # configurations that one core advances together, fewer where their weights would not stay in its cache
+CACHE_BYTES = 3 * 2**19
 ALL = 2**31 - 1  # a block that holds every configuration of a device
 
 # advance((W, V, tau_plast, seed), (inputs, targets), setting, presentations) -> W_1 .. W_L
@@ -55,6 +56,12 @@ def over_devices(function: Callable, mesh: Mesh, block: int) -> Callable:
     return sharded
 
 
+def fits(problem: Problem) -> int:
+    """How many configurations' weights fit into a core's cache; at least one."""
+    weights = sum(a.size for a in jax.tree.leaves((problem.weights, problem.feedback))) / problem.configurations
+    return max(int(CACHE_BYTES / (4 * weights)), 1)
+
+
 class JaxProgram:
     """A competitor that is one compiled program; the number of presentations is an argument of it.
 
@@ -65,7 +72,7 @@ class JaxProgram:
         self, problem: Problem, advance: Advance, block: int = BLOCK, static: bool = False, dtype: Any = np.float32
     ):
         self._advance, self._static = advance, static
-        self._block = block if jax.default_backend() == "cpu" else ALL
+        self._block = min(block, fits(problem)) if jax.default_backend() == "cpu" and block != ALL else ALL
         self._mesh = Mesh(np.array(jax.local_devices()[: devices_for(problem.configurations)]), ("points",))
         spread, whole = (NamedSharding(self._mesh, PartitionSpec(*axes)) for axes in (("points",), ()))
         points = jax.tree.map(lambda a: a.astype(dtype), (problem.weights, problem.feedback, problem.taus))

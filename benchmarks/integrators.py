@@ -102,7 +102,7 @@ def compare(workload: Workload, competitors: list[Competitor], repeats: int, sec
 
 def long_run(workload: Workload) -> dict[str, Any] | None:
     """The window integrator alone on many configurations and presentations: seconds, and memory before and after."""
-    window = engine.competitors()[0]
+    window = engine.competitors()[1]
     if window.missing:
         say(f"--long: {window.missing}")
         return None

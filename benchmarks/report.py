@@ -14,7 +14,7 @@ WANTED = {
     "every competitor": {"B": 3, "D": 3},
 }
 WANTED_FRACTION = {"A": 0.4, "B": 0.4}  # of the measured matrix-product rate
-OWN = ("window", "engine")  # families that are no competitors of the window integrator
+OWN = ("window", "window by tolerance", "engine")  # families that are no competitors of the window integrator
 
 COLUMNS = (
     "method",

@@ -9,6 +9,7 @@ from dynamics.delays import History
 from dynamics.errors import PlasticodeError
 from dynamics.integrators import FixedStep
 from dynamics.plasticity import Factors
+from dynamics.window import Past
 
 
 def overlap(post: Float[Array, "time targets"], pre: Float[Array, "time sources"]) -> Float[Array, ""]:
@@ -34,6 +35,8 @@ def waveforms(run: Coupled, progress: CoupledProgress, k: Int[Array, ""]) -> tup
     integrator, system, inputs_at = run.integrator, run.system(progress.fixed), run.inputs_at(k)
     if not isinstance(integrator, FixedStep):
         raise PlasticodeError("waveforms are recorded at fixed steps: integrator.name must be euler or heun, say")
+
+    assert not isinstance(progress.history, Past)
 
     def step(carry: tuple[State, History | None], j: Int[Array, ""]) -> tuple:
         state, start, absolute = carry[0], j.astype(run.clock.dt.dtype), k * run.clock.steps + j

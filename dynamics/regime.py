@@ -15,7 +15,7 @@ Progress = TypeVar("Progress")
 
 
 class Quality(NamedTuple):
-    """What an integrator knows of the error of the weights' change: its relative size, and whether it is small enough."""
+    """What an integrator knows of the error of the weights' change: its relative size, whether it is small enough."""
 
     error: Float[Array, ""]
     converged: Bool[Array, ""]

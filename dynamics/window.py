@@ -196,7 +196,7 @@ class Window(eqx.Module):
         key: PRNGKeyArray | None,
         report: Callable[[Relaxation, Waves], PyTree] | None = None,
     ) -> tuple[Carry, PyTree]:
-        """Presentation k, window by window, and a report of each; noise depends on `key` and the window's number alone."""
+        """Presentation k, window by window, and a report of each. Noise depends on `key` and the window's number."""
         count = layout.start.shape[0]
         solver = WindowSolver(self.nodes, self.tolerance, self.sweeps)
 

@@ -28,7 +28,7 @@ class Table:
     def add(self, group: Group, points: np.ndarray, record: dict[str, Any]) -> None:
         """Files the records of `points` of `group`: arrays (points, records), or a dict of them by matrix."""
         shape = self.sweep.shape
-        rows = np.ravel_multi_index(tuple(group.index[points].T), shape) if shape else np.zeros(1, int)
+        rows = np.atleast_1d(np.ravel_multi_index(tuple(group.index[points].T), shape)) if shape else np.zeros(1, int)
         finite = record["finite"].all(axis=1)
         # Estimates are of all that came before, so the last record's counts.
         settled = record["converged"][:, -1] if "converged" in record else np.ones(len(rows), bool)

@@ -31,7 +31,9 @@ from experiments.windows import refined
 
 CHUNK_POINTS, CHUNK_BYTES = 256, 512 * 2**20
 BLOCK_STEPS = 500_000  # steps times points between two looks at the clock and at the keyboard: about a second
-CACHE_BLOCK = 8  # points that one CPU core advances together: their weights stay in its cache
+# Points that one CPU core advances together: enough to share the cost of a program's step, few enough that their
+# weights stay in its cache.
+CACHE_BLOCK, CACHE_BYTES = 8, 3 * 2**19
 
 OnProgress = Callable[[float, float], None]
 
@@ -275,7 +277,7 @@ def _chunks(job: Job, devices: int) -> tuple[list[np.ndarray], int, int]:
     most = max(min(CHUNK_POINTS if cpu else job.group.size, CHUNK_BYTES // max(size, 1)), 1)
     chunks = np.array_split(np.arange(job.group.size), -(-job.group.size // most))
     per_device = -(-len(chunks[0]) // devices)
-    blocks = -(-per_device // CACHE_BLOCK) if cpu else 1
+    blocks = -(-per_device // min(CACHE_BLOCK, max(CACHE_BYTES // max(size, 1), 1))) if cpu else 1
     block = -(-per_device // blocks)
     return chunks, block * blocks * devices, block
 

@@ -16,25 +16,31 @@ MOST_PARTS = 64
 def choose(spec: Spec, values: dict[str, np.ndarray], inputs: np.ndarray) -> Window:
     """The windows for the points with these `values`: few enough nodes to be fast, enough for the tolerance.
 
-    Behind a jump waveforms are made of exponentials exp(-t/tau_prop): resolving them over a window of a tau_prop takes
-    a number of nodes that grows like the root of a and the logarithm of the tolerance; the numbers were fitted to the
-    estimate of `Relaxation.roughness` on networks of two to four layers. A sweep contracts by about
-    H |x|^2 / tau_plast, which sets the parts. Neither has to be right: the estimate tells of points that were not
-    resolved, and the runner refines their windows.
+    A sweep contracts by about H |x|^2 / tau_plast, which sets the parts. None of this has to be right: the estimate
+    tells of points that were not resolved, and the runner refines their windows.
     """
     longest = np.maximum(values["stimulus.duration"], values["stimulus.gap"])
     ratio = float((longest / _per_point(values["timescales.propagation"], "min")).max())
     settling = SETTLING if ratio > 1.5 * SETTLING else None
-    layers = min(ratio, SETTLING) if settling is not None else ratio
-    resolution = 0.6 * math.log(1 / spec.integrator.tolerance)
-    nodes = min(math.ceil(1 + resolution * (0.7 + 0.35 * math.sqrt(layers))), MAX_NODES)
+    nodes = nodes_for(spec.integrator.tolerance, ratio if settling is None else SETTLING)
     return Window(
         tolerance=spec.integrator.tolerance,
-        nodes=max(nodes, 3),
+        nodes=nodes,
         parts=min(_parts(spec, values, inputs, nodes), MOST_PARTS),
         settling=settling,
         gaps=bool((values["stimulus.gap"] > 0).any()),
     )
+
+
+def nodes_for(tolerance: float, ratio: float) -> int:
+    """The nodes that resolve what follows a jump over a window of `ratio` propagation time constants.
+
+    Waveforms are then made of exponentials exp(-t/tau_prop); the nodes that they take grow like the root of the ratio
+    and the logarithm of the tolerance. The factors were fitted to the estimate of `Relaxation.roughness` on networks of
+    two to four layers.
+    """
+    nodes = math.ceil(1 + 0.6 * math.log(1 / tolerance) * (0.7 + 0.35 * math.sqrt(ratio)))
+    return min(max(nodes, 3), MAX_NODES)
 
 
 def _parts(spec: Spec, values: dict[str, np.ndarray], inputs: np.ndarray, nodes: int) -> int:
