@@ -59,7 +59,7 @@ class Window(eqx.Module):
     """
 
     tolerance: float = eqx.field(static=True, default=1e-3)
-    nodes: int = eqx.field(static=True, default=8)
+    nodes: int = eqx.field(static=True, default=12)
     parts: int = eqx.field(static=True, default=1)
     settling: float | None = eqx.field(static=True, default=None)
     gaps: bool = eqx.field(static=True, default=True)

@@ -103,7 +103,7 @@ class WindowSolver(diffrax.AbstractSolver):
     `sweeps`.
     """
 
-    s: int = eqx.field(static=True, default=8)
+    s: int = eqx.field(static=True, default=12)
     tolerance: float = eqx.field(static=True, default=1e-3)
     sweeps: int | None = eqx.field(static=True, default=None)
 
