@@ -21,7 +21,7 @@ SHAPES = (4.2, 5.2, 6.2, 7.2, 8.2, 6.3, 7.3, 8.3, 9.3, 8.4, 9.4, 10.4, 12.4, 12.
 
 
 def competitors() -> list[Competitor]:
-    """The window integrator at its cheapest settings, as everyone else, and as a spec has it, by tolerance; Euler at the
+    """The window integrator at its cheapest settings, as all others, and as a spec has it, by tolerance; Euler at the
     hand-written scan's accepted settings."""
     window = Competitor(
         "window",

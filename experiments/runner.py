@@ -158,19 +158,20 @@ def run(spec: Spec, on_progress: OnProgress | None = None, jobs: dict[str, list[
     return Results(datasets, complete)
 
 
-def _run_job(job: Job, programs: "_Programs", table: Table, progress: "_Progress") -> None:
-    """Runs a job and files its records; points that did not reach the tolerance again with finer windows."""
-    unsettled = []
+def _run_job(job: Job, programs: "_Programs", table: Table, progress: "_Progress", refinements: int = 2) -> None:
+    """Runs a job and files its records; points whose windows were too coarse again with finer ones.
+
+    Sweeps over too long a window may run off to infinity: only finer windows tell whether the point itself diverges.
+    """
+    window, again = job.plan.window, []
     for points, record in _execute(job, programs, progress):
         table.add(job.group, points, record)
-        if "converged" in record:
-            unsettled.append(points[~record["converged"][:, -1] & record["finite"].all(axis=1)])
-    again = np.concatenate(unsettled) if unsettled else np.zeros(0, int)
-    finer = None if job.plan.window is None else refined(job.plan.window)
-    if again.size and finer is not None:
-        group = job.group.subset(again)
-        retry = job._replace(group=group, plan=dataclasses.replace(job.plan, window=finer))
-        _run_job(retry, _compile(retry), table, _Progress(None, 1))
+        if window is not None:
+            again.append(points[~(record["converged"][:, -1] & record["finite"].all(axis=1))])
+    if window is not None and refinements and sum(map(len, again)):
+        plan = dataclasses.replace(job.plan, window=refined(window))
+        retry = job._replace(group=job.group.subset(np.concatenate(again)), plan=plan)
+        _run_job(retry, _compile(retry), table, _Progress(None, 1), refinements - 1)
 
 
 def _marks(spec: Spec) -> np.ndarray:

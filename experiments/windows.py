@@ -10,7 +10,8 @@ from dynamics.window import Window
 from experiments.spec import Spec
 
 SETTLING = 20.0  # propagation time constants: after them, what a jump has excited is gone, through a few layers
-MOST_PARTS = 64
+CONTRACTION = 8.0  # H |x|^2 / tau_plast: sweeps still converge, in some 20
+MOST_PARTS = 256
 
 
 def choose(spec: Spec, values: dict[str, np.ndarray], inputs: np.ndarray) -> Window:
@@ -47,7 +48,7 @@ def _parts(spec: Spec, values: dict[str, np.ndarray], inputs: np.ndarray, nodes:
     """Parts of a presentation: sweeps contract, and nodes lie as dense as noise needs them."""
     duration = values["stimulus.duration"]
     strength = duration / _per_point(values["timescales.plasticity"], "min") * float(np.mean(np.sum(inputs**2, axis=1)))
-    parts = max(math.ceil(float(strength.max()) / 16), 1)
+    parts = max(math.ceil(float(strength.max()) / CONTRACTION), 1)
     if any(f"noise.{name}" in values for name in ("activity", "error", "synaptic", "synaptic_multiplicative")):
         dt = spec.integrator.dt.seconds(float(duration.min()))
         parts = max(parts, math.ceil(float((duration + values["stimulus.gap"]).max()) / (dt * nodes)))
@@ -59,8 +60,6 @@ def _per_point(values: np.ndarray, reduce: str) -> np.ndarray:
     return values if values.ndim == 1 else getattr(values, reduce)(axis=1)
 
 
-def refined(window: Window) -> Window | None:
-    """The windows to try next for points that have not reached the tolerance; None when enough has been tried."""
-    if window.parts >= MOST_PARTS:
-        return None
+def refined(window: Window) -> Window:
+    """The windows to try next for points that have not reached the tolerance."""
     return dataclasses.replace(window, parts=4 * window.parts, nodes=min(window.nodes + 3, MAX_NODES))
