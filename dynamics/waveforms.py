@@ -41,11 +41,13 @@ class Drive(NamedTuple):
 
 
 class Filters(NamedTuple):
-    """The filter matrices (s, s) of a window of `length` seconds, and what it takes to look back in time.
+    """The filter matrices (s, s) of a window of `length` seconds (dynamics.collocation.leak).
 
-    propagation, trace  by level            slow  by layer, by variable        chain  by name of the lag, one stage
-    past                what late projections deliver out of earlier windows, (s, n); `current` the weights (s, s+1) of
-                        the points of this window. `noise` holds Ornstein-Uhlenbeck paths by (layer, variable).
+    propagation, trace  by level
+    slow                by layer and name of the slow variable
+    chain               of one stage of a gamma-distributed lag, by name of the lag
+    current             by late projection: the weights with which the start and the nodes of this very window make up
+                        what it delivers at the nodes
     """
 
     length: Float[Array, ""]
@@ -67,10 +69,12 @@ class Waves(NamedTuple):
 
 
 class Relaxation(eqx.Module):
-    """One window: the state at its start, its filters, and what the outside gives.
+    """One window: the state at its start, its filters, and what comes from outside of it.
 
-    `late` are the stimuli that projections out of the input layer deliver after a constant lag; `past` and `noise` are
-    described at `Filters`.
+    inputs   stimulus and target, constant in the window
+    late     by projection out of the input layer that has a constant lag: the stimulus that it delivers
+    past     by other late projection: what it delivers of earlier windows
+    noise    by (layer, variable): an Ornstein-Uhlenbeck path that is added to the waveform
     """
 
     system: CoupledSystem

@@ -37,9 +37,10 @@ Carry = tuple[State, Past | None, Accuracy]
 
 
 class Layout(NamedTuple):
-    """How the windows lie in a presentation: starts (windows,), lengths and filters with a leading windows dimension.
+    """How the windows lie in a presentation: when they start, in seconds, and their filters, stacked.
 
-    `past` holds, by lag, the weights of the points of earlier windows, and `paths` those of noise.
+    past    by late projection: the weights with which the points of earlier windows make up what it delivers
+    paths   by level: what makes Ornstein-Uhlenbeck paths of normal draws
     """
 
     start: Float[Array, " windows"]

@@ -58,13 +58,19 @@ SPECS = {
         'rule = {name = "curl", flips = 1.5}\n',
         ["rule.flips", "1.5", "from 0 to 1"],
     ),
-    "short trace": ('[timescales]\ntrace = "0.1 ms"\n', ["integrator.dt", "timescales.trace", "0.0001"]),
+    "short trace": (
+        '[timescales]\ntrace = "0.1 ms"\n[integrator]\nname = "euler"\ndt = "2 ms"\n',
+        ["integrator.dt", "timescales.trace", "0.0001"],
+    ),
     "swept presentations": (
         '[sweep]\n"stimulus.presentations" = [2, 4]\n',
         ["stimulus.presentations", "use parts"],
     ),
     "study without its parts": ('study = "plasticity-window"\n', ["plasticity-window", "synapse"]),
-    "step too long": ('[integrator]\ndt = "10 ms"\n', ["integrator.dt", "0.01", "timescales.propagation"]),
+    "step too long": (
+        '[integrator]\nname = "euler"\ndt = "10 ms"\n',
+        ["integrator.dt", "0.01", "timescales.propagation"],
+    ),
 }
 OPTIONS = {
     "no equals sign": (["--set", "stimulus.duration"], ["stimulus.duration", "path=value"]),

@@ -287,6 +287,7 @@ def test_compare_without_targets_measures_what_there_is():
         "status",
         "weight_norm",
         "hebbian_alignment",
+        "error_estimate",
     }
 
 
@@ -309,7 +310,8 @@ def test_show_prints_a_spec_that_reads_back_and_rules():
 
 def test_check_counts_and_runs_nothing(monkeypatch):
     monkeypatch.setattr(runner, "run", lambda *_: pytest.fail("check must not run"))
-    row = plasticode("check", "tiny.toml").stdout.splitlines()[2].split()
+    euler = ("--set", 'integrator.name="euler"')
+    row = plasticode("check", "tiny.toml", *euler).stdout.splitlines()[2].split()
     # 2 rules x 2 delays x 3 seeds; 2 programs; 20 ms / 2 ms; 64 x 3 + 3 x 10 synapses
     assert row == ["tiny", "coupled", "12", "2", "30", "10", f"{12 * 30 * 10 * 222:.2g}"]
     assert names(".") == ["tiny.toml"]

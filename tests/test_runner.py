@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 
 from dynamics.errors import PlasticodeError
+from dynamics.window import Window
 from experiments import assemble, runner
 from experiments.labels import STATUS
 from experiments.spec import make_spec
@@ -23,6 +24,7 @@ SMALL = {
     "integrator": {"dt": "2 ms"},
     "record": {"points": 3, "probes": ["loss", "weight_norm", "alignment"]},
 }
+EULER, WINDOW = {"name": "euler", "dt": "2 ms"}, {"name": "window", "dt": "2 ms"}
 # Every kind of traced number: rule, network, timescales, delays, noise, stimulus.
 TRACED = {
     "rule.feedback_scale": [0.5, 2.0],
@@ -44,9 +46,10 @@ def swept(sweep: dict, **changes) -> dict:
     return {**SMALL, **changes, "sweep": sweep}
 
 
-def test_a_batch_of_all_traced_numbers_equals_its_points_run_alone():
-    """vmap = loop, for every field that can be swept; the static choices (steps, buffers) are those of the batch."""
-    zipped = swept({**TRACED, "seed": [3, 4], "zip": [[*TRACED, "seed"]]})
+@pytest.mark.parametrize("integrator", [EULER, WINDOW], ids=["euler", "window"])
+def test_a_batch_of_all_traced_numbers_equals_its_points_run_alone(integrator):
+    """vmap = loop, for every field that can be swept; static choices (steps, buffers, windows) are the batch's."""
+    zipped = swept({**TRACED, "seed": [3, 4], "zip": [[*TRACED, "seed"]]}, integrator=integrator)
     spec = make_spec(zipped)
     batch = runner.run(spec).datasets[""]
     assert (batch["status"] == STATUS.index("ok")).all()
@@ -90,8 +93,13 @@ def test_compiled_size_does_not_depend_on_the_number_of_presentations():
     assert text(6) == text(6000)
 
 
-def test_a_diverging_point_is_marked_and_harms_no_other():
-    table = swept({"timescales.plasticity": ["1e-4 s", "1 s"]}, stimulus={"presentations": 40})
+@pytest.mark.parametrize("integrator", [EULER, WINDOW], ids=["euler", "window"])
+def test_a_diverging_point_is_marked_and_harms_no_other(integrator, monkeypatch):
+    """The windows of a group follow from all of its points: here the lone point gets the same."""
+    window = Window(nodes=12, parts=2, gaps=False)
+    monkeypatch.setattr(assemble, "choose", lambda *_: window)
+    stimulus = {"presentations": 40}
+    table = swept({"timescales.plasticity": ["1e-4 s", "1 s"]}, stimulus=stimulus, integrator=integrator)
     both = runner.run(make_spec(table)).datasets[""]
     alone = runner.run(make_spec({**table, "sweep": {"timescales.plasticity": ["1 s"]}})).datasets[""]
     assert both["status"].values.tolist() == [STATUS.index("diverged"), STATUS.index("ok")]
@@ -145,10 +153,11 @@ def test_milstein_runs_networks_and_is_euler_where_noise_is_additive(noise):
     assert gap < 1e-12 if "synaptic" in noise else 1e-12 < gap < 0.1
 
 
-def test_a_probe_that_no_circuit_has_is_left_out():
+@pytest.mark.parametrize(("integrator", "estimate"), [(EULER, []), (WINDOW, ["error_estimate"])])
+def test_a_probe_that_no_circuit_has_is_left_out(integrator, estimate):
     record = {"points": 1, "probes": ["feedback_mismatch", "loss"]}
-    data = runner.run(make_spec({**SMALL, "rule": "sgd", "record": record}))
-    assert list(data.datasets[""].data_vars) == ["status", "loss"]
+    data = runner.run(make_spec({**SMALL, "rule": "sgd", "record": record, "integrator": integrator}))
+    assert list(data.datasets[""].data_vars) == ["status", *estimate, "loss"]
 
 
 def test_sampling_noise_makes_seeds_differ_where_the_mean_flow_has_none():
@@ -190,12 +199,15 @@ def test_results_carry_dimensions_units_and_provenance():
 @pytest.mark.parametrize(
     ("change", "parts"),
     [
-        ({"integrator": {"dt": "5 ms"}}, ("integrator.dt", "0.005", "timescales.propagation")),
+        ({"integrator": {"name": "euler", "dt": "5 ms"}}, ("integrator.dt", "0.005", "timescales.propagation")),
         ({"regime": "discrete", "delays": {"error": "10 ms"}}, ("delays.error", "discrete", "only the coupled")),
         ({"regime": "flow", "noise": {"activity": 0.1}}, ("noise.activity", "flow", "only the coupled")),
         ({"noise": {"sampling": True}}, ("noise.sampling", "coupled", "flow")),
         ({"regime": "flow", "sweep": {"delays.hop": ["0 ms", "1 ms"]}}, ("delays.hop", "flow", "only the coupled")),
-        ({"integrator": {"dt": "1 us"}, "stimulus": {"duration": "10 s"}}, ("integrator.dt", "1e-06", "at most")),
+        (
+            {"integrator": {"name": "euler", "dt": "1 us"}, "stimulus": {"duration": "10 s"}},
+            ("integrator.dt", "1e-06", "at most"),
+        ),
     ],
 )
 def test_numbers_that_cannot_run_together_are_refused_in_a_sentence(change, parts):
@@ -205,7 +217,8 @@ def test_numbers_that_cannot_run_together_are_refused_in_a_sentence(change, part
 
 
 def test_steps_are_never_longer_than_asked_for():
-    spec = make_spec(swept({"stimulus.gap": ["0 ms", "33 ms"], "stimulus.duration": ["50 ms", "77 ms"]}))
+    times = {"stimulus.gap": ["0 ms", "33 ms"], "stimulus.duration": ["50 ms", "77 ms"]}
+    spec = make_spec(swept(times, integrator=EULER))
     job = runner.check(spec)[""][0]
     period = job.group.values["stimulus.duration"] + job.group.values["stimulus.gap"]
     assert (period / job.plan.steps).max() <= 0.002 * (1 + 1e-9)

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dynamics.coupled import Coupled, CoupledSystem, Inputs
+from dynamics.coupled import Coupled
 from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
+from dynamics.field import CoupledSystem, Inputs
 from dynamics.integrators import Adaptive, FixedStep
 from dynamics.noise import Noise
 from tests.dynamics.systems import advance, coupled, show, two_layers
@@ -35,12 +36,15 @@ def fixed(solver, dt, count):
 @eqx.filter_jit
 def adaptive(integrator, duration):
     system, start, inputs = presentation(duration)
-    return integrator.run(system, start, inputs, f64(1.0)).weights
+    end, arrived = integrator.run(system, start, inputs, f64(1.0))
+    return end.weights, arrived
 
 
 @pytest.fixture(scope="module")
 def exact():
-    return adaptive(TIGHT, f64(0.2))
+    weights, arrived = adaptive(TIGHT, f64(0.2))
+    assert arrived
+    return weights
 
 
 @pytest.mark.parametrize(("solver", "steps", "low", "high"), [
@@ -59,9 +63,11 @@ def test_adaptive_steps_keep_to_their_tolerance_or_give_no_number(name, toleranc
     def solution(rtol):
         return adaptive(Adaptive(f64(rtol), f64(rtol), name), f64(0.2))
 
-    assert distance(solution(tolerance), exact) < 10 * tolerance < 10 * distance(solution(1e-4), exact) < 1e-2
-    out_of_steps = solution(1e-30)
-    assert all(jnp.isnan(w).all() for name, w in out_of_steps.items())
+    fine, coarse = solution(tolerance), solution(1e-4)
+    assert fine[1] and coarse[1]
+    assert distance(fine[0], exact) < 10 * tolerance < 10 * distance(coarse[0], exact) < 1e-2
+    out_of_steps, arrived = solution(1e-30)
+    assert not arrived and all(jnp.isnan(w).all() for name, w in out_of_steps.items())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,145 @@
+"""Radau collocation: quadrature, interpolation and filters against closed forms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.interpolate import pade
+from scipy.special import eval_legendre, factorial
+
+from dynamics.collocation import (
+    MAX_NODES,
+    filtered,
+    integration,
+    interpolation,
+    leak,
+    nodes,
+    ornstein_uhlenbeck,
+    series_end,
+    weighted,
+)
+from tests.problems import f64
+
+COUNTS = (1, 2, 3, 4, 8, 13, MAX_NODES)
+
+
+def test_the_textbook_nodes_and_tableau():
+    """Radau IIA of 1, 2 and 3 stages (bibtex: hairer1996solving, table IV.5.6)."""
+    np.testing.assert_allclose(integration(1), [[1]])
+    np.testing.assert_allclose(nodes(2), [1 / 3, 1])
+    np.testing.assert_allclose(integration(2), [[5 / 12, -1 / 12], [3 / 4, 1 / 4]])
+    np.testing.assert_allclose(nodes(3), [(4 - 6**0.5) / 10, (4 + 6**0.5) / 10, 1])
+
+
+@pytest.mark.parametrize("s", [0, MAX_NODES + 1])
+def test_the_number_of_nodes_is_bounded(s):
+    with pytest.raises(ValueError, match=f"a window has {s} nodes"):
+        nodes(s)
+
+
+@pytest.mark.parametrize("s", COUNTS)
+def test_the_quadrature_is_exact_up_to_degree_2s_minus_2_and_not_beyond(s):
+    """In Legendre polynomials, as powers of x are all alike in floating point."""
+    weights, x = integration(s)[-1], 2 * nodes(s) - 1
+    integrals = np.array([weights @ eval_legendre(degree, x) for degree in range(2 * s)])
+    np.testing.assert_allclose(integrals[:-1], [1] + [0] * (2 * s - 2), atol=1e-13)
+    assert abs(integrals[-1]) > 0.05
+
+
+@pytest.mark.parametrize("s", COUNTS)
+def test_integrals_up_to_the_nodes_are_exact_for_polynomials_of_degree_s_minus_1(s):
+    c = nodes(s)
+    for degree in range(s):
+        np.testing.assert_allclose(integration(s) @ c**degree, c ** (degree + 1) / (degree + 1), atol=1e-13)
+    assert np.abs(integration(s) @ c**s - c ** (s + 1) / (s + 1)).max() > 1e-16 * 10 ** (12 - s)
+
+
+@pytest.mark.parametrize("s", COUNTS)
+def test_interpolation_is_exact_for_polynomials_of_degree_s(s):
+    x = np.random.default_rng(0).uniform(0, 1, 50)
+    points, matrix = np.concatenate([[0], nodes(s)]), interpolation(f64(x), s)
+    for degree in range(s + 1):
+        values = eval_legendre(degree, 2 * points - 1)
+        np.testing.assert_allclose(matrix @ f64(values), eval_legendre(degree, 2 * x - 1), atol=1e-11)
+    too_high = matrix @ f64(eval_legendre(s + 1, 2 * points - 1)) - eval_legendre(s + 1, 2 * x - 1)
+    assert np.abs(too_high).max() > 0.1
+
+
+@pytest.mark.parametrize("s", COUNTS)
+def test_interpolation_at_a_point_picks_that_point(s):
+    points = np.concatenate([[0], nodes(s)])
+    np.testing.assert_allclose(interpolation(f64(points), s), np.eye(s + 1), atol=1e-12)
+
+
+@pytest.mark.parametrize("s", COUNTS)
+def test_the_end_of_the_legendre_series(s):
+    """A normalised Legendre polynomial of degree s - 1 or s - 2 has one coefficient, lower ones leave none."""
+    x = 2 * nodes(s) - 1
+    for degree in range(s):
+        end = series_end(s) @ eval_legendre(degree, x) * (2 * degree + 1) ** 0.5
+        np.testing.assert_allclose(end, [degree == s - 2, degree == s - 1][-len(end) :], atol=1e-11)
+
+
+# Leaky filters
+
+
+@pytest.mark.parametrize("s", [1, 2, 3, 5])
+@pytest.mark.parametrize("ratio", [0.0, 0.01, 1.0, 30.0, 1e4])
+def test_a_leaky_unit_decays_by_the_pade_approximant_of_the_exponential(s, ratio):
+    """The stability function of Radau IIA, of degree (s - 1, s)."""
+    taylor = 1 / factorial(np.arange(2 * s))
+    numerator, denominator = pade(taylor, s, s - 1)
+    end = filtered(leak(f64(ratio), s), f64([1.0]), f64([[0.0]]))[-1, 0]
+    np.testing.assert_allclose(end, numerator(-ratio) / denominator(-ratio), rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("s", "ratio", "tolerance"), [(4, 0.1, 1e-7), (8, 1.0, 1e-9), (12, 5.0, 1e-9), (16, 20.0, 1e-5)]
+)
+def test_a_leaky_unit_follows_the_exponential(s, ratio, tolerance):
+    """z = u + (z0 - u) exp(-t/tau) at all nodes for a constant drive, given in one row or in s rows."""
+    start, drive = f64([0.7, -2.0]), f64([[1.5, 0.3]])
+    exact = drive + (start - drive[0])[None] * np.exp(-ratio * nodes(s))[:, None]
+    k = leak(f64(ratio), s)
+    np.testing.assert_allclose(filtered(k, start, drive), exact, atol=tolerance)
+    np.testing.assert_allclose(filtered(k, start, jnp.repeat(drive, s, axis=0)), exact, atol=tolerance)
+
+
+def test_a_leaky_unit_follows_a_drive_that_changes():
+    """tau z' = -z + t^2 from 0: z = t^2 - 2 tau t + 2 tau^2 (1 - exp(-t/tau))."""
+    s, ratio = 12, 3.0
+    c, tau = nodes(s), 1 / ratio
+    wave = filtered(leak(f64(ratio), s), f64([0.0]), f64(c**2)[:, None])[:, 0]
+    np.testing.assert_allclose(wave, c**2 - 2 * tau * c + 2 * tau**2 * (1 - np.exp(-c / tau)), atol=1e-11)
+
+
+@pytest.mark.parametrize("s", COUNTS)
+def test_limits_of_the_leaky_filter(s):
+    """An empty window, or tau -> infinity, changes nothing; tau -> 0 lets the drive through, without ringing."""
+    assert not leak(f64(0.0), s).any()
+    np.testing.assert_allclose(leak(f64(1e13), s), np.eye(s), atol=1e-8)
+    slopes = jax.jacfwd(lambda ratio: leak(ratio, s))(f64(0.0))
+    np.testing.assert_allclose(slopes, integration(s), atol=1e-13)
+
+
+def test_a_constant_waveform_may_have_one_row():
+    matrix, row = f64(np.random.default_rng(1).normal(size=(5, 5))), f64([[2.0, -1.0, 0.5]])
+    np.testing.assert_allclose(weighted(matrix, row), matrix @ jnp.repeat(row, 5, axis=0), atol=1e-14)
+
+
+# Ornstein-Uhlenbeck paths
+
+
+@pytest.mark.parametrize("s", [1, 4, 16])
+@pytest.mark.parametrize("ratio", [1e-6, 0.3, 5.0, 200.0])
+def test_ornstein_uhlenbeck_paths_have_the_exact_covariance(s, ratio):
+    """exp(-|t - t'|/tau) - exp(-(t + t')/tau) of a path of unit stationary variance that starts at 0."""
+    t = nodes(s) * ratio
+    exact = np.exp(-np.abs(t[:, None] - t[None])) * -np.expm1(-2 * np.minimum(t[:, None], t[None]))
+    root = ornstein_uhlenbeck(f64(ratio), s)
+    np.testing.assert_allclose(root @ root.T, exact, rtol=1e-10, atol=1e-16)
+    np.testing.assert_array_equal(root, np.tril(root))  # no node knows the draws of later ones
+
+
+def test_an_ornstein_uhlenbeck_path_over_no_time_stays_at_0():
+    assert not ornstein_uhlenbeck(f64(0.0), 6).any()
