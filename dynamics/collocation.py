@@ -8,9 +8,10 @@ order 2s - 1 at the end of a window, L-stable, and exact for every linear invari
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 from numpy.polynomial import legendre
 
 MAX_NODES = 24  # beyond this the interpolation of rounded values gains nothing
@@ -53,7 +54,22 @@ def leak(ratio: Float[Array, ""], s: int) -> Float[Array, "s s"]:
     K = (1 + ratio A)^-1 ratio A. It is 0 for an empty window or an infinite tau, and 1 in the limit tau -> 0.
     """
     a = ratio * jnp.asarray(integration(s), ratio.dtype)
-    return jnp.linalg.solve(jnp.eye(s, dtype=ratio.dtype) + a, a)
+    return _solve(jnp.eye(s, dtype=ratio.dtype) + a, a)
+
+
+def _solve(matrix: Float[Array, "s s"], right: Float[Array, "s s"]) -> Float[Array, "s s"]:
+    """matrix^-1 right by Gauss-Jordan elimination without pivots, which 1 + ratio A does not need.
+
+    Not `jnp.linalg.solve`: on several CPU devices jaxlib 0.10.2's batched LU decomposition waits for threads that wait
+    for it, and a sharded run hangs now and then.
+    """
+    both = jnp.concatenate([matrix, right], axis=1)
+
+    def eliminate(k: Int[Array, ""], both: Float[Array, "s columns"]) -> Float[Array, "s columns"]:
+        row = both[k] / both[k, k]
+        return (both - both[:, k, None] * row[None]).at[k].set(row)
+
+    return jax.lax.fori_loop(0, matrix.shape[0], eliminate, both)[:, matrix.shape[0] :]
 
 
 def filtered(
