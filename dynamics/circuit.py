@@ -39,12 +39,15 @@ Weights = dict[str, Float[Array, "_targets _sources"]]  # "_": each matrix has i
 
 
 class Local(eqx.Module):
-    """What a synapse can see of the neuron that it sits on: the local variables of one layer, each of shape (size,)."""
+    """What a synapse can see of the neuron that it sits on: the local variables of one layer, each of shape (size,).
 
-    preactivation: Float[Array, " size"]
-    activity: Float[Array, " size"]
-    error: Float[Array, " size"]
-    slow: dict[str, Float[Array, " size"]]
+    (Compilers stack moments or samples in front, and give factors one at a time.)
+    """
+
+    preactivation: Float[Array, "*stacked size"]
+    activity: Float[Array, "*stacked size"]
+    error: Float[Array, "*stacked size"]
+    slow: dict[str, Float[Array, "*stacked size"]]
 
 
 class AbstractFactor(eqx.Module):

@@ -45,7 +45,7 @@ def interval(data: xr.Dataset, probe: str) -> Interval:
 
 def probes(data: xr.Dataset) -> list[str]:
     """The probes of a result, in the order of the spec."""
-    return [str(name) for name in data.data_vars if name != "status"]
+    return [str(name) for name in data.data_vars if name not in ("status", "error_estimate")]
 
 
 def axes(data: xr.Dataset) -> list[str]:

@@ -171,7 +171,7 @@ def _run_job(job: Job, programs: "_Programs", table: Table, progress: "_Progress
     if window is not None and refinements and sum(map(len, again)):
         plan = dataclasses.replace(job.plan, window=refined(window))
         retry = job._replace(group=job.group.subset(np.concatenate(again)), plan=plan)
-        _run_job(retry, _compile(retry), table, _Progress(None, 1), refinements - 1)
+        _run_job(retry, _compile(retry), table, _Progress(None, 1.0), refinements - 1)
 
 
 def _marks(spec: Spec) -> np.ndarray:

@@ -129,6 +129,13 @@ def test_lags_that_coincide_with_cuts(lags):
     assert error_of(by_windows, stepped(circuit, gap=GAP, lags=lags), random_weights(circuit), 4) < 2e-5
 
 
+def test_windows_are_cut_where_a_late_prediction_has_a_kink():
+    """The stimulus reaches the output late, and what it does to the output reaches the error later still."""
+    circuit, lags = FA().wire(SMALL.network), {"error": 0.0295, "input": 0.018}
+    by_windows = windowed(circuit, lags=lags, nodes=12, tolerance=1e-6)
+    assert error_of(by_windows, stepped(circuit, lags=lags), random_weights(circuit), 4) < 5e-6
+
+
 # As a diffrax solver
 
 
