@@ -24,7 +24,9 @@ from dynamics.timescales import at_level
 from dynamics.waveforms import Filters, Relaxation, Waves
 from dynamics.window_solver import Accuracy, Context, WindowSolver, filters_of
 
-CHECKED = 8  # the error is estimated in every so many presentations: on small networks that costs as much as a sweep
+# The error is estimated in the first so many presentations and then in one of so many: on small networks an estimate
+# costs as much as a sweep.
+CHECKED = 8
 
 
 class Past(NamedTuple):
@@ -123,6 +125,7 @@ class Window(eqx.Module):
         clock, jumps = system.clock, set(self._arrivals(system).values())
         if not system.gamma:
             late = {_hop(p) for p in system.circuit.projections if p.name in system.lags()}
+            late |= {"error"} & set(system.lags())
             jumps |= {tuple(sorted((*jump, name))) for jump in jumps for name in late}
         times, starts = [], [jnp.zeros_like(clock.period)]
         for names in sorted(jumps):
@@ -207,7 +210,7 @@ class Window(eqx.Module):
             inputs, context = self._context(system, layout, y, past, shown, window_key)
             window, solved = solver.solve(system, y, inputs, context)
             accuracy = jax.lax.cond(
-                k % CHECKED == 0,
+                (k < CHECKED) | (k % CHECKED == 0),
                 lambda: Accuracy(*map(jnp.add, accuracy, solver.accuracy(window, solved))),
                 lambda: accuracy,
             )

@@ -110,17 +110,18 @@ class WindowSolver(diffrax.AbstractSolver):
     term_structure: ClassVar = WindowTerm
     interpolation_cls: ClassVar = diffrax.LocalLinearInterpolation
 
-    def order(self, terms: WindowTerm) -> int:
+    def order(self, terms: diffrax.AbstractTerm) -> int:
         return 2 * self.s - 1
 
-    def init(self, terms: WindowTerm, t0: Any, t1: Any, y0: State, args: Inputs) -> None:
+    def init(self, terms: diffrax.AbstractTerm, t0: Any, t1: Any, y0: State, args: Inputs) -> None:
         return None
 
     def step(
-        self, terms: WindowTerm, t0: Any, t1: Any, y0: State, args: Inputs, solver_state: None, made_jump: Any
+        self, terms: Any, t0: Any, t1: Any, y0: State, args: Inputs, solver_state: None, made_jump: Any
     ) -> tuple[State, State, dict[str, State], None, diffrax.RESULTS]:
-        filters = filters_of(terms.system, jnp.asarray(t1 - t0, terms.system.dt.dtype), self.s)
-        window, solved = self.solve(terms.system, y0, args, Context(filters, {}, {}, {}))
+        system = getattr(terms, "term", terms).system  # `diffeqsolve` wraps terms
+        filters = filters_of(system, jnp.asarray(t1 - t0, system.dt.dtype), self.s)
+        window, solved = self.solve(system, y0, args, Context(filters, {}, {}, {}))
         y1, accuracy = window.end(solved.waves), self.accuracy(window, solved)
         # The error is known as a norm over all plastic matrices: share it among them as their changes are.
         share = accuracy.relative
@@ -128,7 +129,7 @@ class WindowSolver(diffrax.AbstractSolver):
         error = eqx.tree_at(lambda y: y.weights, jax.tree.map(jnp.zeros_like, y0), moved)
         return y1, error, {"y0": y0, "y1": y1}, None, diffrax.RESULTS.successful
 
-    def func(self, terms: WindowTerm, t0: Any, y0: State, args: Inputs) -> State:
+    def func(self, terms: diffrax.AbstractTerm, t0: Any, y0: State, args: Inputs) -> State:
         return terms.vf(t0, y0, args)
 
     def solve(self, system: CoupledSystem, y0: State, inputs: Inputs, context: Context) -> tuple[Relaxation, Solved]:

@@ -168,8 +168,9 @@ def _run_job(job: Job, programs: "_Programs", table: Table, progress: "_Progress
         table.add(job.group, points, record)
         if window is not None:
             again.append(points[~(record["converged"][:, -1] & record["finite"].all(axis=1))])
-    if window is not None and refinements and sum(map(len, again)):
-        plan = dataclasses.replace(job.plan, window=refined(window))
+    finer = None if window is None else refined(window)
+    if finer is not None and refinements and sum(map(len, again)):
+        plan = dataclasses.replace(job.plan, window=finer)
         retry = job._replace(group=job.group.subset(np.concatenate(again)), plan=plan)
         _run_job(retry, _compile(retry), table, _Progress(None, 1.0), refinements - 1)
 

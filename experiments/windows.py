@@ -11,7 +11,7 @@ from experiments.spec import Spec
 
 SETTLING = 20.0  # propagation time constants: after them, what a jump has excited is gone, through a few layers
 CONTRACTION = 8.0  # H |x|^2 / tau_plast: sweeps still converge, in some 20
-MOST_PARTS = 256
+MOST_PARTS = 32  # beyond this learning is so fast that a point diverges, whatever the windows
 
 
 def choose(spec: Spec, values: dict[str, np.ndarray], inputs: np.ndarray) -> Window:
@@ -27,7 +27,7 @@ def choose(spec: Spec, values: dict[str, np.ndarray], inputs: np.ndarray) -> Win
     return Window(
         tolerance=spec.integrator.tolerance,
         nodes=nodes,
-        parts=min(_parts(spec, values, inputs, nodes), MOST_PARTS),
+        parts=_parts(spec, values, inputs, nodes),
         settling=settling,
         gaps=bool((values["stimulus.gap"] > 0).any()),
     )
@@ -48,7 +48,7 @@ def _parts(spec: Spec, values: dict[str, np.ndarray], inputs: np.ndarray, nodes:
     """Parts of a presentation: sweeps contract, and nodes lie as dense as noise needs them."""
     duration = values["stimulus.duration"]
     strength = duration / _per_point(values["timescales.plasticity"], "min") * float(np.mean(np.sum(inputs**2, axis=1)))
-    parts = max(math.ceil(float(strength.max()) / CONTRACTION), 1)
+    parts = min(max(math.ceil(float(strength.max()) / CONTRACTION), 1), MOST_PARTS)
     if any(f"noise.{name}" in values for name in ("activity", "error", "synaptic", "synaptic_multiplicative")):
         dt = spec.integrator.dt.seconds(float(duration.min()))
         parts = max(parts, math.ceil(float((duration + values["stimulus.gap"]).max()) / (dt * nodes)))
@@ -60,6 +60,8 @@ def _per_point(values: np.ndarray, reduce: str) -> np.ndarray:
     return values if values.ndim == 1 else getattr(values, reduce)(axis=1)
 
 
-def refined(window: Window) -> Window:
-    """The windows to try next for points that have not reached the tolerance."""
+def refined(window: Window) -> Window | None:
+    """The windows to try next for points that have not reached the tolerance; None where they are fine enough."""
+    if window.parts >= MOST_PARTS:
+        return None
     return dataclasses.replace(window, parts=4 * window.parts, nodes=min(window.nodes + 3, MAX_NODES))
