@@ -58,7 +58,7 @@ def test_the_order_is_that_of_the_engine(problem):
 def euler_programs(problem):
     yield "scan", JaxProgram(problem, scans.scan(scans.euler), ALL)
     yield "blocks", JaxProgram(problem, scans.scan(scans.euler), 1)
-    yield "engine", engine.competitors()[1].prepare(problem)
+    yield "engine", engine.competitors()[-1].prepare(problem)
     yield "diffrax", JaxProgram(problem, packages.diffrax_presentations(diffrax.Euler()))
     if importlib.util.find_spec("torch"):
         yield "torch", torch_peer.TorchProgram(problem, torch_peer.euler, 1, compiled=False)
