@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from dynamics.delays import History
 from dynamics.errors import PlasticodeError, unknown
-from dynamics.noise import brownian_increments
+from dynamics.noise import brownian_increments, given
 
 
 class Milstein(diffrax.AbstractItoSolver):
@@ -205,9 +205,7 @@ class FixedStep(eqx.Module):
         solver = solver_named(self.name)
         terms: diffrax.AbstractTerm = _Drift(system)
         if system.amplitude(y) is not None:
-            if moment.key is None:
-                raise PlasticodeError("noise is drawn from a random key, but the run has none: give it key")
-            step_key = jax.random.fold_in(moment.key, moment.step)
+            step_key = jax.random.fold_in(given(moment.key), moment.step)
             increments = brownian_increments(step_key, system.brownian_shape(y), system.dt)
             terms = diffrax.MultiTerm(terms, _Diffusion(system, increments))
         elif self.name == "milstein":

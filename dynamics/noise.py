@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from dynamics.errors import unknown
+from dynamics.errors import PlasticodeError, unknown
 
 
 class Noise(eqx.Module):
@@ -36,6 +36,13 @@ class Noise(eqx.Module):
     def present(self) -> bool:
         """Whether there is any noise to draw."""
         return any(s is not None for s in (self.activity, self.error, self.synaptic, self.synaptic_multiplicative))
+
+
+def given(key: PRNGKeyArray | None) -> PRNGKeyArray:
+    """The key of a noisy run, which must have one."""
+    if key is None:
+        raise PlasticodeError("noise is drawn from a random key, but the run has none: give it key")
+    return key
 
 
 def brownian_increments(key: PRNGKeyArray, like: PyTree[Array], dt: Float[Array, ""]) -> PyTree[Array]:

@@ -18,7 +18,7 @@ from dynamics.circuit import Projection
 from dynamics.collocation import MAX_NODES, interpolation, nodes, ornstein_uhlenbeck
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, Signals, State
-from dynamics.noise import brownian_increments
+from dynamics.noise import brownian_increments, given
 from dynamics.stimulus import Clock, Held, Stream, held
 from dynamics.timescales import at_level
 from dynamics.waveforms import Filters, Relaxation, Waves
@@ -260,7 +260,7 @@ class Window(eqx.Module):
         }
         if not noisy:
             return {}
-        draws = brownian_increments(_given(key), noisy, jnp.ones_like(system.dt))
+        draws = brownian_increments(given(key), noisy, jnp.ones_like(system.dt))
         return {
             (name, variable): amplitudes[variable][0] * (layout.paths[system.circuit.layer(name).level] @ g)
             for (name, variable), g in draws.items()
@@ -272,7 +272,7 @@ class Window(eqx.Module):
         if noise.synaptic is None and noise.synaptic_multiplicative is None:
             return y
         weights, kept = dict(y.weights), window.kept(waves)
-        draws = brownian_increments(_given(key), {"add": weights, "multiply": weights}, jnp.ones_like(length))
+        draws = brownian_increments(given(key), {"add": weights, "multiply": weights}, jnp.ones_like(length))
         for name, w in weights.items():
             if noise.synaptic_multiplicative is not None:
                 s = noise.synaptic_multiplicative
@@ -287,9 +287,3 @@ class Window(eqx.Module):
 def _hop(p: Projection) -> str:
     """The name of the lag of a projection: its own, or the common one."""
     return "hop" if p.lag is None else p.name
-
-
-def _given(key: PRNGKeyArray | None) -> PRNGKeyArray:
-    if key is None:
-        raise PlasticodeError("noise is drawn from a random key, but the run has none: give it key")
-    return key

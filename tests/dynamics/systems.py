@@ -11,7 +11,7 @@ from dynamics.integrators import AbstractSystem, FixedStep
 from dynamics.network import Network
 from dynamics.stimulus import Clock, Stream
 from rules import FA
-from tests.problems import Problem, clock, f64, stream, timescales
+from tests.problems import Problem, clock, f64, random_weights, stream, timescales
 
 
 class DelayedDecay(AbstractSystem):
@@ -152,3 +152,13 @@ def learned(run: Coupled) -> Array:
     return end.state.weights["W1"][0, 0] * 1e6
 
 
+def assert_resumes(run: Coupled) -> None:
+    """A noisy run in two pieces is the run in one, bit for bit; and the noise of other presentations is another."""
+    more = jax.jit(lambda *arguments: run.advance(*arguments))
+    start = run.init(random_weights(run.circuit))
+    straight = more(start, jnp.int32(0), jnp.int32(7))
+    middle = more(start, jnp.int32(0), jnp.int32(3))
+    resumed = more(middle, jnp.int32(3), jnp.int32(4))
+    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), straight, resumed))
+    other = more(middle, jnp.int32(4), jnp.int32(4))
+    assert (other.state.weights["W1"] != straight.state.weights["W1"]).all()

@@ -16,7 +16,7 @@ from dynamics.network import Network
 from dynamics.noise import Noise, brownian_increments
 from dynamics.stimulus import Stream
 from rules import SGD, Oja
-from tests.dynamics.systems import DelayedDecay, GeometricBrownian, advance, coupled, show, two_layers
+from tests.dynamics.systems import DelayedDecay, GeometricBrownian, advance, assert_resumes, coupled, show, two_layers
 from tests.problems import clock, f64, random_problem, random_weights, timescales
 
 MANY = 20_000
@@ -190,14 +190,7 @@ def test_a_run_in_two_pieces_is_the_run_in_one():
     noise = Noise(activity=f64(0.1), error=f64(0.1), synaptic=f64(0.1), synaptic_multiplicative=f64(0.1))
     delays = Delays(error=f64(0.03), hop=f64(0.005), input=f64(0.15))
     run = coupled(problem, clock(0.1, 0.03, 8), noise=noise, delays=delays, history=12, key=jax.random.key(5))
-    show_more = jax.jit(lambda *arguments: run.advance(*arguments))
-    start = run.init(random_weights(run.circuit))
-    straight = show_more(start, jnp.int32(0), jnp.int32(7))
-    middle = show_more(start, jnp.int32(0), jnp.int32(3))
-    resumed = show_more(middle, jnp.int32(3), jnp.int32(4))
-    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), straight, resumed))
-    other = show_more(middle, jnp.int32(4), jnp.int32(4))
-    assert (other.state.weights["W1"] != straight.state.weights["W1"]).all()
+    assert_resumes(run)
 
 
 # What is refused

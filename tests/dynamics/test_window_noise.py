@@ -26,7 +26,7 @@ from dynamics.noise import Noise
 from dynamics.stimulus import Stream
 from dynamics.window import Window
 from dynamics.window_solver import Context, WindowSolver, filters_of
-from tests.dynamics.systems import coupled, show, two_layers
+from tests.dynamics.systems import assert_resumes, coupled, show, two_layers
 from tests.problems import clock, distance, f64, random_weights, timescales
 
 MANY, SEEDS, TAU = 20_000, 4000, 0.01
@@ -336,14 +336,7 @@ def test_a_run_in_two_pieces_is_the_run_in_one():
     options = {"history": 4, "key": jax.random.key(5), "integrator": Window(nodes=5, parts=2)}
     delays = Delays(error=f64(0.03), input=f64(0.15))
     run = coupled(two_layers(bias=False), clock(0.1, 0.03, 1), noise=noise, delays=delays, **options)
-    more = jax.jit(lambda *arguments: run.advance(*arguments))
-    start = run.init(random_weights(run.circuit))
-    straight = more(start, jnp.int32(0), jnp.int32(7))
-    middle = more(start, jnp.int32(0), jnp.int32(3))
-    resumed = more(middle, jnp.int32(3), jnp.int32(4))
-    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), straight, resumed))
-    other = more(middle, jnp.int32(4), jnp.int32(4))
-    assert (other.state.weights["W1"] != straight.state.weights["W1"]).all()
+    assert_resumes(run)
 
 
 def test_a_batch_of_keys_and_amplitudes_is_its_runs_one_by_one():
