@@ -6,9 +6,11 @@ the chunk that it falls into.
 
 import dataclasses
 import functools
+import itertools
 import operator
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -29,6 +31,8 @@ from experiments.sweep import Group, Sweep, expand
 from experiments.tasks import Data
 from experiments.windows import refined
 
+COMPILE_AHEAD = 8  # jobs
+SHORT_WORK = 20_000  # steps times points: such a job runs faster than the compiler optimises
 CHUNK_POINTS, CHUNK_BYTES = 256, 512 * 2**20
 BLOCK_STEPS = 500_000  # steps times points between two looks at the clock and at the keyboard: about a second
 # Points that one CPU core advances together: enough to share the cost of a program's step, few enough that their
@@ -138,12 +142,11 @@ def run(spec: Spec, on_progress: OnProgress | None = None, jobs: dict[str, list[
     seconds = dict.fromkeys(parts, 0.0)
     queue = [(name, job) for name in parts for job in jobs[name]]
     progress = _Progress(on_progress, sum(job.work for _, job in queue))
-    complete, compiler = True, ThreadPoolExecutor(os.cpu_count())  # the next jobs are compiled while one runs
-    programs = [compiler.submit(_compile, job) for _, job in queue]
+    complete, compiler = True, ThreadPoolExecutor(os.cpu_count())
     try:
-        for (name, job), program in zip(queue, programs, strict=True):
+        for (name, job), programs in zip(queue, _compiled(compiler, [job for _, job in queue]), strict=True):
             started = time.perf_counter()
-            _run_job(job, program.result(), tables[name], progress)
+            _run_job(job, programs, tables[name], progress)
             seconds[name] += time.perf_counter() - started
     except KeyboardInterrupt:
         complete = False
@@ -156,6 +159,20 @@ def run(spec: Spec, on_progress: OnProgress | None = None, jobs: dict[str, list[
         for name, part in parts.items()
     }
     return Results(datasets, complete)
+
+
+def _compiled(compiler: ThreadPoolExecutor, jobs: list[Job]) -> Iterator["_Programs"]:
+    """The programs of each job in turn; while one runs the next few are compiled, and those that ran are let go.
+
+    A program holds memory maps of the process, and Linux allows 65530 of them.
+    """
+    waiting, ahead = iter(jobs), deque()
+    while True:
+        fresh = itertools.islice(waiting, COMPILE_AHEAD - len(ahead))
+        ahead.extend(compiler.submit(_compile, job) for job in fresh)
+        if not ahead:
+            return
+        yield ahead.popleft().result()
 
 
 def _run_job(job: Job, programs: "_Programs", table: Table, progress: "_Progress", refinements: int = 2) -> None:
@@ -229,7 +246,7 @@ def _compile(job: Job) -> _Programs:
     sharding = NamedSharding(_mesh(), PartitionSpec("points"))
     state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), init.out_info)
     # The window integrator spends its time in matrix products, which the compiler's last passes do not touch.
-    effort = None if job.plan.window is None else _effort(1)
+    effort = _effort(0) if job.work < SHORT_WORK else None if job.plan.window is None else _effort(1, fused=True)
     advance = batched(functools.partial(_advance_point, job.plan), 3, 3, options=effort)
     measure = batched(functools.partial(_measure_point, job.plan), 3, 1, options=_effort(1))
     now = jnp.int32(0)
@@ -242,10 +259,23 @@ def _compile(job: Job) -> _Programs:
     )
 
 
-def _effort(level: int) -> dict[str, Any] | None:
+def _effort(level: int, fused: bool = False) -> dict[str, Any] | None:
     """Options for programs that run rarely: on a CPU they are not worth the compiler's expensive passes."""
-    cpu = jax.default_backend() == "cpu"
-    return {"xla_llvm_disable_expensive_passes": True, "xla_backend_optimization_level": level} if cpu else None
+    if jax.default_backend() != "cpu":
+        return None
+    options = {"xla_llvm_disable_expensive_passes": True, "xla_backend_optimization_level": level}
+    options |= {} if fused else {"xla_cpu_use_fusion_emitters": False}
+    return {name: value for name, value in options.items() if _known(name, value)}
+
+
+@functools.cache
+def _known(option: str, value: bool | int) -> bool:
+    """Whether this version of the compiler has the option."""
+    try:
+        jax.jit(lambda x: x, compiler_options={option: value}).lower(0.0).compile()
+    except Exception:  # jaxlib's own, of several types
+        return False
+    return True
 
 
 def _points(job: Job, chunk: slice | np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -1,6 +1,8 @@
 """Settings of every test run: strict numerics, two host devices, no display. They must precede the first use of jax."""
 
+import gc
 import os
+from collections.abc import Iterator
 
 # Both are inherited by the commands that tests start, and give way to what the caller has set.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -14,6 +16,14 @@ jax.config.update("jax_enable_x64", True)  # for float64 oracles; the code under
 jax.config.update("jax_numpy_dtype_promotion", "strict")  # a silent float32 -> float64 is an error
 jax.config.update("jax_numpy_rank_promotion", "raise")  # and so is a forgotten axis
 jax.config.update("jax_default_matmul_precision", "highest")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def release_programs() -> Iterator[None]:
+    """Every compiled program holds memory maps, of which Linux allows a process 65530: the whole suite needs more."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture

@@ -1,0 +1,73 @@
+"""What a prediction is: a claim of the literature, computed from parameters, measured by simulation, and drawn."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
+
+from matplotlib.figure import Figure
+from pydantic import Field, ValidationError
+
+from experiments.fields import AbstractTable, Quantity, unknown_key
+from experiments.units import Time, printable, refused
+from experiments.verdicts import Verdict
+
+Duration = Annotated[Time, Quantity(relative=False)]
+Positive = Annotated[float, Quantity(time=False)]
+NonNegative = Annotated[float, Quantity(time=False, zero=True)]
+Fraction = Annotated[float, Field(strict=True, ge=0, le=1)]
+Size = Annotated[int, Field(strict=True, gt=0, le=10_000)]
+Seeds = Annotated[int, Field(strict=True, gt=0, le=10_000)]
+Positives = Annotated[tuple[Positive, ...], Field(min_length=1)]
+NonNegatives = Annotated[tuple[NonNegative, ...], Field(min_length=1)]
+Fractions = Annotated[tuple[Fraction, ...], Field(min_length=1)]
+Sizes = Annotated[tuple[Size, ...], Field(min_length=1)]
+
+
+class Finding(NamedTuple):
+    """What came out: verdicts, one figure with theory and simulation together, and sentences worth knowing."""
+
+    verdicts: list[Verdict]
+    figure: Figure
+    notes: list[str] = []
+
+
+class AbstractPrediction(AbstractTable):
+    """A prediction: its parameters are fields, and what it expects is computed from them.
+
+    number     of the prediction in the list of its paper
+    source     bibtex key, and where in the paper the claim stands or how it follows
+    equation   as plain text; `claim` says it in words
+    method     how it is measured; `tolerance` says what is allowed and why
+    quick      values of fields for a first look: fewer seeds, smaller networks, the same closed form
+    seed       the first of the seeds, from which everything random follows
+    """
+
+    number: ClassVar[str]
+    title: ClassVar[str]
+    source: ClassVar[str]
+    equation: ClassVar[str]
+    claim: ClassVar[str]
+    method: ClassVar[str]
+    tolerance: ClassVar[str]
+    quick: ClassVar[Mapping[str, Any]] = {}
+
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0
+
+    @abstractmethod
+    def measure(self) -> Finding:
+        """Simulate, compare with the expectation, draw. Everything is in float64, on one device."""
+
+    @classmethod
+    def configured(cls, name: str, settings: Mapping[str, Any], quick: bool = False) -> Self:
+        """The prediction called `name` with some parameters set; a mistake in one raises `PlasticodeError`."""
+        for key in settings:
+            if key not in cls.model_fields:
+                raise unknown_key(f"{name}.{key}", list(cls.model_fields))
+        try:
+            return cls.model_validate({**(cls.quick if quick else {}), **settings})
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            path = ".".join([name, *(printable(str(item)) for item in first["loc"])])
+            cause = first.get("ctx", {}).get("error")
+            reason = str(cause) if cause is not None else first["msg"].replace("Input should", "it must")
+            raise refused(path, first["input"], reason) from None
