@@ -1,18 +1,21 @@
-"""What there is: specs, studies, rules and tasks, each with a sentence; a spec or a rule in full; a spec's workload."""
+"""What there is, each with a sentence; a spec, rule or prediction in full; a spec's workload."""
 
 import importlib
 import inspect
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
 
 from dynamics.errors import unknown
 from dynamics.network import Network
+from experiments.predictions import PREDICTIONS, plain, prediction_class
 from experiments.report import pretty_bibtex
 from experiments.runner import Job
 from experiments.spec import Spec, built_in_specs, dump_toml, load_spec
 from experiments.studies import STUDIES
 from experiments.tables import TextTable
 from experiments.tasks import TASKS
+from experiments.toml_files import inline
 from experiments.units import printable
 from rules.registry import RULES, make_rule, rule_class
 
@@ -28,17 +31,20 @@ def contents() -> dict[str, dict[str, str]]:
     return {
         "Specs": described,
         "Studies": {name: _sentence(importlib.import_module(module)) for name, module in STUDIES.items()},
+        "Predictions": {name: prediction_class(name).title for name in PREDICTIONS},
         "Rules": {name: _sentence(rule) for name, rule in RULES.items()},
         "Tasks": {name: _sentence(task) for name, task in TASKS.items()},
     }
 
 
 def described(name: str) -> str:
-    """A spec, by name or file, with all its defaults as TOML; or a rule: its docstring, circuit and reference."""
+    """A spec, by name or file, with all defaults as TOML; a rule: docstring, circuit, reference; or a prediction."""
     if name in built_in_specs() or name.endswith(".toml"):
         return dump_toml(load_spec(name)).rstrip()
+    if name in PREDICTIONS:
+        return _prediction(name)
     if name not in RULES and ":" not in name:
-        raise unknown("spec or rule", printable(name), [*built_in_specs(), *RULES])
+        raise unknown("spec, rule or prediction", printable(name), [*built_in_specs(), *RULES, *PREDICTIONS])
     circuit = make_rule(name, {}).wire(EXAMPLE)
     sizes = "-".join(map(str, EXAMPLE.sizes))
     local = "local" if circuit.is_local else "not local: a matrix is read by two projections"
@@ -46,6 +52,19 @@ def described(name: str) -> str:
         inspect.getdoc(rule_class(name)) or name,
         f"Its circuit on a {sizes} network ({local}):\n{circuit.describe()}",
         pretty_bibtex(rule_class(name).reference),
+    )
+    return "\n\n".join(sections)
+
+
+def _prediction(name: str) -> str:
+    """What a prediction says and how it is measured; its parameters as TOML."""
+    cls = prediction_class(name)
+    fields = json.loads(cls().model_dump_json()).items()
+    parameters = "\n".join(f"{key} = {inline(plain(value))}" for key, value in fields if value is not None)
+    sections = (
+        f"{cls.number} {cls.title}\n\n{cls.claim}",
+        f"Equation   {cls.equation}\nMeasured   {cls.method}\nTolerance  {cls.tolerance}\nSource     {cls.source}",
+        f"[{name}]\n{parameters}",
     )
     return "\n\n".join(sections)
 

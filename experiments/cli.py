@@ -1,6 +1,7 @@
 """The command line. Commands import what they need themselves, so that `plasticode --help` answers at once."""
 
 import contextlib
+import dataclasses
 import os
 import shlex
 import sys
@@ -12,6 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from experiments.report import StudyReport
+    from experiments.reproduce import Measured
     from experiments.runner import Results
     from experiments.spec import Spec
     from experiments.tables import TextTable
@@ -71,6 +73,42 @@ def compare(
 
         names = [name.strip() for name in rules.split(",") if name.strip()]
         _execute(comparison(names, task, seeds, sets or (), quick), out, quick)
+
+
+@app.command()
+def reproduce(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Predictions; all of them where none is named.")
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME.PARAMETER=VALUE", help="Change a prediction's parameter. Repeatable."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where results go.", show_default="results/reproduce, or reproduce-quick"),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Smaller and fewer, by the same closed forms.")] = False,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="The first seed of all of them.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="one per core")] = None,
+) -> None:
+    """Measure predictions of the literature: each with a verdict, a figure, and a page about all of them."""
+    with _sentences():
+        from experiments import predictions, reproduce
+        from experiments.predictions import report
+        from experiments.progress import shown
+        from experiments.store import output_directory
+        from experiments.toml_files import parse_setting
+
+        chosen = predictions.configured(names or (), dict(map(parse_setting, sets or ())), quick, seed)
+        target = out or Path("results") / f"reproduce{'-quick' if quick else ''}"
+        with output_directory(target) as directory:
+            with shown("reproduce") as on_progress:
+                measured = reproduce.measure_all(chosen, workers or os.cpu_count() or 1, on_progress)
+            if not measured.outcomes:
+                raise KeyboardInterrupt  # nothing to keep
+            report.write(measured, directory)
+        _print_predictions(measured, target)
 
 
 @app.command("list")
@@ -159,6 +197,26 @@ def _execute(spec: "Spec", out: Path | None, quick: bool) -> None:
     if failed:
         typer.echo(f"{len(failed)} of {len(study.verdicts)} claims failed: {', '.join(failed)}.", err=True)
     raise typer.Exit(FAILED if failed else DONE)
+
+
+def _print_predictions(measured: "Measured", target: Path) -> None:
+    """What came of predictions, and the exit code that it deserves."""
+    from experiments.predictions.report import sentence, summary_table
+    from experiments.report import verdict_table
+
+    for name, outcome in measured.outcomes.items():
+        failed = [verdict for verdict in outcome.verdicts if not verdict.passed]
+        if failed or len(measured.outcomes) == 1:
+            _print_table(dataclasses.replace(verdict_table(outcome.verdicts, sources=False), title=name))
+            for note in outcome.notes:
+                typer.echo(note)
+    _print_table(summary_table(measured))
+    typer.echo(sentence(measured))
+    typer.echo(f"Written to {target}: report.html, verdicts.json, predictions.toml, figures.")
+    if not measured.complete:
+        typer.echo(f"interrupted: finished predictions are kept; to run all again: {_command()}", err=True)
+        raise typer.Exit(INTERRUPTED)
+    raise typer.Exit(DONE if all(outcome.passed for outcome in measured.outcomes.values()) else FAILED)
 
 
 def _finished(results: "Results") -> tuple[int, int]:

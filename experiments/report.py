@@ -1,6 +1,5 @@
 """What a run leaves behind: results, summary, figures and one page to read them on. Studies return a `StudyReport`."""
 
-import base64
 import dataclasses
 import html
 import importlib
@@ -17,6 +16,7 @@ from matplotlib.figure import Figure
 
 from dynamics.errors import PlasticodeError, unknown
 from experiments.figures import generic_figures, save
+from experiments.page import details, document, paragraph, picture, table
 from experiments.runner import Results
 from experiments.spec import Spec, dump_toml
 from experiments.store import save as save_results
@@ -24,21 +24,8 @@ from experiments.store import summary, write_json
 from experiments.studies import NEEDED_PARTS, STUDIES
 from experiments.sweep import expand
 from experiments.tables import TextTable, final_tables
+from experiments.verdicts import Verdict
 from rules.registry import RULES, rule_class
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A claim about a result: what the literature expects, what was measured, and whether they agree."""
-
-    name: str
-    source: str
-    quantity: str
-    expected: float | str
-    measured: float | str
-    tolerance: float | str
-    passed: bool
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,7 +67,7 @@ def write(spec: Spec, results: Results, directory: Path) -> StudyReport:
     report = study_of(spec, results)
     files = save(report.figures, directory / "figures")
     content = {"name": spec.name, "spec_hash": spec.hash(), **summary(results)}
-    content["verdicts"] = [_finite(dataclasses.asdict(verdict)) for verdict in report.verdicts]
+    content["verdicts"] = [verdict_json(verdict) for verdict in report.verdicts]
     content["notes"] = report.notes
     content["figures"] = [file.name for file in files.values()]
     write_json(content, directory / "summary.json")
@@ -133,77 +120,30 @@ def _number_text(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:.4g}"
 
 
-def _finite(table: dict[str, Any]) -> dict[str, Any]:
-    """Numbers that JSON does not know, as texts."""
+def verdict_json(verdict: Verdict) -> dict[str, Any]:
+    """A verdict for JSON; numbers that it does not know, infinities and NaN, as texts."""
     return {
         key: str(value) if isinstance(value, float | np.floating) and not math.isfinite(value) else value
-        for key, value in table.items()
+        for key, value in dataclasses.asdict(verdict).items()
     }
-
-
-_CSS = """
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; }
-body { max-width: 60rem; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-p.lead { color: #555; margin-top: .2rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }
-th { border-bottom: 2px solid #1a1a1a; white-space: nowrap; }
-.pass { color: #00664b; font-weight: 600; } .fail { color: #a63c00; font-weight: 600; }
-.warning { border-left: 4px solid #a63c00; padding-left: .8rem; }
-figure { margin: 1rem 0 2rem; }
-figure img { max-width: 100%; height: auto; }
-figcaption, .note { font-size: .875rem; color: #555; white-space: pre-line; }
-pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; font-size: .8rem; line-height: 1.4; }
-summary { cursor: pointer; font-weight: 600; }
-"""
 
 
 def page(spec: Spec, results: Results, report: StudyReport, files: Mapping[str, Path]) -> str:
     """The report as one page of HTML that needs no other file."""
-    title = html.escape(spec.name)
-    sections = [f"<h1>{title}</h1>", f'<p class="lead">{html.escape(spec.description)}</p>']
+    sections = [f"<h1>{html.escape(spec.name)}</h1>", f'<p class="lead">{html.escape(spec.description)}</p>']
     if not results.complete:
         sections.append('<p class="warning">Interrupted: points are missing.</p>')
     if report.verdicts:
-        sections.append(_table(verdict_table(report.verdicts)))
+        sections.append(table(verdict_table(report.verdicts)))
     if report.notes:
-        sections.append("<h2>Notes</h2>" + "".join(f"<p>{html.escape(note)}</p>" for note in report.notes))
+        sections.append("<h2>Notes</h2>" + "".join(map(paragraph, report.notes)))
     if files:
-        sections.append("<h2>Figures</h2>" + "".join(_figure(stem, file) for stem, file in files.items()))
-    sections.append("".join(_table(table) for table in final_tables(results)))
+        sections.append("<h2>Figures</h2>" + "".join(picture(stem, file) for stem, file in files.items()))
+    sections.append("".join(map(table, final_tables(results))))
     sections.append(f"<h2>How it was made</h2>{_provenance(spec, results)}")
-    sections.append(f"<details><summary>Spec</summary><pre>{html.escape(dump_toml(spec))}</pre></details>")
-    references = html.escape("\n\n".join(bibtex(spec)))
-    sections.append(f"<details><summary>References of the rules (bibtex)</summary><pre>{references}</pre></details>")
-    head = (
-        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{_CSS}</style>"
-    )
-    body = "\n".join(sections)
-    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
-
-
-def _figure(stem: str, file: Path) -> str:
-    image = base64.b64encode(file.read_bytes()).decode()
-    caption = html.escape(f"figures/{file.name}")
-    picture = f'<img alt="{html.escape(stem)}" src="data:image/png;base64,{image}">'
-    return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
-
-
-def _table(table: TextTable) -> str:
-    header = "".join(f"<th>{html.escape(cell)}</th>" for cell in table.header)
-    rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in table.rows)
-    note = f'<p class="note">{html.escape(table.note)}</p>' if table.note else ""
-    title = html.escape(table.title[:1].upper() + table.title[1:])
-    return f'<h2>{title}</h2><div class="scroll"><table><tr>{header}</tr>{rows}</table></div>{note}'
-
-
-def _cell(text: str) -> str:
-    kind = f' class="{text.lower()}"' if text in ("pass", "FAIL") else ""
-    return f"<td{kind}>{html.escape(text)}</td>"
+    sections.append(details("Spec", dump_toml(spec)))
+    sections.append(details("References of the rules (bibtex)", "\n\n".join(bibtex(spec))))
+    return document(spec.name, sections)
 
 
 def _provenance(spec: Spec, results: Results) -> str:
@@ -216,4 +156,4 @@ def _provenance(spec: Spec, results: Results) -> str:
         f"Versions: {versions}.",
         f"Spec hash: {spec.hash()}.",
     )
-    return "".join(f"<p>{html.escape(fact)}</p>" for fact in facts)
+    return "".join(map(paragraph, facts))

@@ -12,11 +12,12 @@ from scipy.special import stdtrit
 
 from dynamics.theory import lagged_overlap, overlap_law
 from experiments.labels import STATUS
-from experiments.report import StudyReport, Verdict
+from experiments.report import StudyReport
 from experiments.runner import Results
 from experiments.spec import Spec
 from experiments.studies import plasticity_figure
 from experiments.sweep import Group, expand
+from experiments.verdicts import Verdict
 
 PAPER, DERIVED = "arXiv:2510.18808", "derived from the model of arXiv:2510.18808"
 LINEAR_TOLERANCE, STAGES_TOLERANCE = 0.01, 0.02  # of the full strength: what the solver's step leaves over

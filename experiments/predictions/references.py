@@ -1,0 +1,21 @@
+"""The papers whose claims are tested, by the bibtex key that a prediction's source begins with."""
+
+REFERENCES = {
+    "bacvanski2025continuous": (
+        "@article{bacvanski2025continuous, title={On Biologically Plausible Learning in Continuous Time}, "
+        "author={Bacvanski, Marc Gong and Ziyin, Liu and Poggio, Tomaso}, journal={arXiv:2510.18808}, year={2025}}"
+    ),
+    "ninou2025curl": (
+        "@inproceedings{ninou2025curl, title={Curl Descent: Non-Gradient Learning Dynamics with Sign-Diverse "
+        "Plasticity}, author={Ninou, Hugo and Kadmon, Jonathan and Cayco-Gajic, N. Alex}, booktitle={Advances in "
+        "Neural Information Processing Systems}, year={2025}, note={arXiv:2510.02765}}"
+    ),
+    "ziyin2025heterosynaptic": (
+        "@article{ziyin2025heterosynaptic, title={Heterosynaptic Circuits Are Universal Gradient Machines}, "
+        "author={Ziyin, Liu and Chuang, Isaac and Poggio, Tomaso}, journal={arXiv:2505.02248}, year={2025}}"
+    ),
+    "koplow2025emergence": (
+        "@article{koplow2025emergence, title={Emergence of Hebbian Dynamics in Regularized Non-Local Learners}, "
+        "author={Koplow, David and Poggio, Tomaso and Ziyin, Liu}, journal={arXiv:2505.18069}, year={2025}}"
+    ),
+}

@@ -1,0 +1,114 @@
+"""What `reproduce` leaves behind: verdicts.json, figures, the parameters as TOML, and one page to read it all on."""
+
+import html
+import json
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from experiments.page import bare_table, details, document, paragraph, picture, table
+from experiments.predictions import plain
+from experiments.predictions.references import REFERENCES
+from experiments.report import pretty_bibtex, verdict_json, verdict_table
+from experiments.reproduce import Measured, Outcome
+from experiments.store import write_json
+from experiments.tables import TextTable
+from experiments.toml_files import inline
+
+VERSIONED = ("plasticode", "jax", "jaxlib", "diffrax", "numpy")
+
+
+def write(measured: Measured, directory: Path) -> None:
+    """Write verdicts.json, predictions.toml, figures/NAME.png and report.html into an existing directory."""
+    figures = directory / "figures"
+    figures.mkdir(exist_ok=True)
+    for name, outcome in measured.outcomes.items():
+        if outcome.figure:
+            (figures / f"{name}.png").write_bytes(outcome.figure)
+    verdicts = [
+        verdict_json(verdict) | {"prediction": name, "number": outcome.prediction.number, "seconds": outcome.seconds}
+        for name, outcome in measured.outcomes.items()
+        for verdict in outcome.verdicts
+    ]
+    write_json(verdicts, directory / "verdicts.json")
+    names = [f"{name}.png" for name, outcome in measured.outcomes.items() if outcome.figure]
+    write_json({"figures": names, "complete": measured.complete}, directory / "summary.json")
+    parameters = (f"[{name}]\n{_toml(outcome)}" for name, outcome in measured.outcomes.items())
+    (directory / "predictions.toml").write_text("\n".join(parameters), encoding="utf-8")
+    (directory / "report.html").write_text(_page(measured, figures), encoding="utf-8")
+
+
+def summary_table(measured: Measured) -> TextTable:
+    """One row per prediction: whether all of its claims hold, how many do, how long it took."""
+    rows = []
+    for name, outcome in measured.outcomes.items():
+        held = sum(verdict.passed for verdict in outcome.verdicts)
+        seconds = f"{outcome.seconds:.1f} s"
+        state = "pass" if outcome.passed else "FAIL"
+        count = f"{held} of {len(outcome.verdicts)}"
+        rows.append([state, outcome.prediction.number, name, outcome.prediction.title, count, seconds])
+    return TextTable("predictions", ["verdict", "no.", "prediction", "title", "claims that hold", "time"], rows)
+
+
+def sentence(measured: Measured) -> str:
+    """How many predictions and claims hold."""
+    outcomes = measured.outcomes.values()
+    verdicts = [verdict for outcome in outcomes for verdict in outcome.verdicts]
+    held, claims = sum(outcome.passed for outcome in outcomes), sum(verdict.passed for verdict in verdicts)
+    return f"{held} of {len(outcomes)} predictions hold, {claims} of {len(verdicts)} claims."
+
+
+def _page(measured: Measured, figures: Path) -> str:
+    sections = ["<h1>Predictions of the literature</h1>", f'<p class="lead">{html.escape(sentence(measured))}</p>']
+    if not measured.complete:
+        sections.append('<p class="warning">Interrupted: predictions are missing.</p>')
+    sections.append(table(summary_table(measured)))
+    sections += [_section(name, outcome, figures) for name, outcome in measured.outcomes.items()]
+    keys = dict.fromkeys(outcome.prediction.source.partition(",")[0] for outcome in measured.outcomes.values())
+    references = [pretty_bibtex(REFERENCES[key]) for key in keys if key in REFERENCES]
+    sections.append(details("References (bibtex)", "\n\n".join(references)))
+    memory = max((outcome.megabytes for outcome in measured.outcomes.values()), default=0)
+    versions = ", ".join(f"{name} {_version(name)}" for name in VERSIONED)
+    sections.append(
+        paragraph(f"float64 on {platform.machine()}, one core each; at most {memory:.0f} MB per process; {versions}.")
+    )
+    return document("Predictions of the literature", sections)
+
+
+def _section(name: str, outcome: Outcome, figures: Path) -> str:
+    """Claim, equation, figure, numbers and parameters of one prediction."""
+    prediction, state = outcome.prediction, "pass" if outcome.passed else "FAIL"
+    facts = {
+        "Claim": prediction.claim,
+        "Equation": prediction.equation,
+        "Measured": prediction.method,
+        "Tolerance": prediction.tolerance,
+        "Source": prediction.source,
+    }
+    items = "".join(f"<dt>{key}</dt><dd>{html.escape(text)}</dd>" for key, text in facts.items())
+    parts = [
+        f'<section id="{name}"><h2>{prediction.number} {html.escape(prediction.title)} '
+        f'<span class="{state.lower()}">{state}</span></h2><dl>{items}</dl>'
+    ]
+    if outcome.figure:
+        parts.append(picture(prediction.title, figures / f"{name}.png"))
+    parts.append(bare_table(verdict_table(outcome.verdicts, sources=False)))
+    parts += map(paragraph, outcome.notes)
+    if outcome.failure:
+        parts.append(details("What went wrong", outcome.failure))
+    command = f"plasticode reproduce {name}"
+    parts.append(details(f"Parameters ({outcome.seconds:.1f} s, {command})", _toml(outcome)))
+    return "".join(parts) + "</section>"
+
+
+def _toml(outcome: Outcome) -> str:
+    fields: dict[str, Any] = json.loads(outcome.prediction.model_dump_json())
+    return "".join(f"{key} = {inline(plain(value))}\n" for key, value in fields.items() if value is not None)
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
