@@ -17,6 +17,7 @@ SMALL = (
     "record.points=1",
     "sweep.seeds=2",
     'sweep.timescales.plasticity=["5 T", "50 T"]',
+    'sweep.rule=["fa", "sgd"]',
 )
 
 

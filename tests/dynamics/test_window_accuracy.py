@@ -232,7 +232,7 @@ def test_no_wrong_number_is_without_a_mark():
     finite. Most points are not marked."""
     marked = []
 
-    @settings(max_examples=6, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
+    @settings(max_examples=4, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
     @given(scenarios(), st.integers(0, 2**32 - 1), st.floats(0.5, 2.5))
     def check(scenario, seed, norm):
         error, bound, told = judged(scenario, seed, norm)
