@@ -1,5 +1,6 @@
-"""Measures predictions, each in one of a few processes: one that fails, hangs or dies harms no other."""
+"""Measures predictions, each in one of a few processes: one that fails or dies harms no other."""
 
+import contextlib
 import dataclasses
 import io
 import multiprocessing
@@ -8,9 +9,12 @@ import resource
 import signal
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
+
+from matplotlib.figure import Figure
 
 from dynamics.errors import PlasticodeError
 from experiments.predictions.contract import AbstractPrediction
@@ -73,32 +77,66 @@ def measure(prediction: AbstractPrediction) -> Outcome:
 def measure_all(
     predictions: Mapping[str, AbstractPrediction], workers: int, on_progress: OnProgress | None = None
 ) -> Measured:
-    """Measure predictions on `workers` processes. An interrupt keeps what is finished."""
+    """Measure predictions on `workers` processes. An interrupt keeps what is finished.
+
+    A process that dies takes down all that share its pool: what was left is then measured in a pool of its own each.
+    """
     outcomes: dict[str, Outcome] = {}
-    inherited = {name: os.environ.get(name) for name in ONE_CORE}
-    os.environ.update({name: value for name, value in ONE_CORE.items() if inherited[name] is None})
-    complete, context = True, multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(predictions)), context, initializer=_start)
-    futures = {pool.submit(measure, prediction): name for name, prediction in predictions.items()}
+
+    def finished(name: str, outcome: Outcome) -> None:
+        outcomes[name] = outcome
+        if on_progress is not None:
+            on_progress(float(len(outcomes)), float(len(predictions)))
+
+    complete = True
     try:
-        left = set(futures)
-        while left:
-            done, left = wait(left, return_when=FIRST_COMPLETED)
-            for future in done:
-                name = futures[future]
-                outcomes[name] = _outcome(future, predictions[name])
-            if on_progress is not None:
-                on_progress(len(outcomes), len(predictions))
+        with _one_core_each():
+            for name in _run(predictions, workers, finished):
+                for dead in _run({name: predictions[name]}, 1, finished):
+                    finished(dead, _broken(predictions[dead], RuntimeError("its process died, perhaps of memory"), 0.0))
     except KeyboardInterrupt:
         complete = False
-    finally:
-        for process in multiprocessing.active_children() if len(outcomes) < len(predictions) else ():
-            process.terminate()
-        pool.shutdown(wait=False, cancel_futures=True)
-        for name, value in inherited.items():
-            if value is None:
-                os.environ.pop(name)
     return Measured({name: outcomes[name] for name in predictions if name in outcomes}, complete)
+
+
+def _run(
+    predictions: Mapping[str, AbstractPrediction], workers: int, finished: Callable[[str, Outcome], None]
+) -> list[str]:
+    """Measure predictions in one pool; returns the names of those that went down with a process."""
+    pool = ProcessPoolExecutor(
+        min(workers, len(predictions)), multiprocessing.get_context("spawn"), initializer=_start
+    )
+    lost: list[str] = []
+    try:
+        left = {pool.submit(measure, prediction): name for name, prediction in predictions.items()}
+        while left:
+            for future in wait(left, return_when=FIRST_COMPLETED).done:
+                name = left.pop(future)
+                try:
+                    outcome = future.result()
+                except BrokenProcessPool:
+                    lost.append(name)
+                else:
+                    finished(name, outcome)
+        return lost
+    except BaseException:
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _one_core_each() -> Iterator[None]:
+    """The environment that tells a worker's libraries to use one core, unless the user has decided otherwise."""
+    added = {name: value for name, value in ONE_CORE.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
 
 
 def _start() -> None:
@@ -109,15 +147,6 @@ def _start() -> None:
     runner.configure("float64", devices=1)
 
 
-def _outcome(future: "Future[Outcome]", prediction: AbstractPrediction) -> Outcome:
-    try:
-        return future.result()
-    except PlasticodeError:
-        raise
-    except Exception as error:  # a worker died, most likely for want of memory
-        return _broken(prediction, error, 0.0)
-
-
 def _broken(prediction: AbstractPrediction, error: Exception, seconds: float) -> Outcome:
     said = f"{type(error).__name__}: {error}".splitlines()[0]
     quantity = "whether it can be measured at all"
@@ -125,7 +154,7 @@ def _broken(prediction: AbstractPrediction, error: Exception, seconds: float) ->
     return Outcome(prediction, [verdict], b"", [], seconds, failure="".join(traceback.format_exception(error)))
 
 
-def _png(figure) -> bytes:
+def _png(figure: Figure) -> bytes:
     from experiments.figures import style
 
     file = io.BytesIO()

@@ -39,8 +39,10 @@ class Mean(NamedTuple):
 def mean_of(samples: ArrayLike, level: float = SHOWN) -> Mean:
     """The mean and its interval at `level`. One sample that is not finite makes both NaN: none is left out silently."""
     x = np.asarray(samples, float).ravel()
-    if x.size < 2:
-        return Mean(float(x.mean()) if x.size else np.nan, np.nan, x.size)
+    if not np.isfinite(x).all() or not x.size:
+        return Mean(np.nan, np.nan, x.size)
+    if x.size == 1:
+        return Mean(float(x[0]), np.nan, 1)
     half = stdtrit(x.size - 1, (1 + level) / 2) * x.std(ddof=1) / np.sqrt(x.size)
     return Mean(float(x.mean()), float(half), x.size)
 

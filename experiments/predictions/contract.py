@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from matplotlib.figure import Figure
 from pydantic import Field, ValidationError
@@ -58,7 +58,7 @@ class AbstractPrediction(AbstractTable):
         """Simulate, compare with the expectation, draw. Everything is in float64, on one device."""
 
     @classmethod
-    def configured(cls, name: str, settings: Mapping[str, Any], quick: bool = False) -> Self:
+    def configured(cls, name: str, settings: Mapping[str, Any], quick: bool = False) -> "AbstractPrediction":
         """The prediction called `name` with some parameters set; a mistake in one raises `PlasticodeError`."""
         for key in settings:
             if key not in cls.model_fields:

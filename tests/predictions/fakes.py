@@ -1,0 +1,60 @@
+"""Predictions that end in every way, cheap enough to be measured in each test. Workers import this file."""
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds
+from experiments.verdicts import close, matches
+
+
+class Line(AbstractPrediction):
+    """A straight line and points beside it, `off` by so much."""
+
+    number: ClassVar[str] = "T0.1"
+    title: ClassVar[str] = "A line <with a slope>"
+    source: ClassVar[str] = "ninou2025curl, nowhere"
+    equation: ClassVar[str] = "y = slope x & nothing else"
+    claim: ClassVar[str] = "The points lie on the line."
+    method: ClassVar[str] = "By looking. " * 20
+    tolerance: ClassVar[str] = "None, since nothing is measured."
+    quick: ClassVar[Mapping[str, Any]] = {"seeds": 3}
+
+    slope: Positive = 2.0
+    off: float = 0.0
+    seeds: Seeds = 5
+
+    def measure(self) -> Finding:
+        samples = self.slope + self.off + 0.01 * np.random.default_rng(self.seed).standard_normal(self.seeds)
+        figure = Figure((3.4, 2.4))
+        figure.subplots().plot([0, 1], [0, self.slope])
+        verdicts = [
+            matches("mean slope", "slope", self.slope, samples),
+            close("exact slope", "slope", self.slope, self.slope + self.off, 1e-12),
+        ]
+        return Finding(verdicts, figure, ["Nothing was <simulated>."])
+
+
+class Broken(AbstractPrediction):
+    """Fails in the way that `how` says."""
+
+    number: ClassVar[str] = "T0.2"
+    title: ClassVar[str] = "A failure"
+    source: ClassVar[str] = "ziyin2025heterosynaptic, nowhere"
+    equation: ClassVar[str] = "1 / 0"
+    claim: ClassVar[str] = "It breaks."
+    method: ClassVar[str] = "Trying."
+    tolerance: ClassVar[str] = "None."
+
+    how: str = "raises"
+
+    def measure(self) -> Finding:
+        if self.how == "dies":
+            os._exit(1)
+        if self.how == "sleeps":
+            time.sleep(600)
+        raise RuntimeError("the <first> line\nand a second one")
