@@ -78,8 +78,9 @@ def _check_integrator(spec: Spec, swept: Collection[str]) -> None:
     delayed = [key for key in delays if spec.at(key).value > 0 or key in swept]
     if spec.integrator.adaptive:
         if name in ("euler", "milstein", "window"):
+            why = "has a tolerance of its own" if name == "window" else "estimates no error"
             raise PlasticodeError(
-                f"integrator.adaptive = true is not allowed with integrator.name = '{name}', which estimates no error: "
+                f"integrator.adaptive = true is not allowed with integrator.name = '{name}', which {why}: "
                 "it must be one of heun, tsit5, dopri5"
             )
         if delayed:

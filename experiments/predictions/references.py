@@ -18,4 +18,8 @@ REFERENCES = {
         "@article{koplow2025emergence, title={Emergence of Hebbian Dynamics in Regularized Non-Local Learners}, "
         "author={Koplow, David and Poggio, Tomaso and Ziyin, Liu}, journal={arXiv:2505.18069}, year={2025}}"
     ),
+    "oksendal2003stochastic": (
+        "@book{oksendal2003stochastic, title={Stochastic Differential Equations}, author={Oksendal, Bernt}, "
+        "publisher={Springer}, year={2003}, doi={10.1007/978-3-642-14394-6}}"
+    ),
 }
