@@ -2,4 +2,11 @@
 
 CONTINUOUS = {
     "overlap-law": "continuous.overlap_law:OverlapLaw",
+    "multiplicative-noise": "continuous.multiplicative_noise:MultiplicativeNoise",
+    "overlap-lag-stages": "continuous.lag_stages:LagStages",
+    "kolen-pollack-rate": "continuous.kolen_pollack:KolenPollackRate",
+    "accuracy-delay": "continuous.accuracy_delay:AccuracyDelay",
+    "trace-rescue": "continuous.trace_rescue:TraceRescue",
+    "blank-gaps": "continuous.blank_gaps:BlankGaps",
+    "layer-alignment": "continuous.layer_alignment:LayerAlignment",
 }

@@ -1,3 +1,9 @@
 """Emergent Hebbian learning: what weight decay and noise make of any learning rule."""
 
-HEBBIAN: dict[str, str] = {}
+HEBBIAN: dict[str, str] = {
+    "hebbian-stationary": "hebbian.stationary:HebbianStationary",
+    "hebbian-phase-diagram": "hebbian.phase_diagram:HebbianPhaseDiagram",
+    "hebbian-batch-size": "hebbian.batch_size:HebbianBatchSize",
+    "hebbian-bridge": "hebbian.bridge:HebbianBridge",
+    "hebbian-synaptic-noise": "hebbian.synaptic_noise:HebbianSynapticNoise",
+}

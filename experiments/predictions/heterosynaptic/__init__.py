@@ -1,3 +1,8 @@
 """Heterosynaptic circuits: how feedback settles and aligns, and what can learn."""
 
-HETEROSYNAPTIC: dict[str, str] = {}
+HETEROSYNAPTIC: dict[str, str] = {
+    "feedback-settling": "heterosynaptic.settling:Settling",
+    "consistent-sign": "heterosynaptic.consistent_sign:ConsistentSign",
+    "wiring-law": "heterosynaptic.wiring_law:WiringLaw",
+    "norm-law": "heterosynaptic.norm_law:NormLaw",
+}

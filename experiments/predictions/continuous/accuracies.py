@@ -1,0 +1,176 @@
+"""What the predictions about test accuracy share: training on a task, chance, knees, and statistics over seeds.
+
+The law behind them: a synapse of layer l sees the target through 1 + L - l error units one after the other (two, if the
+output error goes straight to a hidden layer), its own input through l - 1 layers, and a delay of the error on top. The
+time for which the two overlap, divided by T, is how much of its speed learning keeps: S_l = lagged_overlap(d, T, l - 1,
+1 + L - l, tau_prop). A late network is then one without lags whose tau_plast is 1 / S_l times as long, as long as
+nothing but this synapse's own stimulus overlaps with its error.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+from pydantic import Field
+
+from dynamics.theory import lagged_overlap
+from experiments.predictions.contract import AbstractPrediction, Duration, Positive, Size
+from experiments.predictions.simulations import swept
+from experiments.studies.plasticity_window import accuracies
+from experiments.tasks import AbstractTask
+from experiments.units import Time
+from experiments.verdicts import JUDGED, Verdict, mean_of
+
+RuleName = Literal["sgd", "fa", "dfa", "kp"]
+Rules = Annotated[tuple[RuleName, ...], Field(min_length=1)]
+Replicates = Annotated[int, Field(strict=True, ge=3, le=1000)]  # an interval over fewer seeds says nothing
+Widths = Annotated[tuple[Size, ...], Field(min_length=1, max_length=20)]
+Points = Mapping[str, Sequence[Any]]
+NAMES = {"sgd": "SGD", "fa": "FA", "dfa": "DFA", "kp": "KP"}
+
+
+class AbstractDigitsPrediction(AbstractPrediction):
+    """A prediction about networks trained on handwritten digits; times other than `duration` are in units of it."""
+
+    rules: Rules = ("sgd", "fa")
+    hidden: Widths = (64,)
+    duration: Duration = Time(0.05)
+    propagation: Positive = 0.04
+    plasticity: Positive = 75.0
+    presentations: Size = 1000
+    seeds: Replicates = 8
+
+    @property
+    def layers(self) -> int:
+        """Layers of synapses."""
+        return len(self.hidden) + 1
+
+    def trained(self, rule: str, points: Points, **tables: Mapping[str, Any]) -> xr.Dataset:
+        """The results of all seeds at `points`: a list of values for each path of a spec, all of one length.
+
+        Without a bias, as it has no stimulus to overlap with: it would go on learning from late errors in the gaps.
+        """
+        base = {
+            "task": {"name": "digits", "seed": self.seed},
+            "network": {"hidden": list(self.hidden), "bias": False},
+            "stimulus": {"duration": str(self.duration), "presentations": self.presentations},
+            "timescales": {"propagation": in_t(self.propagation), "plasticity": in_t(self.plasticity)},
+        }
+        base = {name: base.get(name, {}) | dict(tables.get(name, {})) for name in base | tables}
+        return trained(base | {"rule": rule, "seed": self.seed}, points, self.seeds)
+
+    def slowed(self, rule: str, delay: float, propagation: float, own: float) -> list[str]:
+        """tau_plast of each layer by which a prompt network whose tau_prop is `own` learns as slowly as a late one."""
+        late, prompt = (target_overlaps(rule, self.layers, *lags) for lags in ((delay, propagation), (0.0, own)))
+        return [in_t(self.plasticity * p / s) if s > 1e-9 else "inf" for s, p in zip(late, prompt, strict=True)]
+
+
+class Chance(NamedTuple):
+    """The accuracy of guessing, and how far that of one constant guess may lie from it (unequal classes)."""
+
+    level: float
+    imbalance: float
+
+
+def chance_of(task: AbstractTask) -> Chance:
+    """Chance on the test set of a classification."""
+    targets = task.load().test_targets
+    assert targets is not None
+    shares = targets.mean(axis=0)
+    level = 1 / len(shares)
+    return Chance(level, float(np.abs(shares - level).max()))
+
+
+def in_t(number: float) -> str:
+    """A time in units of the stimulus duration, as a spec has it."""
+    return f"{float(number)!r} T"
+
+
+def trained(table: Mapping[str, Any], points: Points, seeds: int) -> xr.Dataset:
+    """The results of a spec at `points`, one program for all of them; float32 is ample for an accuracy."""
+    sweep: dict[str, Any] = {path: list(values) for path, values in points.items()} | {"seeds": seeds}
+    if len(points) > 1:
+        sweep["zip"] = [list(points)]
+    return swept({"dtype": "float32", "record": {"points": 1, "probes": ["accuracy"]}, **table, "sweep": sweep})
+
+
+def final_accuracies(data: xr.Dataset, chance: float) -> np.ndarray:
+    """Test accuracies (seeds, points) at the end; a network that has diverged tells nothing, which is chance."""
+    return np.nan_to_num(accuracies(data), nan=chance)
+
+
+def target_overlaps(rule: str, layers: int, delay: float, propagation: float) -> list[float]:
+    """S_l of the module's law, from the first layer to the last; `delay` and `propagation` in units of T."""
+    stages = [(layer - 1, _error_stages(rule, layers, layer)) for layer in range(1, layers + 1)]
+    return [float(lagged_overlap(delay, 1.0, k, m, propagation)) for k, m in stages]
+
+
+def _error_stages(rule: str, layers: int, layer: int) -> int:
+    return min(2, 1 + layers - layer) if rule == "dfa" else 1 + layers - layer
+
+
+def knee(curve: ArrayLike, x: ArrayLike, chance: float) -> float:
+    """The first x at which a curve has fallen half way from its first value to chance (linear between points).
+
+    NaN where it does not within the sweep, or does not start above chance.
+    """
+    curve, x = np.asarray(curve, float), np.asarray(x, float)
+    level = (curve[0] + chance) / 2
+    below = np.flatnonzero(curve < level)
+    if curve[0] <= chance or not below.size:
+        return np.nan
+    i = int(below[0])
+    return float(x[i - 1] + (curve[i - 1] - level) / (curve[i - 1] - curve[i]) * (x[i] - x[i - 1]))
+
+
+def jackknifed(statistic: Callable[[np.ndarray], float], seeds: int) -> np.ndarray:
+    """The jackknife's pseudo-values n s - (n - 1) s_i of a statistic of seeds (an array of their positions).
+
+    They count as independent samples whose mean is the statistic without its bias of order 1/n (Tukey 1958).
+    """
+    every = np.arange(seeds)
+    whole = statistic(every)
+    return np.array([seeds * whole - (seeds - 1) * statistic(np.delete(every, i)) for i in every])
+
+
+def knees(accuracy: np.ndarray, x: ArrayLike, chance: float) -> np.ndarray:
+    """Pseudo-values of the knee of the mean curve; `accuracy` is (seeds, points)."""
+    return jackknifed(lambda seeds: knee(accuracy[seeds].mean(axis=0), x, chance), len(accuracy))
+
+
+def between(name: str, quantity: str, low: float, high: float, samples: ArrayLike, note: str = "") -> Verdict:
+    """Whether the mean of samples lies between two bounds beyond doubt: its whole 99.9 % interval does."""
+    judged, shown = mean_of(samples, JUDGED), mean_of(samples)
+    passed = bool(judged.value - judged.half > low and judged.value + judged.half < high)
+    interval = f"mean of {shown.n}, 95 % interval {shown.value - shown.half:.4g} to {shown.value + shown.half:.4g}"
+    expected = f"{low:.4g} to {high:.4g}"
+    note = f"{note}; {interval}" if note else interval
+    return Verdict(name, "", quantity, expected, judged.value, judged.half, passed, note)
+
+
+def diverged_note(*data: xr.Dataset) -> list[str]:
+    """A sentence about networks that have diverged, if any has."""
+    lost = sum(int((one["status"] != 0).sum()) for one in data)
+    return [f"{lost} networks diverged; they count as being at chance."] if lost else []
+
+
+def marked(panel: Axes, x: ArrayLike, samples: np.ndarray, look: Mapping[str, Any], label: str) -> None:
+    """Means over seeds as markers, with 95 % intervals; `samples` is (seeds, points)."""
+    means = [mean_of(column) for column in samples.T]
+    value, half = [m.value for m in means], [m.half for m in means]
+    panel.errorbar(np.asarray(x), value, half, **{"linestyle": "", "capsize": 1.5, "elinewidth": 0.8}, **look, label=label)
+
+
+def chance_line(panel: Axes, chance: float, x: float = 0.02) -> None:
+    """A dotted line at chance, labelled at the relative position x."""
+    panel.axhline(chance, color="0.5", linewidth=0.8, linestyle=":", zorder=0)
+    panel.text(x, chance - 0.012, "chance", color="0.35", fontsize=7, va="top", transform=panel.get_yaxis_transform())
+
+
+def legend_above(figure: Figure, panel: Axes, columns: int) -> None:
+    """The legend of one panel above the whole figure, where it covers no data."""
+    figure.legend(*panel.get_legend_handles_labels(), loc="outside upper center", ncols=columns)

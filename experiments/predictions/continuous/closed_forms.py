@@ -1,0 +1,123 @@
+"""Closed forms of learning in continuous time that several predictions share, and what their runs have in common.
+
+Every neuron of a linear circuit is a first-order filter, so a signal that has passed n neurons is the sum over the
+ways that it can have taken, each late by a gamma-distributed time of n stages (bibtex: bacvanski2025continuous).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from dynamics.circuit import Circuit
+from dynamics.settle import evaluation_order
+from dynamics.theory import lagged_overlap
+from experiments.verdicts import Verdict, close, mean_of
+
+Paths = dict[tuple[str, int], np.ndarray]  # by ("stimulus" or "target", stages): the matrix from it to a layer
+
+
+class Drives(NamedTuple):
+    """<m p^T> of one projection: as it is in time, and as it would be without any lag."""
+
+    lagged: np.ndarray
+    settled: np.ndarray
+
+    @property
+    def strength(self) -> float:
+        """The part of the settled drive that is left: <lagged, settled> / |settled|^2."""
+        return float((self.lagged * self.settled).sum() / (self.settled**2).sum())
+
+
+def f64(value: ArrayLike | Sequence[float]) -> jax.Array:
+    """A float64 array: predictions run in float64 whatever the default is."""
+    return jnp.asarray(value, jnp.float64)
+
+
+def paths_of(circuit: Circuit, weights: Mapping[str, np.ndarray]) -> dict[tuple[str, str], Paths]:
+    """What every (layer, variable) of a linear circuit without lags and biases holds, path by path."""
+    paths: dict[tuple[str, str], Paths] = {}
+    for name, variable in evaluation_order(circuit):
+        layer, port = circuit.layer(name), "forward" if variable == "activity" else "modulatory"
+        if layer.role == "input":
+            paths[name, variable] = {("stimulus", 0): np.eye(layer.size)}
+            continue
+        arriving: Paths = {}
+        for p in circuit.into(layer, port):
+            matrix = weights[p.name] if p.transpose_of is None else weights[p.transpose_of].T
+            for key, path in paths[p.source, p.variable].items():
+                arriving[key] = arriving.get(key, 0) + matrix @ path
+        if layer.role == "output" and variable == "error":
+            arriving |= {key: -path for key, path in paths[name, "activity"].items()}
+            arriving["target", 0] = np.eye(layer.size)
+        paths[name, variable] = {(source, stages + 1): path for (source, stages), path in arriving.items()}
+    return paths
+
+
+def drives_of(
+    circuit: Circuit,
+    weights: Mapping[str, np.ndarray],
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    lag: float,
+) -> dict[str, Drives]:
+    """The drives of the plastic matrices e z^T of a linear circuit whose weights hardly change.
+
+    Samples, the rows of `inputs` and `targets`, have mean zero and are shown without gaps in random order; `lag` is
+    tau_prop / T. Path by path: lagged_overlap(0, T, stages of z, stages of e, tau_prop) times the second moments.
+    """
+    paths, samples = paths_of(circuit, weights), {"stimulus": inputs, "target": targets}
+    drives = {}
+    for p in circuit.plastic:
+        lagged = settled = np.zeros(circuit.shape(p))
+        for (of_error, late), back in paths[p.target, "error"].items():
+            for (of_activity, early), forth in paths[p.source, "activity"].items():
+                moments = samples[of_error].T @ samples[of_activity] / len(inputs)
+                drive = back @ moments @ forth.T
+                settled = settled + drive
+                lagged = lagged + lagged_overlap(0.0, 1.0, early, late, lag) * drive
+        drives[p.name] = Drives(lagged, settled)
+    return drives
+
+
+def traced_overlap(delay: ArrayLike, trace: float, lag: float) -> np.ndarray:
+    """S/T of a box input behind an eligibility trace of unit gain, and a box error `delay` later; all times in T.
+
+    The trace is p = 1 - exp(-t/tau) until T and decays from there with tau = `trace`; a box that is d late gathers
+
+        S0(d) = 1 + tau - d - tau (2 - exp(-1/tau)) exp(-d/tau)  (d < 1),
+        S0(d) = tau (exp(1/tau) - 1) (1 - exp(-1/tau)) exp(-d/tau)  (d >= 1).
+
+    An error that has passed one filter of time constant `lag` sees S = E[S0(d + V)], V exponential with that mean.
+    """
+    d = np.asarray(delay, float)
+    fall = -np.expm1(-1 / trace)
+    late = trace * np.expm1(1 / trace) * fall / (1 + lag / trace)  # times exp(-d / trace)
+    left = np.maximum(1 - d, 0)  # V below this meets the trace while it rises
+    missed = np.exp(-left / lag)
+    rising = (1 + trace - d) * (1 - missed) - (lag * (1 - missed) - left * missed)
+    decaying = trace * (1 + fall) * np.exp(-d / trace) * -np.expm1(-left / lag - left / trace) / (1 + lag / trace)
+    return np.where(d >= 1, late * np.exp(-d / trace), rising - decaying + missed * late * np.exp(-1 / trace))
+
+
+def all_match(name: str, quantity: str, expected: np.ndarray, samples: np.ndarray, note: str = "") -> Verdict:
+    """Whether many means are all what is expected: the one that fails, or comes nearest to failing, is shown.
+
+    `samples` has the seeds first, then the shape of `expected`. The 99.9 % interval is for all of them together (by
+    Bonferroni): the more there are, the wider it is for each.
+    """
+    expected, samples = np.ravel(expected), np.reshape(samples, (len(samples), -1))
+    level = 1 - 0.001 / expected.size
+    means = [mean_of(column, level) for column in samples.T]
+    excess = [abs(m.value - e) / m.half if m.half else np.inf for m, e in zip(means, expected, strict=True)]
+    worst = int(np.nanargmax(excess)) if np.isfinite(excess).any() else 0
+    if not np.isfinite(excess).all():
+        worst = int(np.flatnonzero(~np.isfinite(excess))[0])
+    largest = np.abs(samples.mean(0) - expected).max()
+    said = f"the one of {expected.size} that comes nearest to failing; the largest deviation of all is {largest:.2g}"
+    return close(
+        name, quantity, expected[worst], means[worst].value, means[worst].half, f"{note}; {said}" if note else said
+    )

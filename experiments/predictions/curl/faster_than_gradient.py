@@ -1,0 +1,185 @@
+"""T2.9: with one flipped readout unit a tanh student learns faster than by gradient descent."""
+
+import functools
+import itertools
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from matplotlib.figure import Figure
+from pydantic import Field, model_validator
+
+from dynamics.flow import FlowState
+from dynamics.instruments import loss
+from experiments.figures import MARKERS, OKABE_ITO, style
+from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Fraction, Positive, Size
+from experiments.predictions.curl.learning import (
+    VARIANCE,
+    Several,
+    clamped_steps,
+    curl_flow,
+    float64,
+    log_bars,
+    norms_of,
+)
+from experiments.units import Time
+from experiments.verdicts import exceeds, stays_below
+from rules.curl import Curl
+
+TEST = 1000  # samples for the test error
+RECORD = 10  # steps between two looks at it
+# Epochs of full-batch steps of 0.1 tau_plast to a test error of 1e-3, by flipped units of 10: read off fig. 5f.
+PUBLISHED = {0: 4800, 1: 1550, 2: 1900, 3: 1800, 4: 3200, 5: 4200, 6: 4850, 7: 8200, 8: 7600, 9: 8300}
+Flipped = Annotated[tuple[Fraction, ...], Field(min_length=1)]
+Step = Annotated[float, Field(strict=True, gt=0, le=1)]
+
+
+class FasterThanGradient(AbstractPrediction):
+    """The time to a low test error against the number of flipped readout units."""
+
+    number: ClassVar[str] = "T2.9"
+    title: ClassVar[str] = "A few flipped readout units learn faster than the gradient"
+    source: ClassVar[str] = "ninou2025curl, fig. 5f (and 5c at 2000 samples)"
+    equation: ClassVar[str] = (
+        "tau_plast W1' = <delta1 x^T>, tau_plast W2' = <delta2 (D2 z)^T>, both tangent to |W| = const; D2 = diag(+-1), "
+        "a fraction alpha_r of it -1"
+    )
+    claim: ClassVar[str] = (
+        "A tanh student with large initial weights reaches a test error of 1e-3 in less than half the time of gradient "
+        "descent with one flipped readout unit of ten, sooner with a few, and later with 7 or more."
+    )
+    method: ClassVar[str] = (
+        "Student and teacher are 100-10-1 networks with tanh units, as is the output; all rules take the same "
+        "full-batch steps, after each of which the Frobenius norms are restored. They are ten times the published "
+        "steps of 0.1 tau_plast, which changes no time by more than a few per cent. The error of the output is the "
+        "gradient's, with the slope of its tanh, which the published update leaves out."
+    )
+    tolerance: ClassVar[str] = (
+        "The 99.9 % interval of the mean over seeds of log10(time of gradient descent / time with flips). Who has not "
+        "arrived by the end counts as arriving then, which makes the difference smaller, never larger."
+    )
+    quick: ClassVar[Mapping[str, Any]] = {
+        "inputs": 40, "samples": 800, "few": (0.1,), "many": (0.9,), "seeds": 8, "time": Time(500.0),
+    }  # fmt: skip
+
+    inputs: Size = 100
+    hidden: Size = 10
+    samples: Size = 2000
+    student_scale: Positive = 2.0
+    teacher_scale: Positive = 1.0
+    few: Flipped = (0.1, 0.2, 0.3)
+    many: Flipped = (0.7, 0.9)
+    step: Step = 1.0  # in tau_plast = 1 s
+    time: Duration = Time(600.0)
+    threshold: Positive = 1e-3
+    seeds: Several = 10
+
+    @model_validator(mode="after")
+    def _at_least_one(self) -> "FasterThanGradient":
+        numbers = [round(fraction * self.hidden) for fraction in (0, *self.few, *self.many)]
+        if any(n >= m for n, m in itertools.pairwise(numbers)):
+            raise ValueError("few and then many must rise, from at least one hidden unit and by one or more")
+        return self
+
+    def measure(self) -> Finding:
+        fractions = np.array([0.0, *self.few, *self.many])
+        flips = np.round(fractions * self.hidden) / self.hidden
+        errors = self._errors(flips)
+        times = self._arrivals(errors)
+        gains = np.log10(times[:, :1] / times[:, 1:])
+        quantity = "log10(time of gradient descent / time with flips)"
+        verdicts = []
+        for column, flip in enumerate(flips[1:]):
+            name, gain = f"alpha_r = {flip:g}", gains[:, column]
+            late = int((errors[:, column + 1].min(-1) > self.threshold).sum())
+            note = f"median time {np.median(times[:, column + 1]):g} s against {np.median(times[:, 0]):g} s, {late} late"
+            if column == 0:
+                verdicts.append(exceeds(f"more than twice as fast, {name}", quantity, float(np.log10(2)), gain, note))
+            elif column < len(self.few):
+                verdicts.append(exceeds(f"faster, {name}", quantity, 0.0, gain, note))
+            else:
+                verdicts.append(stays_below(f"slower, {name}", quantity, 0.0, gain, note))
+        return Finding(verdicts, self._drawn(flips, errors, times))
+
+    def _errors(self, flips: np.ndarray) -> np.ndarray:
+        """The test error of every seed and fraction at every record, (seeds, fractions, records)."""
+        drawn = [self._problem(np.random.default_rng([self.seed, seed])) for seed in range(self.seeds)]
+        arrays = [float64(np.stack(column)) for column in zip(*drawn, strict=True)]
+        records = jnp.zeros(max(1, round(self.time.value / self.step / RECORD)))
+        return np.asarray(_test_errors(*arrays, float64(flips), float64(self.step), records))
+
+    def _problem(self, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        """Inputs and targets to train on and to test with, and W1 and W2 of the student at the start."""
+        shapes = (self.hidden, self.inputs), (1, self.hidden)
+        (t1, t2), student = (
+            [scale * rng.uniform(-1, 1, shape) / shape[1] ** 0.5 for shape in shapes]
+            for scale in (self.teacher_scale, self.student_scale)
+        )
+        x, tested = (rng.normal(0, VARIANCE**0.5, (n, self.inputs)) for n in (self.samples, TEST))
+        y, wanted = (np.tanh(np.tanh(inputs @ t1.T) @ t2.T) for inputs in (x, tested))
+        return x, y, tested, wanted, *student
+
+    def _arrivals(self, errors: np.ndarray) -> np.ndarray:
+        """When the test error is first below the threshold, at the latest at the end (s)."""
+        below = errors < self.threshold
+        first = np.where(below.any(-1), below.argmax(-1), errors.shape[-1] - 1)
+        return (first + 1.0) * RECORD * self.step
+
+    def _drawn(self, flips: np.ndarray, errors: np.ndarray, times: np.ndarray) -> Figure:
+        with style():
+            figure = Figure((7.0, 2.6), layout="constrained")
+            course, arrival = figure.subplots(1, 2)
+            at = (np.arange(errors.shape[-1]) + 1) * RECORD * self.step
+            for flip, each, color in zip(flips, np.moveaxis(errors, 1, 0), OKABE_ITO, strict=False):
+                label = "gradient descent" if flip == 0 else rf"$\alpha_r$ = {flip:g}"
+                course.semilogy(at, np.median(each, 0), color=color, label=label)
+            course.axhline(self.threshold, color="0.3", ls="--", lw=0.8)
+            course.set(xlabel="time (s, $\\tau_{plast}$ = 1 s)", ylabel="test error, median")
+            course.legend(ncols=2)
+            values, bars = log_bars(list(times.T))
+            look = {"fmt": MARKERS[0], "color": OKABE_ITO[0], "capsize": 2, "label": "simulation, mean"}
+            arrival.errorbar(flips, values, bars, **look)
+            arrival.plot(flips, times.T, ".", color=OKABE_ITO[0], alpha=0.3, mew=0)
+            arrival.axhline(values[0], color="0.3", ls="--", lw=0.8, label="gradient descent")
+            if self._as_published():
+                seconds = 0.1 * np.array(list(PUBLISHED.values()))
+                where = np.array(list(PUBLISHED)) / 10
+                arrival.plot(where, seconds, MARKERS[1], color=OKABE_ITO[1], mfc="none", label="published")
+            arrival.set(yscale="log", xlabel=r"fraction of flipped units $\alpha_r$", ylabel="time to the error (s)")
+            arrival.legend(loc="lower right")
+        return figure
+
+    def _as_published(self) -> bool:
+        """Whether the parameters are those of the published figure."""
+        names = ("inputs", "hidden", "samples", "student_scale", "teacher_scale", "threshold")
+        return all(getattr(self, name) == type(self).model_fields[name].default for name in names)
+
+
+@jax.jit
+@functools.partial(jax.vmap, in_axes=(0,) * 6 + (None,) * 3)
+@functools.partial(jax.vmap, in_axes=(None,) * 6 + (0, None, None))
+def _test_errors(
+    x: Float[Array, "samples inputs"],
+    y: Float[Array, "samples 1"],
+    tested: Float[Array, "test inputs"],
+    wanted: Float[Array, "test 1"],
+    w1: Float[Array, "hidden inputs"],
+    w2: Float[Array, "1 hidden"],
+    flipped: Float[Array, ""],
+    step: Float[Array, ""],
+    records: Float[Array, " records"],
+) -> Float[Array, " records"]:
+    """The test error |y - z|^2 / 2 after every `RECORD` steps; `records` only says how often."""
+    rule = Curl(flips=jnp.stack([jnp.zeros_like(flipped), flipped]), clamp=True)
+    flow = curl_flow((w1.shape[1], w1.shape[0], 1), rule, x, y, step, "euler", "tanh", "tanh")
+    weights = {"W1": w1, "W2": w2}
+    norms = norms_of(weights)
+
+    def block(state: FlowState, _: Array) -> tuple[FlowState, Float[Array, ""]]:
+        state = clamped_steps(flow, state, norms, RECORD)
+        return state, loss(flow.circuit, flow.weights(state), tested, wanted)
+
+    return jax.lax.scan(block, flow.init(weights), records)[1]

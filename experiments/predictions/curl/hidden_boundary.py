@@ -1,0 +1,85 @@
+"""T2.2a: up to which fraction of sign-flipped inputs the solution of a linear student stays stable."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.figures import OKABE_ITO, style
+from experiments.predictions.contract import AbstractPrediction, Finding, Positives, Size
+from experiments.predictions.curl import theory
+from experiments.predictions.curl.matrices import Replicates, hidden_units, linked, most_inputs, teacher
+from experiments.verdicts import matches, mean_of
+
+
+class HiddenBoundary(AbstractPrediction):
+    """The critical fraction of flipped inputs against the ratio of inputs to hidden units."""
+
+    number: ClassVar[str] = "T2.2a"
+    title: ClassVar[str] = "Flipped inputs destabilise the solution beyond a closed-form boundary"
+    source: ClassVar[str] = "ninou2025curl, fig. 2 (hidden layer); closed form derived by free convolution"
+    equation: ClassVar[str] = (
+        "alpha_h* = max_{s>1} (1/c - s - s/(s+1)) (s^2 - 1) / (2 s), between 0 and 1; "
+        "at M inputs where lambda_min(alpha_h) + 1.2065 gamma M^(-2/3) = 0"
+    )
+    claim: ClassVar[str] = (
+        "A linear student with c inputs per hidden unit keeps a stable solution while fewer than a fraction alpha_h*(c) "
+        "of its inputs learn with the opposite sign."
+    )
+    method: ClassVar[str] = (
+        "Inputs of a random teacher are flipped one more at a time (by bisection, since flips only ever destabilise) "
+        "until A = |W2|^2 D1 + W1^T W1 is no longer positive definite. That A governs the engine's weight flow is a "
+        "claim of its own."
+    )
+    tolerance: ClassVar[str] = (
+        "The 99.9 % interval of the mean over teachers, and one neuron of the smaller layer: the boundary is expected "
+        "at the given size, with the shift of the smallest of M eigenvalues by the law of Tracy and Widom, whose next "
+        "order is 1/M."
+    )
+    quick: ClassVar[Mapping[str, Any]] = {"inputs": 200, "ratios": (0.28, 0.3, 0.4, 0.5)}
+
+    inputs: Size = 500
+    ratios: Positives = (0.26, 0.28, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6)  # c = inputs per hidden unit
+    seeds: Replicates = 20
+
+    def measure(self) -> Finding:
+        verdicts, critical = [linked(self.seed, 0.3, 0.0)], []
+        for ratio in self.ratios:
+            hidden = hidden_units(self.inputs, ratio)
+            critical.append(self._critical(hidden))
+            exact = self.inputs / hidden
+            note = f"infinitely large: {theory.hidden_boundary(exact):.4f}"
+            name = f"boundary at c = {exact:.4g}"
+            expected, neuron = self._expected(exact), 1 / min(self.inputs, hidden)
+            verdicts.append(matches(name, "alpha_h*", expected, critical[-1], neuron, note))
+        return Finding(verdicts, self._drawn(critical))
+
+    def _expected(self, ratio: float) -> float:
+        return theory.finite_boundary(self.inputs, lambda fraction: (ratio, fraction, 0.0))
+
+    def _critical(self, hidden: int) -> np.ndarray:
+        """Of every teacher: halfway between the largest stable and the smallest unstable fraction."""
+        found = []
+        for seed in range(self.seeds):
+            w1, _ = teacher(np.random.default_rng([self.seed, seed]), self.inputs, hidden)
+            found.append(min(1.0, (most_inputs(w1.T @ w1) + 0.5) / self.inputs))
+        return np.array(found)
+
+    def _drawn(self, critical: list[np.ndarray]) -> Figure:
+        with style():
+            figure = Figure((3.4, 2.6), layout="constrained")
+            panel = figure.subplots()
+            fine = np.linspace(min(0.2, *self.ratios), max(0.75, *self.ratios), 300)
+            closed = [theory.hidden_boundary(c) for c in fine]
+            panel.plot(fine, closed, color="0.2", label="infinitely large")
+            panel.plot(fine, [self._expected(c) for c in fine], "--", color="0.5", label=f"{self.inputs} inputs")
+            panel.fill_between(fine, closed, 0, color=OKABE_ITO[2], alpha=0.12, linewidth=0)
+            means = [mean_of(samples) for samples in critical]
+            exact = [self.inputs / hidden_units(self.inputs, ratio) for ratio in self.ratios]
+            values, halves = [m.value for m in means], [m.half for m in means]
+            panel.errorbar(exact, values, halves, fmt="o", color=OKABE_ITO[0], label="sampled, 95 % interval", capsize=2)
+            panel.text(0.05, 0.3, "stable", transform=panel.transAxes)
+            panel.set(xlabel="inputs per hidden unit c", ylabel=r"fraction of flipped inputs $\alpha_h$", ylim=(0, 1.05))
+            panel.legend(loc="upper right")
+        return figure

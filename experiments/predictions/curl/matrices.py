@@ -1,0 +1,159 @@
+"""Linear students at the solution: sampled matrices A of the error dynamics, and the engine's weight flow there."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from pydantic import Field
+
+from dynamics.circuit import Weights
+from dynamics.errors import PlasticodeError
+from dynamics.flow import FlowState, WeightFlow, samples_with_moments
+from dynamics.jacobian import flat_flow
+from dynamics.network import Network
+from dynamics.stimulus import Clock
+from dynamics.timescales import Timescales
+from experiments.verdicts import Verdict, close
+from rules.curl import Curl
+
+Replicates = Annotated[int, Field(strict=True, ge=2, le=10_000)]  # an interval needs two
+CHECKED = (30, 60)  # inputs and hidden units of the network that links sampled matrices to the engine
+MOST_WEIGHTS = 20_000_000  # of a sampled student: 160 MB
+
+
+def hidden_units(inputs: int, ratio: float) -> int:
+    """The number N of hidden units of a student with c = M / N = `ratio`; PlasticodeError where there is no such."""
+    hidden = round(inputs / ratio)
+    if hidden < 1 or inputs * hidden > MOST_WEIGHTS:
+        wrong = "leaves no hidden unit" if hidden < 1 else f"asks for {inputs * hidden:.2g} weights"
+        raise PlasticodeError(
+            f"a ratio c = {ratio:g} with {inputs} inputs {wrong}: c must lie between {inputs**2 / MOST_WEIGHTS:.2g} "
+            f"and {2 * inputs}"
+        )
+    return hidden
+
+
+def teacher(rng: np.random.Generator, inputs: int, hidden: int) -> tuple[np.ndarray, np.ndarray]:
+    """(W1, W2) with independent entries of variance 1 / inputs, (hidden, inputs), and |W2| = 1, (hidden,)."""
+    w2 = rng.normal(size=hidden)
+    return rng.normal(size=(hidden, inputs)) / inputs**0.5, w2 / np.linalg.norm(w2)
+
+
+def signs(count: int, flipped: int) -> np.ndarray:
+    """+-1 of each of `count` neurons: the first `flipped` learn with the opposite sign."""
+    return np.where(np.arange(count) < flipped, -1.0, 1.0)
+
+
+def error_matrix(w1: np.ndarray, w2: np.ndarray, flipped_inputs: int, flipped_units: int) -> np.ndarray:
+    """A = |W2|^2 D1 + W1^T D2 W1, (inputs, inputs): at the solution v' = -A Sigma v / tau_plast (derived)."""
+    hidden, inputs = w1.shape
+    return np.diag((w2 @ w2) * signs(inputs, flipped_inputs)) + (w1.T * signs(hidden, flipped_units)) @ w1
+
+
+def is_stable(matrix: np.ndarray) -> bool:
+    """Whether a symmetric matrix is positive definite."""
+    try:
+        np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        return False
+    return True
+
+
+def most_stable(count: int, stable: Callable[[int], bool]) -> int:
+    """The largest n in 0..count for which `stable`, which flips once from true to false and is true at 0 (not asked).
+
+    Every flip of a sign subtracts a positive semidefinite matrix from A: what is unstable stays so with more flips.
+    """
+    low, high = 0, count + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if stable(middle) else (low, middle)
+    return low
+
+
+def most_inputs(gram: np.ndarray, norm: float = 1.0) -> int:
+    """How many inputs may be flipped before A = norm D1 + `gram` is no longer positive definite."""
+    size = len(gram)
+    return most_stable(size, lambda n: is_stable(gram + np.diag(norm * signs(size, n))))
+
+
+def most_units(w1: np.ndarray, matrix: np.ndarray) -> int:
+    """How many hidden units may be flipped before A, which is `matrix` without, is no longer positive definite."""
+    done, current = 0, matrix.copy()
+
+    def stable(n: int) -> bool:
+        nonlocal done, current
+        between = w1[min(n, done) : max(n, done)]  # a bisection moves by ever smaller blocks
+        current = current - np.sign(n - done) * 2 * between.T @ between
+        done = n
+        return is_stable(current)
+
+    return most_stable(len(w1), stable) if is_stable(matrix) else 0
+
+
+def solution_flow(
+    w1: np.ndarray,
+    w2: np.ndarray,
+    flipped_inputs: int,
+    flipped_units: int,
+    covariance: np.ndarray | None = None,
+    clamp: bool = False,
+    dt: float = 0.01,
+) -> tuple[WeightFlow, Weights]:
+    """The weight flow of curl descent on the population that the teacher (W1, W2) labels, and the teacher's weights.
+
+    Inputs have zero mean and `covariance` (identity where there is none); tau_plast is 1 s, and a step `dt` seconds.
+    """
+    hidden, inputs = w1.shape
+    moments = jnp.asarray(np.eye(inputs) if covariance is None else covariance)
+    line = jnp.asarray(w2 @ w1)[None]
+    x, y = samples_with_moments(moments, line @ moments, line @ moments @ line.T)
+    rule = Curl(flips=jnp.array([flipped_inputs / inputs, flipped_units / hidden]), clamp=clamp)
+    circuit = rule.wire(Network((inputs, hidden, 1), "linear", bias=False))
+    clock = Clock(jnp.asarray(dt, float), jnp.zeros(()), 1)
+    flow = WeightFlow(circuit, Timescales(jnp.ones(()), jnp.ones(())), x, y, clock)
+    return flow, {"W1": jnp.asarray(w1), "W2": jnp.asarray(w2)[None]}
+
+
+@eqx.filter_jit
+def engine_error_matrix(flow: WeightFlow, state: FlowState) -> Float[Array, "inputs inputs"]:
+    """K of v' = -K v, the linearised dynamics of the error row v = W2 W1 - w_t at a solution (1/s).
+
+    Each unit error is lifted to the smallest change of weights that makes it, sent through the derivative of the
+    engine's drift, and mapped back to the error.
+    """
+    field, point = flat_flow(flow, state)
+    shapes = {name: matrix.shape for name, matrix in state.weights.items()}
+
+    def product(vector: Array) -> Array:
+        first = shapes["W1"][0] * shapes["W1"][1]
+        return (vector[first:].reshape(shapes["W2"]) @ vector[:first].reshape(shapes["W1"]))[0]
+
+    to_error = jax.jacrev(product)(point)
+    lifts = jnp.linalg.solve(to_error @ to_error.T, to_error)
+
+    def pushed(lift: Array) -> Array:
+        return to_error @ jax.jvp(field, (point,), (lift,))[1]
+
+    return -jax.vmap(pushed)(lifts).T
+
+
+def linked(seed: int, alpha_h: float, alpha_r: float) -> Verdict:
+    """Whether the engine's error dynamics at a solution is that of A, in a network of `CHECKED` size."""
+    w1, w2 = teacher(np.random.default_rng(seed), *CHECKED)
+    flips = round(alpha_h * CHECKED[0]), round(alpha_r * CHECKED[1])
+    flow, weights = solution_flow(w1, w2, *flips)
+    measured, expected = engine_error_matrix(flow, flow.init(weights)), error_matrix(w1, w2, *flips)
+    worst = float(np.abs(np.asarray(measured) - expected).max())
+    return close(
+        "A governs the simulated weight flow",
+        f"largest difference of A and the flow's linearised error dynamics ({CHECKED[0]} inputs, {CHECKED[1]} units)",
+        0.0,
+        worst,
+        1e-9,
+        "rounding only: both are exact",
+    )

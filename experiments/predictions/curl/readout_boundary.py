@@ -1,0 +1,86 @@
+"""T2.2b: up to which fraction of sign-flipped hidden units the solution of a linear student stays stable."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.figures import OKABE_ITO, style
+from experiments.predictions.contract import AbstractPrediction, Finding, Positives, Size
+from experiments.predictions.curl import theory
+from experiments.predictions.curl.matrices import Replicates, hidden_units, linked, most_units, teacher
+from experiments.verdicts import matches, mean_of
+
+
+class ReadoutBoundary(AbstractPrediction):
+    """The critical fraction of flipped hidden units against the ratio of inputs to hidden units."""
+
+    number: ClassVar[str] = "T2.2b"
+    title: ClassVar[str] = "Flipped hidden units destabilise the solution beyond a closed-form boundary"
+    source: ClassVar[str] = "ninou2025curl, fig. 2 (readout); closed form derived by free convolution"
+    equation: ClassVar[str] = (
+        "alpha_r* = max_{0<t<1} [1 - t - c (1 - t)^2 (1 + t) / t] / 2: 1/2 as c -> 0, 1 / (16 c) for large c; "
+        "at M inputs where lambda_min(alpha_r) + 1.2065 gamma M^(-2/3) = 0"
+    )
+    claim: ClassVar[str] = (
+        "A linear student with c inputs per hidden unit keeps a stable solution while fewer than a fraction alpha_r*(c) "
+        "of its hidden units learn with the opposite sign: expansive networks are robust, compressive ones fragile."
+    )
+    method: ClassVar[str] = (
+        "Hidden units of a random teacher are flipped one more at a time (by bisection, since flips only ever "
+        "destabilise) until A = |W2|^2 + W1^T D2 W1 is no longer positive definite. That A governs the engine's weight "
+        "flow is a claim of its own."
+    )
+    tolerance: ClassVar[str] = (
+        "The 99.9 % interval of the mean over teachers, and one neuron of the smaller layer: the boundary is expected "
+        "at the given size, with the shift of the smallest of M eigenvalues by the law of Tracy and Widom, whose next "
+        "order is 1/M."
+    )
+    quick: ClassVar[Mapping[str, Any]] = {"inputs": 200, "ratios": (0.1, 0.3, 1.0)}
+
+    inputs: Size = 400
+    ratios: Positives = (0.1, 0.2, 0.3, 0.5, 1.0, 2.0)  # c = inputs per hidden unit
+    seeds: Replicates = 20
+
+    def measure(self) -> Finding:
+        verdicts, critical = [linked(self.seed, 0.0, 0.2)], []
+        for ratio in self.ratios:
+            hidden = hidden_units(self.inputs, ratio)
+            critical.append(self._critical(hidden))
+            exact = self.inputs / hidden
+            note = f"infinitely large: {theory.readout_boundary(exact):.4f}"
+            name = f"boundary at c = {exact:.4g}"
+            expected, neuron = self._expected(exact), 1 / min(self.inputs, hidden)
+            verdicts.append(matches(name, "alpha_r*", expected, critical[-1], neuron, note))
+        return Finding(verdicts, self._drawn(critical))
+
+    def _expected(self, ratio: float) -> float:
+        return theory.finite_boundary(self.inputs, lambda fraction: (ratio, 0.0, fraction))
+
+    def _critical(self, hidden: int) -> np.ndarray:
+        """Of every teacher: halfway between the largest stable and the smallest unstable fraction."""
+        found = []
+        for seed in range(self.seeds):
+            w1, _ = teacher(np.random.default_rng([self.seed, seed]), self.inputs, hidden)
+            found.append(min(1.0, (most_units(w1, np.eye(self.inputs) + w1.T @ w1) + 0.5) / hidden))
+        return np.array(found)
+
+    def _drawn(self, critical: list[np.ndarray]) -> Figure:
+        with style():
+            figure = Figure((3.4, 2.6), layout="constrained")
+            panel = figure.subplots()
+            fine = np.geomspace(min(0.05, *self.ratios), max(5.0, *self.ratios), 150)
+            closed = [theory.readout_boundary(c) for c in fine]
+            panel.plot(fine, closed, color="0.2", label="infinitely large")
+            panel.plot(fine, [self._expected(c) for c in fine], "--", color="0.5", label=f"{self.inputs} inputs")
+            panel.fill_between(fine, closed, 0, color=OKABE_ITO[2], alpha=0.12, linewidth=0)
+            means = [mean_of(samples) for samples in critical]
+            exact = [self.inputs / hidden_units(self.inputs, ratio) for ratio in self.ratios]
+            values, halves = [m.value for m in means], [m.half for m in means]
+            panel.errorbar(exact, values, halves, fmt="o", color=OKABE_ITO[0], label="sampled, 95 % interval", capsize=2)
+            panel.text(0.05, 0.2, "stable", transform=panel.transAxes)
+            panel.set(xlabel="inputs per hidden unit c", ylabel=r"fraction of flipped hidden units $\alpha_r$")
+            panel.set(xscale="log", ylim=(0, 0.5))
+            panel.legend(loc="upper right")
+        return figure

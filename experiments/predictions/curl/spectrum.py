@@ -1,0 +1,163 @@
+"""T2.1: the eigenvalues that govern the error near the solution of a linear student, and the edges of their spectrum."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dynamics.jacobian import eigenvalues, flat_flow, jacobian
+from experiments.figures import OKABE_ITO, style
+from experiments.predictions.contract import AbstractPrediction, Finding, Fraction, Positive, Size
+from experiments.predictions.curl import theory
+from experiments.predictions.curl.matrices import Replicates, error_matrix, hidden_units, solution_flow, teacher
+from experiments.verdicts import Verdict, close, matches
+
+SMALL = (10, 20)  # inputs and hidden units of the network whose whole Jacobian is taken
+BINS = 40
+POINTS = 800  # at which the density is evaluated
+
+
+class Spectrum(AbstractPrediction):
+    """The eigenvalues of A with flips among the inputs, among the hidden units, and among both."""
+
+    number: ClassVar[str] = "T2.1"
+    title: ClassVar[str] = "The spectrum at the solution is a free convolution"
+    source: ClassVar[str] = "ninou2025curl, fig. 2; density and edges of mixed flips derived by free convolution"
+    equation: ClassVar[str] = (
+        "v' = -A Sigma v / tau_plast, A = |W2|^2 D1 + W1^T D2 W1; G(x) = G_D1(x - R(G)), R(G) = [(1 - alpha_r) / (1 - G)"
+        " - alpha_r / (1 + G)] / c, density -Im G / pi; lambda_min = max_s z(s), and so on from above"
+    )
+    claim: ClassVar[str] = (
+        "At a solution the weight flow has the eigenvalues of -A Sigma / tau_plast and zeros along the solutions. In a "
+        "large network with random weights those of A have a closed-form density between two closed-form edges."
+    )
+    method: ClassVar[str] = (
+        "The whole Jacobian of the engine's weight flow of a small student with correlated inputs; then eigenvalues of "
+        "A at random teachers, with Gaussian W1 of variance 1 / inputs and |W2| = 1."
+    )
+    tolerance: ClassVar[str] = (
+        "Jacobian: rounding. Edges: the 99.9 % interval of the mean over teachers, and gamma / M, the order after the "
+        "shift 1.2065 gamma M^(-2/3) of the law of Tracy and Widom, which is expected. Density: log(M) / M for the "
+        "largest difference of cumulative distributions, since eigenvalues repel and their number below any point "
+        "varies by less than log(M)."
+    )
+    quick: ClassVar[Mapping[str, Any]] = {"inputs": 200}
+
+    inputs: Size = 600
+    ratio: Positive = 0.4  # c = inputs per hidden unit
+    alpha_h: Fraction = 0.3
+    alpha_r: Fraction = 0.2
+    seeds: Replicates = 10
+
+    def measure(self) -> Finding:
+        verdicts, panels = self._jacobian(), []
+        hidden = hidden_units(self.inputs, self.ratio)
+        inputs_flipped, units_flipped = round(self.alpha_h * self.inputs), round(self.alpha_r * hidden)
+        cases = {
+            "inputs": (inputs_flipped, 0),
+            "hidden units": (0, units_flipped),
+            "both": (inputs_flipped, units_flipped),
+        }
+        for name, flips in cases.items():
+            values = self._eigenvalues(hidden, *flips)
+            shape = self.inputs / hidden, flips[0] / self.inputs, flips[1] / hidden
+            density = _density(*shape)
+            verdicts += self._compared(f"flipped {name}", values, shape, density)
+            panels.append((name, values, density))
+        return Finding(verdicts, _drawn(panels))
+
+    def _jacobian(self) -> list[Verdict]:
+        """The non-zero eigenvalues of J = -B E are those of -E B = -A Sigma, E being the derivative of the error."""
+        inputs, hidden = SMALL
+        rng = np.random.default_rng(self.seed)
+        w1, w2 = teacher(rng, inputs, hidden)
+        flips = round(self.alpha_h * inputs), round(self.alpha_r * hidden)
+        root = rng.normal(size=(inputs, inputs)) / inputs**0.5
+        covariance = root @ root.T + 0.2 * np.eye(inputs)
+        field, point = flat_flow(*_state(*solution_flow(w1, w2, *flips, covariance)))
+        values = eigenvalues(jacobian(field, point))
+        expected = eigenvalues(-error_matrix(w1, w2, *flips) @ covariance)
+        order = np.argsort(-np.abs(values), kind="stable")
+        moving, still = np.sort(values[order[:inputs]].real), np.abs(values[order[inputs:]]).max()
+        size = f"{inputs} inputs, {hidden} units, {len(values)} weights"
+        return [
+            close(
+                "the Jacobian has the eigenvalues of -A Sigma",
+                f"largest difference ({size})",
+                0.0,
+                float(np.abs(moving - np.sort(expected.real)).max()),
+                1e-8,
+            ),
+            close("all others are zero", "largest modulus of the others", 0.0, float(still), 1e-8),
+        ]
+
+    def _eigenvalues(self, hidden: int, inputs_flipped: int, units_flipped: int) -> np.ndarray:
+        """Ascending, (seeds, inputs)."""
+        found = []
+        for seed in range(self.seeds):
+            w1, w2 = teacher(np.random.default_rng([self.seed, seed]), self.inputs, hidden)
+            found.append(np.linalg.eigvalsh(error_matrix(w1, w2, inputs_flipped, units_flipped)))
+        return np.array(found)
+
+    def _compared(
+        self, name: str, values: np.ndarray, shape: tuple[float, float, float], density: tuple[np.ndarray, np.ndarray]
+    ) -> list[Verdict]:
+        (c, alpha_h, alpha_r), size = shape, self.inputs
+        opposite = c, 1 - alpha_h, 1 - alpha_r  # of -A
+        lower, upper = theory.expected_smallest(size, *shape), -theory.expected_smallest(size, *opposite)
+        at, rho = density
+        below = np.concatenate([[0.0], np.cumsum((rho[1:] + rho[:-1]) / 2 * np.diff(at))])
+        below = below + sum(weight * (at >= where) for where, weight in theory.atoms(c, alpha_h).items())
+        counted = np.searchsorted(np.sort(values.ravel()), at, side="right") / values.size
+        worst = float(np.abs(counted - below).max())
+        edges = [("lower", lower, values[:, 0], shape), ("upper", upper, values[:, -1], opposite)]
+        return [
+            *(
+                matches(
+                    f"{name}: {side} edge",
+                    f"{'smallest' if side == 'lower' else 'largest'} eigenvalue of A",
+                    expected,
+                    found,
+                    theory.edge_scale(*parameters) / size + 1e-9,
+                    f"infinitely large: {(1 if side == 'lower' else -1) * theory.lambda_min(*parameters):.4f}",
+                )
+                for side, expected, found, parameters in edges
+            ),
+            close(f"{name}: density", "largest difference of cumulative distributions", 0.0, worst, np.log(size) / size),
+        ]
+
+
+def _state(flow, weights):
+    return flow, flow.init(weights)
+
+
+def _density(c: float, alpha_h: float, alpha_r: float) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues from edge to edge, dense at the edges where the density has roots, and the density there."""
+    low, high = theory.lambda_min(c, alpha_h, alpha_r), theory.lambda_max(c, alpha_h, alpha_r)
+    at = low + (high - low) * np.sin(np.linspace(0, np.pi / 2, POINTS)) ** 2
+    return at, theory.density(at, c, alpha_h, alpha_r)
+
+
+def _drawn(panels: list[tuple[str, np.ndarray, tuple[np.ndarray, np.ndarray]]]) -> Figure:
+    with style():
+        figure = Figure((7.0, 2.3), layout="constrained")
+        for panel, (name, values, (at, rho)) in zip(figure.subplots(1, 3, sharey=True), panels, strict=True):
+            _histogram(panel, values)
+            panel.plot(at, rho, color="0.2", label="closed form")
+            panel.plot(at[[0, -1]], [0, 0], "|", color="0.2", markersize=9, markeredgewidth=1.5, label="edges")
+            panel.set(title=f"flipped {name}", xlabel="eigenvalue of A", ylim=(-0.01, None))
+        first, last = figure.axes[0], figure.axes[2]
+        first.set_ylabel("density")
+        last.legend(loc="upper right")
+    return figure
+
+
+def _histogram(panel: Axes, values: np.ndarray) -> None:
+    """Means over teachers with their 95 % intervals."""
+    edges = np.linspace(values.min(), values.max(), BINS + 1)
+    counts = np.array([np.histogram(row, edges)[0] for row in values]) / (values.shape[1] * (edges[1] - edges[0]))
+    error = 1.96 * counts.std(0, ddof=1) / len(values) ** 0.5
+    middle = (edges[1:] + edges[:-1]) / 2
+    panel.errorbar(middle, counts.mean(0), error, fmt="o", markersize=2.5, color=OKABE_ITO[0], label="sampled")

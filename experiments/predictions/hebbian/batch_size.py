@@ -1,0 +1,162 @@
+"""T4.4: how large a batch must be for Hebbian alignment to be seen in it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+from matplotlib.figure import Figure
+
+from dynamics.circuit import Weights
+from dynamics.errors import PlasticodeError
+from dynamics.instruments import hebbian_alignment
+from experiments.figures import MARKERS, OKABE_ITO, style
+from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size, Sizes
+from experiments.predictions.hebbian.setting import (
+    balance,
+    f64,
+    intervals,
+    marked,
+    share_inside,
+    stationary_flow,
+    student,
+)
+from experiments.verdicts import Verdict, close, exceeds
+
+
+class HebbianBatchSize(AbstractPrediction):
+    """The cosine between learning signal and Hebbian update, on batches of several sizes."""
+
+    number: ClassVar[str] = "T4.4"
+    title: ClassVar[str] = "Small batches hide Hebbian alignment"
+    source: ClassVar[str] = (
+        "koplow2025emergence, experiments: alignment needs large batches; the formula is derived, with the covariance "
+        "of g and H"
+    )
+    equation: ClassVar[str] = (
+        "cos(B) = <g, H>_B / (|g|_B |H|_B) = [1 + kappa / (B + d + 1)]^(-1/2), kappa = nu^2 n d s / (gamma^2 |V|^2)"
+    )
+    claim: ClassVar[str] = (
+        "At rest under decay, label noise nu hides the alignment of a batch: the cosine rises with the batch size B "
+        "and with gamma, and saturates from B ~ kappa on. Below B ~ d it does not fall further, as one sample's g and "
+        "H share its input."
+    )
+    method: ClassVar[str] = (
+        "The weight flow's rest V = s / (s + gamma) W* of linear regression; there, drives and Hebbian updates of "
+        "independent batches. Held against the formula: the mean overlap over the root mean squares of |g| and |H|. "
+        "Monotony: means of the cosine of every batch, as the instrument gives it."
+    )
+    tolerance: ClassVar[str] = "Intervals over seeds so wide that all are right at 99.9 %; an increase must be beyond its."
+    quick: ClassVar[Mapping[str, Any]] = {"seeds": 4, "samples": 1024, "batches": (1, 16, 128)}
+
+    inputs: Size = 16
+    outputs: Size = 16
+    variance: Positive = 1.0  # s
+    gammas: Positives = (0.03, 0.1, 0.3)
+    label_noise: Positive = 0.5  # nu
+    batches: Sizes = (1, 4, 16, 64, 256, 1024)
+    samples: Size = 4096  # per seed, cut into batches
+    seeds: Seeds = 10
+
+    def measure(self) -> Finding:
+        self._check()
+        pooled, mean = self._simulated()
+        formula = self.expected(np.array(self.batches, float))
+        quantity = "share of (gamma, B) whose interval has the predicted cosine"
+        verdicts = [close("formula", quantity, 1.0, share_inside(formula, pooled), 0.0)]
+        verdicts.append(_rises("rises with the batch", "least increase of the cosine from one B to the next", mean, 1))
+        if len(self.gammas) > 1:
+            quantity = "least increase of the cosine from one gamma to the next"
+            verdicts.append(_rises("rises with the decay", quantity, mean, 0))
+        worst = np.abs(self.without_covariance(np.array(self.batches, float)) - formula).max()
+        notes = [
+            "The formula needs the covariance of g and H over samples, (d + 1) <E g, E H> / B: without it, as dashed in "
+            f"the figure, the cosine would vanish for B far below d, and here be wrong by up to {worst:.2f}."
+        ]
+        return Finding(verdicts, self._drawn(pooled, mean), notes)
+
+    def kappa(self) -> np.ndarray:
+        """nu^2 n d s / (gamma^2 |V|^2) by decay, |V| = s / (s + gamma) |W*| and |W*|^2 = n."""
+        gamma, s = np.array(self.gammas), self.variance
+        power = self.outputs * (s / (s + gamma)) ** 2
+        return self.label_noise**2 * self.outputs * self.inputs * s / (gamma**2 * power)
+
+    def expected(self, sizes: np.ndarray) -> np.ndarray:
+        """The cosine by (gammas, sizes)."""
+        return 1 / np.sqrt(1 + self.kappa()[:, None] / (sizes + self.inputs + 1))
+
+    def without_covariance(self, sizes: np.ndarray) -> np.ndarray:
+        """The cosine if g and H of one sample were independent: only the norms are then those of a batch."""
+        shared = (self.inputs + 1) / sizes
+        return 1 / np.sqrt((1 + shared + self.kappa()[:, None] / sizes) * (1 + shared))
+
+    def _check(self) -> None:
+        for name, values in (("batches", self.batches), ("gammas", self.gammas)):
+            if list(values) != sorted(set(values)):
+                raise PlasticodeError(f"hebbian-batch-size.{name} is not allowed: its numbers must increase")
+        if len(self.batches) < 2 or self.batches[-1] > self.samples or self.seeds < 2:
+            raise PlasticodeError(
+                f"hebbian-batch-size needs 2 seeds and 2 batch sizes or more, none above samples = {self.samples}"
+            )
+
+    def _simulated(self) -> tuple[np.ndarray, np.ndarray]:
+        """The cosine of means and the mean of cosines: (gammas, batches, seeds) each."""
+        circuit, s = student(self.inputs, self.outputs), self.variance
+        covariance = f64(s * np.eye(self.inputs))
+        rest = jax.jit(jax.vmap(lambda teacher, gamma: stationary_flow(circuit, covariance, teacher, gamma), (None, 0)))
+
+        def batch(weights: Weights, x: Array, y: Array) -> tuple[Array, Array]:
+            drives, hebbs, _ = balance(circuit, weights, x, y)
+            g, h = drives["W1"], hebbs["W1"]
+            moments = jnp.stack([jnp.sum(g * h), jnp.sum(g * g), jnp.sum(h * h)])
+            return moments, hebbian_alignment(circuit, weights, {}, x, y)["W1"]
+
+        measured = jax.jit(jax.vmap(jax.vmap(batch, (None, 0, 0)), (0, None, None)))
+        seeds = [
+            [self._seed(seed, size, rest, measured) for size in self.batches]
+            for seed in range(self.seed, self.seed + self.seeds)
+        ]
+        both = np.moveaxis(np.array(seeds), (2, 3, 1, 0), (0, 1, 2, 3))
+        return both[0], both[1]
+
+    def _seed(self, seed: int, size: int, rest: Callable, measured: Callable) -> np.ndarray:
+        """Cosine of means and mean of cosines for one seed and batch size: (2, gammas)."""
+        rng = np.random.default_rng(seed)
+        teacher = rng.standard_normal((self.outputs, self.inputs))
+        teacher *= np.sqrt(self.outputs) / np.linalg.norm(teacher)
+        x = np.sqrt(self.variance) * rng.standard_normal((self.samples, self.inputs))
+        y = x @ teacher.T + self.label_noise * rng.standard_normal((self.samples, self.outputs))
+        count = self.samples // size
+        weights = rest(f64(teacher), f64(np.array(self.gammas)))
+        cut = [f64(a[: count * size].reshape(count, size, -1)) for a in (x, y)]
+        moments, cosines = map(np.asarray, measured(weights, *cut))
+        overlap, g, h = moments.mean(1).T
+        return np.stack([overlap / np.sqrt(g * h), cosines.mean(1)])
+
+    def _drawn(self, pooled: np.ndarray, mean: np.ndarray) -> Figure:
+        with style():
+            figure = Figure((3.4, 3.0), layout="constrained")
+            panel = figure.subplots()
+            fine = np.geomspace(self.batches[0], self.batches[-1], 200)
+            lines, wrong = self.expected(fine), self.without_covariance(fine)
+            for i, gamma in enumerate(self.gammas):
+                look = {"color": OKABE_ITO[i % len(OKABE_ITO)], "marker": MARKERS[i % len(MARKERS)]}
+                panel.plot(fine, lines[i], color=look["color"])
+                panel.plot(fine, wrong[i], color=look["color"], linestyle="--", linewidth=0.7)
+                marked(panel, self.batches, pooled[i], **look, label=f"gamma = {gamma:g}")
+                marked(panel, self.batches, mean[i], **look, fillstyle="none")
+            panel.plot([], [], color="0.3", label="theory")
+            panel.plot([], [], color="0.3", linestyle="--", linewidth=0.7, label="no covariance")
+            panel.plot([], [], color="0.3", linestyle="", marker="o", fillstyle="none", label="mean of cosines")
+            panel.set(xscale="log", xlabel="batch size B", ylabel="cosine of g and H", ylim=(0, 1.05))
+            figure.legend(loc="outside upper center", ncols=2, columnspacing=0.8)
+        return figure
+
+
+def _rises(name: str, quantity: str, cosines: np.ndarray, axis: int) -> Verdict:
+    """Whether the cosines, (gammas, batches, seeds), increase along an axis; judged where that is least certain."""
+    steps = np.diff(cosines, axis=axis).reshape(-1, cosines.shape[-1])
+    means, half = intervals(steps)
+    return exceeds(name, quantity, 0.0, steps[np.argmin(means / half)])

@@ -1,0 +1,179 @@
+"""T4.1: weight decay makes the mean update of any learning rule Hebbian where learning has come to rest."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+from matplotlib.figure import Figure
+
+from dynamics.circuit import Circuit, Weights
+from dynamics.discrete import Discrete
+from dynamics.flow import WeightFlow
+from dynamics.network import Network
+from dynamics.stimulus import Clock, Stream
+from dynamics.timescales import Timescales
+from dynamics.errors import PlasticodeError
+from experiments.figures import MARKERS, OKABE_ITO, style
+from experiments.predictions.contract import AbstractPrediction, Finding, Positives, Seeds, Size
+from experiments.predictions.hebbian.setting import RandomSignal, balance, f64, keys_from
+from experiments.verdicts import Verdict, close, matches
+from rules.contract import AbstractRule
+from rules.feedback_alignment import DFA
+from rules.gradient import SGD
+from rules.kolen_pollack import KP
+
+RULES: dict[str, AbstractRule] = {"SGD": SGD(), "DFA": DFA(), "KP": KP(), "random signal": RandomSignal()}
+LAYERS = ("W1", "W2")
+RECORDS, DECAY_TIMES = 20, 20  # how long a flow runs, in tau_dec, and how often it is looked at
+ADAM_STEP, ADAM_WINDOW = 0.01, 25  # T / tau_plast, and for how many tau_dec the updates of Adam are averaged
+TOLERANCE = 0.01
+
+
+class HebbianStationary(AbstractPrediction):
+    """The balance of learning signal and decay in a two-layer tanh network under four rules, and Adam."""
+
+    number: ClassVar[str] = "T4.1"
+    title: ClassVar[str] = "At rest, every rule with weight decay is Hebbian"
+    source: ClassVar[str] = "koplow2025emergence, weak form of the theorem: E[g] = gamma W at stationarity"
+    equation: ClassVar[str] = "<E g, E H>_F = gamma E|h|^2,  h = W z, H = h z^T, gamma = tau_plast / tau_dec"
+    claim: ClassVar[str] = (
+        "Where the weights rest, the mean update of a rule has a positive overlap with the Hebbian update, of exactly "
+        "the size of the decay: for gradient descent, feedback alignment, Kolen-Pollack, a signal from an unrelated "
+        "random network, and Adam."
+    )
+    method: ClassVar[str] = (
+        "The weight flow of a tanh network on a teacher's data for 20 tau_dec; E g, E H and E|h|^2 of both matrices "
+        "from the engine's factors. Adam: discrete updates, one presentation each; its step (without the decay) and "
+        "the weights are averaged over 25 tau_dec."
+    )
+    tolerance: ClassVar[str] = (
+        "1 %: the decay alone leaves exp(-20) of the start, but flat directions of the loss relax more slowly, and at "
+        "gamma = 0.03 leave about 0.2 %. Adam never rests: the 99.9 % interval over seeds."
+    )
+    quick: ClassVar[Mapping[str, Any]] = {"gammas": (0.1, 0.3), "seeds": 3}
+
+    inputs: Size = 8
+    hidden: Size = 12
+    outputs: Size = 4
+    samples: Size = 32
+    gammas: Positives = (0.01, 0.03, 0.1, 0.3)
+    seeds: Seeds = 10
+
+    def measure(self) -> Finding:
+        flows = {name: self._flows(rule) for name, rule in RULES.items()}
+        adam = self._adam(max(self.gammas))
+        ratios = adam[:, :, 0] / adam[:, :, 1]
+        for name, records in flows.items():
+            self._check_alive(name, records[..., 1])
+        verdicts = [self._judged(name, records[..., -1, :]) for name, records in flows.items()]
+        quantity = "<E g, E H> / (gamma E|h|^2), mean of both layers"
+        verdicts.append(matches("Adam's steps", quantity, 1.0, ratios.mean(1)))
+        return Finding(verdicts, self._drawn(flows, adam))
+
+    def _judged(self, name: str, ends: np.ndarray) -> Verdict:
+        """Whether both sides agree at every decay, in every layer and for every seed."""
+        worst = float(np.abs(ends[..., 0] / ends[..., 1] - 1).max())
+        quantity = "largest deviation of <E g, E H> / (gamma E|h|^2) from 1"
+        return close(f"balance under {name}", quantity, 0.0, worst, TOLERANCE)
+
+    def _check_alive(self, rule: str, decays: np.ndarray) -> None:
+        """Refuses a decay under which weights vanish: then there is nothing left to compare. `decays`: gamma E|h|^2."""
+        for gamma, records in zip(self.gammas, decays, strict=True):
+            if not (records[..., -1] > 1e-6 * records[..., 0]).all():
+                raise PlasticodeError(
+                    f"hebbian-stationary.gammas has {gamma:g}: it must be smaller, as this decay leaves no weights "
+                    f"under {rule}"
+                )
+
+    def _circuit(self, rule: AbstractRule) -> Circuit:
+        return rule.wire(Network((self.inputs, self.hidden, self.outputs), bias=False, gain=f64(1.0)))
+
+    def _data(self) -> tuple[Float[Array, "seeds n i"], Float[Array, "seeds n o"]]:
+        """Inputs, and the outputs of random tanh networks, scaled to a variance of about 2."""
+
+        def draw(seed: int) -> tuple[np.ndarray, np.ndarray]:
+            rng = np.random.default_rng(seed)
+            x = rng.standard_normal((self.samples, self.inputs))
+            first = rng.standard_normal((self.inputs, self.hidden)) / self.inputs**0.5
+            second = rng.standard_normal((self.hidden, self.outputs)) / self.hidden**0.5
+            return x, 2 * np.tanh(x @ first) @ second
+
+        x, y = zip(*map(draw, range(self.seed, self.seed + self.seeds)), strict=True)
+        return f64(np.stack(x)), f64(np.stack(y))
+
+    def _flows(self, rule: AbstractRule) -> np.ndarray:
+        """<E g, E H> and gamma E|h|^2: (gammas, seeds, layers, records, 2)."""
+        circuit = self._circuit(rule)
+        dt = 0.4 / (1 + (self.inputs / self.samples) ** 0.5) ** 2  # of tau_plast = 1 s: the data's largest eigenvalue
+
+        def one(weights: Weights, x: Array, y: Array, gamma: Array, count: Array) -> Array:
+            flow = WeightFlow(circuit, Timescales(f64(1.0), f64(1.0), 1 / gamma), x, y, Clock(f64(dt), f64(0.0), 1))
+
+            def record(progress: Any, _: None) -> tuple:
+                progress = flow.advance(progress, jnp.int32(0), count)
+                drives, hebbs, powers = balance(circuit, flow.weights(progress), x, y)
+                sides = [jnp.stack([jnp.sum(drives[n] * hebbs[n]), gamma * powers[n]]) for n in LAYERS]
+                return progress, jnp.stack(sides)
+
+            return jnp.moveaxis(jax.lax.scan(record, flow.init(weights), None, length=RECORDS)[1], 0, 1)
+
+        run = jax.jit(jax.vmap(one, (0, 0, 0, None, None)))
+        starts = jax.vmap(circuit.initial_weights)(keys_from(self.seed, self.seeds)), *self._data()
+        counts = [max(1, round(DECAY_TIMES / (gamma * dt * RECORDS))) for gamma in self.gammas]
+        return np.stack([run(*starts, f64(g), jnp.int32(n)) for g, n in zip(self.gammas, counts, strict=True)])
+
+    def _adam(self, gamma: float) -> np.ndarray:
+        """<E step, E H> and gamma E|h|^2 at the mean weights: (seeds, layers, 2)."""
+        circuit, count = self._circuit(SGD()), round(ADAM_WINDOW / (gamma * ADAM_STEP))
+
+        def one(key: PRNGKeyArray, weights: Weights, x: Array, y: Array) -> Array:
+            clock, times = Clock(f64(ADAM_STEP), f64(0.0), 1), Timescales(f64(1.0), f64(1.0), f64(1 / gamma))
+            run = Discrete(circuit, times, Stream(x, y, key), clock, "adam")
+
+            def window(state: Any, first: Array) -> tuple:
+                """The weights before and after a window, and their mean over it."""
+
+                def step(carry: tuple, k: Array) -> tuple:
+                    now, total = carry
+                    return (run.advance(now, k, 1), jax.tree.map(jnp.add, total, now.weights)), None
+
+                still = jax.tree.map(jnp.zeros_like, state.weights)
+                (end, total), _ = jax.lax.scan(step, (state, still), first + jnp.arange(count, dtype=jnp.int32))
+                return end, (state.weights, end.weights, jax.tree.map(lambda w: w / count, total))
+
+            _, windows = jax.lax.scan(window, run.init(weights), jnp.asarray([0, count], jnp.int32))
+            before, after, mean = jax.tree.map(lambda w: w[-1], windows)
+            # What Adam adds on average: all change but the decay, per unit of the learning rate.
+            steps = {n: (after[n] - before[n]) / (count * ADAM_STEP) + gamma * mean[n] for n in LAYERS}
+            _, hebbs, powers = balance(circuit, mean, x, y)
+            return jnp.stack([jnp.stack([jnp.sum(steps[n] * hebbs[n]), gamma * powers[n]]) for n in LAYERS])
+
+        keys = keys_from(self.seed, self.seeds)
+        return np.asarray(jax.jit(jax.vmap(one))(keys, jax.vmap(circuit.initial_weights)(keys), *self._data()))
+
+    def _drawn(self, flows: dict[str, np.ndarray], adam: np.ndarray) -> Figure:
+        with style():
+            figure = Figure((7, 2.6), layout="constrained")
+            left, right = figure.subplots(1, 2)
+            everything = [*(records[..., -1, :].reshape(-1, 2) for records in flows.values()), adam.reshape(-1, 2)]
+            powers = np.concatenate(everything)[:, 1]
+            ends = np.array([powers.min() / 1.5, powers.max() * 1.5])
+            left.plot(ends, ends, color="0.3", label="theory: equal")
+            for i, (name, sides) in enumerate(zip([*flows, "Adam"], everything, strict=True)):
+                look = {"color": OKABE_ITO[i], "marker": MARKERS[i], "fillstyle": "none"}
+                left.plot(sides[:, 1], sides[:, 0], linestyle="", label=name, **look)
+            left.set(xscale="log", yscale="log", xlabel="decay: gamma E|h|$^2$", ylabel="alignment: <E g, E H>")
+            left.legend()
+            gamma = len(self.gammas) // 2
+            for i, (name, records) in enumerate(flows.items()):
+                off = np.abs(records[gamma, ..., 0] / records[gamma, ..., 1] - 1).max((0, 1))
+                right.plot(np.arange(1, RECORDS + 1) * DECAY_TIMES / RECORDS, off, color=OKABE_ITO[i], marker=MARKERS[i])
+            right.axhline(TOLERANCE, color="0.3", linestyle="--", label="tolerance")
+            right.set(yscale="log", xlabel="time (decay times tau_dec)", ylabel="largest relative deviation")
+            right.set_title(f"gamma = {self.gammas[gamma]:g}")
+            right.legend()
+        return figure
+

@@ -1,0 +1,162 @@
+"""T3.4: at stationarity, squared weight norms are in the ratio of the layers' consistency scores."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from matplotlib.figure import Figure
+from scipy.optimize import brentq
+
+from dynamics.errors import PlasticodeError
+from dynamics.flow import WeightFlow, samples_with_moments
+from dynamics.instruments import drive, gradient
+from dynamics.network import Network
+from dynamics.simulate import simulate
+from dynamics.stimulus import Clock
+from experiments.figures import MARKERS, OKABE_ITO, style
+from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Size
+from experiments.predictions.heterosynaptic.training import Replicates, consistency, f64, times
+from experiments.verdicts import close
+from rules.heterosynaptic import Heterosynaptic
+
+NAMES = ("W1", "W2", "W3")
+
+
+def common_norm(scores: tuple[float, float, float], strength: float, decay: float) -> float:
+    """c = |W_l|^2 / |phi_l| of one mode at its stable stationary state, in weight squared.
+
+    `scores` are |phi_l|, `strength` s is the mode's input-output correlation for white inputs and `decay` tau_dec in
+    units of tau_plast. Stationarity of any layer, W_l / tau_dec = |phi_l| (s - p) (product of the two other weights),
+    is 1 / tau_dec = (s - p) a sqrt(c) with p = a c^1.5, a = sqrt(|phi_1 phi_2 phi_3|): its larger root.
+    """
+    a = float(np.sqrt(np.prod(scores)))
+
+    def excess(c: float) -> float:
+        return (strength - a * c**1.5) * a * np.sqrt(c) - 1 / decay
+
+    peak, empty = (strength / (4 * a)) ** (2 / 3), (strength / a) ** (2 / 3)
+    if excess(peak) <= 0:
+        raise PlasticodeError(
+            f"nothing can be learned with strength {strength} and consistency scores {list(scores)}: decay must be "
+            f"above {decay / (1 + decay * excess(peak)):.3g} tau_plast"
+        )
+    return float(brentq(excess, peak, empty, xtol=1e-14))
+
+
+class _End(NamedTuple):
+    """(scores, seeds, 3): squared norms and consistency scores at the end, by layer."""
+
+    squares: np.ndarray
+    scores: np.ndarray
+
+
+class NormLaw(AbstractPrediction):
+    """Weight norms of a linear network whose layers' consistency scores are set by their wiring."""
+
+    number: ClassVar[str] = "T3.4"
+    title: ClassVar[str] = "Dynamical consistency: squared weight norms share the ratio of the consistency scores"
+    source: ClassVar[str] = "ziyin2025heterosynaptic, dynamical consistency (fig. 1d); the law is derived"
+    equation: ClassVar[str] = "|W_l|^2 / phi_l is the same for all l; = - sum over modes of c, 1/tau_dec = (s - p) a sqrt(c)"
+    claim: ClassVar[str] = (
+        "Where each layer's learning signal is phi_l times the gradient, decay makes the weights stationary with squared "
+        "norms in the ratio of the phi_l. So all phi_l of a network that has learned have one sign."
+    )
+    method: ClassVar[str] = (
+        "Linear networks of three matrices in the weight flow, with white inputs and a target of equal singular values. "
+        "Wirings M = sqrt(m) Q with random rotations Q make phi_3 = -1, phi_2 = -m_3, phi_1 = -m_2 m_3; V starts at "
+        "random. Scores are measured against the gradient by automatic differentiation."
+    )
+    tolerance: ClassVar[str] = (
+        "1 %: norms differ by exp(-2 t / tau_dec) of their start, scores by exp(-t / tau_dec), 0.03 % after 8 tau_dec; "
+        "stationary states of Euler's steps are those of the flow."
+    )
+    quick: ClassVar[Mapping[str, Any]] = {"first": (0.3, 3.0), "seeds": 3}
+
+    first: Positives = (0.1, 0.3, 1.0, 3.0)  # |phi_1|
+    second: Positive = 2.0  # |phi_2|
+    strength: Positive = 2.0  # singular values of the target
+    neurons: Size = 5  # of every layer
+    decay: Positive = 30.0  # tau_dec in units of tau_plast
+    length: Positive = 8.0  # of training, in units of tau_dec
+    step: Positive = 0.05  # in units of tau_plast
+    seeds: Replicates = 6
+
+    def measure(self) -> Finding:
+        scores = np.array([(first, self.second, 1.0) for first in self.first])
+        common = np.array([common_norm(tuple(row), self.strength, self.decay) for row in scores]) * self.neurons
+        end = self._trained()
+        ratios = end.squares / scores[:, None]
+        spread = _worst(ratios.max(-1) / ratios.min(-1))
+        verdicts = [
+            close("|W_l|^2 / phi_l is common", "largest over smallest of the three layers", 1, spread, 0.01),
+            close(
+                "its value",
+                "|W_l|^2 / |phi_l| over the closed form (the one farthest off)",
+                1,
+                _worst(ratios / common[:, None, None]),
+                0.01,
+            ),
+            close(
+                "the wiring sets the scores",
+                "measured phi over that of the wiring (the one farthest off)",
+                1,
+                _worst(-end.scores / scores[:, None]),
+                0.01,
+            ),
+        ]
+        return Finding(verdicts, self._drawn(end.squares))
+
+    def _trained(self) -> _End:
+        n = self.neurons
+        network = Network((n, n, n, n), activation="linear", bias=False, gain=f64(1.0))
+        circuit = Heterosynaptic(feedback_scale=f64(1.0)).wire(network)
+        presentations = max(1, round(self.length * self.decay / self.step))
+
+        def one(first: Array, key: Array) -> tuple[Array, Array]:
+            keys = jax.random.split(key, 4)
+            q2, q3, u = (jax.random.orthogonal(k, n, dtype=jnp.float64) for k in keys[:3])
+            x, y = samples_with_moments(jnp.eye(n, dtype=u.dtype), self.strength * u, self.strength**2 * (u @ u.T))
+            wiring = {"M2": jnp.sqrt(first / self.second) * q2, "M3": self.second**0.5 * q3}
+            flow = WeightFlow(circuit, times(1.0, self.decay), x, y, Clock(f64(self.step), f64(0.0), 1))
+            start = circuit.initial_weights(keys[3]) | wiring
+            w = simulate(flow, presentations, lambda w, slow: w["W1"].sum(), 1, weights=start).weights
+            drives, downhill = drive(circuit, w, {}, x, y), gradient(circuit, w, x, y)
+            squares = jnp.stack([jnp.sum(w[name] ** 2) for name in NAMES])
+            return squares, jnp.stack([consistency(drives[name], downhill[name]) for name in NAMES])
+
+        keys = jax.random.split(jax.random.key(self.seed), self.seeds)
+        found = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))(f64(self.first), keys)
+        return _End(*map(np.asarray, found))
+
+    def _drawn(self, squares: np.ndarray) -> Figure:
+        low, high = min(self.first), max(self.first)
+        fine = np.geomspace(low / 1.3, high * 1.3, 100)
+        rows = [(float(first), self.second, 1.0) for first in fine]
+        learnable = [(row, self.neurons * c) for row in rows for c in self._if_learned(row)]
+        with style():
+            figure = Figure((3.4, 2.6), layout="constrained")
+            panel = figure.subplots()
+            for i, name in enumerate(NAMES):
+                line = [(row[0], row[i] * c) for row, c in learnable]
+                panel.plot(*zip(*line, strict=True), color=OKABE_ITO[i])
+                mean, spread = squares[:, :, i].mean(1), squares[:, :, i].std(1, ddof=1)
+                panel.errorbar(self.first, mean, yerr=spread, fmt=MARKERS[i], color=OKABE_ITO[i], label=f"|{name}|^2")
+            panel.plot([], [], color="0.3", label="closed form")
+            panel.set(xlabel="|phi_1|", ylabel="squared weight norm", xscale="log", yscale="log")
+            figure.legend(loc="outside upper left", ncols=4, columnspacing=1)
+        return figure
+
+    def _if_learned(self, scores: tuple[float, float, float]) -> list[float]:
+        """The closed form, or nothing where the line leaves what can be learned."""
+        try:
+            return [common_norm(scores, self.strength, self.decay)]
+        except PlasticodeError:
+            return []
+
+
+def _worst(ratios: np.ndarray) -> float:
+    """The ratio that is farthest from 1; NaN where one is not a number."""
+    return float(ratios.flat[np.abs(ratios - 1).argmax()])

@@ -1,0 +1,166 @@
+"""T3.3: how well a random wiring carries the gradient follows from the size of the feedback population alone."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from matplotlib.figure import Figure
+from pydantic import model_validator
+
+from dynamics.circuit import Circuit, Weights
+from dynamics.flow import WeightFlow
+from dynamics.instruments import alignment
+from dynamics.network import Network
+from dynamics.simulate import simulate
+from dynamics.stimulus import Clock
+from experiments.figures import MARKERS, OKABE_ITO, style
+from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Size, Sizes
+from experiments.predictions.heterosynaptic.training import Replicates, f64, times
+from experiments.tasks import TeacherStudent
+from experiments.verdicts import exceeds, matches, mean_of, stays_below
+from rules.heterosynaptic import Heterosynaptic
+
+
+def wiring_law(neurons: float | np.ndarray, units: float | np.ndarray) -> np.ndarray:
+    """cos(learning signal, -gradient) = 1 / sqrt(1 + n / n_fb) of one hop through random wiring; dimensionless.
+
+    With V = W^T M^T the signal is W^T B e, B = M^T M a Wishart matrix of mean I: <B^2> - I = (n + 1) / n_fb for white
+    e, where the 1 is that of a finite size.
+    """
+    return np.asarray(1 / np.sqrt(1 + np.asarray(neurons, float) / np.asarray(units, float)))
+
+
+class WiringLaw(AbstractPrediction):
+    """Gradient alignment against the number of feedback neurons: frozen weights, and networks that learn."""
+
+    number: ClassVar[str] = "T3.3"
+    title: ClassVar[str] = "Alignment through random wiring is set by the size of the feedback population"
+    source: ClassVar[str] = "ziyin2025heterosynaptic, summary and fig. 2b; derived from V = W^T M^T for gaussian M"
+    equation: ClassVar[str] = "cos = 1 / sqrt(1 + n / n_fb)"
+    claim: ClassVar[str] = (
+        "One hop through n_fb randomly wired feedback neurons aligns the weight change with the gradient of the n "
+        "neurons above it by 1 / sqrt(1 + n / n_fb) where weights are random and V = W^T M^T. Learning improves on that "
+        "for a hop between hidden layers, whose error signals have no more dimensions than there are outputs. It does "
+        "the opposite for the hop from the output: what M transmits well is learned, and the other errors remain."
+    )
+    method: ClassVar[str] = (
+        "The population is the first n_fb of the largest one, the others being silent. Frozen: random W, white random "
+        "targets at zero output, V = W^T M^T. Learning: tanh networks and random teachers, from random V, with weight "
+        "decay; the hop is from the last of two hidden layers (all else wired one to one), or from the output. "
+        "Alignment is cos(<m p^T>, -gradient) of the first matrix."
+    )
+    tolerance: ClassVar[str] = (
+        "Frozen: the half width of the 99.9 % interval over seeds, and the finite size, by which n + 1 + d stands for "
+        "n: d is how far each seed's matrices are from white (trA trS / trAS - n, A = W W^T, S = <e x^T><x e^T>). "
+        "Learning: the whole 99.9 % interval lies on the claimed side of the law."
+    )
+    quick: ClassVar[Mapping[str, Any]] = {"neurons": 20, "units": (10, 20, 40), "seeds": 8, "samples": 60, "length": 4.0}
+
+    neurons: Size = 40
+    units: Sizes = (10, 20, 40, 80, 200)
+    inputs: Size = 20
+    outputs: Size = 5  # of the network with two hidden layers
+    samples: Size = 80
+    decay: Positive = 30.0  # tau_dec in units of tau_plast
+    length: Positive = 5.0  # of training, in units of tau_dec
+    step: Positive = 0.2  # in units of tau_plast
+    seeds: Replicates = 12
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len(set(self.units)) < len(self.units):
+            raise ValueError("the numbers of feedback neurons must differ from each other")
+        return self
+
+    def measure(self) -> Finding:
+        frozen, finite = self._frozen()
+        hidden, output = self._learned((self.neurons, self.outputs)), self._learned((self.neurons,))
+        law, quantity = wiring_law(self.neurons, np.array(self.units)), "cos(dW1, -gradient)"
+        verdicts = [
+            matches(f"frozen weights, n_fb = {units}", quantity, law[i], frozen[:, i], abs(finite[i] - law[i]))
+            for i, units in enumerate(self.units)
+        ]
+        quantity = "cos(dW1, -gradient) less the law, mean over n_fb"
+        verdicts.append(exceeds("hop between hidden layers, after learning", quantity, 0.0, (hidden - law).mean(1)))
+        verdicts.append(stays_below("hop from the output, after learning", quantity, 0.0, (output - law).mean(1)))
+        return Finding(verdicts, self._drawn(frozen, hidden, output))
+
+    def _circuit(self, above: tuple[int, ...]) -> Circuit:
+        """A network with `above` the layers above the first hidden one."""
+        network = Network((self.inputs, self.neurons, *above), bias=False, gain=f64(1.0))
+        return Heterosynaptic(feedback_scale=f64(1.0), feedback_units=max(self.units)).wire(network)
+
+    def _wired(self, circuit: Circuit) -> Weights:
+        """Weights, stacked (seeds, units): M2 ~ N(0, 1 / units) to the first `units` feedback neurons.
+
+        The other layers are wired one to one.
+        """
+        most = max(self.units)
+
+        def one(key: Array, units: Array) -> Weights:
+            weights = circuit.initial_weights(key)
+            heard = (jnp.arange(most) < units).astype(jnp.float64)[:, None]
+            wiring = {"M2": weights["M2"] * heard * jnp.sqrt(most / units)}
+            if "M3" in weights:
+                wiring["M3"] = jnp.eye(*weights["M3"].shape, dtype=heard.dtype)
+            return weights | wiring
+
+        keys = jax.random.split(jax.random.key(self.seed), self.seeds)
+        return jax.vmap(jax.vmap(one, (None, 0)), (0, None))(keys, f64(self.units))
+
+    def _frozen(self) -> tuple[np.ndarray, np.ndarray]:
+        """(seeds, units): the alignment of a silent network with settled feedback; (units,): the law of finite size."""
+        circuit = self._circuit((self.neurons,))
+        w = self._wired(circuit)
+        w = w | {"W1": jnp.zeros_like(w["W1"]), "V2": jnp.swapaxes(w["M2"] @ w["W2"], -1, -2)}
+        generator = np.random.default_rng(self.seed)
+        x, y = (generator.standard_normal((self.seeds, self.samples, n)) for n in (self.inputs, self.neurons))
+        signals, weights = np.einsum("sni,snj->sij", y, x), np.asarray(w["W2"][:, 0])
+        ws = np.linalg.norm(weights.swapaxes(1, 2) @ signals, axis=(1, 2)) ** 2
+        neurons = np.linalg.norm(weights, axis=(1, 2)) ** 2 * np.linalg.norm(signals, axis=(1, 2)) ** 2 / ws
+        law = wiring_law(neurons[:, None] + 1, np.array(self.units)[None])
+        return self._aligned(circuit, w, f64(x), f64(y)), law.mean(0)
+
+    def _learned(self, above: tuple[int, ...]) -> np.ndarray:
+        """(seeds, units): the alignment at the end of learning, with `above` the layers above the first hidden one."""
+        circuit = self._circuit(above)
+        shape = {"inputs": self.inputs, "outputs": above[-1], "samples": self.samples}
+        tasks = [TeacherStudent(**shape, seed=self.seed + i).load() for i in range(self.seeds)]
+        x = f64(np.stack([task.train_inputs for task in tasks]))
+        y = f64(np.stack([task.train_targets for task in tasks if task.train_targets is not None]))
+        presentations = max(1, round(self.length * self.decay / self.step))
+
+        def one(start: Weights, x: Array, y: Array) -> Weights:
+            flow = WeightFlow(circuit, times(1.0, self.decay), x, y, Clock(f64(self.step), f64(0.0), 1))
+            return simulate(flow, presentations, lambda w, slow: w["M2"].sum(), 1, weights=start).weights
+
+        learn = jax.jit(jax.vmap(jax.vmap(one, (0, None, None))))
+        return self._aligned(circuit, learn(self._wired(circuit), x, y), x, y)
+
+    def _aligned(self, circuit: Circuit, weights: Weights, x: Array, y: Array) -> np.ndarray:
+        """(seeds, units): the alignment of the first matrix."""
+
+        def one(w: Weights, x: Array, y: Array) -> Array:
+            return alignment(circuit, w, {}, x, y)["W1"]
+
+        return np.asarray(jax.jit(jax.vmap(jax.vmap(one, (0, None, None))))(weights, x, y))
+
+    def _drawn(self, frozen: np.ndarray, hidden: np.ndarray, output: np.ndarray) -> Figure:
+        with style():
+            figure = Figure((3.4, 2.8), layout="constrained")
+            panel = figure.subplots()
+            fine = np.geomspace(min(self.units) / 1.5, max(self.units) * 1.5, 200)
+            panel.plot(fine / self.neurons, wiring_law(self.neurons, fine), color="0.3", label="1 / sqrt(1 + n / n_fb)")
+            x = np.array(self.units) / self.neurons
+            labels = ("frozen weights", "learned, hidden hop", "learned, output hop")
+            for i, (samples, label) in enumerate(zip((frozen, hidden, output), labels, strict=True)):
+                means = [mean_of(column) for column in samples.T]
+                mean, half = [m.value for m in means], [m.half for m in means]
+                panel.errorbar(x, mean, yerr=half, fmt=MARKERS[i], color=OKABE_ITO[i], label=label, capsize=2)
+            panel.set(xlabel="feedback neurons per neuron, n_fb / n", ylabel="cos(dW, -gradient)", xscale="log")
+            panel.set_ylim(0, 1.05)
+            figure.legend(loc="outside upper left", ncols=2, columnspacing=1)
+        return figure
