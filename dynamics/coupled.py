@@ -18,6 +18,7 @@ from dynamics.field import CoupledSystem, Inputs, Signals, State
 from dynamics.integrators import Adaptive, FixedStep, check_calculus
 from dynamics.noise import Noise
 from dynamics.regime import AbstractRegime, Quality, Slow, check_dtypes
+from dynamics.simulate import all_finite
 from dynamics.stimulus import Clock, Held, Stream, held
 from dynamics.timescales import Timescales
 from dynamics.waveforms import Relaxation, Waves
@@ -53,6 +54,13 @@ class Coupled(AbstractRegime[CoupledProgress]):
     history: int = eqx.field(static=True, default=0)
 
     def __check_init__(self):
+        outputs = [layer.name for layer in self.circuit.layers if layer.role == "output"]
+        alone = isinstance(self.integrator, Window) or self.delays.stages > 0
+        if self.delays.error is not None and len(outputs) > 1 and alone:
+            raise PlasticodeError(
+                f"delays.error is not allowed with output layers {', '.join(outputs)} and the window integrator or "
+                "delays.stages: it must be 0, or integrator.name euler, heun, tsit5 or dopri5"
+            )
         delayed = any(lag is not None for lag in (self.delays.error, self.delays.hop, self.delays.input))
         delayed = delayed or any(p.lag is not None for p in self.circuit.projections)
         if isinstance(self.integrator, Adaptive):
@@ -196,8 +204,8 @@ class Coupled(AbstractRegime[CoupledProgress]):
         """The window integrator's estimate against its tolerance; of adaptive steps, whether they have arrived."""
         if isinstance(self.integrator, Window):
             assert progress.accuracy is not None
-            error = progress.accuracy.relative
-            return Quality(error, ~(error > self.integrator.tolerance))  # a NaN is divergence, not a lack of sweeps
+            error, diverged = progress.accuracy.relative, ~all_finite(progress.state.weights)
+            return Quality(error, (error <= self.integrator.tolerance) | diverged)
         if progress.arrived is not None:
             return Quality(jnp.full_like(self.clock.dt, jnp.nan), progress.arrived)
         return None

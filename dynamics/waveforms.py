@@ -19,8 +19,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dynamics.activations import activation
-from dynamics.circuit import Layer, Local, Port, Projection, Weights
+from dynamics.circuit import Activity, Error, Layer, Local, Port, Projection, Weights
 from dynamics.collocation import filtered, integration, series_end, weighted
+from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, State
 from dynamics.plasticity import output_error
 from dynamics.settle import evaluation_order
@@ -256,6 +257,11 @@ class Relaxation(eqx.Module):
         tau = at_level(times.plasticity, p.level)
         still_pre, shrink = self._still_pre(p), self._still_shrink(p)
         varying_pre = pre if still_pre is None else None
+        if law.clamped and law.row_decay is not None:
+            raise PlasticodeError(
+                f"the law of '{p.name}' clamps its norm and has a row decay, and the window integrator knows either: "
+                "integrator.name must be euler, heun, tsit5 or dopri5"
+            )
         if law.clamped:
             w = self.start.weights[p.name]
             rate = jnp.sum(post * self._product(p, pre, last), axis=1, keepdims=True) / (tau * jnp.sum(w * w))
@@ -308,25 +314,28 @@ class Relaxation(eqx.Module):
         )
 
     def difference(self, new: Waves, old: Waves) -> Float[Array, ""]:
-        """How far apart two sweeps' learning signals are, relative to their size, over the window and all matrices.
+        """How far apart two sweeps' drives m p^T are, relative to their size, over the window and all matrices.
 
-        (The other factors of the laws follow from the same waveforms and converge as fast.)
+        Both factors count: where an error is the pre-factor, as in feedback that learns, m alone hardly moves.
         """
         change = size = jnp.zeros_like(self.filters.length)
         for name, drive in new.drive.items():
-            moved = drive.post - old.drive[name].post
-            change += jnp.sum(moved * moved)
-            size += jnp.sum(drive.post * drive.post)
+            post, pre, _ = self._whole(name, drive)
+            before, earlier, _ = self._whole(name, old.drive[name])
+            change += _square(post - before) * _square(pre)
+            if drive.pre is not None:
+                change += _square(post) * _square(pre - earlier)
+            size += _square(post) * _square(pre)
         return jnp.sqrt(change / jnp.maximum(size, jnp.finfo(size.dtype).tiny))
 
     def roughness(self, waves: Waves) -> Float[Array, ""]:
         """An estimate of the error that the nodes leave in the weights' change, relative to it.
 
         It follows from r, the end of the Legendre series of a drive u = z + tau z' relative to its size, the largest
-        over all drives. The error of a waveform is orthogonal to the polynomials below the end of its series, so the
-        integral of a product of two has an error of the order of r^2; late signals have weak kinks that make it a
-        little more, and r^(5/3) covers both. Where an activation has a kink, drives jump at unknown times, and the
-        error is of the order of r.
+        over all drives, and over the post-factors that are more than an activity or an error. The error of a waveform
+        is orthogonal to the polynomials below the end of its series, so the integral of a product of two has an error
+        of the order of r^2; late signals have weak kinks that make it a little more, and r^(5/3) covers both. Where an
+        activation has a kink, drives jump at unknown times, and the error is of the order of r.
         """
         dtype, h = self.filters.length.dtype, self.filters.length
         end, b = (jnp.asarray(rows, dtype) for rows in (series_end(self.nodes), integration(self.nodes)[-1]))
@@ -342,6 +351,12 @@ class Relaxation(eqx.Module):
             last = end @ wave + tau / jnp.where(h > 0, h, jnp.inf) * (end_of_slope @ moved)
             size = jnp.sum(b @ (wave * wave))
             worst = jnp.maximum(worst, jnp.sum(last * last) / jnp.maximum(size, jnp.finfo(dtype).tiny))
+        for name, drive in waves.drive.items():
+            law = self.system.circuit.projection(name).law
+            if law is None or isinstance(law.post, Activity | Error):
+                continue  # those are smooth as the waveforms are; a factor of a user's own may be anything
+            last, size = end @ drive.post, jnp.sum(b @ (drive.post * drive.post))
+            worst = jnp.maximum(worst, jnp.sum(last * last) / jnp.maximum(size, jnp.finfo(dtype).tiny))
         return worst ** (5 / 6) if smooth else jnp.sqrt(worst)
 
     def change(self, waves: Waves) -> Float[Array, ""]:
@@ -355,3 +370,8 @@ class Relaxation(eqx.Module):
             if shrink is not None:
                 square += jnp.sum(((1 - shrink[-1])[:, None] * self.start.weights[name]) ** 2)
         return jnp.sqrt(jnp.maximum(square, 0))
+
+
+def _square(waveform: Waveform) -> Float[Array, ""]:
+    """The mean over nodes of |x|^2."""
+    return jnp.sum(waveform * waveform) / waveform.shape[0]

@@ -6,11 +6,14 @@ import math
 import numpy as np
 
 from dynamics.collocation import MAX_NODES
+from dynamics.errors import PlasticodeError
 from dynamics.window import Window
 from experiments.spec import Spec
 
 SETTLING = 20.0  # propagation time constants: after them, what a jump has excited is gone, through a few layers
 CONTRACTION = 8.0  # H |x|^2 / tau_plast: sweeps still converge, in some 20
+FORGETTING = 6.0  # H / tau_dec: integrating factors then span less than three decades
+MAX_PARTS = 1000
 MOST_PARTS = 32  # beyond this learning is so fast that a point diverges, whatever the windows
 
 
@@ -49,6 +52,13 @@ def _parts(spec: Spec, values: dict[str, np.ndarray], inputs: np.ndarray, nodes:
     duration = values["stimulus.duration"]
     strength = duration / _per_point(values["timescales.plasticity"], "min") * float(np.mean(np.sum(inputs**2, axis=1)))
     parts = min(max(math.ceil(float(strength.max()) / CONTRACTION), 1), MOST_PARTS)
+    decay = _per_point(values["timescales.decay"], "min")
+    parts = max(parts, math.ceil(float(((duration + values["stimulus.gap"]) / decay).max()) / FORGETTING))
+    if parts > MAX_PARTS:
+        raise PlasticodeError(
+            f"timescales.decay = {decay.min():g} s is not allowed with the window integrator: it gives {parts} windows "
+            f"per presentation, and at most {MAX_PARTS} are allowed"
+        )
     if any(f"noise.{name}" in values for name in ("activity", "error", "synaptic", "synaptic_multiplicative")):
         dt = spec.integrator.dt.seconds(float(duration.min()))
         parts = max(parts, math.ceil(float((duration + values["stimulus.gap"]).max()) / (dt * nodes)))

@@ -173,7 +173,7 @@ def points(scenario, seed):
     return {
         "timescales.propagation": np.exp(rng.uniform(np.log(0.01), np.log(0.5), POINTS)),
         "timescales.plasticity": 10 ** rng.uniform(0, 4, POINTS),
-        "timescales.decay": 10 ** rng.uniform(0.5, 5, POINTS),
+        "timescales.decay": 10 ** rng.uniform(-1.5, 5, POINTS),
         "stimulus.duration": np.ones(POINTS),
         "stimulus.gap": gap,
     } | {name: np.round(rng.uniform(0, LONGEST[name], POINTS) / step) * step for name in scenario.lags}

@@ -1,0 +1,118 @@
+"""What windows say of their own error where it is hard to see: small errors, noise, kinks, factors of a user's own."""
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jaxtyping import Array, Float
+
+from dynamics.circuit import AbstractFactor, Activity, Circuit, Error, Local, TwoFactor
+from dynamics.coupled import Coupled
+from dynamics.delays import Delays
+from dynamics.errors import PlasticodeError
+from dynamics.integrators import FixedStep
+from dynamics.network import Network
+from dynamics.noise import Noise
+from dynamics.stimulus import Clock, Stream
+from dynamics.timescales import Timescales
+from dynamics.window import Window
+from rules import FA, KP, Heterosynaptic
+from tests.dynamics.windows import moved_apart
+from tests.problems import f64, random_weights
+
+KEY, SHOWN, TOLERANCE = jax.random.key(0), 4, 1e-3
+
+
+def run_by(circuit: Circuit, integrator, scale=1.0, steps=1, plasticity=20.0, noise=None, decay=None, delays=None):
+    """The weights after a few presentations of random samples, and what the run says of its quality."""
+    sizes = (circuit.layer("z0").size, circuit.layer("z2").size)
+    keys = jax.random.split(KEY, 3)
+    inputs = jax.random.normal(keys[0], (5, sizes[0]), jnp.float64)
+    targets = scale * jax.random.normal(keys[1], (5, sizes[1]), jnp.float64)
+    times = Timescales(f64(0.01), f64(plasticity), None if decay is None else f64(decay))
+    clock, stream = Clock(f64(0.1), f64(0.0), steps), Stream(inputs, targets, keys[2])
+    delays, noise = delays or Delays(), noise or Noise()
+    run = Coupled(circuit, times, stream, clock, delays, noise, integrator, KEY)
+
+    @jax.jit
+    def end(weights):
+        progress = run.advance(run.init(weights), jnp.int32(0), SHOWN)
+        return run.weights(progress), run.quality(progress)
+
+    weights = random_weights(circuit)
+    return weights, *end(weights | {"W2": scale * weights["W2"]})
+
+
+def judged(circuit: Circuit, window: Window, **settings):
+    """The error of the weights' change against Runge-Kutta steps, and what the windows say."""
+    start, exact, _ = run_by(circuit, FixedStep("dopri5"), steps=1000, **settings)
+    _, found, quality = run_by(circuit, window, **settings)
+    return moved_apart(start | {"W2": settings.get("scale", 1.0) * start["W2"]}, found, exact), quality
+
+
+def network(activation="tanh", hidden=40) -> Network:
+    return Network((10, hidden, 3), activation, bias=False, gain=f64(1.0))
+
+
+@pytest.mark.parametrize("rule", [FA(), KP(), Heterosynaptic()], ids=["fa", "kp", "heterosynaptic"])
+@pytest.mark.parametrize("scale", [1.0, 0.01])
+def test_small_errors_beside_large_activities_are_swept_as_well(rule, scale):
+    """Feedback that learns has the activity as post-factor, the same in every sweep: it must not drown the errors."""
+    error, quality = judged(rule.wire(network()), Window(nodes=14, gaps=False), scale=scale)
+    assert quality.converged and error < TOLERANCE
+    assert 0 < error < 2 * quality.error
+
+
+class Steep(AbstractFactor):
+    """m = tanh(200 e): far rougher than the error that it is made of."""
+
+    reads_error: ClassVar[bool] = True
+
+    def __call__(self, local: Local) -> Float[Array, " size"]:
+        return jnp.tanh(200 * local.error)
+
+
+def with_law(law: TwoFactor) -> Circuit:
+    """Feedback alignment with another law of its forward matrices."""
+    wired = FA().wire(network(hidden=6))
+    swap = lambda p: p if p.law is None else type(p)(p.name, p.source, p.variable, p.target, p.port, p.init, law)  # noqa: E731
+    return Circuit(wired.layers, tuple(map(swap, wired.projections)))
+
+
+def test_a_steep_factor_of_a_users_own_is_judged():
+    error, quality = judged(with_law(TwoFactor(Steep())), Window(nodes=9, gaps=False))
+    assert error > TOLERANCE and not quality.converged
+
+
+def test_a_whisper_of_noise_does_not_hide_kinks():
+    """relu's kinks fall between nodes; with noise too small to matter the windows must still say so."""
+    circuit, window = FA().wire(network("relu", 10)), Window(nodes=9, gaps=False)
+    error, plain = judged(circuit, window, plasticity=1.0)
+    _, _, noisy = run_by(circuit, window, plasticity=1.0, noise=Noise(activity=f64(1e-9)))
+    assert error > TOLERANCE and not plain.converged and not noisy.converged
+    assert float(noisy.error) == pytest.approx(float(plain.error), rel=1e-3)
+
+
+def test_weights_that_are_forgotten_within_a_window_are_right_or_marked():
+    """tau_dec = T / 40: integrating factors would span 17 decades, so that sweeps expand."""
+    circuit = FA().wire(network())
+    _, quality = judged(circuit, Window(nodes=12, gaps=False), decay=0.0025)
+    assert not quality.converged
+    error, quality = judged(circuit, Window(nodes=12, parts=7, gaps=False), decay=0.0025)
+    assert quality.converged and error < TOLERANCE
+
+
+def test_two_kinds_of_decay_at_once_are_refused():
+    circuit = with_law(TwoFactor(Error(), row_decay=Activity(), clamped=True))
+    with pytest.raises(PlasticodeError, match="'W1' clamps its norm and has a row decay"):
+        run_by(circuit, Window())
+
+
+def test_late_errors_of_two_outputs_are_refused():
+    """Their pasts would be mixed up."""
+    wired = FA().wire(network())
+    second = type(wired.layer("z2"))("z3", 3, role="output", level=2)
+    circuit = Circuit((*wired.layers, second), wired.projections)
+    with pytest.raises(PlasticodeError, match="delays.error is not allowed with output layers z2, z3"):
+        run_by(circuit, Window(), delays=Delays(error=f64(0.01)))
