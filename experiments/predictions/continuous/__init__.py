@@ -9,4 +9,10 @@ CONTINUOUS = {
     "trace-rescue": "continuous.trace_rescue:TraceRescue",
     "blank-gaps": "continuous.blank_gaps:BlankGaps",
     "layer-alignment": "continuous.layer_alignment:LayerAlignment",
+    "skip-connections": "continuous.skip_connections:SkipConnections",
+    "circles-depth": "continuous.circles_depth:CirclesDepth",
+    "accuracy-propagation": "continuous.accuracy_propagation:AccuracyPropagation",
+    "learning-rate-equivalence": "continuous.learning_rate:LearningRate",
+    "activity-noise": "continuous.activity_noise:ActivityNoise",
+    "plasticity-window": "continuous.plasticity_window:PlasticityWindow",
 }

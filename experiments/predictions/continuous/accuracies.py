@@ -1,10 +1,11 @@
-"""What the predictions about test accuracy share: training on a task, chance, knees, and statistics over seeds.
+"""What the predictions about test accuracy share: training, chance, knees, and statistics over seeds.
 
 The law behind them: a synapse of layer l sees the target through 1 + L - l error units one after the other (two, if the
 output error goes straight to a hidden layer), its own input through l - 1 layers, and a delay of the error on top. The
 time for which the two overlap, divided by T, is how much of its speed learning keeps: S_l = lagged_overlap(d, T, l - 1,
 1 + L - l, tau_prop). A late network is then one without lags whose tau_plast is 1 / S_l times as long, as long as
-nothing but this synapse's own stimulus overlaps with its error.
+nothing but this synapse's own stimulus overlaps with its error. (The network's output, the other part of the error,
+comes through L more filters: it overlaps less, which the law neglects.)
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -63,9 +64,13 @@ class AbstractDigitsPrediction(AbstractPrediction):
         base = {name: base.get(name, {}) | dict(tables.get(name, {})) for name in base | tables}
         return trained(base | {"rule": rule, "seed": self.seed}, points, self.seeds)
 
-    def slowed(self, rule: str, delay: float, propagation: float, own: float) -> list[str]:
-        """tau_plast of each layer by which a prompt network whose tau_prop is `own` learns as slowly as a late one."""
-        late, prompt = (target_overlaps(rule, self.layers, *lags) for lags in ((delay, propagation), (0.0, own)))
+    def slowed(self, rule: str, delay: float, propagation: float, own: float, loop: bool = False) -> list[str]:
+        """tau_plast of each layer by which a prompt network whose tau_prop is `own` learns as slowly as a late one.
+
+        By the overlap with the target, or with what goes round the `loop`, the network's own output.
+        """
+        around = self.layers if loop else 0
+        late, prompt = (overlaps(rule, self.layers, *lags, around) for lags in ((delay, propagation), (0.0, own)))
         return [in_t(self.plasticity * p / s) if s > 1e-9 else "inf" for s, p in zip(late, prompt, strict=True)]
 
 
@@ -103,9 +108,12 @@ def final_accuracies(data: xr.Dataset, chance: float) -> np.ndarray:
     return np.nan_to_num(accuracies(data), nan=chance)
 
 
-def target_overlaps(rule: str, layers: int, delay: float, propagation: float) -> list[float]:
-    """S_l of the module's law, from the first layer to the last; `delay` and `propagation` in units of T."""
-    stages = [(layer - 1, _error_stages(rule, layers, layer)) for layer in range(1, layers + 1)]
+def overlaps(rule: str, layers: int, delay: float, propagation: float, around: int = 0) -> list[float]:
+    """S_l of the module's law, first layer first, in units of T; `around` more filters come before the error units.
+
+    They are 0 for the target's part of the error, and L for that of the network's output.
+    """
+    stages = [(layer - 1, around + _error_stages(rule, layers, layer)) for layer in range(1, layers + 1)]
     return [float(lagged_overlap(delay, 1.0, k, m, propagation)) for k, m in stages]
 
 
@@ -144,10 +152,24 @@ def knees(accuracy: np.ndarray, x: ArrayLike, chance: float) -> np.ndarray:
 
 def between(name: str, quantity: str, low: float, high: float, samples: ArrayLike, note: str = "") -> Verdict:
     """Whether the mean of samples lies between two bounds beyond doubt: its whole 99.9 % interval does."""
-    judged, shown = mean_of(samples, JUDGED), mean_of(samples)
+    judged = mean_of(samples, JUDGED)
     passed = bool(judged.value - judged.half > low and judged.value + judged.half < high)
+    return _ranged(name, quantity, (low, high), samples, passed, note)
+
+
+def bracketed(name: str, quantity: str, low: float, high: float, samples: ArrayLike, note: str = "") -> Verdict:
+    """Whether the mean of samples agrees with lying between two bounds: its 99.9 % interval reaches into them."""
+    judged = mean_of(samples, JUDGED)
+    passed = bool(judged.value + judged.half >= low and judged.value - judged.half <= high)
+    return _ranged(name, quantity, (low, high), samples, passed, note)
+
+
+def _ranged(
+    name: str, quantity: str, bounds: tuple[float, float], samples: ArrayLike, passed: bool, note: str
+) -> Verdict:
+    judged, shown = mean_of(samples, JUDGED), mean_of(samples)
     interval = f"mean of {shown.n}, 95 % interval {shown.value - shown.half:.4g} to {shown.value + shown.half:.4g}"
-    expected = f"{low:.4g} to {high:.4g}"
+    expected = f"{bounds[0]:.4g} to {bounds[1]:.4g}"
     note = f"{note}; {interval}" if note else interval
     return Verdict(name, "", quantity, expected, judged.value, judged.half, passed, note)
 
@@ -162,7 +184,8 @@ def marked(panel: Axes, x: ArrayLike, samples: np.ndarray, look: Mapping[str, An
     """Means over seeds as markers, with 95 % intervals; `samples` is (seeds, points)."""
     means = [mean_of(column) for column in samples.T]
     value, half = [m.value for m in means], [m.half for m in means]
-    panel.errorbar(np.asarray(x), value, half, **{"linestyle": "", "capsize": 1.5, "elinewidth": 0.8}, **look, label=label)
+    look = {"linestyle": "", "capsize": 1.5, "elinewidth": 0.8} | dict(look)
+    panel.errorbar(np.asarray(x), value, half, **look, label=label)
 
 
 def chance_line(panel: Axes, chance: float, x: float = 0.02) -> None:

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from pydantic import Field
 
-from dynamics.circuit import Circuit
-from dynamics.coupled import Coupled
+from dynamics.circuit import Circuit, Weights
+from dynamics.coupled import Coupled, CoupledProgress
 from dynamics.instruments import cosine, drive, forward_matrices, gradient
 from dynamics.integrators import FixedStep
 from dynamics.stimulus import Clock, Stream
@@ -33,6 +33,16 @@ class Case(NamedTuple):
     weights: dict[str, np.ndarray]
     seed: int
     plasticity: float
+
+
+class Stacked(NamedTuple):
+    """The arrays of several cases on the device."""
+
+    inputs: jax.Array
+    targets: jax.Array
+    weights: Weights
+    plasticity: jax.Array
+    seed: jax.Array
 
 
 class Learned(NamedTuple):
@@ -87,23 +97,32 @@ def learned(circuit: Circuit, cases: Sequence[Case], duration: float, lag: float
     stages = 2 * len(forward_matrices(circuit)) + 2
     steps, before = math.ceil(STEPS_PER_LAG / lag), math.ceil((stages + 4 * math.sqrt(stages)) * lag)
     clock = Clock(f64(duration), f64(0.0), steps)
-    stacked = jax.tree.map(lambda *leaves: f64(np.stack(leaves)), *(c._replace(seed=0) for c in cases))
-    seeds = jnp.asarray([case.seed for case in cases])
-    strength, aligned = _learned(circuit, clock, f64(lag * duration), stacked, seeds, before, presentations)
+    stacked = Stacked(
+        f64(np.stack([case.inputs for case in cases])),
+        f64(np.stack([case.targets for case in cases])),
+        {name: f64(np.stack([case.weights[name] for case in cases])) for name in cases[0].weights},
+        f64([case.plasticity for case in cases]),
+        jnp.asarray([case.seed for case in cases]),
+    )
+    strength, aligned = _learned(circuit, clock, f64(lag * duration), stacked, before, presentations)
     return Learned(*(jax.tree.map(np.asarray, part) for part in (strength, aligned)))
 
 
 @eqx.filter_jit
 def _learned(
-    circuit: Circuit, clock: Clock, propagation: jax.Array, cases: Case, seeds: jax.Array, before: int, shown: int
+    circuit: Circuit, clock: Clock, propagation: jax.Array, cases: Stacked, before: int, shown: int
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    def one(case: Case, seed: jax.Array) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        stream = Stream(case.inputs, case.targets, jax.random.key(seed))
+    def one(case: Stacked) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        stream = Stream(case.inputs, case.targets, jax.random.key(case.seed))
         times = Timescales(propagation, case.plasticity)
         run = Coupled(circuit, times, stream, clock, integrator=FixedStep("heun"))
-        progress = run.advance(run.init(case.weights), jnp.int32(0), before)
-        start = run.weights(progress)
-        end = run.weights(run.advance(progress, jnp.int32(before), shown))
+
+        def go(progress: CoupledProgress, part: tuple[jax.Array, jax.Array]) -> tuple[CoupledProgress, Weights]:
+            return run.advance(progress, *part), run.weights(progress)
+
+        parts = jnp.asarray([0, before], jnp.int32), jnp.asarray([before, shown], jnp.int32)
+        progress, at_start = jax.lax.scan(go, run.init(case.weights), parts)  # a scan: the field is compiled once
+        start, end = {name: w[1] for name, w in at_start.items()}, run.weights(progress)
         order = jax.vmap(stream.index)(before + jnp.arange(shown, dtype=jnp.int32))
         slope = gradient(circuit, start, case.inputs[order], case.targets[order])
         settled = drive(circuit, start, {}, case.inputs[order], case.targets[order])
@@ -114,7 +133,7 @@ def _learned(
             aligned[name] = cosine(step, -slope[name])
         return strength, aligned
 
-    return jax.vmap(one)(cases, seeds)
+    return jax.vmap(one)(cases)
 
 
 def expected_strengths(circuit: Circuit, case: Case, lag: float) -> dict[str, float]:

@@ -105,7 +105,7 @@ class TraceRescue(AbstractPrediction):
         return Finding(verdicts, self._drawn(strengths, without, plain))
 
     def _slope(self, delays: np.ndarray, strengths: np.ndarray, trace: float) -> Verdict:
-        slope = np.polyfit(delays, np.log(strengths), 1)[0] * trace
+        slope = np.polyfit(delays, np.log(np.maximum(strengths, 1e-300)), 1)[0] * trace
         weakest = float(traced_overlap(delays, trace, self.propagation).min())
         tolerance = 2e-4 / weakest / np.ptp(delays) * trace
         return close(
@@ -192,6 +192,7 @@ class TraceRescue(AbstractPrediction):
                 panel.plot(self.delays, np.where(points > 1e-4, points, np.nan), marker, color=colour, label=name)
             panel.axvline(1.0, color="0.7", linewidth=0.6, zorder=0)
             panel.set(yscale="log", xlabel="error delay d (stimulus durations T)", ylabel="learning strength S / T")
-            panel.set_ylim(bottom=min(1e-3, 0.5 * float(strengths.min())))
+            lowest = min(float(line.min()) for line, _ in curves[:-1])
+            panel.set_ylim(bottom=min(1e-3, lowest / 2))
             figure.legend(loc="outside upper center", ncols=2, title="lines: theory, points: simulation")
         return figure

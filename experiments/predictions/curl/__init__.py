@@ -5,6 +5,8 @@ CURL: dict[str, str] = {
     "curl-hidden-boundary": "curl.hidden_boundary:HiddenBoundary",
     "curl-readout-boundary": "curl.readout_boundary:ReadoutBoundary",
     "curl-mixed-boundary": "curl.mixed_boundary:MixedBoundary",
+    "curl-size-limits": "curl.size_limits:SizeLimits",
+    "curl-covariance": "curl.covariance:Covariance",
     "curl-order-parameter": "curl.order_parameter:OrderParameter",
     "curl-readout-errors": "curl.readout_errors:ReadoutErrors",
     "curl-toy": "curl.toy_model:ToyModel",

@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.figures import OKABE_ITO, style
-from experiments.predictions.contract import AbstractPrediction, Finding, Positives, Size
+from experiments.predictions.contract import AbstractPrediction, Finding, Positives
 from experiments.predictions.curl import theory
-from experiments.predictions.curl.matrices import Replicates, hidden_units, linked, most_inputs, teacher
+from experiments.predictions.curl.matrices import Inputs, Replicates, hidden_units, linked, most_inputs, teacher
 from experiments.verdicts import matches, mean_of
 
 
@@ -24,8 +24,8 @@ class HiddenBoundary(AbstractPrediction):
         "at M inputs where lambda_min(alpha_h) + 1.2065 gamma M^(-2/3) = 0"
     )
     claim: ClassVar[str] = (
-        "A linear student with c inputs per hidden unit keeps a stable solution while fewer than a fraction alpha_h*(c) "
-        "of its inputs learn with the opposite sign."
+        "A linear student with c inputs per hidden unit keeps a stable solution while fewer than a fraction "
+        "alpha_h*(c) of its inputs learn with the opposite sign."
     )
     method: ClassVar[str] = (
         "Inputs of a random teacher are flipped one more at a time (by bisection, since flips only ever destabilise) "
@@ -39,7 +39,7 @@ class HiddenBoundary(AbstractPrediction):
     )
     quick: ClassVar[Mapping[str, Any]] = {"inputs": 200, "ratios": (0.28, 0.3, 0.4, 0.5)}
 
-    inputs: Size = 500
+    inputs: Inputs = 500
     ratios: Positives = (0.26, 0.28, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6)  # c = inputs per hidden unit
     seeds: Replicates = 20
 
@@ -78,8 +78,10 @@ class HiddenBoundary(AbstractPrediction):
             means = [mean_of(samples) for samples in critical]
             exact = [self.inputs / hidden_units(self.inputs, ratio) for ratio in self.ratios]
             values, halves = [m.value for m in means], [m.half for m in means]
-            panel.errorbar(exact, values, halves, fmt="o", color=OKABE_ITO[0], label="sampled, 95 % interval", capsize=2)
+            look = {"fmt": "o", "color": OKABE_ITO[0], "capsize": 2}
+            panel.errorbar(exact, values, halves, label="sampled, 95 % interval", **look)
             panel.text(0.05, 0.3, "stable", transform=panel.transAxes)
-            panel.set(xlabel="inputs per hidden unit c", ylabel=r"fraction of flipped inputs $\alpha_h$", ylim=(0, 1.05))
+            panel.set(xlabel="inputs per hidden unit c", ylabel=r"fraction of flipped inputs $\alpha_h$")
+            panel.set_ylim(0, 1.05)
             panel.legend(loc="upper right")
         return figure

@@ -15,7 +15,7 @@ from dynamics.circuit import Weights
 from dynamics.instruments import charges
 from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, Fraction, Size
-from experiments.predictions.curl.learning import Several, curl_flow, float64, log_bars
+from experiments.predictions.curl.learning import VARIANCE, Several, curl_flow, float64, log_bars
 from experiments.verdicts import Verdict, exceeds, matches, stays_below
 from rules.contract import AbstractRule
 from rules.curl import Curl
@@ -54,10 +54,10 @@ class Invariants(AbstractPrediction):
     )
     tolerance: ClassVar[str] = (
         "Order: the 99.9 % interval of the mean over networks, and 0.01 for the next order at the finest steps. Drift "
-        "without steps: below 1e-4 of the largest |Q_i| where it is kept; above 1e-2, in the mean of its logarithm, "
+        "without steps: below 1e-5 of the largest |Q_i| where it is kept; above 1e-3, in the mean of its logarithm, "
         "where it is not."
     )
-    quick: ClassVar[Mapping[str, Any]] = {"seeds": 6, "halvings": 6}
+    quick: ClassVar[Mapping[str, Any]] = {"seeds": 8, "halvings": 6}
 
     inputs: Size = 20
     hidden: Size = 15
@@ -79,7 +79,10 @@ class Invariants(AbstractPrediction):
         ]
         verdicts += [_kept(name, 2 * drifts[-1] - drifts[-2]) for name, drifts in kept.items()]
         verdicts += [_broken(name, 2 * drifts[-1] - drifts[-2]) for name, drifts in broken.items()]
-        return Finding(verdicts, self._drawn(kept | broken))
+        notes = []
+        if not all(np.isfinite(drifts).all() for drifts in (kept | broken).values()):
+            notes.append("The weights of some networks ran away: in a shorter time, or with fewer flips, they do not.")
+        return Finding(verdicts, self._drawn(kept | broken), notes)
 
     def steps(self) -> np.ndarray:
         """How many steps the whole time is divided into, in each of the runs."""
@@ -94,7 +97,7 @@ class Invariants(AbstractPrediction):
         drawn = []
         for seed in range(self.seeds):
             rng = np.random.default_rng([self.seed, seed])
-            data = rng.normal(size=(self.samples, self.inputs)), rng.normal(size=(self.samples, 1))
+            data = [rng.normal(0, VARIANCE**0.5, (self.samples, width)) for width in (self.inputs, 1)]
             weights = {name: self.gain / max(shape) ** 0.5 * rng.normal(size=shape) for name, shape in shapes.items()}
             drawn.append((*data, weights))
         x, y, weights = jax.tree.map(lambda *each: float64(np.stack(each)), *drawn)
@@ -107,7 +110,7 @@ class Invariants(AbstractPrediction):
             panel = figure.subplots()
             steps = self.time / self.steps()
             for (name, each), color, marker in zip(drifts.items(), OKABE_ITO, MARKERS, strict=False):
-                values, bars = log_bars(each)
+                values, bars = log_bars(list(each))
                 panel.errorbar(steps, values, bars, fmt=marker, color=color, capsize=2, label=name)
                 if name in KEEPING:
                     panel.plot(steps, values[-1] * steps / steps[-1], color="0.3", lw=0.8, zorder=1)
@@ -119,19 +122,19 @@ class Invariants(AbstractPrediction):
 
 
 def _kept(name: str, limit: np.ndarray) -> Verdict:
-    return stays_below(f"Q is kept, {name}", "drift without steps, over the largest |Q|", 1e-4, np.abs(limit))
+    return stays_below(f"Q is kept, {name}", "drift without steps, over the largest |Q|", 1e-5, np.abs(limit))
 
 
 def _broken(name: str, limit: np.ndarray) -> Verdict:
     quantity = "log10 of the drift without steps, over the largest |Q|"
-    return exceeds(f"Q is not kept, {name}", quantity, -2.0, np.log10(np.abs(limit)))
+    return exceeds(f"Q is not kept, {name}", quantity, -3.0, np.log10(np.abs(limit)))
 
 
 @eqx.filter_jit
 def _drift(
     inputs: Float[Array, "seeds samples inputs"],
     targets: Float[Array, "seeds samples 1"],
-    weights: Weights,
+    weights: dict[str, Float[Array, "seeds _targets _sources"]],
     rule: AbstractRule,
     activation: str,
     time: Float[Array, ""],
@@ -141,7 +144,7 @@ def _drift(
 
     def one(x: Array, y: Array, weights: Weights) -> Float[Array, ""]:
         sizes = (x.shape[1], weights["W1"].shape[0], 1)
-        flow = curl_flow(sizes, rule, x, y, time / steps, "euler", activation)
+        flow = curl_flow(sizes, rule, x, y, time / steps.astype(time.dtype), "euler", activation)
         before = charges(flow.circuit, weights)["z1"]
         end = flow.advance(flow.init(weights), jnp.int32(0), steps)
         after = charges(flow.circuit, flow.weights(end))["z1"]

@@ -33,6 +33,8 @@ Units = Annotated[int, Field(strict=True, ge=10, le=400)]
 # Inputs per hidden unit. The steps diverge where RATE * VARIANCE * lambda_max > 2, which is below c = 0.05.
 Ratios = Annotated[tuple[Annotated[float, Field(strict=True, ge=0.1, le=10)], ...], Field(min_length=1)]
 
+Norms = dict[str, Float[Array, ""]]
+
 
 class Teachers(NamedTuple):
     """W1 (teachers, hidden, inputs) and W2 (teachers, 1, hidden), with |W1|^2 = hidden and |W2| = 1."""
@@ -93,7 +95,7 @@ def curl_flow(
     )
 
 
-def clamped_steps(flow: WeightFlow, state: FlowState, norms: Weights, count: Int[Array, ""] | int) -> FlowState:
+def clamped_steps(flow: WeightFlow, state: FlowState, norms: Norms, count: Int[Array, ""] | int) -> FlowState:
     """`count` steps of a flow of clamped matrices, each rescaled to its norm in `norms` after every step.
 
     The flow keeps the norms up to the square of the step; the published updates keep them altogether.
@@ -107,7 +109,7 @@ def clamped_steps(flow: WeightFlow, state: FlowState, norms: Weights, count: Int
     return jax.lax.fori_loop(0, count, step, state)
 
 
-def norms_of(weights: Weights) -> Weights:
+def norms_of(weights: Weights) -> Norms:
     """The Frobenius norm of every matrix."""
     return {name: jnp.linalg.norm(w) for name, w in weights.items()}
 

@@ -12,7 +12,8 @@ from pydantic import Field
 
 from dynamics.circuit import Weights
 from dynamics.errors import PlasticodeError
-from dynamics.flow import FlowState, WeightFlow, samples_with_moments
+from dynamics.flow import FlowState, WeightFlow
+from dynamics.integrators import FixedStep
 from dynamics.jacobian import flat_flow
 from dynamics.network import Network
 from dynamics.stimulus import Clock
@@ -20,6 +21,8 @@ from dynamics.timescales import Timescales
 from experiments.verdicts import Verdict, close
 from rules.curl import Curl
 
+Numbers = np.ndarray | Array
+Inputs = Annotated[int, Field(strict=True, ge=20, le=2_000)]  # the closed forms are those of large matrices
 Replicates = Annotated[int, Field(strict=True, ge=2, le=10_000)]  # an interval needs two
 CHECKED = (30, 60)  # inputs and hidden units of the network that links sampled matrices to the engine
 MOST_WEIGHTS = 20_000_000  # of a sampled student: 160 MB
@@ -75,10 +78,10 @@ def most_stable(count: int, stable: Callable[[int], bool]) -> int:
     return low
 
 
-def most_inputs(gram: np.ndarray, norm: float = 1.0) -> int:
-    """How many inputs may be flipped before A = norm D1 + `gram` is no longer positive definite."""
+def most_inputs(gram: np.ndarray) -> int:
+    """How many inputs may be flipped before A = D1 + `gram`, with |W2| = 1, is no longer positive definite."""
     size = len(gram)
-    return most_stable(size, lambda n: is_stable(gram + np.diag(norm * signs(size, n))))
+    return most_stable(size, lambda n: is_stable(gram + np.diag(signs(size, n))))
 
 
 def most_units(w1: np.ndarray, matrix: np.ndarray) -> int:
@@ -96,26 +99,28 @@ def most_units(w1: np.ndarray, matrix: np.ndarray) -> int:
 
 
 def solution_flow(
-    w1: np.ndarray,
-    w2: np.ndarray,
-    flipped_inputs: int,
-    flipped_units: int,
-    covariance: np.ndarray | None = None,
+    w1: Numbers,
+    w2: Numbers,
+    flipped_inputs: int | Numbers,
+    flipped_units: int | Numbers,
+    covariance: Numbers | None = None,
     clamp: bool = False,
-    dt: float = 0.01,
+    dt: float | Array = 0.01,
 ) -> tuple[WeightFlow, Weights]:
     """The weight flow of curl descent on the population that the teacher (W1, W2) labels, and the teacher's weights.
 
-    Inputs have zero mean and `covariance` (identity where there is none); tau_plast is 1 s, and a step `dt` seconds.
+    Inputs have zero mean and `covariance` (identity where there is none); tau_plast is 1 s, and a step, of fifth
+    order, `dt` seconds.
     """
     hidden, inputs = w1.shape
-    moments = jnp.asarray(np.eye(inputs) if covariance is None else covariance)
-    line = jnp.asarray(w2 @ w1)[None]
-    x, y = samples_with_moments(moments, line @ moments, line @ moments @ line.T)
+    # A linear flow without biases knows of its samples only <x x^T> and <y x^T>, and these are the fewest with them.
+    root = jnp.eye(inputs) if covariance is None else jnp.linalg.cholesky(jnp.asarray(covariance)).T
+    x = inputs**0.5 * root
+    y = x @ jnp.asarray(w2 @ w1)[:, None]
     rule = Curl(flips=jnp.array([flipped_inputs / inputs, flipped_units / hidden]), clamp=clamp)
     circuit = rule.wire(Network((inputs, hidden, 1), "linear", bias=False))
     clock = Clock(jnp.asarray(dt, float), jnp.zeros(()), 1)
-    flow = WeightFlow(circuit, Timescales(jnp.ones(()), jnp.ones(())), x, y, clock)
+    flow = WeightFlow(circuit, Timescales(jnp.ones(()), jnp.ones(())), x, y, clock, FixedStep("tsit5"))
     return flow, {"W1": jnp.asarray(w1), "W2": jnp.asarray(w2)[None]}
 
 

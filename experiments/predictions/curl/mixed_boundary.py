@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.figures import MARKERS, OKABE_ITO, style
-from experiments.predictions.contract import AbstractPrediction, Finding, Fractions, Positives, Size
+from experiments.predictions.contract import AbstractPrediction, Finding, Fractions, Positives
 from experiments.predictions.curl import theory
-from experiments.predictions.curl.matrices import Replicates, hidden_units, linked, most_units, signs, teacher
+from experiments.predictions.curl.matrices import Inputs, Replicates, hidden_units, linked, most_units, signs, teacher
 from experiments.verdicts import Verdict, matches, mean_of
 
 
@@ -37,9 +37,14 @@ class MixedBoundary(AbstractPrediction):
         "at the given size, with the shift of the smallest of M eigenvalues by the law of Tracy and Widom, whose next "
         "order is 1/M."
     )
-    quick: ClassVar[Mapping[str, Any]] = {"inputs": 150, "seeds": 10, "flipped_inputs": (0.0, 0.3, 1.0), "ratios": (0.1, 0.3)}
+    quick: ClassVar[Mapping[str, Any]] = {
+        "inputs": 150,
+        "seeds": 10,
+        "flipped_inputs": (0.0, 0.3, 1.0),
+        "ratios": (0.1, 0.3),
+    }
 
-    inputs: Size = 300
+    inputs: Inputs = 300
     ratios: Positives = (0.1, 0.2, 0.3)  # c = inputs per hidden unit
     flipped_inputs: Fractions = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
     seeds: Replicates = 20
@@ -65,7 +70,7 @@ class MixedBoundary(AbstractPrediction):
         return theory.finite_boundary(self.inputs, lambda fraction: (ratio, alpha_h, fraction))
 
     def _critical(self, hidden: int) -> np.ndarray:
-        """Critical fractions, (seeds, flipped inputs): 0 where no hidden unit may be flipped, or too many inputs are."""
+        """Critical fractions, (seeds, flipped inputs): 0 where none may be flipped, or too many inputs are."""
         found = np.zeros((self.seeds, len(self.flipped_inputs)))
         for seed in range(self.seeds):
             w1, _ = teacher(np.random.default_rng([self.seed, seed]), self.inputs, hidden)
@@ -82,7 +87,7 @@ class MixedBoundary(AbstractPrediction):
             fine = np.linspace(0, 1, 60) ** 2  # the boundary leaves its end steeply
             alphas = np.array(self._flipped()) / self.inputs
             for i, ratio in enumerate(self.ratios):
-                look = {"color": OKABE_ITO[i % 7]}
+                look: dict[str, Any] = {"color": OKABE_ITO[i % 7]}
                 exact = self.inputs / hidden_units(self.inputs, ratio)
                 panel.plot(fine, [theory.readout_boundary(exact, alpha) for alpha in fine], **look)
                 panel.plot(fine, [self._expected(exact, alpha) for alpha in fine], "--", linewidth=0.7, **look)
@@ -93,6 +98,7 @@ class MixedBoundary(AbstractPrediction):
             panel.plot([], [], color="0.2", label="infinitely large")
             panel.plot([], [], "--", color="0.2", linewidth=0.7, label=f"{self.inputs} inputs")
             panel.set(xlabel=r"fraction of flipped inputs $\alpha_h$", xlim=(-0.03, 1.03))
-            panel.set(ylabel=r"fraction of flipped hidden units $\alpha_r$", ylim=(-0.005, 1.5 * critical.mean(1).max()))
+            panel.set_ylabel(r"fraction of flipped hidden units $\alpha_r$")
+            panel.set_ylim(-0.005, max(0.02, 1.5 * critical.mean(1).max()))
             panel.legend(loc="upper right", ncols=2)
         return figure

@@ -86,7 +86,9 @@ def judged(found: Onsets, star: float, limit: float, tolerance: float) -> list[V
 def clamped_matrix(w1: np.ndarray, w2: np.ndarray, flipped_inputs: int, flipped_units: int) -> np.ndarray:
     """As `error_matrix`, with both Frobenius norms clamped (derived): what is tangent to them is left of each drift.
 
-        |W2|^2 D1 (1 - w w^T / (|W1| |W2|)^2) + W1^T D2 (1 - W2^T W2 / |W2|^2) W1,   w^T = W2 W1
+    The error row v = W2 W1 - w_t then follows v' = -v Sigma B / tau_plast, with the matrix
+
+        B = |W2|^2 D1 (1 - w w^T / (|W1| |W2|)^2) + W1^T D2 (1 - W2^T W2 / |W2|^2) W1,   w^T = W2 W1
 
     It differs from A in two directions of M, so it has the same spectrum in a large network.
     """
@@ -123,7 +125,7 @@ def matrix_onsets(given: Teachers, layer: int, slowest: float = 0.0) -> np.ndarr
     size = given.hidden.shape[2 - layer]
 
     def unstable(numbers: np.ndarray) -> np.ndarray:
-        flips = [(n, 0) if layer == 0 else (0, n) for n in numbers]
+        flips = [(n, 0) if layer == 0 else (0, n) for n in numbers.tolist()]
         pairs = zip(given.hidden, given.readout[:, 0], flips, strict=True)
         matrices = np.stack([clamped_matrix(w1, w2, *flip) for w1, w2, flip in pairs])
         return np.linalg.eigvals(matrices).real.min(1) < -slowest

@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.figures import OKABE_ITO, style
-from experiments.predictions.contract import AbstractPrediction, Finding, Positives, Size
+from experiments.predictions.contract import AbstractPrediction, Finding, Positives
 from experiments.predictions.curl import theory
-from experiments.predictions.curl.matrices import Replicates, hidden_units, linked, most_units, teacher
+from experiments.predictions.curl.matrices import Inputs, Replicates, hidden_units, linked, most_units, teacher
 from experiments.verdicts import matches, mean_of
 
 
@@ -24,8 +24,9 @@ class ReadoutBoundary(AbstractPrediction):
         "at M inputs where lambda_min(alpha_r) + 1.2065 gamma M^(-2/3) = 0"
     )
     claim: ClassVar[str] = (
-        "A linear student with c inputs per hidden unit keeps a stable solution while fewer than a fraction alpha_r*(c) "
-        "of its hidden units learn with the opposite sign: expansive networks are robust, compressive ones fragile."
+        "A linear student with c inputs per hidden unit keeps a stable solution while fewer than a fraction "
+        "alpha_r*(c) of its hidden units learn with the opposite sign: expansive networks are robust, "
+        "compressive ones fragile."
     )
     method: ClassVar[str] = (
         "Hidden units of a random teacher are flipped one more at a time (by bisection, since flips only ever "
@@ -39,7 +40,7 @@ class ReadoutBoundary(AbstractPrediction):
     )
     quick: ClassVar[Mapping[str, Any]] = {"inputs": 200, "ratios": (0.1, 0.3, 1.0)}
 
-    inputs: Size = 400
+    inputs: Inputs = 400
     ratios: Positives = (0.1, 0.2, 0.3, 0.5, 1.0, 2.0)  # c = inputs per hidden unit
     seeds: Replicates = 20
 
@@ -78,7 +79,8 @@ class ReadoutBoundary(AbstractPrediction):
             means = [mean_of(samples) for samples in critical]
             exact = [self.inputs / hidden_units(self.inputs, ratio) for ratio in self.ratios]
             values, halves = [m.value for m in means], [m.half for m in means]
-            panel.errorbar(exact, values, halves, fmt="o", color=OKABE_ITO[0], label="sampled, 95 % interval", capsize=2)
+            look = {"fmt": "o", "color": OKABE_ITO[0], "capsize": 2}
+            panel.errorbar(exact, values, halves, label="sampled, 95 % interval", **look)
             panel.text(0.05, 0.2, "stable", transform=panel.transAxes)
             panel.set(xlabel="inputs per hidden unit c", ylabel=r"fraction of flipped hidden units $\alpha_r$")
             panel.set(xscale="log", ylim=(0, 0.5))

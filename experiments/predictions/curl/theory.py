@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.polynomial import polynomial
-from scipy.optimize import brentq, minimize_scalar
+from scipy.optimize import minimize_scalar, root_scalar
 
 ALWAYS_STABLE = 1 / 4  # below this c no fraction of flipped inputs destabilises
 NEVER_STABLE = 2 / 3  # above it a single one does
@@ -87,7 +87,12 @@ def finite_boundary(size: int, fractions: Callable[[float], tuple[float, float, 
 
     if smallest(0.0) <= 0:
         return 0.0
-    return 1.0 if smallest(1.0) >= 0 else float(brentq(smallest, 0.0, 1.0, xtol=1e-9))
+    return 1.0 if smallest(1.0) >= 0 else root(smallest, 0.0, 1.0)
+
+
+def root(f: Callable[[float], float], low: float, high: float) -> float:
+    """Where f changes sign between `low` and `high`, at which it has opposite signs; to 1e-9."""
+    return float(root_scalar(f, bracket=(low, high), xtol=1e-9).root)
 
 
 def density(x: np.ndarray, c: float, alpha_h: float = 0.0, alpha_r: float = 0.0) -> np.ndarray:

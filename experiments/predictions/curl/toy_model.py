@@ -146,8 +146,9 @@ class ToyModel(AbstractPrediction):
             figure = Figure((7.0, 5.4), layout="constrained")
             (saddle, centre), (period, ends) = figure.subplots(2, 2)
             self._draw_plane(saddle, "gradient descent: saddle", "none", runs["none"][0])
-            middle = len(self.inside)  # the circles on both sides of the boundary
-            self._draw_plane(centre, "$w_2$ flipped: centre", "W2", runs["W2"][middle - 1 : middle + 1, 0])
+            last = len(self.inside) - 1  # the circle before the boundary, and one behind it
+            shown = runs["W2"][[last, min(last + 2, 2 * last + 1)], 0]
+            self._draw_plane(centre, "$w_2$ flipped: centre", "W2", shown)
             self._draw_period(period, runs)
             self._draw_ends(ends, runs["W2"])
         return figure

@@ -6,4 +6,5 @@ HEBBIAN: dict[str, str] = {
     "hebbian-batch-size": "hebbian.batch_size:HebbianBatchSize",
     "hebbian-bridge": "hebbian.bridge:HebbianBridge",
     "hebbian-synaptic-noise": "hebbian.synaptic_noise:HebbianSynapticNoise",
+    "hebbian-decay-trend": "hebbian.decay_trend:HebbianDecayTrend",
 }

@@ -48,7 +48,9 @@ class HebbianBatchSize(AbstractPrediction):
         "independent batches. Held against the formula: the mean overlap over the root mean squares of |g| and |H|. "
         "Monotony: means of the cosine of every batch, as the instrument gives it."
     )
-    tolerance: ClassVar[str] = "Intervals over seeds so wide that all are right at 99.9 %; an increase must be beyond its."
+    tolerance: ClassVar[str] = (
+        "Intervals over seeds so wide that all are right at 99.9 %; an increase must be beyond its."
+    )
     quick: ClassVar[Mapping[str, Any]] = {"seeds": 4, "samples": 1024, "batches": (1, 16, 128)}
 
     inputs: Size = 16
@@ -72,8 +74,8 @@ class HebbianBatchSize(AbstractPrediction):
             verdicts.append(_rises("rises with the decay", quantity, mean, 0))
         worst = np.abs(self.without_covariance(np.array(self.batches, float)) - formula).max()
         notes = [
-            "The formula needs the covariance of g and H over samples, (d + 1) <E g, E H> / B: without it, as dashed in "
-            f"the figure, the cosine would vanish for B far below d, and here be wrong by up to {worst:.2f}."
+            "The formula needs the covariance of g and H over samples, (d + 1) <E g, E H> / B: without it, as dashed "
+            f"in the figure, the cosine would vanish for B far below d, and here be wrong by up to {worst:.2f}."
         ]
         return Finding(verdicts, self._drawn(pooled, mean), notes)
 

@@ -38,8 +38,8 @@ class HebbianBridge(AbstractPrediction):
     number: ClassVar[str] = "T4.5"
     title: ClassVar[str] = "In continuous time, tau_plast / tau_dec decides whether plasticity is Hebbian"
     source: ClassVar[str] = (
-        "koplow2025emergence, noise theorem, for the continuous-time model of bacvanski2025continuous; derived: weights "
-        "with synaptic noise are Ornstein-Uhlenbeck processes of variance tau_plast sigma^2 / (2 (s + gamma))"
+        "koplow2025emergence, noise theorem, for the continuous-time model of bacvanski2025continuous; derived: "
+        "weights with synaptic noise are Ornstein-Uhlenbeck processes of variance tau_plast sigma^2 / (2 (s + gamma))"
     )
     equation: ClassVar[str] = (
         "A = <g, H> = s^2 |w*|^2 (1 - u) (u - k), u = gamma / (s + gamma), gamma = tau_plast / tau_dec, "
@@ -89,10 +89,6 @@ class HebbianBridge(AbstractPrediction):
         return np.array([0.0, *self.noises])
 
     @property
-    def _slowness(self) -> float:
-        return self.plasticity.value / self.duration.value
-
-    @property
     def shares(self) -> np.ndarray:
         """u = gamma / (s + gamma)."""
         return np.array(self.gammas) / (1 + np.array(self.gammas))
@@ -122,10 +118,11 @@ class HebbianBridge(AbstractPrediction):
         return Moments(scale * (target * mean - square), scale * gamma / s * square)
 
     def _check(self) -> None:
-        if self.propagation.value > self.duration.value / 20 or self.duration.value * self.inputs > self.plasticity.value:
+        span = self.duration.value
+        if self.propagation.value > span / 20 or span * self.inputs > self.plasticity.value:
             raise PlasticodeError(
                 "hebbian-bridge needs propagation of at most duration / 20, so that signals settle, and plasticity of "
-                f"at least inputs x duration = {self.duration.value * self.inputs:g} s"
+                f"at least inputs x duration = {span * self.inputs:g} s"
             )
         if list(self.gammas) != sorted(set(self.gammas)) or len(self.gammas) < 3 or self.seeds < 2:
             raise PlasticodeError("hebbian-bridge needs 2 seeds and 3 gammas or more, in increasing order")
@@ -146,9 +143,7 @@ class HebbianBridge(AbstractPrediction):
             for_order, for_noise = jax.random.split(key)
             times = Timescales(f64(self.propagation.value), tau, tau / gamma)
             stream = Stream(axes, targets, for_order)
-            run = Coupled(
-                circuit, times, stream, clock, noise=Noise(synaptic=sigma), integrator=window, key=for_noise
-            )
+            run = Coupled(circuit, times, stream, clock, noise=Noise(synaptic=sigma), integrator=window, key=for_noise)
 
             def record(carry: tuple, k: Array) -> tuple:
                 progress = run.advance(carry[0], k * RECORDS_EVERY, RECORDS_EVERY)
@@ -196,7 +191,8 @@ class HebbianBridge(AbstractPrediction):
     def _flip(self, overlap: np.ndarray, level: int) -> Verdict:
         k, spread = self.levels[level], overlap.std(-1, ddof=1)
         expected = k / (1 - k)
-        shift = abs(float(self._roots(self.exact(self.gammas, self.levels).overlap[:, level, None], spread)[0]) - expected)
+        exact = self.exact(self.gammas, [k]).overlap
+        shift = abs(float(self._roots(exact, spread)[0]) - expected)
         note = f"presentations of finite length shift it by {shift:.2g}, which is allowed"
         quantity = "tau_plast / tau_dec, in units of s, where <g, H> changes its sign"
         return matches(f"flip at noise k = {k:g}", quantity, expected, self._roots(overlap, spread), shift, note)
@@ -220,7 +216,8 @@ class HebbianBridge(AbstractPrediction):
             trials = np.geomspace(1e-4, 2 * law[-1], 2000)
             flips = [trials[np.argmax(row > 0)] for row in self.exact(trials, noise[1:]).overlap.T]
             right.plot(noise, law, color="0.3", label="theory, T << tau_plast")
-            right.plot(noise[1:], flips, color="0.3", linestyle="--", label=f"theory, T = tau_plast / {self._slowness:g}")
+            label = f"theory, T = tau_plast / {self.plasticity.value / self.duration.value:g}"
+            right.plot(noise[1:], flips, color="0.3", linestyle="--", label=label)
             noisy = [overlap[:, i] for i in range(1, len(self.levels))]
             roots = np.stack([self._roots(one, one.std(-1, ddof=1)) for one in noisy])
             marked(right, self.noises, roots, color=OKABE_ITO[1], marker="o", label="simulation")

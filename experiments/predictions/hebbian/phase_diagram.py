@@ -16,7 +16,15 @@ from dynamics.plasticity import weight_drifts
 from dynamics.timescales import Timescales
 from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
-from experiments.predictions.hebbian.setting import f64, intervals, keys_from, marked, pseudovalues, share_inside, student
+from experiments.predictions.hebbian.setting import (
+    f64,
+    intervals,
+    keys_from,
+    marked,
+    pseudovalues,
+    share_inside,
+    student,
+)
 from experiments.verdicts import JUDGED, Verdict, close, matches, stays_below
 
 RELAXATIONS = 8  # 1 / (step s): until the mean weights rest, and then as often as `averaged` says

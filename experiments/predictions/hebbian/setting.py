@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key
 from matplotlib.axes import Axes
 
-from dynamics.circuit import Circuit, Error, Gaussian, Layer, Projection, TwoFactor, Weights
+from dynamics.circuit import Circuit, Error, Gaussian, Projection, TwoFactor, Weights
 from dynamics.flow import WeightFlow, batch_factors, samples_with_moments
 from dynamics.instruments import forward_matrices
 from dynamics.network import Network
@@ -46,9 +46,7 @@ class RandomSignal(AbstractRule):
     def wire(self, network: Network) -> Circuit:
         one = jnp.ones((), network.gain.dtype)
         learner = replace(network, supervised=False)  # its own output is compared with nothing
-        teacher = tuple(
-            replace(layer, name=f"q{layer.name[1:]}") for layer in network.layers() if not layer.clamped
-        )
+        teacher = tuple(replace(layer, name=f"q{layer.name[1:]}") for layer in network.layers() if not layer.clamped)
         names = ["z0", *(layer.name for layer in teacher)]
         random = tuple(
             Projection(f"R{i}", s, "activity", t, "forward", Gaussian(one), level=i)
@@ -66,7 +64,7 @@ def f64(value: Any) -> Array:
     return jnp.asarray(value, jnp.float64)
 
 
-def keys_from(seed: int, count: int) -> PRNGKeyArray:
+def keys_from(seed: int, count: int) -> Key[Array, " count"]:
     """The keys of `count` seeds, the first of which is `seed`."""
     return jax.vmap(jax.random.key)(jnp.arange(seed, seed + count))
 
@@ -122,16 +120,16 @@ def intervals(samples: np.ndarray, level: float = SHOWN) -> tuple[np.ndarray, np
     return np.reshape([one.value for one in each], shape), np.reshape([one.half for one in each], shape)
 
 
-def share_inside(expected: np.ndarray, samples: np.ndarray) -> float:
-    """The share of cells whose interval has what is expected; the last axis of `samples` is seeds.
+def share_inside(expected: np.ndarray, samples: np.ndarray, allowance: np.ndarray | float = 0.0) -> float:
+    """The share of cells whose interval, widened by `allowance`, has what is expected; the last axis is seeds.
 
     The intervals are so wide that all of them together are right at 99.9 %.
     """
     means, half = intervals(samples, 1 - (1 - JUDGED) / expected.size)
-    return float(np.mean(np.abs(means - expected) <= half))
+    return float(np.mean(np.abs(means - expected) <= half + allowance))
 
 
-def marked(panel: Axes, x: Sequence[float] | np.ndarray, samples: np.ndarray, **look: Any) -> None:
+def marked(panel: Axes, x: Sequence[float | int] | np.ndarray, samples: np.ndarray, **look: Any) -> None:
     """Draw means over the last axis, seeds, as markers with their 95 % intervals."""
     means, half = intervals(samples)
     panel.errorbar(x, means, np.nan_to_num(half), linestyle="", elinewidth=0.8, capsize=1.5, **look)

@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 
 from dynamics.circuit import Circuit, Weights
 from dynamics.discrete import Discrete
+from dynamics.errors import PlasticodeError
 from dynamics.flow import WeightFlow
 from dynamics.network import Network
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
-from dynamics.errors import PlasticodeError
 from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, Positives, Seeds, Size
 from experiments.predictions.hebbian.setting import RandomSignal, balance, f64, keys_from
@@ -167,13 +167,12 @@ class HebbianStationary(AbstractPrediction):
                 left.plot(sides[:, 1], sides[:, 0], linestyle="", label=name, **look)
             left.set(xscale="log", yscale="log", xlabel="decay: gamma E|h|$^2$", ylabel="alignment: <E g, E H>")
             left.legend()
-            gamma = len(self.gammas) // 2
-            for i, (name, records) in enumerate(flows.items()):
+            gamma, times = len(self.gammas) // 2, np.arange(1, RECORDS + 1) * DECAY_TIMES / RECORDS
+            for i, records in enumerate(flows.values()):
                 off = np.abs(records[gamma, ..., 0] / records[gamma, ..., 1] - 1).max((0, 1))
-                right.plot(np.arange(1, RECORDS + 1) * DECAY_TIMES / RECORDS, off, color=OKABE_ITO[i], marker=MARKERS[i])
+                right.plot(times, off, color=OKABE_ITO[i], marker=MARKERS[i])
             right.axhline(TOLERANCE, color="0.3", linestyle="--", label="tolerance")
             right.set(yscale="log", xlabel="time (decay times tau_dec)", ylabel="largest relative deviation")
             right.set_title(f"gamma = {self.gammas[gamma]:g}")
             right.legend()
         return figure
-

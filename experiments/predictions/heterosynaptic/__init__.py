@@ -5,4 +5,8 @@ HETEROSYNAPTIC: dict[str, str] = {
     "consistent-sign": "heterosynaptic.consistent_sign:ConsistentSign",
     "wiring-law": "heterosynaptic.wiring_law:WiringLaw",
     "norm-law": "heterosynaptic.norm_law:NormLaw",
+    "wrong-sign": "heterosynaptic.wrong_sign:WrongSign",
+    "sliding-threshold": "heterosynaptic.sliding_threshold:SlidingThreshold",
+    "critical-period": "heterosynaptic.critical_period:CriticalPeriod",
+    "hebbian-fraction": "heterosynaptic.hebbian_fraction:HebbianFraction",
 }

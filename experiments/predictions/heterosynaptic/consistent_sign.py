@@ -28,9 +28,9 @@ class ConsistentSign(AbstractTraining):
         "the gradient (phi < 0: it descends), in every randomly wired network. The output layer has phi = -1."
     )
     method: ClassVar[str] = (
-        "Tanh networks learn random teachers in the weight flow; phi compares <m p^T> of every matrix with the gradient "
-        "of the loss by automatic differentiation. The same networks without decay, whose feedback never forgets how "
-        "it started, are a control."
+        "Tanh networks learn random teachers in the weight flow; phi compares <m p^T> of every matrix with the "
+        "gradient of the loss by automatic differentiation. The same networks without decay, whose feedback "
+        "never forgets how it started, are a control."
     )
     tolerance: ClassVar[str] = (
         "No network may have phi >= 0 in any layer at the end, and the mean over networks is below 0 at 99.9 %; the "
@@ -52,8 +52,8 @@ class ConsistentSign(AbstractTraining):
         end, without = decaying.probes["phi"][:, -1], lasting.probes["phi"][:, -1, :-1]
         uphill = int(np.sum(~(end < 0)))
         verdicts: list[Verdict] = [
-            close("every layer of every network", f"layers with phi >= 0 among {end.size}", 0, uphill, 0),
-            close("output layer", "phi", -1, float(end[np.abs(end[:, -1] + 1).argmax(), -1]), 1e-9),
+            close("every layer of every network", f"layers with phi >= 0 among {end.size}", 0.0, float(uphill), 0.0),
+            close("output layer", "phi", -1.0, float(end[np.abs(end[:, -1] + 1).argmax(), -1]), 1e-9),
             *(stays_below(f"layer {i + 1}", "phi at the end", 0.0, end[:, i]) for i in range(len(self.hidden))),
         ]
         note = (
@@ -77,7 +77,8 @@ class ConsistentSign(AbstractTraining):
                 end = decaying.probes["phi"][:, -1, i]
                 spread = x[-1] * (1.03 + 0.04 * i + 0.02 * np.linspace(0, 1, len(end)))
                 panel.plot(spread, end, ".", color=colour, markersize=3)
-            drawn = np.concatenate([course.probes["phi"][:, -1].ravel() for course in (decaying, lasting)])
-            panel.set(xlabel="time (tau_dec)", ylabel="consistency score phi", ylim=(drawn.min() - 0.1, drawn.max() + 0.2))
+            ends = np.concatenate([course.probes["phi"][:, -1].ravel() for course in (decaying, lasting)])
+            panel.set_ylim(ends.min() - 0.1, ends.max() + 0.2)
+            panel.set(xlabel="time (tau_dec)", ylabel="consistency score phi")
             figure.legend(loc="outside upper left", ncols=2)
         return figure

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from matplotlib.figure import Figure
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 from dynamics.errors import PlasticodeError
 from dynamics.flow import WeightFlow, samples_with_moments
@@ -43,7 +43,7 @@ def common_norm(scores: tuple[float, float, float], strength: float, decay: floa
             f"nothing can be learned with strength {strength} and consistency scores {list(scores)}: decay must be "
             f"above {decay / (1 + decay * excess(peak)):.3g} tau_plast"
         )
-    return float(brentq(excess, peak, empty, xtol=1e-14))
+    return float(root_scalar(excess, bracket=(peak, empty), xtol=1e-14).root)
 
 
 class _End(NamedTuple):
@@ -59,13 +59,15 @@ class NormLaw(AbstractPrediction):
     number: ClassVar[str] = "T3.4"
     title: ClassVar[str] = "Dynamical consistency: squared weight norms share the ratio of the consistency scores"
     source: ClassVar[str] = "ziyin2025heterosynaptic, dynamical consistency (fig. 1d); the law is derived"
-    equation: ClassVar[str] = "|W_l|^2 / phi_l is the same for all l; = - sum over modes of c, 1/tau_dec = (s - p) a sqrt(c)"
+    equation: ClassVar[str] = (
+        "|W_l|^2 / |phi_l| = sum over modes of c for all l; tau_plast / tau_dec = (s - p) a sqrt(c)"
+    )
     claim: ClassVar[str] = (
-        "Where each layer's learning signal is phi_l times the gradient, decay makes the weights stationary with squared "
+        "Where each layer's learning signal is phi_l times the gradient, decay makes weights stationary with squared "
         "norms in the ratio of the phi_l. So all phi_l of a network that has learned have one sign."
     )
     method: ClassVar[str] = (
-        "Linear networks of three matrices in the weight flow, with white inputs and a target of equal singular values. "
+        "Linear networks of three matrices in the weight flow, white inputs and a target of equal singular values. "
         "Wirings M = sqrt(m) Q with random rotations Q make phi_3 = -1, phi_2 = -m_3, phi_1 = -m_2 m_3; V starts at "
         "random. Scores are measured against the gradient by automatic differentiation."
     )
@@ -81,7 +83,7 @@ class NormLaw(AbstractPrediction):
     neurons: Size = 5  # of every layer
     decay: Positive = 30.0  # tau_dec in units of tau_plast
     length: Positive = 8.0  # of training, in units of tau_dec
-    step: Positive = 0.05  # in units of tau_plast
+    step: Positive = 0.02  # in units of tau_plast
     seeds: Replicates = 6
 
     def measure(self) -> Finding:
@@ -91,18 +93,18 @@ class NormLaw(AbstractPrediction):
         ratios = end.squares / scores[:, None]
         spread = _worst(ratios.max(-1) / ratios.min(-1))
         verdicts = [
-            close("|W_l|^2 / phi_l is common", "largest over smallest of the three layers", 1, spread, 0.01),
+            close("|W_l|^2 / phi_l is common", "largest over smallest of the three layers", 1.0, spread, 0.01),
             close(
                 "its value",
                 "|W_l|^2 / |phi_l| over the closed form (the one farthest off)",
-                1,
+                1.0,
                 _worst(ratios / common[:, None, None]),
                 0.01,
             ),
             close(
                 "the wiring sets the scores",
                 "measured phi over that of the wiring (the one farthest off)",
-                1,
+                1.0,
                 _worst(-end.scores / scores[:, None]),
                 0.01,
             ),
@@ -137,7 +139,7 @@ class NormLaw(AbstractPrediction):
         rows = [(float(first), self.second, 1.0) for first in fine]
         learnable = [(row, self.neurons * c) for row in rows for c in self._if_learned(row)]
         with style():
-            figure = Figure((3.4, 2.6), layout="constrained")
+            figure = Figure((3.4, 2.9), layout="constrained")
             panel = figure.subplots()
             for i, name in enumerate(NAMES):
                 line = [(row[0], row[i] * c) for row, c in learnable]
@@ -146,7 +148,7 @@ class NormLaw(AbstractPrediction):
                 panel.errorbar(self.first, mean, yerr=spread, fmt=MARKERS[i], color=OKABE_ITO[i], label=f"|{name}|^2")
             panel.plot([], [], color="0.3", label="closed form")
             panel.set(xlabel="|phi_1|", ylabel="squared weight norm", xscale="log", yscale="log")
-            figure.legend(loc="outside upper left", ncols=4, columnspacing=1)
+            figure.legend(loc="outside upper left", ncols=2)
         return figure
 
     def _if_learned(self, scores: tuple[float, float, float]) -> list[float]:

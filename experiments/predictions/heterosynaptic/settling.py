@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 from matplotlib.figure import Figure
 
-from dynamics.circuit import Circuit, Weights
+from dynamics.circuit import Weights
 from dynamics.instruments import alignment, drive
 from experiments.figures import OKABE_ITO, style
 from experiments.predictions.contract import Finding, Fraction
@@ -29,8 +29,8 @@ class Settling(AbstractTraining):
         "which makes V forget where it started."
     )
     method: ClassVar[str] = (
-        "Tanh networks with randomly wired feedback populations learn random teachers in the weight flow. Per seed: from "
-        "when on |V'| stays below `settled` of its peak, from when on the alignment stays above `aligned` of its end."
+        "Tanh networks with randomly wired feedback populations learn random teachers in the weight flow. Per seed: "
+        "from when on |V'| stays below `settled` of its peak, and the alignment above `aligned` of its end."
     )
     tolerance: ClassVar[str] = (
         "The difference of the two times, over seeds, lies above 0 at 99.9 %. The exponential is exact up to the error "

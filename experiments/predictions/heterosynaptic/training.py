@@ -1,4 +1,4 @@
-"""What the predictions on heterosynaptic learning share: networks that learn a random teacher, and what they measure."""
+"""What the predictions on heterosynaptic learning share: networks that learn random teachers, and measurements."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, NamedTuple
@@ -64,10 +64,7 @@ class AbstractTraining(AbstractPrediction):
 
     def data(self) -> tuple[Array, Array]:
         """Inputs and targets, stacked by seed."""
-        shape = {"inputs": self.inputs, "outputs": self.outputs, "samples": self.samples}
-        tasks = [TeacherStudent(**shape, seed=self.seed + i).load() for i in range(self.seeds)]
-        targets = [task.train_targets for task in tasks if task.train_targets is not None]
-        return f64(np.stack([task.train_inputs for task in tasks])), f64(np.stack(targets))
+        return teachers(self.inputs, self.outputs, self.samples, range(self.seed, self.seed + self.seeds))
 
     def course(self, circuit: Circuit, weights: Weights, probe: Probe, decays: Sequence[float]) -> list[Course]:
         """The course of training from `weights` with each of some decay timescales; one program for all of them."""
@@ -80,11 +77,16 @@ class AbstractTraining(AbstractPrediction):
             return found.presentations, found.probes
 
         over_seeds = jax.vmap(one, in_axes=(None, 0, 0, 0))
-        marks, probes = jax.jit(jax.vmap(over_seeds, in_axes=(0, None, None, None)))(
-            f64(decays), weights, *self.data()
-        )
+        marks, probes = jax.jit(jax.vmap(over_seeds, in_axes=(0, None, None, None)))(f64(decays), weights, *self.data())
         shown = np.asarray(marks[0, 0]) * self.step
         return [Course(shown, {k: np.asarray(v[i]) for k, v in probes.items()}) for i in range(len(decays))]
+
+
+def teachers(inputs: int, outputs: int, samples: int, seeds: range) -> tuple[Array, Array]:
+    """Inputs and targets of as many random teachers as there are seeds, stacked."""
+    tasks = [TeacherStudent(inputs=inputs, outputs=outputs, samples=samples, seed=seed).load() for seed in seeds]
+    targets = [task.train_targets for task in tasks if task.train_targets is not None]
+    return f64(np.stack([task.train_inputs for task in tasks])), f64(np.stack(targets))
 
 
 def f64(value: object) -> Array:

@@ -1,7 +1,7 @@
 """T3.3: how well a random wiring carries the gradient follows from the size of the feedback population alone."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -18,13 +18,12 @@ from dynamics.simulate import simulate
 from dynamics.stimulus import Clock
 from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Size, Sizes
-from experiments.predictions.heterosynaptic.training import Replicates, f64, times
-from experiments.tasks import TeacherStudent
+from experiments.predictions.heterosynaptic.training import Replicates, f64, teachers, times
 from experiments.verdicts import exceeds, matches, mean_of, stays_below
 from rules.heterosynaptic import Heterosynaptic
 
 
-def wiring_law(neurons: float | np.ndarray, units: float | np.ndarray) -> np.ndarray:
+def wiring_law(neurons: float | int | np.ndarray, units: float | int | np.ndarray) -> np.ndarray:
     """cos(learning signal, -gradient) = 1 / sqrt(1 + n / n_fb) of one hop through random wiring; dimensionless.
 
     With V = W^T M^T the signal is W^T B e, B = M^T M a Wishart matrix of mean I: <B^2> - I = (n + 1) / n_fb for white
@@ -42,9 +41,9 @@ class WiringLaw(AbstractPrediction):
     equation: ClassVar[str] = "cos = 1 / sqrt(1 + n / n_fb)"
     claim: ClassVar[str] = (
         "One hop through n_fb randomly wired feedback neurons aligns the weight change with the gradient of the n "
-        "neurons above it by 1 / sqrt(1 + n / n_fb) where weights are random and V = W^T M^T. Learning improves on that "
-        "for a hop between hidden layers, whose error signals have no more dimensions than there are outputs. It does "
-        "the opposite for the hop from the output: what M transmits well is learned, and the other errors remain."
+        "neurons above it by 1 / sqrt(1 + n / n_fb) where weights are random and V = W^T M^T. Learning improves on "
+        "it for a hop between hidden layers, whose error signals have no more dimensions than there are outputs. It "
+        "does the opposite for the hop from the output: what M transmits well is learned, and the other errors remain."
     )
     method: ClassVar[str] = (
         "The population is the first n_fb of the largest one, the others being silent. Frozen: random W, white random "
@@ -57,7 +56,13 @@ class WiringLaw(AbstractPrediction):
         "n: d is how far each seed's matrices are from white (trA trS / trAS - n, A = W W^T, S = <e x^T><x e^T>). "
         "Learning: the whole 99.9 % interval lies on the claimed side of the law."
     )
-    quick: ClassVar[Mapping[str, Any]] = {"neurons": 20, "units": (10, 20, 40), "seeds": 8, "samples": 60, "length": 4.0}
+    quick: ClassVar[Mapping[str, Any]] = {
+        "neurons": 20,
+        "units": (10, 20, 40),
+        "seeds": 12,
+        "samples": 60,
+        "length": 4.0,
+    }
 
     neurons: Size = 40
     units: Sizes = (10, 20, 40, 80, 200)
@@ -70,7 +75,7 @@ class WiringLaw(AbstractPrediction):
     seeds: Replicates = 12
 
     @model_validator(mode="after")
-    def _distinct(self) -> Self:
+    def _distinct(self) -> "WiringLaw":
         if len(set(self.units)) < len(self.units):
             raise ValueError("the numbers of feedback neurons must differ from each other")
         return self
@@ -127,10 +132,7 @@ class WiringLaw(AbstractPrediction):
     def _learned(self, above: tuple[int, ...]) -> np.ndarray:
         """(seeds, units): the alignment at the end of learning, with `above` the layers above the first hidden one."""
         circuit = self._circuit(above)
-        shape = {"inputs": self.inputs, "outputs": above[-1], "samples": self.samples}
-        tasks = [TeacherStudent(**shape, seed=self.seed + i).load() for i in range(self.seeds)]
-        x = f64(np.stack([task.train_inputs for task in tasks]))
-        y = f64(np.stack([task.train_targets for task in tasks if task.train_targets is not None]))
+        x, y = teachers(self.inputs, above[-1], self.samples, range(self.seed, self.seed + self.seeds))
         presentations = max(1, round(self.length * self.decay / self.step))
 
         def one(start: Weights, x: Array, y: Array) -> Weights:
@@ -162,5 +164,7 @@ class WiringLaw(AbstractPrediction):
                 panel.errorbar(x, mean, yerr=half, fmt=MARKERS[i], color=OKABE_ITO[i], label=label, capsize=2)
             panel.set(xlabel="feedback neurons per neuron, n_fb / n", ylabel="cos(dW, -gradient)", xscale="log")
             panel.set_ylim(0, 1.05)
+            panel.set_xticks(x, [f"{value:g}" for value in x])
+            panel.minorticks_off()
             figure.legend(loc="outside upper left", ncols=2, columnspacing=1)
         return figure

@@ -1,0 +1,152 @@
+"""T1.9: noise in the activities costs no accuracy until it is as large as the activities themselves."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+from pydantic import Field, model_validator
+
+from dynamics.coupled import Coupled
+from dynamics.network import Network
+from dynamics.noise import Noise
+from dynamics.stimulus import Clock, Stream
+from dynamics.timescales import Timescales
+from dynamics.window import Window
+from experiments.figures import looks, style
+from experiments.predictions.continuous.accuracies import (
+    NAMES,
+    AbstractDigitsPrediction,
+    Chance,
+    chance_line,
+    chance_of,
+    diverged_note,
+    final_accuracies,
+    in_t,
+    legend_above,
+    marked,
+)
+from experiments.predictions.continuous.closed_forms import f64
+from experiments.predictions.contract import Finding, Fraction, NonNegatives, Positive
+from experiments.tasks import Digits
+from experiments.verdicts import JUDGED, Verdict, close, exceeds, stays_below
+from rules import SGD
+
+UNITS, TIMES = 500, 40
+
+
+class ActivityNoise(AbstractDigitsPrediction):
+    """Accuracy against the standard deviation of Ornstein-Uhlenbeck noise in every activity."""
+
+    number: ClassVar[str] = "T1.9"
+    title: ClassVar[str] = "Learning is robust to noise in the activities"
+    source: ClassVar[str] = "bacvanski2025continuous, abstract (integration noise); the deviation is derived"
+    equation: ClassVar[str] = (
+        "tau_prop dz = (-z + f(a)) dt + s sqrt(2 tau_prop) dB;  without input: var z = s^2, "
+        "<z(t) z(t + T)> = s^2 exp(-T / tau_prop)"
+    )
+    claim: ClassVar[str] = (
+        "Weights average over noise that is fast: up to s = 0.3, where activities lie between -1 and 1, accuracy is "
+        "that of the quiet network up to a few points. It does fall once the noise drowns the activities."
+    )
+    method: ClassVar[str] = (
+        "Test accuracy (without noise) on digits after learning in noise, in pairs of equal seeds. The noise itself: "
+        f"{UNITS} units without input, seen {TIMES} times."
+    )
+    tolerance: ClassVar[str] = (
+        "Accuracies: the loss is below `loss` with its whole 99.9 % interval over seeds. Moments of the noise: 99.9 % "
+        "of their sampling distribution, from the number of units and times and their correlation."
+    )
+    quick: ClassVar[Mapping[str, Any]] = {
+        "rules": ("fa",), "noises": (0.0, 0.3, 4.0), "presentations": 600, "plasticity": 50.0,
+        "seeds": 16,
+    }  # fmt: skip
+
+    noises: NonNegatives = (0.0, 0.1, 0.3, 0.6, 1.0, 2.0, 4.0)
+    harmless: Positive = 0.3
+    loss: Annotated[Fraction, Field(gt=0)] = 0.03
+
+    @model_validator(mode="after")
+    def _starts_quiet(self) -> Self:
+        if self.noises[0] != 0 or any(np.diff(self.noises) <= 0) or not 0 < self.harmless < self.noises[-1]:
+            raise ValueError(f"noises must start at 0, increase, and reach beyond harmless = {self.harmless:g}")
+        if not any(0 < s <= self.harmless for s in self.noises):
+            raise ValueError(f"noises must have one above 0 that is at most harmless = {self.harmless:g}")
+        return self
+
+    def measure(self) -> Finding:
+        chance, verdicts, notes, found = chance_of(Digits(seed=self.seed)), self._moments(), [], {}
+        for rule in self.rules:
+            data = self.trained(rule, {"noise.activity": list(self.noises)}, integrator={"dt": in_t(self.propagation)})
+            notes += [f"{NAMES[rule]}: {note}" for note in diverged_note(data)]
+            found[rule] = final_accuracies(data, chance.level)
+            verdicts += self._verdicts(NAMES[rule], found[rule])
+        return Finding(verdicts, self._drawn(found, chance), notes)
+
+    def _verdicts(self, name: str, accuracy: np.ndarray) -> list[Verdict]:
+        loss, noises = accuracy[:, :1] - accuracy[:, 1:], self.noises[1:]
+        mild = np.array(noises) <= self.harmless
+        worst = int(np.where(mild, loss.mean(axis=0), -np.inf).argmax())
+        return [
+            stays_below(f"noise that costs nothing ({name})", f"largest loss of accuracy up to s = {self.harmless:g}",
+                        self.loss, loss[:, worst], f"at s = {noises[worst]:g}"),
+            exceeds(f"noise that costs learning ({name})", f"loss of accuracy at s = {noises[-1]:g}", self.loss,
+                    loss[:, -1]),
+        ]  # fmt: skip
+
+    def _moments(self) -> list[Verdict]:
+        """Variance and correlation of the noise over one presentation against the Ornstein-Uhlenbeck process."""
+        z, s = self._still(), self.harmless
+        r = np.exp(-1 / self.propagation)
+        # Independent values that tell as much of the variance: correlations r^n weigh in as r^2n.
+        size = z.size * (1 - r**2) / (1 + r**2)
+        quantile = float(jax.scipy.stats.norm.ppf((1 + JUDGED) / 2))
+        spread = quantile * np.sqrt(2 / size)
+        later = float(np.mean(z[1:] * z[:-1]) / np.mean(z**2))
+        note = f"{UNITS} units, {TIMES} times"
+        return [
+            close("stationary deviation of the noise", "var z / s^2", 1.0, float(np.mean(z**2) / s**2), spread, note),
+            close("correlation of the noise", "correlation of z with itself one T later", r, later, spread, note),
+        ]
+
+    def _still(self) -> np.ndarray:
+        """Activities (times, units) of a layer without input that only noise drives, from when it is stationary on."""
+        network = Network((1, UNITS), bias=False, gain=f64(0.0))
+        nothing = Stream(f64(np.zeros((1, 1))), f64(np.zeros((1, UNITS))), jax.random.key(0))
+        run = Coupled(
+            SGD().wire(network),
+            Timescales(f64(self.propagation), f64(np.inf)),
+            nothing,
+            Clock(f64(1.0), f64(0.0), 1),
+            noise=Noise(activity=f64(self.harmless)),
+            integrator=Window(gaps=False),
+            key=jax.random.key(self.seed),
+        )
+        settled = int(np.ceil(10 * self.propagation))  # of the start from 0, exp(-10) is left
+
+        def show(progress: Any, k: jax.Array) -> tuple[Any, jax.Array]:
+            progress = run.advance(progress, k, 1)
+            return progress, progress.state.activity["z1"]
+
+        start = run.init(run.circuit.initial_weights(jax.random.key(0)))
+        shown = jnp.arange(settled + TIMES, dtype=jnp.int32)
+        return np.asarray(jax.jit(lambda p, k: jax.lax.scan(show, p, k)[1])(start, shown))[settled:]
+
+    def _drawn(self, found: dict[str, np.ndarray], chance: Chance) -> Figure:
+        with style():
+            figure = Figure((3.4, 2.7), layout="constrained")
+            panel = figure.subplots()
+            for (rule, accuracy), look in zip(found.items(), looks(len(found), marks=True), strict=True):
+                panel.axhline(accuracy[:, 0].mean(), color=look["color"], linewidth=1)
+                marked(panel, self.noises, accuracy, look, NAMES[rule])
+            panel.plot([], [], color="0.3", linewidth=1, label="quiet network")
+            chance_line(panel, chance.level)
+            panel.axvspan(0, self.harmless, color="0.93", zorder=-1)
+            panel.set_xscale("symlog", linthresh=0.1, linscale=0.4)
+            panel.set_xticks([s for s in self.noises if s != 0.6], [f"{s:g}" for s in self.noises if s != 0.6])
+            panel.minorticks_off()
+            panel.set(xlabel="deviation s of the activity noise", ylabel="test accuracy", ylim=(0, 1))
+            legend_above(figure, panel, 3)
+        return figure

@@ -1,0 +1,159 @@
+"""T1.10: the deeper a network, the less propagation lag it tolerates."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+from matplotlib.figure import Figure
+from pydantic import Field, model_validator
+
+from experiments.figures import looks, style
+from experiments.predictions.continuous.accuracies import (
+    NAMES,
+    Chance,
+    Replicates,
+    Rules,
+    chance_line,
+    chance_of,
+    diverged_note,
+    final_accuracies,
+    in_t,
+    jackknifed,
+    knee,
+    legend_above,
+    marked,
+    trained,
+)
+from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Positives, Size
+from experiments.tasks import Circles
+from experiments.units import Time
+from experiments.verdicts import Verdict, exceeds
+
+Depth = Annotated[int, Field(strict=True, ge=1, le=6)]
+
+
+class Curve(NamedTuple):
+    """Accuracies (seeds, lags) of networks with `depth` hidden layers, and the pseudo-values of their knee."""
+
+    rule: str
+    depth: int
+    accuracy: np.ndarray
+    knees: np.ndarray
+
+
+class CirclesDepth(AbstractPrediction):
+    """Accuracy on two circles against tau_prop, for several depths."""
+
+    number: ClassVar[str] = "T1.10"
+    title: ClassVar[str] = "Deeper networks tolerate less propagation lag"
+    source: ClassVar[str] = "bacvanski2025continuous, figs. 5 and 7 (maps of accuracy, per depth); 1 / L is derived"
+    equation: ClassVar[str] = "2 L tau_prop = T where the lag around the loop of the first layer uses up the stimulus"
+    claim: ClassVar[str] = (
+        "At the same propagation lag deeper networks learn less well. The lag that a network tolerates shrinks at "
+        "least as fast as 1 / L: at a lag shorter by the ratio of layers the deepest is still below the shallowest."
+    )
+    method: ClassVar[str] = (
+        "Test accuracy on two concentric circles after a dense stream, L - 1 equal hidden layers, tau_plast / T fixed; "
+        "differences between pairs of equal seeds, over the lags of at least T / 2 L of the shallowest."
+    )
+    tolerance: ClassVar[str] = "The 99.9 % interval over seeds lies on the claimed side: no other allowance."
+    quick: ClassVar[Mapping[str, Any]] = {
+        "rules": ("sgd",), "depths": (1, 3), "lags": (0.1, 0.25, 0.5, 1.0), "seeds": 16,
+    }  # fmt: skip
+
+    rules: Rules = ("sgd", "fa")
+    depths: Annotated[tuple[Depth, ...], Field(min_length=2)] = (1, 2, 3)
+    width: Size = 16
+    duration: Duration = Time(0.05)
+    plasticity: Positive = 10.0  # in units of T
+    lags: Positives = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)  # tau_prop in units of T
+    presentations: Size = 1000
+    seeds: Replicates = 24
+
+    @model_validator(mode="after")
+    def _increases(self) -> Self:
+        for name, values in (("depths", self.depths), ("lags", self.lags)):
+            if any(np.diff(values) <= 0):
+                raise ValueError(f"{name} must increase")
+        if not self.lags[0] <= 1 / (2 * (self.depths[-1] + 1)) < self.critical <= self.lags[-1]:
+            raise ValueError("lags must reach from T / 2 L of the deepest to beyond that of the shallowest network")
+        return self
+
+    @property
+    def critical(self) -> float:
+        """tau_prop / T at which 2 L tau_prop = T in the shallowest network."""
+        return 1 / (2 * (self.depths[0] + 1))
+
+    def measure(self) -> Finding:
+        task = Circles(seed=self.seed)
+        chance, curves, notes = chance_of(task), [], []
+        for rule in self.rules:
+            for depth in self.depths:
+                data = self._trained(rule, depth)
+                notes += [f"{NAMES[rule]}, {depth} hidden: {note}" for note in diverged_note(data)]
+                accuracy = final_accuracies(data, chance.level)
+                curves.append(Curve(rule, depth, accuracy, self._knees(accuracy, chance.level)))
+        verdicts = [verdict for rule in self.rules for verdict in self._verdicts([c for c in curves if c.rule == rule])]
+        return Finding(verdicts, self._drawn(curves, chance), notes + self._sentences(curves))
+
+    def _trained(self, rule: str, depth: int) -> Any:
+        """Euler steps: on networks this small they are several times faster than windows, and as good for accuracy."""
+        duration = self.duration.seconds(1.0)
+        table = {
+            "task": {"name": "circles", "seed": self.seed},
+            "network": {"hidden": [self.width] * depth, "loss": "softmax"},
+            "stimulus": {"duration": str(self.duration), "presentations": self.presentations},
+            "timescales": {"plasticity": in_t(self.plasticity)},
+            "integrator": {"name": "euler", "dt": str(Time(duration * self.lags[0] / 2))},
+            "rule": rule,
+            "seed": self.seed,
+        }
+        return trained(table, {"timescales.propagation": [in_t(lag) for lag in self.lags]}, self.seeds)
+
+    def _knees(self, accuracy: np.ndarray, chance: float) -> np.ndarray:
+        """Pseudo-values of the logarithm of the knee."""
+        logs = np.log(self.lags)
+        return jackknifed(lambda seeds: knee(accuracy[seeds].mean(axis=0), logs, chance), len(accuracy))
+
+    def _verdicts(self, curves: list[Curve]) -> list[Verdict]:
+        name, (shallow, *_, deep) = NAMES[curves[0].rule], curves
+        beyond = np.array(self.lags) >= self.critical
+        verdicts = []
+        for one, other in zip(curves[:-1], curves[1:], strict=True):
+            loss = (one.accuracy - other.accuracy)[:, beyond].mean(axis=1)
+            quantity = f"loss of accuracy, mean over lags tau_prop of at least {self.critical:.3g} T"
+            claim = f"{other.depth} hidden layers tolerate less lag than {one.depth} ({name})"
+            verdicts.append(exceeds(claim, quantity, 0.0, loss))
+        ratio = (shallow.depth + 1) / (deep.depth + 1)
+        shorter = np.log(np.array(self.lags)[beyond] * ratio)
+        scaled = np.array([np.interp(shorter, np.log(self.lags), one) for one in deep.accuracy])
+        loss = (shallow.accuracy[:, beyond] - scaled).mean(axis=1)
+        quantity = f"loss of accuracy of the deepest network, mean over the same lags times {ratio:.3g}"
+        return [*verdicts, exceeds(f"a lag shorter by 1 / L is not short enough ({name})", quantity, 0.0, loss)]
+
+    def _sentences(self, curves: list[Curve]) -> list[str]:
+        return [
+            f"{NAMES[c.rule]}, {c.depth} hidden: half accuracy at tau_prop = {np.exp(c.knees.mean()):.3g} T, where "
+            f"2 L tau_prop = {2 * (c.depth + 1) * np.exp(c.knees.mean()):.2g} T; best accuracy "
+            f"{c.accuracy.mean(axis=0).max():.3f}"
+            for c in curves
+        ]
+
+    def _drawn(self, curves: list[Curve], chance: Chance) -> Figure:
+        with style():
+            figure = Figure((3.4 * len(self.rules) ** 0.7, 2.7), layout="constrained")
+            panels = figure.subplots(1, len(self.rules), sharey=True, squeeze=False)[0]
+            for rule, panel in zip(self.rules, panels, strict=True):
+                mine = [c for c in curves if c.rule == rule]
+                for curve, look in zip(mine, looks(len(mine), marks=True), strict=True):
+                    label = f"{curve.depth} hidden"
+                    marked(panel, self.lags, curve.accuracy, look | {"linestyle": "-", "linewidth": 0.8}, label)
+                    limit = 1 / (2 * (curve.depth + 1))
+                    panel.plot([limit, limit], [0.98, 1.06], color=look["color"], linewidth=1.5)
+                chance_line(panel, chance.level)
+                panel.set(title=NAMES[rule], xscale="log", ylim=(0.35, 1.07))
+                panel.set_xlabel("propagation time constant (stimulus durations T)")
+            panels[0].set_ylabel("test accuracy")
+            panels[0].plot([], [], color="0.3", linewidth=1.5, label="$2 L \\tau_{prop} = T$")
+            legend_above(figure, panels[0], 4 if len(self.rules) > 1 else 2)
+        return figure

@@ -1,0 +1,157 @@
+"""T3.6: the longer a network has seen images on one half of its inputs, the worse it learns from the other half."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from matplotlib.figure import Figure
+from pydantic import Field, model_validator
+
+from dynamics.circuit import Weights
+from dynamics.flow import WeightFlow
+from dynamics.instruments import accuracy
+from dynamics.network import Network
+from dynamics.stimulus import Clock
+from experiments.figures import LINES, MARKERS, OKABE_ITO, style
+from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Size
+from experiments.predictions.heterosynaptic.training import Replicates, f64, times
+from experiments.tasks import Digits
+from experiments.verdicts import close, mean_of, stays_below
+from rules.heterosynaptic import Heterosynaptic
+
+Epoch = Annotated[int, Field(strict=True, ge=0, le=1000)]
+
+
+class CriticalPeriod(AbstractPrediction):
+    """Accuracy after rewiring: images and noise change places, after some epochs, between two halves of the input."""
+
+    number: ClassVar[str] = "T3.6"
+    title: ClassVar[str] = "Critical period: late rewiring of the inputs costs final accuracy"
+    source: ClassVar[str] = "ziyin2025heterosynaptic, fig. 3 (there with colour images)"
+    equation: ClassVar[str] = "accuracy(RT, so many epochs after RT) falls monotonically with RT"
+    claim: ClassVar[str] = (
+        "One half of the inputs carries images, the other noise. Where they change places after RT epochs, what is "
+        "reached so many epochs later is the worse the larger RT is. Here the images are the digits of scikit-learn."
+    )
+    method: ClassVar[str] = (
+        "Networks with one hidden layer and a random feedback population learn in the weight flow, one Euler step per "
+        "batch, with fresh gaussian noise in every presentation; the slope of the test accuracy against ln(1 + RT), "
+        "per seed. The images have unit variance. `weak` noise is a comparison."
+    )
+    tolerance: ClassVar[str] = (
+        "The mean slope over seeds lies below 0 at 99.9 %, and no step from one RT to the next goes up at 99.9 %: the "
+        "size of the effect is not predicted."
+    )
+    quick: ClassVar[Mapping[str, Any]] = {"rewirings": (0, 2, 15), "images": 200, "epochs": 8, "seeds": 8}
+
+    rewirings: Annotated[tuple[Epoch, ...], Field(min_length=2)] = (0, 1, 3, 10, 30)  # RT, in epochs
+    epochs: Size = 20  # after the rewiring
+    noise: Positive = 3.0  # standard deviation, that of images being 1
+    weak: Positive = 1.0  # the same, of the comparison
+    images: Annotated[int, Field(strict=True, ge=10, le=1400)] = 300
+    batch: Annotated[int, Field(strict=True, ge=1, le=1400)] = 50
+    neurons: Size = 20
+    units: Size = 20
+    decay: Positive = 1000.0  # tau_dec in units of tau_plast
+    step: Positive = 0.3  # duration of a batch in units of tau_plast
+    seeds: Replicates = 12
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "CriticalPeriod":
+        if list(self.rewirings) != sorted(set(self.rewirings)):
+            raise ValueError("the rewiring times must increase")
+        if self.batch > self.images:
+            raise ValueError(f"a batch of {self.batch} does not fit into {self.images} images")
+        return self
+
+    def measure(self) -> Finding:
+        curves = self._trained()
+        ends = np.array(self.rewirings) + self.epochs
+        final = np.stack([curves[:, :, i, end] for i, end in enumerate(ends)], -1)  # (noise, seeds, rewirings)
+        scale = np.log1p(np.array(self.rewirings, float))
+        weak, slopes = ((final[i] - final[i].mean(-1, keepdims=True)) @ (scale - scale.mean()) for i in (0, 1))
+        steps = [mean_of(difference, 0.999) for difference in np.diff(final[1]).T]
+        rises = sum(step.value > step.half for step in steps)
+        spread = np.sum((scale - scale.mean()) ** 2)
+        verdicts = [
+            stays_below("later is worse", "change of accuracy per unit of ln(1 + RT)", 0.0, slopes / spread),
+            close("monotone", f"steps up, of {len(steps)}", 0.0, float(rises), 0.0),
+        ]
+        slope, low = mean_of(weak / spread), final.mean(1)
+        note = (
+            f"With noise of {self.weak:g} times the images' deviation the slope is {slope.value:.4f} +- "
+            f"{slope.half:.4f} (95 %), the accuracy going from {low[0, 0]:.3f} to {low[0, -1]:.3f}; with "
+            f"{self.noise:g} times, it goes from {low[1, 0]:.3f} to {low[1, -1]:.3f}. What makes late rewiring costly "
+            "is how strong the noise is that the weights learned from images then pass on."
+        )
+        return Finding(verdicts, self._drawn(curves[1], final), [note])
+
+    def _trained(self) -> np.ndarray:
+        """(noise, seeds, rewirings, epochs): the test accuracy at the start of each epoch."""
+        x, y, x_test, y_test = self._images()
+        network = Network((2 * x.shape[1], self.neurons, y.shape[1]), loss="softmax", bias=False, gain=f64(1.0))
+        circuit = Heterosynaptic(feedback_scale=f64(1.0), feedback_units=self.units).wire(network)
+        per_epoch = self.images // self.batch
+
+        def shown(key: Array, images: Array, late: Array, noise: Array) -> Array:
+            other = noise * jax.random.normal(key, images.shape, images.dtype)
+            return jnp.where(late, jnp.concatenate([other, images], 1), jnp.concatenate([images, other], 1))
+
+        def one(noise: Array, key: Array, rewired: Array) -> Array:
+            for_start, for_test, for_training = jax.random.split(key, 3)
+
+            def batch(number: Array, w: Weights, late: Array) -> Weights:
+                for_noise, for_choice = jax.random.split(jax.random.fold_in(for_training, number))
+                chosen = jax.random.randint(for_choice, (self.batch,), 0, self.images)
+                inputs, clock = shown(for_noise, x[chosen], late, noise), Clock(f64(self.step), f64(0.0), 1)
+                flow = WeightFlow(circuit, times(1.0, self.decay), inputs, y[chosen], clock)
+                return flow.weights(flow.advance(flow.init(w), jnp.asarray(0), 1))
+
+            def epoch(w: Weights, number: Array) -> tuple[Weights, Array]:
+                late = number >= rewired
+                tested = shown(jax.random.fold_in(for_test, number), x_test, late, noise)
+                first = number * per_epoch
+                after = jax.lax.fori_loop(first, first + per_epoch, lambda i, w: batch(i, w, late), w)
+                return after, accuracy(circuit, w, tested, y_test)
+
+            epochs = jnp.arange(max(self.rewirings) + self.epochs + 1)
+            return jax.lax.scan(epoch, circuit.initial_weights(for_start), epochs)[1]
+
+        over_rewirings = jax.vmap(one, (None, None, 0))
+        over_seeds = jax.vmap(over_rewirings, (None, 0, None))
+        keys = jax.random.split(jax.random.key(self.seed), self.seeds)
+        run = jax.jit(jax.vmap(over_seeds, (0, None, None)))
+        return np.asarray(run(f64((self.weak, self.noise)), keys, jnp.asarray(self.rewirings)))
+
+    def _images(self) -> tuple[Array, Array, Array, Array]:
+        """Training and test images of mean 0 (of each pixel) and variance 1 (over all), with their one-hot targets."""
+        data = Digits(seed=self.seed).load()
+        mean, deviation = data.train_inputs.mean(0), data.train_inputs.std(0).astype(float)
+        scale = np.sqrt(np.mean(deviation**2))
+        x, x_test = (f64((inputs - mean) / scale) for inputs in (data.train_inputs, data.test_inputs))
+        return x[: self.images], f64(data.train_targets)[: self.images], x_test, f64(data.test_targets)
+
+    def _drawn(self, curves: np.ndarray, final: np.ndarray) -> Figure:
+        with style():
+            figure = Figure((3.4, 4.4), layout="constrained")
+            top, bottom = figure.subplots(2, 1)
+            for i, rewired in enumerate(self.rewirings):
+                end = rewired + self.epochs
+                look = {"color": OKABE_ITO[i % 7], "linestyle": LINES[i % 7]}
+                top.plot(np.arange(end + 1), curves[:, i, : end + 1].mean(0), label=f"RT = {rewired}", **look)
+            for i, noise in enumerate((self.weak, self.noise)):
+                means = [mean_of(column) for column in final[i].T]
+                mean, half = [m.value for m in means], [m.half for m in means]
+                label = f"noise {noise:g}"
+                bottom.errorbar(
+                    np.arange(len(mean)), mean, yerr=half, color=OKABE_ITO[i], marker=MARKERS[i], capsize=2, label=label
+                )
+            bottom.set_xticks(np.arange(len(self.rewirings)), [str(rewired) for rewired in self.rewirings])
+            top.set(xlabel="epoch", ylabel=f"accuracy, noise {self.noise:g}", ylim=(0, 1))
+            bottom.set(xlabel="rewiring time RT (epochs)", ylabel=f"accuracy {self.epochs} epochs later")
+            figure.legend(*top.get_legend_handles_labels(), loc="outside upper left", ncols=3)
+            bottom.legend(loc="lower left")
+        return figure
