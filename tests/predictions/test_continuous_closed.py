@@ -172,8 +172,8 @@ def test_stages_of_lag():
 def test_trace_rescue_and_its_expectation_moves_with_its_parameters():
     finding = measured("trace-rescue", TRACE)
     assert not failed(finding) and len(finding.verdicts) == 6
-    prediction = TraceRescue.configured("trace-rescue", TRACE)
-    later = TraceRescue.configured("trace-rescue", {**TRACE, "late": 2.5})
+    prediction = TraceRescue.model_validate(TRACE)
+    later = TraceRescue.model_validate({**TRACE, "late": 2.5})
     assert later._recursion(0.7) < 0.5 * prediction._recursion(0.7)
 
 
@@ -182,7 +182,7 @@ def test_alignment_of_feedback():
 
 
 def test_layers_of_a_deep_network():
-    prediction = LayerAlignment.configured("layer-alignment", DEPTH)
+    prediction = LayerAlignment.model_validate(DEPTH)
     found = {("layerwise", 3): prediction._measured("layerwise", 3)}
     for part in ("prediction", "target"):
         assert prediction._agreement(found, "layerwise", part).passed

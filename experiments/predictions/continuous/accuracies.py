@@ -30,6 +30,7 @@ RuleName = Literal["sgd", "fa", "dfa", "kp"]
 Rules = Annotated[tuple[RuleName, ...], Field(min_length=1)]
 Replicates = Annotated[int, Field(strict=True, ge=3, le=1000)]  # an interval over fewer seeds says nothing
 Widths = Annotated[tuple[Size, ...], Field(min_length=1, max_length=20)]
+RECORDS = 12  # those of the last quarter are averaged: single ones swing with the last few samples
 Points = Mapping[str, Sequence[Any]]
 NAMES = {"sgd": "SGD", "fa": "FA", "dfa": "DFA", "kp": "KP"}
 
@@ -100,11 +101,11 @@ def trained(table: Mapping[str, Any], points: Points, seeds: int) -> xr.Dataset:
     sweep: dict[str, Any] = {path: list(values) for path, values in points.items()} | {"seeds": seeds}
     if len(points) > 1:
         sweep["zip"] = [list(points)]
-    return swept({"dtype": "float32", "record": {"points": 1, "probes": ["accuracy"]}, **table, "sweep": sweep})
+    return swept({"dtype": "float32", "record": {"points": RECORDS, "probes": ["accuracy"]}, **table, "sweep": sweep})
 
 
 def final_accuracies(data: xr.Dataset, chance: float) -> np.ndarray:
-    """Test accuracies (seeds, points) at the end; a network that has diverged tells nothing, which is chance."""
+    """Test accuracies (seeds, points), late in the run; a network that has diverged tells nothing, which is chance."""
     return np.nan_to_num(accuracies(data), nan=chance)
 
 

@@ -7,6 +7,7 @@ CURL: dict[str, str] = {
     "curl-mixed-boundary": "curl.mixed_boundary:MixedBoundary",
     "curl-size-limits": "curl.size_limits:SizeLimits",
     "curl-covariance": "curl.covariance:Covariance",
+    "curl-lyapunov": "curl.lyapunov:Lyapunov",
     "curl-order-parameter": "curl.order_parameter:OrderParameter",
     "curl-readout-errors": "curl.readout_errors:ReadoutErrors",
     "curl-toy": "curl.toy_model:ToyModel",

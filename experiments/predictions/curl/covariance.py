@@ -122,7 +122,7 @@ class Covariance(AbstractPrediction):
             w1, w2 = teacher(rng, self.inputs, hidden)
             most = most_inputs(w1.T @ w1)
             for covariance in (np.eye(self.inputs), self._covariance(rng, self.inputs)):
-                for n in np.clip(most + np.array(self.beyond), 0, self.inputs):
+                for n in (min(max(most + more, 0), self.inputs) for more in self.beyond):
                     rates, direction = _modes(error_matrix(w1, w2, n, 0), covariance)
                     step = 1 / np.abs(rates).max()
                     rows.append((w1, w2, float(n), covariance, direction, step, rates[0], n <= most))

@@ -63,7 +63,7 @@ class FasterThanGradient(AbstractPrediction):
         "arrived by the end counts as arriving then, which makes the difference smaller, never larger."
     )
     quick: ClassVar[Mapping[str, Any]] = {
-        "inputs": 40, "samples": 800, "few": (0.1,), "middle": (), "seeds": 8, "time": Time(800.0),
+        "inputs": 40, "samples": 800, "few": (0.1,), "middle": (), "many": (1.0,), "seeds": 20, "time": Time(600.0),
     }  # fmt: skip
 
     inputs: Size = 100
@@ -77,7 +77,7 @@ class FasterThanGradient(AbstractPrediction):
     step: Step = 1.0  # in tau_plast = 1 s
     time: Duration = Time(1000.0)
     threshold: Positive = 1e-3
-    seeds: Several = 30
+    seeds: Several = 24
 
     @model_validator(mode="after")
     def _at_least_one(self) -> "FasterThanGradient":

@@ -70,7 +70,7 @@ class HiddenBoundary(AbstractPrediction):
         with style():
             figure = Figure((3.4, 2.6), layout="constrained")
             panel = figure.subplots()
-            fine = np.linspace(min(0.2, *self.ratios), max(0.75, *self.ratios), 300)
+            fine = np.linspace(min(0.2, *self.ratios), max(0.75, *self.ratios), 61)
             closed = [theory.hidden_boundary(c) for c in fine]
             panel.plot(fine, closed, color="0.2", label="infinitely large")
             panel.plot(fine, [self._expected(c) for c in fine], "--", color="0.5", label=f"{self.inputs} inputs")

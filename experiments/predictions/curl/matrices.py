@@ -57,6 +57,18 @@ def error_matrix(w1: np.ndarray, w2: np.ndarray, flipped_inputs: int, flipped_un
     return np.diag((w2 @ w2) * signs(inputs, flipped_inputs)) + (w1.T * signs(hidden, flipped_units)) @ w1
 
 
+def clamped_error_matrix(w1: np.ndarray, w2: np.ndarray, flipped_inputs: int, flipped_units: int) -> np.ndarray:
+    """A of the flow that holds |W1| and |W2|: A - w_t (D1 w_t / |W1|^2 + W1^T D2 w2 / |W2|^2)^T (derived).
+
+    The part of either drift along its own matrix is taken out, and both parts move the product along w_t.
+    """
+    hidden, inputs = w1.shape
+    line = w2 @ w1
+    first, second = signs(inputs, flipped_inputs) * line, (signs(hidden, flipped_units) * w2) @ w1
+    along = first / (w1**2).sum() + second / (w2 @ w2)
+    return error_matrix(w1, w2, flipped_inputs, flipped_units) - np.outer(line, along)
+
+
 def is_stable(matrix: np.ndarray) -> bool:
     """Whether a symmetric matrix is positive definite."""
     try:

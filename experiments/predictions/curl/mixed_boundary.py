@@ -84,7 +84,7 @@ class MixedBoundary(AbstractPrediction):
         with style():
             figure = Figure((3.4, 2.6), layout="constrained")
             panel = figure.subplots()
-            fine = np.linspace(0, 1, 60) ** 2  # the boundary leaves its end steeply
+            fine = np.linspace(0, 1, 41) ** 2  # the boundary leaves its end steeply
             alphas = np.array(self._flipped()) / self.inputs
             for i, ratio in enumerate(self.ratios):
                 look: dict[str, Any] = {"color": OKABE_ITO[i % 7]}

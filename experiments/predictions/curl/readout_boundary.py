@@ -71,7 +71,7 @@ class ReadoutBoundary(AbstractPrediction):
         with style():
             figure = Figure((3.4, 2.6), layout="constrained")
             panel = figure.subplots()
-            fine = np.geomspace(min(0.05, *self.ratios), max(5.0, *self.ratios), 150)
+            fine = np.geomspace(min(0.05, *self.ratios), max(5.0, *self.ratios), 61)
             closed = [theory.readout_boundary(c) for c in fine]
             panel.plot(fine, closed, color="0.2", label="infinitely large")
             panel.plot(fine, [self._expected(c) for c in fine], "--", color="0.5", label=f"{self.inputs} inputs")

@@ -113,7 +113,7 @@ class SizeLimits(AbstractPrediction):
     def _drawn(self, limits: np.ndarray) -> Figure:
         found = [self._curves(ratio) for ratio in self.ratios]
         exact = [self.inputs / hidden_units(self.inputs, ratio) for ratio in self.ratios]
-        fine = np.linspace(min(self.ratios), max(self.ratios), 200)
+        fine = np.linspace(min(self.ratios), max(self.ratios), 61)
         edges = [theory.lambda_min(c, 1.0) for c in fine]
         diagonals = (np.sqrt(1 + 4 * fine**2) - 1) / (2 * fine)
         with style():

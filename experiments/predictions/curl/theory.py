@@ -15,11 +15,12 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.polynomial import polynomial
-from scipy.optimize import minimize_scalar, root_scalar
+from scipy.optimize import root_scalar
 
 ALWAYS_STABLE = 1 / 4  # below this c no fraction of flipped inputs destabilises
 NEVER_STABLE = 2 / 3  # above it a single one does
 TRACY_WIDOM_MEAN = -1.2065335745820  # of the largest eigenvalue of a real symmetric matrix, in units of `edge_scale`
+Numbers = float | np.ndarray
 _SOFT = 1e-9  # how far from the real axis the resolvent is taken
 
 
@@ -69,7 +70,7 @@ def readout_boundary(c: float, alpha_h: float = 0.0) -> float:
     That is the mixed boundary where a fraction `alpha_h` of the inputs is flipped too.
     """
 
-    def highest(s: float) -> float:
+    def highest(s: Numbers) -> Numbers:
         g = _resolvent(s, alpha_h)[0]
         return (1 - g) / 2 * (1 - c * s * (1 + g))
 
@@ -111,7 +112,7 @@ def atoms(c: float, alpha_h: float = 0.0) -> dict[float, float]:
     return {at: weight for at, weight in weights.items() if weight > 0}
 
 
-def _resolvent(s: float, alpha_h: float) -> tuple[float, float, float]:
+def _resolvent(s: Numbers, alpha_h: float) -> tuple[Numbers, Numbers, Numbers]:
     """g(s) and its first two derivatives; a kind of input that does not occur has no pole."""
     parts = [(weight, s + at) for weight, at in ((1 - alpha_h, 1), (alpha_h, -1)) if weight > 0]
     first, second, third = (sum(weight / away**power for weight, away in parts) for power in (1, 2, 3))
@@ -129,7 +130,7 @@ def _start(alpha_h: float, bounded: bool) -> float:
 def _lower_edge(c: float, alpha_h: float, alpha_r: float) -> tuple[float, float]:
     """Where z(s) is largest, and its value."""
 
-    def z(s: float) -> float:
+    def z(s: Numbers) -> Numbers:
         g = _resolvent(s, alpha_h)[0]
         negative = alpha_r / (1 - g) if alpha_r > 0 else 0.0
         return ((1 - alpha_r) / (1 + g) - negative) / c - s
@@ -137,16 +138,19 @@ def _lower_edge(c: float, alpha_h: float, alpha_r: float) -> tuple[float, float]
     return _maximum(z, _start(alpha_h, alpha_r > 0))
 
 
-def _maximum(f: Callable[[float], float], start: float) -> tuple[float, float]:
-    """Where a function with one maximum on s > start has it, and its value."""
-    found = minimize_scalar(
-        lambda u: -f(start + u / (1 - u)), bounds=(0, 1), method="bounded", options={"xatol": 1e-12}
-    )
-    u = float(found.x)
-    return start + u / (1 - u), -float(found.fun)
+def _maximum(f: Callable[[Numbers], Numbers], start: float) -> tuple[float, float]:
+    """Where a function with one maximum on s > start has it, and its value: on ever finer grids of u = d / (1 + d)."""
+    low, high, cells = 0.0, 1.0, (np.arange(400) + 0.5) / 400
+    for _ in range(4):
+        u = low + (high - low) * cells
+        s = start + u / (1 - u)
+        values = np.asarray(f(s))
+        best = int(values.argmax())
+        low, high = u[best - 1] if best else low, u[best + 1] if best + 1 < len(u) else high
+    return float(s[best]), float(values[best])
 
 
-def _clipped_maximum(f: Callable[[float], float], start: float) -> float:
+def _clipped_maximum(f: Callable[[Numbers], Numbers], start: float) -> float:
     return min(1.0, max(0.0, _maximum(f, start)[1]))
 
 

@@ -3,8 +3,8 @@
 HEBBIAN: dict[str, str] = {
     "hebbian-stationary": "hebbian.stationary:HebbianStationary",
     "hebbian-phase-diagram": "hebbian.phase_diagram:HebbianPhaseDiagram",
+    "hebbian-decay-trend": "hebbian.decay_trend:HebbianDecayTrend",
     "hebbian-batch-size": "hebbian.batch_size:HebbianBatchSize",
     "hebbian-bridge": "hebbian.bridge:HebbianBridge",
     "hebbian-synaptic-noise": "hebbian.synaptic_noise:HebbianSynapticNoise",
-    "hebbian-decay-trend": "hebbian.decay_trend:HebbianDecayTrend",
 }

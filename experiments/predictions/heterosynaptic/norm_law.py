@@ -47,10 +47,11 @@ def common_norm(scores: tuple[float, float, float], strength: float, decay: floa
 
 
 class _End(NamedTuple):
-    """(scores, seeds, 3): squared norms and consistency scores at the end, by layer."""
+    """(scores, seeds, 3): squared norms and scores by layer; (scores, seeds): how many modes are learned."""
 
     squares: np.ndarray
     scores: np.ndarray
+    modes: np.ndarray
 
 
 class NormLaw(AbstractPrediction):
@@ -68,6 +69,7 @@ class NormLaw(AbstractPrediction):
     )
     method: ClassVar[str] = (
         "Linear networks of three matrices in the weight flow, white inputs and a target of equal singular values. "
+        "A mode counts as learned if the network transmits an eighth of it (stationary ones: a quarter or nothing). "
         "Wirings M = sqrt(m) Q with random rotations Q make phi_3 = -1, phi_2 = -m_3, phi_1 = -m_2 m_3; V starts at "
         "random. Scores are measured against the gradient by automatic differentiation."
     )
@@ -88,15 +90,16 @@ class NormLaw(AbstractPrediction):
 
     def measure(self) -> Finding:
         scores = np.array([(first, self.second, 1.0) for first in self.first])
-        common = np.array([common_norm(tuple(row), self.strength, self.decay) for row in scores]) * self.neurons
+        common = np.array([common_norm(tuple(row), self.strength, self.decay) for row in scores])
         end = self._trained()
-        ratios = end.squares / scores[:, None]
+        squares = end.squares / np.where(end.modes > 0, end.modes, np.nan)[..., None]
+        ratios = squares / scores[:, None]
         spread = _worst(ratios.max(-1) / ratios.min(-1))
         verdicts = [
             close("|W_l|^2 / phi_l is common", "largest over smallest of the three layers", 1.0, spread, 0.01),
             close(
                 "its value",
-                "|W_l|^2 / |phi_l| over the closed form (the one farthest off)",
+                "|W_l|^2 / |phi_l| per learned mode over the closed form (the one farthest off)",
                 1.0,
                 _worst(ratios / common[:, None, None]),
                 0.01,
@@ -109,7 +112,9 @@ class NormLaw(AbstractPrediction):
                 0.01,
             ),
         ]
-        return Finding(verdicts, self._drawn(end.squares))
+        lost = int(self.neurons * end.modes.size - end.modes.sum())
+        note = f"Of {self.neurons * end.modes.size} modes, {lost} decayed to zero before they were learned."
+        return Finding(verdicts, self._drawn(squares), [note])
 
     def _trained(self) -> _End:
         n = self.neurons
@@ -117,7 +122,7 @@ class NormLaw(AbstractPrediction):
         circuit = Heterosynaptic(feedback_scale=f64(1.0)).wire(network)
         presentations = max(1, round(self.length * self.decay / self.step))
 
-        def one(first: Array, key: Array) -> tuple[Array, Array]:
+        def one(first: Array, key: Array) -> tuple[Array, Array, Array]:
             keys = jax.random.split(key, 4)
             q2, q3, u = (jax.random.orthogonal(k, n, dtype=jnp.float64) for k in keys[:3])
             x, y = samples_with_moments(jnp.eye(n, dtype=u.dtype), self.strength * u, self.strength**2 * (u @ u.T))
@@ -127,7 +132,8 @@ class NormLaw(AbstractPrediction):
             w = simulate(flow, presentations, lambda w, slow: w["W1"].sum(), 1, weights=start).weights
             drives, downhill = drive(circuit, w, {}, x, y), gradient(circuit, w, x, y)
             squares = jnp.stack([jnp.sum(w[name] ** 2) for name in NAMES])
-            return squares, jnp.stack([consistency(drives[name], downhill[name]) for name in NAMES])
+            scores = jnp.stack([consistency(drives[name], downhill[name]) for name in NAMES])
+            return squares, scores, jnp.sum(jnp.linalg.svd(w["W3"] @ w["W2"] @ w["W1"])[1] > self.strength / 8)
 
         keys = jax.random.split(jax.random.key(self.seed), self.seeds)
         found = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))(f64(self.first), keys)
@@ -137,7 +143,7 @@ class NormLaw(AbstractPrediction):
         low, high = min(self.first), max(self.first)
         fine = np.geomspace(low / 1.3, high * 1.3, 100)
         rows = [(float(first), self.second, 1.0) for first in fine]
-        learnable = [(row, self.neurons * c) for row in rows for c in self._if_learned(row)]
+        learnable = [(row, c) for row in rows for c in self._if_learned(row)]
         with style():
             figure = Figure((3.4, 2.9), layout="constrained")
             panel = figure.subplots()
@@ -147,7 +153,7 @@ class NormLaw(AbstractPrediction):
                 mean, spread = squares[:, :, i].mean(1), squares[:, :, i].std(1, ddof=1)
                 panel.errorbar(self.first, mean, yerr=spread, fmt=MARKERS[i], color=OKABE_ITO[i], label=f"|{name}|^2")
             panel.plot([], [], color="0.3", label="closed form")
-            panel.set(xlabel="|phi_1|", ylabel="squared weight norm", xscale="log", yscale="log")
+            panel.set(xlabel="|phi_1|", ylabel="squared weight norm per learned mode", xscale="log", yscale="log")
             figure.legend(loc="outside upper left", ncols=2)
         return figure
 

@@ -20,7 +20,7 @@ from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
 from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, NonNegatives, Positive, Positives
-from experiments.predictions.heterosynaptic.training import f64, times
+from experiments.predictions.heterosynaptic.training import Stacked, f64, times
 from experiments.verdicts import close
 from rules.heterosynaptic import Heterosynaptic
 
@@ -81,7 +81,7 @@ class SlidingThreshold(AbstractPrediction):
         verdicts.append(close("parabola", "largest deviation from the closed form over its range", 0.0, worst, 0.01))
         return Finding(verdicts, self._drawn(changes, theory, expected))
 
-    def _experienced(self, circuit: Circuit) -> Weights:
+    def _experienced(self, circuit: Circuit) -> Stacked:
         """The weights after each experience, stacked."""
         step = self.duration / max(1000, round(1000 * self.duration))
 
@@ -94,7 +94,7 @@ class SlidingThreshold(AbstractPrediction):
 
         return jax.jit(jax.vmap(one))(f64(self.experiences))
 
-    def _tested(self, circuit: Circuit, weights: Weights) -> np.ndarray:
+    def _tested(self, circuit: Circuit, weights: Stacked) -> np.ndarray:
         """(experiences, activities): the change of W1 in one presentation, in units of T / tau_plast."""
         taus = Timescales(f64(PROPAGATION), f64(PLASTICITY), f64(self.decay * PLASTICITY))
         clock = Clock(f64(PRESENTATION), f64(0.0), round(10 * PRESENTATION / PROPAGATION))

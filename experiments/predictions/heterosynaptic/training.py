@@ -23,6 +23,7 @@ from rules.heterosynaptic import Heterosynaptic
 
 Replicates = Annotated[int, Field(strict=True, ge=2, le=1000)]  # one seed has no interval
 Probe = Callable[[Weights, Array, Array], dict[str, Array]]
+Stacked = dict[str, Array]  # the matrices of several networks, in front of whose sizes there are other dimensions
 INSTANT = 1e-3  # a propagation timescale, which the weight flow does not use
 
 
@@ -58,7 +59,7 @@ class AbstractTraining(AbstractPrediction):
         network = Network((self.inputs, *self.hidden, self.outputs), bias=False, gain=f64(1.0))
         return Heterosynaptic(feedback_scale=f64(1.0), feedback_units=self.units).wire(network)
 
-    def initial(self, circuit: Circuit) -> Weights:
+    def initial(self, circuit: Circuit) -> Stacked:
         """The weights at the start, stacked by seed."""
         return jax.vmap(circuit.initial_weights)(jax.random.split(jax.random.key(self.seed), self.seeds))
 
@@ -66,7 +67,7 @@ class AbstractTraining(AbstractPrediction):
         """Inputs and targets, stacked by seed."""
         return teachers(self.inputs, self.outputs, self.samples, range(self.seed, self.seed + self.seeds))
 
-    def course(self, circuit: Circuit, weights: Weights, probe: Probe, decays: Sequence[float]) -> list[Course]:
+    def course(self, circuit: Circuit, weights: Stacked, probe: Probe, decays: Sequence[float]) -> list[Course]:
         """The course of training from `weights` with each of some decay timescales; one program for all of them."""
         presentations = max(1, round(self.length * self.decay / self.step))
 

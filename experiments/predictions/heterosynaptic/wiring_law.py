@@ -18,7 +18,7 @@ from dynamics.simulate import simulate
 from dynamics.stimulus import Clock
 from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Size, Sizes
-from experiments.predictions.heterosynaptic.training import Replicates, f64, teachers, times
+from experiments.predictions.heterosynaptic.training import Replicates, Stacked, f64, teachers, times
 from experiments.verdicts import exceeds, matches, mean_of, stays_below
 from rules.heterosynaptic import Heterosynaptic
 
@@ -98,7 +98,7 @@ class WiringLaw(AbstractPrediction):
         network = Network((self.inputs, self.neurons, *above), bias=False, gain=f64(1.0))
         return Heterosynaptic(feedback_scale=f64(1.0), feedback_units=max(self.units)).wire(network)
 
-    def _wired(self, circuit: Circuit) -> Weights:
+    def _wired(self, circuit: Circuit) -> Stacked:
         """Weights, stacked (seeds, units): M2 ~ N(0, 1 / units) to the first `units` feedback neurons.
 
         The other layers are wired one to one.
@@ -107,7 +107,7 @@ class WiringLaw(AbstractPrediction):
 
         def one(key: Array, units: Array) -> Weights:
             weights = circuit.initial_weights(key)
-            heard = (jnp.arange(most) < units).astype(jnp.float64)[:, None]
+            heard = (jnp.arange(most, dtype=jnp.float64) < units).astype(jnp.float64)[:, None]
             wiring = {"M2": weights["M2"] * heard * jnp.sqrt(most / units)}
             if "M3" in weights:
                 wiring["M3"] = jnp.eye(*weights["M3"].shape, dtype=heard.dtype)
@@ -142,7 +142,7 @@ class WiringLaw(AbstractPrediction):
         learn = jax.jit(jax.vmap(jax.vmap(one, (0, None, None))))
         return self._aligned(circuit, learn(self._wired(circuit), x, y), x, y)
 
-    def _aligned(self, circuit: Circuit, weights: Weights, x: Array, y: Array) -> np.ndarray:
+    def _aligned(self, circuit: Circuit, weights: Stacked, x: Array, y: Array) -> np.ndarray:
         """(seeds, units): the alignment of the first matrix."""
 
         def one(w: Weights, x: Array, y: Array) -> Array:
