@@ -102,7 +102,7 @@ def test_the_hidden_boundary_has_its_parametric_form():
 def test_the_finite_boundary_tends_to_the_boundary():
     shifts = [theory.finite_boundary(m, lambda f: (0.4, f, 0.0)) - theory.hidden_boundary(0.4) for m in (10**5, 10**8)]
     assert_allclose(shifts[0] / shifts[1], 100, rtol=0.05)
-    assert theory.finite_boundary(100, lambda f: (1.5, f, 0.0)) == 0
+    assert theory.finite_boundary(100, lambda f: (1.5, f, 0.0)) == pytest.approx(0, abs=1e-6)
     assert theory.finite_boundary(100, lambda f: (0.1, f, 0.0)) == 1
 
 
@@ -131,7 +131,7 @@ def test_the_engine_has_these_error_dynamics_with_any_covariance(clamp):
     covariance = root @ root.T
     flow, weights = matrices.solution_flow(w1, 1.7 * w2, 3, 4, covariance, clamp)
     expected = (matrices.clamped_error_matrix if clamp else matrices.error_matrix)(w1, 1.7 * w2, 3, 4) @ covariance
-    assert_allclose(matrices.engine_error_matrix(flow, flow.init(weights)), expected, atol=1e-10)
+    assert_allclose(matrices.engine_error_matrix(flow, weights), expected, atol=1e-10)
 
 
 def test_a_ratio_without_hidden_units_or_with_too_many_is_refused():
@@ -217,6 +217,6 @@ def test_a_wrong_time_constant_of_one_layer_is_found(monkeypatch, fresh):
 
 def test_a_wrong_closed_form_is_found(monkeypatch):
     whole = theory.lambda_min
-    monkeypatch.setattr(theory, "lambda_min", lambda c, *flips: whole(1.3 * c, *flips))
+    monkeypatch.setattr(theory, "lambda_min", lambda *shape: whole(*shape) + 0.5)
     for name in ("curl-hidden-boundary", "curl-readout-boundary"):
-        assert failed(measured(name, ratios=(0.3,), inputs=200, seeds=20))[0].startswith("boundary")
+        assert failed(measured(name, ratios=(0.3,), inputs=100, seeds=8))[0].startswith("boundary")

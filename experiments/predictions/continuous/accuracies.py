@@ -31,6 +31,7 @@ Rules = Annotated[tuple[RuleName, ...], Field(min_length=1)]
 Replicates = Annotated[int, Field(strict=True, ge=3, le=1000)]  # an interval over fewer seeds says nothing
 Widths = Annotated[tuple[Size, ...], Field(min_length=1, max_length=20)]
 RECORDS = 12  # those of the last quarter are averaged: single ones swing with the last few samples
+Axis = Sequence[float] | np.ndarray
 Points = Mapping[str, Sequence[Any]]
 NAMES = {"sgd": "SGD", "fa": "FA", "dfa": "DFA", "kp": "KP"}
 
@@ -122,12 +123,12 @@ def _error_stages(rule: str, layers: int, layer: int) -> int:
     return min(2, 1 + layers - layer) if rule == "dfa" else 1 + layers - layer
 
 
-def knee(curve: ArrayLike, x: ArrayLike, chance: float) -> float:
+def knee(curve: np.ndarray, x: Axis, chance: float) -> float:
     """The first x at which a curve has fallen half way from its first value to chance (linear between points).
 
     NaN where it does not within the sweep, or does not start above chance.
     """
-    curve, x = np.asarray(curve, float), np.asarray(x, float)
+    x = np.asarray(x, float)
     level = (curve[0] + chance) / 2
     below = np.flatnonzero(curve < level)
     if curve[0] <= chance or not below.size:
@@ -146,7 +147,7 @@ def jackknifed(statistic: Callable[[np.ndarray], float], seeds: int) -> np.ndarr
     return np.array([seeds * whole - (seeds - 1) * statistic(np.delete(every, i)) for i in every])
 
 
-def knees(accuracy: np.ndarray, x: ArrayLike, chance: float) -> np.ndarray:
+def knees(accuracy: np.ndarray, x: Axis, chance: float) -> np.ndarray:
     """Pseudo-values of the knee of the mean curve; `accuracy` is (seeds, points)."""
     return jackknifed(lambda seeds: knee(accuracy[seeds].mean(axis=0), x, chance), len(accuracy))
 
@@ -181,7 +182,7 @@ def diverged_note(*data: xr.Dataset) -> list[str]:
     return [f"{lost} networks diverged; they count as being at chance."] if lost else []
 
 
-def marked(panel: Axes, x: ArrayLike, samples: np.ndarray, look: Mapping[str, Any], label: str) -> None:
+def marked(panel: Axes, x: Axis, samples: np.ndarray, look: Mapping[str, Any], label: str) -> None:
     """Means over seeds as markers, with 95 % intervals; `samples` is (seeds, points)."""
     means = [mean_of(column) for column in samples.T]
     value, half = [m.value for m in means], [m.half for m in means]

@@ -1,7 +1,7 @@
 """T1.5a: the accuracy of a network that learns in a dense stream, against the delay of its errors."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -42,9 +42,9 @@ class AccuracyDelay(AbstractDigitsPrediction):
         "S_l(d) = E max(0, 1 - |d + V - U| / T), U ~ Gamma(l - 1), V ~ Gamma(1 + L - l), in tau_prop"
     )
     claim: ClassVar[str] = (
-        "With errors that come d late in a stream without gaps, accuracy has fallen half way to chance somewhere "
-        "between d = T/2 and T, and is at chance beyond T. On the way it is below that of a prompt network which is "
-        "slowed to the same overlap: late errors also meet the next stimulus."
+        "With errors that come d late in a stream without gaps, accuracy after long enough training has fallen half way "
+        "to chance somewhere between d = T/2 and T, and is at chance beyond T. On the way it is below that of a prompt "
+        "network which is slowed to the same overlap: late errors also meet the next stimulus."
     )
     method: ClassVar[str] = (
         "Test accuracy on digits after training; the knee of the mean curve over seeds, with its jackknife interval. "
@@ -63,7 +63,7 @@ class AccuracyDelay(AbstractDigitsPrediction):
     delays: NonNegatives = (0.0, 0.3, 0.5, 0.65, 0.75, 0.8, 0.85, 0.9, 1.0, 1.1, 1.2)  # in units of T
 
     @model_validator(mode="after")
-    def _reaches_beyond(self) -> Self:
+    def _reaches_beyond(self) -> "AccuracyDelay":
         delays = np.array(self.delays)
         if delays[0] != 0 or (np.diff(delays) <= 0).any() or delays[-1] < LATE or not self._falling().any():
             raise ValueError(f"delays must start at 0, increase, have one from 0.5 to 1, and reach {LATE:g} (unit T)")

@@ -1,7 +1,7 @@
 """T1.5c: the accuracy of a network that learns in a dense stream, against the propagation time constant."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -62,7 +62,7 @@ class AccuracyPropagation(AbstractDigitsPrediction):
     lags: Positives = (0.02, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0)  # tau_prop in units of T
 
     @model_validator(mode="after")
-    def _starts_prompt(self) -> Self:
+    def _starts_prompt(self) -> "AccuracyPropagation":
         if any(np.diff(self.lags) <= 0) or 8 * self.layers * self.lags[0] > 1:
             raise ValueError(f"lags must increase, and start at most at {1 / (8 * self.layers):.3g}, a prompt one")
         return self

@@ -1,7 +1,7 @@
 """T1.9: noise in the activities costs no accuracy until it is as large as the activities themselves."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -69,7 +69,7 @@ class ActivityNoise(AbstractDigitsPrediction):
     harmless: Positive = 0.3
 
     @model_validator(mode="after")
-    def _starts_quiet(self) -> Self:
+    def _starts_quiet(self) -> "ActivityNoise":
         if self.noises[0] != 0 or any(np.diff(self.noises) <= 0) or not 0 < self.harmless < self.noises[-1]:
             raise ValueError(f"noises must start at 0, increase, and reach beyond harmless = {self.harmless:g}")
         if not any(0 < s <= self.harmless for s in self.noises):

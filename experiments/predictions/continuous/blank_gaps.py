@@ -1,7 +1,7 @@
 """T1.7: blank gaps keep late errors off the next stimulus."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -63,7 +63,7 @@ class BlankGaps(AbstractDigitsPrediction):
     late: Positive = 1.1
 
     @model_validator(mode="after")
-    def _compares(self) -> Self:
+    def _compares(self) -> "BlankGaps":
         if self.gaps[0] != 0 or any(np.diff(self.gaps) <= 0) or self.gaps[-1] < self.late:
             raise ValueError(f"gaps must start at 0, increase, and reach late = {self.late:g} (in units of T)")
         if not self.delay < 1 <= self.late:

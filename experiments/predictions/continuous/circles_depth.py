@@ -1,7 +1,7 @@
 """T1.10: the deeper a network, the less propagation lag it tolerates."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -71,7 +71,7 @@ class CirclesDepth(AbstractPrediction):
     seeds: Replicates = 24
 
     @model_validator(mode="after")
-    def _increases(self) -> Self:
+    def _increases(self) -> "CirclesDepth":
         for name, values in (("depths", self.depths), ("lags", self.lags)):
             if any(np.diff(values) <= 0):
                 raise ValueError(f"{name} must increase")

@@ -1,7 +1,7 @@
 """T1.5b: plasticity must be slower than the stimulus by the tangent kernel, and fast enough to learn in time."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -80,8 +80,8 @@ class PlasticityWindow(AbstractDigitsPrediction):
     )
     tolerance: ClassVar[str] = (
         "99.9 % intervals over seeds, of the loss of accuracy on the claimed side of 5 %, of K inside its bounds. "
-        "About K: a factor of 2, as an exponential has no sharp edge. The end: the interval, the next order of the flow "
-        "limit, K T / tau_plast, and that the network's output, the other part of the error, comes after the target."
+        "About K: a factor of 2, as an exponential has no sharp edge. The end: the interval, the next order of the "
+        "flow limit, K T / tau_plast, and that the network's output, part of the error, comes later than the target."
     )
     quick: ClassVar[Mapping[str, Any]] = {"rules": ("fa",), "presentations": 1000}
 
@@ -91,7 +91,7 @@ class PlasticityWindow(AbstractDigitsPrediction):
     steps: Annotated[int, Field(strict=True, ge=5, le=50)] = 13
 
     @model_validator(mode="after")
-    def _sweeps(self) -> Self:
+    def _sweeps(self) -> "PlasticityWindow":
         if self.shortest > PAPER_EDGES[0] / 2 or self.longest < PAPER_EDGES[1] * 2:
             raise ValueError("shortest must be at most 5 and longest at least 200: the edges lie between them")
         if self.presentations < 30:

@@ -83,14 +83,16 @@ class Covariance(AbstractPrediction):
         worst = float(np.abs(measured - runs.rate).max())
         wrong = int((np.sign(measured) != np.where(runs.stable, -1, 1)).sum())
         verdicts = [
-            close("as many unstable directions", f"differences in {counted} sampled pairs", 0, different, 0),
-            close("rates of the simulated flow", "largest difference from -lambda_min(A Sigma) (1/s)", 0, worst, 1e-5),
+            close("as many unstable directions", f"differences in {counted} sampled pairs", 0.0, float(different), 0.0),
+            close(
+                "rates of the simulated flow", "largest difference from -lambda_min(A Sigma) (1/s)", 0.0, worst, 1e-5
+            ),
             close(
                 "decay before the critical flip and growth with it",
                 f"rates of the wrong sign, of {measured.size} with white and correlated inputs",
-                0,
-                wrong,
-                0,
+                0.0,
+                float(wrong),
+                0.0,
             ),
         ]
         grid = self.seeds, 2, len(self.beyond)

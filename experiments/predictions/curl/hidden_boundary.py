@@ -44,9 +44,9 @@ class HiddenBoundary(AbstractPrediction):
     seeds: Replicates = 20
 
     def measure(self) -> Finding:
+        sizes = [hidden_units(self.inputs, ratio) for ratio in self.ratios]
         verdicts, critical = [linked(self.seed, 0.3, 0.0)], []
-        for ratio in self.ratios:
-            hidden = hidden_units(self.inputs, ratio)
+        for hidden in sizes:
             critical.append(self._critical(hidden))
             exact = self.inputs / hidden
             note = f"infinitely large: {theory.hidden_boundary(exact):.4f}"

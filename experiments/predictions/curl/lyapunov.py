@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pydantic import Field
@@ -99,8 +99,10 @@ class Lyapunov(AbstractPrediction):
                 continue
             size = f"of {exponents.size} runs"
             farthest = float(exponents[np.abs(exponents).argmax()])
-            verdicts.append(close(f"{name}: no chaos", f"exponent farthest from 0 {size} (1/s)", 0, farthest, 1e-4))
-            verdicts.append(close(f"{name}: learned", f"largest error {size} over |w_t|", 0, float(errors.max()), 1e-6))
+            verdicts.append(close(f"{name}: no chaos", f"exponent farthest from 0 {size} (1/s)", 0.0, farthest, 1e-4))
+            verdicts.append(
+                close(f"{name}: learned", f"largest error {size} over |w_t|", 0.0, float(errors.max()), 1e-6)
+            )
         return verdicts
 
     def _chaotic(self, exponents: np.ndarray, errors: np.ndarray, unstable: np.ndarray) -> list[Verdict]:
@@ -198,7 +200,7 @@ def _run(
     w2: Float[Array, "runs hidden"],
     nudged: Float[Array, "runs hidden inputs"],
     flips: Float[Array, "runs layers"],
-    key: PRNGKeyArray,
+    key: Array,
     dt: Float[Array, " runs"],
     steps: int,
 ) -> tuple[Float[Array, " runs"], Float[Array, " runs"]]:

@@ -7,14 +7,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 from pydantic import Field
 
 from dynamics.circuit import Weights
 from dynamics.errors import PlasticodeError
-from dynamics.flow import FlowState, WeightFlow
+from dynamics.flow import WeightFlow
 from dynamics.integrators import FixedStep
-from dynamics.jacobian import flat_flow
 from dynamics.network import Network
 from dynamics.stimulus import Clock
 from dynamics.timescales import Timescales
@@ -136,27 +135,30 @@ def solution_flow(
     return flow, {"W1": jnp.asarray(w1), "W2": jnp.asarray(w2)[None]}
 
 
-@eqx.filter_jit
-def engine_error_matrix(flow: WeightFlow, state: FlowState) -> Float[Array, "inputs inputs"]:
-    """K of v' = -K v, the linearised dynamics of the error row v = W2 W1 - w_t at a solution (1/s).
+def engine_error_matrix(flow: WeightFlow, weights: Weights) -> np.ndarray:
+    """K of v' = -K v, the linearised dynamics of the error row v = W2 W1 - w_t at a solution `weights` (1/s).
 
     Each unit error is lifted to the smallest change of weights that makes it, sent through the derivative of the
     engine's drift, and mapped back to the error.
     """
-    field, point = flat_flow(flow, state)
-    shapes = {name: matrix.shape for name, matrix in state.weights.items()}
+    w1, w2 = np.asarray(weights["W1"]), np.asarray(weights["W2"])[0]
+    inverse = np.linalg.inv(w1.T @ w1 + (w2 @ w2) * np.eye(w1.shape[1]))
+    lifts = {"W1": w2[None, :, None] * inverse[:, None], "W2": (inverse @ w1.T)[:, None]}
+    changes = _pushed(flow, weights, jax.tree.map(jnp.asarray, lifts))
+    first, second = np.asarray(changes["W1"]), np.asarray(changes["W2"])
+    return -(second[:, 0] @ w1 + w2 @ first).T
 
-    def product(vector: Array) -> Array:
-        first = shapes["W1"][0] * shapes["W1"][1]
-        return (vector[first:].reshape(shapes["W2"]) @ vector[:first].reshape(shapes["W1"]))[0]
 
-    to_error = jax.jacrev(product)(point)
-    lifts = jnp.linalg.solve(to_error @ to_error.T, to_error)
+@eqx.filter_jit
+def _pushed(flow: WeightFlow, weights: Weights, lifts: dict[str, Array]) -> dict[str, Array]:
+    """The derivative of the drift along every one of `lifts`, which are stacked along the first axis."""
+    state = flow.init(weights)
+    system = flow.system(state.fixed)
 
-    def pushed(lift: Array) -> Array:
-        return to_error @ jax.jvp(field, (point,), (lift,))[1]
+    def drift(moved: Weights) -> Weights:
+        return system.drift((moved, state.slow), None, lambda *_: jnp.zeros(()))[0]
 
-    return -jax.vmap(pushed)(lifts).T
+    return jax.vmap(lambda lift: jax.jvp(drift, (state.weights,), (lift,))[1])(lifts)
 
 
 def linked(seed: int, alpha_h: float, alpha_r: float) -> Verdict:
@@ -164,8 +166,8 @@ def linked(seed: int, alpha_h: float, alpha_r: float) -> Verdict:
     w1, w2 = teacher(np.random.default_rng(seed), *CHECKED)
     flips = round(alpha_h * CHECKED[0]), round(alpha_r * CHECKED[1])
     flow, weights = solution_flow(w1, w2, *flips)
-    measured, expected = engine_error_matrix(flow, flow.init(weights)), error_matrix(w1, w2, *flips)
-    worst = float(np.abs(np.asarray(measured) - expected).max())
+    measured, expected = engine_error_matrix(flow, weights), error_matrix(w1, w2, *flips)
+    worst = float(np.abs(measured - expected).max())
     return close(
         "A governs the simulated weight flow",
         f"largest difference of A and the flow's linearised error dynamics ({CHECKED[0]} inputs, {CHECKED[1]} units)",

@@ -45,9 +45,9 @@ class ReadoutBoundary(AbstractPrediction):
     seeds: Replicates = 20
 
     def measure(self) -> Finding:
+        sizes = [hidden_units(self.inputs, ratio) for ratio in self.ratios]
         verdicts, critical = [linked(self.seed, 0.0, 0.2)], []
-        for ratio in self.ratios:
-            hidden = hidden_units(self.inputs, ratio)
+        for hidden in sizes:
             critical.append(self._critical(hidden))
             exact = self.inputs / hidden
             note = f"infinitely large: {theory.readout_boundary(exact):.4f}"

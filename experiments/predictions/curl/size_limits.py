@@ -98,7 +98,7 @@ class SizeLimits(AbstractPrediction):
                 wrong += is_stable(flipped) != (diagonal[i] < 1 / 2)
                 tried += 1
         quantity = f"wrong decisions of {tried}, at c = 2/3"
-        return close("the diagonal decides whether one flip is unstable", quantity, 0, wrong, 0)
+        return close("the diagonal decides whether one flip is unstable", quantity, 0.0, float(wrong), 0.0)
 
     def _curves(self, ratio: float) -> tuple[Mean, Mean]:
         """The smallest eigenvalue with all inputs flipped, and the mean of the diagonal, over teachers."""

@@ -52,8 +52,8 @@ class Spectrum(AbstractPrediction):
     seeds: Replicates = 10
 
     def measure(self) -> Finding:
-        verdicts, panels = self._jacobian(), []
         hidden = hidden_units(self.inputs, self.ratio)
+        verdicts, panels = self._jacobian(), []
         inputs_flipped, units_flipped = round(self.alpha_h * self.inputs), round(self.alpha_r * hidden)
         cases = {
             "inputs": (inputs_flipped, 0),

@@ -20,6 +20,7 @@ from scipy.optimize import root_scalar
 ALWAYS_STABLE = 1 / 4  # below this c no fraction of flipped inputs destabilises
 NEVER_STABLE = 2 / 3  # above it a single one does
 TRACY_WIDOM_MEAN = -1.2065335745820  # of the largest eigenvalue of a real symmetric matrix, in units of `edge_scale`
+CELLS = (np.arange(400) + 0.5) / 400  # of a grid on which a maximum is looked for
 Numbers = float | np.ndarray
 _SOFT = 1e-9  # how far from the real axis the resolvent is taken
 
@@ -69,12 +70,7 @@ def readout_boundary(c: float, alpha_h: float = 0.0) -> float:
 
     That is the mixed boundary where a fraction `alpha_h` of the inputs is flipped too.
     """
-
-    def highest(s: Numbers) -> Numbers:
-        g = _resolvent(s, alpha_h)[0]
-        return (1 - g) / 2 * (1 - c * s * (1 + g))
-
-    return _clipped_maximum(highest, _start(alpha_h, True))
+    return _clipped_maximum(lambda s: _highest(s, c, alpha_h), _start(alpha_h, True))
 
 
 def finite_boundary(size: int, fractions: Callable[[float], tuple[float, float, float]]) -> float:
@@ -82,13 +78,11 @@ def finite_boundary(size: int, fractions: Callable[[float], tuple[float, float, 
 
     `fractions` gives (c, alpha_h, alpha_r) at f. 1 (0) where it is positive (negative) at every f.
     """
-
-    def smallest(f: float) -> float:
-        return expected_smallest(size, *fractions(f))
-
-    if smallest(0.0) <= 0:
+    if expected_smallest(size, *fractions(0.0)) <= 0:
         return 0.0
-    return 1.0 if smallest(1.0) >= 0 else root(smallest, 0.0, 1.0)
+    if expected_smallest(size, *fractions(1.0)) >= 0:
+        return 1.0
+    return root(lambda f: expected_smallest(size, *fractions(f)), 0.0, 1.0)
 
 
 def root(f: Callable[[float], float], low: float, high: float) -> float:
@@ -129,25 +123,32 @@ def _start(alpha_h: float, bounded: bool) -> float:
 
 def _lower_edge(c: float, alpha_h: float, alpha_r: float) -> tuple[float, float]:
     """Where z(s) is largest, and its value."""
+    return _maximum(lambda s: _z(s, c, alpha_h, alpha_r), _start(alpha_h, alpha_r > 0))
 
-    def z(s: Numbers) -> Numbers:
-        g = _resolvent(s, alpha_h)[0]
-        negative = alpha_r / (1 - g) if alpha_r > 0 else 0.0
-        return ((1 - alpha_r) / (1 + g) - negative) / c - s
 
-    return _maximum(z, _start(alpha_h, alpha_r > 0))
+def _z(s: Numbers, c: float, alpha_h: float, alpha_r: float) -> Numbers:
+    g = _resolvent(s, alpha_h)[0]
+    negative = alpha_r / (1 - g) if alpha_r > 0 else 0.0
+    return ((1 - alpha_r) / (1 + g) - negative) / c - s
+
+
+def _highest(s: Numbers, c: float, alpha_h: float) -> Numbers:
+    """The alpha_r at which z(s) = 0."""
+    g = _resolvent(s, alpha_h)[0]
+    return (1 - g) / 2 * (1 - c * s * (1 + g))
 
 
 def _maximum(f: Callable[[Numbers], Numbers], start: float) -> tuple[float, float]:
     """Where a function with one maximum on s > start has it, and its value: on ever finer grids of u = d / (1 + d)."""
-    low, high, cells = 0.0, 1.0, (np.arange(400) + 0.5) / 400
+    low, high, best, found = 0.0, 1.0, start, -np.inf
     for _ in range(4):
-        u = low + (high - low) * cells
+        u = low + (high - low) * CELLS
         s = start + u / (1 - u)
         values = np.asarray(f(s))
-        best = int(values.argmax())
-        low, high = u[best - 1] if best else low, u[best + 1] if best + 1 < len(u) else high
-    return float(s[best]), float(values[best])
+        at = int(values.argmax())
+        best, found = float(s[at]), float(values[at])
+        low, high = u[at - 1] if at else low, u[at + 1] if at + 1 < len(u) else high
+    return best, found
 
 
 def _clipped_maximum(f: Callable[[Numbers], Numbers], start: float) -> float:

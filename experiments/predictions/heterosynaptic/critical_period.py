@@ -45,7 +45,7 @@ class CriticalPeriod(AbstractPrediction):
         "The mean slope over seeds lies below 0 at 99.9 %, and no step from one RT to the next goes up at 99.9 %: the "
         "size of the effect is not predicted."
     )
-    quick: ClassVar[Mapping[str, Any]] = {"rewirings": (0, 2, 15), "images": 200, "epochs": 8, "seeds": 8}
+    quick: ClassVar[Mapping[str, Any]] = {"rewirings": (0, 2, 12), "images": 160, "batch": 40, "epochs": 6}
 
     rewirings: Annotated[tuple[Epoch, ...], Field(min_length=2)] = (0, 1, 3, 10, 30)  # RT, in epochs
     epochs: Size = 20  # after the rewiring

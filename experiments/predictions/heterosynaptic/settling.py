@@ -37,7 +37,7 @@ class Settling(AbstractTraining):
         "of Euler's steps, -log(1 - step / tau_dec) / step in place of 1 / tau_dec: twice that is allowed."
     )
     quick: ClassVar[Mapping[str, Any]] = {
-        "inputs": 10, "hidden": (20, 20), "samples": 60, "seeds": 6, "step": 0.2, "units": 20,
+        "inputs": 10, "hidden": (20, 20), "samples": 60, "seeds": 10, "step": 0.2, "units": 20,
     }  # fmt: skip
 
     settled: Fraction = 0.1
@@ -107,7 +107,9 @@ class Settling(AbstractTraining):
                     moment = mean_of(moments[:, i] / self.decay)
                     label = (f"below {self.settled:g} peak", f"above {self.aligned:g} end")[panel is bottom]
                     height = (0.05, 0.12)[panel is bottom] + 0.08 * i
-                    panel.errorbar(moment.value, height, xerr=moment.half, fmt="d", color=colour, label=label)
+                    panel.errorbar(
+                        moment.value, height, xerr=moment.half, fmt="d", color=colour, label=None if i else label
+                    )
             top.set(ylabel="relative to peak or start", ylim=(0, 1.05))
             bottom.set(xlabel="time (tau_dec)", ylabel="cos(dW, -gradient)", ylim=(min(0, bottom.get_ylim()[0]), 1.05))
             top.legend()

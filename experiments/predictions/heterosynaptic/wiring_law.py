@@ -43,7 +43,8 @@ class WiringLaw(AbstractPrediction):
         "One hop through n_fb randomly wired feedback neurons aligns the weight change with the gradient of the n "
         "neurons above it by 1 / sqrt(1 + n / n_fb) where weights are random and V = W^T M^T. Learning improves on "
         "it for a hop between hidden layers, whose error signals have no more dimensions than there are outputs. It "
-        "does the opposite for the hop from the output: what M transmits well is learned, and the other errors remain."
+        "does the opposite for a hop from the output whose errors fill all dimensions: what M transmits well is "
+        "learned, and the other errors remain."
     )
     method: ClassVar[str] = (
         "The population is the first n_fb of the largest one, the others being silent. Frozen: random W, white random "
@@ -56,23 +57,17 @@ class WiringLaw(AbstractPrediction):
         "n: d is how far each seed's matrices are from white (trA trS / trAS - n, A = W W^T, S = <e x^T><x e^T>). "
         "Learning: the whole 99.9 % interval lies on the claimed side of the law."
     )
-    quick: ClassVar[Mapping[str, Any]] = {
-        "neurons": 20,
-        "units": (10, 20, 40),
-        "seeds": 12,
-        "samples": 60,
-        "length": 4.0,
-    }
+    quick: ClassVar[Mapping[str, Any]] = {"units": (10, 20, 40), "seeds": 12, "length": 4.0}
 
-    neurons: Size = 40
-    units: Sizes = (10, 20, 40, 80, 200)
+    neurons: Size = 20
+    units: Sizes = (10, 20, 40, 80)
     inputs: Size = 20
     outputs: Size = 5  # of the network with two hidden layers
-    samples: Size = 80
+    samples: Size = 60
     decay: Positive = 30.0  # tau_dec in units of tau_plast
     length: Positive = 5.0  # of training, in units of tau_dec
     step: Positive = 0.2  # in units of tau_plast
-    seeds: Replicates = 12
+    seeds: Replicates = 20
 
     @model_validator(mode="after")
     def _distinct(self) -> "WiringLaw":
