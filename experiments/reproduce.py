@@ -116,15 +116,17 @@ def _run(
                     outcome = future.result()
                 except BrokenProcessPool:
                     lost.append(name)
+                except PlasticodeError as error:  # parameters that only turn out not to fit while it is measured
+                    finished(name, _broken(predictions[name], error, 0.0))
                 else:
                     finished(name, outcome)
-        return lost
     except BaseException:
         for process in multiprocessing.active_children():
             process.terminate()
-        raise
-    finally:
         pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+    return lost
 
 
 @contextlib.contextmanager
@@ -148,7 +150,8 @@ def _start() -> None:
 
 
 def _broken(prediction: AbstractPrediction, error: Exception, seconds: float) -> Outcome:
-    said = f"{type(error).__name__}: {error}".splitlines()[0]
+    kind = "" if isinstance(error, PlasticodeError) else f"{type(error).__name__}: "
+    said = f"{kind}{error}".splitlines()[0]
     quantity = "whether it can be measured at all"
     verdict = Verdict("could not be measured", prediction.source, quantity, "a result", said, "none", False)
     return Outcome(prediction, [verdict], b"", [], seconds, failure="".join(traceback.format_exception(error)))

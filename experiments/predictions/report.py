@@ -65,8 +65,8 @@ def _page(measured: Measured, figures: Path) -> str:
         sections.append('<p class="warning">Interrupted: predictions are missing.</p>')
     sections.append(table(summary_table(measured)))
     sections += [_section(name, outcome, figures) for name, outcome in measured.outcomes.items()]
-    keys = dict.fromkeys(outcome.prediction.source.partition(",")[0] for outcome in measured.outcomes.values())
-    references = [pretty_bibtex(REFERENCES[key]) for key in keys if key in REFERENCES]
+    sources = " ".join(outcome.prediction.source for outcome in measured.outcomes.values())
+    references = [pretty_bibtex(entry) for key, entry in REFERENCES.items() if key in sources]
     sections.append(details("References (bibtex)", "\n\n".join(references)))
     memory = max((outcome.megabytes for outcome in measured.outcomes.values()), default=0)
     versions = ", ".join(f"{name} {_version(name)}" for name in VERSIONED)

@@ -22,11 +22,11 @@ class Line(AbstractPrediction):
     claim: ClassVar[str] = "The points lie on the line."
     method: ClassVar[str] = "By looking. " * 20
     tolerance: ClassVar[str] = "None, since nothing is measured."
-    quick: ClassVar[Mapping[str, Any]] = {"seeds": 3}
+    quick: ClassVar[Mapping[str, Any]] = {"seeds": 6}
 
     slope: Positive = 2.0
     off: float = 0.0
-    seeds: Seeds = 5
+    seeds: Seeds = 8
 
     def measure(self) -> Finding:
         samples = self.slope + self.off + 0.01 * np.random.default_rng(self.seed).standard_normal(self.seeds)

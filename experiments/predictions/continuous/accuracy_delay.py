@@ -12,6 +12,7 @@ from experiments.predictions.continuous.accuracies import (
     NAMES,
     AbstractDigitsPrediction,
     Chance,
+    Replicates,
     Rules,
     between,
     chance_line,
@@ -42,8 +43,8 @@ class AccuracyDelay(AbstractDigitsPrediction):
         "S_l(d) = E max(0, 1 - |d + V - U| / T), U ~ Gamma(l - 1), V ~ Gamma(1 + L - l), in tau_prop"
     )
     claim: ClassVar[str] = (
-        "With errors that come d late in a stream without gaps, accuracy after long enough training has fallen half way "
-        "to chance somewhere between d = T/2 and T, and is at chance beyond T. On the way it is below that of a prompt "
+        "With errors that come d late in a stream without gaps, accuracy after long enough training has fallen half "
+        "way to chance somewhere between d = T/2 and T, and is at chance beyond T. On the way it is below that of a prompt "
         "network which is slowed to the same overlap: late errors also meet the next stimulus."
     )
     method: ClassVar[str] = (
@@ -60,7 +61,8 @@ class AccuracyDelay(AbstractDigitsPrediction):
     }  # fmt: skip
 
     rules: Rules = ("sgd", "fa", "dfa", "kp")
-    delays: NonNegatives = (0.0, 0.3, 0.5, 0.65, 0.75, 0.8, 0.85, 0.9, 1.0, 1.1, 1.2)  # in units of T
+    seeds: Replicates = 12
+    delays: NonNegatives = (0.0, 0.3, 0.5, 0.65, 0.75, 0.8, 0.9, 1.0, 1.1)  # in units of T
 
     @model_validator(mode="after")
     def _reaches_beyond(self) -> "AccuracyDelay":

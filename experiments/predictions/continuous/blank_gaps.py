@@ -33,7 +33,7 @@ class BlankGaps(AbstractDigitsPrediction):
 
     number: ClassVar[str] = "T1.7"
     title: ClassVar[str] = "Blank gaps as long as the delay rescue learning from late errors, but not beyond T"
-    source: ClassVar[str] = "derived from the model of bacvanski2025continuous; bacvanski2025continuous has the delays"
+    source: ClassVar[str] = "bacvanski2025continuous, delays; what gaps do is derived from its model"
     equation: ClassVar[str] = (
         "tau_plast dW = (T - d) e_k x_k^T + max(0, d - g) e_k x_(k+1)^T;  with g >= d: "
         "accuracy(d, tau_plast) is about accuracy(0, tau_plast / S_l(d))"

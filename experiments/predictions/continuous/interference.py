@@ -15,7 +15,7 @@ from dynamics.timescales import Timescales
 from experiments.predictions.continuous.closed_forms import f64
 from rules import SGD
 
-INPUTS, OUTPUTS, SAMPLES, SHOWN = 6, 4, 16, 8
+INPUTS, OUTPUTS, SAMPLES, SHOWN = 6, 4, 16, 6
 STEPS_PER_LAG = 8
 WEAK = 1e6  # tau_plast / T: the weight's own effect on the error is its inverse
 

@@ -180,7 +180,8 @@ def _order(name: str, paths: Sequence[Path], distances: np.ndarray) -> Verdict:
     """Whether the distance falls in proportion to the ratios."""
     falling = [path.rate if path.rate != LIMIT else path.propagation for path in paths[-3:]]
     slopes = np.diff(np.log(distances[:, -3:]), axis=1) / np.diff(np.log(falling))
-    allowance = 2 * float(abs(np.diff(slopes.mean(0))[0])) + 4 * LIMIT / falling[-1]
+    curvature = 2 * float(abs(np.diff(slopes.mean(0))[0])) + 4 * LIMIT / falling[-1]
+    allowance = min(curvature, 0.2)  # beyond that no order is seen
     note = f"allowance for the next term {allowance:.2g}"
     return matches(name, "slope of log distance against log ratio", 1.0, slopes[:, -1], allowance, note)
 

@@ -83,7 +83,7 @@ class PlasticityWindow(AbstractDigitsPrediction):
         "About K: a factor of 2, as an exponential has no sharp edge. The end: the interval, the next order of the "
         "flow limit, K T / tau_plast, and that the network's output, part of the error, comes later than the target."
     )
-    quick: ClassVar[Mapping[str, Any]] = {"rules": ("fa",), "presentations": 1000}
+    quick: ClassVar[Mapping[str, Any]] = {"rules": ("fa",), "presentations": 1000, "steps": 9}
 
     presentations: Size = 2000
     shortest: Positive = 1.0  # tau_plast in units of T

@@ -27,7 +27,7 @@ from experiments.predictions.curl.learning import (
     norms_of,
 )
 from experiments.units import Time
-from experiments.verdicts import exceeds, mean_of, stays_below
+from experiments.verdicts import exceeds, stays_below
 from rules.curl import Curl
 
 TEST = 1000  # samples for the test error
@@ -50,7 +50,7 @@ class FasterThanGradient(AbstractPrediction):
     )
     claim: ClassVar[str] = (
         "A tanh student with large initial weights reaches a test error of 1e-3 sooner than by gradient descent if one "
-        "of ten readout units is flipped, or a few, and later if most are."
+        "of ten readout units is flipped, or a few, as published by a factor above two, and later from 0.7 on."
     )
     method: ClassVar[str] = (
         "Student and teacher are 100-10-1 networks with tanh units, as is the output; all rules take the same "
@@ -63,7 +63,7 @@ class FasterThanGradient(AbstractPrediction):
         "arrived by the end counts as arriving then, which makes the difference smaller, never larger."
     )
     quick: ClassVar[Mapping[str, Any]] = {
-        "inputs": 40, "samples": 800, "few": (0.1,), "middle": (), "many": (1.0,), "seeds": 20, "time": Time(600.0),
+        "inputs": 40, "samples": 800, "few": (0.1,), "many": (1.0,), "seeds": 20, "time": Time(600.0),
     }  # fmt: skip
 
     inputs: Size = 100
@@ -72,8 +72,7 @@ class FasterThanGradient(AbstractPrediction):
     student_scale: Positive = 2.0
     teacher_scale: Positive = 1.0
     few: Flipped = (0.1, 0.3)
-    middle: tuple[Fraction, ...] = (0.7,)  # drawn and noted: too close to gradient descent for a verdict
-    many: Flipped = (0.9,)
+    many: Flipped = (0.7, 0.9)
     step: Step = 1.0  # in tau_plast = 1 s
     time: Duration = Time(1000.0)
     threshold: Positive = 1e-3
@@ -82,12 +81,12 @@ class FasterThanGradient(AbstractPrediction):
     @model_validator(mode="after")
     def _at_least_one(self) -> "FasterThanGradient":
         if any(n >= m for n, m in itertools.pairwise(self._flips() * self.hidden)):
-            raise ValueError("few, middle and many must rise, from one hidden unit on and by one or more")
+            raise ValueError("few and many must rise, from one hidden unit on and by one or more")
         return self
 
     def _flips(self) -> np.ndarray:
         """The fractions of flipped units, first that of gradient descent."""
-        return np.round(np.array([0.0, *self.few, *self.middle, *self.many]) * self.hidden) / self.hidden
+        return np.round(np.array([0.0, *self.few, *self.many]) * self.hidden) / self.hidden
 
     def measure(self) -> Finding:
         flips = self._flips()
@@ -101,11 +100,9 @@ class FasterThanGradient(AbstractPrediction):
             name, gain = f"alpha_r = {flips[column]:g}", gains[:, column]
             if column <= len(self.few):
                 verdicts.append(exceeds(f"faster, {name}", quantity, 0.0, gain, note))
-            elif column > len(self.few) + len(self.middle):
-                verdicts.append(stays_below(f"slower, {name}", quantity, 0.0, gain, note))
+                verdicts.append(exceeds(f"more than twice as fast, {name}", quantity, float(np.log10(2)), gain, note))
             else:
-                shown = mean_of(gain)
-                notes.append(f"{name}: {note}; mean of the logarithm {shown.value:.3f} +- {shown.half:.3f}.")
+                verdicts.append(stays_below(f"slower, {name}", quantity, 0.0, gain, note))
         curve = self._arrivals(errors.mean(0))
         notes.append(
             "The mean test error of all seeds, which slow ones dominate, arrives after "

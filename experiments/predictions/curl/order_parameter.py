@@ -52,7 +52,8 @@ class OrderParameter(AbstractPrediction):
             limit = large_network_onset(self.seed, scan.c, 0)
             verdicts += judged(scan, hidden_boundary(scan.c), limit, 0.06)
         decades = np.concatenate([_decades(scan) for scan in scans])
-        verdicts.append(exceeds("q jumps", "decades between the runs of a teacher before and after", 8.0, decades))
+        if decades.size:  # there are none where every number of flips is stable, or none is
+            verdicts.append(exceeds("q jumps", "decades between the runs of a teacher before and after", 8.0, decades))
         settled = sum(int((scan.wander[scan.beyond] < UNSETTLED).sum()) for scan in scans)
         left = sum(int(scan.beyond.sum()) for scan in scans)
         notes = [

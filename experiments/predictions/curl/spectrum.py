@@ -135,6 +135,8 @@ def _density(c: float, alpha_h: float, alpha_r: float) -> tuple[np.ndarray, np.n
     """Eigenvalues from edge to edge, dense at the edges where the density has roots, and the density there."""
     low, high = theory.lambda_min(c, alpha_h, alpha_r), theory.lambda_max(c, alpha_h, alpha_r)
     at = low + (high - low) * np.sin(np.linspace(0, np.pi / 2, POINTS)) ** 2
+    for atom in theory.atoms(c, alpha_h):
+        at = at[np.abs(at - atom) > 1e-6 * (high - low)]
     return at, theory.density(at, c, alpha_h, alpha_r)
 
 

@@ -107,7 +107,8 @@ class HebbianStationary(AbstractPrediction):
     def _flows(self, rule: AbstractRule) -> np.ndarray:
         """<E g, E H> and gamma E|h|^2: (gammas, seeds, layers, records, 2)."""
         circuit = self._circuit(rule)
-        dt = 0.4 / (1 + (self.inputs / self.samples) ** 0.5) ** 2  # of tau_plast = 1 s: the data's largest eigenvalue
+        # Of tau_plast = 1 s: the data's largest eigenvalue, and the fastest decay.
+        dt = 0.4 / ((1 + (self.inputs / self.samples) ** 0.5) ** 2 + max(self.gammas))
 
         def one(weights: Weights, x: Array, y: Array, gamma: Array, count: Array) -> Array:
             flow = WeightFlow(circuit, Timescales(f64(1.0), f64(1.0), 1 / gamma), x, y, Clock(f64(dt), f64(0.0), 1))

@@ -77,7 +77,7 @@ class WrongSign(AbstractPrediction):
             norms = course.norms[wrong + 1]
             for right in {0, 1, 2} - {wrong}:
                 both = norms[..., wrong] + norms[..., right]
-                deviation = np.fmax(deviation, np.abs(both / (both[:, :1] * decayed) - 1).max())
+                deviation = np.maximum(deviation, np.abs(both / (both[:, :1] * decayed) - 1).max())
         end = (course.norms[1:, :, -1].max(-1) / course.norms[1:, :, 0].sum(-1)).max()
         idle = course.loss[1:, :, -1]
         quantity = "loss at the end over that of an empty network"
