@@ -17,7 +17,7 @@ Positive = Annotated[float, Quantity(time=False)]
 NonNegative = Annotated[float, Quantity(time=False, zero=True)]
 Fraction = Annotated[float, Field(strict=True, ge=0, le=1)]
 Size = Annotated[int, Field(strict=True, gt=0, le=10_000)]
-Seeds = Annotated[int, Field(strict=True, ge=5, le=10_000)]  # with fewer, a 99.9 % interval decides nothing
+Seeds = Annotated[int, Field(strict=True, ge=2, le=10_000)]  # an interval needs two
 Positives = Annotated[tuple[Positive, ...], Field(min_length=1)]
 NonNegatives = Annotated[tuple[NonNegative, ...], Field(min_length=1)]
 Fractions = Annotated[tuple[Fraction, ...], Field(min_length=1)]

@@ -44,8 +44,8 @@ class AccuracyDelay(AbstractDigitsPrediction):
     )
     claim: ClassVar[str] = (
         "With errors that come d late in a stream without gaps, accuracy after long enough training has fallen half "
-        "way to chance somewhere between d = T/2 and T, and is at chance beyond T. On the way it is below that of a prompt "
-        "network which is slowed to the same overlap: late errors also meet the next stimulus."
+        "way to chance somewhere between d = T/2 and T, and is at chance beyond T. On the way it is below that of a "
+        "prompt network which is slowed to the same overlap: late errors also meet the next stimulus."
     )
     method: ClassVar[str] = (
         "Test accuracy on digits after training; the knee of the mean curve over seeds, with its jackknife interval. "

@@ -121,7 +121,7 @@ class BlankGaps(AbstractDigitsPrediction):
             panel.plot([], [], color="0.3", linewidth=1, label=f"slowed to the overlap at {self.delay:g} T")
             panel.axvline(self.delay, color="0.6", linewidth=0.8, linestyle="--", zorder=0)
             panel.text(self.delay, 0.99, " g = d", color="0.35", fontsize=7, va="top")
-            chance_line(panel, chance.level)
+            chance_line(panel, chance.level, 0.3)
             panel.set(xlabel="gap g between stimuli (stimulus durations T)", ylabel="test accuracy", ylim=(0, 1))
             legend_above(figure, panel, 2)
         return figure

@@ -49,8 +49,9 @@ class CirclesDepth(AbstractPrediction):
     source: ClassVar[str] = "bacvanski2025continuous, figs. 5 and 7 (maps of accuracy, per depth); 1 / L is derived"
     equation: ClassVar[str] = "2 L tau_prop = T where the lag around the loop of the first layer uses up the stimulus"
     claim: ClassVar[str] = (
-        "At the same propagation lag deeper networks learn less well. The lag that a network tolerates shrinks at "
-        "least as fast as 1 / L: at a lag shorter by the ratio of layers the deepest is still below the shallowest."
+        "At lags of at least T / 2 L of the shallowest, deeper networks learn less well. The lag that a network "
+        "tolerates shrinks at least as fast as 1 / L: at a lag shorter by the ratio of layers the deepest is "
+        "still below the shallowest."
     )
     method: ClassVar[str] = (
         "Test accuracy on two concentric circles after a dense stream, L - 1 equal hidden layers, tau_plast / T fixed; "
@@ -152,7 +153,7 @@ class CirclesDepth(AbstractPrediction):
                     panel.plot([limit, limit], [0.98, 1.06], color=look["color"], linewidth=1.5)
                 chance_line(panel, chance.level)
                 panel.set(title=NAMES[rule], xscale="log", ylim=(0.35, 1.07))
-                panel.set_xlabel("propagation time constant (stimulus durations T)")
+                panel.set_xlabel("propagation time constant\n(stimulus durations T)")
             panels[0].set_ylabel("test accuracy")
             panels[0].plot([], [], color="0.3", linewidth=1.5, label="$2 L \\tau_{prop} = T$")
             legend_above(figure, panels[0], 4 if len(self.rules) > 1 else 2)

@@ -1,14 +1,15 @@
 """T1.11: what noise in proportion to a weight does to it depends on the calculus, and ours is Ito's."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
+from pydantic import Field
 
 from experiments.figures import MARKERS, OKABE_ITO, style
-from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Seeds, Size
+from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Size
 from experiments.predictions.simulations import swept
 from experiments.units import Time
 from experiments.verdicts import matches, mean_of
@@ -35,7 +36,7 @@ class MultiplicativeNoise(AbstractPrediction):
     presentations: Size = 20
     duration: Duration = Time(0.05)
     synapses: Size = 500
-    seeds: Seeds = 200
+    seeds: Annotated[int, Field(strict=True, ge=5, le=10_000)] = 200
 
     def measure(self) -> Finding:
         runs = {calculus: self._run(calculus) for calculus in CALCULI}
