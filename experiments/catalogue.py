@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dynamics.errors import unknown
 from dynamics.network import Network
 from experiments.predictions import PREDICTIONS, plain, prediction_class
+from experiments.predictions.references import REFERENCES
 from experiments.report import pretty_bibtex
 from experiments.runner import Job
 from experiments.spec import Spec, built_in_specs, dump_toml, load_spec
@@ -65,6 +66,7 @@ def _prediction(name: str) -> str:
         f"{cls.number} {cls.title}\n\n{cls.claim}",
         f"Equation   {cls.equation}\nMeasured   {cls.method}\nTolerance  {cls.tolerance}\nSource     {cls.source}",
         f"[{name}]\n{parameters}",
+        *(pretty_bibtex(entry) for key, entry in REFERENCES.items() if key in cls.source),
     )
     return "\n\n".join(sections)
 

@@ -122,8 +122,8 @@ def list_all() -> None:
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(help="A spec, or a rule.")]) -> None:
-    """Print a spec with all its defaults as TOML, or a rule with its equation, circuit and reference."""
+def show(name: Annotated[str, typer.Argument(help="A spec, a rule, or a prediction.")]) -> None:
+    """Print a spec with all its defaults as TOML, a rule with equation and circuit, or a prediction with its claim."""
     with _sentences():
         from experiments.catalogue import described
 
@@ -210,6 +210,8 @@ def _print_predictions(measured: "Measured", target: Path) -> None:
             _print_table(dataclasses.replace(verdict_table(outcome.verdicts, sources=False), title=name))
             for note in outcome.notes:
                 typer.echo(note)
+            if outcome.failure:
+                typer.echo(f"{name} broke off: the traceback is in report.html.")
     _print_table(summary_table(measured))
     typer.echo(sentence(measured))
     typer.echo(f"Written to {target}: report.html, verdicts.json, predictions.toml, figures.")

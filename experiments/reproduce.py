@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,7 @@ from dynamics.errors import PlasticodeError
 from experiments.predictions.contract import AbstractPrediction
 from experiments.verdicts import Verdict
 
+INTERRUPTED = threading.Event()
 OnProgress = Callable[[float, float], None]
 # Read by the workers' compiler when it starts: a worker has one core to itself.
 ONE_CORE = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -90,7 +92,7 @@ def measure_all(
 
     complete = True
     try:
-        with _one_core_each():
+        with _one_core_each(), _interruptible():
             for name in _run(predictions, workers, finished):
                 for dead in _run({name: predictions[name]}, 1, finished):
                     finished(dead, _broken(predictions[dead], RuntimeError("its process died, perhaps of memory"), 0.0))
@@ -110,7 +112,10 @@ def _run(
     try:
         left = {pool.submit(measure, prediction): name for name, prediction in predictions.items()}
         while left:
-            for future in wait(left, return_when=FIRST_COMPLETED).done:
+            done = wait(left, timeout=0.5, return_when=FIRST_COMPLETED).done
+            if INTERRUPTED.is_set():
+                raise KeyboardInterrupt
+            for future in done:
                 name = left.pop(future)
                 try:
                     outcome = future.result()
@@ -127,6 +132,25 @@ def _run(
         raise
     pool.shutdown()
     return lost
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Notes an interrupt besides raising it: where it falls into a callback of jax's, Python drops the exception."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        INTERRUPTED.set()
+        raise KeyboardInterrupt
+
+    INTERRUPTED.clear()
+    previous = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ from experiments.fields import (
 from experiments.overrides import apply_overrides
 from experiments.paths import assign, check_path, flattened
 from experiments.tasks import TASKS, Task
-from experiments.toml_files import parse_setting, read_toml, write_toml
+from experiments.toml_files import inline, parse_setting, read_toml, write_toml
 from experiments.units import printable, refused
 
 SPECS = Path(__file__).parent / "specs"
@@ -110,6 +110,9 @@ class Spec(AbstractTable):
         traced, static = swept_paths(table)
         if not static:  # otherwise, what has to fit together is known for each point only, and checked there
             check(self, traced)
+        if "rule" in self.sweep and self.rule != Rule.model_validate(self.rule.name):
+            rule = inline(table["rule"])
+            raise PlasticodeError(f"rule = {rule} is not allowed with sweep.rule, which replaces it: list it there")
         return self
 
     @property

@@ -56,7 +56,7 @@ class AbstractPrediction(AbstractTable):
 
     @abstractmethod
     def measure(self) -> Finding:
-        """Simulate, compare with the expectation, draw. Everything is in float64, on one device."""
+        """Simulate, compare with the expectation, draw. On one device; in float64 unless a spec says float32."""
 
     @classmethod
     def configured(cls, name: str, settings: Mapping[str, Any], quick: bool = False) -> "AbstractPrediction":
@@ -70,6 +70,9 @@ class AbstractPrediction(AbstractTable):
             first = error.errors(include_url=False)[0]
             cause = first.get("ctx", {}).get("error")
             reason = str(cause) if cause is not None else first["msg"].replace("Input should", "it must")
+            reason = {"tuple_type": "it must be a list, such as [0.3]", "too_short": "the list is too short"}.get(
+                first["type"], reason
+            )
             if not first["loc"]:  # parameters that do not fit each other
                 raise PlasticodeError(f"the parameters of '{name}' are not allowed: {reason}") from None
             path = ".".join([name, *(printable(str(item)) for item in first["loc"])])

@@ -146,8 +146,8 @@ def test_depth_makes_lags_worse():
         ("activity-noise", {"noises": [0.1, 1.0]}),
         ("circles-depth", {"depths": [2, 1]}),
         ("circles-depth", {"lags": [0.2, 1.0]}),
-        ("plasticity-window", {"longest": 50.0}),
-        ("plasticity-window", {"presentations": 10}),
+        ("accuracy-timescale", {"longest": 50.0}),
+        ("accuracy-timescale", {"presentations": 10}),
     ],
 )
 def test_parameters_that_make_no_sense_are_refused(name, settings):

@@ -14,5 +14,5 @@ CONTINUOUS = {
     "accuracy-propagation": "continuous.accuracy_propagation:AccuracyPropagation",
     "learning-rate-equivalence": "continuous.learning_rate:LearningRate",
     "activity-noise": "continuous.activity_noise:ActivityNoise",
-    "plasticity-window": "continuous.plasticity_window:PlasticityWindow",
+    "accuracy-timescale": "continuous.plasticity_window:PlasticityWindow",
 }

@@ -57,7 +57,7 @@ class AccuracyDelay(AbstractDigitsPrediction):
     )
     quick: ClassVar[Mapping[str, Any]] = {
         "rules": ("fa",), "delays": (0.0, 0.5, 0.7, 0.8, 0.9, 1.1), "presentations": 500, "plasticity": 50.0,
-        "seeds": 12,
+        "seeds": 16,
     }  # fmt: skip
 
     rules: Rules = ("sgd", "fa", "dfa", "kp")

@@ -12,6 +12,7 @@ from experiments.predictions.continuous.accuracies import (
     NAMES,
     AbstractDigitsPrediction,
     Chance,
+    Replicates,
     Rules,
     bracketed,
     chance_line,
@@ -61,6 +62,7 @@ class BlankGaps(AbstractDigitsPrediction):
     gaps: NonNegatives = (0.0, 0.3, 0.6, 0.9, 1.2)  # in units of T
     delay: Positive = 0.9
     late: Positive = 1.1
+    seeds: Replicates = 14
 
     @model_validator(mode="after")
     def _compares(self) -> "BlankGaps":

@@ -59,7 +59,7 @@ class CirclesDepth(AbstractPrediction):
     )
     tolerance: ClassVar[str] = "The 99.9 % interval over seeds lies on the claimed side: no other allowance."
     quick: ClassVar[Mapping[str, Any]] = {
-        "rules": ("sgd",), "depths": (1, 3), "lags": (0.1, 0.25, 0.5, 1.0), "seeds": 16,
+        "rules": ("sgd",), "depths": (1, 3), "lags": (0.1, 0.25, 0.5, 1.0), "seeds": 24,
     }  # fmt: skip
 
     rules: Rules = ("sgd", "fa")

@@ -35,7 +35,7 @@ class OverlapLaw(AbstractPrediction):
     quick: ClassVar[Mapping[str, Any]] = {"delays": (0.0, 0.5, 1.0, 1.2)}
 
     duration: Duration = Time(0.05)
-    delays: NonNegatives = tuple(np.linspace(0, 1.3, 14).tolist())  # in units of T
+    delays: NonNegatives = tuple(np.round(np.linspace(0, 1.3, 14), 10).tolist())  # in units of T
 
     def measure(self) -> Finding:
         changes = self._changes()
