@@ -70,9 +70,8 @@ def _page(measured: Measured, figures: Path) -> str:
     sections.append(details("References (bibtex)", "\n\n".join(references)))
     memory = max((outcome.megabytes for outcome in measured.outcomes.values()), default=0)
     versions = ", ".join(f"{name} {_version(name)}" for name in VERSIONED)
-    sections.append(
-        paragraph(f"float64 (trained accuracies: float32) on {platform.machine()}, one core each; at most {memory:.0f} MB per process; {versions}.")
-    )
+    numbers = f"float64 (trained accuracies: float32) on {platform.machine()}, one core each"
+    sections.append(paragraph(f"{numbers}; at most {memory:.0f} MB per process; {versions}."))
     return document("Predictions of the literature", sections)
 
 
