@@ -33,7 +33,7 @@ class ToyModel(AbstractPrediction):
 
     number: ClassVar[str] = "T2.6"
     title: ClassVar[str] = "One flipped sign of two turns a saddle into a centre"
-    source: ClassVar[str] = "ninou2025curl, sign-diverse learning; the model of two weights, its invariants and ends are derived"
+    source: ClassVar[str] = "ninou2025curl, sign-diverse learning; the model of two weights and its ends are derived"
     equation: ClassVar[str] = (
         "w1' = d1 (a - w1 w2) w2, w2' = d2 (a - w1 w2) w1 (tau_plast = 1 s): d = (+, +) keeps w1^2 - w2^2, one flip "
         "keeps r^2 = w1^2 + w2^2; at the origin eigenvalues +-a and +-i a"
