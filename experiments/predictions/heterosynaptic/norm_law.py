@@ -154,6 +154,8 @@ class NormLaw(AbstractPrediction):
                 panel.errorbar(self.first, mean, yerr=spread, fmt=MARKERS[i], color=OKABE_ITO[i], label=f"|{name}|^2")
             panel.plot([], [], color="0.3", label="closed form")
             panel.set(xlabel="|phi_1|", ylabel="squared weight norm per learned mode", xscale="log", yscale="log")
+            panel.set_xticks(self.first, [f"{first:g}" for first in self.first])
+            panel.set_xticks([], minor=True)
             figure.legend(loc="outside upper left", ncols=2)
         return figure
 
