@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -39,18 +38,6 @@ SMALL = {
 def small(name, **settings):
     """The prediction called `name`, cheap."""
     return prediction_class(name).configured(name, SMALL[name] | settings)
-
-
-@pytest.fixture
-def plant(monkeypatch):
-    """Puts a defect into the engine, and makes all be compiled anew; afterwards the programs with it are forgotten."""
-
-    def planted(target, name, defect):
-        jax.clear_caches()
-        monkeypatch.setattr(target, name, defect)
-
-    yield planted
-    jax.clear_caches()
 
 
 # -------------------------------------------------------------------------------------------------------- closed forms

@@ -61,18 +61,6 @@ def failed(finding):
     return {verdict.name for verdict in finding.verdicts if not verdict.passed}
 
 
-@pytest.fixture
-def plant(monkeypatch):
-    """Puts a defect into the engine, and makes all be compiled anew; afterwards the programs with it are forgotten."""
-
-    def planted(target, name, defect):
-        jax.clear_caches()
-        monkeypatch.setattr(target, name, defect)
-
-    yield planted
-    jax.clear_caches()
-
-
 # -------------------------------------------------------------------------------------------------------- closed forms
 
 

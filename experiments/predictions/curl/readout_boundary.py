@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.figures import OKABE_ITO, style
+from experiments.figures import style
 from experiments.predictions.contract import AbstractPrediction, Finding, Positives
-from experiments.predictions.curl import theory
+from experiments.predictions.curl import boundary_figure, theory
 from experiments.predictions.curl.matrices import Inputs, Replicates, hidden_units, linked, most_units, teacher
-from experiments.verdicts import matches, mean_of
+from experiments.verdicts import matches
 
 
 class ReadoutBoundary(AbstractPrediction):
@@ -68,21 +68,11 @@ class ReadoutBoundary(AbstractPrediction):
         return np.array(found)
 
     def _drawn(self, critical: list[np.ndarray]) -> Figure:
+        fine = np.geomspace(min(0.05, *self.ratios), max(5.0, *self.ratios), 61)
+        exact = [self.inputs / hidden_units(self.inputs, ratio) for ratio in self.ratios]
+        sampled = dict(zip(exact, critical, strict=True))
+        figure, panel = boundary_figure.draw(self.inputs, fine, theory.readout_boundary, self._expected, sampled)
         with style():
-            figure = Figure((3.4, 2.6), layout="constrained")
-            panel = figure.subplots()
-            fine = np.geomspace(min(0.05, *self.ratios), max(5.0, *self.ratios), 61)
-            closed = [theory.readout_boundary(c) for c in fine]
-            panel.plot(fine, closed, color="0.2", label="infinitely large")
-            panel.plot(fine, [self._expected(c) for c in fine], "--", color="0.5", label=f"{self.inputs} inputs")
-            panel.fill_between(fine, closed, 0, color=OKABE_ITO[2], alpha=0.12, linewidth=0)
-            means = [mean_of(samples) for samples in critical]
-            exact = [self.inputs / hidden_units(self.inputs, ratio) for ratio in self.ratios]
-            values, halves = [m.value for m in means], [m.half for m in means]
-            look = {"fmt": "o", "color": OKABE_ITO[0], "capsize": 2}
-            panel.errorbar(exact, values, halves, label="sampled, 95 % interval", **look)
             panel.text(0.05, 0.2, "stable", transform=panel.transAxes)
-            panel.set(xlabel="inputs per hidden unit c", ylabel=r"fraction of flipped hidden units $\alpha_r$")
-            panel.set(xscale="log", ylim=(0, 0.5))
-            panel.legend(loc="upper right")
+            panel.set(ylabel=r"fraction of flipped hidden units $\alpha_r$", xscale="log", ylim=(0, 0.5))
         return figure
