@@ -88,12 +88,12 @@ def plan(group: Group, data: Data) -> Plan:
 
 
 def _steps(period: float, dt: float) -> int:
-    steps = math.ceil(period / dt * (1 - 1e-9))
+    steps = period / dt * (1 - 1e-9) if dt > 0 else math.inf
     if steps > MAX_STEPS:
         raise PlasticodeError(
-            f"integrator.dt = {dt:g} s gives {steps} steps per presentation: at most {MAX_STEPS} are allowed"
+            f"integrator.dt = {dt:g} s gives {steps:.7g} steps per presentation: at most {MAX_STEPS} are allowed"
         )
-    return max(steps, 1)
+    return max(math.ceil(steps), 1)
 
 
 def _check_steps(spec: Spec, values: dict[str, np.ndarray], lags: dict[str, np.ndarray], step: np.ndarray) -> None:

@@ -15,6 +15,7 @@ from experiments.units import Time, printable, read_number, read_time, refused, 
 
 MOST_POINTS = 1_000_000
 MOST_PROGRAMS = 1000
+MOST_AXES = 20  # an array in a netCDF file has at most 32 dimensions
 LARGEST_SEED = 2**31 - 1
 _RECORDED, _NAMED = "all points of a sweep are recorded alike", "a text that changes no result cannot be swept"
 NOT_SWEPT: dict[str, str] = {
@@ -259,7 +260,10 @@ def _check_size(sweep: Mapping[str, Any], table: Mapping[str, Any]) -> None:
     """Refuse grids that are too large, by their lengths alone."""
     static = swept_paths({**table, "sweep": sweep})[1]
     points = programs = 1
-    for group in dimensions(sweep):
+    groups = dimensions(sweep)
+    if len(groups) > MOST_AXES:
+        raise PlasticodeError(f"a sweep of {len(groups)} axes is refused: at most {MOST_AXES}; zip ties axes together")
+    for group in groups:
         length = _length(sweep[group[0]])
         points *= length
         programs *= length if any(path in static for path in group) else 1

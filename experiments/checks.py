@@ -7,6 +7,7 @@ from experiments.fields import CLASSIFICATION, TRACED, UNSUPERVISED
 from experiments.spec import Spec
 from experiments.units import refused
 
+MOST_MATRICES = 64
 ORDERED = {"euler": "ito", "milstein": "ito", "heun": "stratonovich", "tsit5": "stratonovich", "dopri5": "stratonovich"}
 
 
@@ -56,6 +57,11 @@ def _check_network(spec: Spec) -> None:
         if isinstance(value, tuple):
             check_list(key, quantity.write(value), layers)
     skips = spec.network.skips
+    if layers + len(skips) > MOST_MATRICES:
+        raise PlasticodeError(
+            f"network.hidden and network.skips ask for {layers + len(skips)} matrices between layers: at most "
+            f"{MOST_MATRICES} are allowed, since a program that is compiled grows with each"
+        )
     for source, target in skips:
         if not source + 2 <= target <= layers:
             last = f"{layers}, the last layer"

@@ -1,26 +1,20 @@
 """The command line. Commands import what they need themselves, so that `plasticode --help` answers at once."""
 
 import contextlib
-import dataclasses
 import os
 import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 if TYPE_CHECKING:
-    from experiments.report import StudyReport
-    from experiments.reproduce import Measured
-    from experiments.runner import Results
     from experiments.spec import Spec
-    from experiments.tables import TextTable
+    from experiments.stored import How
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
-NARROWEST = 110  # characters of a table that goes to a file
-WIDEST_UNBROKEN = 25  # characters of a column that is kept on one line
 
 app = typer.Typer(
     help="Simulate learning rules in continuous time: plasticity, delays and noise as differential equations.",
@@ -50,12 +44,49 @@ def main() -> None:
 
 
 @app.command()
-def run(spec: SpecName, sets: Sets = None, out: Out = None, quick: Quick = False, seed: Seed = None) -> None:
-    """Run an experiment: results, figures and a report, with a verdict where the spec names a study."""
+def run(
+    spec: SpecName,
+    sets: Sets = None,
+    out: Out = None,
+    quick: Quick = False,
+    seed: Seed = None,
+    force: Annotated[bool, typer.Option("--force", help="Remove what another run has left in DIR.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, metavar="N", help="Processes of this machine.")] = None,
+    scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="A dask scheduler.")] = None,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="One of N runs that share the work.")] = None,
+) -> None:
+    """Run an experiment: results, figures and a report, with a verdict where the spec names a study.
+
+    The same command again goes on where it was stopped.
+    """
     with _sentences():
         from experiments.spec import load_spec
+        from experiments.stored import spread
 
-        _execute(load_spec(spec, sets or (), quick, seed), out, quick)
+        _execute(load_spec(spec, sets or (), quick, seed), out, quick, spread(workers, scheduler, shard, force))
+
+
+@app.command()
+def status(directory: Annotated[Path, typer.Argument(metavar="DIR", help="The --out directory of a run.")]) -> None:
+    """Tell how far a run is: what is finished, who is at it, how to go on."""
+    with _sentences():
+        from experiments.status import status_of
+
+        for line in status_of(directory):
+            typer.echo(line)
+
+
+@app.command()
+def export(
+    source: Annotated[Path, typer.Argument(metavar="DIR", help="The --out directory of a run, or its results.nc.")],
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="A file to write, .csv or .parquet.")],
+    part: Annotated[str | None, typer.Option(help="One part of the spec.", show_default="all of them")] = None,
+) -> None:
+    """Write results as a table: one row per point and record."""
+    with _sentences():
+        from experiments.export import export_table
+
+        typer.echo(f"Written to {table}: {export_table(source, table, part)} rows.")
 
 
 @app.command()
@@ -98,6 +129,7 @@ def reproduce(
         from experiments.predictions import report
         from experiments.progress import shown
         from experiments.store import output_directory
+        from experiments.terminal import print_predictions
         from experiments.toml_files import parse_setting
 
         chosen = predictions.configured(names or (), dict(map(parse_setting, sets or ())), quick, seed)
@@ -108,7 +140,11 @@ def reproduce(
             if not measured.outcomes:
                 raise KeyboardInterrupt  # nothing to keep
             report.write(measured, directory)
-        _print_predictions(measured, target)
+        print_predictions(measured)
+        typer.echo(f"Written to {target}: report.html, verdicts.json, predictions.toml, figures.")
+        if not measured.complete:
+            _tell_interrupted("finished predictions are kept, and all are measured again")
+        raise typer.Exit(DONE if all(outcome.passed for outcome in measured.outcomes.values()) else FAILED)
 
 
 @app.command("list")
@@ -116,9 +152,10 @@ def list_all() -> None:
     """List the built-in specs, studies, rules and tasks."""
     with _sentences():
         from experiments.catalogue import contents
+        from experiments.terminal import print_pairs
 
         for title, rows in contents().items():
-            _print_pairs(title, rows)
+            print_pairs(title, rows)
 
 
 @app.command()
@@ -138,11 +175,12 @@ def check(spec: SpecName, sets: Sets = None, quick: Quick = False) -> None:
         from experiments.catalogue import workload
         from experiments.report import check_study
         from experiments.spec import load_spec
+        from experiments.terminal import print_table
 
         loaded = load_spec(spec, sets or (), quick)
         check_study(loaded)
         runner.configure(loaded.dtype)
-        _print_table(workload(loaded, runner.check(loaded)))
+        print_table(workload(loaded, runner.check(loaded)))
 
 
 @contextlib.contextmanager
@@ -158,130 +196,50 @@ def _sentences() -> Iterator[None]:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(REFUSED) from None
     except KeyboardInterrupt:
-        typer.echo(f"\ninterrupted: nothing was kept; to run it again: {_command()}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        _tell_interrupted("nothing was kept")
 
 
 def _command() -> str:
     return shlex.join(["plasticode", *sys.argv[1:]])
 
 
-def _execute(spec: "Spec", out: Path | None, quick: bool) -> None:
+def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How | None" = None) -> None:
     """Run a spec, write what it leaves behind, print the essentials, and end with the exit code that it deserves."""
-    from experiments import report, runner
+    from experiments import report, runner, stored
     from experiments.progress import shown
-    from experiments.store import output_directory
+    from experiments.terminal import print_outcome
 
     target = out or Path("results") / f"{spec.name}{'-quick' if quick else ''}"
     report.check_study(spec)
     runner.configure(spec.dtype)
     jobs = runner.check(spec)
-    with output_directory(target) as directory:
-        with shown(spec.name) as on_progress:
-            results = runner.run(spec, on_progress, jobs)
-        done, points = _finished(results)
-        if not done:
-            raise KeyboardInterrupt  # before the first point was done: nothing to keep
-        study = report.write(spec, results, directory)
-    _print_outcome(results, study)
-    typer.echo(f"Written to {target}: report.html, results.nc, summary.json, figures, spec.toml.")
-    if not results.complete:
-        typer.echo(
-            f"interrupted: {done} of {points} points are finished and kept; to run all again: {_command()}", err=True
-        )
-        raise typer.Exit(INTERRUPTED)
-    if not any(bool((data["status"] == 0).any()) for data in results.datasets.values()):
+    try:
+        ended = stored.run(spec, jobs, target, how or stored.How(), shown, lambda text: typer.echo(text, err=True))
+    except KeyboardInterrupt:  # while merging or reporting
+        _tell_interrupted(f"finished points are kept in {target}")
+    print_outcome(ended)
+    kept = f"{ended.points} of {ended.of} points are finished"
+    if ended.study is not None and not ended.as_it_was:
+        typer.echo(f"Written to {target}: report.html, results.nc, summary.json, figures, spec.toml.")
+    if ended.interrupted:
+        _tell_interrupted(f"{kept} and kept in {target}" if ended.points else "nothing was finished")
+    if ended.failures:
+        first, why = next(iter(ended.failures.items()))
+        failed = f"{len(ended.failures)} chunks failed every time, the first with {why}"
+        typer.echo(f"{failed} ({target}/chunks/{first}.failed.json); the same command tries again", err=True)
+        raise typer.Exit(FAILED)
+    if ended.study is None:
+        typer.echo(f"This shard is done; {kept}, and the last shard to finish writes the results to {target}.")
+        return
+    if not any(counts["ok"] for counts in ended.counts.values()):
         typer.echo("no point came to its end: all of them diverged", err=True)
         raise typer.Exit(FAILED)
-    failed = [verdict.name for verdict in study.verdicts if not verdict.passed]
+    failed = [verdict.name for verdict in ended.study.verdicts if not verdict.passed]
     if failed:
-        typer.echo(f"{len(failed)} of {len(study.verdicts)} claims failed: {', '.join(failed)}.", err=True)
+        typer.echo(f"{len(failed)} of {len(ended.study.verdicts)} claims failed: {', '.join(failed)}.", err=True)
     raise typer.Exit(FAILED if failed else DONE)
 
 
-def _print_predictions(measured: "Measured", target: Path) -> None:
-    """What came of predictions, and the exit code that it deserves."""
-    from experiments.predictions.report import sentence, summary_table
-    from experiments.report import verdict_table
-
-    for name, outcome in measured.outcomes.items():
-        failed = [verdict for verdict in outcome.verdicts if not verdict.passed]
-        if failed or len(measured.outcomes) == 1:
-            _print_table(dataclasses.replace(verdict_table(outcome.verdicts, sources=False), title=name))
-            for note in outcome.notes:
-                typer.echo(note)
-            if outcome.failure:
-                typer.echo(f"{name} broke off: the traceback is in report.html.")
-    _print_table(summary_table(measured))
-    typer.echo(sentence(measured))
-    typer.echo(f"Written to {target}: report.html, verdicts.json, predictions.toml, figures.")
-    if not measured.complete:
-        typer.echo(f"interrupted: finished predictions are kept; to run all again: {_command()}", err=True)
-        raise typer.Exit(INTERRUPTED)
-    raise typer.Exit(DONE if all(outcome.passed for outcome in measured.outcomes.values()) else FAILED)
-
-
-def _finished(results: "Results") -> tuple[int, int]:
-    """The number of points that were run, to whatever end, and of all."""
-    from experiments.store import status_counts
-
-    counts = [status_counts(data) for data in results.datasets.values()]
-    return sum(sum(count.values()) - count["missing"] for count in counts), sum(sum(count.values()) for count in counts)
-
-
-def _print_outcome(results: "Results", study: "StudyReport") -> None:
-    from experiments.report import verdict_table
-    from experiments.store import status_counts
-    from experiments.tables import final_tables
-
-    if not study.verdicts and results.complete:  # a study says itself what matters; the tables are in its report
-        for table in final_tables(results):
-            _print_table(table)
-    for part, data in results.datasets.items():
-        for status, count in status_counts(data).items():
-            if status != "ok" and count:
-                typer.echo(f"{f'{part}: ' if part else ''}{count} of {data['status'].size} points {status}.")
-    if study.verdicts:
-        _print_table(verdict_table(study.verdicts, sources=False))
-    for note in study.notes:
-        typer.echo(note)
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=max(console.width, NARROWEST))
-
-
-def _print_table(table: "TextTable") -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    drawn = Table(box=None, header_style="bold", pad_edge=False)
-    for name, *cells in zip(table.header, *table.rows, strict=True):
-        drawn.add_column(Text(name), overflow="fold", no_wrap=max(map(len, cells), default=0) <= WIDEST_UNBROKEN)
-    colours = {"pass": "green", "FAIL": "bold red"}
-    for row in table.rows:
-        drawn.add_row(*(Text(cell, colours.get(cell, "")) for cell in row))
-    console = _console()
-    console.print(Text(table.title[:1].upper() + table.title[1:], "italic"), soft_wrap=True)
-    console.print(drawn)
-    if table.note:
-        console.print(Text(table.note), soft_wrap=True)
-    console.print()
-
-
-def _print_pairs(title: str, rows: dict[str, str]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    drawn = Table(box=None, show_header=False, pad_edge=False)
-    drawn.add_column(no_wrap=True)
-    drawn.add_column(overflow="fold")
-    for name, text in rows.items():
-        drawn.add_row(Text(f"  {name}"), Text(text))
-    console = _console()
-    console.print(Text(title, "italic"))
-    console.print(drawn)
-    console.print()
+def _tell_interrupted(what: str) -> NoReturn:
+    typer.echo(f"\ninterrupted: {what}; to go on: {_command()}", err=True)
+    raise typer.Exit(INTERRUPTED)

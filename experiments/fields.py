@@ -12,6 +12,7 @@ from experiments.units import Time, printable, read_number, read_time, refused
 
 Width = Annotated[int, Field(strict=True, gt=0, le=100_000)]
 Count = Annotated[int, Field(strict=True, gt=0, le=1_000_000_000)]
+Records = Annotated[int, Field(strict=True, gt=0, le=100_000)]
 Index = Annotated[int, Field(strict=True, ge=0)]
 Stages = Annotated[int, Field(strict=True, ge=0, le=1000)]
 Flag = Annotated[bool, Field(strict=True)]
@@ -20,6 +21,8 @@ Activation = Literal["tanh", "relu", "linear", "softplus"]
 Probe = Literal[
     "accuracy", "loss", "alignment", "weight_norm", "feedback_mismatch", "hebbian_alignment", "tangent_kernel"
 ]  # fmt: skip
+
+LARGEST = 1e30  # of a number; with its inverse well inside the range of float32
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class Quantity:
             raise ValueError(f"{noun} must be finite")
         if not self.negative and (number < 0 or (number == 0 and not self.zero)):
             raise ValueError(f"{noun} must be {'zero or ' if self.zero else ''}positive")
+        if number != 0 and not math.isinf(number) and not 1 / LARGEST <= abs(number) <= LARGEST:
+            raise ValueError(f"{noun} must be at least {1 / LARGEST:g} and at most {LARGEST:g} in size, or zero")
 
     @staticmethod
     def write(value: Any) -> Any:
@@ -102,7 +107,7 @@ class Network(AbstractTable):
     loss: Literal["squared", "softmax"] = "squared"
     bias: Flag = True
     gain: Annotated[float, Quantity(time=False, zero=True)] = 1.0
-    skips: tuple[tuple[Index, Index], ...] = ()
+    skips: Annotated[tuple[tuple[Index, Index], ...], Field(max_length=100)] = ()
 
     @property
     def layers(self) -> int:
@@ -174,7 +179,7 @@ class Record(AbstractTable):
     Without `probes`, the loss is recorded, and the accuracy where the task is a classification: see `Spec.probes`.
     """
 
-    points: Count = 10
+    points: Records = 10
     probes: Annotated[tuple[Probe, ...], Field(min_length=1)] | None = None
 
 
@@ -190,15 +195,7 @@ class Rule(AbstractTable):
     @model_validator(mode="before")
     @classmethod
     def _from_table(cls, value: Any) -> Any:
-        table = named_table(value, "rule")
-        name = table.pop("name")
-        if not isinstance(name, str):
-            raise refused("rule.name", name, 'it must be the name of a rule, or "module:Class"')
-        fields = rule_fields(name)
-        for key in table:
-            if key not in fields:
-                raise unknown_key(f"rule.{key}", ["name", *fields])
-        return {"name": name, "parameters": {key: _parameter(key, table, fields[key]) for key in fields}}
+        return _rule(value, "rule")
 
     @model_serializer
     def _to_table(self) -> dict[str, Any]:
@@ -265,8 +262,22 @@ def unknown_key(path: str, allowed: list[str]) -> PlasticodeError:
     return PlasticodeError(sentence.replace(f"'{leaf}'", f"'{printable(path)}'", 1))
 
 
-def _parameter(key: str, table: dict[str, Any], default: object) -> Any:
+def _rule(value: Any, at: str) -> dict[str, Any]:
+    """The name and all parameters of the rule at the path `at`."""
+    table = named_table(value, "rule")
+    name = table.pop("name")
+    if not isinstance(name, str):
+        raise refused(f"{at}.name", name, 'it must be the name of a rule, or "module:Class"')
+    fields = rule_fields(name)
+    for key in table:
+        if key not in fields:
+            raise unknown_key(f"{at}.{key}", ["name", *fields])
+    return {"name": name, "parameters": {key: _parameter(f"{at}.{key}", table, fields[key]) for key in fields}}
+
+
+def _parameter(path: str, table: dict[str, Any], default: object) -> Any:
     """The value of a rule's parameter: its default, or one of the same type."""
+    key = path.rpartition(".")[2]
     value = table.get(key, default)
     if isinstance(default, list | tuple):
         default = tuple(default)
@@ -276,10 +287,22 @@ def _parameter(key: str, table: dict[str, Any], default: object) -> Any:
         try:
             return RULE_NUMBER.read(value)
         except ValueError as error:
-            raise refused(f"rule.{key}", value, str(error)) from None
+            raise refused(path, value, str(error)) from None
     value = tuple(value) if isinstance(value, list) else value
-    if isinstance(default, str) and isinstance(value, dict) and isinstance(value.get("name"), str):
-        return value  # a rule wrapped by this one, with parameters
+    if isinstance(default, str) and _names_rule(default) and _is_rule(value):
+        _rule(value, path)  # a rule wrapped by this one: its own mistakes show here
+        return value
     if default is not None and type(value) is not type(default):
-        raise refused(f"rule.{key}", value, f"it must be of the same type as its default {default!r}")
+        raise refused(path, value, f"it must be of the same type as its default {default!r}")
     return value
+
+
+def _is_rule(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, dict) and isinstance(value.get("name"), str))
+
+
+def _names_rule(default: str) -> bool:
+    """Whether a text that is a rule's default stands for a wrapped rule."""
+    from rules.registry import RULES
+
+    return default in RULES or ":" in default

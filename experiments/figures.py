@@ -2,6 +2,7 @@
 
 What a result looks like follows from its axes. Without a swept number: every probe against time. With one: the last
 record of every probe against it. With two: a heat map. Lines are means over seeds, bands their 95 % intervals.
+What would be too many lines or maps to tell apart is represented by some of them, and the figure says so.
 """
 
 import itertools
@@ -21,7 +22,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from experiments.intervals import Interval, axes, interval, positions, probes
+from experiments.intervals import Interval, axes, count, interval, measured, position, positions, probes, spread
 from experiments.runner import Results
 from experiments.tables import title_of, value_text
 
@@ -52,7 +53,9 @@ PANEL_WIDTH, PANEL_HEIGHT = 2.4, 2.1  # inches: one panel with a short legend fi
 LONGEST_LABEL = 26  # characters of a vertical label's line
 MOST_PANELS = 8
 MOST_TICKS = 5  # cells of a map that get a tick each
-MOST_LEGEND = 12
+MOST_LEGEND = 11  # as many as fit beside one row of panels
+MOST_LINES = 30
+MOST_MARKS = 60  # on a line
 NAMES = {
     "delays.error": "error delay",
     "delays.hop": "transmission delay per layer",
@@ -66,7 +69,7 @@ NAMES = {
 }
 
 Panelled = tuple[Figure, list[Axes]]
-Titled = list[tuple[str, Interval]]
+Places = dict[str, dict[str, int]]
 
 
 def style() -> AbstractContextManager[None]:
@@ -115,7 +118,8 @@ def band(panel: Axes, x: np.ndarray, one: Interval, look: dict[str, Any], label:
     """Draw the means as a line, and their intervals as a band in the same colour; `look` is one of `looks`."""
     mean, half = one.mean.values, one.half.values
     panel.plot(x, mean, label=label, **look)
-    panel.fill_between(x, mean - half, mean + half, color=look["color"], alpha=0.15, linewidth=0)
+    if np.isfinite(half).any():
+        panel.fill_between(x, mean - half, mean + half, color=look["color"], alpha=0.15, linewidth=0)
 
 
 def looks(count: int, marks: bool = False) -> list[dict[str, Any]]:
@@ -154,9 +158,8 @@ def is_logarithmic(values: np.ndarray) -> bool:
 
 
 def _figure(data: xr.Dataset, probe: str) -> Figure | None:
-    over_seeds = interval(data, probe)
     numeric = [axis for axis in axes(data) if data[axis].dtype.kind in "if" and data.sizes[axis] > 1]
-    each = _by_matrix(data, over_seeds)
+    each = _by_matrix(data, probe)
     if not each:
         return None
     if len(numeric) >= 2:
@@ -164,32 +167,37 @@ def _figure(data: xr.Dataset, probe: str) -> Figure | None:
     return _lines(data, probe, each, numeric[0] if numeric else None)
 
 
-def _by_matrix(data: xr.Dataset, over_seeds: Interval) -> Titled:
-    """The interval of every matrix that any point has, by title; untitled for a probe of the whole network."""
-    if "matrix" not in over_seeds.mean.dims:
-        return [("", over_seeds)] if (over_seeds.n > 0).any() else []
-    each = [(str(name), over_seeds.at(matrix=index)) for index, name in enumerate(data["matrix"].values)]
-    return [(name, one) for name, one in each if (one.n > 0).any()]
+def _by_matrix(data: xr.Dataset, probe: str) -> Places:
+    """Where in the data every matrix is that any point has, by title; untitled for a probe of the whole network."""
+    found = measured(data, probe)
+    if "matrix" not in found.dims:
+        return {"": {}} if found.any() else {}
+    names = data["matrix"].values
+    return {str(name): {"matrix": index} for index, name in enumerate(names) if found.isel(matrix=index).any()}
 
 
-def _lines(data: xr.Dataset, probe: str, each: Titled, along: str | None) -> Figure:
+def _lines(data: xr.Dataset, probe: str, each: Places, along: str | None) -> Figure:
     """One line for every position of the other axes, against time or, at the last record, against the axis `along`."""
     others = [axis for axis in axes(data) if axis != along]
-    places = list(positions(data, others))
+    number, places = count(data, others), list(positions(data, others, MOST_LINES))
     x, label = _time(data) if along is None else (data[along].values, axis_label(data, along))
+    shown = data if along is None else data.isel(record=-1)
     order = np.argsort(x)
     texts = [", ".join(value_text(data, axis, index) for axis, index in place.items()) for place in places]
-    styles = looks(len(places), marks=along is not None)
+    styles = looks(len(places), marks=along is not None and len(x) <= MOST_MARKS)
     figure, drawn = panels(len(each), texts if len(places) > 1 else ())
-    for (title, over_seeds), panel in zip(each, drawn, strict=True):
-        for place, text, look in zip(places, texts, styles, strict=True):
-            one = over_seeds.at(**place) if along is None else over_seeds.at(record=-1, **place)
+    for place, text, look in zip(places, texts, styles, strict=True):
+        over_seeds = interval(shown.isel(place), probe)  # of one line at a time: all may be more than memory holds
+        for matrix, panel in zip(each.values(), drawn, strict=True):
+            one = over_seeds.at(**matrix)
             one = one.at(**{str(one.mean.dims[0]): order})
             if (one.n > 0).any():
                 band(panel, x[order], one, look, text)
+    for title, panel in zip(each, drawn, strict=True):
         panel.set(title=title, xlabel=label)
         _dress(panel.xaxis, x, along is not None and data[along].attrs.get("units") == "s", along is not None)
-    _finish(figure, drawn, title_of(data, probe), ", ".join(others), len(places))
+    heading = ", ".join(others) + (f" ({len(places)} of {number})" if number > len(places) else "")
+    _finish(figure, drawn, title_of(data, probe), heading, len(places))
     if probe == "accuracy":  # an interval may leave [0, 1], an accuracy may not
         for panel in drawn:
             panel.set_ylim(0, 1)
@@ -211,7 +219,7 @@ def _dress(axis: XAxis | YAxis, values: np.ndarray, seconds: bool, may_be_logari
     elif len(values) <= MOST_TICKS and not may_be_logarithmic:
         axis.set_ticks(values)
     else:
-        axis.set_major_locator(MaxNLocator(5))
+        axis.set_major_locator(MaxNLocator(3 if seconds else 5))  # "200 ms" is wide
     if seconds:
         axis.set_major_formatter(EngFormatter(unit="s"))
         axis.set_label_text(axis.get_label_text().removesuffix(" (s)"))
@@ -235,17 +243,19 @@ def _finish(figure: Figure, drawn: Sequence[Axes], label: str, legend_title: str
     figure.legend(shown.values(), shown.keys(), loc="outside right upper", title=legend_title, alignment="left")
 
 
-def _heat_maps(data: xr.Dataset, probe: str, each: Titled, numeric: list[str]) -> Figure:
+def _heat_maps(data: xr.Dataset, probe: str, each: Places, numeric: list[str]) -> Figure:
     """The last record over the two longest swept numbers: one map per position of the other axes, and per matrix."""
     down, along = sorted(numeric, key=lambda axis: data.sizes[axis])[-2:]
     others = [axis for axis in axes(data) if axis not in (down, along)]
+    last = interval(data.isel(record=-1), probe)
+    in_each = count(data, others)
+    number = len(each) * in_each
     maps: list[tuple[str, np.ndarray]] = []
-    for (matrix, over_seeds), place in itertools.product(each, positions(data, others)):
-        mean = over_seeds.at(record=-1, **place).mean.transpose(down, along)
+    for nth in spread(number, MOST_PANELS):
+        matrix, place = list(each)[nth // in_each], position(data, others, nth % in_each)
+        mean = last.at(**each[matrix], **place).mean.transpose(down, along)
         texts = [matrix, *(value_text(data, axis, index) for axis, index in place.items())]
         maps.append((", ".join(filter(None, texts)), mean.values))
-    if len(maps) > MOST_PANELS:
-        maps = [maps[round(at)] for at in np.linspace(0, len(maps) - 1, MOST_PANELS)]
     figure, drawn = panels(len(maps))
     finite = np.concatenate([mean[np.isfinite(mean)] for _, mean in maps])
     norm = _norm(finite)
@@ -260,6 +270,7 @@ def _heat_maps(data: xr.Dataset, probe: str, each: Titled, numeric: list[str]) -
         _dress(panel.xaxis, x, data[along].attrs.get("units") == "s", is_logarithmic(x))
         _dress(panel.yaxis, y, data[down].attrs.get("units") == "s", is_logarithmic(y))
     label = textwrap.fill(title_of(data, probe), LONGEST_LABEL)
+    label += f"\n({len(maps)} of {number} maps)" if number > len(maps) else ""
     figure.colorbar(ScalarMappable(norm, "viridis"), ax=drawn, label=label)
     return figure
 
@@ -271,6 +282,8 @@ def _is_leftmost(panel: Axes) -> bool:
 
 def _norm(values: np.ndarray) -> Normalize:
     """A common colour scale, logarithmic where positive values span more than two decades."""
+    if not values.size:  # no point of these maps has finished
+        return Normalize(0, 1)
     low, high = float(values.min()), float(values.max())
     return LogNorm(low, high) if low > 0 and high / low > 100 else Normalize(low, high)
 

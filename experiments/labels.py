@@ -8,96 +8,128 @@ import jax
 import numpy as np
 import xarray as xr
 
+from experiments.jobs import Job
 from experiments.probes import PROBES
 from experiments.spec import Spec, dump_toml
 from experiments.sweep import Group, Sweep
 
 STATUS = ("ok", "diverged", "not-converged", "missing")
+FLAGS = {"flag_values": np.arange(len(STATUS), dtype=np.int8), "flag_meanings": " ".join(STATUS)}
 VERSIONED = ("plasticode", "jax", "jaxlib", "diffrax", "equinox", "optax", "numpy")
 
 
 class Table:
-    """Collects the records of finished points of one sweep; points that never come stay NaN and `missing`."""
+    """Collects the records of finished points of one sweep; points that never come stay NaN and `missing`.
 
-    def __init__(self, sweep: Sweep, marks: np.ndarray):
+    Of the points in the order of the grid it holds those from `first` to before `last`.
+    """
+
+    def __init__(self, sweep: Sweep, marks: np.ndarray, first: int = 0, last: int | None = None):
         self.sweep, self.marks = sweep, marks
-        self.status = np.full(sweep.size, STATUS.index("missing"), np.int8)
+        self.first, self.last = first, sweep.size if last is None else last
+        self.status = np.full(self.last - first, STATUS.index("missing"), np.int8)
         self.numbers: dict[str, np.ndarray] = {}
         self.matrices: dict[str, dict[str, np.ndarray]] = {}
 
     def add(self, group: Group, points: np.ndarray, record: dict[str, Any]) -> None:
         """Files the records of `points` of `group`: arrays (points, records), or a dict of them by matrix."""
-        shape = self.sweep.shape
-        rows = np.atleast_1d(np.ravel_multi_index(tuple(group.index[points].T), shape)) if shape else np.zeros(1, int)
-        finite = record["finite"].all(axis=1)
+        rows = rows_of(self.sweep, group, points) - self.first
+        held = (rows >= 0) & (rows < len(self.status))
+        rows = rows[held]
+        finite = record["finite"].all(axis=1)[held]
         # Estimates are of all that came before, so the last record's counts.
-        settled = record["converged"][:, -1] if "converged" in record else np.ones(len(rows), bool)
+        settled = record["converged"][held, -1] if "converged" in record else np.ones(len(rows), bool)
         self.status[rows] = np.where(finite, STATUS.index("ok"), STATUS.index("diverged"))
         self.status[rows[~settled]] = STATUS.index("not-converged")
         for name, value in record.items():
             if isinstance(value, dict):
                 columns = self.matrices.setdefault(name, {})
                 for matrix, numbers in value.items():
-                    columns.setdefault(matrix, self._empty(numbers))[rows] = numbers
+                    columns.setdefault(matrix, self._empty(numbers))[rows] = numbers[held]
             elif name not in ("finite", "converged"):
-                self.numbers.setdefault(name, self._empty(value))[rows] = value
+                self.numbers.setdefault(name, self._empty(value))[rows] = value[held]
 
     def _empty(self, like: np.ndarray) -> np.ndarray:
-        return np.full((self.sweep.size, len(self.marks)), np.nan, like.dtype)
+        return np.full((len(self.status), len(self.marks)), np.nan, like.dtype)
 
-    def dataset(self, spec: Spec) -> xr.Dataset:
-        """Everything filed so far, over the grid of the sweep and the records."""
-        axes = [axis.name for axis in self.sweep.axes]
-        dataset = xr.Dataset(coords=self._coordinates())
-        meanings = {"flag_values": np.arange(len(STATUS), dtype=np.int8), "flag_meanings": " ".join(STATUS)}
-        status = self.status.reshape(self.sweep.shape)
-        dataset["status"] = (axes, status, {"long_name": "status of the point", **meanings})
-        for name, numbers in self.numbers.items():
-            dataset[name] = ([*axes, "record"], self._grid(numbers), _attributes(name))
+    def dataset(self, spec: Spec, jobs: list[Job]) -> xr.Dataset:
+        """Everything filed so far, over the grid of the sweep and the records; of a table of all points."""
         names = sorted({matrix for columns in self.matrices.values() for matrix in columns})
-        if names:
-            dataset = dataset.assign_coords(matrix=("matrix", names, {"long_name": "matrix of the circuit"}))
+        dataset = xr.Dataset(coords=coordinates(self.sweep, self.marks, names))
+        axes, shape = [axis.name for axis in self.sweep.axes], self.sweep.shape
+        dataset["status"] = (axes, self.status.reshape(shape), attributes("status"))
+        for name, numbers in self.numbers.items():
+            dataset[name] = ([*axes, "record"], numbers.reshape(*shape, len(self.marks)), attributes(name))
         for name, columns in self.matrices.items():
-            if not columns:  # no circuit of this sweep has such a matrix
-                continue
-            blank = np.full_like(next(iter(columns.values())), np.nan)
-            stacked = np.stack([columns.get(matrix, blank) for matrix in names], axis=-1)
-            dataset[name] = ([*axes, "record", "matrix"], self._grid(stacked), _attributes(name))
-        return dataset.assign_attrs(_provenance(spec))
-
-    def _grid(self, numbers: np.ndarray) -> np.ndarray:
-        return numbers.reshape(*self.sweep.shape, *numbers.shape[1:])
-
-    def _coordinates(self) -> dict[str, Any]:
-        coordinates: dict[str, Any] = {}
-        for axis in self.sweep.axes:
-            for member in axis.members:
-                coordinates[member.path] = (axis.name, np.asarray(member.values), {"units": member.units or "1"})
-        coordinates["presentation"] = ("record", self.marks, {"units": "1", "long_name": "presentations shown"})
-        periods = [g.values["stimulus.duration"] + g.values["stimulus.gap"] for g in self.sweep.groups]
-        if len({float(period) for group in periods for period in group}) == 1:
-            seconds = self.marks * float(periods[0][0])
-            coordinates["time"] = ("record", seconds, {"units": "s", "long_name": "simulated time"})
-        return coordinates
+            if columns:  # else no circuit of this sweep has such a matrix
+                stacked = stack(columns, names).reshape(*shape, len(self.marks), len(names))
+                dataset[name] = ([*axes, "record", "matrix"], stacked, attributes(name))
+        return dataset.assign_attrs(provenance(spec, device_kind()) | part_attributes(jobs))
 
 
-def _attributes(name: str) -> dict[str, str]:
+def stack(columns: dict[str, np.ndarray], names: list[str]) -> np.ndarray:
+    """The numbers by matrix as one array with a last dimension; NaN where there is no such matrix."""
+    blank = np.full_like(next(iter(columns.values())), np.nan)
+    return np.stack([columns.get(matrix, blank) for matrix in names], axis=-1)
+
+
+def rows_of(sweep: Sweep, group: Group, points: np.ndarray) -> np.ndarray:
+    """The positions of points of a group in the order of the grid."""
+    if not sweep.shape:
+        return np.zeros(1, int)
+    return np.atleast_1d(np.ravel_multi_index(tuple(group.index[points].T), sweep.shape))
+
+
+def coordinates(sweep: Sweep, marks: np.ndarray, matrices: list[str]) -> dict[str, Any]:
+    """The coordinates of a result: every swept path, the records' presentations and times, the names of matrices."""
+    found: dict[str, Any] = {}
+    for axis in sweep.axes:
+        for member in axis.members:
+            found[member.path] = (axis.name, np.asarray(member.values), {"units": member.units or "1"})
+    found["presentation"] = ("record", marks, {"units": "1", "long_name": "presentations shown"})
+    periods = [group.values["stimulus.duration"] + group.values["stimulus.gap"] for group in sweep.groups]
+    if len(np.unique(np.concatenate(periods))) == 1:
+        seconds = marks * float(periods[0][0])
+        found["time"] = ("record", seconds, {"units": "s", "long_name": "simulated time"})
+    if matrices:
+        found["matrix"] = ("matrix", matrices, {"long_name": "matrix of the circuit"})
+    return found
+
+
+def attributes(name: str) -> dict[str, Any]:
+    """What a variable of a result says of itself."""
+    if name == "status":
+        return {"long_name": "status of the point", **FLAGS}
     if name == "error_estimate":
         return {"long_name": "estimated error of the weights' change, relative to it", "units": "1"}
     return {"long_name": PROBES[name].long_name, "units": PROBES[name].units}
 
 
-def _provenance(spec: Spec) -> dict[str, Any]:
+def part_attributes(jobs: list[Job]) -> dict[str, Any]:
+    """What a part of a result says of itself."""
+    return {"part": jobs[0].part, "outputs": jobs[0].plan.sizes[-1]}
+
+
+def provenance(spec: Spec, device: str) -> dict[str, Any]:
     """What made the numbers: the resolved spec and its hash, versions, device, precision."""
-    versions = {package: _version(package) for package in VERSIONED}
     return {
         "spec": dump_toml(spec),
         "spec_hash": spec.hash(),
-        "versions": json.dumps(versions),
-        "device": f"{len(jax.local_devices())} x {jax.local_devices()[0].device_kind}",
+        "versions": json.dumps(versions()),
+        "device": device,
         "dtype": spec.dtype,
         "matmul_precision": str(jax.config.values["jax_default_matmul_precision"]),
     }
+
+
+def device_kind() -> str:
+    """The local devices, as "2 x cpu"."""
+    return f"{len(jax.local_devices())} x {jax.local_devices()[0].device_kind}"
+
+
+def versions() -> dict[str, str]:
+    """The packages that numbers depend on."""
+    return {package: _version(package) for package in VERSIONED}
 
 
 def _version(package: str) -> str:

@@ -4,31 +4,115 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from experiments.interrupts import raise_if_interrupted
 
 PATIENCE = 2.0  # seconds before anything is shown
-EVERY_SECONDS, EVERY_FRACTION = 5.0, 0.1  # between two plain lines
+EVERY_SECONDS, EVERY_FRACTION, EVERY_MINUTE = 5.0, 0.1, 60.0  # between two plain lines
 
-OnProgress = Callable[[float, float], None]
+
+class Progress(NamedTuple):
+    """Work that is done, of all; points that are finished, of all, where there are points; chunks that failed.
+
+    `rate` is in points per second and `left` in seconds, both from what this process has done.
+    """
+
+    done: float
+    total: float
+    points: int = 0
+    of: int = 0
+    failures: int = 0
+    rate: float = 0.0
+    left: float | None = None
+
+    @property
+    def fraction(self) -> float:
+        """What part of the work is done."""
+        return min(self.done / self.total, 1.0) if self.total else 1.0
+
+    @property
+    def facts(self) -> list[str]:
+        """All but the fraction, as short texts."""
+        facts = [f"{self.points} of {self.of} points"] if self.of else []
+        facts += [f"{self.rate:.3g} points/s"] if self.rate else []
+        facts += [f"{self.failures} chunk{'s' * (self.failures > 1)} failed"] if self.failures else []
+        return facts + ([f"about {span(self.left)} left"] if self.left is not None else [])
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def span(seconds: float) -> str:
+    """A time to read: seconds up to five minutes, then minutes, then hours, then days."""
+    for unit, size, most in (("s", 1, 300), ("min", 60, 180 * 60), ("h", 3600, 72 * 3600)):
+        if seconds < most:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86400:.0f} days"
+
+
+class Meter:
+    """Adds up finished work, and tells whoever asked; where an interrupt was dropped, it is raised again here.
+
+    `total`, `of` and what is `finished` already, (work, points), are fixed at the start.
+    """
+
+    def __init__(
+        self, report: OnProgress | None, total: float, of: int = 0, finished: tuple[float, int] = (0.0, 0)
+    ) -> None:
+        self.report, self.total, self.of = report, total, of
+        self.done, self.points = finished
+        self.partial, self.failures = 0.0, 0
+        self.base, self.start = self.done, time.monotonic()
+        self._tell()
+
+    def advance(self, work: float) -> None:
+        """Some of the work that is settled later."""
+        self.partial += work
+        self._tell()
+
+    def restart(self) -> None:
+        """What was advanced is to be done again."""
+        self.partial = 0.0
+
+    def settle(self, work: float, points: int = 0, failed: bool = False) -> None:
+        """A piece of work is over, whatever of it was told before."""
+        self.partial, self.done, self.points = 0.0, self.done + work, self.points + points * (not failed)
+        self.failures += failed
+        self._tell()
+
+    @property
+    def now(self) -> Progress:
+        """How far the work is."""
+        done, seconds = self.done + self.partial, time.monotonic() - self.start
+        pace = (done - self.base) / seconds if seconds > 0 else 0.0
+        rate, left = (pace * self.of / self.total, (self.total - done) / pace) if pace > 0 else (0.0, None)
+        return Progress(done, self.total, self.points, self.of, self.failures, rate, left)
+
+    def _tell(self) -> None:
+        raise_if_interrupted()
+        if self.report is not None:
+            self.report(self.now)
 
 
 @contextlib.contextmanager
 def shown(what: str, console: Console | None = None) -> Iterator[OnProgress]:
-    """Show how far `what` is while the body runs; the body calls `on_progress(done, total)`."""
+    """Show how far `what` is while the body runs; the body calls `on_progress(progress)`."""
     console = Console(stderr=True) if console is None else console
     if not console.is_terminal:
         yield _PlainLines(what, console)
         return
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("time left")
-    bar: Any = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
-    task = bar.add_task(what, total=None)
+    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[facts]}")
+    bar: Any = Bar(*columns, console=console, transient=True)
+    task = bar.add_task(what, total=None, facts="")
     starter = threading.Timer(PATIENCE, bar.start)
     starter.start()
     try:
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield lambda now: bar.update(task, completed=now.done, total=now.total, facts=", ".join(now.facts))
     finally:
         starter.cancel()
         starter.join()  # a bar that starts after it was stopped would never end
@@ -36,18 +120,18 @@ def shown(what: str, console: Console | None = None) -> Iterator[OnProgress]:
 
 
 class _PlainLines:
-    """A line after every tenth of the work, but none within 5 seconds of the last."""
+    """A line after every tenth of the work, but none within 5 seconds of the last; in slow work one a minute."""
 
     def __init__(self, what: str, console: Console):
         self.what, self.console = what, console
-        self.start = time.monotonic()
-        self.last_time, self.last_fraction = self.start + PATIENCE - EVERY_SECONDS, 0.0
+        self.last_time, self.last_fraction = time.monotonic() + PATIENCE - EVERY_SECONDS, 0.0
 
-    def __call__(self, done: float, total: float) -> None:
-        now, fraction = time.monotonic(), done / total if total else 1.0
-        if now - self.last_time < EVERY_SECONDS or fraction - self.last_fraction < EVERY_FRACTION or fraction >= 1:
+    def __call__(self, now: Progress) -> None:
+        silence = time.monotonic() - self.last_time
+        if silence < EVERY_SECONDS or now.fraction >= 1 or now.fraction == self.last_fraction:
             return
-        self.last_time, self.last_fraction = now, fraction
-        left = (now - self.start) * (1 - fraction) / fraction
-        text = f"{self.what}: {fraction:.0%} done, about {left:.0f} s left"
+        if silence < EVERY_MINUTE and now.fraction - self.last_fraction < EVERY_FRACTION:
+            return
+        self.last_time, self.last_fraction = time.monotonic(), now.fraction
+        text = f"{self.what}: {', '.join([f'{now.fraction:.0%} done', *now.facts])}"
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -62,8 +62,13 @@ def check_study(spec: Spec) -> None:
 
 def write(spec: Spec, results: Results, directory: Path) -> StudyReport:
     """Write spec.toml, results.nc, figures/*.png, summary.json and report.html into an existing directory."""
-    (directory / "spec.toml").write_text(dump_toml(spec), encoding="utf-8")
     save_results(results, directory / "results.nc")
+    return write_about(spec, results, directory)
+
+
+def write_about(spec: Spec, results: Results, directory: Path) -> StudyReport:
+    """Write what `write` does but results.nc; of results that `store.opened` reads, no more than a probe at a time."""
+    (directory / "spec.toml").write_text(dump_toml(spec), encoding="utf-8")
     report = study_of(spec, results)
     files = save(report.figures, directory / "figures")
     content = {"name": spec.name, "spec_hash": spec.hash(), **summary(results)}

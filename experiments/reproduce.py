@@ -1,16 +1,13 @@
 """Measures predictions, each in one of a few processes: one that fails or dies harms no other."""
 
-import contextlib
 import dataclasses
 import io
 import multiprocessing
-import os
 import resource
 import signal
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
@@ -18,13 +15,11 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from dynamics.errors import PlasticodeError
+from experiments.interrupts import interruptible, raise_if_interrupted
 from experiments.predictions.contract import AbstractPrediction
+from experiments.processes import one_core_each
+from experiments.progress import Meter, OnProgress
 from experiments.verdicts import Verdict
-
-INTERRUPTED = threading.Event()
-OnProgress = Callable[[float, float], None]
-# Read by the workers' compiler when it starts: a worker has one core to itself.
-ONE_CORE = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 class Outcome(NamedTuple):
@@ -87,12 +82,11 @@ def measure_all(
 
     def finished(name: str, outcome: Outcome) -> None:
         outcomes[name] = outcome
-        if on_progress is not None:
-            on_progress(float(len(outcomes)), float(len(predictions)))
+        meter.settle(1.0)
 
-    complete = True
+    meter, complete = Meter(on_progress, float(len(predictions))), True
     try:
-        with _one_core_each(), _interruptible():
+        with one_core_each(), interruptible():
             for name in _run(predictions, workers, finished):
                 for dead in _run({name: predictions[name]}, 1, finished):
                     finished(dead, _broken(predictions[dead], RuntimeError("its process died, perhaps of memory"), 0.0))
@@ -113,8 +107,7 @@ def _run(
         left = {pool.submit(measure, prediction): name for name, prediction in predictions.items()}
         while left:
             done = wait(left, timeout=0.5, return_when=FIRST_COMPLETED).done
-            if INTERRUPTED.is_set():
-                raise KeyboardInterrupt
+            raise_if_interrupted()
             for future in done:
                 name = left.pop(future)
                 try:
@@ -132,37 +125,6 @@ def _run(
         raise
     pool.shutdown()
     return lost
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Notes an interrupt besides raising it: where it falls into a callback of jax's, Python drops the exception."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(*_: object) -> None:
-        INTERRUPTED.set()
-        raise KeyboardInterrupt
-
-    INTERRUPTED.clear()
-    previous = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-@contextlib.contextmanager
-def _one_core_each() -> Iterator[None]:
-    """The environment that tells a worker's libraries to use one core, unless the user has decided otherwise."""
-    added = {name: value for name, value in ONE_CORE.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            del os.environ[name]
 
 
 def _start() -> None:

@@ -37,8 +37,9 @@ from experiments.toml_files import inline, parse_setting, read_toml, write_toml
 from experiments.units import printable, refused
 
 SPECS = Path(__file__).parent / "specs"
+LONGEST_NAME = 200  # bytes; file systems allow 255, and suffixes come after
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
-PartName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+PartName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=64)]
 
 
 class Part(AbstractTable):
@@ -80,7 +81,7 @@ class Spec(AbstractTable):
     record: Record = Record()
     sweep: dict[str, Any] = {}
     quick: dict[str, Any] = Field(default={}, exclude=True)
-    part_table: dict[PartName, Part] = Field(default={}, alias="parts")
+    part_table: dict[PartName, Part] = Field(default={}, alias="parts", max_length=100)
 
     @field_validator("task", mode="before")
     @classmethod
@@ -92,6 +93,8 @@ class Spec(AbstractTable):
     def _file_name(cls, value: str) -> str:
         if not value.isprintable() or not value.strip(". ") or "/" in value or "\\" in value:
             raise ValueError("it must be a text that can name a directory")
+        if len(value.encode()) > LONGEST_NAME:
+            raise ValueError(f"it must be a text that can name a directory, of at most {LONGEST_NAME} bytes")
         return value
 
     @model_validator(mode="after")

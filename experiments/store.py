@@ -1,7 +1,9 @@
 """Results on disk: one netCDF file, its summary as JSON, and a directory that is whole or not there."""
 
 import contextlib
+import itertools
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,14 +13,18 @@ from typing import Any
 import h5netcdf
 import numpy as np
 import xarray as xr
+from xarray.backends import H5NetCDFStore
 
 from dynamics.errors import PlasticodeError
-from experiments.intervals import Interval, axes, curves, positions
+from experiments.intervals import axes, count, finals
 from experiments.labels import STATUS
 from experiments.runner import Results
 from experiments.units import printable
 
 ENGINE = "h5netcdf"
+ATTRIBUTES = ("seconds", "device", "dtype", "spec_hash")  # that summary.json repeats
+MOST_FINALS = 200_000  # rows in summary.json: some 100 MB
+ROWS_AT_ONCE = 1000
 
 
 def save(results: Results, path: Path) -> None:
@@ -41,27 +47,55 @@ def save(results: Results, path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Results]:
+    """What `save` wrote, to be read when it is needed: only axes and status are in memory, probes are read at each use.
+
+    The file may be moved or replaced inside the `with` block: what is read stays the same. A file that is no result
+    raises `PlasticodeError`.
+    """
+    with contextlib.ExitStack() as stack:
+        with _readable(path):
+            # One handle of our own for all parts: xarray's would be closed and opened again by name at its pleasure.
+            file = stack.enter_context(h5netcdf.File(path, "r"))
+            groups = dict(file.groups) or {"": file}
+            datasets = {part: _opened_part(path, part, group) for part, group in groups.items()}
+        missing = STATUS.index("missing")
+        yield Results(datasets, not any(bool((data["status"] == missing).any()) for data in datasets.values()))
+
+
 def load(path: Path) -> Results:
     """Read what `save` wrote, into memory. A file that is no result raises `PlasticodeError`."""
+    with opened(path) as results, _readable(path):
+        return results._replace(datasets={part: data.load() for part, data in results.datasets.items()})
+
+
+def _opened_part(path: Path, part: str, group: h5netcdf.Group) -> xr.Dataset:
+    data = xr.open_dataset(H5NetCDFStore(group), cache=False)
+    if "status" not in data:
+        raise PlasticodeError(f"results file '{path}' has no status in part '{part}': it must be written by `run`")
+    for name in ("status", *data.coords):
+        data.variables[name].load()
+    return data
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """What is wrong with a file, as a sentence."""
     try:
-        with h5netcdf.File(path, "r") as file:
-            parts = list(file.groups) or [""]
-        datasets = {part: xr.load_dataset(path, group=part or None, engine=ENGINE) for part in parts}
+        yield
+    except PlasticodeError:
+        raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise PlasticodeError(f"results file '{path}' cannot be read: {printable(reason)}") from None
-    for part, data in datasets.items():
-        if "status" not in data:
-            raise PlasticodeError(f"results file '{path}' has no status in part '{part}': it must be written by `run`")
-    missing = STATUS.index("missing")
-    return Results(datasets, not any(bool((data["status"] == missing).any()) for data in datasets.values()))
 
 
 def summary(results: Results) -> dict[str, Any]:
     """What summary.json says of results: of each part its axes, how its points ended, the final value of every probe.
 
     A final value is the mean over seeds, its 95 % interval (null for fewer than two), the number `n` of seeds in it and
-    the number `excluded` from it because they diverged or never ran.
+    the number `excluded` from it because they diverged or never ran. The rows, `FinalValues`, are for `write_json`.
     """
     return {
         "complete": results.complete,
@@ -75,32 +109,59 @@ def status_counts(data: xr.Dataset) -> dict[str, int]:
     return {name: int((status == code).sum()) for code, name in enumerate(STATUS)}
 
 
+class FinalValues:
+    """A row of summary.json for each of the first `MOST_FINALS` positions of the grid, made when it is asked for.
+
+    As Python's own numbers, all rows of a large sweep together would need more memory than its results.
+    """
+
+    def __init__(self, data: xr.Dataset):
+        self.names = axes(data)
+        self.total = count(data, self.names)
+        self.places = [data[name].values.tolist() for name in self.names]
+        self.columns = {
+            name: [field.transpose(*self.names).values.reshape(-1) for field in one]
+            for name, one in finals(data).items()
+        }
+
+    def __len__(self) -> int:
+        return min(self.total, MOST_FINALS)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        places = itertools.product(*self.places)
+        for start in range(0, len(self), ROWS_AT_ONCE):
+            part = slice(start, min(start + ROWS_AT_ONCE, len(self)))
+            columns = [_final_values([field[part] for field in one]) for one in self.columns.values()]
+            for place, *values in zip(itertools.islice(places, part.stop - start), *columns, strict=True):
+                at = dict(zip(self.names, place, strict=True))
+                yield {"at": at} | {name: one for name, one in zip(self.columns, values, strict=True) if one}
+
+
+def _final_values(fields: list[np.ndarray]) -> Iterator[dict[str, Any] | None]:
+    """The entries of some rows for a probe, from the fields of its `Interval`; None where it does not exist."""
+    for mean, half, n, excluded in zip(*(field.tolist() for field in fields), strict=True):
+        content = {
+            "mean": mean if math.isfinite(mean) else None,
+            "interval95": [mean - half, mean + half] if math.isfinite(half) else None,
+            "n": n,
+            "excluded": excluded,
+        }
+        yield content if n + excluded else None
+
+
 def _part_summary(data: xr.Dataset) -> dict[str, Any]:
-    names = axes(data)
-    final = {name: over_seeds.at(record=-1) for name, over_seeds in curves(data).items()}
-    rows = []
-    for position in positions(data, names):
-        at = {name: _plain(data[name].values[index]) for name, index in position.items()}
-        here = {name: one.at(**position) for name, one in final.items()}
-        rows.append({"at": at} | {name: _final_value(one) for name, one in here.items() if one.n + one.excluded > 0})
-    return {
+    rows = FinalValues(data)
+    content: dict[str, Any] = {
         "axes": {
-            name: {"units": data[name].attrs.get("units", ""), "values": [_plain(v) for v in data[name].values]}
-            for name in [str(name) for name in data["status"].dims]
+            name: {"units": data[name].attrs.get("units", ""), "values": data[name].values.tolist()}
+            for name in map(str, data["status"].dims)
         },
         "status": status_counts(data),
-        "final": rows,
-    } | {key: _plain(data.attrs[key]) for key in ("seconds", "device", "dtype", "spec_hash") if key in data.attrs}
-
-
-def _final_value(one: Interval) -> dict[str, Any]:
-    mean, half = float(one.mean), float(one.half)
-    return {
-        "mean": mean if np.isfinite(mean) else None,
-        "interval95": [mean - half, mean + half] if np.isfinite(half) else None,
-        "n": int(one.n),
-        "excluded": int(one.excluded),
     }
+    if len(rows) < rows.total:
+        content["note"] = f"final has the first {len(rows)} of {rows.total} rows: results.nc has all values"
+    content["final"] = rows
+    return content | {key: _plain(data.attrs[key]) for key in ATTRIBUTES if key in data.attrs}
 
 
 def _plain(value: Any) -> Any:
@@ -108,10 +169,30 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+_STRICT: dict[str, Any] = {"ensure_ascii": False, "allow_nan": False, "default": _plain}
+_INDENTED, _ONE_LINE = json.JSONEncoder(indent=2, **_STRICT), json.JSONEncoder(**_STRICT)
+
+
 def write_json(content: Any, path: Path) -> None:
-    """Strict JSON (no NaN), indented."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
-    path.write_text(text + "\n", encoding="utf-8")
+    """Strict JSON (no NaN), indented; `FinalValues` with one row per line."""
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(_json(content, "\n"))
+        file.write("\n")
+
+
+def _json(content: Any, newline: str) -> Iterator[str]:
+    """The text in pieces. `newline` holds the margin too."""
+    if isinstance(content, FinalValues):
+        for index, row in enumerate(content):
+            yield f"{',' if index else '['}{newline}  {_ONE_LINE.encode(row)}"
+        yield f"{newline}]"
+    elif isinstance(content, dict) and content:
+        for index, (key, value) in enumerate(content.items()):
+            yield f"{',' if index else '{'}{newline}  {_ONE_LINE.encode(key)}: "
+            yield from _json(value, f"{newline}  ")
+        yield f"{newline}}}"
+    else:
+        yield _INDENTED.encode(content).replace("\n", newline)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,10 @@ from experiments.fields import RULE_NUMBER, TRACED, Quantity
 from experiments.paths import assign
 from experiments.spec import Spec, make_spec
 from experiments.units import Time, refused
+
+
+MOST_RECORDED = 200_000_000  # numbers, over all points, times and probes
+MOST_LISTED = 10_000_000  # numbers of one list per point
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,10 @@ def expand(spec: Spec) -> Sweep:
     sweep = table.pop("sweep")
     swept = {**table, "sweep": sweep}
     axes = [Axis(tuple(coordinate(path, swept) for path in group)) for group in dimensions(sweep)]
+    points, records = math.prod(axis.size for axis in axes), spec.record.points + 1
+    if points * records * len(spec.probes) > MOST_RECORDED:
+        what = f"a sweep of {points} points would record {len(spec.probes)} probes that often at each: at most"
+        raise refused("record.points", spec.record.points, f"{what} {MOST_RECORDED} numbers can be recorded")
     return Sweep(axes, [_group(table, axes, positions) for positions in _static_combinations(axes)])
 
 
@@ -154,6 +163,7 @@ def _group(table: Mapping[str, Any], axes: list[Axis], positions: list[np.ndarra
 def _values(static: Spec, traced: list[tuple[Coordinate, np.ndarray]], points: int) -> dict[str, np.ndarray]:
     """Every traced number of every point, in SI units."""
     known = _traced_numbers(static)
+    if points * static.network.layers > MOST_LISTED and any(_listed(path, value) for path, value in known.items()):
     numbers: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for path, (_, value) in known.items():
         if value is not None:

@@ -1,15 +1,18 @@
 """Results as small tables of text, for the terminal and for the report."""
 
+import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import xarray as xr
 
-from experiments.intervals import Interval, axes, curves, interval, positions, probes
+from experiments.intervals import Interval, axes, count, finals, interval, positions, probes
 from experiments.runner import Results
+from experiments.store import MOST_FINALS
 
 MOST_ROWS = 30
-MOST_COLUMNS = 6
+MOST_COLUMNS = 6  # of the axis that is preferred across
+MOST_ACROSS = 12
 SECONDS = ((1, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 
 
@@ -65,27 +68,27 @@ def title_of(data: xr.Dataset, probe: str) -> str:
 
 def _final_table(part: str, data: xr.Dataset) -> TextTable:
     names, title = axes(data), f"{part}: " if part else ""
-    final = {name: over_seeds.at(record=-1) for name, over_seeds in curves(data).items()}
-    scalar = [name for name in probes(data) if name in final]
+    scalar = [name for name in probes(data) if "matrix" not in data[name].dims]
     if len(names) < 2 or not scalar:
+        final = finals(data)
         header = [*names, *final]
         rows = [
             [value_text(data, name, index) for name, index in position.items()]
             + [interval_text(one.at(**position)) for one in final.values()]
-            for position in positions(data, names)
+            for position in itertools.islice(positions(data, names), MOST_ROWS)
         ]
-        return _shortened(f"{title}{_end(data)}", header, rows, data)
-    probe = scalar[0]
+        return _noted(TextTable(f"{title}{_end(data)}", header, rows), data)
     across = _across(data, names)
     down = [name for name in names if name != across]
-    one = interval(data, probe).at(record=-1)
+    one, columns = interval(data.isel(record=-1), scalar[0]), range(min(data.sizes[across], MOST_ACROSS))
     rows = [
         [value_text(data, name, index) for name, index in position.items()]
-        + [interval_text(one.at(**position, **{across: index})) for index in range(data.sizes[across])]
-        for position in positions(data, down)
+        + [interval_text(one.at(**position, **{across: index})) for index in columns]
+        for position in itertools.islice(positions(data, down), MOST_ROWS)
     ]
-    header = [*down, *(value_text(data, across, index) for index in range(data.sizes[across]))]
-    return _shortened(f"{title}{title_of(data, probe)} {_end(data)}, by {across}", header, rows, data)
+    header = [*down, *(value_text(data, across, index) for index in columns)]
+    title += f"{title_of(data, scalar[0])} {_end(data)}, by {across}"
+    return _noted(TextTable(title, header, rows), data, across)
 
 
 def _end(data: xr.Dataset) -> str:
@@ -100,13 +103,19 @@ def _across(data: xr.Dataset, names: list[str]) -> str:
     return min(narrow, key=lambda name: (data[name].dtype.kind in "if", data.sizes[name]))
 
 
-def _shortened(title: str, header: list[str], rows: list[list[str]], data: xr.Dataset) -> TextTable:
-    note = ""
+def _noted(table: TextTable, data: xr.Dataset, across: str = "") -> TextTable:
+    """The table with what its reader must know: what the cells mean, and what is left out."""
+    notes, names = [], axes(data)
     seeds = data.sizes.get("seed", 1)
     if seeds > 1:
-        note = f"Mean ± half the 95 % interval (Student t) over {seeds} seeds."
-        if any(" of " in cell for row in rows for cell in row):
-            note += " (n of N): only n seeds count, the others diverged or did not run."
-    if len(rows) > MOST_ROWS:
-        note = f"{note} The first {MOST_ROWS} of {len(rows)} rows: all are in summary.json.".strip()
-    return TextTable(title, header, rows[:MOST_ROWS], note)
+        notes.append(f"Mean ± half the 95 % interval (Student t) over {seeds} seeds.")
+        if any(" of " in cell for row in table.rows for cell in row):
+            notes.append("(n of N): only n seeds count, the others diverged or did not run.")
+    rows = count(data, [name for name in names if name != across])
+    parts = [f"{MOST_ROWS} of {rows} rows"] if rows > MOST_ROWS else []
+    if across and data.sizes[across] > MOST_ACROSS:
+        parts.append(f"{MOST_ACROSS} of {data.sizes[across]} columns")
+    if parts:
+        file = "summary.json" if count(data, names) <= MOST_FINALS else "results.nc"
+        notes.append(f"The first {' and '.join(parts)}: all are in {file}.")
+    return replace(table, note=" ".join(notes))

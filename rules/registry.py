@@ -41,8 +41,9 @@ def rule_class(name: str) -> type[AbstractRule]:
     module_name, _, class_name = name.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # whatever the user's own module does when it is imported
-        why = f"{type(error).__name__}: {error}".splitlines()[0]
+    except (Exception, SystemExit) as error:  # whatever the user's own module does when it is imported
+        why = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+        why = why if why.isprintable() else ascii(why)
         raise PlasticodeError(f"rule '{name}' cannot be imported: it must name a module and a class ({why})") from None
     found = getattr(module, class_name, None)
     if found is None:
@@ -107,7 +108,12 @@ def _wrapped(rule: str, key: str, value: Any) -> AbstractRule:
     table = {"name": value} if isinstance(value, str) else value
     if not (isinstance(table, Mapping) and isinstance(table.get("name"), str)):
         raise _refused(rule, key, value, "a rule, by name or as a table with a name")
-    return make_rule(table["name"], {k: v for k, v in table.items() if k != "name"})
+    parameters = {k: v for k, v in table.items() if k != "name"}
+    inner = make_rule(table["name"], parameters)
+    for name, number in parameters.items():
+        if isinstance(number, int | float | list | tuple) and hasattr(getattr(inner, name), "dtype"):
+            check_numbers(table["name"], name, np.asarray(number))
+    return inner
 
 
 def _number(rule: str, key: str, value: Any, single: bool) -> Array:

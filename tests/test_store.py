@@ -13,7 +13,7 @@ from scipy import stats
 from dynamics.errors import PlasticodeError
 from experiments.intervals import interval
 from experiments.runner import Results
-from experiments.store import load, output_directory, save, summary, write_json
+from experiments.store import load, opened, output_directory, save, summary, write_json
 
 SEEDS, RECORDS = 5, 3
 
@@ -140,11 +140,46 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["results.nc"]
 
 
+@pytest.mark.parametrize("parts", [("",), ("delay", "timescale")])
+def test_an_opened_file_is_read_as_needed(tmp_path, parts):
+    """The numbers are those of `load`, also after another file has taken its place; axes and status outlast it."""
+    save(Results({part: dataset(number, part) for number, part in enumerate(parts)}, True), tmp_path / "results.nc")
+    loaded = load(tmp_path / "results.nc")
+    with opened(tmp_path / "results.nc") as results:
+        save(Results({part: dataset(9, part) for part in parts}, True), tmp_path / "results.nc")
+        (tmp_path / "results.nc").rename(tmp_path / "moved.nc")
+        assert results.complete and list(results.datasets) == list(parts)
+        for part, data in results.datasets.items():
+            held = {name for name, variable in data.variables.items() if variable._in_memory}
+            assert held == {"status", *data.coords}
+            xr.testing.assert_identical(data, loaded.datasets[part])
+            assert not data["accuracy"].variable._in_memory  # nor kept
+    with pytest.raises(Exception, match="[Cc]losed|not open|[Ii]nvalid|not a"):
+        _ = results.datasets[parts[0]]["accuracy"].values
+    assert (results.datasets[parts[0]]["status"] == 0).all()
+
+
+def test_an_opened_file_is_closed_whatever_happens(tmp_path):
+    save(Results({"": dataset()}, True), tmp_path / "results.nc")
+    with pytest.raises(ValueError, match="mine"), opened(tmp_path / "results.nc"):
+        raise ValueError("mine")  # an error of the block is not one of the file
+    with h5py.File(tmp_path / "results.nc", "a"):  # which HDF5 refuses where it is open for reading
+        pass
+
+
 @pytest.mark.parametrize("content", [None, b"", b"no netCDF"])
 def test_a_file_that_is_no_result_is_told(tmp_path, content):
     if content is not None:
         (tmp_path / "results.nc").write_bytes(content)
     with pytest.raises(PlasticodeError, match=r"results\.nc' cannot be read"):
+        load(tmp_path / "results.nc")
+    with pytest.raises(PlasticodeError, match="cannot be read"), opened(tmp_path / "results.nc"):
+        pytest.fail("it must not open")
+
+
+def test_a_file_of_something_else_is_told(tmp_path):
+    dataset().drop_vars("status").to_netcdf(tmp_path / "results.nc", engine="h5netcdf")
+    with pytest.raises(PlasticodeError, match="no status"):
         load(tmp_path / "results.nc")
 
 

@@ -1,0 +1,172 @@
+"""Finished chunks on disk: one netCDF file each, which is whole and of this very run, or counts as not there.
+
+The name of a file ends in a checksum of its content, keyed with the run and the chunk. A file that was cut, changed,
+renamed or brought from another run does not match: it is removed and told about, and its chunk runs again.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import h5netcdf
+import numpy as np
+
+from experiments.jobs import ChunkKey
+
+PARTIAL = ".partial"
+READERS = 8  # threads; reading and hashing need no interpreter
+_NAME = re.compile(r"(?P<stem>.+-\d{4,}-\d{6,})\.(?P<checksum>[0-9a-f]{32})\.nc")
+_TRUTHS = ("finite", "converged")  # netCDF has no truth values
+
+Record = dict[str, Any]  # arrays (points, records) by probe, or dicts of them by matrix
+
+
+class ChunkStore:
+    """The finished chunks in `directory` of the run `identity`, a text with all that may change a number."""
+
+    def __init__(self, directory: Path, identity: str):
+        self.directory, self.identity = directory, identity
+        self.files: dict[str, Path] = {}
+        self._checkpoints: dict[str, set[Path]] = {}
+
+    def scan(self) -> list[str]:
+        """Look which chunks are finished. Returns the names of files that are damaged or foreign, and removes them.
+
+        Another process may be at work here: what it is writing is left alone.
+        """
+        entries = sorted(os.listdir(self.directory)) if self.directory.is_dir() else []
+        matches = [match for match in map(_NAME.fullmatch, entries) if match]
+        with ThreadPoolExecutor(READERS) as pool:
+            whole = list(pool.map(self._is_whole, matches))
+        self.files = {m["stem"]: self.directory / m[0] for m, good in zip(matches, whole, strict=True) if good}
+        rejected = [m[0] for m, good in zip(matches, whole, strict=True) if not good]
+        for name in rejected:
+            (self.directory / name).unlink(missing_ok=True)
+        return rejected
+
+    def _is_whole(self, match: re.Match[str]) -> bool:
+        try:
+            content = (self.directory / match[0]).read_bytes()
+        except OSError:
+            return False
+        return self._checksum(match["stem"], content) == match["checksum"]
+
+    def __contains__(self, key: ChunkKey) -> bool:
+        return key.stem in self.files
+
+    def write(self, key: ChunkKey, points: np.ndarray, record: Record, attributes: Mapping[str, Any]) -> None:
+        """Write a chunk to a temporary name, flush it to the disk, rename it. Raises `OSError` where that fails."""
+        with self._partial(key.stem) as partial:
+            with h5netcdf.File(partial, "w") as file:
+                file.attrs.update(attributes)
+                _fill(file, points, record)
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
+                checksum = self._checksum(key.stem, file.read())
+            final = self.directory / f"{key.stem}.{checksum}.nc"
+            partial.replace(final)
+        _sync_directory(self.directory)
+        self.files[key.stem] = final
+        for path in (self._failure(key), *self._checkpoints.pop(key.stem, ())):
+            path.unlink(missing_ok=True)
+
+    def read(self, key: ChunkKey) -> tuple[np.ndarray, Record, dict[str, Any]]:
+        """The points of a finished chunk, their records, and the file's attributes."""
+        with h5netcdf.File(self.files[key.stem], "r") as file:
+            record: Record = {name: variable[...] for name, variable in file.variables.items() if name != "point"}
+            for name, group in file.groups.items():
+                record[name] = {matrix: variable[...] for matrix, variable in group.variables.items()}
+            points, attributes = np.asarray(file.variables["point"][...]), dict(file.attrs)
+        return points, record | {name: record[name].astype(bool) for name in _TRUTHS if name in record}, attributes
+
+    def write_failure(self, key: ChunkKey, points: int, error: str, traceback: str) -> None:
+        """Keep why a chunk could not be computed."""
+        content = {"points": points, "error": error, "traceback": traceback}
+        with self._partial(key.stem) as partial:
+            partial.write_text(json.dumps(content, indent=2), encoding="utf-8")
+            partial.replace(self._failure(key))
+
+    def failures(self) -> dict[str, dict[str, Any]]:
+        """The chunks that could not be computed, by the stem of their name."""
+        found = {}
+        for path in sorted(self.directory.glob("*.failed.json")):
+            with contextlib.suppress(OSError, ValueError):  # one that another process is just removing
+                found[path.name.removesuffix(".failed.json")] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    def save_checkpoint(self, key: ChunkKey, name: str, content: bytes) -> None:
+        """Keep how far an unfinished chunk is, in place of what was kept under this `name` before."""
+        path = self._checkpoint(key, name)
+        with self._partial(path.name) as partial:
+            with partial.open("wb") as file:
+                file.write(self._checksum(path.name, content).encode() + content)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        self._checkpoints.setdefault(key.stem, set()).add(path)
+
+    def load_checkpoint(self, key: ChunkKey, name: str) -> bytes | None:
+        """What `save_checkpoint` has kept, if it is whole and of this run."""
+        path = self._checkpoint(key, name)
+        try:
+            content = path.read_bytes()
+        except OSError:
+            return None
+        self._checkpoints.setdefault(key.stem, set()).add(path)
+        checksum, content = content[:32], content[32:]
+        return content if checksum == self._checksum(path.name, content).encode() else None
+
+    def clear(self) -> None:
+        """Remove all that a store writes, finished or not."""
+        for path in self.directory.iterdir() if self.directory.is_dir() else ():
+            if _NAME.fullmatch(path.name) or path.name.endswith((PARTIAL, ".failed.json", ".checkpoint")):
+                path.unlink(missing_ok=True)
+
+    def _failure(self, key: ChunkKey) -> Path:
+        return self.directory / f"{key.stem}.failed.json"
+
+    def _checkpoint(self, key: ChunkKey, name: str) -> Path:
+        return self.directory / f"{key.stem}-{name}.checkpoint"
+
+    @contextlib.contextmanager
+    def _partial(self, stem: str) -> Iterator[Path]:
+        """A name to write to; what is still there at the end is removed."""
+        partial = self.directory / f"{stem}.{os.uname().nodename}-{os.getpid()}{PARTIAL}"
+        try:
+            yield partial
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+    def _checksum(self, stem: str, content: bytes) -> str:
+        key = hashlib.blake2b(f"{self.identity}\n{stem}".encode(), digest_size=32).digest()
+        return hashlib.blake2b(content, key=key, digest_size=16).hexdigest()
+
+
+def _fill(file: h5netcdf.File, points: np.ndarray, record: Record) -> None:
+    file.dimensions = {"point": len(points), "record": np.shape(record["finite"])[1]}
+    file.create_variable("point", ("point",), data=np.asarray(points, np.int64))
+    for name, value in record.items():
+        if isinstance(value, dict):
+            group = file.create_group(name)
+            for matrix, numbers in value.items():
+                group.create_variable(matrix, ("point", "record"), data=numbers)
+        else:
+            numbers = value.astype(np.int8) if name in _TRUTHS else value
+            file.create_variable(name, ("point", "record"), data=numbers)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a rename survive a crash of the machine; not every system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

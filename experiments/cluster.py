@@ -1,0 +1,167 @@
+"""Chunks on dask workers: processes of this machine, or those of a cluster. One worker is one device.
+
+A worker gets the spec and the name of a chunk, and sends back the records; files are written by the process that asked.
+"""
+
+import collections
+import contextlib
+import functools
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from dynamics.errors import PlasticodeError
+from experiments import runner
+from experiments.chunks import ChunkStore, Record
+from experiments.jobs import Chunking, ChunkKey, job_of
+from experiments.labels import versions
+from experiments.processes import one_core_each
+from experiments.programs import JobRunner
+from experiments.progress import Meter
+from experiments.runner import ATTEMPTS, Executor, Outcome, Task
+from experiments.spec import Spec, make_spec
+from experiments.units import printable
+
+UNKNOWN_SIZE = 32  # workers that a cluster may come to have
+MOST_IN_FLIGHT = 10_000  # chunks that the scheduler knows of
+CONNECT_SECONDS = 10
+GPUS = Path("/proc/driver/nvidia/gpus")
+
+
+class Request(NamedTuple):
+    """What a worker needs to run chunks of a job; `place` is where a user's own rules may be."""
+
+    spec: str
+    part: str
+    number: int
+    chunking: Chunking
+    directory: str
+    identity: str
+    versions: str
+    place: str
+    is_local: bool
+
+
+def size(workers: int | None, scheduler: str | None) -> tuple[int, int | None]:
+    """How many processes share the work, as far as that is known, and the devices of each; None: all there are."""
+    if scheduler is not None:
+        return UNKNOWN_SIZE, 1
+    return (1, None) if workers is None else (workers, 1)
+
+
+@contextlib.contextmanager
+def connected(
+    spec: Spec, store: ChunkStore, chunking: Chunking, workers: int | None, scheduler: str | None
+) -> Iterator[Executor]:
+    """An executor on the `scheduler` of a cluster, or on so many `workers` of this machine."""
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise PlasticodeError(
+            "--workers and --scheduler need dask.distributed, which is not installed: pip install 'plasticode[cluster]'"
+        ) from None
+    request = Request(
+        json.dumps(spec.table()), "", 0, chunking, str(store.directory.absolute()), store.identity,
+        json.dumps(versions()), os.getcwd(), scheduler is None,
+    )  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        if scheduler is None:
+            stack.enter_context(one_core_each())
+            settings = {"threads_per_worker": 1, "dashboard_address": None, "silence_logs": logging.CRITICAL}
+            address: Any = stack.enter_context(LocalCluster(n_workers=workers, processes=True, **settings))
+        else:
+            address = scheduler
+        try:
+            client = stack.enter_context(Client(address, timeout=CONNECT_SECONDS))
+        except (OSError, ValueError) as error:
+            raise PlasticodeError(
+                f"--scheduler '{printable(str(scheduler))}' does not answer ({printable(str(error).splitlines()[0])}): "
+                "it must be the address of a dask scheduler, such as tcp://host:8786"
+            ) from None
+        yield functools.partial(_execute, client, request)
+
+
+def _execute(client: Any, request: Request, tasks: list[Task], meter: Meter) -> Iterator[Outcome]:
+    """Hand out chunks, and collect what becomes of them; a chunk that fails is handed out again."""
+    from distributed import as_completed
+
+    waiting = ((task, key, points) for task in tasks for key, points in task.chunks.items())
+    failed: collections.Counter[ChunkKey] = collections.Counter()
+    handed: dict[Any, tuple[Task, ChunkKey, np.ndarray]] = {}
+    finished = as_completed()
+
+    def hand_out(task: Task, key: ChunkKey, points: np.ndarray) -> None:
+        mine = request._replace(part=key.part, number=key.group)
+        future = client.submit(_chunk, mine, key, max(map(len, task.chunks.values())), pure=False)
+        handed[future] = task, key, points
+        finished.add(future)
+
+    try:
+        for item, _ in zip(waiting, range(MOST_IN_FLIGHT), strict=False):
+            hand_out(*item)
+        for future in finished:
+            task, key, points = handed.pop(future)
+            error = future.exception()
+            failed[key] += error is not None
+            if error is not None and failed[key] < ATTEMPTS and not _is_final(error):
+                hand_out(task, key, points)
+                continue
+            if (item := next(waiting, None)) is not None:
+                hand_out(*item)
+            meter.settle(task.job.point_work * len(points), len(points), error is not None)
+            if error is None:
+                record, seconds, device = future.result()
+                yield Outcome(key, points, record, seconds, device)
+            else:
+                yield Outcome(key, points, None, 0.0, "", error)
+            future.release()
+    finally:
+        if handed:
+            client.cancel(list(handed))
+
+
+def _is_final(error: BaseException) -> bool:
+    """Whether there is no use in another attempt: a user's mistake, or a chunk that has killed several workers."""
+    return isinstance(error, PlasticodeError) or type(error).__name__ == "KilledWorker"
+
+
+def _chunk(request: Request, key: ChunkKey, size: int) -> tuple[Record, float, str]:
+    """On a worker: the records of a chunk, the seconds they took, and the device."""
+    started = time.perf_counter()
+    job_runner = _job_runner(request, size)
+    points = job_runner.job.chunks(request.chunking)[key]
+    record = job_runner.run(key, points, Meter(None, 0.0))
+    return record, time.perf_counter() - started, runner.device_kind()
+
+
+@functools.lru_cache(maxsize=runner.COMPILE_AHEAD)  # programs hold memory maps of the process
+def _job_runner(request: Request, size: int) -> JobRunner:
+    if request.place not in sys.path and os.path.isdir(request.place):
+        sys.path.append(request.place)
+    here = json.dumps(versions())
+    if here != request.versions:
+        raise PlasticodeError(f"the worker has other versions than the run: {here} instead of {request.versions}")
+    spec = make_spec(json.loads(request.spec))
+    if request.is_local and GPUS.is_dir():
+        _choose_gpu()
+    runner.configure(spec.dtype, devices=1)
+    directory = Path(request.directory)
+    store = ChunkStore(directory, request.identity) if directory.is_dir() else None  # for checkpoints
+    return JobRunner(job_of(spec, request.part, request.number), size, store).prepare()
+
+
+def _choose_gpu() -> None:
+    """Of this machine's GPUs a worker sees one; it must choose before jax starts."""
+    from distributed import get_worker
+
+    with contextlib.suppress(RuntimeError, ValueError):
+        number = int(get_worker().name) % len(os.listdir(GPUS))
+        jax.config.update("jax_cuda_visible_devices", str(number))

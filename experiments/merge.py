@@ -1,0 +1,162 @@
+"""Merges finished chunks into one results file, a slab of the grid at a time: memory does not grow with the sweep."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5netcdf
+import numpy as np
+import xarray as xr
+
+from experiments.chunks import ChunkStore, Record
+from experiments.jobs import Chunking, ChunkKey, Job, marks_of
+from experiments.labels import STATUS, Table, attributes, coordinates, part_attributes, provenance, rows_of, stack
+from experiments.spec import Spec
+from experiments.sweep import Sweep, expand
+
+SLAB_BYTES = 64 * 2**20
+
+
+def merge(
+    spec: Spec, jobs: dict[str, list[Job]], chunking: Chunking, store: ChunkStore, path: Path
+) -> dict[str, float]:
+    """Write what the store has of all parts to `path`, each part a group (the part "" is the root).
+
+    The file follows from the records alone, byte by byte; what differs from run to run is returned, the seconds that
+    each part took. Raises `OSError` where the file cannot be written.
+    """
+    seconds, missing = {}, False
+    with h5netcdf.File(path, "w"):
+        pass  # an empty file, to which groups are added
+    for name, part in spec.parts().items():
+        source = _Source(part, jobs[name], chunking, store)
+        source.labels().to_netcdf(path, mode="a", group=name or None, engine="h5netcdf", encoding=source.encoding())
+        with h5netcdf.File(path, "a") as file:
+            missing |= _fill(file[name] if name else file, source)
+        seconds[name] = sum(source.seconds.values())
+    with h5netcdf.File(path, "a") as file:
+        file.attrs["run"] = store.identity
+        file.attrs["complete"] = int(not missing)
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+    return seconds
+
+
+class _Source:
+    """The finished chunks of one part, and what can be known of their records before they are read: their shapes."""
+
+    def __init__(self, spec: Spec, jobs: list[Job], chunking: Chunking, store: ChunkStore):
+        self.spec, self.jobs, self.store = spec, jobs, store
+        self.sweep: Sweep = expand(spec)
+        self.marks = marks_of(spec)
+        self.seconds: dict[ChunkKey, float] = {}
+        self.devices: set[str] = set()
+        self.rows: dict[ChunkKey, tuple[int, int]] = {}
+        self.numbers: dict[str, np.dtype] = {}
+        self.matrices: dict[str, tuple[np.dtype, set[str]]] = {}
+        for job in jobs:
+            finished = {key: points for key, points in job.chunks(chunking).items() if key in store}
+            for key, points in finished.items():
+                rows = rows_of(self.sweep, job.group, points)
+                self.rows[key] = int(rows.min()), int(rows.max())
+            if finished:
+                self._note(store.read(next(iter(finished)))[1])
+
+    def _note(self, record: Record) -> None:
+        for name, value in record.items():
+            if isinstance(value, dict):
+                for matrix, numbers in value.items():
+                    self.matrices.setdefault(name, (numbers.dtype, set()))[1].add(matrix)
+            elif name not in ("finite", "converged"):
+                self.numbers[name] = value.dtype
+
+    @property
+    def matrix_names(self) -> list[str]:
+        """All matrices of the part's circuits."""
+        return sorted(set().union(*(names for _, names in self.matrices.values())))
+
+    def labels(self) -> xr.Dataset:
+        """The result without its data."""
+        data = xr.Dataset(coords=coordinates(self.sweep, self.marks, self.matrix_names))
+        return data.assign_attrs(provenance(self.spec, "") | part_attributes(self.jobs))
+
+    def encoding(self) -> dict[str, Any]:
+        """Missing values are NaN as they stand: a fill value would turn a coordinate into a masked one."""
+        return {str(name): {"_FillValue": None} for name, c in self.labels().coords.items() if c.dtype.kind == "f"}
+
+    def declare(self, file: Any) -> None:
+        """Make the variables of the data, empty."""
+        axes = tuple(axis.name for axis in self.sweep.axes)
+        loose = {str(name): set(c.dims) for name, c in self.labels().coords.items() if name not in c.dims}
+        wanted = {"status": (axes, np.dtype(np.int8))}
+        wanted |= {name: ((*axes, "record"), dtype) for name, dtype in self.numbers.items()}
+        wanted |= {name: ((*axes, "record", "matrix"), dtype) for name, (dtype, _) in self.matrices.items()}
+        for name, (dimensions, dtype) in wanted.items():
+            variable = file.create_variable(name, dimensions, dtype)
+            variable.attrs.update(attributes(name))
+            here = [coordinate for coordinate, its in loose.items() if its <= set(dimensions)]
+            if here:  # by the convention that tells a reader which variables are coordinates
+                variable.attrs["coordinates"] = " ".join(here)
+
+    def slabs(self) -> Iterator[tuple[tuple, Table]]:
+        """Where in the grid, and all there is of the points there."""
+        widths = [dtype.itemsize for dtype in self.numbers.values()]
+        widths += [dtype.itemsize * len(self.matrix_names) for dtype, _ in self.matrices.values()]
+        most = max(SLAB_BYTES // (max(sum(widths), 1) * len(self.marks)), 1)
+        for selection, first, last in slabs(self.sweep.shape, most):
+            table = Table(self.sweep, self.marks, first, last)
+            for key, (lowest, highest) in self.rows.items():
+                if lowest < last and highest >= first:
+                    points, record, told = self.store.read(key)
+                    table.add(self.jobs[key.group].group, points, record)
+                    self.devices.add(str(told["device"]))
+                    self.seconds[key] = float(told["seconds"])
+            yield selection, table
+
+
+def slabs(shape: tuple[int, ...], most: int) -> Iterator[tuple[tuple, int, int]]:
+    """Boxes of at most `most` points (or one) that lie in one piece in the order of the grid: an index, and from which
+    point to which."""
+    axis, inner = len(shape), 1
+    while axis and inner * shape[axis - 1] <= most:
+        axis -= 1
+        inner *= shape[axis]
+    if not axis:
+        yield (), 0, inner
+        return
+    length, step = shape[axis - 1], max(most // inner, 1)
+    for outer, position in enumerate(np.ndindex(*shape[: axis - 1])):
+        for start in range(0, length, step):
+            stop = min(start + step, length)
+            yield (*position, slice(start, stop)), (outer * length + start) * inner, (outer * length + stop) * inner
+
+
+def _fill(file: Any, source: _Source) -> bool:
+    """Add the data to a group that has its coordinates; returns whether points are missing."""
+    source.declare(file)
+    shape, names = source.sweep.shape, source.matrix_names
+    missing = False
+    for selection, table in source.slabs():
+        inner = (-1, *shape[len(selection) :]) if selection else shape
+        blank = (len(table.status), len(table.marks))
+        missing |= bool((table.status == STATUS.index("missing")).any())
+        file["status"][selection or ...] = table.status.reshape(inner)
+        for name, dtype in source.numbers.items():
+            numbers = table.numbers.get(name, np.full(blank, np.nan, dtype))
+            file[name][selection or ...] = numbers.reshape(*inner, len(table.marks))
+        for name, (dtype, _) in source.matrices.items():
+            columns = table.matrices.get(name) or {"": np.full(blank, np.nan, dtype)}
+            file[name][selection or ...] = stack(columns, names).reshape(*inner, len(table.marks), len(names))
+    file.attrs["device"] = ", ".join(sorted(source.devices)) or "none"
+    return missing
+
+
+def identity_in(path: Path) -> tuple[dict[str, Any], bool] | None:
+    """Which run made a results file, and whether no point of it is missing; None where there is no such file."""
+    try:
+        with h5netcdf.File(path, "r") as file:
+            return json.loads(str(file.attrs["run"]))["run"], bool(file.attrs["complete"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,277 @@
+"""The compiled programs of a job, and how they run a chunk of its points over all local devices.
+
+A chunk advances from record to record under the host's control, so that progress can be shown, an interrupt is heard
+and a long chunk leaves checkpoints.
+"""
+
+import dataclasses
+import functools
+import io
+import json
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from dynamics.window import Window
+from experiments.chunks import ChunkStore, Record
+from experiments.jobs import CACHE_BLOCK, ChunkKey, Job, advance_point, init_point, marks_of, measure_point, points_of
+from experiments.memory import free_bytes
+from experiments.windows import refined
+
+SHORT_WORK = 20_000  # steps times points: such a job runs faster than the compiler optimises
+BLOCK_STEPS = 500_000  # steps times points between two looks at the clock and at the keyboard: about a second
+CACHE_BYTES = 3 * 2**19  # a block's weights stay in the cache of a CPU core
+REFINEMENTS = 2  # of the windows of points that have not converged
+CHECKPOINT_SECONDS = 60.0  # between two checkpoints of a chunk
+MEMORY_SHARE = 0.8  # of the free memory that a program may ask for
+
+
+class Tally(Protocol):
+    """Who is told of the work on a chunk, in steps times points: some more is done, or it starts anew."""
+
+    def advance(self, work: float) -> None: ...
+
+    def restart(self) -> None: ...
+
+
+class Programs(NamedTuple):
+    """Programs for up to `padded` points at once, and the shapes of their states and records."""
+
+    init: Any
+    advance: Any
+    measure: Any
+    padded: int
+    state: Any
+    record: Any
+
+    @property
+    def bytes(self) -> int:
+        """What the compiler says that the largest of them needs, on all local devices together."""
+        need = self.advance.memory_analysis()
+        sizes = need.argument_size_in_bytes, need.output_size_in_bytes, need.temp_size_in_bytes
+        return sum(sizes) * len(jax.local_devices())
+
+
+class JobRunner:
+    """Runs chunks of one job. Where memory is short it takes their points in smaller batches."""
+
+    def __init__(self, job: Job, size: int, store: ChunkStore | None = None):
+        self.job, self.size, self.store = job, size, store
+        self.compiled: dict[tuple[Window | None, int], Programs] = {}
+
+    def prepare(self) -> "JobRunner":
+        """Compile for batches that fit the free memory."""
+        while self._programs(self.job, self.size).bytes > MEMORY_SHARE * free_bytes() and self._halved():
+            pass
+        return self
+
+    def run(self, key: ChunkKey, points: np.ndarray, tally: Tally) -> Record:
+        """The records of a chunk; points whose windows were too coarse have run again with finer ones.
+
+        Sweeps over too long a window may run off to infinity: only finer windows tell whether the point itself
+        diverges.
+        """
+        record, job = self._in_batches(self.job, key, points, tally), self.job
+        for _ in range(REFINEMENTS):
+            window = None if job.plan.window is None else refined(job.plan.window)
+            if window is None:
+                break
+            again = np.flatnonzero(~(record["converged"][:, -1] & record["finite"].all(axis=1)))
+            if not len(again):
+                break
+            job = job._replace(plan=dataclasses.replace(job.plan, window=window))
+            better = self._in_batches(job, key, points[again], _Untold(tally))
+            jax.tree.map(functools.partial(_replace_rows, again), record, better)
+        return record
+
+    def _in_batches(self, job: Job, key: ChunkKey, points: np.ndarray, tally: Tally) -> Record:
+        while True:
+            pieces = np.array_split(points, -(-len(points) // self.size))
+            # Few sizes, so that finer windows for other numbers of points need no programs of their own.
+            size = self.size if job is self.job else min(2 ** math.ceil(math.log2(len(pieces[0]))), self.size)
+            try:
+                records = [self._execute(job, self._programs(job, size), key, piece, tally) for piece in pieces]
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error) or not self._halved():
+                    raise
+                tally.restart()
+            else:
+                return jax.tree.map(lambda *arrays: np.concatenate(arrays), *records)
+
+    def _halved(self) -> bool:
+        """Go on with batches of half the size, if that is possible."""
+        if self.size <= len(jax.local_devices()):
+            return False
+        self.size = -(-self.size // 2)
+        self.compiled.clear()
+        return True
+
+    def _programs(self, job: Job, size: int) -> Programs:
+        name = job.plan.window, size
+        if name not in self.compiled:
+            self.compiled[name] = compiled(job, size)
+        return self.compiled[name]
+
+    def _execute(self, job: Job, programs: Programs, key: ChunkKey, points: np.ndarray, tally: Tally) -> Record:
+        """The records of up to `programs.padded` points; a long run leaves checkpoints in the store."""
+        marks = marks_of(job.plan.spec)
+        # Padding repeats points; their results are dropped.
+        values, seeds = points_of(job, np.resize(points, programs.padded))
+        most = max(int(BLOCK_STEPS / (job.plan.steps * programs.padded)), 1)
+        window = job.plan.window
+        name = f"{window.parts}x{window.nodes}" if window is not None else "steps"
+        name = f"{name}-{points[0]}-{programs.padded}"
+        state, records, shown = self._begun(key, name, programs, (values, seeds, job.data))
+        tally.advance(len(points) * job.plan.steps * shown)
+        saved = time.monotonic()
+        for last in marks[len(records) :]:
+            while shown < last:
+                count = min(most, int(last) - shown)
+                state = programs.advance(state, values, seeds, job.data, jnp.int32(shown), jnp.int32(count))
+                jax.block_until_ready(state)
+                shown += count
+                tally.advance(len(points) * job.plan.steps * count)
+                if self.store is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    self.store.save_checkpoint(key, name, _frozen(state, records, shown))
+                    saved = time.monotonic()
+            records.append(jax.device_get(programs.measure(state, values, seeds, job.data)))
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *records)
+        return jax.tree.map(lambda leaf: leaf[: len(points)].copy(), stacked)
+
+    def _begun(self, key: ChunkKey, name: str, programs: Programs, inputs: tuple) -> tuple[Any, list[Record], int]:
+        """Where to begin: the state, the records so far, the presentations shown; at a checkpoint if there is one."""
+        saved = self.store.load_checkpoint(key, name) if self.store is not None else None
+        if saved is not None:
+            return _thawed(saved, programs)
+        state = programs.init(*inputs)
+        return state, [jax.device_get(programs.measure(state, *inputs))], 0
+
+
+class _Untold(NamedTuple):
+    """The tally of work that is not in the total: only a new start would be news, and then all is counted again."""
+
+    tally: Tally
+
+    def advance(self, work: float) -> None:
+        self.tally.advance(0.0)
+
+    def restart(self) -> None:
+        pass
+
+
+def _replace_rows(rows: np.ndarray, old: np.ndarray, new: np.ndarray) -> None:
+    old[rows] = new
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)
+
+
+def compiled(job: Job, size: int) -> Programs:
+    """The programs of a job for batches of up to `size` points."""
+    padded, block = _padding(job, size, len(jax.local_devices()))
+    batched = functools.partial(_batched, block=block)
+    values, seeds = points_of(job, np.zeros(padded, int))
+    init = batched(functools.partial(init_point, job.plan), 2, 1, options=_effort(0)).lower(values, seeds, job.data)
+    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_sharding()), init.out_info)
+    # The window integrator spends its time in matrix products, which the compiler's last passes do not touch.
+    effort = _effort(0) if job.work < SHORT_WORK else None if job.plan.window is None else _effort(1, fused=True)
+    advance = batched(functools.partial(advance_point, job.plan), 3, 3, options=effort)
+    measure = batched(functools.partial(measure_point, job.plan), 3, 1, options=_effort(1))
+    measure, now = measure.lower(state, values, seeds, job.data), jnp.int32(0)
+    return Programs(
+        init.compile(),
+        advance.lower(state, values, seeds, job.data, now, now).compile(),
+        measure.compile(),
+        padded,
+        state,
+        measure.out_info,
+    )
+
+
+def _padding(job: Job, size: int, devices: int) -> tuple[int, int]:
+    """The padded size of a batch of `size` points, and how many points a device takes at a time.
+
+    Together, points share the cost of a program's step; too many, and their weights leave the cache of a CPU core.
+    """
+    per_device = -(-size // devices)
+    cpu = jax.default_backend() == "cpu"
+    blocks = -(-per_device // min(CACHE_BLOCK, max(CACHE_BYTES // job.state_bytes, 1))) if cpu else 1
+    block = -(-per_device // blocks)
+    return block * blocks * devices, block
+
+
+def _batched(function: Callable, arguments: int, shared: int, block: int, options: dict | None = None) -> Any:
+    """`function` over a leading dimension of its first `arguments` arguments, the other `shared` ones being common.
+
+    Sharded over the local devices; on each, points are taken `block` at a time. No device talks to another.
+    """
+
+    def local(*args: Any) -> Any:
+        points, common = args[:arguments], args[arguments:]
+        return jax.lax.map(lambda point: function(*point, *common), points, batch_size=block)
+
+    specs = (PartitionSpec("points"),) * arguments + (PartitionSpec(),) * shared
+    mesh = _sharding().mesh
+    sharded = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=PartitionSpec("points"), check_vma=False)
+    return jax.jit(sharded, compiler_options=options)
+
+
+def _sharding() -> NamedSharding:
+    return NamedSharding(Mesh(np.array(jax.local_devices()), ("points",)), PartitionSpec("points"))
+
+
+def _effort(level: int, fused: bool = False) -> dict[str, Any] | None:
+    """Options for programs that run rarely: on a CPU they are not worth the compiler's expensive passes."""
+    if jax.default_backend() != "cpu":
+        return None
+    options = {"xla_llvm_disable_expensive_passes": True, "xla_backend_optimization_level": level}
+    options |= {} if fused else {"xla_cpu_use_fusion_emitters": False}
+    return {name: value for name, value in options.items() if _known(name, value)}
+
+
+@functools.cache
+def _known(option: str, value: bool | int) -> bool:
+    """Whether this version of the compiler has the option."""
+    try:
+        jax.jit(lambda x: x, compiler_options={option: value}).lower(0.0).compile()
+    except Exception:  # jaxlib's own, of several types
+        return False
+    return True
+
+
+def _frozen(state: Any, records: list[Record], shown: int) -> bytes:
+    """A checkpoint: a line with the presentations shown and the number of records, then all leaves."""
+    file = io.BytesIO()
+    file.write(json.dumps([int(shown), len(records)]).encode() + b"\n")
+    eqx.tree_serialise_leaves(file, (jax.device_get(jax.tree.map(_plain, state)), records))
+    return file.getvalue()
+
+
+def _thawed(content: bytes, programs: Programs) -> tuple[Any, list[Record], int]:
+    header, _, leaves = content.partition(b"\n")
+    shown, count = json.loads(header)
+    shapes = jax.eval_shape(lambda tree: jax.tree.map(_plain, tree), (programs.state, [programs.record] * count))
+    like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    state, records = eqx.tree_deserialise_leaves(io.BytesIO(leaves), like)
+    state = jax.tree.map(_keyed, state, programs.state)
+    return jax.device_put(state, _sharding()), records, shown
+
+
+def _plain(leaf: Any) -> Any:
+    """A random key as its numbers."""
+    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+
+def _keyed(leaf: np.ndarray, like: Any) -> Any:
+    """The inverse of `_plain`."""
+    if not jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
+        return leaf
+    return jax.random.wrap_key_data(jnp.asarray(leaf), impl=jax.random.key_impl(like))

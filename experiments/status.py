@@ -1,0 +1,55 @@
+"""How far a run in a directory is, as another process sees it."""
+
+import re
+import shlex
+from pathlib import Path
+
+from dynamics.errors import PlasticodeError
+from experiments.lock import BEAT, described, is_alive, read_owner
+from experiments.merge import identity_in
+from experiments.progress import Progress
+from experiments.rundir import CHUNKS, LOCK, read_header
+from experiments.store import opened, status_counts
+
+_CHUNK = re.compile(r"(.+-\d{4,})-(\d{6,})\.[0-9a-f]{32}\.nc")
+
+
+def status_of(target: Path) -> list[str]:
+    """Sentences on the run in `target`: who is at it, what is finished, how to go on."""
+    directory = target / CHUNKS
+    header = read_header(directory)
+    if header is None:
+        return _finished(target)
+    names = [path.name for path in directory.iterdir()]
+    points, of = _points(header, names), int(header["points"])
+    failed = sum(name.endswith(".failed.json") for name in names)
+    lines = [f"{header['name']}: {points} of {of} points are finished ({points / of:.0%})"]
+    lines += [f"{failed} chunk{'s' * (failed > 1)} failed: see {directory}/*.failed.json"] if failed else []
+    running = [path for path in sorted(directory.glob(f"{LOCK}*")) if is_alive(path, 4 * BEAT)]
+    for path in running:
+        owner = read_owner(path) or {}
+        facts = Progress(**owner["progress"]).facts if "progress" in owner else []
+        lines.append(f"{described(owner)} is at it: {', '.join(facts) or 'it has just started'}")
+    if not running:
+        lines.append(f"nobody is at it; to go on: {shlex.join(header['command'])}")
+    return lines
+
+
+def _points(header: dict, names: list[str]) -> int:
+    """The points of all finished chunks, by the names of their files."""
+    total = 0
+    for match in filter(None, map(_CHUNK.fullmatch, names)):
+        points, chunks = header["jobs"].get(match[1], (0, 1))
+        total += points // chunks + (int(match[2]) < points % chunks)  # as they were cut, the first ones longer
+    return total
+
+
+def _finished(target: Path) -> list[str]:
+    results = target / "results.nc"
+    if identity_in(results) is None:
+        raise PlasticodeError(f"'{target}' has no run: it must be the --out directory of `plasticode run`")
+    with opened(results) as loaded:
+        counts = [status_counts(data) for data in loaded.datasets.values()]
+    total = {status: sum(count[status] for count in counts) for status in counts[0]}
+    told = ", ".join(f"{count} {status}" for status, count in total.items() if count)
+    return [f"finished: {sum(total.values())} points ({told}) in {results}"]

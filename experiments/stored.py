@@ -1,0 +1,230 @@
+"""Runs a spec into a directory: what is missing runs, each finished chunk is kept, at the end all is merged."""
+
+import contextlib
+import functools
+import itertools
+import re
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import NamedTuple
+
+from dynamics.errors import PlasticodeError
+from experiments import cluster, report, rundir
+from experiments.chunks import ChunkStore
+from experiments.interrupts import interruptible
+from experiments.jobs import Chunking, Job
+from experiments.labels import provenance
+from experiments.lock import InUse
+from experiments.merge import merge
+from experiments.progress import Meter, OnProgress
+from experiments.report import StudyReport
+from experiments.runner import Executor, Results, Task, chunking, local, meter_of
+from experiments.spec import Spec
+from experiments.store import opened, output_directory, status_counts
+from experiments.tables import TextTable, final_tables
+from experiments.units import printable
+
+MERGE_PATIENCE = 10  # seconds that a shard tries to merge, while the others let go of their locks
+
+
+class How(NamedTuple):
+    """How a run is spread: over `workers` processes here, over those of the dask `scheduler`, or as shard (i, n)."""
+
+    workers: int | None = None
+    scheduler: str | None = None
+    shard: tuple[int, int] | None = None
+    force: bool = False
+
+
+def spread(workers: int | None, scheduler: str | None, shard: str | None, force: bool) -> How:
+    """The options of the command line, as far as they go together."""
+    given = {"--workers": workers, "--scheduler": scheduler, "--shard": shard}
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise PlasticodeError(f"{' and '.join(named)} are not allowed together: each says where the chunks run")
+    if shard is None:
+        return How(workers, scheduler, None, force)
+    if force:
+        raise PlasticodeError("--force is not allowed with --shard, where it would remove what other shards have done")
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", shard)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise PlasticodeError(f"--shard = '{printable(shard)}' is not allowed: it must be I/N, from 1/N to N/N")
+    return How(shard=(int(match[1]), int(match[2])))
+
+
+class Ended(NamedTuple):
+    """What a run has come to: `points` of all are finished, and how they ended is in `counts`, by part and status.
+
+    Without a `study` there is no report: nothing was finished, or a shard leaves it to others. `failures` are the
+    errors of chunks that failed every time. A run that was finished already is left `as_it_was`.
+    """
+
+    points: int
+    of: int
+    interrupted: bool = False
+    failures: dict[str, str] = {}
+    study: StudyReport | None = None
+    tables: list[TextTable] = []
+    counts: dict[str, dict[str, int]] = {}
+    as_it_was: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether no point is missing."""
+        return self.points == self.of
+
+
+def run(
+    spec: Spec,
+    jobs: dict[str, list[Job]],
+    target: Path,
+    how: How,
+    shown: Callable[[str], AbstractContextManager[OnProgress]],
+    notify: Callable[[str], None],
+) -> Ended:
+    """Run what is missing in `target`, and write the results and a report of all that is finished."""
+    processes, devices = cluster.size(how.workers, how.scheduler)
+    processes = max(processes, how.shard[1] if how.shard else 1)
+    header = rundir.header_of(spec, jobs, chunking(jobs, processes, devices))
+    with rundir.opened(target, header, how.shard, how.force) as directory:
+        for notice in directory.notices:
+            notify(notice)
+        if directory.is_merged:
+            notify(f"all points are finished: nothing is run again, {target} is as it was")
+            return _merged(spec, directory)
+        interrupted = _fill(spec, jobs, directory, how, shown)
+        if how.shard is None or interrupted:
+            return _finish(spec, jobs, directory, interrupted)
+    return _merge_shards(spec, jobs, target, header, directory)
+
+
+def _fill(
+    spec: Spec,
+    jobs: dict[str, list[Job]],
+    directory: rundir.RunDirectory,
+    how: How,
+    shown: Callable[[str], AbstractContextManager[OnProgress]],
+) -> bool:
+    """Run the chunks that are missing and keep them; returns whether that was interrupted."""
+    share = _share(jobs, directory.chunking, how.shard)
+    tasks = _missing(share, directory.store)
+    try:
+        with interruptible(), shown(spec.name) as on_progress:
+            meter = meter_of(share, tasks, on_progress)
+            directory.lock.tell = lambda: {"progress": meter.now._asdict()}
+            directory.lock.beat()
+            with _executor(spec, directory, how) as execute:
+                _keep(spec, directory, execute, tasks, meter)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def _keep(spec: Spec, directory: rundir.RunDirectory, execute: Executor, tasks: list[Task], meter: Meter) -> None:
+    store = directory.store
+    for key, points, record, seconds, device, error in execute(tasks, meter):
+        directory.lock.check()
+        with _kept(directory):
+            if record is not None:
+                store.write(key, points, record, provenance(spec, device) | {"seconds": seconds})
+            elif error is not None:
+                text = "".join(traceback.format_exception(error))
+                store.write_failure(key, len(points), f"{type(error).__name__}: {error}".splitlines()[0], text)
+
+
+@contextlib.contextmanager
+def _kept(directory: rundir.RunDirectory) -> Iterator[None]:
+    """The system's refusal to write, as a sentence that says what is not lost."""
+    try:
+        yield
+    except OSError as error:
+        raise PlasticodeError(
+            f"the output '{directory.target}' cannot be written ({printable(error.strerror or str(error))}): "
+            f"{len(directory.store.files)} finished chunks are kept, and the same command goes on from there"
+        ) from None
+
+
+def _share(jobs: dict[str, list[Job]], chunking: Chunking, shard: tuple[int, int] | None = None) -> list[Task]:
+    """All chunks; of a shard (i, n) every n-th one, beginning with the i-th."""
+    tasks, count = [], 0
+    for job in [job for members in jobs.values() for job in members]:
+        chunks = job.chunks(chunking)
+        numbers = range(count, count + len(chunks))
+        count += len(chunks)
+        mine = [shard is None or number % shard[1] == shard[0] - 1 for number in numbers]
+        tasks.append(Task(job, dict(itertools.compress(chunks.items(), mine))))
+    return [task for task in tasks if task.chunks]
+
+
+def _missing(tasks: list[Task], store: ChunkStore) -> list[Task]:
+    """The chunks that are not finished."""
+    left = [Task(job, {key: at for key, at in chunks.items() if key not in store}) for job, chunks in tasks]
+    return [task for task in left if task.chunks]
+
+
+def _executor(spec: Spec, directory: rundir.RunDirectory, how: How) -> AbstractContextManager[Executor]:
+    if how.workers is None and how.scheduler is None:
+        return contextlib.nullcontext(functools.partial(local, store=directory.store))
+    return cluster.connected(spec, directory.store, directory.chunking, how.workers, how.scheduler)
+
+
+def _points(tasks: list[Task]) -> int:
+    return sum(len(points) for task in tasks for points in task.chunks.values())
+
+
+def _finish(spec: Spec, jobs: dict[str, list[Job]], directory: rundir.RunDirectory, interrupted: bool) -> Ended:
+    """Merge what is finished, and report it."""
+    ended = _state(jobs, directory)._replace(interrupted=interrupted)
+    if not ended.points:
+        return ended
+    with _kept(directory), output_directory(directory.target) as place:
+        seconds = merge(spec, jobs, directory.chunking, directory.store, place / "results.nc")
+        with opened(place / "results.nc") as results:
+            for part, data in results.datasets.items():
+                data.attrs["seconds"] = seconds[part]
+            ended = _told(ended, results, report.write_about(spec, results, place))
+    if ended.complete:
+        directory.close()
+    return ended
+
+
+def _state(jobs: dict[str, list[Job]], directory: rundir.RunDirectory) -> Ended:
+    """How far a run is."""
+    share = _share(jobs, directory.chunking)
+    of, left = _points(share), _points(_missing(share, directory.store))
+    failures = {stem: str(failure["error"]) for stem, failure in directory.store.failures().items()}
+    return Ended(of - left, of, failures=failures)
+
+
+def _told(ended: Ended, results: Results, study: StudyReport) -> Ended:
+    tables = [] if study.verdicts else final_tables(results)  # a study says itself what matters
+    counts = {part: status_counts(data) for part, data in results.datasets.items()}
+    return ended._replace(study=study, tables=tables, counts=counts)
+
+
+def _merged(spec: Spec, directory: rundir.RunDirectory) -> Ended:
+    """What a finished run has come to."""
+    directory.close()
+    with opened(directory.target / "results.nc") as results:
+        points = sum(data["status"].size for data in results.datasets.values())
+        return _told(Ended(points, points, as_it_was=True), results, report.study_of(spec, results))
+
+
+def _merge_shards(
+    spec: Spec, jobs: dict[str, list[Job]], target: Path, header: dict, directory: rundir.RunDirectory
+) -> Ended:
+    """The last shard to finish merges; it tries for a while, since others may only just be letting go."""
+    directory.store.scan()
+    ended = _state(jobs, directory)
+    left = [key.stem for task in _missing(_share(jobs, directory.chunking), directory.store) for key in task.chunks]
+    until = time.monotonic() + MERGE_PATIENCE
+    while set(left) <= set(ended.failures) and time.monotonic() < until:
+        try:
+            with rundir.opened(target, header) as whole:
+                return _merged(spec, whole) if whole.is_merged else _finish(spec, jobs, whole, False)
+        except InUse:
+            time.sleep(1)
+    return ended

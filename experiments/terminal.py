@@ -1,0 +1,88 @@
+"""What the command line prints: tables, pairs, and what a run or predictions have come to."""
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from experiments.tables import TextTable
+
+if TYPE_CHECKING:
+    from experiments.reproduce import Measured
+    from experiments.stored import Ended
+
+NARROWEST = 110  # characters of a table that goes to a file
+WIDEST_UNBROKEN = 25  # characters of a column that is kept on one line
+COLOURS = {"pass": "green", "FAIL": "bold red"}
+
+
+def print_table(table: TextTable) -> None:
+    """A table with its title, header and note."""
+    drawn = Table(box=None, header_style="bold", pad_edge=False)
+    for name, *cells in zip(table.header, *table.rows, strict=True):
+        drawn.add_column(Text(name), overflow="fold", no_wrap=max(map(len, cells), default=0) <= WIDEST_UNBROKEN)
+    for row in table.rows:
+        drawn.add_row(*(Text(cell, COLOURS.get(cell, "")) for cell in row))
+    console = _console()
+    console.print(Text(table.title[:1].upper() + table.title[1:], "italic"), soft_wrap=True)
+    console.print(drawn)
+    if table.note:
+        console.print(Text(table.note), soft_wrap=True)
+    console.print()
+
+
+def print_pairs(title: str, rows: dict[str, str]) -> None:
+    """Names, each with a sentence."""
+    drawn = Table(box=None, show_header=False, pad_edge=False)
+    drawn.add_column(no_wrap=True)
+    drawn.add_column(overflow="fold")
+    for name, text in rows.items():
+        drawn.add_row(Text(f"  {name}"), Text(text))
+    console = _console()
+    console.print(Text(title, "italic"))
+    console.print(drawn)
+    console.print()
+
+
+def print_outcome(ended: "Ended") -> None:
+    """What a run has come to."""
+    from experiments.report import verdict_table
+
+    if ended.study is None:
+        return
+    if ended.complete:
+        for table in ended.tables:
+            print_table(table)
+    for part, counts in ended.counts.items():
+        for status, count in counts.items():
+            if status != "ok" and count:
+                typer.echo(f"{f'{part}: ' if part else ''}{count} of {sum(counts.values())} points {status}.")
+    if ended.study.verdicts:
+        print_table(verdict_table(ended.study.verdicts, sources=False))
+    for note in ended.study.notes:
+        typer.echo(note)
+
+
+def print_predictions(measured: "Measured") -> None:
+    """What has come of predictions."""
+    from experiments.predictions.report import sentence, summary_table
+    from experiments.report import verdict_table
+
+    for name, outcome in measured.outcomes.items():
+        failed = [verdict for verdict in outcome.verdicts if not verdict.passed]
+        if failed or len(measured.outcomes) == 1:
+            print_table(dataclasses.replace(verdict_table(outcome.verdicts, sources=False), title=name))
+            for note in outcome.notes:
+                typer.echo(note)
+            if outcome.failure:
+                typer.echo(f"{name} broke off: the traceback is in report.html.")
+    print_table(summary_table(measured))
+    typer.echo(sentence(measured))
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=max(console.width, NARROWEST))

@@ -1,0 +1,236 @@
+"""Specs and options that nobody would write: each is refused in one sentence, or can be run; nothing is slow or written.
+
+Valid specs are mutated as tables, as bytes, and by `--set`. They take the way of `plasticode check`, up to the compiler.
+"""
+
+import contextlib
+import copy
+import io
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from hypothesis import strategies as st
+
+from experiments import cli, report, runner
+from experiments.spec import built_in_specs, load_spec
+from experiments.toml_files import inline, parse_toml
+from tests.spec_texts import FULL, PARTS
+
+SLOWEST, LONGEST = 5.0, 2000  # seconds of a case, characters of a sentence
+LARGEST = 2 * 2**30  # bytes by which the memory of the process may grow
+ASKED = {"directory": "", "watch": False, "written": [], "cases": 0, "refused": 0, "run": 0}
+
+README = """
+rule = "fa"
+network = {hidden = [64]}
+timescales = {propagation = "2 ms", plasticity = "75 T"}
+stimulus = {duration = "50 ms", presentations = 500}
+[sweep]
+"delays.error" = {linspace = ["0 T", "1.2 T", 7]}
+"noise.activity" = [0.0, 0.3]
+seeds = 5
+"""
+SMALL = [
+    'task = {name = "circles", samples = 20}\nnetwork = {hidden = [3, 2], skips = [[0, 2]]}\nrule = "kp"',
+    'task = {name = "teacher-student", samples = 9, inputs = 3, teacher_hidden = [2]}\nnetwork = {hidden = [2], '
+    'activation = "relu"}\nregime = "flow"\nrecord = {probes = ["loss", "hebbian_alignment"], points = 3}\n'
+    "noise = {sampling = true}",
+    'task = {name = "gaussian-regression", inputs = 2, spectrum = [1.0, 0.5], samples = 9}\nregime = "discrete"\n'
+    'network = {hidden = []}\nrule = {name = "curl", credit = {name = "dfa"}, flips = 0.5}\n'
+    'discrete = {optimiser = "adam"}\nsweep = {"task.seed" = [1, 2], "rule.flips" = [0.1, 0.2], seeds = 2}',
+    'task = {name = "gaussian-inputs", spectrum = [1.0, 0.5], samples = 9}\nnetwork = {hidden = [], outputs = 2}\n'
+    'rule = {name = "heterosynaptic"}\nstimulus = {gap = "10 ms"}\nintegrator = {name = "euler", dt = "1 ms"}',
+    'task = {name = "mnist", path = "nowhere", pool = 7}\nrule = {name = "oja"}',
+    'task = {name = "circles", samples = 9}\nnetwork = {hidden = [2]}\nrule = "dfa"\nseed = 7\nintegrator = {name = '
+    '"tsit5", adaptive = true}\nsweep = {"network.gain" = [1, 2], "timescales.plasticity.0" = ["1 s", "2 s"], '
+    'zip = [["network.gain", "timescales.plasticity.0"]]}',
+    'task = {name = "circles", samples = 9}\nnetwork = {hidden = [2], loss = "softmax"}\n'
+    'delays = {error = "10 ms", hop = "1 ms", input = "1 ms", stages = 2}\nsweep = {rule = ["hebbian", "bcm", "sgd"]}',
+    'task = {name = "circles", samples = 9}\nnetwork = {hidden = [2]}\nintegrator = {name = "heun"}\n[quick]\n'
+    '"sweep.seeds" = 1\n[parts.a]\nset = {rule = "fa"}\nsweep = {"stimulus.gap" = {logspace = ["1 ms", "2 ms", 2]}}\n'
+    '[parts.b]\nset = {"noise.activity" = 0.1}\nsweep = {seeds = 2}\nquick = {"stimulus.presentations" = 50}',
+]
+BUILT_IN = [path.read_text(encoding="utf-8") for path in built_in_specs().values()]
+TEXTS = [*SMALL, *SMALL, *SMALL, README, FULL, PARTS, *BUILT_IN]
+TABLES = [parse_toml(text) for text in TEXTS]
+
+INTEGERS = [0, -1, 1, 2, 3, 64, 101, 10**4, 10**5, 10**6, 10**7, 10**9, 10**12, 10**30, -(10**30), 2**31 - 1, 2**31]
+INTEGERS += [2**63, 2**64]
+HUGE = "0x" + "f" * 5000  # an integer that Python refuses to print
+FLOATS = [0.0, -0.0, 0.5, 1.0, 1.5, -1.0, 1e-3, 1e12, 1e-12, 1e39, 1e300, 1e308, -1e308, 1e-300, 5e-324]
+FLOATS += [float("inf"), float("-inf"), float("nan")]
+TIMES = ["inf", "-inf", "nan", "1e308 s", "1e308 h", "1e-320 s", "0 s", "0 T", "1 T", "1e300 T", "1e-300 T", "-1 ms"]
+TIMES += ["50", "50 mm", "1 h", "1e6 h", "1 ns", "١ s", "1e-9999 s", "1e9999 s", "9" * 5000 + " s"]
+NAMES = ["sgd", "fa", "curl", "hebbian", "digits", "circles", "gaussian-inputs", "mnist", "coupled", "flow", "discrete"]
+NAMES += ["euler", "milstein", "window", "tsit5", "relu", "softmax", "float64", "accuracy", "tangent_kernel", "ito"]
+NAMES += ["stratonovich", "plasticity-window", "experiments.studies.single_synapse:SingleSynapse", "seeds", "seed"]
+PLACES = ["../x:Y", ".x:Y", ":", "x:", ":Y", "json:JSONDecoder", "__main__:x", "../../escaped", "/etc/passwd", "/root/x"]
+PLACES += ["~", "~nobody-at-all/x", "/dev/zero", "C:\\x", "a" * 300, "a/" * 3000, ".", "..", " ", "x" * 10**5, "os.path:"]
+UNICODE = ["", "\0", "a\0b", "\n", "\r\n", "\x1b[31m", "\x7f", "\u202eabc", "\u2066\u2069", "\ufeff", "שלום", "𝕏" * 100]
+UNICODE += ["HUGE", "\u2028", "\x85", "é" * 130, "\udcff", "\ud800", "\U0010ffff", "'", '"', "\\", "${HOME}", "%s%n", "{0}"]
+ODD_TEXTS = [*TIMES, *NAMES, *PLACES, *UNICODE]
+MANY = [{"linspace": [0, 1, 10**9]}, {"linspace": ["0 T", "1 T", 10**6]}, {"logspace": ["1 s", "1e300 s", 3]}]
+MANY += [{"linspace": [-1e308, 1e308, 3]}, {"logspace": [1, 100, 3]}, {"linspace": [1, 3, 3]}, {"linspace": [0, 1, True]}]
+MANY += [{"linspace": [1, 10**30, 3]}, {"linspace": [0, "nan", 3]}, {"logspace": [0, 1, 2], "linspace": [0, 1, 2]}]
+LISTS = [[], [[]], [10**9], [3] * 99, [1] * 10**4, [0.1] * 2000, [[0, 2]], [["seeds", "rule"]], [1, "x"], [True], [{}]]
+LISTS += [["sgd", {"name": "fa"}], ["sgd", "sgd"], ["1 s", "2 T"], [[0.1, 0.2], 0.3], [float("nan")], [{"name": "kp"}, 7]]
+ODD = [*INTEGERS, *FLOATS, *ODD_TEXTS, *LISTS, *MANY, True, False, {}, {"name": "x"}, {"name": 7}, {"x": {"y": {}}}]
+
+KEYS = [f"{name}.{key}" for table in TABLES for name, inner in table.items() if isinstance(inner, dict) for key in inner]
+PATHS = [*dict.fromkeys(KEYS), "name", "study", "regime", "seed", "dtype", "rule", "task", "rule.feedback_scale", "parts"]
+PATHS += ["timescales.plasticity.0", "timescales.decay.1", "network.hidden.0", "sweep.seeds", "sweep.seed", "sweep.rule"]
+PATHS += ["sweep.network.hidden", "sweep.zip", "sweep.task", "sweep.network.gain", "sweep.integrator.dt", "sweep.task.path"]
+PATHS += ["integrator.rtol", "network.output_activation", "noise.calculus", "record", "sweep", "parts.a.set", "quick"]
+PATHS += ["sweep.../x", "a.b.c.d", "", ".", "..", "sweep.", "network.", ".network", "stimulus.duratoin", "timescales.1.1"]
+PATHS += ["timescales.trace", "delays.hop", "stimulus.gap", "noise.error", "noise.synaptic_multiplicative", "task.samples"]
+
+
+def nodes(table: Any, at: tuple = ()) -> list[tuple]:
+    """The places of everything in a table."""
+    items = table.items() if isinstance(table, dict) else enumerate(table) if isinstance(table, list) else ()
+    return [place for key, value in items for place in [(*at, key), *nodes(value, (*at, key))]]
+
+
+PLACES_IN = [nodes(table) for table in TABLES]
+
+
+def text_of(table: dict[str, Any]) -> bytes:
+    """TOML of any table; what no TOML can have becomes bytes that are no TOML."""
+    lines = [f"{inline(key)} = {inline(value)}\n" for key, value in table.items()]
+    return "".join(lines).replace('"HUGE"', HUGE).encode("utf-8", "surrogatepass")
+
+
+def alike(value: Any) -> st.SearchStrategy:
+    """Odd values of the kind of this one, so that more than its type is looked at."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return odd_values
+    kind = TIMES + FLOATS if isinstance(value, str) and value[:1].isdigit() else NAMES if isinstance(value, str) else []
+    return st.sampled_from(kind or (INTEGERS if isinstance(value, int) else FLOATS))
+
+
+odd_values = st.sampled_from(ODD) | st.sampled_from(INTEGERS) | st.sampled_from(FLOATS) | st.sampled_from(TIMES)
+
+
+@st.composite
+def changed_tables(draw) -> bytes:
+    number = draw(st.integers(0, len(TABLES) - 1))
+    table, places = copy.deepcopy(TABLES[number]), PLACES_IN[number]
+    for _ in range(draw(st.sampled_from([1, 1, 1, 2, 3]))):
+        *way, key = draw(st.sampled_from(places))
+        inner: Any = table
+        with contextlib.suppress(KeyError, IndexError, TypeError):  # an earlier change has removed this place
+            for step in way:
+                inner = inner[step]
+            change = draw(st.sampled_from(["alike", "alike", "alike", "replace", "remove", "add", "rename", "nest", "path"]))
+            if change == "alike":
+                inner[key] = draw(alike(inner[key]))
+            elif change == "replace":
+                inner[key] = draw(odd_values)
+            elif change == "remove":
+                del inner[key]
+            elif change == "nest":
+                inner[key] = [inner[key]] if draw(st.booleans()) else {str(key): inner[key]}
+            elif change == "rename":
+                inner[draw(st.sampled_from([f"{key}s", f"{key}"[1:], f"{key}".upper(), *UNICODE]))] = inner.pop(key)
+            elif isinstance(inner, dict):
+                path = draw(st.sampled_from(PATHS))
+                name, _, rest = path.partition(".")
+                if change == "path" and isinstance(table.get(name), dict):
+                    inner, path = table[name], rest
+                inner[path] = draw(odd_values)
+    return text_of(table)
+
+
+@st.composite
+def changed_texts(draw) -> bytes:
+    content = draw(st.sampled_from(TEXTS)).encode()
+    for _ in range(draw(st.integers(1, 3))):
+        first = draw(st.integers(0, len(content)))
+        last = draw(st.integers(first, min(first + 30, len(content))))
+        line = draw(st.sampled_from(content.splitlines() or [b""])) + b"\n"
+        pieces = [b"", line, b"\n" + line, b"[" * 5000, b"{a=" * 3000, b"[" * 300 + b"]" * 300, b"a." * 2000 + b"b = 1\n"]
+        pieces += [b"\xff", b"\0", b"\xef\xbb\xbf", b"\r", b'"""', b"'", b"=", b".", b"-", b"1979-05-27T07:32:00Z", b"#"]
+        pieces += [b"0x" + b"f" * 9000, b"9" * 5000, b"1e999", b"nan", b"_", b"0", b"\x85", b"\xc3", b"T", b"[[parts]]\n"]
+        insert = draw(st.sampled_from(pieces) | st.binary(max_size=3))
+        content = content[:first] + insert + content[last:]
+    return content
+
+
+@st.composite
+def changed_settings(draw) -> list[str]:
+    sets = []
+    for _ in range(draw(st.sampled_from([1, 1, 2, 3]))):
+        path = draw(st.sampled_from(PATHS) | st.sampled_from(UNICODE) | st.text(max_size=8))
+        value = draw(odd_values.map(lambda odd: inline(odd).replace('"HUGE"', HUGE)) | st.text(max_size=12))
+        value = draw(st.sampled_from([value, value.strip('"')]))
+        sets.append(path + draw(st.sampled_from(["=", "=", "=", " = ", "", "=="])) + value)
+    return sets
+
+
+def watch(event: str, arguments: tuple) -> None:
+    """An audit hook: notes whatever is written outside the directory of the test, while it is told to."""
+    if not ASKED["watch"]:
+        return
+    if event in ("os.mkdir", "os.rename", "os.remove", "os.link", "os.symlink", "os.rmdir", "os.truncate"):
+        ASKED["written"].append((event, str(arguments[0])))
+    elif event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+        ASKED["written"].append((event, str(arguments[0])))
+
+
+sys.addaudithook(watch)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Each test in a directory two levels down in its own; jax keeps the settings of conftest."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    monkeypatch.setattr(runner, "configure", lambda dtype: None)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    yield
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.name != "spec.toml") == ["a", "b"]
+
+
+def checked(source: str, sets: list[str], quick: bool, seed: int | None) -> str:
+    """As `plasticode check` does it, without the compiler: what it says on its way out with code 2, or nothing."""
+    stderr = io.StringIO()
+    with contextlib.redirect_stderr(stderr):
+        try:
+            with cli._sentences():
+                spec = load_spec(source, sets, quick, seed)
+                report.check_study(spec)
+                runner.check(spec)
+        except typer.Exit as leaving:
+            assert leaving.exit_code == 2
+            return is_sentence(stderr.getvalue())
+    assert stderr.getvalue() == ""
+    return ""
+
+
+def is_sentence(told: str) -> str:
+    assert told.startswith("error: ") and told.endswith("\n") and "Traceback" not in told
+    assert told[:-1].isprintable() and 20 < len(told) < LONGEST, told
+    return told
+
+
+def examine(content: bytes | None, sets: list[str] = [], quick: bool = False, seed: int | None = None) -> str:  # noqa: B006
+    """Check one case; what was said about it."""
+    if content is not None:
+        Path("spec.toml").write_bytes(content)
+    started, before = time.perf_counter(), time.process_time()
+    ASKED["watch"], ASKED["written"] = True, []
+    try:
+        told = checked("spec.toml", sets, quick, seed)
+    finally:
+        ASKED["watch"] = False
+    took = min(time.perf_counter() - started, time.process_time() - before)  # the machine may be busy otherwise
+    assert ASKED["written"] == []
+    assert took < SLOWEST, f"{took:.1f} s"
+    ASKED["cases"] += 1
+    ASKED["refused"] += bool(told)
+    return told
