@@ -24,11 +24,13 @@ from dynamics.window import Window
 from experiments.spec import Spec
 from experiments.sweep import Group
 from experiments.tasks import Data
+from experiments.units import refused
 from experiments.windows import choose
 from rules.registry import check_numbers, make_rule
 
 Values = dict[str, Float[Array, "*layers"]]
 MAX_STEPS, MAX_HISTORY = 1_000_000, 1_000_000
+MAX_NUMBERS = 250_000_000  # weights of one network, or past signals that its lags need: 1 GB each in float32
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def plan(group: Group, data: Data) -> Plan:
             _check_steps(spec, values, lags, period / steps)
     decays = bool(np.isfinite(values["timescales.decay"]).any())
     sizes = (data.train_inputs.shape[1], *spec.network.hidden, outputs)
+    _check_memory(spec, sizes, max(history, spec.delays.stages))
     return Plan(spec, sizes, data.train_targets is not None, steps, frozenset(lags), history, decays, window)
 
 
@@ -94,6 +97,20 @@ def _steps(period: float, dt: float) -> int:
             f"integrator.dt = {dt:g} s gives {steps:.7g} steps per presentation: at most {MAX_STEPS} are allowed"
         )
     return max(math.ceil(steps), 1)
+
+
+def _check_memory(spec: Spec, sizes: tuple[int, ...], past: int) -> None:
+    """Refuses networks that no machine holds, by the sizes of their matrices, and the signals that lags remember."""
+    pairs = [*zip(sizes[:-1], sizes[1:], strict=True), *((sizes[a], sizes[b]) for a, b in spec.network.skips)]
+    weights = sum(before * after for before, after in pairs)
+    if weights > MAX_NUMBERS:
+        widths = list(spec.network.hidden)
+        raise refused("network.hidden", widths, f"it gives {weights} weights, and at most {MAX_NUMBERS} are allowed")
+    if past * sum(sizes) > MAX_NUMBERS:
+        raise PlasticodeError(
+            f"delays need {past} past values of each of {sum(sizes)} neurons: at most {MAX_NUMBERS} numbers are "
+            "allowed; raise integrator.dt, or use fewer delays.stages or smaller network.hidden"
+        )
 
 
 def _check_steps(spec: Spec, values: dict[str, np.ndarray], lags: dict[str, np.ndarray], step: np.ndarray) -> None:

@@ -1,20 +1,17 @@
-"""What there is, each with a sentence; a spec, rule or prediction in full; a spec's workload."""
+"""What there is, each with a sentence; a spec, rule or prediction in full."""
 
 import importlib
 import inspect
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
 
 from dynamics.errors import unknown
 from dynamics.network import Network
 from experiments.predictions import PREDICTIONS, plain, prediction_class
 from experiments.predictions.references import REFERENCES
 from experiments.report import pretty_bibtex
-from experiments.runner import Job
-from experiments.spec import Spec, built_in_specs, dump_toml, load_spec
+from experiments.spec import built_in_specs, dump_toml, load_spec
 from experiments.studies import STUDIES
-from experiments.tables import TextTable
 from experiments.tasks import TASKS
 from experiments.toml_files import inline
 from experiments.units import printable
@@ -69,29 +66,6 @@ def _prediction(name: str) -> str:
         *(pretty_bibtex(entry) for key, entry in REFERENCES.items() if key in cls.source),
     )
     return "\n\n".join(sections)
-
-
-def workload(spec: Spec, jobs: Mapping[str, Sequence[Job]]) -> TextTable:
-    """What a spec would run, part by part: points, compiled programs, steps, and synapse updates as a measure."""
-    rows = []
-    for part, members in jobs.items():
-        points = sum(job.group.size for job in members)
-        steps = sorted({job.plan.steps for job in members})
-        presentations = sorted({job.plan.spec.stimulus.presentations for job in members})
-        updates = sum(job.work * _synapses(job) for job in members)
-        cells = [points, len(members), _range(presentations), _range(steps), f"{updates:.2g}"]
-        rows.append([part or spec.name, members[0].plan.spec.regime, *map(str, cells)])
-    header = ["part", "regime", "points", "programs", "presentations", "steps each", "synapse updates"]
-    return TextTable(f"{spec.name}: can be run", header, rows)
-
-
-def _synapses(job: Job) -> int:
-    sizes = job.plan.sizes
-    return sum(before * after for before, after in zip(sizes[:-1], sizes[1:], strict=True))
-
-
-def _range(numbers: Sequence[int]) -> str:
-    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
 
 
 def _sentence(documented: object) -> str:

@@ -169,10 +169,11 @@ def show(name: Annotated[str, typer.Argument(help="A spec, a rule, or a predicti
 
 @app.command()
 def check(spec: SpecName, sets: Sets = None, quick: Quick = False) -> None:
-    """Check a spec without running it: what it would run, and about how much work that is."""
+    """Check a spec without running it: how much memory, disk and time it takes, measured on a little of it."""
     with _sentences():
         from experiments import runner
-        from experiments.catalogue import workload
+        from experiments.estimate import estimate
+        from experiments.progress import shown
         from experiments.report import check_study
         from experiments.spec import load_spec
         from experiments.terminal import print_table
@@ -180,7 +181,9 @@ def check(spec: SpecName, sets: Sets = None, quick: Quick = False) -> None:
         loaded = load_spec(spec, sets or (), quick)
         check_study(loaded)
         runner.configure(loaded.dtype)
-        print_table(workload(loaded, runner.check(loaded)))
+        jobs = runner.check(loaded)
+        with shown(f"{loaded.name}: calibration") as on_progress:
+            print_table(estimate(loaded, jobs, on_progress).table)
 
 
 @contextlib.contextmanager

@@ -146,7 +146,8 @@ def _write_parquet(path: Path, header: list[str], empty: list[Block], blocks: It
     import pyarrow as pa
     from pyarrow import parquet
 
-    dtypes = {name: _common_dtype([block[name].dtype for block in empty if name in block]) for name in header}
+    # Of a column that differs between parts, the type that holds both; texts where one has texts.
+    dtypes = {name: np.result_type(*(block[name].dtype for block in empty if name in block)) for name in header}
     types = {name: pa.string() if dtype.kind == "O" else pa.from_numpy_dtype(dtype) for name, dtype in dtypes.items()}
     schema = pa.schema(list(types.items()))
 
@@ -166,11 +167,6 @@ def _write_parquet(path: Path, header: list[str], empty: list[Block], blocks: It
             writer.write_table(pa.table([array(block, rows, name) for name in header], schema=schema))
 
 
-def _common_dtype(dtypes: list[np.dtype]) -> np.dtype:
-    """One dtype for a column that differs between parts: texts where one has texts."""
-    return np.dtype(object) if any(dtype.kind == "O" for dtype in dtypes) else np.result_type(*dtypes)
-
-
 # ---------------------------------------------------------------------------------------------------------------- files
 
 
@@ -181,10 +177,9 @@ def _opened(path: Path, part: str | None) -> Iterator[list[_Part]]:
         try:
             with h5netcdf.File(path, "r") as file:
                 groups = list(file.groups)
-            # A time stays a number in its units.
-            lazily: dict[str, Any] = {"engine": ENGINE, "cache": False, "decode_times": False}
             opened = {
-                name: files.enter_context(xr.open_dataset(path, group=name or None, **lazily)) for name in groups or [""]
+                name: files.enter_context(xr.open_dataset(path, group=name or None, engine=ENGINE, cache=False))
+                for name in groups or [""]
             }
         except (OSError, ValueError) as error:
             raise _unreadable(path, error) from None

@@ -58,19 +58,19 @@ class Quantity:
             self.check(number)
             return number
         time = read_time(value)
-        self.check(time.value)
+        self.check(time.value, time.unit == "T")
         if time.unit == "T" and not self.relative:
             raise ValueError("T stands for this very duration, so it must be in seconds, ms, min, ...")
         return time
 
-    def check(self, number: float) -> None:
-        """Raise `ValueError` where the number, in any unit, is out of range."""
+    def check(self, number: float, relative: bool = False) -> None:
+        """Raise `ValueError` where the number is out of range; of a `relative` one only the sign is known to matter."""
         noun = "a time" if self.time else "the number"
         if math.isnan(number) or (math.isinf(number) and not self.infinite):
             raise ValueError(f"{noun} must be finite")
         if not self.negative and (number < 0 or (number == 0 and not self.zero)):
             raise ValueError(f"{noun} must be {'zero or ' if self.zero else ''}positive")
-        if number != 0 and not math.isinf(number) and not 1 / LARGEST <= abs(number) <= LARGEST:
+        if not relative and number != 0 and not math.isinf(number) and not 1 / LARGEST <= abs(number) <= LARGEST:
             raise ValueError(f"{noun} must be at least {1 / LARGEST:g} and at most {LARGEST:g} in size, or zero")
 
     @staticmethod

@@ -32,7 +32,7 @@ class Chunking(NamedTuple):
     @classmethod
     def of(cls, devices: int, cpu: bool, points: int, workers: int = 1) -> "Chunking":
         """Chunks that fill the `devices` of a worker, take seconds rather than hours, and give all `workers` some."""
-        share = max(-(-points // (4 * workers)), 1) if workers > 1 else points
+        share = points if workers == 1 else max(-(-points // (4 * workers)), min(CACHE_BLOCK, -(-points // workers)))
         if not cpu:  # an accelerator wants as many points at once as there are
             return cls(1, min(4096, share), 2**62)
         least = min(CACHE_BLOCK * devices, share)

@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -23,6 +23,7 @@ from dynamics.window import Window
 from experiments.chunks import ChunkStore, Record
 from experiments.jobs import CACHE_BLOCK, ChunkKey, Job, advance_point, init_point, marks_of, measure_point, points_of
 from experiments.memory import free_bytes
+from experiments.progress import Meter
 from experiments.windows import refined
 
 SHORT_WORK = 20_000  # steps times points: such a job runs faster than the compiler optimises
@@ -31,14 +32,6 @@ CACHE_BYTES = 3 * 2**19  # a block's weights stay in the cache of a CPU core
 REFINEMENTS = 2  # of the windows of points that have not converged
 CHECKPOINT_SECONDS = 60.0  # between two checkpoints of a chunk
 MEMORY_SHARE = 0.8  # of the free memory that a program may ask for
-
-
-class Tally(Protocol):
-    """Who is told of the work on a chunk, in steps times points: some more is done, or it starts anew."""
-
-    def advance(self, work: float) -> None: ...
-
-    def restart(self) -> None: ...
 
 
 class Programs(NamedTuple):
@@ -72,13 +65,13 @@ class JobRunner:
             pass
         return self
 
-    def run(self, key: ChunkKey, points: np.ndarray, tally: Tally) -> Record:
+    def run(self, key: ChunkKey, points: np.ndarray, meter: Meter) -> Record:
         """The records of a chunk; points whose windows were too coarse have run again with finer ones.
 
         Sweeps over too long a window may run off to infinity: only finer windows tell whether the point itself
         diverges.
         """
-        record, job = self._in_batches(self.job, key, points, tally), self.job
+        record, job = self._in_batches(self.job, key, points, meter), self.job
         for _ in range(REFINEMENTS):
             window = None if job.plan.window is None else refined(job.plan.window)
             if window is None:
@@ -87,21 +80,21 @@ class JobRunner:
             if not len(again):
                 break
             job = job._replace(plan=dataclasses.replace(job.plan, window=window))
-            better = self._in_batches(job, key, points[again], _Untold(tally))
+            better = self._in_batches(job, key, points[again], Meter(None, 1.0))
             jax.tree.map(functools.partial(_replace_rows, again), record, better)
         return record
 
-    def _in_batches(self, job: Job, key: ChunkKey, points: np.ndarray, tally: Tally) -> Record:
+    def _in_batches(self, job: Job, key: ChunkKey, points: np.ndarray, meter: Meter) -> Record:
         while True:
             pieces = np.array_split(points, -(-len(points) // self.size))
             # Few sizes, so that finer windows for other numbers of points need no programs of their own.
             size = self.size if job is self.job else min(2 ** math.ceil(math.log2(len(pieces[0]))), self.size)
             try:
-                records = [self._execute(job, self._programs(job, size), key, piece, tally) for piece in pieces]
+                records = [self._execute(job, self._programs(job, size), key, piece, meter) for piece in pieces]
             except (RuntimeError, MemoryError) as error:
                 if not _out_of_memory(error) or not self._halved():
                     raise
-                tally.restart()
+                meter.restart()
             else:
                 return jax.tree.map(lambda *arrays: np.concatenate(arrays), *records)
 
@@ -119,7 +112,7 @@ class JobRunner:
             self.compiled[name] = compiled(job, size)
         return self.compiled[name]
 
-    def _execute(self, job: Job, programs: Programs, key: ChunkKey, points: np.ndarray, tally: Tally) -> Record:
+    def _execute(self, job: Job, programs: Programs, key: ChunkKey, points: np.ndarray, meter: Meter) -> Record:
         """The records of up to `programs.padded` points; a long run leaves checkpoints in the store."""
         marks = marks_of(job.plan.spec)
         # Padding repeats points; their results are dropped.
@@ -129,7 +122,7 @@ class JobRunner:
         name = f"{window.parts}x{window.nodes}" if window is not None else "steps"
         name = f"{name}-{points[0]}-{programs.padded}"
         state, records, shown = self._begun(key, name, programs, (values, seeds, job.data))
-        tally.advance(len(points) * job.plan.steps * shown)
+        meter.advance(float(len(points) * job.plan.steps * shown))
         saved = time.monotonic()
         for last in marks[len(records) :]:
             while shown < last:
@@ -137,7 +130,7 @@ class JobRunner:
                 state = programs.advance(state, values, seeds, job.data, jnp.int32(shown), jnp.int32(count))
                 jax.block_until_ready(state)
                 shown += count
-                tally.advance(len(points) * job.plan.steps * count)
+                meter.advance(float(len(points) * job.plan.steps * count))
                 if self.store is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
                     self.store.save_checkpoint(key, name, _frozen(state, records, shown))
                     saved = time.monotonic()
@@ -152,18 +145,6 @@ class JobRunner:
             return _thawed(saved, programs)
         state = programs.init(*inputs)
         return state, [jax.device_get(programs.measure(state, *inputs))], 0
-
-
-class _Untold(NamedTuple):
-    """The tally of work that is not in the total: only a new start would be news, and then all is counted again."""
-
-    tally: Tally
-
-    def advance(self, work: float) -> None:
-        self.tally.advance(0.0)
-
-    def restart(self) -> None:
-        pass
 
 
 def _replace_rows(rows: np.ndarray, old: np.ndarray, new: np.ndarray) -> None:

@@ -68,7 +68,6 @@ class Meter:
         self.done, self.points = finished
         self.partial, self.failures = 0.0, 0
         self.base, self.start = self.done, time.monotonic()
-        self._tell()
 
     def advance(self, work: float) -> None:
         """Some of the work that is settled later."""

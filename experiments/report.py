@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,6 @@ from experiments.figures import generic_figures, save
 from experiments.page import details, document, paragraph, picture, table
 from experiments.runner import Results
 from experiments.spec import Spec, dump_toml
-from experiments.store import save as save_results
 from experiments.store import summary, write_json
 from experiments.studies import NEEDED_PARTS, STUDIES
 from experiments.sweep import expand
@@ -60,23 +60,24 @@ def check_study(spec: Spec) -> None:
         )
 
 
-def write(spec: Spec, results: Results, directory: Path) -> StudyReport:
-    """Write spec.toml, results.nc, figures/*.png, summary.json and report.html into an existing directory."""
-    save_results(results, directory / "results.nc")
-    return write_about(spec, results, directory)
+def write(
+    spec: Spec, results: Results, directory: Path, failures: Mapping[str, str] = MappingProxyType({})
+) -> StudyReport:
+    """Write spec.toml, figures/*.png, summary.json and report.html into an existing directory.
 
-
-def write_about(spec: Spec, results: Results, directory: Path) -> StudyReport:
-    """Write what `write` does but results.nc; of results that `store.opened` reads, no more than a probe at a time."""
+    `failures` are the errors of chunks whose points are missing. Of results that `store.opened` reads, no more than a
+    probe at a time is in memory.
+    """
     (directory / "spec.toml").write_text(dump_toml(spec), encoding="utf-8")
     report = study_of(spec, results)
     files = save(report.figures, directory / "figures")
     content = {"name": spec.name, "spec_hash": spec.hash(), **summary(results)}
     content["verdicts"] = [verdict_json(verdict) for verdict in report.verdicts]
     content["notes"] = report.notes
+    content["failures"] = dict(failures)
     content["figures"] = [file.name for file in files.values()]
     write_json(content, directory / "summary.json")
-    (directory / "report.html").write_text(page(spec, results, report, files), encoding="utf-8")
+    (directory / "report.html").write_text(page(spec, results, report, files, failures), encoding="utf-8")
     return report
 
 
@@ -133,10 +134,15 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def page(spec: Spec, results: Results, report: StudyReport, files: Mapping[str, Path]) -> str:
+def page(
+    spec: Spec, results: Results, report: StudyReport, files: Mapping[str, Path], failures: Mapping[str, str]
+) -> str:
     """The report as one page of HTML that needs no other file."""
     sections = [f"<h1>{html.escape(spec.name)}</h1>", f'<p class="lead">{html.escape(spec.description)}</p>']
-    if not results.complete:
+    if failures:
+        told = "; ".join(f"chunk {chunk}: {error}" for chunk, error in failures.items())
+        sections.append(f'<p class="warning">Points are missing, for chunks failed. {html.escape(told)}</p>')
+    elif not results.complete:
         sections.append('<p class="warning">Interrupted: points are missing.</p>')
     if report.verdicts:
         sections.append(table(verdict_table(report.verdicts)))

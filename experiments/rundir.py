@@ -22,7 +22,7 @@ from experiments.labels import versions
 from experiments.lock import Lock, locked
 from experiments.merge import identity_in
 from experiments.spec import Spec, dump_toml
-from experiments.store import _told as told
+from experiments.store import told
 from experiments.units import shown
 from rules.registry import rule_class
 

@@ -93,7 +93,7 @@ def run(spec: Spec, on_progress: OnProgress | None = None, jobs: dict[str, list[
 
 def chunking(jobs: dict[str, list[Job]], workers: int = 1, devices: int | None = None) -> Chunking:
     """How the points of `jobs` are cut for so many workers, each with so many devices (by default the local ones)."""
-    points = max((job.group.size for members in jobs.values() for job in members), default=1)
+    points = sum(job.group.size for members in jobs.values() for job in members)
     devices = len(jax.local_devices()) if devices is None else devices
     return Chunking.of(devices, jax.default_backend() == "cpu", points, workers)
 

@@ -209,11 +209,11 @@ def output_directory(target: Path) -> Iterator[Path]:
         raise PlasticodeError(f"the output '{target}' is a file: --out must name a directory, or nothing yet")
     created: list[Path] = []
     try:
-        with _told(target):
+        with told(target):
             _make(partial.parent, created)
             partial.mkdir()
         yield partial
-        with _told(target):
+        with told(target):
             _publish(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -255,7 +255,7 @@ def _figures(directory: Path) -> set[str]:
 
 
 @contextlib.contextmanager
-def _told(target: Path) -> Iterator[None]:
+def told(target: Path) -> Iterator[None]:
     """The system's refusal as a sentence."""
     try:
         yield

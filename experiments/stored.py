@@ -185,7 +185,7 @@ def _finish(spec: Spec, jobs: dict[str, list[Job]], directory: rundir.RunDirecto
         with opened(place / "results.nc") as results:
             for part, data in results.datasets.items():
                 data.attrs["seconds"] = seconds[part]
-            ended = _told(ended, results, report.write_about(spec, results, place))
+            ended = _reported(ended, results, report.write(spec, results, place, ended.failures))
     if ended.complete:
         directory.close()
     return ended
@@ -199,7 +199,7 @@ def _state(jobs: dict[str, list[Job]], directory: rundir.RunDirectory) -> Ended:
     return Ended(of - left, of, failures=failures)
 
 
-def _told(ended: Ended, results: Results, study: StudyReport) -> Ended:
+def _reported(ended: Ended, results: Results, study: StudyReport) -> Ended:
     tables = [] if study.verdicts else final_tables(results)  # a study says itself what matters
     counts = {part: status_counts(data) for part, data in results.datasets.items()}
     return ended._replace(study=study, tables=tables, counts=counts)
@@ -210,7 +210,7 @@ def _merged(spec: Spec, directory: rundir.RunDirectory) -> Ended:
     directory.close()
     with opened(directory.target / "results.nc") as results:
         points = sum(data["status"].size for data in results.datasets.values())
-        return _told(Ended(points, points, as_it_was=True), results, report.study_of(spec, results))
+        return _reported(Ended(points, points, as_it_was=True), results, report.study_of(spec, results))
 
 
 def _merge_shards(

@@ -119,8 +119,8 @@ def expand(spec: Spec) -> Sweep:
     axes = [Axis(tuple(coordinate(path, swept) for path in group)) for group in dimensions(sweep)]
     points, records = math.prod(axis.size for axis in axes), spec.record.points + 1
     if points * records * len(spec.probes) > MOST_RECORDED:
-        what = f"a sweep of {points} points would record {len(spec.probes)} probes that often at each: at most"
-        raise refused("record.points", spec.record.points, f"{what} {MOST_RECORDED} numbers can be recorded")
+        what = f"with {len(spec.probes)} probes at {points} points, at most {MOST_RECORDED} numbers can be recorded"
+        raise refused("record.points", spec.record.points, what)
     return Sweep(axes, [_group(table, axes, positions) for positions in _static_combinations(axes)])
 
 
@@ -163,7 +163,7 @@ def _group(table: Mapping[str, Any], axes: list[Axis], positions: list[np.ndarra
 def _values(static: Spec, traced: list[tuple[Coordinate, np.ndarray]], points: int) -> dict[str, np.ndarray]:
     """Every traced number of every point, in SI units."""
     known = _traced_numbers(static)
-    if points * static.network.layers > MOST_LISTED and any(_listed(path, value) for path, value in known.items()):
+    _check_lists(static, traced, points, known)
     numbers: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for path, (_, value) in known.items():
         if value is not None:
@@ -185,6 +185,23 @@ def _values(static: Spec, traced: list[tuple[Coordinate, np.ndarray]], points: i
         if quantity.time and number.ndim == 2:
             check_list(f"sweep.{path}", number[0].tolist(), static.network.layers)
     return {path: result[path] for path in known if path in result}
+
+
+def _check_lists(
+    static: Spec, traced: list[tuple[Coordinate, np.ndarray]], points: int, known: Mapping[str, tuple[Quantity, Any]]
+) -> None:
+    """Refuse lists that would not fit into memory once every point has its own."""
+    widths = {path: len(value) for path, (_, value) in known.items() if isinstance(value, tuple)}
+    for member, _ in traced:
+        if member.path.count(".") > 1:
+            widths[member.path] = static.network.layers
+        elif member.numbers is not None and member.numbers.ndim == 2:
+            widths[member.path] = member.numbers.shape[1]
+    for path, width in widths.items():
+        if points * width > MOST_LISTED:
+            raise PlasticodeError(
+                f"{path} has {width} numbers at each of {points} points: at most {MOST_LISTED} are allowed in all"
+            )
 
 
 def _traced_numbers(static: Spec) -> dict[str, tuple[Quantity, Any]]:

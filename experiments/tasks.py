@@ -15,15 +15,17 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dynamics.errors import PlasticodeError
 from experiments.idx import find_idx, read_idx
+from experiments.units import printable, refused
 
-LARGEST_ARRAY = 250_000_000  # numbers in one array, 1 GB as float32: a typing slip should not exhaust the memory
+LARGEST_ARRAY = 50_000_000  # numbers in one array, 200 MB as float32; MNIST's has 47 million
+MOST_PRODUCTS = 30_000_000_000  # multiplications of samples by a teacher, or by a basis: seconds
 
 Count = Annotated[int, Field(gt=0, le=10_000_000)]
 Width = Annotated[int, Field(gt=0, le=100_000)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Variance = Annotated[float, Field(gt=0, le=1e12)]
 Deviation = Annotated[float, Field(ge=0, le=1e6)]
-Seed = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Eigenvalue = Annotated[float, Field(ge=0, le=1e12)]
 
 
@@ -99,6 +101,7 @@ class Circles(AbstractTask):
 
     def load(self) -> Data:
         """The points, drawn and split at random by `seed`."""
+        _check_size("samples x 25, to draw and split them", self.samples, 25)
         labels = np.arange(self.samples) % 2
         angle = _generator(self.seed, "angles").uniform(0, 2 * np.pi, self.samples)
         radius = np.where(labels == 0, 1.0, self.radius_ratio)
@@ -133,9 +136,7 @@ class TeacherStudent(AbstractTask):
     @model_validator(mode="after")
     def _fits_memory(self) -> "TeacherStudent":
         widths = [self.inputs, *self.teacher_hidden, self.outputs]
-        _check_size("samples x the widest layer", max(self.samples, self.test_samples), max(widths))
-        for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
-            _check_size("the teacher's weights", fan_out, fan_in)
+        _check_teacher(max(self.samples, self.test_samples), widths)
         return self
 
     def teacher(self) -> list[Float[np.ndarray, "_ _"]]:
@@ -173,12 +174,9 @@ class GaussianRegression(AbstractTask):
     @model_validator(mode="after")
     def _consistent(self) -> "GaussianRegression":
         if self.spectrum is not None and len(self.spectrum) != self.inputs:
-            raise PlasticodeError(
-                f"task.spectrum has {len(self.spectrum)} entries: it must have one for each of the {self.inputs} "
-                f"inputs in task.inputs"
-            )
-        _check_size("samples x width", max(self.samples, self.test_samples), max(self.inputs, self.outputs))
-        _check_size("the teacher's weights", self.outputs, self.inputs)
+            needed = f"one for each of the {self.inputs} inputs in task.inputs"
+            raise PlasticodeError(f"task.spectrum has {len(self.spectrum)} entries: it must have {needed}")
+        _check_teacher(max(self.samples, self.test_samples), [self.inputs, self.outputs])
         return self
 
     def variances(self) -> Float[np.ndarray, " inputs"]:
@@ -203,14 +201,14 @@ class GaussianInputs(AbstractTask):
     """
 
     name: Literal["gaussian-inputs"] = "gaussian-inputs"
-    spectrum: list[Eigenvalue] = Field(default=[4.0, 2.0, 1.0, 0.5], min_length=1, max_length=2000)
+    spectrum: list[Eigenvalue] = Field(default=[4.0, 2.0, 1.0, 0.5], min_length=1, max_length=1000)
     samples: Count = 1000
     test_samples: Count = 200
     seed: Seed = 0
 
     @model_validator(mode="after")
     def _fits_memory(self) -> "GaussianInputs":
-        _check_size("samples x inputs", max(self.samples, self.test_samples), len(self.spectrum))
+        _check_teacher(max(self.samples, self.test_samples), [len(self.spectrum)] * 2)  # the basis is like one
         return self
 
     def basis(self) -> Float[np.ndarray, "inputs inputs"]:
@@ -245,7 +243,7 @@ class Mnist(AbstractTask):
     """
 
     name: Literal["mnist"] = "mnist"
-    path: Annotated[str, Field(min_length=1)]
+    path: Annotated[str, Field(min_length=1, max_length=4096)]
     pool: Literal[1, 2, 4, 7, 14, 28] = 1
     train_samples: Count | None = None
     test_samples: Count | None = None
@@ -261,11 +259,15 @@ class Mnist(AbstractTask):
         """The four files, in the order training images, training labels, test images, test labels."""
         kinds = ("images-idx3-ubyte", "labels-idx1-ubyte")
         names = [f"{part}-{kind}" for part in ("train", "t10k") for kind in kinds]
-        found = [find_idx(Path(self.path).expanduser(), name) for name in names]
+        try:
+            directory = Path(self.path).expanduser()
+            found = [find_idx(directory, name) for name in names]
+        except (OSError, RuntimeError, ValueError) as error:  # too long a name, no permission, nobody's home
+            raise refused("task.path", self.path, f"it cannot be read ({type(error).__name__})") from None
         missing = [name for name, file in zip(names, found, strict=True) if file is None]
         if missing:
             raise PlasticodeError(
-                f"task.path '{self.path}' lacks {', '.join(missing)}: it must be a directory with MNIST's four files "
+                f"task.path '{printable(self.path)}' lacks {', '.join(missing)}: it must be a directory with MNIST's four files "
                 f"{', '.join(names)}, plain or with the suffix .gz"
             )
         return [file for file in found if file is not None]
@@ -312,6 +314,16 @@ def _generator(seed: int, stream: str) -> np.random.Generator:
 def _check_size(what: str, rows: int, columns: int) -> None:
     if rows * columns > LARGEST_ARRAY:
         raise PlasticodeError(f"task asks for {what} = {rows} x {columns} numbers: at most {LARGEST_ARRAY} are allowed")
+
+
+def _check_teacher(samples: int, widths: list[int]) -> None:
+    """Refuse samples and matrices of these widths that are too large, or take too long to multiply."""
+    weights = sum(fan_in * fan_out for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True))
+    _check_size("the teacher's weights", 1, weights)
+    _check_size("samples x the widest layer", samples, max(widths))
+    if samples * (weights + 30 * sum(widths)) > MOST_PRODUCTS:  # an activation function costs some 30 products
+        what = f"task multiplies {samples} samples by {weights} weights"
+        raise PlasticodeError(f"{what}: at most {MOST_PRODUCTS} multiplications are allowed")
 
 
 def _one_hot(labels: Integer[np.ndarray, " samples"], classes: int) -> Float32[np.ndarray, "samples classes"]:

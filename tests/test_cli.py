@@ -1,5 +1,6 @@
 """The command line end to end on tiny experiments: what it writes, what it prints, how it ends."""
 
+import contextlib
 import json
 import os
 import re
@@ -198,22 +199,31 @@ def test_a_failed_claim_is_reported_as_failed(verdicts, passed):
 
 def interrupt_at(monkeypatch, fraction: float) -> None:
     """Ctrl-C once that part of the work is done."""
-    run = runner.run
 
-    def stop(done: float, total: float) -> None:
-        if done > fraction * total:
+    def stop(now: progress.Progress) -> None:
+        if now.fraction > fraction:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner, "run", lambda spec, on_progress, jobs: run(spec, stop, jobs))
+    monkeypatch.setattr(progress, "shown", lambda what: contextlib.nullcontext(stop))
 
 
-def test_an_interrupt_keeps_what_is_finished(monkeypatch, verdicts):
+def test_an_interrupt_keeps_what_is_finished_and_the_same_command_goes_on(monkeypatch, verdicts):
     """The points of the first rule are finished; a study is not asked about half a result."""
-    interrupt_at(monkeypatch, 0.6)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 0.6)
+        _interrupted(patch)
+    result = plasticode("run", "tiny.toml", "--set", 'study="claims"')
+    assert names("results/tiny") == WRITTEN and summary("results/tiny")["complete"] is True
+    assert "2 of 2" not in result.stderr and [v["passed"] for v in summary("results/tiny")["verdicts"]] == [True, True]
+    plasticode("run", "tiny.toml", "--set", 'study="claims"', "--out", "straight")
+    assert Path("results/tiny/results.nc").read_bytes() == Path("straight/results.nc").read_bytes()
+
+
+def _interrupted(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["plasticode", "run", "tiny.toml"])
     result = plasticode("run", "tiny.toml", "--set", 'study="claims"', code=130)
     assert "6 of 12 points are finished and kept" in result.stderr and "plasticode run tiny.toml" in result.stderr
-    assert names("results/tiny") == WRITTEN and summary("results/tiny")["verdicts"] == []
+    assert names("results/tiny") == ["chunks", *WRITTEN] and summary("results/tiny")["verdicts"] == []
     assert summary("results/tiny")["complete"] is False
     data = load(Path("results/tiny/results.nc"))
     assert not data.complete and (data.datasets[""]["status"].sel(rule="sgd") == 0).all()
@@ -223,7 +233,7 @@ def test_an_interrupt_keeps_what_is_finished(monkeypatch, verdicts):
 
 def test_an_interrupt_before_the_first_point_leaves_nothing(monkeypatch):
     interrupt_at(monkeypatch, 0.0)
-    assert "nothing was kept" in plasticode("run", "tiny.toml", code=130).stderr
+    assert "nothing was finished" in plasticode("run", "tiny.toml", code=130).stderr
     assert names(".") == ["tiny.toml"]
 
 
@@ -236,9 +246,10 @@ def lines_of(monkeypatch, seconds: float, steps: int) -> list[str]:
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     console = Console(file=StringIO(), width=80)
     with progress.shown("work", console) as on_progress:
-        for step in range(1, steps + 1):
+        meter = progress.Meter(on_progress, float(steps))
+        for _ in range(steps):
             now[0] += seconds / steps
-            on_progress(float(step), float(steps))
+            meter.settle(1.0)
     return console.file.getvalue().splitlines()
 
 
@@ -258,9 +269,10 @@ def test_progress_on_a_terminal_ends_cleanly(monkeypatch):
     monkeypatch.setattr(progress, "PATIENCE", 0.0)
     console = Console(file=StringIO(), force_terminal=True, width=80)
     with progress.shown("work", console) as on_progress:
-        on_progress(1.0, 4.0)
+        on_progress(progress.Progress(1.0, 4.0, points=1, of=4, failures=2, rate=0.5))
         time.sleep(0.3)
-    assert "work" in console.file.getvalue() and "25%" in console.file.getvalue()
+    shown = console.file.getvalue()
+    assert all(text in shown for text in ("work", "25%", "1 of 4 points", "0.5 points/s", "2 chunks failed"))
 
 
 # -------------------------------------------------------------------------------------------------- compare, list, show
@@ -309,11 +321,13 @@ def test_show_prints_a_spec_that_reads_back_and_rules():
 
 
 def test_check_counts_and_runs_nothing(monkeypatch):
-    monkeypatch.setattr(runner, "run", lambda *_: pytest.fail("check must not run"))
+    monkeypatch.setattr(runner, "local", lambda *_: pytest.fail("check must not run"))
     euler = ("--set", 'integrator.name="euler"')
-    row = plasticode("check", "tiny.toml", *euler).stdout.splitlines()[2].split()
+    shown = plasticode("check", "tiny.toml", *euler).stdout
+    row = shown.splitlines()[2].split()
     # 2 rules x 2 delays x 3 seeds; 2 programs; 20 ms / 2 ms; 64 x 3 + 3 x 10 synapses
-    assert row == ["tiny", "coupled", "12", "2", "30", "10", f"{12 * 30 * 10 * 222:.2g}"]
+    assert row[:7] == ["tiny", "coupled", "12", "2", "30", "10", f"{12 * 30 * 10 * 222:.2g}"]
+    assert re.search(r"about \d+ s on 2 x cpu, \S+ [MG]B of memory, \S+ kB on disk", shown)
     assert names(".") == ["tiny.toml"]
 
 

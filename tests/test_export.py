@@ -112,11 +112,12 @@ def test_a_table_has_the_rows_of_xarray(tmp_path, suffix, dtype):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results.nc", f"table{suffix}"]
 
 
-def test_parquet_keeps_the_types(tmp_path):
+def test_parquet_keeps_the_types_and_knows_what_is_empty(tmp_path):
     export_table(written(tmp_path, root=dataset()), tmp_path / "table.parquet")
     types = {field.name: str(field.type) for field in parquet.read_schema(tmp_path / "table.parquet")}
     whole, text = ["width", "seed", "presentation"], ["rule", "status"]
     assert [types[name] for name in whole + text + PROBES] == ["int64"] * 3 + ["string"] * 2 + ["float"] * 3
+    assert parquet.read_table(tmp_path / "table.parquet")["accuracy"].null_count == RECORDS  # and no NaN
 
 
 def test_a_csv_file_has_the_shortest_numbers_and_empty_cells(tmp_path):
@@ -138,7 +139,7 @@ def test_a_single_point_has_a_row_per_record(tmp_path, suffix):
 @FORMATS
 @pytest.mark.parametrize("units", ["T", "s", "1", "seconds", "days"])
 def test_units_change_no_number(tmp_path, suffix, units):
-    """Some units make xarray read a time span, which is no number."""
+    """Some units make readers see a time span, which is no number."""
     data = dataset()
     data["delays.error"].attrs["units"] = data["time"].attrs["units"] = units
     export_table(written(tmp_path, root=data), tmp_path / f"table{suffix}")
@@ -200,6 +201,13 @@ def test_parts_make_one_table(tmp_path, suffix):
     table = read(tmp_path / f"table{suffix}")
     assert_equal(table.astype({"width": str}), frame.astype({"width": str}))
     assert table["loss"].isna().sum() == table["noise"].isna().sum() == 72
+
+
+def test_columns_that_the_first_part_lacks_are_among_their_kind(tmp_path):
+    other, data = two_parts().values()
+    export_table(written(tmp_path, a=data, b=other), tmp_path / "table.csv")
+    coordinates = ["part", "noise", "width", "rule", "delays.error", "seed"]
+    assert list(read(tmp_path / "table.csv")) == [*coordinates, *COLUMNS[4:], "accuracy", "loss", *PROBES[1:]]
 
 
 @FORMATS

@@ -17,13 +17,14 @@ import typer
 from hypothesis import strategies as st
 
 from experiments import cli, report, runner
+from experiments.fields import TABLES as FIELD_TABLES
 from experiments.spec import built_in_specs, load_spec
 from experiments.toml_files import inline, parse_toml
 from tests.spec_texts import FULL, PARTS
 
 SLOWEST, LONGEST = 5.0, 2000  # seconds of a case, characters of a sentence
-LARGEST = 2 * 2**30  # bytes by which the memory of the process may grow
-ASKED = {"directory": "", "watch": False, "written": [], "cases": 0, "refused": 0, "run": 0}
+LARGEST = 1_500_000_000  # bytes by which the memory of the process may grow
+ASKED: dict[str, Any] = {"watch": False, "written": [], "cases": 0, "refused": 0}
 
 README = """
 rule = "fa"
@@ -56,7 +57,7 @@ SMALL = [
     '[parts.b]\nset = {"noise.activity" = 0.1}\nsweep = {seeds = 2}\nquick = {"stimulus.presentations" = 50}',
 ]
 BUILT_IN = [path.read_text(encoding="utf-8") for path in built_in_specs().values()]
-TEXTS = [*SMALL, *SMALL, *SMALL, README, FULL, PARTS, *BUILT_IN]
+TEXTS = [*SMALL, *SMALL, *SMALL, README, FULL, PARTS, *BUILT_IN[:2]]  # the last one is many seconds of programs
 TABLES = [parse_toml(text) for text in TEXTS]
 
 INTEGERS = [0, -1, 1, 2, 3, 64, 101, 10**4, 10**5, 10**6, 10**7, 10**9, 10**12, 10**30, -(10**30), 2**31 - 1, 2**31]
@@ -88,6 +89,10 @@ PATHS += ["sweep.network.hidden", "sweep.zip", "sweep.task", "sweep.network.gain
 PATHS += ["integrator.rtol", "network.output_activation", "noise.calculus", "record", "sweep", "parts.a.set", "quick"]
 PATHS += ["sweep.../x", "a.b.c.d", "", ".", "..", "sweep.", "network.", ".network", "stimulus.duratoin", "timescales.1.1"]
 PATHS += ["timescales.trace", "delays.hop", "stimulus.gap", "noise.error", "noise.synaptic_multiplicative", "task.samples"]
+
+
+FIELDS = [f"{name}.{key}" for name, model in FIELD_TABLES.items() for key in model.model_fields]
+NUMBERS = [*INTEGERS[2:12], *FLOATS[2:9], *TIMES[3:12], "5 ms", "0.1 T", "20 ms", 7, 0.25]
 
 
 def nodes(table: Any, at: tuple = ()) -> list[tuple]:
@@ -123,7 +128,7 @@ def changed_tables(draw) -> bytes:
     for _ in range(draw(st.sampled_from([1, 1, 1, 2, 3]))):
         *way, key = draw(st.sampled_from(places))
         inner: Any = table
-        with contextlib.suppress(KeyError, IndexError, TypeError):  # an earlier change has removed this place
+        with contextlib.suppress(AttributeError, KeyError, IndexError, TypeError):  # an earlier change has removed this place
             for step in way:
                 inner = inner[step]
             change = draw(st.sampled_from(["alike", "alike", "alike", "replace", "remove", "add", "rename", "nest", "path"]))
@@ -164,8 +169,11 @@ def changed_texts(draw) -> bytes:
 @st.composite
 def changed_settings(draw) -> list[str]:
     sets = []
+    if draw(st.booleans()):  # what may well be accepted
+        numbers = st.tuples(st.sampled_from(FIELDS), st.sampled_from(NUMBERS))
+        return [f"{path}={inline(value)}" for path, value in draw(st.lists(numbers, min_size=1, max_size=2))]
     for _ in range(draw(st.sampled_from([1, 1, 2, 3]))):
-        path = draw(st.sampled_from(PATHS) | st.sampled_from(UNICODE) | st.text(max_size=8))
+        path = draw(st.sampled_from(PATHS) | st.sampled_from(FIELDS) | st.sampled_from(UNICODE) | st.text(max_size=8))
         value = draw(odd_values.map(lambda odd: inline(odd).replace('"HUGE"', HUGE)) | st.text(max_size=12))
         value = draw(st.sampled_from([value, value.strip('"')]))
         sets.append(path + draw(st.sampled_from(["=", "=", "=", " = ", "", "=="])) + value)
@@ -234,3 +242,102 @@ def examine(content: bytes | None, sets: list[str] = [], quick: bool = False, se
     ASKED["cases"] += 1
     ASKED["refused"] += bool(told)
     return told
+
+
+def fuzzed(examples: int, property: Any, *strategies: st.SearchStrategy) -> None:
+    """Try that many cases, the same ones in every run, and count them."""
+    first = ASKED["cases"]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    options = settings(max_examples=examples, derandomize=True, deadline=None, database=None)
+    options(given(*strategies)(property), suppress_health_check=list(HealthCheck)) if False else None
+    settings(options, suppress_health_check=list(HealthCheck))(given(*strategies)(property))()
+    assert ASKED["cases"] - first >= examples
+    assert 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) < LARGEST
+
+
+def test_changed_tables_are_refused_or_can_be_run():
+    fuzzed(1000, lambda content, quick: examine(content, [], quick), changed_tables(), st.booleans())
+
+
+def test_changed_bytes_are_refused_or_can_be_run():
+    """Every tenth refusal also goes through the command itself, which says the same."""
+
+    def property(content: bytes) -> None:
+        told = examine(content)
+        if told and ASKED["refused"] % 10 == 0:
+            left = CliRunner().invoke(cli.app, ["run", "spec.toml", "--out", "results"])
+            assert (left.exit_code, left.stdout, left.stderr) == (2, "", told)
+            ASKED["commands"] = ASKED.get("commands", 0) + 1
+
+    fuzzed(600, property, changed_texts())
+    assert ASKED["commands"] > 40
+
+
+def test_settings_and_seeds_are_refused_or_can_be_run():
+    seeds = st.sampled_from([None] * 6 + [0, -1, 2**31 - 1, 2**31, 10**30])
+    texts = st.sampled_from([text.encode() for text in TEXTS])
+    fuzzed(700, examine, texts, changed_settings(), st.booleans(), seeds)
+
+
+TINY = 'task = {name = "circles", samples = 20}\n'
+TEACHER = 'task = {name = "teacher-student", samples = %d, inputs = %d, teacher_hidden = %s}\nnetwork = {hidden = [2]}\n'
+ENORMOUS = {
+    "a wide layer": ("network.hidden = [1000000000]", "network.hidden.0"),
+    "wide layers": ("network.hidden = [100000, 100000]", "network.hidden"),
+    "deep": ("network.hidden = [" + "3, " * 100_000 + "]", "network.hidden"),
+    "many matrices": (f"network.hidden = {[2] * 70}", "network.hidden"),
+    "long": ("stimulus.presentations = 1000000000000", "stimulus.presentations"),
+    "many samples": ('task = {name = "circles", samples = 10000000}', "samples"),
+    "a slow teacher": (TEACHER % (20_000, 2_000, [2_000] * 90), "weights"),
+    "a slow deep teacher": (TEACHER % (9_000_000, 1, [1] * 100), "samples"),
+    "many records": ("record.points = 1000000000\nstimulus.presentations = 1000000000", "record.points"),
+    "many records of points": (
+        "record.points = 100000\nstimulus.presentations = 100000\nsweep.seeds = 1000000",
+        "record.points",
+    ),
+    "many seeds": ("sweep.seeds = 1000000000000", "1000000000000 points"),
+    "many points": ('sweep."network.gain" = {linspace = [1, 2, 1000000000]}', "1000000000 points"),
+    "a grid": ("sweep = {seeds = 100000, network = {gain = {linspace = [1, 2, 100000]}}}", "10000000000 points"),
+    "many lists": (
+        f'network.hidden = {[2] * 40}\n[sweep]\nseeds = 1000000\n"timescales.plasticity.0" = [1]',
+        "timescales.plasticity.0",
+    ),
+    "many axes": (
+        f"network.hidden = {[2] * 30}\n[sweep]\n" + "".join(f'"timescales.decay.{i}" = [1]\n' for i in range(30)),
+        "30 axes",
+    ),
+    "many parts": ("".join(f"[parts.p{i}]\n" for i in range(50_000)), "parts"),
+    "many points of parts": ("".join(f"[parts.p{i}]\nsweep.seeds = 1000000\n" for i in range(30)), "30000000 points"),
+    "long delays": ('delays.hop = "1e12 s"', "delays need"),
+    "many past values": ('delays = {stages = 1000, hop = "1 s"}\nnetwork = {hidden = [100000, 2, 100000, 2, 99999]}', ""),
+    "short steps": ('integrator = {name = "euler", dt = 5e-324}', "integrator.dt"),
+    "an early overflow": ('timescales.decay = "1e308 s"', "timescales.decay"),
+    "a number too small": ("timescales.plasticity = 1e-300", "timescales.plasticity"),
+    "an integer beyond print": (f'task = {{name = "circles", samples = 9, seed = {HUGE}}}', "task.seed"),
+    "an unreadable path": (f'task = {{name = "mnist", path = "{"a" * 4000}"}}', "task.path"),
+    "nobody's home": ('task = {name = "mnist", path = "~nobody-at-all/x"}', "task.path"),
+    "a rule beyond print": ('rule = {name = "curl", credit = "\\u202Ex"}', "u202e"),
+    "a wrapped rule's number": ('rule = {name = "curl", credit = {name = "fa", feedback_scale = inf}}', "feedback_scale"),
+    "a wrapped rule's range": ('rule = {name = "curl", credit = {name = "curl", flips = 7}}', "rule.flips = 7"),
+    "a module that leaves": ('rule = "leaving:Rule"', "leaving:Rule"),
+    "a place above": ('rule = "../x:Y"', "../x:Y"),
+    "a name that climbs": ('name = "../../escaped"', "../../escaped"),
+    "a name too long for a file": (f'name = "{"é" * 130}"', "name"),
+    "a part's name too long": (f"[parts.{'p' * 300}]", "parts"),
+    "nested": ("network.hidden = " + "[" * 5000, "nested"),
+    "twice": ("seed = 1\nseed = 2", "not valid TOML"),
+    "ten megabytes": ("# " + "x" * 10**7, "too large"),
+    "a million spaces": (" " * 999_000, ""),
+}
+
+
+@pytest.mark.parametrize(("text", "part"), ENORMOUS.values(), ids=list(ENORMOUS))
+def test_what_could_never_run_is_refused_at_once(text, part, tmp_path, monkeypatch):
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "leaving.py").write_text("raise SystemExit(0)")
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    table = parse_toml(TINY) if "task = " not in text else {}
+    told = examine(text_of(table) + text.encode())
+    assert part in told and (told or part == ""), told
+    (tmp_path / "modules" / "leaving.py").unlink()
+    (tmp_path / "modules").rmdir()

@@ -29,7 +29,7 @@ from experiments.tables import final_tables
 peaks = []
 for path in sys.argv[1:]:
     with tempfile.TemporaryDirectory() as directory, store.opened(Path(path)) as results:
-        report.write_about(make_spec({}), results, Path(directory))
+        report.write(make_spec({}), results, Path(directory))
         final_tables(results)
     peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 print(*peaks)

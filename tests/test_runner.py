@@ -10,8 +10,10 @@ import xarray as xr
 
 from dynamics.errors import PlasticodeError
 from dynamics.window import Window
-from experiments import assemble, runner
+from experiments import assemble, jobs, programs, runner
+from experiments.jobs import Chunking
 from experiments.labels import STATUS
+from experiments.progress import Progress
 from experiments.spec import make_spec
 from experiments.sweep import expand
 
@@ -42,6 +44,11 @@ TRACED = {
 }
 
 
+def chunks_of(monkeypatch, points: int) -> None:
+    """Chunks of so many points."""
+    monkeypatch.setattr(runner, "chunking", lambda *_: Chunking(points, points, 1))
+
+
 def swept(sweep: dict, **changes) -> dict:
     return {**SMALL, **changes, "sweep": sweep}
 
@@ -55,7 +62,7 @@ def test_a_batch_of_all_traced_numbers_equals_its_points_run_alone(integrator):
     assert (batch["status"] == STATUS.index("ok")).all()
     job = runner.check(spec)[""][0]
     for i in range(2):
-        values, seeds = runner._points(job, slice(i, i + 1))
+        values, seeds = jobs.points_of(job, slice(i, i + 1))
         point = {path: jnp.asarray(value[0]) for path, value in values.items()}
         data = jax.tree.map(jnp.asarray, job.data)
         regime, key = assemble.build(job.plan, point, jnp.asarray(seeds[0]), data)
@@ -69,13 +76,13 @@ def test_a_batch_of_all_traced_numbers_equals_its_points_run_alone(integrator):
 def test_one_program_per_static_group_whatever_is_swept(monkeypatch):
     """Swept numbers, seeds and the number of presentations do not recompile: one trace of the step per static group."""
     traces = []
-    real = runner._advance_point
+    real = programs.advance_point
 
     def counted(plan, *arguments):
         traces.append(plan.spec.rule.name)
         return real(plan, *arguments)
 
-    monkeypatch.setattr(runner, "_advance_point", counted)
+    monkeypatch.setattr(programs, "advance_point", counted)
     few = {path: TRACED[path] for path in ("timescales.plasticity", "delays.error", "noise.activity")}
     runner.run(make_spec(swept({**few, "rule": ["sgd", "dfa"], "seeds": 2})))
     assert sorted(traces) == ["dfa", "sgd"]
@@ -84,10 +91,10 @@ def test_one_program_per_static_group_whatever_is_swept(monkeypatch):
 def test_compiled_size_does_not_depend_on_the_number_of_presentations():
     def text(presentations: int) -> str:
         job = runner.check(make_spec({**SMALL, "stimulus": {"presentations": presentations}}))[""][0]
-        values, seeds = runner._points(job, slice(0, 1))
+        values, seeds = jobs.points_of(job, slice(0, 1))
         point = {path: value[0] for path, value in values.items()}
-        state = jax.eval_shape(functools.partial(runner._init_point, job.plan), point, seeds[0], job.data)
-        advance = jax.jit(functools.partial(runner._advance_point, job.plan))
+        state = jax.eval_shape(functools.partial(jobs.init_point, job.plan), point, seeds[0], job.data)
+        advance = jax.jit(functools.partial(jobs.advance_point, job.plan))
         return advance.lower(state, point, seeds[0], job.data, np.int32(0), np.int32(presentations)).as_text()
 
     assert text(6) == text(6000)
@@ -110,19 +117,17 @@ def test_points_fill_chunks_and_devices_without_mixing_up(monkeypatch):
     """Seven points in chunks of three over two devices: every point's record is its own."""
     spec = make_spec(swept({"network.gain": {"linspace": [0.2, 1.4, 7]}}))
     whole = runner.run(spec).datasets[""]
-    monkeypatch.setattr(runner, "CHUNK_POINTS", 3)
+    chunks_of(monkeypatch, 3)
     parts = runner.run(spec).datasets[""]
     np.testing.assert_allclose(parts["loss"].values, whole["loss"].values, rtol=1e-12)
     assert len(np.unique(whole["loss"].values[:, 0])) == 7
 
 
 def test_an_interrupt_keeps_finished_chunks(monkeypatch):
-    monkeypatch.setattr(runner, "CHUNK_POINTS", 2)
-    calls = []
+    chunks_of(monkeypatch, 2)
 
-    def interrupt(done: float, total: float) -> None:
-        calls.append(done / total)
-        if len(calls) == 5:  # three records per chunk: in the middle of the second
+    def interrupt(now: Progress) -> None:
+        if now.fraction > 0.6:  # in the middle of the second chunk
             raise KeyboardInterrupt
 
     results = runner.run(make_spec(swept({"network.gain": [0.5, 1.0, 1.5, 2.0]})), interrupt)
@@ -135,10 +140,11 @@ def test_an_interrupt_keeps_finished_chunks(monkeypatch):
 
 def test_progress_ends_at_the_total():
     seen = []
-    runner.run(make_spec(swept({"rule": ["sgd", "fa"], "seeds": 3})), lambda done, total: seen.append((done, total)))
-    done, totals = zip(*seen, strict=True)
-    assert list(done) == sorted(done) and len(set(totals)) == 1
-    assert done[-1] == pytest.approx(totals[-1])
+    runner.run(make_spec(swept({"rule": ["sgd", "fa"], "seeds": 3})), seen.append)
+    done, points = [now.done for now in seen], [now.points for now in seen]
+    assert done == sorted(done) and points == sorted(points) and len({(now.total, now.of) for now in seen}) == 1
+    assert done[-1] == pytest.approx(seen[-1].total) and points[-1] == seen[-1].of == 6
+    assert max(done[: points.index(3)]) > 0  # progress inside the first chunk too
 
 
 @pytest.mark.parametrize("noise", [{"synaptic_multiplicative": 0.3}, {"activity": 0.3, "synaptic": 0.1}])

@@ -10,7 +10,7 @@ from dynamics.collocation import MAX_NODES
 from dynamics.errors import PlasticodeError
 from dynamics.integrators import Adaptive
 from dynamics.window import Window
-from experiments import assemble, runner
+from experiments import assemble, programs, runner
 from experiments.labels import STATUS
 from experiments.spec import load_spec, make_spec
 from experiments.sweep import expand
@@ -181,7 +181,7 @@ def coarse(monkeypatch):
 
 
 def test_a_point_that_cannot_be_resolved_is_marked_and_others_are_not(coarse, monkeypatch):
-    monkeypatch.setattr(runner, "_run_job", functools.partial(runner._run_job, refinements=0))
+    monkeypatch.setattr(programs, "REFINEMENTS", 0)
     data = results(**coarse)
     assert statuses(data) == ["not-converged", "ok"]
     estimate = data["error_estimate"]
@@ -192,13 +192,13 @@ def test_a_point_that_cannot_be_resolved_is_marked_and_others_are_not(coarse, mo
 
 def test_finer_windows_make_a_coarse_choice_right(coarse, monkeypatch):
     """The point that was not resolved is run again, by itself, and its numbers replace the coarse ones."""
-    runs, real = [], runner._execute
+    runs, real = [], programs.JobRunner._execute
 
-    def execute(job, *others):
-        runs.append((job.group.size, job.plan.window))
-        return real(job, *others)
+    def execute(self, job, compiled, key, points, meter):
+        runs.append((len(points), job.plan.window))
+        return real(self, job, compiled, key, points, meter)
 
-    monkeypatch.setattr(runner, "_execute", execute)
+    monkeypatch.setattr(programs.JobRunner, "_execute", execute)
     data = results(**coarse)
     first, *finer = runs
     assert first[0] == 2 and [size for size, _ in finer] == [1] * len(finer) and 1 <= len(finer) <= 2

@@ -18,6 +18,7 @@ from experiments import predictions, runner
 from experiments.cli import app
 from experiments.predictions import PREDICTIONS, prediction_class, report
 from experiments.predictions.references import REFERENCES
+from experiments.progress import Progress
 from experiments.reproduce import Measured, measure, measure_all
 from experiments.verdicts import close, exceeds, matches, mean_of, stays_below
 from tests.predictions.fakes import Broken, Line
@@ -130,7 +131,7 @@ def test_a_prediction_that_fails_or_dies_harms_no_other():
 
 
 def test_an_interrupt_keeps_what_is_finished():
-    def interrupt(done: float, total: float) -> None:
+    def interrupt(now: Progress) -> None:
         raise KeyboardInterrupt
 
     started = time.perf_counter()

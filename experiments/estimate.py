@@ -1,0 +1,130 @@
+"""What a spec would take: points, programs, memory, disk and time, from running a fraction of a second of it."""
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.jobs import Chunking, Job, points_of
+from experiments.memory import peak_bytes
+from experiments.programs import Programs, compiled
+from experiments.progress import Meter, OnProgress, span
+from experiments.runner import chunking
+from experiments.spec import Spec
+from experiments.tables import TextTable
+
+CALIBRATION_SECONDS = 0.3  # of integration
+MOST_CALIBRATED = 6  # jobs; others are taken to cost as much per synapse update as the nearest of them
+CHUNK_FILE_BYTES = 40_000  # of labels, in each chunk and in the merged file
+
+
+class Cost(NamedTuple):
+    """What a calibrated job costs: seconds per synapse update, processor seconds to compile, bytes of its program."""
+
+    per_update: float
+    compiling: float
+    bytes: int
+
+
+class Estimate(NamedTuple):
+    """What all jobs together would take, on the devices of this process."""
+
+    seconds: float
+    memory_bytes: int
+    disk_bytes: int
+    table: TextTable
+
+
+def estimate(spec: Spec, jobs: dict[str, list[Job]], on_progress: OnProgress | None = None) -> Estimate:
+    """Compile and run a little of the largest job of each part, and scale that up.
+
+    Refinements of windows that turn out to be too coarse are not foreseen, nor is what the reports take.
+    """
+    cuts = chunking(jobs)
+    largest = [max(members, key=updates) for members in jobs.values()]
+    chosen = sorted(largest, key=updates, reverse=True)[:MOST_CALIBRATED]
+    meter = Meter(on_progress, float(len(chosen)))
+    costs: dict[str, Cost] = {}
+    for job in chosen:
+        costs[job.part] = _calibrated(job, cuts)
+        meter.settle(1.0)
+    rows, seconds, disk = [], 0.0, 0
+    for part, members in jobs.items():
+        cost = costs.get(part, costs[chosen[0].part])
+        integration = sum(updates(job) for job in members) * cost.per_update
+        part_seconds = integration + cost.compiling * len(members) / len(jax.local_devices())
+        part_bytes = sum(_disk_bytes(job, cuts) for job in members)
+        rows.append([part or spec.name, *_facts(members), size_text(float(part_bytes)), f"about {span(part_seconds)}"])
+        seconds, disk = seconds + part_seconds, disk + part_bytes
+    header = ["part", "regime", "points", "programs", "presentations", "steps each", "synapse updates", "disk", "time"]
+    where = f"{len(jax.local_devices())} x {jax.local_devices()[0].device_kind}"
+    on_cpu = jax.default_backend() == "cpu"
+    memory = peak_bytes() if on_cpu else max(cost.bytes for cost in costs.values())
+    note = (
+        f"In all about {span(seconds)} on {where}, {size_text(float(memory))} of {'' if on_cpu else 'device '}memory, "
+        f"{size_text(float(disk))} on disk; calibrated on {len(chosen)} of {sum(map(len, jobs.values()))} programs."
+    )
+    return Estimate(seconds, memory, disk, TextTable(f"{spec.name}: can be run", header, rows, note))
+
+
+def updates(job: Job) -> float:
+    """Steps times points times synapses."""
+    sizes = job.plan.sizes
+    return job.work * sum(before * after for before, after in zip(sizes[:-1], sizes[1:], strict=True))
+
+
+def _calibrated(job: Job, cuts: Chunking) -> Cost:
+    points = next(iter(job.chunks(cuts).values()))
+    started = time.process_time()
+    programs = compiled(job, len(points))
+    compiling = time.process_time() - started
+    seconds = _seconds_per_presentation(job, programs, points)
+    # Padded points take as long as others.
+    share = len(job.chunks(cuts)) * job.plan.spec.stimulus.presentations * seconds
+    return Cost(share / updates(job), compiling, programs.bytes)
+
+
+def _seconds_per_presentation(job: Job, programs: Programs, points: np.ndarray) -> float:
+    """Of a chunk: ever more presentations, until they take long enough to be timed."""
+    values, seeds = points_of(job, np.resize(points, programs.padded))
+    state = programs.init(values, seeds, job.data)
+    jax.block_until_ready(programs.measure(state, values, seeds, job.data))
+    shown, count, left = 0, 1, job.plan.spec.stimulus.presentations
+    while True:
+        started = time.perf_counter()
+        state = programs.advance(state, values, seeds, job.data, jnp.int32(shown), jnp.int32(count))
+        jax.block_until_ready(state)
+        seconds = time.perf_counter() - started
+        shown, left = shown + count, left - count
+        if seconds > CALIBRATION_SECONDS or left <= 0:
+            return seconds / count
+        count = min(left, max(2 * count, int(1.2 * count * CALIBRATION_SECONDS / seconds)))
+
+
+def _disk_bytes(job: Job, cuts: Chunking) -> int:
+    """Of chunks and the merged file, which are there together at the end."""
+    return 2 * job.group.size * (job.point_bytes - job.state_bytes) + len(job.chunks(cuts)) * CHUNK_FILE_BYTES
+
+
+def _facts(members: Sequence[Job]) -> list[str]:
+    points = sum(job.group.size for job in members)
+    steps = sorted({job.plan.steps for job in members})
+    presentations = sorted({job.plan.spec.stimulus.presentations for job in members})
+    regime, amount = members[0].plan.spec.regime, f"{sum(map(updates, members)):.2g}"
+    return [regime, *map(str, (points, len(members), _range(presentations), _range(steps), amount))]
+
+
+def _range(numbers: Sequence[int]) -> str:
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+
+
+def size_text(size: float) -> str:
+    """A number of bytes to read."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
