@@ -1,7 +1,7 @@
 """The [sweep] table: what it may contain, and the values of its axes."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +73,10 @@ def canonical_sweep(table: Mapping[str, Any]) -> dict[str, Any]:
             result[path] = _canonical_entry(path, entry, quantity_at(path, table))
     if "zip" in sweep:
         result["zip"] = _canonical_zip(sweep["zip"], result)
-    _check_size(result, table)
+    if len(dimensions(result)) > MOST_AXES:
+        axes = len(dimensions(result))
+        raise PlasticodeError(f"a sweep of {axes} axes is refused: at most {MOST_AXES}; sweep.zip ties axes together")
+    check_size([{**table, "sweep": result}])
     return result
 
 
@@ -256,21 +259,21 @@ def _length(entry: Any) -> int:
     return len(entry) if isinstance(entry, list) else next(iter(entry.values()))[-1]
 
 
-def _check_size(sweep: Mapping[str, Any], table: Mapping[str, Any]) -> None:
-    """Refuse grids that are too large, by their lengths alone."""
-    static = swept_paths({**table, "sweep": sweep})[1]
-    points = programs = 1
-    groups = dimensions(sweep)
-    if len(groups) > MOST_AXES:
-        raise PlasticodeError(f"a sweep of {len(groups)} axes is refused: at most {MOST_AXES}; zip ties axes together")
-    for group in groups:
-        length = _length(sweep[group[0]])
-        points *= length
-        programs *= length if any(path in static for path in group) else 1
+def check_size(tables: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse grids that are too large, by their lengths alone: the sweeps of one spec, of all of its parts together."""
+    points = programs = 0
+    for table in tables:
+        static, here, of_these = swept_paths(table)[1], 1, 1
+        for group in dimensions(table["sweep"]):
+            length = _length(table["sweep"][group[0]])
+            here *= length
+            of_these *= length if any(path in static for path in group) else 1
+        points, programs = points + here, programs + of_these
     if points > MOST_POINTS:
         raise PlasticodeError(f"a sweep of {shown(points)} points is refused: at most {MOST_POINTS}")
     if programs > MOST_PROGRAMS:
+        names = ", ".join(dict.fromkeys(path for table in tables for path in swept_paths(table)[1]))
         raise PlasticodeError(
-            f"a sweep of {shown(programs)} combinations of static values ({', '.join(static)}) is refused: "
+            f"a sweep of {shown(programs)} combinations of static values ({printable(names)}) is refused: "
             f"at most {MOST_PROGRAMS}, since each is a program to compile"
         )

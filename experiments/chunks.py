@@ -6,6 +6,7 @@ renamed or brought from another run does not match: it is removed and told about
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import re
@@ -20,8 +21,10 @@ import numpy as np
 from experiments.jobs import ChunkKey
 
 PARTIAL = ".partial"
+BLOCK = 2**22
 READERS = 8  # threads; reading and hashing need no interpreter
 _NAME = re.compile(r"(?P<stem>.+-\d{4,}-\d{6,})\.(?P<checksum>[0-9a-f]{32})\.nc")
+_PARTIAL = re.compile(r"(?P<stem>.+-\d{4,}-\d{6,})(-[^.]+\.checkpoint)?\..+" + re.escape(PARTIAL))
 _TRUTHS = ("finite", "converged")  # netCDF has no truth values
 
 Record = dict[str, Any]  # arrays (points, records) by probe, or dicts of them by matrix
@@ -34,14 +37,19 @@ class ChunkStore:
         self.directory, self.identity = directory, identity
         self.files: dict[str, Path] = {}
         self._checkpoints: dict[str, set[Path]] = {}
+        self._leftovers: dict[str, set[Path]] = {}  # of a process that was killed as it wrote the same chunk
 
     def scan(self) -> list[str]:
         """Look which chunks are finished. Returns the names of files that are damaged or foreign, and removes them.
 
         Another process may be at work here: what it is writing is left alone.
         """
-        entries = sorted(os.listdir(self.directory)) if self.directory.is_dir() else []
+        found = os.scandir(self.directory) if self.directory.is_dir() else ()
+        entries = sorted(entry.name for entry in found if entry.is_file())
         matches = [match for match in map(_NAME.fullmatch, entries) if match]
+        self._leftovers = {}
+        for match in filter(None, map(_PARTIAL.fullmatch, entries)):
+            self._leftovers.setdefault(match["stem"], set()).add(self.directory / match[0])
         with ThreadPoolExecutor(READERS) as pool:
             whole = list(pool.map(self._is_whole, matches))
         self.files = {m["stem"]: self.directory / m[0] for m, good in zip(matches, whole, strict=True) if good}
@@ -52,28 +60,32 @@ class ChunkStore:
 
     def _is_whole(self, match: re.Match[str]) -> bool:
         try:
-            content = (self.directory / match[0]).read_bytes()
+            with (self.directory / match[0]).open("rb", buffering=0) as file:
+                checksum = self._hash(match["stem"])
+                while block := file.read(BLOCK):  # whole files of all threads might not fit into memory
+                    checksum.update(block)
         except OSError:
             return False
-        return self._checksum(match["stem"], content) == match["checksum"]
+        return checksum.hexdigest() == match["checksum"]
 
     def __contains__(self, key: ChunkKey) -> bool:
         return key.stem in self.files
 
     def write(self, key: ChunkKey, points: np.ndarray, record: Record, attributes: Mapping[str, Any]) -> None:
         """Write a chunk to a temporary name, flush it to the disk, rename it. Raises `OSError` where that fails."""
+        buffer = io.BytesIO()  # on a full disk HDF5 itself would crash the process
+        with h5netcdf.File(buffer, "w") as file:
+            file.attrs.update(attributes)
+            _fill(file, points, record)
+        content = buffer.getbuffer()
+        final = self.directory / f"{key.stem}.{self._checksum(key.stem, content)}.nc"
         with self._partial(key.stem) as partial:
-            with h5netcdf.File(partial, "w") as file:
-                file.attrs.update(attributes)
-                _fill(file, points, record)
-            with partial.open("rb+") as file:
-                os.fsync(file.fileno())
-                checksum = self._checksum(key.stem, file.read())
-            final = self.directory / f"{key.stem}.{checksum}.nc"
+            _write_whole(partial, content)
             partial.replace(final)
         _sync_directory(self.directory)
         self.files[key.stem] = final
-        for path in (self._failure(key), *self._checkpoints.pop(key.stem, ())):
+        leftovers = self._checkpoints.pop(key.stem, set()) | self._leftovers.pop(key.stem, set())
+        for path in (self._failure(key), *leftovers):
             path.unlink(missing_ok=True)
 
     def read(self, key: ChunkKey) -> tuple[np.ndarray, Record, dict[str, Any]]:
@@ -96,18 +108,19 @@ class ChunkStore:
         """The chunks that could not be computed, by the stem of their name."""
         found = {}
         for path in sorted(self.directory.glob("*.failed.json")):
-            with contextlib.suppress(OSError, ValueError):  # one that another process is just removing
-                found[path.name.removesuffix(".failed.json")] = json.loads(path.read_text(encoding="utf-8"))
+            stem = path.name.removesuffix(".failed.json")
+            with contextlib.suppress(OSError, ValueError, RecursionError):  # one that another process is just removing
+                content = json.loads(path.read_text(encoding="utf-8"))
+                # One of a finished chunk outlived the process that finished it.
+                if stem not in self.files and isinstance(content, dict) and "error" in content:
+                    found[stem] = content
         return found
 
     def save_checkpoint(self, key: ChunkKey, name: str, content: bytes) -> None:
         """Keep how far an unfinished chunk is, in place of what was kept under this `name` before."""
         path = self._checkpoint(key, name)
         with self._partial(path.name) as partial:
-            with partial.open("wb") as file:
-                file.write(self._checksum(path.name, content).encode() + content)
-                file.flush()
-                os.fsync(file.fileno())
+            _write_whole(partial, self._checksum(path.name, content).encode() + content)
             partial.replace(path)
         self._checkpoints.setdefault(key.stem, set()).add(path)
 
@@ -127,6 +140,7 @@ class ChunkStore:
         for path in self.directory.iterdir() if self.directory.is_dir() else ():
             if _NAME.fullmatch(path.name) or path.name.endswith((PARTIAL, ".failed.json", ".checkpoint")):
                 path.unlink(missing_ok=True)
+        self.files = {}
 
     def _failure(self, key: ChunkKey) -> Path:
         return self.directory / f"{key.stem}.failed.json"
@@ -144,9 +158,14 @@ class ChunkStore:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
 
-    def _checksum(self, stem: str, content: bytes) -> str:
+    def _checksum(self, stem: str, content: bytes | memoryview) -> str:
+        checksum = self._hash(stem)
+        checksum.update(content)
+        return checksum.hexdigest()
+
+    def _hash(self, stem: str) -> Any:
         key = hashlib.blake2b(f"{self.identity}\n{stem}".encode(), digest_size=32).digest()
-        return hashlib.blake2b(content, key=key, digest_size=16).hexdigest()
+        return hashlib.blake2b(key=key, digest_size=16)
 
 
 def _fill(file: h5netcdf.File, points: np.ndarray, record: Record) -> None:
@@ -160,6 +179,14 @@ def _fill(file: h5netcdf.File, points: np.ndarray, record: Record) -> None:
         else:
             numbers = value.astype(np.int8) if name in _TRUTHS else value
             file.create_variable(name, ("point", "record"), data=numbers)
+
+
+def _write_whole(path: Path, content: bytes | memoryview) -> None:
+    """Write a file, down to the disk."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _sync_directory(directory: Path) -> None:

@@ -228,7 +228,8 @@ def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How | None" = No
         _tell_interrupted(f"{kept} and kept in {target}" if ended.points else "nothing was finished")
     if ended.failures:
         first, why = next(iter(ended.failures.items()))
-        failed = f"{len(ended.failures)} chunks failed every time, the first with {why}"
+        plural = "s" * (len(ended.failures) > 1)
+        failed = f"{len(ended.failures)} chunk{plural} failed every time, the first with {why}"
         typer.echo(f"{failed} ({target}/chunks/{first}.failed.json); the same command tries again", err=True)
         raise typer.Exit(FAILED)
     if ended.study is None:

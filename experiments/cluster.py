@@ -9,6 +9,7 @@ import functools
 import json
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -75,8 +76,9 @@ def connected(
     with contextlib.ExitStack() as stack:
         if scheduler is None:
             stack.enter_context(one_core_each())
-            settings = {"threads_per_worker": 1, "dashboard_address": None, "silence_logs": logging.CRITICAL}
-            address: Any = stack.enter_context(LocalCluster(n_workers=workers, processes=True, **settings))
+            settings: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "processes": True}
+            settings |= {"dashboard_address": None, "silence_logs": logging.CRITICAL, "preload": [__name__]}
+            address: Any = stack.enter_context(LocalCluster(**settings))
         else:
             address = scheduler
         try:
@@ -87,6 +89,11 @@ def connected(
                 "it must be the address of a dask scheduler, such as tcp://host:8786"
             ) from None
         yield functools.partial(_execute, client, request)
+
+
+def dask_setup(_: Any) -> None:
+    """Called by dask when a worker of this machine starts: the run alone hears of interrupts, and ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _execute(client: Any, request: Request, tasks: list[Task], meter: Meter) -> Iterator[Outcome]:

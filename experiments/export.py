@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5netcdf
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from dynamics.errors import PlasticodeError, unknown
 from experiments.labels import STATUS
-from experiments.store import ENGINE
+from experiments.store import opened
 from experiments.units import printable
 
 VALUES = 2**21  # of a slab, which bounds the memory, whatever the size of the results
@@ -173,25 +172,15 @@ def _write_parquet(path: Path, header: list[str], empty: list[Block], blocks: It
 @contextlib.contextmanager
 def _opened(path: Path, part: str | None) -> Iterator[list[_Part]]:
     """The named part of a results file, or all of them. A file that is no result raises `PlasticodeError`."""
-    with contextlib.ExitStack() as files:
-        try:
-            with h5netcdf.File(path, "r") as file:
-                groups = list(file.groups)
-            opened = {
-                name: files.enter_context(xr.open_dataset(path, group=name or None, engine=ENGINE, cache=False))
-                for name in groups or [""]
-            }
-        except (OSError, ValueError) as error:
-            raise _unreadable(path, error) from None
-        for name, data in opened.items():
-            if "status" not in data or "record" not in data.dims:
-                raise PlasticodeError(
-                    f"results file '{path}' has no status in part '{name}': it must be written by `run`"
-                )
+    with opened(path) as results:
+        groups = [name for name in results.datasets if name]
+        for name, data in results.datasets.items():
+            if "record" not in data.dims:
+                raise PlasticodeError(f"results file '{path}' has no record in part '{name}': `run` must have written it")
         if part is None:
-            yield [_Part(path, name or None, data) for name, data in opened.items()]
+            yield [_Part(path, name or None, data) for name, data in results.datasets.items()]
         elif part in groups:
-            yield [_Part(path, None, opened[part])]
+            yield [_Part(path, None, results.datasets[part])]
         elif groups:
             raise unknown("part", printable(part), groups)
         else:

@@ -5,6 +5,8 @@ or whose count stands still, takes it over; an owner that was only asleep notice
 """
 
 import contextlib
+import fcntl
+import glob
 import json
 import os
 import socket
@@ -20,6 +22,9 @@ from dynamics.errors import PlasticodeError
 BEAT = 2.0  # seconds between two heartbeats
 SILENCE = 10 * BEAT  # how long a lock is watched that may be stale
 SETTLE = 0.3  # seconds after which, of two that take over the same stale lock, the first knows
+READS = 3  # of a lock that the system fails to read
+GUARD_PATIENCE = 5.0  # seconds that a process waits for others that take a lock in the same directory
+OWNER = {"host", "space", "pid", "token", "beat"}
 
 Owner = dict[str, Any]  # host, space (of process numbers), pid, token, beat, and what the owner tells
 
@@ -35,6 +40,7 @@ class Lock:
         self.path = path
         self.owner: Owner = {**_here(), "pid": os.getpid(), "token": uuid.uuid4().hex, "beat": 0}
         self.tell: Callable[[], dict[str, Any]] = dict
+        self._writing = threading.Lock()
 
     def check(self) -> None:
         """Raise `PlasticodeError` where another run has taken the lock over."""
@@ -47,16 +53,31 @@ class Lock:
 
     def beat(self) -> None:
         """Show that the owner is alive."""
-        with contextlib.suppress(PlasticodeError):
+        with contextlib.suppress(PlasticodeError, OSError), self._writing, _guarded(self.path.parent):
             self.check()
             self.owner["beat"] += 1
             self._write()
 
+    def release(self) -> None:
+        """Let others in; a lock that another run has taken over stays."""
+        with contextlib.suppress(OSError), _guarded(self.path.parent):
+            if (read_owner(self.path) or {}).get("token") == self.owner["token"]:
+                self.path.unlink(missing_ok=True)
+
     def _write(self) -> None:
         partial = self.path.with_name(f".{self.path.name}.{self.owner['token']}")
-        with contextlib.suppress(OSError):  # a full disk may have room again before the others lose patience
-            partial.write_text(json.dumps({**self.owner, **self.tell()}))
+        try:
+            partial.write_text(json.dumps({**self.owner, **self._told()}))
             partial.replace(self.path)
+        except OSError:  # a full disk may have room again before the others lose patience
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+    def _told(self) -> dict[str, Any]:
+        try:
+            return json.loads(json.dumps(self.tell()))
+        except Exception:  # what cannot be told must not stop the heart
+            return {}
 
 
 @contextlib.contextmanager
@@ -66,28 +87,49 @@ def locked(path: Path, conflicts: str = "") -> Iterator[Lock]:
     `conflicts` is a pattern of other locks in the same directory that may not be held either.
     """
     lock = Lock(path)
-    _take(lock)
     stopped = threading.Event()
     thread = threading.Thread(target=_keep, args=(lock, stopped), daemon=True)
-    thread.start()
     try:
+        _take(lock)
+        thread.start()
         for other in sorted(path.parent.glob(conflicts)) if conflicts else ():
-            _refuse_if_held(other, lock)
+            if other.suffix:  # a chunk of a part that is named like a lock
+                continue
+            owner = _refuse_if_held(other)
+            with _guarded(path.parent):
+                _remove(other, owner)
         yield lock
     finally:
         stopped.set()
-        thread.join()
-        if (read_owner(path) or {}).get("token") == lock.owner["token"]:
-            path.unlink(missing_ok=True)
+        if thread.ident is not None:
+            thread.join()
+        lock.release()
 
 
 def read_owner(path: Path) -> Owner | None:
-    """The owner, or None where there is no lock; a lock that cannot be read was cut when its owner died."""
+    """The owner, or None where there is no lock; a lock that cannot be understood was cut when its owner died."""
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
+        return _owner(path)
+    except OSError:
         return None
-    return found if isinstance(found, dict) and {"host", "space", "pid", "token", "beat"} <= set(found) else None
+
+
+def _owner(path: Path) -> Owner | None:
+    """`OSError` where there is a lock that this process may not read: it may well be alive."""
+    for attempt in range(READS):
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except OSError:  # on a network, a file that has just been replaced
+            if attempt == READS - 1:
+                raise
+            time.sleep(BEAT / 100)
+        except (ValueError, RecursionError):
+            return None
+        else:
+            return found if isinstance(found, dict) and OWNER <= set(found) else None
+    return None
 
 
 def is_alive(path: Path, patience: float = SILENCE) -> bool:
@@ -110,20 +152,28 @@ def described(owner: Owner) -> str:
 
 
 def _take(lock: Lock) -> None:
-    _refuse_if_held(lock.path, lock)
-    stale = lock.path.exists()
-    lock.path.unlink(missing_ok=True)
-    try:
-        _create(lock.path, json.dumps(lock.owner))
-    except FileExistsError:
-        raise InUse(f"the output '{lock.path.parent.parent}' has just been taken by another run") from None
-    if stale:  # another run may have found it stale at the same moment, and have removed the lock made here
+    other = _refuse_if_held(lock.path)
+    with _guarded(lock.path.parent):
+        stale = _remove(lock.path, other)
+        try:
+            seen_whole = _create(lock.path, json.dumps(lock.owner))
+        except FileExistsError:
+            raise _just_taken(lock.path) from None
+    # Where the file system has no guard, another run may have found the lock stale, or not yet written, at the same
+    # moment, and have removed the one made here.
+    if stale or not seen_whole:
         time.sleep(SETTLE)
-        lock.check()
+        if (read_owner(lock.path) or {}).get("token") != lock.owner["token"]:
+            raise _just_taken(lock.path)
 
 
-def _create(path: Path, content: str) -> None:
-    """Make a file that is never seen without its content; `FileExistsError` where there is one."""
+def _just_taken(path: Path) -> InUse:
+    return InUse(f"the output '{path.parent.parent}' has just been taken by another run")
+
+
+def _create(path: Path, content: str) -> bool:
+    """Make a file that is never seen without its content, or else return False; `FileExistsError` where there is one.
+    """
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         partial.write_text(content)
@@ -134,16 +184,50 @@ def _create(path: Path, content: str) -> None:
         except OSError:  # a file system without links
             with path.open("x") as file:
                 file.write(content)
+            return False
+        return True
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _refuse_if_held(path: Path, lock: Lock) -> None:
-    other = read_owner(path)
-    if other is not None and other["token"] != lock.owner["token"] and is_alive(path):
+def _refuse_if_held(path: Path) -> Owner | None:
+    """The owner of a lock, who is gone; `InUse` where it lives."""
+    other = _owner(path)
+    if other is not None and is_alive(path):
         raise InUse(
             f"the output '{path.parent.parent}' is in use by {described(other)}: wait for it, or choose another --out"
         )
+    return other
+
+
+def _remove(path: Path, other: Owner | None) -> bool:
+    """Remove the lock of an `other` who is gone, and what it was writing; returns whether there was one."""
+    now = _owner(path)
+    if now is not None and (other is None or (now["token"], now["beat"]) != (other["token"], other["beat"])):
+        raise _just_taken(path)
+    stale = path.exists()
+    for file in (path, *path.parent.glob(f".{glob.escape(path.name)}.*")):
+        file.unlink(missing_ok=True)
+    return stale
+
+
+@contextlib.contextmanager
+def _guarded(directory: Path) -> Iterator[None]:
+    """Only one process at a time is here, where the file system can see to that."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    until = time.monotonic() + GUARD_PATIENCE
+    try:
+        while time.monotonic() < until:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.01)
+            except OSError:  # of a file system that has no such locks
+                break
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _keep(lock: Lock, stopped: threading.Event) -> None:
@@ -169,4 +253,12 @@ def _is_gone(other: Owner) -> bool:
         return True
     except (OSError, ValueError, TypeError, OverflowError):
         return False
-    return False
+    return _is_zombie(int(other["pid"]))
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether a process has ended, and its parent has not asked: in a container that may never happen."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("Z", "X")
+    except (OSError, IndexError):
+        return False

@@ -1,14 +1,17 @@
 """Merges finished chunks into one results file, a slab of the grid at a time: memory does not grow with the sweep."""
 
+import contextlib
+import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import h5netcdf
 import numpy as np
 import xarray as xr
+from xarray.backends import H5NetCDFStore
 
 from experiments.chunks import ChunkStore, Record
 from experiments.jobs import Chunking, ChunkKey, Job, marks_of
@@ -28,20 +31,91 @@ def merge(
     each part took. Raises `OSError` where the file cannot be written.
     """
     seconds, missing = {}, False
-    with h5netcdf.File(path, "w"):
-        pass  # an empty file, to which groups are added
-    for name, part in spec.parts().items():
-        source = _Source(part, jobs[name], chunking, store)
-        source.labels().to_netcdf(path, mode="a", group=name or None, engine="h5netcdf", encoding=source.encoding())
-        with h5netcdf.File(path, "a") as file:
-            missing |= _fill(file[name] if name else file, source)
-        seconds[name] = sum(source.seconds.values())
-    with h5netcdf.File(path, "a") as file:
+    with _written(path) as (file, disk):
+        for name, part in spec.parts().items():
+            source = _Source(part, jobs[name], chunking, store)
+            group = file.create_group(name) if name else file
+            source.labels().dump_to_store(H5NetCDFStore(group), encoding=source.encoding())
+            missing |= _fill(group, source, disk)
+            seconds[name] = sum(source.seconds.values())
         file.attrs["run"] = store.identity
         file.attrs["complete"] = int(not missing)
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
     return seconds
+
+
+class _Disk(io.RawIOBase):
+    """A file for HDF5, which crashes the process where it cannot write to the file that it closes: here every write
+    succeeds. What the system refuses to take stays in memory, and `error` says why."""
+
+    def __init__(self, descriptor: int):
+        super().__init__()
+        self.descriptor, self.at, self.size = descriptor, 0, 0
+        self.error: BaseException | None = None
+        self.kept: list[tuple[int, bytes]] = []
+
+    def check(self) -> None:
+        """Raise what a write has met."""
+        if self.error is not None:
+            raise self.error
+
+    def _try(self, operation: Callable[..., int | None], *arguments: Any) -> int:
+        try:
+            return operation(self.descriptor, *arguments) or 0
+        except BaseException as error:  # an interrupt too must wait until HDF5 is done
+            self.error = self.error or error
+            return 0
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        self.at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.at, os.SEEK_END: self.size}[whence]
+        return self.at
+
+    def write(self, data: Any, /) -> int:
+        left = memoryview(data).cast("B")
+        total = len(left)
+        while left and self.error is None and (count := self._try(os.pwrite, left, self.at)):
+            left, self.at = left[count:], self.at + count
+        if left:
+            self.kept.append((self.at, bytes(left)))
+            self.at += len(left)
+        self.size = max(self.size, self.at)
+        return total
+
+    def readinto(self, buffer: Any, /) -> int:
+        view = memoryview(buffer).cast("B")
+        first, last = self.at, self.at + len(view)
+        view[:] = bytes(len(view))
+        self._try(os.preadv, [view], first)
+        for at, content in self.kept:
+            low, high = max(at, first), min(at + len(content), last)
+            if low < high:
+                view[low - first : high - first] = content[low - at : high - at]
+        self.at = last
+        return len(view)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        self.size = self.at if size is None else size
+        if self.error is None:
+            self._try(os.ftruncate, self.size)
+        return self.size
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[tuple[h5netcdf.File, _Disk]]:
+    """A netCDF file to fill; at the end it is on the disk, or `OSError` is raised."""
+    with path.open("w+b", buffering=0) as raw:
+        disk = _Disk(raw.fileno())
+        try:
+            with h5netcdf.File(disk, "w") as file:
+                yield file, disk
+        finally:
+            disk.check()  # which says more than what HDF5 makes of it
+        os.fsync(disk.descriptor)
 
 
 class _Source:
@@ -133,7 +207,7 @@ def slabs(shape: tuple[int, ...], most: int) -> Iterator[tuple[tuple, int, int]]
             yield (*position, slice(start, stop)), (outer * length + start) * inner, (outer * length + stop) * inner
 
 
-def _fill(file: Any, source: _Source) -> bool:
+def _fill(file: Any, source: _Source, disk: _Disk) -> bool:
     """Add the data to a group that has its coordinates; returns whether points are missing."""
     source.declare(file)
     shape, names = source.sweep.shape, source.matrix_names
@@ -149,6 +223,7 @@ def _fill(file: Any, source: _Source) -> bool:
         for name, (dtype, _) in source.matrices.items():
             columns = table.matrices.get(name) or {"": np.full(blank, np.nan, dtype)}
             file[name][selection or ...] = stack(columns, names).reshape(*inner, len(table.marks), len(names))
+        disk.check()
     file.attrs["device"] = ", ".join(sorted(source.devices)) or "none"
     return missing
 

@@ -9,6 +9,7 @@ from experiments.paths import assign, check_path, covers, flattened, merged
 from experiments.units import printable, refused
 
 SWEEP = "sweep."
+MOST_PARTS = 100
 
 
 def apply_overrides(table: Mapping[str, Any], settings: Mapping[str, Any], quick: bool = False) -> dict[str, Any]:
@@ -30,7 +31,10 @@ def apply_overrides(table: Mapping[str, Any], settings: Mapping[str, Any], quick
         for error in _assign_known(table, overrides).values():
             raise error
         return table
-    parts = {name: _part_tables(name, part) for name, part in _as_table(table["parts"], "parts").items()}
+    found = _as_table(table["parts"], "parts")
+    if len(found) > MOST_PARTS:
+        raise PlasticodeError(f"the spec has {len(found)} parts: at most {MOST_PARTS} are allowed")
+    parts = {name: _part_tables(name, part) for name, part in found.items()}
     _refuse_ineffective(overrides, [part["sweep"] for part in parts.values()], [part["set"] for part in parts.values()])
     errors = []
     for name, part in parts.items():
@@ -54,7 +58,7 @@ def _override_part(
         if path in own or path.removeprefix(SWEEP) in part["sweep"] or not path.startswith(SWEEP)
     }
     _sweep_overridden(part["sweep"], swept)
-    scratch = {key: value for key, value in copy.deepcopy(dict(table)).items() if key != "parts"}
+    scratch = copy.deepcopy({key: value for key, value in table.items() if key != "parts"})
     scratch["sweep"] = part["sweep"]
     for error in _assign_known(scratch, part["set"], f"parts.{name}.set.").values():
         raise error

@@ -255,4 +255,4 @@ def _keyed(leaf: np.ndarray, like: Any) -> Any:
     """The inverse of `_plain`."""
     if not jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
         return leaf
-    return jax.random.wrap_key_data(jnp.asarray(leaf), impl=jax.random.key_impl(like))
+    return jax.random.wrap_key_data(jnp.asarray(leaf))

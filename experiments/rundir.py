@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import json
 import os
+import shutil
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from experiments.units import shown
 from rules.registry import rule_class
 
 CHUNKS, HEADER, LOCK = "chunks", "run.json", "lock"
+ATTEMPTS = 10  # to take the lock of a directory that comes and goes
 
 
 @dataclass
@@ -45,8 +47,11 @@ class RunDirectory:
 
     def close(self) -> None:
         """All is merged: remove what was kept to go on."""
-        (self.store.directory / HEADER).unlink(missing_ok=True)  # first: chunks without it are leftovers
-        self.store.clear()
+        directory = self.store.directory
+        (directory / HEADER).unlink(missing_ok=True)  # first: chunks without it are leftovers
+        for path in directory.iterdir():
+            if path != self.lock.path:
+                path.unlink(missing_ok=True)
 
 
 def header_of(spec: Spec, jobs: dict[str, list[Job]], chunking: Chunking) -> dict[str, Any]:
@@ -84,15 +89,26 @@ def opened(
     try:
         with contextlib.ExitStack() as stack:
             with told(target):
-                directory.mkdir(parents=True, exist_ok=True)
-                lock = stack.enter_context(locked(directory / name, conflicts))
+                lock = _lock(stack, directory / name, conflicts)
                 stack.callback(_leave, directory, name)
                 run = _open(target, header, lock, force)
+            if shard is None:  # what a run left that was killed while it wrote its report
+                for path in target.glob(f".{target.name}.*.partial"):
+                    shutil.rmtree(path, ignore_errors=True)
             yield run
     finally:
         for path in (directory, *made):  # those that are empty
             with contextlib.suppress(OSError):
                 path.rmdir()
+
+
+def _lock(stack: contextlib.ExitStack, path: Path, conflicts: str) -> Lock:
+    """The lock, in a directory that another run, which has just ended, may remove at the same moment."""
+    for _ in range(ATTEMPTS):
+        with contextlib.suppress(FileNotFoundError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return stack.enter_context(locked(path, conflicts))
+    return stack.enter_context(locked(path, conflicts))
 
 
 def _open(target: Path, header: dict[str, Any], lock: Lock, force: bool) -> RunDirectory:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dynamics.errors import PlasticodeError, unknown
-from experiments.axes import canonical_sweep, swept_paths
+from experiments.axes import canonical_sweep, check_size, swept_paths
 from experiments.fields import (
     CLASSIFICATION,
     UNSUPERVISED,
@@ -30,7 +30,7 @@ from experiments.fields import (
     named_table,
     unknown_key,
 )
-from experiments.overrides import apply_overrides
+from experiments.overrides import MOST_PARTS, apply_overrides
 from experiments.paths import assign, check_path, flattened
 from experiments.tasks import TASKS, Task
 from experiments.toml_files import inline, parse_setting, read_toml, write_toml
@@ -81,7 +81,7 @@ class Spec(AbstractTable):
     record: Record = Record()
     sweep: dict[str, Any] = {}
     quick: dict[str, Any] = Field(default={}, exclude=True)
-    part_table: dict[PartName, Part] = Field(default={}, alias="parts", max_length=100)
+    part_table: dict[PartName, Part] = Field(default={}, alias="parts", max_length=MOST_PARTS)
 
     @field_validator("task", mode="before")
     @classmethod
@@ -182,7 +182,9 @@ def make_spec(table: Mapping[str, Any]) -> Spec:
         spec = Spec.model_validate(dict(table))
     except ValidationError as error:
         raise explained(error) from None
-    spec.parts()  # so that a mistake in a part shows at once
+    parts = spec.parts()  # so that a mistake in a part shows at once
+    if len(parts) > 1:
+        check_size([part.table() for part in parts.values()])
     return spec
 
 

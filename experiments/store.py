@@ -57,7 +57,7 @@ def opened(path: Path) -> Iterator[Results]:
     with contextlib.ExitStack() as stack:
         with _readable(path):
             # One handle of our own for all parts: xarray's would be closed and opened again by name at its pleasure.
-            file = stack.enter_context(h5netcdf.File(path, "r"))
+            file = stack.enter_context(h5netcdf.File(path, "r", decode_vlen_strings=True))
             groups = dict(file.groups) or {"": file}
             datasets = {part: _opened_part(path, part, group) for part, group in groups.items()}
         missing = STATUS.index("missing")

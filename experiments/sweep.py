@@ -18,7 +18,6 @@ from experiments.paths import assign
 from experiments.spec import Spec, make_spec
 from experiments.units import Time, refused
 
-
 MOST_RECORDED = 200_000_000  # numbers, over all points, times and probes
 MOST_LISTED = 10_000_000  # numbers of one list per point
 

@@ -18,7 +18,7 @@ from experiments.idx import find_idx, read_idx
 from experiments.units import printable, refused
 
 LARGEST_ARRAY = 50_000_000  # numbers in one array, 200 MB as float32; MNIST's has 47 million
-MOST_PRODUCTS = 30_000_000_000  # multiplications of samples by a teacher, or by a basis: seconds
+MOST_PRODUCTS = 20_000_000_000  # multiplications of samples by a teacher, or by a basis: seconds
 
 Count = Annotated[int, Field(gt=0, le=10_000_000)]
 Width = Annotated[int, Field(gt=0, le=100_000)]
@@ -267,8 +267,8 @@ class Mnist(AbstractTask):
         missing = [name for name, file in zip(names, found, strict=True) if file is None]
         if missing:
             raise PlasticodeError(
-                f"task.path '{printable(self.path)}' lacks {', '.join(missing)}: it must be a directory with MNIST's four files "
-                f"{', '.join(names)}, plain or with the suffix .gz"
+                f"task.path '{printable(self.path)}' lacks {', '.join(missing)}: it must be a directory "
+                f"with MNIST's four files {', '.join(names)}, plain or with the suffix .gz"
             )
         return [file for file in found if file is not None]
 
@@ -321,7 +321,7 @@ def _check_teacher(samples: int, widths: list[int]) -> None:
     weights = sum(fan_in * fan_out for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True))
     _check_size("the teacher's weights", 1, weights)
     _check_size("samples x the widest layer", samples, max(widths))
-    if samples * (weights + 30 * sum(widths)) > MOST_PRODUCTS:  # an activation function costs some 30 products
+    if samples * (weights + 50 * sum(widths)) > MOST_PRODUCTS:  # an activation function costs some 50 products
         what = f"task multiplies {samples} samples by {weights} weights"
         raise PlasticodeError(f"{what}: at most {MOST_PRODUCTS} multiplications are allowed")
 

@@ -13,7 +13,7 @@ from experiments.spec import Spec
 SETTLING = 20.0  # propagation time constants: after them, what a jump has excited is gone, through a few layers
 CONTRACTION = 8.0  # H |x|^2 / tau_plast: sweeps still converge, in some 20
 FORGETTING = 6.0  # H / tau_dec: integrating factors then span less than three decades
-MAX_PARTS = 1000
+MAX_PARTS, MAX_NOISY_PARTS = 1000, 10_000
 MOST_PARTS = 32  # beyond this learning is so fast that a point diverges, whatever the windows
 
 
@@ -61,7 +61,13 @@ def _parts(spec: Spec, values: dict[str, np.ndarray], inputs: np.ndarray, nodes:
         )
     if any(f"noise.{name}" in values for name in ("activity", "error", "synaptic", "synaptic_multiplicative")):
         dt = spec.integrator.dt.seconds(float(duration.min()))
-        parts = max(parts, math.ceil(float((duration + values["stimulus.gap"]).max()) / (dt * nodes)))
+        noisy = float((duration + values["stimulus.gap"]).max()) / (dt * nodes)
+        if noisy > MAX_NOISY_PARTS:
+            raise PlasticodeError(
+                f"integrator.dt = {dt:g} s is not allowed with noise and the window integrator: it gives {noisy:.3g} "
+                f"windows per presentation, and at most {MAX_NOISY_PARTS} are allowed"
+            )
+        parts = max(parts, math.ceil(noisy))
     return parts
 
 

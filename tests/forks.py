@@ -1,0 +1,81 @@
+"""Runs of the command line as real processes, quickly: a server imports everything once, and forks for each run."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SERVER = """
+import json, os, sys
+sys.path.insert(0, sys.argv[1])
+import experiments.cli, experiments.stored, experiments.figures, xarray.backends.h5netcdf_
+from experiments import stored
+from experiments.jobs import Chunking
+for line in sys.stdin:
+    request = json.loads(line)
+    if "wait" in request:
+        print(os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1]), flush=True)
+        continue
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+        continue
+    os.setsid()
+    os.chdir(request["place"])
+    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, 1), os.dup2(log, 2), os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    if request["chunk"]:
+        stored.chunking = lambda *_: Chunking(request["chunk"], request["chunk"], 1)
+    sys.argv = ["plasticode", *request["arguments"]]
+    code = 99
+    try:
+        experiments.cli.main()
+    except SystemExit as exit:
+        code = exit.code or 0
+    finally:
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(code)
+"""
+
+
+class Forks:
+    """Starts runs in `place`, and waits for them; who wants to kill one, can."""
+
+    def __init__(self, server: subprocess.Popen[str], place: Path):
+        self.server, self.place = server, place
+
+    def start(self, *arguments: str, chunk: int = 0, log: str = "log") -> int:
+        """Start the command; returns its process. `chunk`: points of every chunk, where the default is too many."""
+        path = str(self.place / log)
+        return self._ask({"arguments": arguments, "place": str(self.place), "chunk": chunk, "log": path})
+
+    def wait(self, process: int) -> int:
+        """The exit code of a run that was started, negative for a signal."""
+        return self._ask({"wait": process})
+
+    def said(self, log: str = "log") -> str:
+        """What a run has written to the terminal."""
+        return (self.place / log).read_text()
+
+    def _ask(self, request: dict) -> int:
+        assert self.server.stdin and self.server.stdout
+        self.server.stdin.write(json.dumps(request) + "\n")
+        self.server.stdin.flush()
+        return int(self.server.stdout.readline())
+
+
+@contextlib.contextmanager
+def forking(place: Path) -> Iterator[Forks]:
+    """A server of forks; compiled programs are kept between runs."""
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(place / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    command = [sys.executable, "-c", SERVER, str(ROOT)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env={**os.environ, **cache}, **pipes) as server:
+        try:
+            yield Forks(server, place)
+        finally:
+            server.kill()

@@ -1,0 +1,152 @@
+"""Chunks on dask workers: the same results as here, whatever dies."""
+
+import contextlib
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from dynamics.errors import PlasticodeError
+from experiments import cluster, stored
+from experiments.jobs import CACHE_BLOCK, Chunking
+from tests.forks import forking
+from tests.test_resume import POINTS, SPEC, WRITTEN, chunks, names, until
+
+# Wires its circuit in the process that asks, and in none that works for it.
+PICKY = """
+import multiprocessing
+from rules import FA
+class Picky(FA):
+    def wire(self, network):
+        if multiprocessing.parent_process() is not None:
+            raise RuntimeError("not here")
+        return FA.wire(self, network)
+"""
+
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory):
+    place = tmp_path_factory.mktemp("cluster")
+    (place / "spec.toml").write_text(SPEC)
+    (place / "picky.py").write_text(PICKY)
+    with forking(place) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def straight(forks) -> xr.Dataset:
+    """The results of this process alone, with the same chunks."""
+    assert forks.wait(forks.start("run", "spec.toml", "--out", "straight", chunk=1)) == 0, forks.said()
+    return xr.load_dataset(forks.place / "straight" / "results.nc")
+
+
+def same(place: Path, expected: xr.Dataset) -> bool:
+    found = xr.load_dataset(place / "results.nc")
+    return all(np.array_equal(found[name], expected[name]) for name in expected.data_vars) and names(place) == WRITTEN
+
+
+def workers_of(process: int) -> list[int]:
+    """The processes that compute for a run: those of its descendants that use jax."""
+    found, parents = [], {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            pid, rest = int(path.parent.name), path.read_text().rpartition(")")[2].split()
+            parents[pid] = int(rest[1])
+    for pid in parents:
+        ancestor = pid
+        while ancestor in parents and ancestor != process:
+            ancestor = parents[ancestor]
+        with contextlib.suppress(OSError):
+            if ancestor == process != pid and "jaxlib" in Path(f"/proc/{pid}/maps").read_text():
+                found.append(pid)
+    return found
+
+
+def test_three_workers_of_which_one_is_killed_make_the_same_results(forks, straight):
+    out = forks.place / "three"
+    process = forks.start("run", "spec.toml", "--out", "three", "--workers", "3", chunk=1)
+    until(lambda: len(chunks(out)) >= 2)
+    workers = workers_of(process)
+    assert len(workers) == 3
+    os.kill(workers[0], signal.SIGKILL)
+    assert forks.wait(process) == 0, forks.said()
+    assert "Traceback" not in forks.said() and same(out, straight)
+    until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), 10)
+
+
+def test_workers_end_with_a_run_that_is_killed_and_the_next_one_goes_on_without_them(forks, straight):
+    out = forks.place / "orphans"
+    process = forks.start("run", "spec.toml", "--out", "orphans", "--workers", "2", chunk=1)
+    until(lambda: len(chunks(out)) >= 2)
+    workers = workers_of(process)
+    os.kill(process, signal.SIGKILL)
+    forks.wait(process)
+    until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), 30)
+    kept = len(chunks(out))
+    process = forks.start("run", "spec.toml", "--out", "orphans", "--workers", "2", chunk=1)
+    until(lambda: len(chunks(out)) > kept)
+    os.killpg(process, signal.SIGINT)  # as the terminal does, to workers too
+    assert forks.wait(process) == 130 and "Traceback" not in forks.said(), forks.said()
+    assert f"of {POINTS} points are finished and kept" in forks.said()
+    assert forks.wait(forks.start("run", "spec.toml", "--out", "orphans", chunk=1)) == 0
+    assert same(out, straight)
+
+
+def test_a_chunk_that_fails_on_the_workers_is_recorded_and_the_rest_goes_on(forks):
+    out = forks.place / "failing"
+    rules = ["--set", 'sweep.rule=["fa", "picky:Picky"]']
+    code = forks.wait(forks.start("run", "spec.toml", "--out", "failing", *rules, "--workers", "1", chunk=6))
+    assert code == 1 and "2 chunks failed every time" in forks.said() and "not here" in forks.said()
+    with xr.open_dataset(out / "results.nc") as data:
+        assert (data["status"].sel(rule="fa") == 0).all() and (data["status"].sel(rule="picky:Picky") == 3).all()
+    failures = json.loads((out / "summary.json").read_text())["failures"]
+    assert sorted(failures) == ["all-0001-000000", "all-0001-000001"]
+    assert "not here" in (out / "report.html").read_text()
+    assert forks.wait(forks.start("run", "spec.toml", "--out", "failing", *rules, chunk=6)) == 0  # here it works
+    assert names(out) == WRITTEN
+
+
+def test_the_scheduler_of_a_cluster_gets_the_chunks(forks, straight):
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as found:
+        arguments = ("run", "spec.toml", "--out", "scheduled", "--scheduler", found.scheduler_address)
+        assert forks.wait(forks.start(*arguments, chunk=1)) == 0, forks.said()
+    assert same(forks.place / "scheduled", straight)
+
+
+def test_a_scheduler_that_is_not_there_is_told(forks):
+    arguments = ("run", "spec.toml", "--out", "nowhere", "--scheduler", "tcp://127.0.0.1:1")
+    assert forks.wait(forks.start(*arguments)) == 2
+    assert "--scheduler 'tcp://127.0.0.1:1' does not answer" in forks.said() and forks.said().count("\n") == 1
+    assert not (forks.place / "nowhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ((2, "tcp://x:1", None, False), "--workers and --scheduler are not allowed together"),
+        ((2, None, "1/2", False), "--workers and --shard are not allowed together"),
+        ((None, None, "1/2", True), "--force is not allowed with --shard"),
+        ((None, None, "3/2", False), "--shard = '3/2' is not allowed: it must be I/N"),
+        ((None, None, "0/2", False), "from 1/N to N/N"),
+        ((None, None, "a/b", False), "--shard = 'a/b' is not allowed"),
+    ],
+)
+def test_options_that_do_not_go_together_are_told(options, told):
+    with pytest.raises(PlasticodeError, match=told):
+        stored.spread(*options)
+
+
+def test_the_size_of_chunks_gives_every_worker_some_and_every_device_a_block():
+    assert cluster.size(None, None) == (1, None) and cluster.size(3, None) == (3, 1)
+    for workers in (2, 3, 50):
+        cut = Chunking.of(1, True, 10_000, workers)
+        assert 10_000 / cut.most >= 4 * workers - 1 and cut.least >= CACHE_BLOCK
+    assert Chunking.of(1, True, 12, 3).most == 4  # few points: no worker has none
+    assert Chunking.of(64, True, 10_000).least == 64 * CACHE_BLOCK
+    assert Chunking.of(1, False, 10_000).most == 4096

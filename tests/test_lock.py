@@ -1,0 +1,470 @@
+"""Locks on a results directory: one owner at a time, the dead and the silent replaced, no clock trusted."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dynamics.errors import PlasticodeError
+from experiments import lock as module
+from experiments.lock import InUse, Lock, is_alive, locked, read_owner
+
+ROOT = Path(__file__).resolve().parent.parent
+DEAD = 2**22 + 12345  # beyond the highest process number of Linux
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Hearts that beat thirty times as fast."""
+    monkeypatch.setattr(module, "BEAT", 0.06)
+    monkeypatch.setattr(module, "SILENCE", 0.6)
+    monkeypatch.setattr(module, "SETTLE", 0.05)
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    """Where the lock of a run in tmp_path is."""
+    directory = tmp_path / "chunks"
+    directory.mkdir()
+    return directory / "lock"
+
+
+def leave(path: Path, **changes) -> dict:
+    """The lock of another process, which lives here unless `changes` say otherwise."""
+    owner = {**Lock(path).owner, "token": uuid.uuid4().hex, **changes}
+    path.write_text(json.dumps(owner))
+    return owner
+
+
+def seconds(work: Callable[[], None]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def take(path: Path) -> None:
+    """Hold the lock for a moment; nothing of it is left."""
+    with locked(path) as lock:
+        assert read_owner(path) == lock.owner
+        assert os.listdir(path.parent) == ["lock"]
+    assert os.listdir(path.parent) == []
+
+
+# ------------------------------------------------------------------------------------------------------- who is let in
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_held_lock_refuses_in_a_sentence(path):
+    with locked(path) as lock:
+        before = set(path.parent.iterdir())
+        with pytest.raises(InUse) as error, locked(path):
+            pytest.fail("two are in")
+        said = str(error.value)
+        assert f"process {os.getpid()} on {lock.owner['host']}" in said and str(path.parent.parent) in said
+        assert "--out" in said and "\n" not in said
+        lock.check()
+        assert set(path.parent.iterdir()) == before
+    take(path)
+
+
+def test_the_lock_of_a_dead_process_is_taken_over_at_once(path):
+    leave(path, pid=DEAD)
+    assert not is_alive(path)
+    assert seconds(lambda: take(path)) < 2 < module.SILENCE
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("changes", [{"host": "elsewhere"}, {"space": "pid:[1]"}, {"pid": os.getpid()}])
+def test_a_lock_without_a_heartbeat_is_taken_over_after_silence(path, changes):
+    """Of another host or container, where nobody can ask for the process; or its number has another one now."""
+    leave(path, **{"pid": DEAD, **changes})
+    assert 0.6 < seconds(lambda: take(path)) < 2
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_heartbeat_of_another_host_is_respected(path):
+    other = Lock(path)
+    other.owner |= {"host": "elsewhere", "pid": DEAD}
+    stop = threading.Event()
+    heart = threading.Thread(target=module._keep, args=(other, stop))
+    other.beat()
+    heart.start()
+    try:
+        for _ in range(3):
+            with pytest.raises(InUse, match=f"process {DEAD} on elsewhere"), locked(path):
+                pytest.fail("two are in")
+        assert is_alive(path)
+    finally:
+        stop.set()
+        heart.join()
+    owner = read_owner(path)
+    assert owner is not None and owner["token"] == other.owner["token"]
+    take(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b'{"host": "x", "pi', b"garbage", b"\xff\xfe\x00", b"null", b"[1]", b"7", b'{"host": 1}', b"[" * 10**5],
+)
+def test_a_lock_that_makes_no_sense_is_taken_over_at_once(path, content):
+    path.write_bytes(content)
+    assert read_owner(path) is None and not is_alive(path)
+    assert seconds(lambda: take(path)) < 2
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("pid", [0, -1, "x", None, [], 2**70, 1e300, True])
+def test_an_owner_that_makes_no_sense_is_taken_over_after_silence(path, pid):
+    leave(path, pid=pid)
+    take(path)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_lock_that_may_not_be_read_is_respected(path, monkeypatch):
+    """It may be that of another user, who is at work."""
+    leave(path)
+
+    def refuse(self, *_, **__):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_text", refuse)
+        with pytest.raises(PermissionError), locked(path):
+            pytest.fail("two are in")
+    assert read_owner(path) is not None
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_read_that_fails_once_is_repeated(path, monkeypatch):
+    """As on a network, where a file was just replaced."""
+    read, failed = Path.read_text, []
+
+    def stale(self, *arguments, **options):
+        if self == path and len(failed) < 2:
+            failed.append(self)
+            raise OSError(116, "Stale file handle")
+        return read(self, *arguments, **options)
+
+    with locked(path):
+        monkeypatch.setattr(Path, "read_text", stale)
+        with pytest.raises(InUse), locked(path):
+            pytest.fail("two are in")
+    assert len(failed) == 2
+
+
+# ------------------------------------------------------------------------------------------------------------ conflicts
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("held", ["lock", "lock-1-of-3"])
+def test_a_shard_and_the_whole_exclude_each_other(path, held):
+    rules = {"lock": "lock-*", "lock-1-of-3": "lock"}
+    wanted = next(name for name in rules if name != held)
+    with locked(path.with_name(held), rules[held]) as lock:
+        with pytest.raises(InUse, match="in use"), locked(path.with_name(wanted), rules[wanted]):
+            pytest.fail("both are in")
+        assert os.listdir(path.parent) == [held]
+        lock.check()
+    with locked(path.with_name(wanted), rules[wanted]):
+        assert os.listdir(path.parent) == [wanted]
+
+
+@pytest.mark.usefixtures("quick")
+def test_shards_run_side_by_side(path):
+    shards = [path.with_name(f"lock-{number}-of-3") for number in (1, 2, 3)]
+    with locked(shards[0], "lock"), locked(shards[1], "lock"), locked(shards[2], "lock"):
+        with pytest.raises(InUse), locked(path, "lock-*"):
+            pytest.fail("all are in")
+        assert sorted(path.parent.iterdir()) == shards
+    with locked(path, "lock-*"):
+        pass
+
+
+def test_the_lock_of_a_dead_shard_keeps_nobody_out_and_goes(path):
+    """Else the directory of a finished run would stay. A part may have the name of a lock: its files stay."""
+    leave(path.with_name("lock-1-of-3"), pid=DEAD)
+    path.with_name(".lock-1-of-3.0123").write_text("half a heartb")
+    mine = ["lock-0000-000000.failed.json", f"lock-0000-000000.{'0' * 32}.nc"]
+    for name in mine:
+        path.with_name(name).write_text("{}")
+    with locked(path, "lock-*"):
+        assert sorted(os.listdir(path.parent)) == ["lock", *mine]
+    assert sorted(os.listdir(path.parent)) == mine
+
+
+# ------------------------------------------------------------------------------------------------------- being robbed
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_owner_that_slept_notices_and_harms_nobody(path, monkeypatch):
+    """The owner's heart stands still, as in a process that was stopped; then another run takes over."""
+    monkeypatch.setattr(module, "_keep", lambda *_: None)
+    with locked(path) as sleeper:
+        with locked(path) as other:
+            with pytest.raises(PlasticodeError, match=f"taken over by process {os.getpid()} on") as error:
+                sleeper.check()
+            assert "\n" not in str(error.value)
+            sleeper.beat()
+            assert read_owner(path) == other.owner
+            other.check()
+            other.beat()
+            sleeper.release()
+            assert read_owner(path) == other.owner != sleeper.owner
+        with pytest.raises(InUse), locked(path):
+            with locked(path):
+                sleeper.release()
+                raise InUse("held")
+    assert os.listdir(path.parent) == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_owner_that_wakes_while_it_is_robbed_keeps_its_lock(path, monkeypatch):
+    """Between the last look at its heartbeat and the removal of its lock it beats once more."""
+    sleeper = Lock(path)
+    sleeper.beat()
+    alive = module.is_alive
+
+    def wakes(*arguments) -> bool:
+        was = alive(*arguments)
+        sleeper.beat()
+        return was
+
+    monkeypatch.setattr(module, "is_alive", wakes)
+    with pytest.raises(InUse), locked(path):
+        pytest.fail("two are in")
+    assert read_owner(path) == sleeper.owner and os.listdir(path.parent) == ["lock"]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("guarded", [True, False])
+def test_of_two_that_take_the_same_stale_lock_the_slow_one_notices(path, monkeypatch, guarded):
+    """Both have found it stale before either removes it."""
+    if not guarded:  # a file system without locks of its own, on which only the settling time helps
+        monkeypatch.setattr(module.fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(95, "not supported")))
+    leave(path, pid=DEAD)
+    alive, holders, refused = module.is_alive, [], []
+    both = threading.Barrier(2)
+
+    def meets(*arguments) -> bool:
+        was = alive(*arguments)
+        both.wait(5)
+        return was
+
+    def contend() -> None:
+        try:
+            with locked(path) as lock:
+                holders.append(lock)
+                time.sleep(0.3)
+        except InUse:
+            refused.append(1)
+
+    monkeypatch.setattr(module, "is_alive", meets)
+    threads = [threading.Thread(target=contend) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(holders), len(refused)) == (1, 1) and os.listdir(path.parent) == []
+
+
+def _contend(path: Path, start, results) -> None:
+    for round_number in range(ROUNDS):
+        start.wait(60)
+        try:
+            with locked(path.with_name(f"lock{round_number}")):
+                results.put(round_number)
+                start.wait(60)  # until all have tried
+        except InUse:
+            start.wait(60)
+
+
+ROUNDS, CONTENDERS = 12, 6
+
+
+@pytest.mark.parametrize("stale", [True, False])
+def test_of_many_processes_that_come_at_once_exactly_one_is_let_in(path, stale):
+    for number in range(ROUNDS if stale else 0):
+        leave(path.with_name(f"lock{number}"), pid=DEAD)
+    context = multiprocessing.get_context("spawn")
+    start, results = context.Barrier(CONTENDERS), context.Queue()
+    processes = [context.Process(target=_contend, args=(path, start, results)) for _ in range(CONTENDERS)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(90)
+        assert process.exitcode == 0
+    assert [results.get(timeout=5) for _ in range(ROUNDS)] == list(range(ROUNDS))
+    assert results.empty() and os.listdir(path.parent) == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_of_many_threads_that_come_at_once_exactly_one_is_let_in(path):
+    for _ in range(10):
+        leave(path, pid=DEAD)
+        start, holders = threading.Barrier(8), []
+
+        def contend(start=start, holders=holders) -> None:
+            start.wait()
+            try:
+                with locked(path) as lock:
+                    holders.append(lock)
+                    start.wait()
+            except InUse:
+                start.wait()
+
+        threads = [threading.Thread(target=contend) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(holders) == 1 and os.listdir(path.parent) == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_file_system_without_links_will_do(path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    take(path)
+    with locked(path), pytest.raises(InUse), locked(path):
+        pytest.fail("two are in")
+
+
+# ----------------------------------------------------------------------------------------------------------- heartbeats
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_heart_beats_and_tells(path):
+    with locked(path) as lock:
+        lock.tell = lambda: {"progress": {"done": 0.5}}
+        time.sleep(0.3)
+        owner = read_owner(path)
+        assert owner is not None and owner["beat"] >= 2 and owner["progress"] == {"done": 0.5}
+        lock.tell = lambda: {"progress": object()}
+        time.sleep(0.2)
+        lock.tell = lambda: 1 / 0
+        time.sleep(0.2)
+        after = read_owner(path)
+        assert after is not None and after["beat"] >= owner["beat"] + 3 and "progress" not in after
+
+
+@pytest.mark.usefixtures("quick")
+def test_two_threads_that_beat_at_once_never_leave_half_a_lock(path):
+    """The heart and the run itself."""
+    with locked(path) as lock:
+        lock.tell = lambda: {"long": "x" * 10_000}
+        until, bad = time.monotonic() + 1, []
+
+        def hurry() -> None:
+            while time.monotonic() < until:
+                lock.beat()
+
+        threads = [threading.Thread(target=hurry) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        while time.monotonic() < until:
+            bad += [1] if read_owner(path) is None else []
+        for thread in threads:
+            thread.join()
+        assert not bad and os.listdir(path.parent) == ["lock"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_full_disk_stops_no_heart_and_leaves_nothing(path, monkeypatch):
+    write = Path.write_text
+
+    def full(self, content, *_, **__):
+        write(self, content[:7])
+        raise OSError(28, "No space left on device")
+
+    with locked(path) as lock:
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "write_text", full)
+            time.sleep(0.2)
+            assert os.listdir(path.parent) == ["lock"]
+            lock.check()
+        beat = (read_owner(path) or {})["beat"]
+        time.sleep(0.2)
+        assert (read_owner(path) or {})["beat"] > beat
+    assert os.listdir(path.parent) == []
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"), locked(path):
+        pytest.fail("it has no lock")
+    assert os.listdir(path.parent) == []
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("jump", [-1e6, 1e6, -1e9])
+def test_a_clock_that_is_set_changes_nothing(path, monkeypatch, jump):
+    clock = time.time
+    with locked(path) as lock:
+        monkeypatch.setattr(time, "time", lambda: clock() + jump)
+        os.utime(path, (0, 0))
+        with pytest.raises(InUse), locked(path):
+            pytest.fail("two are in")
+        lock.check()
+    leave(path, host="elsewhere")
+    os.utime(path, (2**33, 2**33))
+    assert 0.6 < seconds(lambda: take(path)) < 2
+
+
+def test_the_lock_goes_with_an_error_of_the_body(path):
+    for error in (ValueError, KeyboardInterrupt):
+        with pytest.raises(error), locked(path):
+            raise error
+        assert os.listdir(path.parent) == []
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from experiments.lock import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("asked_for", [True, False])
+def test_a_killed_holder_lets_the_next_one_in_at_once(path, asked_for):
+    """Also where no parent asks what became of it, as in many containers."""
+    with subprocess.Popen([sys.executable, "-c", HOLD, path], cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        with pytest.raises(InUse, match=f"process {holder.pid} on"), locked(path):
+            pytest.fail("two are in")
+        path.with_name(".lock.0123456789").write_text("half a heartb")  # it may die as it writes
+        os.kill(holder.pid, signal.SIGKILL)
+        if asked_for:
+            holder.wait()
+        else:
+            os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)
+        assert seconds(lambda: take(path)) < 2
+
+
+def test_a_stopped_holder_is_robbed_and_leaves_the_thief_alone(path, monkeypatch):
+    """A real process that sleeps, and wakes."""
+    monkeypatch.setattr(module, "SILENCE", 1.0)
+    fast = HOLD.replace("with locked", "from experiments import lock\nlock.BEAT = 0.1\nwith locked")
+    with subprocess.Popen([sys.executable, "-c", fast, path], cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        os.kill(holder.pid, signal.SIGSTOP)
+        monkeypatch.setattr(module, "GUARD_PATIENCE", 1.0)  # in case it stopped just there
+        try:
+            with locked(path) as lock:
+                os.kill(holder.pid, signal.SIGCONT)
+                time.sleep(0.5)
+                lock.check()
+                assert (read_owner(path) or {})["token"] == lock.owner["token"]
+        finally:
+            holder.kill()
+    assert os.listdir(path.parent) == []

@@ -1,0 +1,228 @@
+"""How chunks run: over devices that never talk to each other, in batches that fit the memory, from checkpoints."""
+
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import memory, programs, runner
+from experiments.chunks import ChunkStore
+from experiments.jobs import Chunking, check
+from experiments.programs import JobRunner, compiled
+from experiments.progress import Meter, Progress
+from experiments.spec import make_spec
+
+ROOT = Path(__file__).resolve().parent.parent
+COLLECTIVES = r"all-reduce|all-gather|all-to-all|collective-permute|collective-broadcast|reduce-scatter|send|recv"
+SMALL = {
+    "task": {"name": "gaussian-regression", "inputs": 3, "outputs": 2, "samples": 20, "test_samples": 10},
+    "network": {"hidden": [4]},
+    "rule": "fa",
+    "stimulus": {"presentations": 40},
+    "record": {"points": 4, "probes": ["loss", "weight_norm"]},
+    "sweep": {"network.gain": {"linspace": [0.5, 1.5, 6]}},
+}
+# Delays and noise: rings of past signals, the states of both and of the order of presentations are in a checkpoint.
+NOISY = {
+    **SMALL,
+    "delays": {"error": "0.3 T"},
+    "noise": {"activity": 0.1, "synaptic": 0.01},
+    "integrator": {"name": "euler", "dt": "2 ms"},
+}
+WHOLE = Chunking(6, 6, 1)
+
+
+def chunk_of(table: dict, store: ChunkStore | None = None) -> tuple[JobRunner, dict]:
+    (job,) = check(make_spec(table))[""]
+    return JobRunner(job, 6, store), job.chunks(WHOLE)
+
+
+def run(table: dict, store: ChunkStore | None = None, report=None):
+    job_runner, chunks = chunk_of(table, store)
+    ((key, points),) = chunks.items()
+    return job_runner.run(key, points, Meter(report, 1.0))
+
+
+def assert_equal(first, second, rtol: float = 0.0):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=0), first, second)
+
+
+# ------------------------------------------------------------------------------------------------------------- devices
+
+
+def in_a_process(devices: int) -> str:
+    script = """
+import sys
+from experiments import runner
+runner.configure("float32", devices=int(sys.argv[1]))
+from tests import test_programs as here
+import jax
+assert len(jax.local_devices()) == int(sys.argv[1])
+for table in (here.SMALL, here.NOISY, {**here.SMALL, "regime": "flow"}, {**here.SMALL, "regime": "discrete"}):
+    job_runner, chunks = here.chunk_of(table)
+    made = here.compiled(job_runner.job, 6)
+    for name in ("init", "advance", "measure"):
+        text = getattr(made, name).as_text()
+        print("PROGRAM", name, len(text), here.re.findall(here.COLLECTIVES, text))
+    print("LOSS", *here.run(table)["loss"].ravel().tolist())
+"""
+    command = [sys.executable, "-c", script, str(devices)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_four_devices_exchange_nothing_and_find_what_one_finds():
+    four, one = in_a_process(4), in_a_process(1)
+    told = re.findall(r"PROGRAM (\w+) (\d+) (.*)", four)
+    assert len(told) == 12 and all(int(length) > 1000 and found == "[]" for _, length, found in told)
+    losses = [np.array([line.split()[1:] for line in text.splitlines() if line.startswith("LOSS")], float)
+              for text in (four, one)]  # fmt: skip
+    assert losses[0].shape == (4, 30)
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+
+
+def test_an_exchange_would_be_seen():
+    mesh = programs._sharding().mesh
+    spec = jax.sharding.PartitionSpec("points")
+    summed = jax.shard_map(lambda x: jax.lax.psum(x, "points"), mesh=mesh, in_specs=spec, out_specs=spec)
+    text = jax.jit(summed).lower(jnp.ones(2, jnp.float32)).compile().as_text()
+    assert re.search(COLLECTIVES, text)
+
+
+# --------------------------------------------------------------------------------------------------------------- memory
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_retried(monkeypatch):
+    """A device that has room for two points at a time, and says so when it is too late."""
+    straight, sizes = run(SMALL), []
+
+    def small_device(job, size):
+        made = compiled(job, size)
+        sizes.append(size)
+
+        def advance(*arguments):
+            if size > 2:
+                raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes.")
+            return made.advance(*arguments)
+
+        return made._replace(advance=advance)
+
+    monkeypatch.setattr(programs, "compiled", small_device)
+    assert_equal(run(SMALL), straight, rtol=1e-4)  # the estimates of errors are small differences
+    assert sizes == [6, 3, 2]
+
+
+def test_a_batch_that_would_not_fit_is_never_tried(monkeypatch):
+    job_runner, _ = chunk_of(SMALL)
+    need = [compiled(job_runner.job, size).bytes for size in (6, 3)]
+    assert need[0] > need[1] > 0
+    monkeypatch.setattr(programs, "free_bytes", lambda: 1.01 * need[1] / programs.MEMORY_SHARE)
+    assert job_runner.prepare().size == 3
+    monkeypatch.setattr(programs, "free_bytes", lambda: 0.0)
+    assert job_runner.prepare().size == len(jax.local_devices())  # no further: there is nothing left to halve
+
+
+def test_other_failures_are_not_taken_for_want_of_memory(monkeypatch):
+    def broken(job, size):
+        raise RuntimeError("INTERNAL: something else")
+
+    monkeypatch.setattr(programs, "compiled", broken)
+    with pytest.raises(RuntimeError, match="something else"):
+        run(SMALL)
+
+
+def test_the_free_memory_is_that_of_the_devices_or_of_the_machine(monkeypatch):
+    assert 2**20 < memory.free_bytes() < 2**50 and 2**20 < memory.peak_bytes() < 2**45
+    gpu = types.SimpleNamespace(memory_stats=lambda: {"bytes_limit": 100, "bytes_in_use": 30})
+    monkeypatch.setattr(memory.jax, "local_devices", lambda: [gpu, gpu])
+    assert memory.free_bytes() == 140.0
+
+
+def test_chunks_keep_states_and_records_within_bounds():
+    (job,) = check(make_spec(SMALL))[""]
+    assert job.state_bytes >= 4 * (4 * 3 + 2 * 4 + 2 * 4)  # weights, feedback
+    records = job.point_bytes - job.state_bytes
+    assert records >= 5 * 4 * (1 + 3)  # loss and three norms
+    huge = job._replace(point_bytes=2**28)
+    assert max(map(len, huge.chunks(Chunking(1, 6, 2**60)).values())) == 2
+    assert [len(points) for points in job.chunks(Chunking(1, 6, int(4 * job.point_work))).values()] == [3, 3]
+
+
+# ---------------------------------------------------------------------------------------------------------- checkpoints
+
+
+@pytest.mark.parametrize("table", [SMALL, NOISY], ids=["window", "euler"])
+def test_a_long_chunk_goes_on_from_its_checkpoint_to_the_same_bits(table, tmp_path, monkeypatch):
+    straight = run(table)
+    monkeypatch.setattr(programs, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(programs, "BLOCK_STEPS", 300)  # a block is a few presentations
+    store = ChunkStore(tmp_path, "this run")
+
+    def interrupt(now: Progress) -> None:
+        if now.done > 0.55 * work:
+            raise KeyboardInterrupt
+
+    job_runner, chunks = chunk_of(table, store)
+    ((key, points),) = chunks.items()
+    work = job_runner.job.work
+    with pytest.raises(KeyboardInterrupt):
+        job_runner.run(key, points, Meter(interrupt, work))
+    (file,) = tmp_path.iterdir()
+    assert file.suffix == ".checkpoint"
+
+    told: list[Progress] = []
+    again = ChunkStore(tmp_path, "this run")
+    assert_equal(run(table, again, told.append), straight)
+    assert told[0].done > 0.4 * work  # it did not begin anew
+
+    content = file.read_bytes()
+    for damaged in (b"", content[:40], content[:-1], content[:-1] + bytes([content[-1] ^ 1])):
+        file.write_bytes(damaged)
+        told.clear()
+        assert_equal(run(table, ChunkStore(tmp_path, "this run"), told.append), straight)
+        assert told[0].done < 0.2 * work
+    file.write_bytes(content)
+    run(table, ChunkStore(tmp_path, "another run"), told.append)
+    assert told[-1].done >= work
+
+
+def test_random_keys_in_a_state_survive_a_checkpoint():
+    state = {"key": jax.random.split(jax.random.key(3), 2), "x": jnp.arange(2.0)}
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
+    record = {"loss": np.float32([1, 2])}
+    like = {"loss": jax.ShapeDtypeStruct((2,), np.float32)}
+    made = programs.Programs(None, None, None, 2, shapes, like)
+    thawed, records, shown = programs._thawed(programs._frozen(state, [record, record], 17), made)
+    assert shown == 17 and len(records) == 2
+    assert jax.random.key_impl(thawed["key"]) == jax.random.key_impl(state["key"])
+    np.testing.assert_array_equal(jax.random.key_data(thawed["key"]), jax.random.key_data(state["key"]))
+    assert_equal(records[1], record)
+
+
+# ------------------------------------------------------------------------------------------------------------- failures
+
+
+@pytest.mark.parametrize("failures", [2, 3])
+def test_a_chunk_is_tried_three_times(failures, monkeypatch):
+    real, calls = JobRunner.run, []
+
+    def sometimes(self, *arguments):
+        calls.append(1)
+        if len(calls) <= failures:
+            raise RuntimeError("INTERNAL: a cosmic ray")
+        return real(self, *arguments)
+
+    monkeypatch.setattr(JobRunner, "run", sometimes)
+    spec = make_spec(SMALL)
+    if failures == 2:
+        assert runner.run(spec).complete and len(calls) == 3
+    else:
+        with pytest.raises(RuntimeError, match="cosmic"):
+            runner.run(spec)

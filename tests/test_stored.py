@@ -1,0 +1,204 @@
+"""A run and its directory: what the disk refuses, what is refused to another run, what a finished run answers."""
+
+import errno
+import itertools
+import json
+import os
+import time
+from pathlib import Path
+
+import h5netcdf
+import numpy as np
+import pytest
+import xarray as xr
+
+from experiments import chunks, labels, merge, rundir, runner, store, stored
+from experiments.jobs import Chunking
+from tests.test_cli import TINY, WRITTEN, names, plasticode, summary
+
+OUT = Path("results/tiny")
+ONE_RULE = ["--set", 'sweep.rule=["fa"]']
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Each test runs in an empty directory, with a tiny spec in it, in chunks of two points."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runner, "configure", lambda dtype: None)
+    monkeypatch.setattr(stored, "chunking", lambda *_: Chunking(2, 2, 1))
+    Path("tiny.toml").write_text(TINY)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory) -> bytes:
+    """The results of a run that nothing happens to."""
+    with pytest.MonkeyPatch.context() as patch:
+        place = tmp_path_factory.mktemp("straight")
+        patch.chdir(place)
+        patch.setattr(runner, "configure", lambda dtype: None)
+        patch.setattr(stored, "chunking", lambda *_: Chunking(2, 2, 1))
+        Path("tiny.toml").write_text(TINY)
+        plasticode("run", "tiny.toml", *ONE_RULE)
+        return (place / OUT / "results.nc").read_bytes()
+
+
+def run(*more: str, code: int = 0):
+    return plasticode("run", "tiny.toml", *ONE_RULE, *more, code=code)
+
+
+def chunk_files() -> list[str]:
+    return sorted(path.name for path in OUT.glob("chunks/*.nc"))
+
+
+# ------------------------------------------------------------------------------------------------------------ the disk
+
+
+def refuse(monkeypatch, where: object, name: str, call: int, number: int = errno.ENOSPC) -> None:
+    """From its n-th call on, a function fails as on a full disk."""
+    real, calls = getattr(where, name), itertools.count(1)
+
+    def full(*arguments, **named):
+        if next(calls) >= call:
+            raise OSError(number, os.strerror(number), "somewhere")
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(where, name, full)
+
+
+# Function, the call that fails, chunks that are finished by then (of three).
+WRITES = {
+    "the header": (rundir, "_write_header", 1, 0),
+    "a chunk": (chunks.ChunkStore, "write", 3, 2),
+    "the flush of a chunk": (chunks.os, "fsync", 1, 0),
+    "the merged file": (merge.h5netcdf, "File", 1, None),
+    "its data": (merge, "_fill", 1, 3),
+    "the summary": (store, "write_json", 1, 3),
+    "the publication": (store, "_publish", 1, 3),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_disk_that_is_full_is_told_and_nothing_finished_is_lost(write, straight, monkeypatch):
+    where, name, call, finished = WRITES[write]
+    with monkeypatch.context() as patch:
+        from experiments import report
+
+        refuse(patch, report if name == "write_json" else where, name, call)
+        told = run(code=2).stderr.splitlines()[-1]
+        assert told.startswith(f"error: the output '{OUT}' cannot be written (No space left on device")
+    if finished is not None:
+        assert len(chunk_files()) == finished
+        assert not finished or f"{finished} finished chunks are kept" in told or write == "the publication"
+    assert not list(Path("results").rglob("*.partial"))
+    result = run()
+    assert "cut" not in result.stderr
+    assert (OUT / "results.nc").read_bytes() == straight and names(OUT) == WRITTEN
+
+
+def test_a_place_where_nobody_may_write_is_told_before_any_work(monkeypatch):
+    refuse(monkeypatch, Path, "mkdir", 1, errno.EACCES)
+    monkeypatch.setattr(runner, "local", lambda *_: pytest.fail("it must not run"))
+    assert "cannot be written (Permission denied" in run(code=2).stderr
+    assert names(".") == ["tiny.toml"]
+
+
+# --------------------------------------------------------------------------------------------------------------- points
+
+
+def test_points_that_diverge_or_are_nan_from_the_start_harm_no_other():
+    """In one chunk: weights that are infinite from the start, ones that run off, ones that do neither."""
+    sweep = ["--set", 'sweep."network.gain"=[1.0, 3e38]', "--set", 'sweep."timescales.plasticity"=["200 ms", "1 us"]']
+    result = plasticode("run", "tiny.toml", *ONE_RULE, *sweep)
+    with xr.open_dataset(OUT / "results.nc") as data:
+        good = data.sel({"network.gain": 1.0, "timescales.plasticity": 0.2})
+        assert (good["status"] == 0).all() and np.isfinite(good["loss"]).all()
+        assert (data["status"].sel({"network.gain": 3e38}) == 1).all()
+        assert (data["status"].sel({"timescales.plasticity": 1e-6}) == 1).all()
+        assert not np.isfinite(data["loss"].sel({"network.gain": 3e38})).any()
+    assert "18 of 24 points diverged" in result.stdout
+    final = summary(OUT)["parts"][""]["final"]
+    assert [row["loss"]["n"] for row in final].count(3) == 2 and [row["loss"]["n"] for row in final].count(0) == 6
+
+
+def test_a_clock_that_is_set_back_changes_nothing(straight, monkeypatch):
+    backwards = itertools.count(2e9, -3600.0)
+    monkeypatch.setattr(time, "time", lambda: next(backwards))
+    run()
+    assert (OUT / "results.nc").read_bytes() == straight
+
+
+def test_a_chunk_that_always_fails_is_recorded_and_the_rest_goes_on(straight, monkeypatch):
+    from experiments.programs import JobRunner
+
+    real = JobRunner.run
+
+    def broken(self, key, points, meter):
+        if key.number == 1:
+            raise RuntimeError("INTERNAL: a <broken> device")
+        return real(self, key, points, meter)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JobRunner, "run", broken)
+        result = run(code=1)
+    assert "1 chunk failed every time" in result.stderr and "a <broken> device" in result.stderr
+    assert summary(OUT)["failures"] == {"all-0000-000001": "RuntimeError: INTERNAL: a <broken> device"}
+    assert "a &lt;broken&gt; device" in (OUT / "report.html").read_text()
+    failure = json.loads((OUT / "chunks/all-0000-000001.failed.json").read_text())
+    assert failure["points"] == 2 and "Traceback" in failure["traceback"]
+    assert "1 chunk failed" in plasticode("status", str(OUT)).stdout
+    run()
+    assert (OUT / "results.nc").read_bytes() == straight and names(OUT) == WRITTEN
+    assert summary(OUT)["failures"] == {}
+
+
+# ----------------------------------------------------------------------------------------------------------- other runs
+
+
+def test_a_finished_run_answers_without_running_again(straight, monkeypatch):
+    first = run()
+    before = {path: path.stat().st_mtime_ns for path in OUT.rglob("*")}
+    monkeypatch.setattr(stored, "local", lambda *_, **__: pytest.fail("it must not run"))
+    second = run()
+    assert {path: path.stat().st_mtime_ns for path in OUT.rglob("*")} == before
+    assert "all points are finished" in second.stderr
+    assert second.stdout == first.stdout.replace(f"Written to {OUT}: report.html, results.nc, summary.json, figures, "
+                                                 "spec.toml.\n", "")  # fmt: skip
+    assert "finished: 6 points (6 ok)" in plasticode("status", str(OUT)).stdout
+
+
+def test_a_name_is_no_difference_but_versions_and_code_are(monkeypatch):
+    Path("mine.py").write_text("from rules.hebbian import Oja as Mine\n")
+    monkeypatch.syspath_prepend(".")
+    rule = ["run", "tiny.toml", "--set", 'sweep.rule=["mine:Mine"]', "--set", 'record.probes=["weight_norm"]']
+    plasticode(*rule)
+    plasticode(*rule, "--set", 'description="another"')
+    real = labels.versions()
+    with monkeypatch.context() as patch:
+        patch.setattr(rundir, "versions", lambda: real | {"jax": "0.0.1"})
+        assert f"results of jax {real['jax']}, and here is 0.0.1" in plasticode(*rule, code=2).stderr
+    with monkeypatch.context() as patch:
+        patch.setattr(rundir.hashlib, "sha256", lambda _: rundir.hashlib.blake2b(b"other"))
+        assert "results of other code of the rule mine:Mine" in plasticode(*rule, code=2).stderr
+
+
+def test_results_of_unknown_origin_are_not_overwritten_without_force():
+    OUT.mkdir(parents=True)
+    (OUT / "results.nc").write_bytes(b"precious")
+    (OUT / "notes.txt").write_text("mine")
+    assert "holds a results.nc of unknown origin" in run(code=2).stderr
+    assert (OUT / "results.nc").read_bytes() == b"precious" and names(OUT) == ["notes.txt", "results.nc"]
+    run("--force")
+    assert names(OUT) == sorted([*WRITTEN, "notes.txt"]) and (OUT / "notes.txt").read_text() == "mine"
+
+
+def test_the_status_of_what_is_no_run_is_told():
+    assert "'nothing' has no run" in plasticode("status", "nothing", code=2).stderr
+
+
+def test_every_chunk_says_where_it_comes_from(monkeypatch):
+    monkeypatch.setattr(stored, "merge", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    run(code=2)
+    for path in OUT.glob("chunks/*.nc"):
+        with h5netcdf.File(path, "r") as file:
+            assert {"spec", "spec_hash", "versions", "device", "dtype", "seconds"} <= set(file.attrs)
+            assert "fa" in file.attrs["spec"] and file.attrs["seconds"] > 0
