@@ -124,8 +124,8 @@ class Window(eqx.Module):
         """The times within a presentation at which a drive jumps, or has a kink because a late one has jumped."""
         clock, jumps = system.clock, set(self._arrivals(system).values())
         if not system.gamma:
-            late = {_hop(p) for p in system.circuit.projections if p.name in system.lags()}
-            late |= {"error"} & set(system.lags())
+            lags = system.lags()
+            late = {_hop(p) for p in system.circuit.projections if p.name in lags} | ({"error"} & set(lags))
             jumps |= {tuple(sorted((*jump, name))) for jump in jumps for name in late}
         times, starts = [], [jnp.zeros_like(clock.period)]
         for names in sorted(jumps):

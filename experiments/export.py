@@ -176,7 +176,7 @@ def _opened(path: Path, part: str | None) -> Iterator[list[_Part]]:
         groups = [name for name in results.datasets if name]
         for name, data in results.datasets.items():
             if "record" not in data.dims:
-                raise PlasticodeError(f"results file '{path}' has no record in part '{name}': `run` must have written it")
+                raise PlasticodeError(f"results file '{path}' has no records in part '{name}': `run` must have made it")
         if part is None:
             yield [_Part(path, name or None, data) for name, data in results.datasets.items()]
         elif part in groups:

@@ -117,7 +117,7 @@ def _jobs(sweep: Sweep, part: str, first: int = 0) -> Iterator[Job]:
 
 def _arrays(data: Data, dtype: str) -> dict[str, np.ndarray]:
     fields = ("train_inputs", "train_targets", "test_inputs", "test_targets")
-    return {name: getattr(data, name).astype(dtype) for name in fields if getattr(data, name) is not None}
+    return {name: getattr(data, name).astype(dtype, copy=False) for name in fields if getattr(data, name) is not None}
 
 
 def _wired(job: Job, data: Data) -> tuple[Any, Any]:

@@ -132,8 +132,9 @@ def _owner(path: Path) -> Owner | None:
     return None
 
 
-def is_alive(path: Path, patience: float = SILENCE) -> bool:
-    """Whether the lock has an owner that lives, as far as `patience` seconds of watching tell."""
+def is_alive(path: Path, patience: float | None = None) -> bool:
+    """Whether the lock has an owner that lives, as far as `patience` seconds (`SILENCE`) of watching tell."""
+    patience = SILENCE if patience is None else patience
     other = read_owner(path)
     if other is None or _is_gone(other):
         return False

@@ -5,7 +5,6 @@
 
 import contextlib
 import hashlib
-import inspect
 import json
 import os
 import shutil
@@ -23,9 +22,8 @@ from experiments.labels import versions
 from experiments.lock import Lock, locked
 from experiments.merge import identity_in
 from experiments.spec import Spec, dump_toml
-from experiments.store import told
+from experiments.store import check_output, told
 from experiments.units import shown
-from rules.registry import rule_class
 
 CHUNKS, HEADER, LOCK = "chunks", "run.json", "lock"
 ATTEMPTS = 10  # to take the lock of a directory that comes and goes
@@ -60,8 +58,8 @@ def header_of(spec: Spec, jobs: dict[str, list[Job]], chunking: Chunking) -> dic
     members = [job for jobs_of_part in jobs.values() for job in jobs_of_part]
     code = {}
     for name in sorted({job.plan.spec.rule.name for job in members if ":" in job.plan.spec.rule.name}):
-        with contextlib.suppress(OSError, TypeError):  # a class without a file, as in an interactive session
-            source = Path(inspect.getfile(rule_class(name))).read_bytes()
+        with contextlib.suppress(OSError, TypeError):  # a module without a file, as in an interactive session
+            source = Path(sys.modules[name.partition(":")[0]].__file__ or "").read_bytes()
             code[name] = hashlib.sha256(source).hexdigest()
     return {
         "run": {"spec_hash": spec.hash(), "spec": dump_toml(spec), "versions": versions(), "code": code},
@@ -82,8 +80,7 @@ def opened(
     What another run has left is refused, unless `force` removes it; so is a directory in use.
     """
     directory = target / CHUNKS
-    if target.exists() and not target.is_dir():
-        raise PlasticodeError(f"the output '{target}' is a file: --out must name a directory, or nothing yet")
+    check_output(target)
     made = [path for path in (directory, *directory.parents) if not path.exists()]
     name, conflicts = (LOCK, f"{LOCK}-*") if shard is None else (f"{LOCK}-{shard[0]}-of-{shard[1]}", LOCK)
     try:

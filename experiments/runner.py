@@ -108,7 +108,7 @@ def meter_of(everything: list[Task], left: list[Task], on_progress: OnProgress |
 def _size(tasks: list[Task]) -> tuple[float, int]:
     """Steps times points, and points."""
     points = [sum(map(len, task.chunks.values())) for task in tasks]
-    return sum(task.job.point_work * count for task, count in zip(tasks, points, strict=True)), sum(points)
+    return float(sum(task.job.point_work * count for task, count in zip(tasks, points, strict=True))), sum(points)
 
 
 def local(tasks: list[Task], meter: Meter, store: ChunkStore | None = None) -> Iterator[Outcome]:

@@ -195,6 +195,16 @@ def _json(content: Any, newline: str) -> Iterator[str]:
         yield _INDENTED.encode(content).replace("\n", newline)
 
 
+def check_output(target: Path) -> None:
+    """Refuse what no directory can be."""
+    name = str(target)
+    if not name.isprintable() or not name.strip() or any(len(part.encode()) > 200 for part in target.parts):
+        raise PlasticodeError(f"--out = '{printable(name)}' is not allowed: it must be a path that can be read")
+    with told(target):
+        if target.exists() and not target.is_dir():
+            raise PlasticodeError(f"the output '{target}' is a file: --out must name a directory, or nothing yet")
+
+
 @contextlib.contextmanager
 def output_directory(target: Path) -> Iterator[Path]:
     """A hidden directory to write into; at the end it becomes `target`, on any error it vanishes.
@@ -203,10 +213,9 @@ def output_directory(target: Path) -> Iterator[Path]:
     files of the same name are replaced, figures of an earlier run removed, all others stay. What cannot be written
     raises `PlasticodeError`.
     """
+    check_output(target)
     target = target.absolute()
     partial = (target if target.is_dir() else target.parent) / f".{target.name}.{os.getpid()}.partial"
-    if target.exists() and not target.is_dir():
-        raise PlasticodeError(f"the output '{target}' is a file: --out must name a directory, or nothing yet")
     created: list[Path] = []
     try:
         with told(target):

@@ -1,5 +1,6 @@
 """Locks on a results directory: one owner at a time, the dead and the silent replaced, no clock trusted."""
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -9,7 +10,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,15 +20,15 @@ from experiments import lock as module
 from experiments.lock import InUse, Lock, is_alive, locked, read_owner
 
 ROOT = Path(__file__).resolve().parent.parent
+QUICK = {"BEAT": 0.05, "SILENCE": 1.0, "SETTLE": 0.05}
 DEAD = 2**22 + 12345  # beyond the highest process number of Linux
 
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Hearts that beat thirty times as fast."""
-    monkeypatch.setattr(module, "BEAT", 0.06)
-    monkeypatch.setattr(module, "SILENCE", 0.6)
-    monkeypatch.setattr(module, "SETTLE", 0.05)
+    """Hearts that beat forty times as fast."""
+    for name, value in QUICK.items():
+        monkeypatch.setattr(module, name, value)
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_a_held_lock_refuses_in_a_sentence(path):
 def test_the_lock_of_a_dead_process_is_taken_over_at_once(path):
     leave(path, pid=DEAD)
     assert not is_alive(path)
-    assert seconds(lambda: take(path)) < 2 < module.SILENCE
+    assert seconds(lambda: take(path)) < 5 < module.SILENCE
 
 
 @pytest.mark.usefixtures("quick")
@@ -87,7 +88,7 @@ def test_the_lock_of_a_dead_process_is_taken_over_at_once(path):
 def test_a_lock_without_a_heartbeat_is_taken_over_after_silence(path, changes):
     """Of another host or container, where nobody can ask for the process; or its number has another one now."""
     leave(path, **{"pid": DEAD, **changes})
-    assert 0.6 < seconds(lambda: take(path)) < 2
+    assert 1 < seconds(lambda: take(path)) < 5
 
 
 @pytest.mark.usefixtures("quick")
@@ -118,11 +119,11 @@ def test_a_heartbeat_of_another_host_is_respected(path):
 def test_a_lock_that_makes_no_sense_is_taken_over_at_once(path, content):
     path.write_bytes(content)
     assert read_owner(path) is None and not is_alive(path)
-    assert seconds(lambda: take(path)) < 2
+    assert seconds(lambda: take(path)) < 5
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("pid", [0, -1, "x", None, [], 2**70, 1e300, True])
+@pytest.mark.parametrize("pid", [0, "x", [], 2**70])
 def test_an_owner_that_makes_no_sense_is_taken_over_after_silence(path, pid):
     leave(path, pid=pid)
     take(path)
@@ -193,7 +194,7 @@ def test_the_lock_of_a_dead_shard_keeps_nobody_out_and_goes(path):
     """Else the directory of a finished run would stay. A part may have the name of a lock: its files stay."""
     leave(path.with_name("lock-1-of-3"), pid=DEAD)
     path.with_name(".lock-1-of-3.0123").write_text("half a heartb")
-    mine = ["lock-0000-000000.failed.json", f"lock-0000-000000.{'0' * 32}.nc"]
+    mine = [f"lock-0000-000000.{'0' * 32}.nc", "lock-0000-000000.failed.json"]
     for name in mine:
         path.with_name(name).write_text("{}")
     with locked(path, "lock-*"):
@@ -259,7 +260,7 @@ def test_of_two_that_take_the_same_stale_lock_the_slow_one_notices(path, monkeyp
         both.wait(5)
         return was
 
-    def contend() -> None:
+    def take_part() -> None:
         try:
             with locked(path) as lock:
                 holders.append(lock)
@@ -268,7 +269,7 @@ def test_of_two_that_take_the_same_stale_lock_the_slow_one_notices(path, monkeyp
             refused.append(1)
 
     monkeypatch.setattr(module, "is_alive", meets)
-    threads = [threading.Thread(target=contend) for _ in range(2)]
+    threads = [threading.Thread(target=take_part) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -276,57 +277,34 @@ def test_of_two_that_take_the_same_stale_lock_the_slow_one_notices(path, monkeyp
     assert (len(holders), len(refused)) == (1, 1) and os.listdir(path.parent) == []
 
 
-def _contend(path: Path, start, results) -> None:
-    for round_number in range(ROUNDS):
+def contend(path: Path, start, holders) -> None:
+    vars(module).update(QUICK)
+    for number in range(ROUNDS):
         start.wait(60)
-        try:
-            with locked(path.with_name(f"lock{round_number}")):
-                results.put(round_number)
-                start.wait(60)  # until all have tried
-        except InUse:
-            start.wait(60)
+        with contextlib.suppress(InUse), locked(path.with_name(f"lock{number}")):
+            holders.put(number)
+            time.sleep(0.2)
+        start.wait(60)
 
 
-ROUNDS, CONTENDERS = 12, 6
+ROUNDS, CONTENDERS = 30, 6
 
 
-@pytest.mark.parametrize("stale", [True, False])
-def test_of_many_processes_that_come_at_once_exactly_one_is_let_in(path, stale):
-    for number in range(ROUNDS if stale else 0):
+def test_of_many_processes_that_come_at_once_exactly_one_is_let_in(path):
+    """Two times of three there is a lock already, of a dead process or one that makes no sense."""
+    for number in range(0, ROUNDS, 3):
         leave(path.with_name(f"lock{number}"), pid=DEAD)
+        path.with_name(f"lock{number + 1}").write_text("")
     context = multiprocessing.get_context("spawn")
-    start, results = context.Barrier(CONTENDERS), context.Queue()
-    processes = [context.Process(target=_contend, args=(path, start, results)) for _ in range(CONTENDERS)]
+    start, holders = context.Barrier(CONTENDERS), context.Queue()
+    processes = [context.Process(target=contend, args=(path, start, holders)) for _ in range(CONTENDERS)]
     for process in processes:
         process.start()
     for process in processes:
         process.join(90)
         assert process.exitcode == 0
-    assert [results.get(timeout=5) for _ in range(ROUNDS)] == list(range(ROUNDS))
-    assert results.empty() and os.listdir(path.parent) == []
-
-
-@pytest.mark.usefixtures("quick")
-def test_of_many_threads_that_come_at_once_exactly_one_is_let_in(path):
-    for _ in range(10):
-        leave(path, pid=DEAD)
-        start, holders = threading.Barrier(8), []
-
-        def contend(start=start, holders=holders) -> None:
-            start.wait()
-            try:
-                with locked(path) as lock:
-                    holders.append(lock)
-                    start.wait()
-            except InUse:
-                start.wait()
-
-        threads = [threading.Thread(target=contend) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(holders) == 1 and os.listdir(path.parent) == []
+    assert [holders.get(timeout=5) for _ in range(ROUNDS)] == list(range(ROUNDS))
+    assert holders.empty() and os.listdir(path.parent) == []
 
 
 @pytest.mark.usefixtures("quick")
@@ -415,7 +393,7 @@ def test_a_clock_that_is_set_changes_nothing(path, monkeypatch, jump):
         lock.check()
     leave(path, host="elsewhere")
     os.utime(path, (2**33, 2**33))
-    assert 0.6 < seconds(lambda: take(path)) < 2
+    assert 1 < seconds(lambda: take(path)) < 5
 
 
 def test_the_lock_goes_with_an_error_of_the_body(path):
@@ -428,43 +406,49 @@ def test_the_lock_goes_with_an_error_of_the_body(path):
 HOLD = """
 import sys, time
 from pathlib import Path
-from experiments.lock import locked
-with locked(Path(sys.argv[1])):
+from experiments import lock
+lock.BEAT = float(sys.argv[2])
+with lock.locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
 """
 
 
+@contextlib.contextmanager
+def holder(path: Path, beat: float) -> Iterator[subprocess.Popen]:
+    """Another process that holds the lock."""
+    command = [sys.executable, "-c", HOLD, str(path), str(beat)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "held\n"
+            yield process
+        finally:
+            process.kill()
+
+
 @pytest.mark.parametrize("asked_for", [True, False])
 def test_a_killed_holder_lets_the_next_one_in_at_once(path, asked_for):
     """Also where no parent asks what became of it, as in many containers."""
-    with subprocess.Popen([sys.executable, "-c", HOLD, path], cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-        with pytest.raises(InUse, match=f"process {holder.pid} on"), locked(path):
+    with holder(path, 2.0) as process:
+        with pytest.raises(InUse, match=f"process {process.pid} on"), locked(path):
             pytest.fail("two are in")
         path.with_name(".lock.0123456789").write_text("half a heartb")  # it may die as it writes
-        os.kill(holder.pid, signal.SIGKILL)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         if asked_for:
-            holder.wait()
-        else:
-            os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)
-        assert seconds(lambda: take(path)) < 2
+            process.wait()
+        assert seconds(lambda: take(path)) < 5
 
 
 def test_a_stopped_holder_is_robbed_and_leaves_the_thief_alone(path, monkeypatch):
     """A real process that sleeps, and wakes."""
     monkeypatch.setattr(module, "SILENCE", 1.0)
-    fast = HOLD.replace("with locked", "from experiments import lock\nlock.BEAT = 0.1\nwith locked")
-    with subprocess.Popen([sys.executable, "-c", fast, path], cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-        os.kill(holder.pid, signal.SIGSTOP)
-        monkeypatch.setattr(module, "GUARD_PATIENCE", 1.0)  # in case it stopped just there
-        try:
-            with locked(path) as lock:
-                os.kill(holder.pid, signal.SIGCONT)
-                time.sleep(0.5)
-                lock.check()
-                assert (read_owner(path) or {})["token"] == lock.owner["token"]
-        finally:
-            holder.kill()
+    monkeypatch.setattr(module, "GUARD_PATIENCE", 1.0)  # in case it stopped inside
+    with holder(path, 0.1) as process:
+        process.send_signal(signal.SIGSTOP)
+        with locked(path) as lock:
+            process.send_signal(signal.SIGCONT)
+            time.sleep(0.5)
+            lock.check()
+            assert (read_owner(path) or {})["token"] == lock.owner["token"]
     assert os.listdir(path.parent) == []
