@@ -19,7 +19,7 @@ from experiments.labels import STATUS, Table, attributes, coordinates, part_attr
 from experiments.spec import Spec
 from experiments.sweep import Sweep, expand
 
-SLAB_BYTES = 64 * 2**20
+SLAB_BYTES = 32 * 2**20
 
 
 def merge(
@@ -37,7 +37,7 @@ def merge(
             group = file.create_group(name) if name else file
             source.labels().dump_to_store(H5NetCDFStore(group), encoding=source.encoding())
             missing |= _fill(group, source, disk)
-            seconds[name] = sum(source.seconds.values())
+            seconds[name] = sum(source.seconds.values(), 0.0)
         file.attrs["run"] = store.identity
         file.attrs["complete"] = int(not missing)
     return seconds
@@ -137,6 +137,8 @@ class _Source:
                 self.rows[key] = int(rows.min()), int(rows.max())
             if finished:
                 self._note(store.read(next(iter(finished)))[1])
+        # As jax orders the records, whichever of the jobs has chunks.
+        self.numbers, self.matrices = dict(sorted(self.numbers.items())), dict(sorted(self.matrices.items()))
 
     def _note(self, record: Record) -> None:
         for name, value in record.items():
@@ -188,6 +190,7 @@ class _Source:
                     self.devices.add(str(told["device"]))
                     self.seconds[key] = float(told["seconds"])
             yield selection, table
+            del table  # before there is another one
 
 
 def slabs(shape: tuple[int, ...], most: int) -> Iterator[tuple[tuple, int, int]]:
@@ -224,6 +227,7 @@ def _fill(file: Any, source: _Source, disk: _Disk) -> bool:
             columns = table.matrices.get(name) or {"": np.full(blank, np.nan, dtype)}
             file[name][selection or ...] = stack(columns, names).reshape(*inner, len(table.marks), len(names))
         disk.check()
+        del table
     file.attrs["device"] = ", ".join(sorted(source.devices)) or "none"
     return missing
 
