@@ -19,7 +19,7 @@ from experiments.labels import STATUS, Table, attributes, coordinates, part_attr
 from experiments.spec import Spec
 from experiments.sweep import Sweep, expand
 
-SLAB_BYTES = 32 * 2**20
+SLAB_BYTES = 24 * 2**20
 
 
 def merge(

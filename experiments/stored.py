@@ -96,8 +96,10 @@ def run(
             notify(f"all points are finished: nothing is run again, {target} is as it was")
             return _merged(spec, directory)
         interrupted = _fill(spec, jobs, directory, how, shown)
-        if how.shard is None or interrupted:
+        if how.shard is None:
             return _finish(spec, jobs, directory, interrupted)
+        if interrupted:
+            return _state(jobs, directory)._replace(interrupted=True)
     return _merge_shards(spec, jobs, target, header, directory)
 
 
@@ -124,12 +126,12 @@ def _fill(
 
 
 def _keep(spec: Spec, directory: rundir.RunDirectory, execute: Executor, tasks: list[Task], meter: Meter) -> None:
-    store = directory.store
+    store, labels = directory.store, provenance(spec, "")
     for key, points, record, seconds, device, error in execute(tasks, meter):
         directory.lock.check()
         with _kept(directory):
             if record is not None:
-                store.write(key, points, record, provenance(spec, device) | {"seconds": seconds})
+                store.write(key, points, record, labels | {"device": device, "seconds": seconds})
             elif error is not None:
                 text = "".join(traceback.format_exception(error))
                 store.write_failure(key, len(points), f"{type(error).__name__}: {error}".splitlines()[0], text)

@@ -240,7 +240,7 @@ def contend(path: Path, start, holders) -> None:
         start.wait(60)
 
 
-ROUNDS, CONTENDERS = 18, 5
+ROUNDS, CONTENDERS = 15, 4
 
 
 def test_of_many_processes_that_come_at_once_exactly_one_is_let_in(path):
