@@ -19,6 +19,7 @@ import h5netcdf
 import h5py
 import numpy as np
 
+from dynamics.errors import PlasticodeError
 from experiments.jobs import ChunkKey
 
 PARTIAL = ".partial"
@@ -53,21 +54,22 @@ class ChunkStore:
         for match in filter(None, map(_PARTIAL.fullmatch, entries)):
             self._leftovers.setdefault(match["stem"], set()).add(self.directory / match[0])
         with ThreadPoolExecutor(READERS) as pool:
-            whole = list(pool.map(self._is_whole, matches))
-        self.files = {m["stem"]: self.directory / m[0] for m, good in zip(matches, whole, strict=True) if good}
-        rejected = [m[0] for m, good in zip(matches, whole, strict=True) if not good]
+            whole = dict(zip(matches, pool.map(self._is_whole, matches), strict=True))
+        self.files = {match["stem"]: self.directory / match[0] for match, good in whole.items() if good}
+        rejected = [match[0] for match, good in whole.items() if good is False]
         for name in rejected:
             (self.directory / name).unlink(missing_ok=True)
         return rejected
 
-    def _is_whole(self, match: re.Match[str]) -> bool:
+    def _is_whole(self, match: re.Match[str]) -> bool | None:
+        """None where the file cannot be read now, or is gone: its chunk runs again, but it may well be good."""
         try:
             with (self.directory / match[0]).open("rb", buffering=0) as file:
                 checksum = self._hash(match["stem"])
                 while block := file.read(BLOCK):  # whole files of all threads might not fit into memory
                     checksum.update(block)
         except OSError:
-            return False
+            return None
         return checksum.hexdigest() == match["checksum"]
 
     def __contains__(self, key: ChunkKey) -> bool:
@@ -86,12 +88,22 @@ class ChunkStore:
             partial.replace(final)
         _sync_directory(self.directory)
         self.files[key.stem] = final
-        leftovers = self._checkpoints.pop(key.stem, set()) | self._leftovers.pop(key.stem, set())
-        for path in (self._failure(key), *leftovers):
+        self.forget(key)
+        for path in (self._failure(key), *self._leftovers.pop(key.stem, ())):
+            path.unlink(missing_ok=True)
+
+    def forget(self, key: ChunkKey) -> None:
+        """Remove the checkpoints of a chunk that is finished."""
+        for path in self._checkpoints.pop(key.stem, ()):
             path.unlink(missing_ok=True)
 
     def read(self, key: ChunkKey) -> tuple[np.ndarray, Record, dict[str, Any]]:
         """The points of a finished chunk, their records, and the file's attributes."""
+        match = _NAME.fullmatch(self.files[key.stem].name)
+        if match is None or not self._is_whole(match):
+            raise PlasticodeError(
+                f"chunk file '{self.files[key.stem]}' was changed while the run went on: the same command makes it anew"
+            )
         with h5py.File(self.files[key.stem], "r") as file:  # in an eighth of the time that h5netcdf takes
             items: dict[str, Any] = dict(file.items())
             points: np.ndarray = items["point"][()]

@@ -35,6 +35,10 @@ Out = Annotated[
     typer.Option(metavar="DIR", help="Where results go.", show_default="results/NAME, or results/NAME-quick"),
 ]
 Seed = Annotated[int | None, typer.Option(metavar="N", help="The first seed.", show_default="that of the spec")]
+Force = Annotated[bool, typer.Option("--force", help="Start anew, whatever a run has left in DIR.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Processes of this machine.", show_default="this one alone")
+]
 
 
 def main() -> None:
@@ -50,8 +54,8 @@ def run(
     out: Out = None,
     quick: Quick = False,
     seed: Seed = None,
-    force: Annotated[bool, typer.Option("--force", help="Remove what another run has left in DIR.")] = False,
-    workers: Annotated[int | None, typer.Option(min=1, metavar="N", help="Processes of this machine.")] = None,
+    force: Force = False,
+    workers: Workers = None,
     scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="A dask scheduler.")] = None,
     shard: Annotated[str | None, typer.Option(metavar="I/N", help="One of N runs that share the work.")] = None,
 ) -> None:
@@ -97,13 +101,16 @@ def compare(
     sets: Sets = None,
     out: Out = None,
     quick: Quick = False,
+    force: Force = False,
+    workers: Workers = None,
 ) -> None:
     """Compare learning rules on one task: a table with 95 % intervals, learning curves, gradient alignment."""
     with _sentences():
         from experiments.compare import comparison
+        from experiments.stored import spread
 
         names = [name.strip() for name in rules.split(",") if name.strip()]
-        _execute(comparison(names, task, seeds, sets or (), quick), out, quick)
+        _execute(comparison(names, task, seeds, sets or (), quick), out, quick, spread(workers, None, None, force))
 
 
 @app.command()
@@ -127,6 +134,7 @@ def reproduce(
     with _sentences():
         from experiments import predictions, reproduce
         from experiments.predictions import report
+        from experiments.processes import cores
         from experiments.progress import shown
         from experiments.store import output_directory
         from experiments.terminal import print_predictions
@@ -136,7 +144,7 @@ def reproduce(
         target = out or Path("results") / f"reproduce{'-quick' if quick else ''}"
         with output_directory(target) as directory:
             with shown("reproduce") as on_progress:
-                measured = reproduce.measure_all(chosen, workers or os.cpu_count() or 1, on_progress)
+                measured = reproduce.measure_all(chosen, workers or cores(), on_progress)
             if not measured.outcomes:
                 raise KeyboardInterrupt  # nothing to keep
             report.write(measured, directory)
@@ -206,9 +214,10 @@ def _command() -> str:
     return shlex.join(["plasticode", *sys.argv[1:]])
 
 
-def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How | None" = None) -> None:
+def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
     """Run a spec, write what it leaves behind, print the essentials, and end with the exit code that it deserves."""
     from experiments import report, runner, stored
+    from experiments.interrupts import interruptible
     from experiments.progress import shown
     from experiments.terminal import print_outcome
 
@@ -217,7 +226,8 @@ def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How | None" = No
     runner.configure(spec.dtype)
     jobs = runner.check(spec)
     try:
-        ended = stored.run(spec, jobs, target, how or stored.How(), shown, lambda text: typer.echo(text, err=True))
+        with interruptible():
+            ended = stored.run(spec, jobs, target, how, shown, lambda text: typer.echo(text, err=True))
     except KeyboardInterrupt:  # while merging or reporting
         _tell_interrupted(f"finished points are kept in {target}")
     print_outcome(ended)

@@ -6,11 +6,13 @@ A worker gets the spec and the name of a chunk, and sends back the records; file
 import collections
 import contextlib
 import functools
+import importlib
 import json
 import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +29,7 @@ from experiments.labels import versions
 from experiments.processes import one_core_each
 from experiments.programs import JobRunner
 from experiments.progress import Meter
+from experiments.rundir import code_of
 from experiments.runner import ATTEMPTS, Executor, Outcome, Task
 from experiments.spec import Spec, make_spec
 from experiments.units import printable
@@ -47,8 +50,9 @@ class Request(NamedTuple):
     directory: str
     identity: str
     versions: str
+    code: str
     place: str
-    is_local: bool
+    workers: int | None  # of this machine; None on a cluster
 
 
 def size(workers: int | None, scheduler: str | None) -> tuple[int, int | None]:
@@ -60,9 +64,14 @@ def size(workers: int | None, scheduler: str | None) -> tuple[int, int | None]:
 
 @contextlib.contextmanager
 def connected(
-    spec: Spec, store: ChunkStore, chunking: Chunking, workers: int | None, scheduler: str | None
+    spec: Spec,
+    store: ChunkStore,
+    chunking: Chunking,
+    code: dict[str, str],
+    workers: int | None,
+    scheduler: str | None,
 ) -> Iterator[Executor]:
-    """An executor on the `scheduler` of a cluster, or on so many `workers` of this machine."""
+    """An executor on the `scheduler` of a cluster, or on so many `workers` of this machine; `code`: see `code_of`."""
     try:
         from distributed import Client, LocalCluster
     except ImportError:
@@ -71,11 +80,16 @@ def connected(
         ) from None
     request = Request(
         json.dumps(spec.table()), "", 0, chunking, str(store.directory.absolute()), store.identity,
-        json.dumps(versions()), os.getcwd(), scheduler is None,
+        json.dumps(versions()), json.dumps(code), os.getcwd(), workers,
     )  # fmt: skip
     with contextlib.ExitStack() as stack:
         if scheduler is None:
+            import dask.config
+
             stack.enter_context(one_core_each())
+            # A worker has one chunk, so that its death is nobody else's fault; the attempts are counted here.
+            blame = {"distributed.scheduler.worker-saturation": 1.0, "distributed.scheduler.allowed-failures": 0}
+            stack.enter_context(dask.config.set(blame))
             settings: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "processes": True}
             settings |= {"dashboard_address": None, "silence_logs": logging.CRITICAL, "preload": [__name__]}
             address: Any = stack.enter_context(LocalCluster(**settings))
@@ -116,9 +130,13 @@ def _execute(client: Any, request: Request, tasks: list[Task], meter: Meter) -> 
             hand_out(*item)
         for future in finished:
             task, key, points = handed.pop(future)
+            if future.cancelled():
+                raise PlasticodeError(
+                    "the dask scheduler is gone: finished chunks are kept, and the same command goes on from there"
+                )
             error = future.exception()
             failed[key] += error is not None
-            if error is not None and failed[key] < ATTEMPTS and not _is_final(error):
+            if error is not None and failed[key] < ATTEMPTS and not isinstance(error, PlasticodeError):
                 hand_out(task, key, points)
                 continue
             if (item := next(waiting, None)) is not None:
@@ -135,18 +153,24 @@ def _execute(client: Any, request: Request, tasks: list[Task], meter: Meter) -> 
             client.cancel(list(handed))
 
 
-def _is_final(error: BaseException) -> bool:
-    """Whether there is no use in another attempt: a user's mistake, or a chunk that has killed several workers."""
-    return isinstance(error, PlasticodeError) or type(error).__name__ == "KilledWorker"
+_BUSY = threading.Lock()  # a worker with several threads runs one chunk after the other all the same
+_IMPORTED: dict[str, str] = {}  # checksums of a user's own modules, when a worker imported them
 
 
 def _chunk(request: Request, key: ChunkKey, size: int) -> tuple[Record, float, str]:
     """On a worker: the records of a chunk, the seconds they took, and the device."""
-    started = time.perf_counter()
-    job_runner = _job_runner(request, size)
-    points = job_runner.job.chunks(request.chunking)[key]
-    record = job_runner.run(key, points, Meter(None, 0.0))
-    return record, time.perf_counter() - started, runner.device_kind()
+    with _BUSY:
+        started = time.perf_counter()
+        if request.workers is not None and GPUS.is_dir():
+            _choose_gpu()
+        spec = make_spec(json.loads(request.spec))
+        runner.configure(spec.dtype, devices=1)
+        job_runner = _job_runner(request, size)
+        points = job_runner.job.chunks(request.chunking)[key]
+        record = job_runner.run(key, points, Meter(None, 0.0))
+        if job_runner.store is not None:
+            job_runner.store.forget(key)
+        return record, time.perf_counter() - started, runner.device_kind()
 
 
 @functools.lru_cache(maxsize=runner.COMPILE_AHEAD)  # programs hold memory maps of the process
@@ -156,13 +180,22 @@ def _job_runner(request: Request, size: int) -> JobRunner:
     here = json.dumps(versions())
     if here != request.versions:
         raise PlasticodeError(f"the worker has other versions than the run: {here} instead of {request.versions}")
-    spec = make_spec(json.loads(request.spec))
-    if request.is_local and GPUS.is_dir():
-        _choose_gpu()
-    runner.configure(spec.dtype, devices=1)
+    _import_code(json.loads(request.code))
     directory = Path(request.directory)
     store = ChunkStore(directory, request.identity) if directory.is_dir() else None  # for checkpoints
-    return JobRunner(job_of(spec, request.part, request.number), size, store).prepare()
+    job = job_of(make_spec(json.loads(request.spec)), request.part, request.number)
+    return JobRunner(job, size, store, request.workers or 1).prepare()
+
+
+def _import_code(code: dict[str, str]) -> None:
+    """Import a user's own modules, again where they have changed since; they must be those of the run."""
+    for name, expected in code.items():
+        module = importlib.import_module(name)
+        if _IMPORTED.setdefault(name, expected) != expected:
+            importlib.reload(module)
+        _IMPORTED[name] = expected
+        if code_of([name]).get(name) != expected:
+            raise PlasticodeError(f"the worker has another module '{name}' than the run: {module.__file__}")
 
 
 def _choose_gpu() -> None:

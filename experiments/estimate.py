@@ -18,7 +18,10 @@ from experiments.tables import TextTable
 
 CALIBRATION_SECONDS = 0.3  # of integration
 MOST_CALIBRATED = 6  # jobs; others are taken to cost as much per synapse update as the nearest of them
-CHUNK_FILE_BYTES = 40_000  # of labels, in each chunk and in the merged file
+CHUNK_FILE_BYTES = 15_000  # of labels in each chunk
+REPORT_BYTES = 400_000  # figures, report and labels
+# What a run takes beside: imports, checks, reports; and for every point to be labelled, merged and summarised.
+START_SECONDS, POINT_SECONDS = 5.0, 2e-4
 
 
 class Cost(NamedTuple):
@@ -41,7 +44,7 @@ class Estimate(NamedTuple):
 def estimate(spec: Spec, jobs: dict[str, list[Job]], on_progress: OnProgress | None = None) -> Estimate:
     """Compile and run a little of the largest job of each part, and scale that up.
 
-    Refinements of windows that turn out to be too coarse are not foreseen, nor is what the reports take.
+    Refinements of windows that turn out to be too coarse are not foreseen.
     """
     cuts = chunking(jobs)
     largest = [max(members, key=updates) for members in jobs.values()]
@@ -61,6 +64,8 @@ def estimate(spec: Spec, jobs: dict[str, list[Job]], on_progress: OnProgress | N
         seconds, disk = seconds + part_seconds, disk + part_bytes
     header = ["part", "regime", "points", "programs", "presentations", "steps each", "synapse updates", "disk", "time"]
     where = f"{len(jax.local_devices())} x {jax.local_devices()[0].device_kind}"
+    points = sum(job.group.size for members in jobs.values() for job in members)
+    seconds, disk = seconds + START_SECONDS + POINT_SECONDS * points, disk + REPORT_BYTES
     on_cpu = jax.default_backend() == "cpu"
     memory = peak_bytes() if on_cpu else max(cost.bytes for cost in costs.values())
     note = (

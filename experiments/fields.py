@@ -234,7 +234,7 @@ def rule_fields(name: str) -> dict[str, object]:
     """The parameters of a rule and their default values; a rule that does not exist raises `PlasticodeError`."""
     if printable(name, 200) != name:
         raise refused("rule", name, 'it must be the name of a rule, or "module:Class"')
-    from rules.registry import rule_fields as registered  # here, because it imports jax
+    from rules.registry import rule_fields, wrapped_rules as registered  # here, because it imports jax
 
     return registered(name)
 
@@ -272,11 +272,13 @@ def _rule(value: Any, at: str) -> dict[str, Any]:
     for key in table:
         if key not in fields:
             raise unknown_key(f"{at}.{key}", ["name", *fields])
-    return {"name": name, "parameters": {key: _parameter(f"{at}.{key}", table, fields[key]) for key in fields}}
+    wrapped = wrapped_rules(name)
+    parameters = {key: _parameter(f"{at}.{key}", table, fields[key], key in wrapped) for key in fields}
+    return {"name": name, "parameters": parameters}
 
 
-def _parameter(path: str, table: dict[str, Any], default: object) -> Any:
-    """The value of a rule's parameter: its default, or one of the same type."""
+def _parameter(path: str, table: dict[str, Any], default: object, wrapped: bool) -> Any:
+    """The value of a rule's parameter: its default, or one of the same type; a `wrapped` rule by name or as a table."""
     key = path.rpartition(".")[2]
     value = table.get(key, default)
     if isinstance(default, list | tuple):
@@ -289,20 +291,9 @@ def _parameter(path: str, table: dict[str, Any], default: object) -> Any:
         except ValueError as error:
             raise refused(path, value, str(error)) from None
     value = tuple(value) if isinstance(value, list) else value
-    if isinstance(default, str) and _names_rule(default) and _is_rule(value):
-        _rule(value, path)  # a rule wrapped by this one: its own mistakes show here
+    if wrapped and (isinstance(value, str) or (isinstance(value, dict) and isinstance(value.get("name"), str))):
+        _rule(value, path)  # its own mistakes show here
         return value
     if default is not None and type(value) is not type(default):
         raise refused(path, value, f"it must be of the same type as its default {default!r}")
     return value
-
-
-def _is_rule(value: Any) -> bool:
-    return isinstance(value, str) or (isinstance(value, dict) and isinstance(value.get("name"), str))
-
-
-def _names_rule(default: str) -> bool:
-    """Whether a text that is a rule's default stands for a wrapped rule."""
-    from rules.registry import RULES
-
-    return default in RULES or ":" in default

@@ -4,14 +4,15 @@ import contextlib
 import math
 import resource
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 
-_GROUPS = (  # control groups, in their two versions: the limit, what is used, how much of that is only cached files
-    ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
-    ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-)
+# Of a control group, in its two versions: the limit, what is used, how much of that is only cached files.
+_VERSION_2 = "memory.max", "memory.current", "inactive_file"
+_VERSION_1 = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 def free_bytes() -> float:
@@ -22,11 +23,22 @@ def free_bytes() -> float:
     free = math.inf
     with contextlib.suppress(OSError, ValueError, KeyError):
         free = 1024.0 * int(_table("/proc/meminfo")["MemAvailable:"])
-    for group, limit, used, cached in _GROUPS:
+    for group, (limit, used, cached) in _groups():
         with contextlib.suppress(OSError, ValueError, KeyError):  # no such group, or no limit, which is the word "max"
-            most, now = (int(Path(group, name).read_text()) for name in (limit, used))
+            most, now = (int((group / name).read_text()) for name in (limit, used))
             free = min(free, float(most - now + int(_table(f"{group}/memory.stat")[cached])))
     return free
+
+
+def _groups(membership: Path = Path("/proc/self/cgroup")) -> Iterator[tuple[Path, tuple[str, str, str]]]:
+    """The control groups of this process, as a batch system or a container limits it, and those around them."""
+    with contextlib.suppress(OSError):
+        for line in membership.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            root, names = (CGROUPS, _VERSION_2) if not controllers else (CGROUPS / "memory", _VERSION_1)
+            if not controllers or "memory" in controllers.split(","):
+                inner = Path(path.lstrip("/"))
+                yield from ((root / group, names) for group in (inner, *inner.parents))
 
 
 def _table(path: str) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Merges finished chunks into one results file, a slab of the grid at a time: memory does not grow with the sweep."""
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -81,6 +82,7 @@ class _Disk(io.RawIOBase):
         while left and self.error is None and (count := self._try(os.pwrite, left, self.at)):
             left, self.at = left[count:], self.at + count
         if left:
+            self.error = self.error or OSError(errno.EIO, os.strerror(errno.EIO))
             self.kept.append((self.at, bytes(left)))
             self.at += len(left)
         self.size = max(self.size, self.at)

@@ -8,6 +8,11 @@ from collections.abc import Iterator
 ONE_CORE = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
+def cores() -> int:
+    """The processor cores that this process may use: a batch system or a container may allow fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextlib.contextmanager
 def one_core_each() -> Iterator[None]:
     """The environment that tells a worker's libraries to use one core, unless the user has decided otherwise."""

@@ -4,6 +4,7 @@ A chunk advances from record to record under the host's control, so that progres
 and a long chunk leaves checkpoints.
 """
 
+import contextlib
 import dataclasses
 import functools
 import io
@@ -53,15 +54,19 @@ class Programs(NamedTuple):
 
 
 class JobRunner:
-    """Runs chunks of one job. Where memory is short it takes their points in smaller batches."""
+    """Runs chunks of one job. Where memory is short it takes their points in smaller batches.
 
-    def __init__(self, job: Job, size: int, store: ChunkStore | None = None):
-        self.job, self.size, self.store = job, size, store
+    `neighbours` share the memory of the machine, this process among them.
+    """
+
+    def __init__(self, job: Job, size: int, store: ChunkStore | None = None, neighbours: int = 1):
+        self.job, self.size, self.store, self.neighbours = job, size, store, neighbours
         self.compiled: dict[tuple[Window | None, int], Programs] = {}
 
     def prepare(self) -> "JobRunner":
         """Compile for batches that fit the free memory."""
-        while self._programs(self.job, self.size).bytes > MEMORY_SHARE * free_bytes() and self._halved():
+        share = MEMORY_SHARE / self.neighbours
+        while self._programs(self.job, self.size).bytes > share * free_bytes() and self._halved():
             pass
         return self
 
@@ -132,7 +137,8 @@ class JobRunner:
                 shown += count
                 meter.advance(float(len(points) * job.plan.steps * count))
                 if self.store is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
-                    self.store.save_checkpoint(key, name, _frozen(state, records, shown))
+                    with contextlib.suppress(OSError):  # a full disk: the chunk itself may still find room
+                        self.store.save_checkpoint(key, name, _frozen(state, records, shown))
                     saved = time.monotonic()
             records.append(jax.device_get(programs.measure(state, values, seeds, job.data)))
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *records)

@@ -105,7 +105,7 @@ def shown(what: str, console: Console | None = None) -> Iterator[OnProgress]:
     if not console.is_terminal:
         yield _PlainLines(what, console)
         return
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[facts]}")
+    columns = TextColumn("{task.description}"), BarColumn(16), TaskProgressColumn(), TextColumn("{task.fields[facts]}")
     bar: Any = Bar(*columns, console=console, transient=True)
     task = bar.add_task(what, total=None, facts="")
     starter = threading.Timer(PATIENCE, bar.start)

@@ -27,6 +27,8 @@ from experiments.tables import TextTable, final_tables
 from experiments.verdicts import Verdict
 from rules.registry import RULES, rule_class
 
+WRITTEN = ("spec.toml", "summary.json", "report.html", "figures")  # beside the results
+
 
 @dataclass(frozen=True)
 class StudyReport:
@@ -160,9 +162,9 @@ def page(
 def _provenance(spec: Spec, results: Results) -> str:
     first = next(iter(results.datasets.values())).attrs
     versions = ", ".join(f"{name} {version}" for name, version in json.loads(first["versions"]).items())
-    seconds = sum(float(data.attrs["seconds"]) for data in results.datasets.values())
+    seconds = [float(data.attrs["seconds"]) for data in results.datasets.values() if "seconds" in data.attrs]
     facts = (
-        f"{seconds:.1f} s on {first['device']}.",
+        f"{f'{sum(seconds):.1f} s on ' if seconds else 'On '}{first['device']}.",
         f"Numbers: {first['dtype']}, matrix products at {first['matmul_precision']} precision.",
         f"Versions: {versions}.",
         f"Spec hash: {spec.hash()}.",

@@ -4,16 +4,20 @@
 """
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
 import shutil
+import socket
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import h5netcdf
 
 from dynamics.errors import PlasticodeError
 from experiments.chunks import ChunkStore
@@ -45,30 +49,34 @@ class RunDirectory:
 
     def close(self) -> None:
         """All is merged: remove what was kept to go on."""
-        directory = self.store.directory
-        (directory / HEADER).unlink(missing_ok=True)  # first: chunks without it are leftovers
-        for path in directory.iterdir():
-            if path != self.lock.path:
-                path.unlink(missing_ok=True)
+        _clear(self.store.directory, self.lock)
 
 
 def header_of(spec: Spec, jobs: dict[str, list[Job]], chunking: Chunking) -> dict[str, Any]:
     """What run.json says. `run` is all that may change a number, besides the devices: the spec, versions, the code of a
     user's own rules."""
     members = [job for jobs_of_part in jobs.values() for job in jobs_of_part]
-    code = {}
-    for name in sorted({job.plan.spec.rule.name for job in members if ":" in job.plan.spec.rule.name}):
-        with contextlib.suppress(OSError, TypeError):  # a module without a file, as in an interactive session
-            source = Path(sys.modules[name.partition(":")[0]].__file__ or "").read_bytes()
-            code[name] = hashlib.sha256(source).hexdigest()
+    code = code_of({job.plan.spec.rule.name.partition(":")[0] for job in members if ":" in job.plan.spec.rule.name})
+    shard = sys.argv.index("--shard") if "--shard" in sys.argv else len(sys.argv)
     return {
         "run": {"spec_hash": spec.hash(), "spec": dump_toml(spec), "versions": versions(), "code": code},
         "chunking": list(chunking),
         "name": spec.name,
-        "command": ["plasticode", *sys.argv[1:]],
+        "place": os.getcwd(),
+        "command": ["plasticode", *sys.argv[1:shard], *sys.argv[shard + 2 :]],  # what goes on with all that is left
         "points": sum(job.group.size for job in members),
         "jobs": {job.stem: [job.group.size, len(job.chunks(chunking))] for job in members},
     }
+
+
+def code_of(modules: Iterable[str]) -> dict[str, str]:
+    """Checksums of the files of modules that were imported, by name."""
+    code = {}
+    for name in sorted(modules):
+        with contextlib.suppress(OSError):  # a module without a file, as in an interactive session
+            source = Path(getattr(sys.modules.get(name), "__file__", None) or "").read_bytes()
+            code[name] = hashlib.sha256(source).hexdigest()
+    return code
 
 
 @contextlib.contextmanager
@@ -90,7 +98,7 @@ def opened(
                 stack.callback(_leave, directory, name)
                 run = _open(target, header, lock, force)
             if shard is None:  # what a run left that was killed while it wrote its report
-                for path in target.glob(f".{target.name}.*.partial"):
+                for path in target.glob(f".{glob.escape(target.absolute().name)}.*.partial"):
                     shutil.rmtree(path, ignore_errors=True)
             yield run
     finally:
@@ -110,25 +118,23 @@ def _lock(stack: contextlib.ExitStack, path: Path, conflicts: str) -> Lock:
 
 def _open(target: Path, header: dict[str, Any], lock: Lock, force: bool) -> RunDirectory:
     directory, results = target / CHUNKS, target / "results.nc"
+    if force:
+        _clear(directory, lock)
     started = read_header(directory)
-    merged = identity_in(results) if started is None else None
-    if started is not None:
-        other = _difference(started["run"], header["run"])
-    elif merged is not None:
-        other = _difference(merged[0], header["run"])
-    else:
-        other = "a results.nc of unknown origin" if results.exists() else ""
-    if other and not force:
+    merged = identity_in(results) if started is None and not force else None
+    there = started["run"] if started else merged[0] if merged else _run_of_chunks(directory)
+    other = _difference(there, header["run"]) if there else ""
+    if not there and results.exists() and not force:
+        other = "a results.nc of unknown origin"
+    if other:
         raise PlasticodeError(f"the output '{target}' holds {other}: choose another --out, or --force to start anew")
-    goes_on = started is not None and not other
-    header = started if goes_on and started else header
+    is_merged = merged is not None and merged[1]
+    if started is None and not is_merged:
+        header = _started(directory, header)
+    elif started is not None:
+        header = started
     kept = {key: header[key] for key in ("run", "chunking")}
     store = ChunkStore(directory, json.dumps(kept, sort_keys=True))
-    if other:
-        store.clear()
-    is_merged = merged is not None and merged[1] and not other
-    if not goes_on and not is_merged:
-        _write_header(directory, header)
     rejected = [] if is_merged else store.scan()
     notices = []
     if rejected:
@@ -136,25 +142,67 @@ def _open(target: Path, header: dict[str, Any], lock: Lock, force: bool) -> RunD
     return RunDirectory(target, store, Chunking(*header["chunking"]), lock, is_merged, notices)
 
 
+def _clear(directory: Path, lock: Lock) -> None:
+    """Remove all that a run has left here, its header first: chunks without it are leftovers."""
+    lock.check()
+    (directory / HEADER).unlink(missing_ok=True)
+    for path in directory.iterdir():
+        if path != lock.path:
+            path.unlink(missing_ok=True)
+
+
 def _leave(directory: Path, name: str) -> None:
     """Where nothing was finished there is nothing to go on with."""
-    if not [path for path in directory.iterdir() if path.name not in (name, HEADER)]:
-        (directory / HEADER).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # it may have been removed
+        if not [path for path in directory.iterdir() if path.name not in (name, HEADER)]:
+            (directory / HEADER).unlink(missing_ok=True)
 
 
 def read_header(directory: Path) -> dict[str, Any] | None:
-    """What run a directory of chunks belongs to: see `header_of`."""
+    """What run a directory of chunks belongs to, see `header_of`; None where that is absent or makes no sense."""
     try:
         found = json.loads((directory / HEADER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        whole = all(found["run"].get(key) for key in ("spec_hash", "spec", "versions")) and found["points"] > 0
+        least, most, work = found["chunking"]
+        whole = whole and 0 < least <= most and work > 0 and all(type(n) is int for n in found["chunking"])
+        whole = whole and all(0 < chunks <= points for points, chunks in found["jobs"].values())
+        whole = whole and all(type(text) is str for text in (found["name"], found["place"], *found["command"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return found if isinstance(found, dict) and {"run", "chunking", "jobs"} <= set(found) else None
+    return found if whole else None
 
 
-def _write_header(directory: Path, header: dict[str, Any]) -> None:
-    partial = directory / f".{HEADER}.{os.getpid()}"
-    partial.write_text(json.dumps(header), encoding="utf-8")
-    partial.replace(directory / HEADER)
+def _run_of_chunks(directory: Path) -> dict[str, Any] | None:
+    """The spec of chunks whose header was lost."""
+    for path in sorted(directory.glob("*.nc")):
+        with contextlib.suppress(OSError, KeyError, ValueError), h5netcdf.File(path, "r") as file:
+            texts = {key: str(file.attrs[key]) for key in ("spec", "spec_hash", "versions")}
+            return texts | {"versions": json.loads(texts["versions"])}
+    return None
+
+
+def _started(directory: Path, header: dict[str, Any]) -> dict[str, Any]:
+    """Write the header, or read that of another shard which was faster: there must be one way to cut the chunks."""
+    partial = directory / f".{HEADER}.{socket.gethostname()}-{os.getpid()}"
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            json.dump(header, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if read_header(directory) is None:
+            (directory / HEADER).unlink(missing_ok=True)
+        try:
+            os.link(partial, directory / HEADER)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links
+            partial.replace(directory / HEADER)
+    finally:
+        partial.unlink(missing_ok=True)
+    found = read_header(directory)
+    if found is None or _difference(found["run"], header["run"]):
+        raise PlasticodeError(f"the output '{directory.parent}' has just been taken by another run")
+    return found
 
 
 def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
@@ -166,8 +214,8 @@ def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
     for package, version in here["versions"].items():
         if there.get("versions", {}).get(package) != version:
             return f"results of {package} {there.get('versions', {}).get(package)}, and here is {version}"
-    if there.get("code") != here["code"]:
-        return f"results of other code of the rule {', '.join(here['code'])}"
+    if there.get("code", here["code"]) != here["code"]:
+        return f"results of other code in {', '.join(here['code'])}"
     return ""
 
 

@@ -1,6 +1,5 @@
 """Runs a sweep chunk by chunk: here, over all local devices, or wherever else an executor takes the chunks."""
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from dynamics.errors import PlasticodeError
 from experiments.chunks import ChunkStore, Record
 from experiments.jobs import Chunking, ChunkKey, Job, check, marks_of
 from experiments.labels import Table, device_kind
+from experiments.processes import cores
 from experiments.programs import JobRunner
 from experiments.progress import Meter, OnProgress
 from experiments.spec import Spec
@@ -60,7 +60,7 @@ def configure(dtype: str, devices: int | None = None) -> None:
     jax.config.update("jax_enable_x64", dtype == "float64")
     jax.config.update("jax_default_matmul_precision", "highest")
     try:
-        jax.config.update("jax_num_cpu_devices", devices or os.cpu_count() or 1)
+        jax.config.update("jax_num_cpu_devices", devices or cores())
     except RuntimeError:  # jax has started already and keeps the devices that it has
         pass
 
@@ -113,7 +113,7 @@ def _size(tasks: list[Task]) -> tuple[float, int]:
 
 def local(tasks: list[Task], meter: Meter, store: ChunkStore | None = None) -> Iterator[Outcome]:
     """Runs chunks in this process, over all local devices; long ones leave checkpoints in the `store`."""
-    compiler = ThreadPoolExecutor(os.cpu_count())
+    compiler = ThreadPoolExecutor(cores())
     try:
         for task, runner in zip(tasks, _prepared(compiler, tasks, store), strict=True):
             for key, points in task.chunks.items():

@@ -1,5 +1,6 @@
 """How far a run in a directory is, as another process sees it."""
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -20,7 +21,10 @@ def status_of(target: Path) -> list[str]:
     header = read_header(directory)
     if header is None:
         return _finished(target)
-    names = [path.name for path in directory.iterdir()]
+    try:
+        names = os.listdir(directory)
+    except OSError:  # it has just been finished
+        return _finished(target)
     points, of = _points(header, names), int(header["points"])
     failed = sum(name.endswith(".failed.json") for name in names)
     lines = [f"{header['name']}: {points} of {of} points are finished ({points / of:.0%})"]
@@ -31,7 +35,7 @@ def status_of(target: Path) -> list[str]:
         facts = Progress(**owner["progress"]).facts if "progress" in owner else []
         lines.append(f"{described(owner)} is at it: {', '.join(facts) or 'it has just started'}")
     if not running:
-        lines.append(f"nobody is at it; to go on: {shlex.join(header['command'])}")
+        lines.append(f"nobody is at it; to go on, in {header['place']}: {shlex.join(header['command'])}")
     return lines
 
 

@@ -241,6 +241,7 @@ def _make(directory: Path, created: list[Path]) -> None:
 
 def _publish(source: Path, target: Path) -> None:
     """Move the files of `source`: at once where there is no `target` yet, otherwise one by one."""
+    os.stat(source)  # another run that took over has removed it
     if not target.exists():
         source.rename(target)
         return
@@ -269,6 +270,6 @@ def told(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = f"{error.strerror or error}: '{error.filename}'"
+        reason = f"{error.strerror or error}" + (f": '{error.filename}'" if error.filename else "")
         allowed = "--out must name a directory in a writable place"
         raise PlasticodeError(f"the output '{target}' cannot be written ({reason}): {allowed}") from None

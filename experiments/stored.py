@@ -3,7 +3,9 @@
 import contextlib
 import functools
 import itertools
+import json
 import re
+import textwrap
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -14,11 +16,11 @@ from typing import NamedTuple
 from dynamics.errors import PlasticodeError
 from experiments import cluster, report, rundir
 from experiments.chunks import ChunkStore
-from experiments.interrupts import interruptible
+from experiments.interrupts import INTERRUPTED
 from experiments.jobs import Chunking, Job
 from experiments.labels import provenance
 from experiments.lock import InUse
-from experiments.merge import merge
+from experiments.merge import identity_in, merge
 from experiments.progress import Meter, OnProgress
 from experiments.report import StudyReport
 from experiments.runner import Executor, Results, Task, chunking, local, meter_of
@@ -93,7 +95,7 @@ def run(
         for notice in directory.notices:
             notify(notice)
         if directory.is_merged:
-            notify(f"all points are finished: nothing is run again, {target} is as it was")
+            notify(f"all points are finished: nothing is run again in {target}; --force would")
             return _merged(spec, directory)
         interrupted = _fill(spec, jobs, directory, how, shown)
         if how.shard is None:
@@ -114,13 +116,14 @@ def _fill(
     share = _share(jobs, directory.chunking, how.shard)
     tasks = _missing(share, directory.store)
     try:
-        with interruptible(), shown(spec.name) as on_progress:
+        with shown(spec.name) as on_progress:
             meter = meter_of(share, tasks, on_progress)
             directory.lock.tell = lambda: {"progress": meter.now._asdict()}
             directory.lock.beat()
             with _executor(spec, directory, how) as execute:
                 _keep(spec, directory, execute, tasks, meter)
     except KeyboardInterrupt:
+        INTERRUPTED.clear()
         return True
     return False
 
@@ -134,7 +137,12 @@ def _keep(spec: Spec, directory: rundir.RunDirectory, execute: Executor, tasks: 
                 store.write(key, points, record, labels | {"device": device, "seconds": seconds})
             elif error is not None:
                 text = "".join(traceback.format_exception(error))
-                store.write_failure(key, len(points), f"{type(error).__name__}: {error}".splitlines()[0], text)
+                store.write_failure(key, len(points), _sentence(error), text)
+
+
+def _sentence(error: BaseException) -> str:
+    """The first line of an error, if that is not too long."""
+    return textwrap.shorten(f"{type(error).__name__}: {error}".splitlines()[0], 200, placeholder="...")
 
 
 @contextlib.contextmanager
@@ -170,7 +178,8 @@ def _missing(tasks: list[Task], store: ChunkStore) -> list[Task]:
 def _executor(spec: Spec, directory: rundir.RunDirectory, how: How) -> AbstractContextManager[Executor]:
     if how.workers is None and how.scheduler is None:
         return contextlib.nullcontext(functools.partial(local, store=directory.store))
-    return cluster.connected(spec, directory.store, directory.chunking, how.workers, how.scheduler)
+    code = json.loads(directory.store.identity)["run"]["code"]
+    return cluster.connected(spec, directory.store, directory.chunking, code, how.workers, how.scheduler)
 
 
 def _points(tasks: list[Task]) -> int:
@@ -183,11 +192,13 @@ def _finish(spec: Spec, jobs: dict[str, list[Job]], directory: rundir.RunDirecto
     if not ended.points:
         return ended
     with _kept(directory), output_directory(directory.target) as place:
+        directory.lock.check()
         seconds = merge(spec, jobs, directory.chunking, directory.store, place / "results.nc")
         with opened(place / "results.nc") as results:
             for part, data in results.datasets.items():
                 data.attrs["seconds"] = seconds[part]
             ended = _reported(ended, results, report.write(spec, results, place, ended.failures))
+        directory.lock.check()
     if ended.complete:
         directory.close()
     return ended
@@ -208,17 +219,25 @@ def _reported(ended: Ended, results: Results, study: StudyReport) -> Ended:
 
 
 def _merged(spec: Spec, directory: rundir.RunDirectory) -> Ended:
-    """What a finished run has come to."""
+    """What a finished run has come to; a report that was removed is written again."""
     directory.close()
-    with opened(directory.target / "results.nc") as results:
+    target, whole = directory.target, all((directory.target / name).exists() for name in report.WRITTEN)
+    with opened(target / "results.nc") as results:
         points = sum(data["status"].size for data in results.datasets.values())
-        return _reported(Ended(points, points, as_it_was=True), results, report.study_of(spec, results))
+        ended = Ended(points, points, as_it_was=whole)
+        if whole:
+            return _reported(ended, results, report.study_of(spec, results))
+        with output_directory(target) as place:
+            return _reported(ended, results, report.write(spec, results, place))
 
 
 def _merge_shards(
     spec: Spec, jobs: dict[str, list[Job]], target: Path, header: dict, directory: rundir.RunDirectory
 ) -> Ended:
     """The last shard to finish merges; it tries for a while, since others may only just be letting go."""
+    if (found := identity_in(target / "results.nc")) is not None and found[1]:  # another was faster
+        with rundir.opened(target, header) as whole:
+            return _merged(spec, whole)
     directory.store.scan()
     ended = _state(jobs, directory)
     left = [key.stem for task in _missing(_share(jobs, directory.chunking), directory.store) for key in task.chunks]

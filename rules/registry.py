@@ -79,6 +79,11 @@ def rule_fields(name: str) -> dict[str, Any]:
     return fields
 
 
+def wrapped_rules(name: str) -> set[str]:
+    """The parameters of a rule that are rules themselves."""
+    return {field.name for field in dataclasses.fields(rule_class(name)) if isinstance(field.default, AbstractRule)}
+
+
 def check_numbers(name: str, key: str, values: np.ndarray) -> None:
     """Refuses values of a rule's number that lie outside the range that the rule declares for it."""
     field = next(field for field in dataclasses.fields(rule_class(name)) if field.name == key)

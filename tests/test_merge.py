@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import functools
+import io
 import itertools
 import math
 import os
@@ -208,6 +209,8 @@ def test_other_readers_open_the_file(tmp_path, monkeypatch):
         np.testing.assert_array_equal(file["gain/weight_norm"][:], expected["gain"]["weight_norm"].values)
         assert file["rules/status"][:].tolist() == expected["rules"]["status"].values.tolist()
         assert [name.decode() for name in file["gain/matrix"][:]] == expected["gain"]["matrix"].values.tolist()
+        assert file["gain/loss"].attrs["coordinates"].split() == ["presentation", "time"]  # as netCDF's convention is
+        assert "_FillValue" not in file["gain/network.gain"].attrs
         assert file["gain/loss"].attrs["units"] == "1" and file["gain"].attrs["part"] == "gain"
 
 
@@ -229,6 +232,10 @@ def test_a_result_of_unknown_origin_has_no_identity(tmp_path, identity):
 # --------------------------------------------------------------------------------------------------- full disks, memory
 
 
+def full():
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 @pytest.mark.parametrize("name", ["pwrite", "ftruncate", "fsync"])
 def test_a_disk_that_is_full_at_any_write_is_an_error_of_the_system(tmp_path, monkeypatch, name):
     """HDF5 never learns of it: it crashes the process where it cannot finish a file. A short write comes before."""
@@ -242,7 +249,7 @@ def test_a_disk_that_is_full_at_any_write_is_an_error_of_the_system(tmp_path, mo
         if name == "pwrite" and number == most - 1 and len(arguments[0]) > 1:
             return work(descriptor, arguments[0][: len(arguments[0]) // 2], arguments[1])
         if number >= most:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            full()
         return work(descriptor, *arguments)
 
     monkeypatch.setattr(module.os, name, fails)
@@ -256,6 +263,29 @@ def test_a_disk_that_is_full_at_any_write_is_an_error_of_the_system(tmp_path, mo
     most = math.inf
     merge(spec, jobs, Chunking(2, 2, 1), store, tmp_path / "results.nc")
     assert total and (tmp_path / "results.nc").read_bytes() == whole
+
+
+@pytest.mark.parametrize("room", [0, 1, 7, 999])
+def test_what_a_full_disk_refuses_can_be_read_back(tmp_path, monkeypatch, room):
+    """Against a file in memory: HDF5 may read again what it has written, before it closes its file."""
+    work, calls, random, model = os.pwrite, itertools.count(), np.random.default_rng(room), io.BytesIO()
+
+    def half(descriptor: int, data: memoryview, at: int) -> int:
+        return work(descriptor, data[: -(-len(data) // 2)], at) if next(calls) < room else full()
+
+    monkeypatch.setattr(module.os, "pwrite", half)
+    with (tmp_path / "file").open("w+b", buffering=0) as raw:
+        disk = module._Disk(raw.fileno())
+        for length in random.integers(1, 40, 30).tolist():
+            at, content = int(random.integers(60)), random.bytes(length)
+            for file in (disk, model):
+                assert file.seek(at) == at and file.write(content) == length and file.tell() == at + length
+            found, first = bytearray(70), int(random.integers(50))
+            disk.seek(first), disk.readinto(found)
+            assert bytes(found) == model.getvalue()[first : first + 70].ljust(70, b"\0")
+            assert disk.seek(0, os.SEEK_END) == len(model.getvalue())
+        assert (disk.error is None) == (room == 999)
+    assert room != 999 or (tmp_path / "file").read_bytes() == model.getvalue()
 
 
 def test_an_interrupt_that_falls_into_a_write_is_raised(tmp_path, monkeypatch):

@@ -145,6 +145,22 @@ def test_the_free_memory_is_that_of_the_devices_or_of_the_machine(monkeypatch):
     assert memory.free_bytes() == 140.0
 
 
+def test_the_limit_of_a_batch_system_is_seen(tmp_path, monkeypatch):
+    """Control groups as Slurm nests them: the innermost that has a limit, and what it uses beside cached files."""
+    inner = tmp_path / "slurm" / "job_7" / "step_0"
+    inner.mkdir(parents=True)
+    (tmp_path / "cgroup").write_text("0::/slurm/job_7/step_0\n")
+    for group, limit in ((inner, "max"), (inner.parent, "8000000"), (inner.parent.parent, "9000000")):
+        (group / "memory.max").write_text(limit)
+        (group / "memory.current").write_text("3000000")
+        (group / "memory.stat").write_text("anon 1\ninactive_file 1000000\n")
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
+    groups = list(memory._groups(tmp_path / "cgroup"))
+    assert [group.name for group, _ in groups[:3]] == ["step_0", "job_7", "slurm"]
+    monkeypatch.setattr(memory, "_groups", lambda: groups)
+    assert memory.free_bytes() == 6_000_000
+
+
 def test_chunks_keep_states_and_records_within_bounds():
     (job,) = check(make_spec(SMALL))[""]
     assert job.state_bytes >= 4 * (4 * 3 + 2 * 4 + 2 * 4)  # weights, feedback

@@ -109,7 +109,7 @@ def test_an_interrupt_keeps_chunks_and_says_how_to_go_on(forks, straight, number
     assert len(kept) >= 3
     status = forks.wait(forks.start("status", out.name))
     assert status == 0 and f"{len(kept)} of {POINTS} points are finished" in forks.said()
-    assert f"to go on: plasticode run spec.toml --out {out.name}" in forks.said()
+    assert f"to go on, in {forks.place}: plasticode run spec.toml --out {out.name}" in forks.said()
     process = start(forks, out.name)
     until(lambda: len(chunks(out)) > len(kept) or not (out / "chunks").exists())
     if (out / "chunks").exists():  # what was finished is not run again

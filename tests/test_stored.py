@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def refuse(monkeypatch, where: object, name: str, call: int, number: int = errno
 
 # Function, the call that fails, chunks that are finished by then (of three).
 WRITES = {
-    "the header": (rundir, "_write_header", 1, 0),
+    "the header": (rundir, "_started", 1, 0),
     "a chunk": (chunks.ChunkStore, "write", 3, 2),
     "the flush of a chunk": (chunks.os, "fsync", 1, 0),
     "the merged file": (merge.h5netcdf, "File", 1, None),
@@ -189,7 +190,7 @@ def test_a_name_is_no_difference_but_versions_and_code_are(monkeypatch):
         assert f"results of jax {real['jax']}, and here is 0.0.1" in plasticode(*rule, code=2).stderr
     with Path("mine.py").open("a") as file:
         file.write("# changed")
-    assert "results of other code of the rule mine:Mine" in plasticode(*rule, code=2).stderr
+    assert "results of other code in mine" in plasticode(*rule, code=2).stderr
 
 
 def test_results_of_unknown_origin_are_not_overwritten_without_force():
@@ -200,6 +201,112 @@ def test_results_of_unknown_origin_are_not_overwritten_without_force():
     assert (OUT / "results.nc").read_bytes() == b"precious" and names(OUT) == ["notes.txt", "results.nc"]
     run("--force")
     assert names(OUT) == sorted([*WRITTEN, "notes.txt"]) and (OUT / "notes.txt").read_text() == "mine"
+
+
+def test_force_runs_a_finished_run_again_and_a_report_that_was_removed_is_written_again(straight, monkeypatch):
+    run()
+    before = (OUT / "results.nc").stat().st_mtime_ns
+    (OUT / "report.html").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(stored, "local", lambda *_, **__: pytest.fail("it must not run"))
+        run()
+    assert names(OUT) == WRITTEN and (OUT / "results.nc").stat().st_mtime_ns == before
+    run("--force")
+    assert (OUT / "results.nc").stat().st_mtime_ns > before and (OUT / "results.nc").read_bytes() == straight
+
+
+def stopped(monkeypatch) -> Path:
+    """A run that has finished its chunks, and nothing else."""
+    with monkeypatch.context() as patch:
+        refuse(patch, stored, "merge", 1)
+        run(code=2)
+    return OUT / "chunks" / "run.json"
+
+
+BROKEN = ["", "{", "[]", "null", '{"run": 1}', "points", "chunking", "jobs", "command", "run"]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_header_that_was_lost_or_makes_no_sense_costs_no_chunk(broken, straight, monkeypatch):
+    header = stopped(monkeypatch)
+    if broken in ("points", "chunking", "jobs", "command", "run"):
+        content = json.loads(header.read_text())
+        content[broken] = {"points": 0, "chunking": [0, "a"], "jobs": {"x": [2, 0]}, "command": [1], "run": [1]}[broken]
+        header.write_text(json.dumps(content))
+    elif broken:
+        header.write_text(broken)
+    else:
+        header.unlink()
+    kept = chunk_files()
+    assert len(kept) == 3
+    assert plasticode("status", str(OUT), code=2).stderr.count("\n") == 1
+    assert "stimulus.presentations is 30 there, 31 here" in run("--set", "stimulus.presentations=31", code=2).stderr
+    assert chunk_files() == kept
+    monkeypatch.setattr(stored, "local", lambda tasks, *_, **__: iter(tasks and [pytest.fail("it must not run")]))
+    assert "cut" not in run().stderr
+    assert (OUT / "results.nc").read_bytes() == straight
+
+
+def test_of_shards_that_start_at_once_with_other_chunks_one_way_to_cut_holds(straight, monkeypatch):
+    """The second one has looked before the first has written which run it is."""
+    real, calls = rundir._started, []
+
+    def slow(directory, header):
+        if not calls:
+            calls.append(real(directory, {**header, "chunking": [2, 2, 1]}))
+        return real(directory, header)
+
+    monkeypatch.setattr(rundir, "_started", slow)
+    monkeypatch.setattr(stored, "chunking", lambda *_: Chunking(1, 1, 1))
+    run("--shard", "1/2")
+    assert len(chunk_files()) == 2  # of three chunks, as the first one cuts
+    run("--shard", "2/2")
+    assert (OUT / "results.nc").read_bytes() == straight
+
+
+def test_a_run_that_was_robbed_while_it_merged_publishes_nothing(monkeypatch):
+    """It wakes up in the middle of its report, and finds the lock of another."""
+    real = stored.report.write
+
+    def robbed(spec, results, directory, failures):
+        lock = OUT / "chunks" / "lock"
+        lock.write_text(json.dumps(json.loads(lock.read_text()) | {"token": "another", "pid": 7}))
+        return real(spec, results, directory, failures)
+
+    monkeypatch.setattr(stored.report, "write", robbed)
+    assert "was taken over by process 7" in run(code=2).stderr
+    assert not (OUT / "results.nc").exists() and len(chunk_files()) == 3
+
+
+def test_a_directory_that_is_removed_meanwhile_is_told(monkeypatch):
+    monkeypatch.setattr(stored, "merge", lambda *_: shutil.rmtree(OUT) or _gone())
+    assert "cannot be written" in run(code=2).stderr
+
+
+def _gone():
+    raise FileNotFoundError(errno.ENOENT, "No such file or directory", "somewhere")
+
+
+def test_a_chunk_that_is_damaged_while_the_run_goes_on_is_told_and_made_anew(straight, monkeypatch):
+    real = stored.merge
+
+    def damaged(*arguments):
+        next(OUT.glob("chunks/*000001.*.nc")).write_bytes(b"damaged")
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stored, "merge", damaged)
+        assert "was changed while the run went on: the same command makes it anew" in run(code=2).stderr
+    assert "1 of the chunk files were cut" in run().stderr
+    assert (OUT / "results.nc").read_bytes() == straight
+
+
+def test_a_disk_that_is_full_for_checkpoints_costs_no_chunk(straight, monkeypatch):
+    monkeypatch.setattr(programs, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(programs, "BLOCK_STEPS", 50)
+    refuse(monkeypatch, chunks.ChunkStore, "save_checkpoint", 1)
+    run()
+    assert (OUT / "results.nc").read_bytes() == straight
 
 
 def test_the_status_of_what_is_no_run_is_told():
