@@ -67,7 +67,10 @@ def run(
         from experiments.spec import load_spec
         from experiments.stored import spread
 
-        _execute(load_spec(spec, sets or (), quick, seed), out, quick, spread(workers, scheduler, shard, force))
+        loaded = load_spec(spec, sets or (), quick, seed)
+        if quick and loaded == load_spec(spec, sets or (), False, seed):
+            typer.echo(f"{loaded.name} has no smaller version, a table [quick]: all of it is run", err=True)
+        _execute(loaded, out, quick, spread(workers, scheduler, shard, force))
 
 
 @app.command()

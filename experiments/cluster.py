@@ -184,7 +184,7 @@ def _job_runner(request: Request, size: int) -> JobRunner:
     directory = Path(request.directory)
     store = ChunkStore(directory, request.identity) if directory.is_dir() else None  # for checkpoints
     job = job_of(make_spec(json.loads(request.spec)), request.part, request.number)
-    return JobRunner(job, size, store, request.workers or 1).prepare()
+    return JobRunner(job, size, store, request.workers or 1)
 
 
 def _import_code(code: dict[str, str]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.jobs import Chunking, Job, points_of
 from experiments.memory import peak_bytes
-from experiments.programs import Programs, compiled
+from experiments.programs import JobRunner, Programs
 from experiments.progress import Meter, OnProgress, span
 from experiments.runner import chunking
 from experiments.spec import Spec
@@ -84,11 +84,12 @@ def updates(job: Job) -> float:
 def _calibrated(job: Job, cuts: Chunking) -> Cost:
     points = next(iter(job.chunks(cuts).values()))
     started = time.process_time()
-    programs = compiled(job, len(points))
+    programs = JobRunner(job, len(points)).prepare()
     compiling = time.process_time() - started
     seconds = _seconds_per_presentation(job, programs, points)
     # Padded points take as long as others.
-    share = len(job.chunks(cuts)) * job.plan.spec.stimulus.presentations * seconds
+    batches = len(job.chunks(cuts)) * -(-len(points) // programs.padded)
+    share = batches * job.plan.spec.stimulus.presentations * seconds
     return Cost(share / updates(job), compiling, programs.bytes)
 
 

@@ -32,8 +32,10 @@ def export_table(source: Path, target: Path, part: str | None = None) -> int:
     first column `part`, where none is named. What does not exist is empty. The suffix of `target`, .csv or .parquet,
     decides the format; a CSV file has the shortest text of every number that reads back as the same number.
     """
-    write = _writer(target)
-    with _opened(source / "results.nc" if source.is_dir() else source, part) as parts:
+    write, path = _writer(target), source / "results.nc" if source.is_dir() else source
+    if not path.exists():
+        raise PlasticodeError(f"'{path}' does not exist: a run writes it at its end, see `plasticode status DIR`")
+    with _opened(path, part) as parts:
         empty = [one.block([slice(0, 0)] * len(one.shape)) for one in parts]
         header = _header(parts, empty)
         slabs = [(one, slab) for one in parts for slab in _slabs(one.shape, max(1, VALUES // len(header)))]

@@ -234,7 +234,7 @@ def rule_fields(name: str) -> dict[str, object]:
     """The parameters of a rule and their default values; a rule that does not exist raises `PlasticodeError`."""
     if printable(name, 200) != name:
         raise refused("rule", name, 'it must be the name of a rule, or "module:Class"')
-    from rules.registry import rule_fields, wrapped_rules as registered  # here, because it imports jax
+    from rules.registry import rule_fields as registered  # here, because it imports jax
 
     return registered(name)
 
@@ -272,6 +272,8 @@ def _rule(value: Any, at: str) -> dict[str, Any]:
     for key in table:
         if key not in fields:
             raise unknown_key(f"{at}.{key}", ["name", *fields])
+    from rules.registry import wrapped_rules
+
     wrapped = wrapped_rules(name)
     parameters = {key: _parameter(f"{at}.{key}", table, fields[key], key in wrapped) for key in fields}
     return {"name": name, "parameters": parameters}

@@ -2,6 +2,9 @@
 
 import functools
 import itertools
+import os
+import sys
+import traceback
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -142,8 +145,15 @@ def _wired(job: Job, data: Data) -> tuple[Any, Any]:
         if ":" not in rule:
             raise
         why = f"{type(error).__name__}: {error}".splitlines()[0]  # a mistake in the user's own rule, whatever it is
-        raise PlasticodeError(f"rule '{rule}' cannot be run: its circuit must wire this network ({why})") from error
+        raise PlasticodeError(f"rule '{rule}' cannot be run on this network ({why}){_place(rule, error)}") from error
     return state, record
+
+
+def _place(rule: str, error: BaseException) -> str:
+    """Where in the module of a user's rule an error arose."""
+    file = getattr(sys.modules.get(rule.partition(":")[0]), "__file__", None)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f": see {os.path.basename(file)}, line {frames[-1].lineno}, in {frames[-1].name}" if file and frames else ""
 
 
 def _bytes(shapes: Any) -> int:

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from dynamics.errors import PlasticodeError
 from dynamics.window import Window
 from experiments.chunks import ChunkStore, Record
 from experiments.jobs import CACHE_BLOCK, ChunkKey, Job, advance_point, init_point, marks_of, measure_point, points_of
@@ -62,13 +63,23 @@ class JobRunner:
     def __init__(self, job: Job, size: int, store: ChunkStore | None = None, neighbours: int = 1):
         self.job, self.size, self.store, self.neighbours = job, size, store, neighbours
         self.compiled: dict[tuple[Window | None, int], Programs] = {}
+        self.is_prepared = False
 
-    def prepare(self) -> "JobRunner":
-        """Compile for batches that fit the free memory."""
-        share = MEMORY_SHARE / self.neighbours
-        while self._programs(self.job, self.size).bytes > share * free_bytes() and self._halved():
-            pass
-        return self
+    def prepare(self) -> Programs:
+        """Compile for batches that fit the free memory; `PlasticodeError` where none does."""
+        programs = self._programs(self.job, self.size)
+        free = free_bytes() / self.neighbours
+        while not self.is_prepared and programs.bytes > MEMORY_SHARE * free:
+            if not self._halved():
+                if programs.bytes <= free:
+                    break
+                raise PlasticodeError(
+                    f"{programs.padded} points at once need {programs.bytes / 1e9:.3g} GB of memory, and "
+                    f"{free / 1e9:.3g} GB are free: the network, the stimulus, the delays or the task must be smaller"
+                )
+            programs = self._programs(self.job, self.size)
+        self.is_prepared = True
+        return programs
 
     def run(self, key: ChunkKey, points: np.ndarray, meter: Meter) -> Record:
         """The records of a chunk; points whose windows were too coarse have run again with finer ones.
@@ -76,6 +87,7 @@ class JobRunner:
         Sweeps over too long a window may run off to infinity: only finer windows tell whether the point itself
         diverges.
         """
+        self.prepare()
         record, job = self._in_batches(self.job, key, points, meter), self.job
         for _ in range(REFINEMENTS):
             window = None if job.plan.window is None else refined(job.plan.window)

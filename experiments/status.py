@@ -17,6 +17,9 @@ _CHUNK = re.compile(r"(.+-\d{4,})-(\d{6,})\.[0-9a-f]{32}\.nc")
 
 def status_of(target: Path) -> list[str]:
     """Sentences on the run in `target`: who is at it, what is finished, how to go on."""
+    target = target.parent if target.name == "results.nc" else target
+    if not target.is_dir():
+        raise PlasticodeError(f"'{target}' does not exist: it must be the --out directory of `plasticode run`")
     directory = target / CHUNKS
     header = read_header(directory)
     if header is None:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dynamics.errors import PlasticodeError
 from experiments import memory, programs, runner
 from experiments.chunks import ChunkStore
 from experiments.jobs import Chunking, check
@@ -115,6 +116,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_retried(monkeypatch):
         return made._replace(advance=advance)
 
     monkeypatch.setattr(programs, "compiled", small_device)
+    monkeypatch.setattr(programs.Programs, "bytes", 0)
     assert_equal(run(SMALL), straight, rtol=1e-4)  # the estimates of errors are small differences
     assert sizes == [6, 3, 2]
 
@@ -124,9 +126,11 @@ def test_a_batch_that_would_not_fit_is_never_tried(monkeypatch):
     need = [compiled(job_runner.job, size).bytes for size in (6, 3)]
     assert need[0] > need[1] > 0
     monkeypatch.setattr(programs, "free_bytes", lambda: 1.01 * need[1] / programs.MEMORY_SHARE)
-    assert job_runner.prepare().size == 3
-    monkeypatch.setattr(programs, "free_bytes", lambda: 0.0)
-    assert job_runner.prepare().size == len(jax.local_devices())  # no further: there is nothing left to halve
+    job_runner.prepare()
+    assert job_runner.size == 3
+    monkeypatch.setattr(programs, "free_bytes", lambda: 1000.0)
+    with pytest.raises(PlasticodeError, match=r"2 points at once need \S+ GB of memory, and 1e-06 GB are free"):
+        run(SMALL)  # there is nothing left to halve
 
 
 def test_other_failures_are_not_taken_for_want_of_memory(monkeypatch):

@@ -310,7 +310,9 @@ def test_a_disk_that_is_full_for_checkpoints_costs_no_chunk(straight, monkeypatc
 
 
 def test_the_status_of_what_is_no_run_is_told():
-    assert "'nothing' has no run" in plasticode("status", "nothing", code=2).stderr
+    assert "'nothing' does not exist" in plasticode("status", "nothing", code=2).stderr
+    Path("empty").mkdir()
+    assert "'empty' has no run" in plasticode("status", "empty", code=2).stderr
 
 
 def test_every_chunk_says_where_it_comes_from(monkeypatch):
