@@ -150,10 +150,12 @@ def _wired(job: Job, data: Data) -> tuple[Any, Any]:
 
 
 def _place(rule: str, error: BaseException) -> str:
-    """Where in the module of a user's rule an error arose."""
+    """Where in the module of a user's rule an error arose; elsewhere it comes from what the rule has wired."""
     file = getattr(sys.modules.get(rule.partition(":")[0]), "__file__", None)
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    return f": see {os.path.basename(file)}, line {frames[-1].lineno}, in {frames[-1].name}" if file and frames else ""
+    if not file or not frames:
+        return ": its circuit must fit the layers"
+    return f": see {os.path.basename(file)}, line {frames[-1].lineno}, in {frames[-1].name}"
 
 
 def _bytes(shapes: Any) -> int:
