@@ -82,6 +82,8 @@ def connected(
         json.dumps(spec.table()), "", 0, chunking, str(store.directory.absolute()), store.identity,
         json.dumps(versions()), json.dumps(code), os.getcwd(), workers,
     )  # fmt: skip
+    for name in ("distributed", "distributed.client"):  # what matters is said here, in a sentence
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as stack:
         if scheduler is None:
             import dask.config

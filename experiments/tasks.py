@@ -267,7 +267,7 @@ class Mnist(AbstractTask):
         missing = [name for name, file in zip(names, found, strict=True) if file is None]
         if missing:
             raise PlasticodeError(
-                f"task.path '{printable(self.path)}' lacks {', '.join(missing)}: it must be a directory "
+                f"task.path '{printable(self.path, 1000)}' lacks {', '.join(missing)}: it must be a directory "
                 f"with MNIST's four files {', '.join(names)}, plain or with the suffix .gz"
             )
         return [file for file in found if file is not None]

@@ -1,7 +1,10 @@
 """Settings of every test run: strict numerics, two host devices, no display. They must precede the first use of jax."""
 
+import atexit
 import gc
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 # Both are inherited by the commands that tests start, and give way to what the caller has set.
@@ -14,6 +17,12 @@ QUICK_COMPILER = (
     "xla_cpu_use_fusion_emitters=false",
 )
 os.environ.setdefault("XLA_FLAGS", " ".join(f"--{flag}" for flag in QUICK_COMPILER))
+
+# Many tests compile the same tiny programs: one folder of them for all processes of a test run, and for their commands.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _programs = tempfile.mkdtemp(prefix="programs-")
+    atexit.register(shutil.rmtree, _programs, ignore_errors=True)
+    os.environ |= {"JAX_COMPILATION_CACHE_DIR": _programs, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -70,11 +69,10 @@ class Forks:
 
 @contextlib.contextmanager
 def forking(place: Path) -> Iterator[Forks]:
-    """A server of forks; compiled programs are kept between runs."""
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(place / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    """A server of forks; compiled programs are kept between runs, as conftest decides."""
     command = [sys.executable, "-c", SERVER, str(ROOT)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, env={**os.environ, **cache}, **pipes) as server:
+    with subprocess.Popen(command, **pipes) as server:
         try:
             yield Forks(server, place)
         finally:

@@ -1,9 +1,11 @@
 """Chunks on dask workers: the same results as here, whatever dies."""
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +18,19 @@ from experiments.jobs import CACHE_BLOCK, Chunking
 from tests.forks import forking
 from tests.test_resume import POINTS, SPEC, WRITTEN, chunks, names, until
 
-# Wires its circuit in the process that asks, and in none that works for it.
+# They wire their circuit in the process that asks, and in none that works for it.
 PICKY = """
-import multiprocessing
+import multiprocessing, os
 from rules import FA
 class Picky(FA):
     def wire(self, network):
         if multiprocessing.parent_process() is not None:
             raise RuntimeError("not here")
+        return FA.wire(self, network)
+class Killer(FA):
+    def wire(self, network):
+        if multiprocessing.parent_process() is not None:
+            os._exit(1)
         return FA.wire(self, network)
 """
 
@@ -108,6 +115,46 @@ def test_a_chunk_that_fails_on_the_workers_is_recorded_and_the_rest_goes_on(fork
     assert "not here" in (out / "report.html").read_text()
     assert forks.wait(forks.start("run", "spec.toml", "--out", "failing", *rules, chunk=6)) == 0  # here it works
     assert names(out) == WRITTEN
+
+
+def test_a_chunk_that_kills_its_workers_is_recorded_and_no_other(forks):
+    out = forks.place / "killing"
+    rules = ["--set", 'sweep.rule=["picky:Killer", "fa"]']
+    code = forks.wait(forks.start("run", "spec.toml", "--out", "killing", *rules, "--workers", "2", chunk=6))
+    assert code == 1 and "2 chunks failed every time, the first with KilledWorker" in forks.said(), forks.said()
+    with xr.open_dataset(out / "results.nc") as data:
+        assert (data["status"].sel(rule="fa") == 0).all() and (data["status"].sel(rule="picky:Killer") == 3).all()
+
+
+def test_a_scheduler_that_goes_away_is_told_and_costs_no_chunk(forks, straight):
+    from distributed import LocalCluster
+
+    out = forks.place / "deserted"
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as found:
+        address = found.scheduler_address
+        process = forks.start("run", "spec.toml", "--out", "deserted", "--scheduler", address, chunk=1)
+        until(lambda: len(chunks(out)) >= 2)
+    assert forks.wait(process) == 2 and "Traceback" not in forks.said(), forks.said()
+    assert "the dask scheduler is gone: finished chunks are kept" in forks.said()
+    assert len(chunks(out)) >= 2
+    assert forks.wait(forks.start("run", "spec.toml", "--out", "deserted", chunk=1)) == 0
+    assert same(out, straight)
+
+
+def test_a_worker_that_lives_long_imports_changed_code_again_and_refuses_other_code(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    module = tmp_path / "lives_long.py"
+
+    def imported(text: str, expected: str) -> str:
+        module.write_text(text)
+        digest = hashlib.sha256(expected.encode()).hexdigest()
+        cluster._import_code({"lives_long": digest})
+        return sys.modules["lives_long"].VALUE
+
+    assert imported("VALUE = 'old'", "VALUE = 'old'") == "old"
+    assert imported("VALUE = 'changed'", "VALUE = 'changed'") == "changed"
+    with pytest.raises(PlasticodeError, match="the worker has another module 'lives_long' than the run"):
+        imported("VALUE = 'mine'", "VALUE = 'yours'")
 
 
 def test_the_scheduler_of_a_cluster_gets_the_chunks(forks, straight):

