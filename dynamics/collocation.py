@@ -17,6 +17,11 @@ from numpy.polynomial import legendre
 MAX_NODES = 24  # beyond this the interpolation of rounded values gains nothing
 
 
+def others(s: int) -> int:
+    """The number of nodes that windows of `s` nodes are judged by: three more, or fewer where there are no more."""
+    return min(s + 3, MAX_NODES) if s < MAX_NODES else s - 3
+
+
 @functools.cache
 def nodes(s: int) -> np.ndarray:
     """c_1 .. c_s: the roots of P_s - P_{s-1} on [0, 1], the last of them 1."""
@@ -38,14 +43,6 @@ def integration(s: int) -> np.ndarray:
     series = np.linalg.inv(legendre.legvander(x, s - 1)).T  # row j: Legendre series of the j-th Lagrange polynomial
     integrals = np.stack([legendre.legval(x, legendre.legint(row, lbnd=-1)) for row in series], axis=1)
     return integrals / 2
-
-
-@functools.cache
-def series_end(s: int) -> np.ndarray:
-    """(2, s): the last two coefficients of a waveform's Legendre series, in polynomials of unit mean square."""
-    x = 2 * nodes(s) - 1
-    coefficients = np.linalg.inv(legendre.legvander(x, s - 1)) / np.sqrt(2 * np.arange(s) + 1)[:, None]
-    return coefficients[-2:]
 
 
 def leak(ratio: Float[Array, ""], s: int) -> Float[Array, "s s"]:

@@ -10,29 +10,31 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
+from dynamics import rounding
 from dynamics.circuit import Circuit, Weights
 from dynamics.collocation import nodes
 from dynamics.delays import Delays, History
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, Signals, State
 from dynamics.integrators import Adaptive, FixedStep, check_calculus
+from dynamics.judge import Accuracy, Judge, accuracy_at_start
 from dynamics.noise import Noise
 from dynamics.regime import AbstractRegime, Quality, Slow, check_dtypes
 from dynamics.simulate import all_finite
 from dynamics.stimulus import Clock, Held, Stream, held
 from dynamics.timescales import Timescales
 from dynamics.waveforms import Relaxation, Waves
-from dynamics.window import Carry, Past, Window
-from dynamics.window_solver import Accuracy
+from dynamics.window import Course, Past, Window
 
 
 class CoupledProgress(NamedTuple):
-    """How far a coupled run has come: the state, the fixed matrices, the past that delays look back at, what the window
-    integrator's estimates say, and whether adaptive steps have always arrived."""
+    """How far a coupled run has come: the state, the fixed matrices, the past that delays look back at, what rounding has
+    left out of the weights, what is known of the error, and whether adaptive steps have always arrived."""
 
     state: State
     fixed: Weights
     history: History | Past | None
+    low: Weights | None = None
     accuracy: Accuracy | None = None
     arrived: Bool[Array, ""] | None = None
 
@@ -103,9 +105,10 @@ class Coupled(AbstractRegime[CoupledProgress]):
         system = self.system(fixed)
         state = system.initial_state(weights)
         if isinstance(self.integrator, Window):
-            periods = -(-(self.history - 2) // self.clock.steps)
-            zero = jnp.zeros_like(self.clock.dt)
-            return CoupledProgress(state, fixed, self.integrator.start(system, state, periods), Accuracy(zero, zero))
+            past = self.integrator.start(system, state, max(-(-(self.history - 2) // self.clock.steps), 1))
+            course = Course(state, rounding.nothing(state.weights), past)
+            accuracy = accuracy_at_start(self.integrator, system, course)
+            return CoupledProgress(state, fixed, past, course.low, accuracy)
         silent = Inputs(
             jnp.zeros(self.stream.inputs.shape[1], self.clock.dt.dtype),
             jnp.zeros_like(self._targets()[0]),
@@ -151,17 +154,20 @@ class Coupled(AbstractRegime[CoupledProgress]):
     def _advance_by_windows(
         self, window: Window, system: CoupledSystem, progress: CoupledProgress, first: Array, count: int | Array
     ) -> CoupledProgress:
-        assert not isinstance(progress.history, History)
-        layout = window.layout(system, progress.history)
+        assert not isinstance(progress.history, History) and progress.low is not None
+        layout, judge = window.layout(system, progress.history), Judge.of(window, system, progress.history)
 
-        def present(i: Int[Array, ""], carry: Carry) -> Carry:
+        def present(i: Int[Array, ""], carry: tuple[Course, Accuracy]) -> tuple[Course, Accuracy]:
+            course, accuracy = carry
             k = first + jnp.asarray(i, jnp.int32)
-            return window.present(system, layout, carry, self._arriving(window, system, k), k, self.key)[0]
+            shown = self._arriving(window, system, k)
+            after, doubt, _ = window.present(system, layout, course, shown, k, self.key)
+            return after, judge.add(accuracy, course, after, doubt, shown, k)
 
         assert progress.accuracy is not None
-        carry = (progress.state, progress.history, progress.accuracy)
-        state, history, accuracy = jax.lax.fori_loop(0, count, present, carry)
-        return CoupledProgress(state, progress.fixed, history, accuracy)
+        course = Course(progress.state, progress.low, progress.history)
+        (state, low, past), accuracy = jax.lax.fori_loop(0, count, present, (course, progress.accuracy))
+        return CoupledProgress(state, progress.fixed, past, low, accuracy)
 
     def _arriving(self, window: Window, system: CoupledSystem, k: Int[Array, ""]) -> dict[str, Held]:
         return window.arrivals(system, self.stream, self._targets(), k)
@@ -174,9 +180,10 @@ class Coupled(AbstractRegime[CoupledProgress]):
         Gives the progress after it, the times of the nodes in seconds from its start, and the probes, stacked.
         """
         window, past, system = self.integrator, progress.history, self.system(progress.fixed)
-        if not isinstance(window, Window) or isinstance(past, History) or progress.accuracy is None:
+        if not isinstance(window, Window) or isinstance(past, History):
             raise PlasticodeError("probes inside a presentation need its waveforms: the integrator must be Window")
-        layout = window.layout(system, past)
+        assert progress.low is not None and progress.accuracy is not None
+        layout, judge = window.layout(system, past), Judge.of(window, system, past)
 
         def report(solved: Relaxation, waves: Waves) -> PyTree[Array]:
             def at(node: Int[Array, ""]) -> PyTree[Array]:
@@ -185,12 +192,13 @@ class Coupled(AbstractRegime[CoupledProgress]):
 
             return jax.lax.map(at, jnp.arange(window.nodes))
 
-        carry, shown = (progress.state, past, progress.accuracy), self._arriving(window, system, k)
-        (state, past, accuracy), probes = window.present(system, layout, carry, shown, k, self.key, report)
+        course, shown = Course(progress.state, progress.low, past), self._arriving(window, system, k)
+        after, doubt, probes = window.present(system, layout, course, shown, k, self.key, report)
+        accuracy = judge.add(progress.accuracy, course, after, doubt, shown, k)
         c = jnp.asarray(nodes(window.nodes), layout.start.dtype)
         times = layout.start[:, None] + layout.filters.length[:, None] * c[None]
         probes = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), probes)
-        return CoupledProgress(state, progress.fixed, past, accuracy), times.ravel(), probes
+        return CoupledProgress(after.state, progress.fixed, after.past, after.low, accuracy), times.ravel(), probes
 
     def weights(self, progress: CoupledProgress) -> Weights:
         """All matrices."""
@@ -204,7 +212,7 @@ class Coupled(AbstractRegime[CoupledProgress]):
         """The window integrator's estimate against its tolerance; of adaptive steps, whether they have arrived."""
         if isinstance(self.integrator, Window):
             assert progress.accuracy is not None
-            error, diverged = progress.accuracy.relative, ~all_finite(progress.state.weights)
+            error, diverged = progress.accuracy.error(progress.state.weights), ~all_finite(progress.state.weights)
             return Quality(error, (error <= self.integrator.tolerance) | diverged)
         if progress.arrived is not None:
             return Quality(jnp.full_like(self.clock.dt, jnp.nan), progress.arrived)

@@ -35,7 +35,12 @@ class Noise(eqx.Module):
     @property
     def present(self) -> bool:
         """Whether there is any noise to draw."""
-        return any(s is not None for s in (self.activity, self.error, self.synaptic, self.synaptic_multiplicative))
+        return any(s is not None for s in (self.activity, self.error)) or self.on_synapses
+
+    @property
+    def on_synapses(self) -> bool:
+        """Whether weights are noisy themselves."""
+        return self.synaptic is not None or self.synaptic_multiplicative is not None
 
 
 def given(key: PRNGKeyArray | None) -> PRNGKeyArray:

@@ -38,6 +38,15 @@ def evaluation_order(circuit: Circuit, cycles: bool = False) -> tuple[tuple[str,
     return tuple(order)
 
 
+def is_cyclic(circuit: Circuit) -> bool:
+    """Whether an activity or error depends on itself."""
+    try:
+        evaluation_order(circuit)
+    except PlasticodeError:
+        return True
+    return False
+
+
 def settle(
     circuit: Circuit, weights: Weights, x: Float[Array, " inputs"], y: Float[Array, " outputs"] | None
 ) -> tuple[dict[str, Float[Array, " _n"]], Values]:

@@ -4,7 +4,7 @@ A waveform is an array (s, n), one row per collocation node of the window, or (1
 goes through the layers in order; every projection is applied to a whole waveform. Inside the window a plastic matrix
 is its value at the start plus products of few waveforms, so no matrix is formed before the window closes:
 
-    W(t) = E(t) (W(t0) + int_t0^t m(s)/E(s) p(s)^T ds / tau_plast),   E = exp(-int r/tau_plast + 1/tau_dec), by rows
+    W(t) = E(t) (W(t0) + int_t0^t m(s)/E(s) p(s)^T ds / tau_plast),   E = exp(-F), F = int r/tau_plast + 1/tau_dec, by rows
     W(t_j) c_j = E_j (W(t0) c_j + sum_i H A_ji (m_i/E_i) (p_i . c_j) / tau_plast)
 
 Sweeps repeat with the m and p of the last one; they contract by about H |p|^2 / tau_plast each.
@@ -15,30 +15,29 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dynamics.activations import activation
-from dynamics.circuit import Activity, Error, Layer, Local, Port, Projection, Weights
-from dynamics.collocation import filtered, integration, series_end, weighted
+from dynamics.circuit import Layer, Local, Port, Projection, Weights
+from dynamics.collocation import filtered, integration, weighted
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, State
 from dynamics.plasticity import output_error
-from dynamics.settle import evaluation_order
+from dynamics.settle import evaluation_order, is_cyclic
 from dynamics.timescales import at_level
 
 Waveform = Float[Array, "_rows _n"]
 
 
 class Drive(NamedTuple):
-    """What changes a matrix during a window, as far as sweeps change it: m/E per tau_plast, p and E as waveforms.
+    """What changes a matrix during a window, as far as sweeps change it: m/E per tau_plast, p and F as waveforms.
 
-    `pre` and `shrink` are None where they are the same in every sweep.
+    `pre` and `fade` (F: the matrix has shrunk by E = exp(-F)) are None where they are the same in every sweep.
     """
 
     post: Waveform
     pre: Waveform | None
-    shrink: Waveform | None
+    fade: Waveform | None
 
 
 class Filters(NamedTuple):
@@ -120,21 +119,21 @@ class Relaxation(eqx.Module):
         filtered = self.system.gamma and layer.role == "input" and self.system.lag(p) is not None
         return None if filtered or carried.shape[0] > 1 else jax.vmap(law.pre)(carried)
 
-    def _still_shrink(self, p: Projection) -> Waveform | None:
-        """E where all that a matrix does besides learning is decay with tau_dec."""
+    def _still_fade(self, p: Projection) -> Waveform | None:
+        """F where all that a matrix does besides learning is decay with tau_dec."""
         law, decay = p.law, self.system.timescales.decay
         assert law is not None
         if decay is None or not law.decays or law.clamped or law.row_decay is not None:
             return None
-        return jnp.exp(-jnp.sum(self._integrals, axis=1, keepdims=True) / at_level(decay, p.level))
+        return jnp.sum(self._integrals, axis=1, keepdims=True) / at_level(decay, p.level)
 
     def _whole(self, name: str, drive: Drive) -> tuple[Waveform, Waveform, Waveform | None]:
-        """post, pre and shrink of a drive, with those that no sweep changes."""
+        """post, pre and fade of a drive, with those that no sweep changes."""
         p = self.system.circuit.projection(name)
         pre = self._still_pre(p) if drive.pre is None else drive.pre
-        shrink = self._still_shrink(p) if drive.shrink is None else drive.shrink
+        fade = self._still_fade(p) if drive.fade is None else drive.fade
         assert pre is not None
-        return drive.post, pre, shrink
+        return drive.post, pre, fade
 
     def _clamped(self, layer: Layer) -> Waveform:
         if layer.role == "constant":
@@ -220,12 +219,12 @@ class Relaxation(eqx.Module):
         w, drive = self.system.weights(self.start)[name], drives.get(name)
         if drive is None:
             return carried @ (w if transposed else w.T)
-        post, pre, shrink = self._whole(name, drive)
+        post, pre, fade = self._whole(name, drive)
         if transposed:
-            seen = carried if shrink is None else shrink * carried
+            seen = carried if fade is None else jnp.exp(-fade) * carried
             return seen @ w + weighted(self._integrals * (seen @ post.T), pre)
         product = carried @ w.T + weighted(self._integrals * (carried @ pre.T), post)
-        return product if shrink is None else shrink * product
+        return product if fade is None else jnp.exp(-fade) * product
 
     def _locals(
         self, preactivation: dict[str, Waveform], values: dict, slow: dict[str, dict[str, Waveform]]
@@ -255,7 +254,7 @@ class Relaxation(eqx.Module):
             traces[p.name] = filtered(k, start, post if law.traced == "post" else pre)
             post, pre = (traces[p.name], pre) if law.traced == "post" else (post, traces[p.name])
         tau = at_level(times.plasticity, p.level)
-        still_pre, shrink = self._still_pre(p), self._still_shrink(p)
+        still_pre, fade = self._still_pre(p), self._still_fade(p)
         varying_pre = pre if still_pre is None else None
         if law.clamped and law.row_decay is not None:
             raise PlasticodeError(
@@ -270,53 +269,54 @@ class Relaxation(eqx.Module):
             if law.decays and times.decay is not None:
                 rate = rate + 1 / at_level(times.decay, p.level)
         else:
-            return Drive(post / tau if shrink is None else post / (shrink * tau), varying_pre, None)
-        shrink = jnp.exp(-weighted(self._integrals, rate))
-        return Drive(post / (shrink * tau), varying_pre, shrink)
+            return Drive(post / tau if fade is None else jnp.exp(fade) * post / tau, varying_pre, None)
+        fade = weighted(self._integrals, rate)
+        return Drive(jnp.exp(fade) * post / tau, varying_pre, fade)
 
-    def weights_at(self, drives: dict[str, Drive], node: int | Int[Array, ""] = -1) -> Weights:
-        """The plastic matrices at a node of the window; by default at its end."""
-        moved = {}
+    def changes_at(self, drives: dict[str, Drive], node: int | Int[Array, ""] = -1) -> Weights:
+        """How far the plastic matrices have moved at a node of the window; by default at its end.
+
+        Not the matrices: beside them a small change would be rounded away.
+        """
+        changes = {}
         for name, drive in drives.items():
-            post, pre, shrink = self._whole(name, drive)
+            post, pre, fade = self._whole(name, drive)
             w, share = self.start.weights[name], self._integrals[node]
-            if pre.shape[0] == 1:
-                w1 = w + (share @ post)[:, None] * pre
-            else:
-                w1 = w + (share[:, None] * post).T @ pre
-            w1 = w1 if shrink is None else shrink[node][:, None] * w1
+            change = (share @ post)[:, None] * pre if pre.shape[0] == 1 else (share[:, None] * post).T @ pre
+            if fade is not None:
+                change = jnp.exp(-fade[node])[:, None] * change + jnp.expm1(-fade[node])[:, None] * w
             law = self.system.circuit.projection(name).law
             assert law is not None
             if law.clamped:  # the product form keeps the norm up to the error of the nodes: keep it exactly
-                w1 = w1 * jnp.sqrt(jnp.sum(w * w) / jnp.sum(w1 * w1))
-            moved[name] = w1
-        return moved
+                longer = jnp.sum(change * (2 * w + change)) / jnp.sum(w * w)  # |W + change|^2 = (1 + longer) |W|^2
+                root = jnp.sqrt(1 + longer)
+                change = change / root - (longer / (root * (1 + root))) * w
+            changes[name] = change
+        return changes
 
-    def kept(self, waves: Waves) -> dict[str, Float[Array, " _rows"]]:
-        """int E(t0 + H)^2 / E(t)^2 dt of every plastic matrix: the variance of unit white noise at the end."""
-        kept = {}
-        for name, drive in waves.drive.items():
-            shrink = self._whole(name, drive)[2]
-            b = self._integrals[-1]
-            kept[name] = self.filters.length[None] if shrink is None else b @ (shrink[-1:] / shrink) ** 2
-        return kept
+    def weights_at(self, drives: dict[str, Drive], node: int | Int[Array, ""] = -1) -> Weights:
+        """The plastic matrices at a node of the window; by default at its end."""
+        changes = self.changes_at(drives, node)
+        return {name: self.start.weights[name] + change for name, change in changes.items()}
 
-    def end(self, waves: Waves) -> State:
-        """The state at the end of the window, which is its last node."""
+    def end(self, waves: Waves, weights: Weights | None = None) -> State:
+        """The state at the end of the window, which is its last node; `weights` are those there, where they are known."""
         y = self.start
         return State(
             activity={name: waves.value[name, "activity"][-1] for name in y.activity},
             error={name: waves.value[name, "error"][-1] for name in y.error},
-            weights=self.weights_at(waves.drive),
+            weights=self.weights_at(waves.drive) if weights is None else weights,
             slow={name: {v: x[-1] for v, x in variables.items()} for name, variables in waves.slow.items()},
             trace={name: x[-1] for name, x in waves.trace.items()},
             chain=waves.chain,
         )
 
-    def difference(self, new: Waves, old: Waves) -> Float[Array, ""]:
-        """How far apart two sweeps' drives m p^T are, relative to their size, over the window and all matrices.
+    def difference(self, new: Waves, old: Waves) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """How far apart two sweeps' drives m p^T are, relative to their size, and that size: roots of means of squares
+        over the window and all matrices, in weight per second.
 
-        Both factors count: where an error is the pre-factor, as in feedback that learns, m alone hardly moves.
+        Both factors count: where an error is the pre-factor, as in feedback that learns, m alone hardly moves. In a
+        circuit with cycles the state that the window hands on counts too: all that comes after depends on it.
         """
         change = size = jnp.zeros_like(self.filters.length)
         for name, drive in new.drive.items():
@@ -326,50 +326,19 @@ class Relaxation(eqx.Module):
             if drive.pre is not None:
                 change += _square(post) * _square(pre - earlier)
             size += _square(post) * _square(pre)
-        return jnp.sqrt(change / jnp.maximum(size, jnp.finfo(size.dtype).tiny))
+        moved = change / jnp.maximum(size, jnp.finfo(size.dtype).tiny)
+        if is_cyclic(self.system.circuit):
+            moved = jnp.maximum(moved, self._handed_on(new, old))
+        return jnp.sqrt(moved), jnp.sqrt(size)
 
-    def roughness(self, waves: Waves) -> Float[Array, ""]:
-        """An estimate of the error that the nodes leave in the weights' change, relative to it.
-
-        It follows from r, the end of the Legendre series of a drive u = z + tau z' relative to its size, the largest
-        over all drives, and over the post-factors that are more than an activity or an error. The error of a waveform
-        is orthogonal to the polynomials below the end of its series, so the integral of a product of two has an error
-        of the order of r^2; late signals have weak kinks that make it a little more, and r^(5/3) covers both. Where an
-        activation has a kink, drives jump at unknown times, and the error is of the order of r.
-        """
-        dtype, h = self.filters.length.dtype, self.filters.length
-        end, b = (jnp.asarray(rows, dtype) for rows in (series_end(self.nodes), integration(self.nodes)[-1]))
-        end_of_slope = jnp.asarray(series_end(self.nodes) @ np.linalg.inv(integration(self.nodes)), dtype)
-        worst, smooth = jnp.zeros_like(h), True
-        for (name, variable), wave in waves.value.items():
-            layer = self.system.circuit.layer(name)
-            if layer.clamped:
-                continue
-            smooth = smooth and activation(layer.activation).smooth
-            tau = at_level(self.system.timescales.propagation, layer.level)
-            moved = wave - self._start(name, variable)[None]
-            last = end @ wave + tau / jnp.where(h > 0, h, jnp.inf) * (end_of_slope @ moved)
-            size = jnp.sum(b @ (wave * wave))
-            worst = jnp.maximum(worst, jnp.sum(last * last) / jnp.maximum(size, jnp.finfo(dtype).tiny))
-        for name, drive in waves.drive.items():
-            law = self.system.circuit.projection(name).law
-            if law is None or isinstance(law.post, Activity | Error):
-                continue  # those are smooth as the waveforms are; a factor of a user's own may be anything
-            last, size = end @ drive.post, jnp.sum(b @ (drive.post * drive.post))
-            worst = jnp.maximum(worst, jnp.sum(last * last) / jnp.maximum(size, jnp.finfo(dtype).tiny))
-        return worst ** (5 / 6) if smooth else jnp.sqrt(worst)
-
-    def change(self, waves: Waves) -> Float[Array, ""]:
-        """The change of the weights in the window: the norm over all plastic matrices, decay included."""
-        b = self._integrals[-1]
-        square = jnp.zeros_like(self.filters.length)
-        for name, drive in waves.drive.items():
-            post, pre, shrink = self._whole(name, drive)
-            gram = (post @ post.T) * (pre @ pre.T)
-            square += (gram @ b) @ b
-            if shrink is not None:
-                square += jnp.sum(((1 - shrink[-1])[:, None] * self.start.weights[name]) ** 2)
-        return jnp.sqrt(jnp.maximum(square, 0))
+    def _handed_on(self, new: Waves, old: Waves) -> Float[Array, ""]:
+        """|difference of the ends of all waveforms|^2 relative to the size of the waveforms."""
+        change = size = jnp.zeros_like(self.filters.length)
+        for name, wave in new.value.items():
+            if not self.system.circuit.layer(name[0]).clamped:
+                change += jnp.sum((wave[-1] - old.value[name][-1]) ** 2)
+                size += _square(wave)
+        return change / jnp.maximum(size, jnp.finfo(size.dtype).tiny)
 
 
 def _square(waveform: Waveform) -> Float[Array, ""]:

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from dynamics.circuit import Projection
+from dynamics import rounding
+from dynamics.circuit import Projection, Weights
 from dynamics.collocation import MAX_NODES, interpolation, nodes, ornstein_uhlenbeck
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, Signals, State
@@ -22,12 +23,7 @@ from dynamics.noise import brownian_increments, given
 from dynamics.stimulus import Clock, Held, Stream, held
 from dynamics.timescales import at_level
 from dynamics.waveforms import Filters, Relaxation, Waves
-from dynamics.window_solver import Accuracy, Context, WindowSolver, filters_of
-
-# The error is estimated in the first so many presentations and then in one of so many: on small networks an estimate
-# costs as much as a sweep.
-CHECKED = 8
-
+from dynamics.window_solver import Context, Solved, WindowSolver, filters_of
 
 class Past(NamedTuple):
     """The waveforms of the last windows, oldest first, by signal: the value at the start of each and at its nodes."""
@@ -35,7 +31,23 @@ class Past(NamedTuple):
     rows: dict[str, Float[Array, "windows points _n"]]
 
 
-Carry = tuple[State, Past | None, Accuracy]
+class Course(NamedTuple):
+    """How far a run by windows has come: the state, what rounding has left out of its weights, the past."""
+
+    state: State
+    low: Weights
+    past: Past | None
+
+
+class Doubt(NamedTuple):
+    """What is known of the error of a window as soon as it is solved.
+
+    left   what further sweeps would still change, a distance of the weights
+    weak   with synaptic noise: the relative error of the variance of a taught weight, from splitting noise and learning
+    """
+
+    left: Float[Array, ""]
+    weak: Float[Array, ""]
 
 
 class Layout(NamedTuple):
@@ -57,21 +69,23 @@ class Window(eqx.Module):
     tolerance   of the weights' change, relative: sweeps go on until they have converged well below it
     nodes       per window      parts   of a presentation, where no input jumps
     settling    also cuts this many propagation time constants (the longest) after every jump; None: no such cuts
-    gaps        false promises that there is no blank gap, and saves the window that it would be
+    gaps        whether there are blank gaps, which take windows of their own
     sweeps      a fixed number of sweeps, as gradients in reverse mode need; None: as many as the tolerance asks for
+
+    What is None of nodes, parts and gaps follows from the run that the windows are given to (dynamics.window_choice).
     """
 
     tolerance: float = eqx.field(static=True, default=1e-3)
-    nodes: int = eqx.field(static=True, default=12)
-    parts: int = eqx.field(static=True, default=1)
+    nodes: int = eqx.field(static=True, default=None)  # type: ignore[assignment]
+    parts: int = eqx.field(static=True, default=None)  # type: ignore[assignment]
     settling: float | None = eqx.field(static=True, default=None)
-    gaps: bool = eqx.field(static=True, default=True)
+    gaps: bool = eqx.field(static=True, default=None)  # type: ignore[assignment]
     sweeps: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self):
-        if not 1 <= self.nodes <= MAX_NODES:
+        if self.nodes is not None and not 1 <= self.nodes <= MAX_NODES:
             raise PlasticodeError(f"a window has {self.nodes} nodes: it must have 1 to {MAX_NODES}")
-        if self.parts < 1:
+        if self.parts is not None and self.parts < 1:
             raise PlasticodeError(f"a presentation has {self.parts} parts: it must have at least 1")
 
     def start(self, system: CoupledSystem, state: State, periods: int) -> Past | None:
@@ -194,34 +208,42 @@ class Window(eqx.Module):
         self,
         system: CoupledSystem,
         layout: Layout,
-        carry: Carry,
+        course: Course,
         shown: dict[str, Held],
         k: Int[Array, ""],
         key: PRNGKeyArray | None,
         report: Callable[[Relaxation, Waves], PyTree] | None = None,
-    ) -> tuple[Carry, PyTree]:
-        """Presentation k, window by window, and a report of each. Noise depends on `key` and the window's number."""
+    ) -> tuple[Course, Doubt, PyTree]:
+        """Presentation k, window by window: what is known of the error, the sum over windows, and a report of each.
+
+        Noise depends on `key` and the window's number.
+        """
         count = layout.start.shape[0]
         solver = WindowSolver(self.nodes, self.tolerance, self.sweeps)
 
-        def one(carry: Carry, at: tuple[Int[Array, ""], Layout]) -> tuple[Carry, PyTree]:
-            (y, past, accuracy), (i, layout) = carry, at
+        def one(course: Course, at: tuple[Int[Array, ""], Layout]) -> tuple[Course, tuple[Doubt, PyTree]]:
+            i, layout = at
             window_key = None if key is None else jax.random.fold_in(key, k * count + i)
+            y, low, past = self._kicked(system, layout, course, window_key, after=False)
             inputs, context = self._context(system, layout, y, past, shown, window_key)
             window, solved = solver.solve(system, y, inputs, context)
-
-            def judged() -> Accuracy:
-                # Noise hides what the nodes leave out, so they are judged without it, unless the past is noisy too.
-                plain = bool(context.noise) and past is None
-                smooth = solver.solve(system, y, inputs, context._replace(noise={})) if plain else (window, solved)
-                return Accuracy(*map(jnp.add, accuracy, solver.accuracy(*smooth)))
-
-            accuracy = jax.lax.cond((k < CHECKED) | (k % CHECKED == 0), judged, lambda: accuracy)
+            weights, low = rounding.add(y.weights, low, window.changes_at(solved.waves.drive))
             past = None if past is None else self._remember(past, y, solved.waves)
-            end = self._synaptic(window, solved.waves, window_key)
-            return (end, past, accuracy), None if report is None else report(window, solved.waves)
+            end = Course(window.end(solved.waves, weights), low, past)
+            end = self._kicked(system, layout, end, window_key, after=True)
+            told = None if report is None else report(window, solved.waves)
+            return end, (self._doubt(system, layout, solved), told)
 
-        return jax.lax.scan(one, carry, (jnp.arange(count, dtype=jnp.int32), layout))
+        end, (doubts, reports) = jax.lax.scan(one, course, (jnp.arange(count, dtype=jnp.int32), layout))
+        return end, jax.tree.map(jnp.sum, doubts), reports
+
+    def _doubt(self, system: CoupledSystem, layout: Layout, solved: Solved) -> Doubt:
+        """The splitting of noise is of second order in lambda H, lambda being the rate at which learning pulls a weight
+        back: a taught weight's variance is too large by lambda H coth(lambda H) - 1, about (lambda H)^2 / 3, and that is
+        the square of how far the first correction has moved the drives."""
+        length = layout.filters.length
+        weak = jnp.square(solved.second) if system.noise.on_synapses else jnp.zeros_like(length)
+        return Doubt(solved.left * length * solved.size, weak * length / system.clock.period)
 
     def _context(
         self,
@@ -269,22 +291,53 @@ class Window(eqx.Module):
             for (name, variable), g in draws.items()
         }
 
-    def _synaptic(self, window: Relaxation, waves: Waves, key: PRNGKeyArray | None) -> State:
-        """The end of the window, with one exact draw of the synaptic noise added to it."""
-        y, noise, length = window.end(waves), window.system.noise, window.filters.length
-        if noise.synaptic is None and noise.synaptic_multiplicative is None:
-            return y
-        weights, kept = dict(y.weights), window.kept(waves)
-        draws = brownian_increments(given(key), {"add": weights, "multiply": weights}, jnp.ones_like(length))
-        for name, w in weights.items():
-            if noise.synaptic_multiplicative is not None:
-                s = noise.synaptic_multiplicative
-                mean = -s * s / 2 if noise.calculus == "ito" else jnp.zeros_like(s)
-                w = w * jnp.exp(mean * length + s * jnp.sqrt(length) * draws["multiply"][name])
-            if noise.synaptic is not None:
-                w = w + noise.synaptic * jnp.sqrt(kept[name])[:, None] * draws["add"][name]
-            weights[name] = w
-        return eqx.tree_at(lambda y: y.weights, y, weights)
+    def _kicked(
+        self, system: CoupledSystem, layout: Layout, course: Course, key: PRNGKeyArray | None, after: bool
+    ) -> Course:
+        """The course with half of a window's synaptic noise: one half comes before it and one after (weak order 2).
+
+        Both halves of additive noise together have the exact variance where a matrix does nothing but decay; those of
+        multiplicative noise are exact.
+        """
+        noise, h = system.noise, layout.filters.length
+        if not noise.on_synapses:
+            return course
+        weights, low = course.state.weights, course.low
+        draws = brownian_increments(
+            jax.random.fold_in(given(key), int(after)), {"add": weights, "multiply": weights}, jnp.ones_like(h)
+        )
+
+        def multiplied(weights: Weights, low: Weights) -> tuple[Weights, Weights]:
+            s = noise.synaptic_multiplicative
+            if s is None:
+                return weights, low
+            mean = -s * s / 2 if noise.calculus == "ito" else jnp.zeros_like(s)
+            grown = {n: jnp.expm1(mean * h / 2 + s * jnp.sqrt(h / 2) * g) for n, g in draws["multiply"].items()}
+            return rounding.add(weights, low, jax.tree.map(jnp.multiply, grown, weights))
+
+        def added(weights: Weights, low: Weights) -> tuple[Weights, Weights]:
+            if noise.synaptic is None:
+                return weights, low
+            size = {n: noise.synaptic * self._half(system, n, h, after) for n in weights}
+            return rounding.add(weights, low, {n: size[n] * g for n, g in draws["add"].items()})
+
+        for part in (added, multiplied) if after else (multiplied, added):
+            weights, low = part(weights, low)
+        return course._replace(state=eqx.tree_at(lambda y: y.weights, course.state, weights), low=low)
+
+    def _half(self, system: CoupledSystem, name: str, h: Float[Array, ""], after: bool) -> Float[Array, ""]:
+        """The standard deviation of half a window's additive noise of unit size on matrix `name`.
+
+        With E = exp(-h/tau_dec) the variances are tau_dec (1 - E) / 2 before the window, and (1 + E - E^2) times that
+        after it: together tau_dec (1 - E^2) / 2 at its end, which is exact, and h/2 each where nothing decays.
+        """
+        p, decay = system.circuit.projection(name), system.timescales.decay
+        if decay is None or p.law is None or not p.law.decays or p.law.clamped:
+            return jnp.sqrt(h / 2)
+        rate = 1 / at_level(decay, p.level)
+        faded = -jnp.expm1(-h * rate)  # 1 - E
+        before = jnp.where(rate > 0, faded / jnp.where(rate > 0, 2 * rate, 1), h / 2)
+        return jnp.sqrt(before * (1 + faded * (1 - faded)) if after else before)
 
 
 def _hop(p: Projection) -> str:

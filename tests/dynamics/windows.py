@@ -21,7 +21,7 @@ PERIODS = 3  # the longest constant lag, in periods: the same for all runs, as a
 
 def windowed(circuit: Circuit, problem: Problem = SMALL, times=TIMES, gap=0.0, lags=None, stages=0, **settings):
     """A coupled run by windows; `settings` of the integrator are those given, and gaps where there is one."""
-    integrator = Window(**({"nodes": 10, "gaps": gap > 0} | settings))
+    integrator = Window(**({"nodes": 10, "parts": 1, "gaps": gap > 0} | settings))
     return run_of(circuit, problem, times, clock(DURATION, gap), lags, stages, integrator)
 
 
