@@ -4,6 +4,7 @@ from dynamics.circuit import Circuit as Circuit
 from dynamics.coupled import Coupled as Coupled
 from dynamics.delays import Delays as Delays
 from dynamics.discrete import Discrete as Discrete
+from dynamics.errors import NotOkWarning as NotOkWarning
 from dynamics.errors import PlasticodeError as PlasticodeError
 from dynamics.flow import WeightFlow as WeightFlow
 from dynamics.integrators import Adaptive as Adaptive

@@ -1,5 +1,7 @@
 """The coupled regime: the coupled field of a circuit (dynamics.field), shown a stream of presentations."""
 
+import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,6 +9,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
@@ -25,6 +28,7 @@ from dynamics.stimulus import Clock, Held, Stream, held
 from dynamics.timescales import Timescales
 from dynamics.waveforms import Relaxation, Waves
 from dynamics.window import Course, Past, Window
+from dynamics.window_choice import Demands, choose, refined
 
 
 class CoupledProgress(NamedTuple):
@@ -42,7 +46,9 @@ class CoupledProgress(NamedTuple):
 class Coupled(AbstractRegime[CoupledProgress]):
     """A coupled run: a circuit that a stream of presentations is shown to. One period is `clock.steps` steps.
 
-    `history` is the length of the delays' ring buffer: at least the largest lag in steps + 2. `key` drives the noise.
+    `history` is the length of the delays' ring buffer, the largest lag in steps + 2; None: as long as the lags need. What
+    windows and history leave open follows from the numbers that are given, so those must not be traced where they are
+    None. `key` drives the noise.
     """
 
     circuit: Circuit
@@ -53,7 +59,13 @@ class Coupled(AbstractRegime[CoupledProgress]):
     noise: Noise = Noise()
     integrator: FixedStep | Adaptive | Window = FixedStep()
     key: PRNGKeyArray | None = None
-    history: int = eqx.field(static=True, default=0)
+    history: int = eqx.field(static=True, default=None)  # type: ignore[assignment]
+
+    def __post_init__(self):
+        if isinstance(self.integrator, Window):
+            self.integrator = self._fitted(self.integrator)
+        if self.history is None:
+            self.history = self._needed_history()
 
     def __check_init__(self):
         outputs = [layer.name for layer in self.circuit.layers if layer.role == "output"]
@@ -81,21 +93,64 @@ class Coupled(AbstractRegime[CoupledProgress]):
                     "integrator 'milstein' allows one of noise.synaptic and noise.synaptic_multiplicative, not both"
                 )
             check_calculus(self.integrator.name, self.noise.calculus, self.noise.synaptic_multiplicative is not None)
+        if isinstance(self.integrator, Window) and not self.integrator.gaps and not isinstance(self.clock.gap, Tracer):
+            if self.clock.gap > 0:
+                raise PlasticodeError(
+                    f"the windows have gaps = False, but the clock has a gap of {self.clock.gap:g} s: leave gaps out"
+                )
+
+    def _fitted(self, window: Window) -> Window:
+        """The window with what it leaves open; where the numbers of the run are traced, a cautious choice."""
+        times, x = self.timescales, self.stream.inputs
+        if None not in (window.nodes, window.parts, window.gaps):
+            return window
+        decay = jnp.asarray(jnp.inf) if times.decay is None else times.decay
+        numbers = self.clock.duration, self.clock.gap, times.propagation, times.plasticity, decay, x
+        if any(isinstance(number, Tracer) for number in numbers):
+            open_ = {"nodes": 12, "parts": 1, "gaps": True}
+            return dataclasses.replace(window, **{k: v for k, v in open_.items() if getattr(window, k) is None})
+        duration, gap, *taus = (np.atleast_1d(np.min(number)).astype(float) for number in numbers[:-1])
+        square = float(np.max(np.sum(np.square(np.asarray(x, float)), axis=1)))
+        spacing = float(taus[0][0]) / 2 if self.noise.present else None
+        return choose(window, Demands(duration, gap, *taus, square, spacing))
+
+    def _late(self) -> dict[str, Float[Array, ""]]:
+        """Constant lags that look back at the past of signals, by what a user calls them."""
+        if self.delays.stages > 0:
+            return {}
+        lags = {"delays.error": self.delays.error, "delays.hop": self.delays.hop}
+        lags |= {f"the lag of '{p.name}'": p.lag for p in self.circuit.projections}
+        return {name: lag for name, lag in lags.items() if lag is not None}
+
+    def _needed_history(self) -> int:
+        needed = 0
+        for name, lag in self._late().items():
+            late = lag / self.clock.dt
+            if isinstance(late, Tracer):
+                raise PlasticodeError(f"{name} is traced, so that nothing here can tell how long it is: give history")
+            needed = max(needed, _steps_back(late))
+        return needed
 
     def _check_history(self) -> None:
         """Refuses a ring buffer that is too short for the lags (for those that are known while tracing)."""
-        lags = {"delays.error": self.delays.error, "delays.hop": self.delays.hop}
-        lags |= {f"the lag of '{p.name}'": p.lag for p in self.circuit.projections}
-        for name, lag in lags.items():
-            if lag is None or self.delays.stages > 0:
-                continue
+        for name, lag in self._late().items():
             late = lag / self.clock.dt
             known = not isinstance(late, Tracer)
             if known and late.min() < 0:
                 raise PlasticodeError(f"{name} is {lag} s: it must be at least 0")
-            needed = math.ceil(float(late.max()) * (1 - 1e-6)) + 2 if known else 2
+            needed = _steps_back(late) if known else 2
             if self.history < needed:
                 raise PlasticodeError(f"history is {self.history} steps, but {name} needs at least {needed}")
+
+    def _misled(self) -> Bool[Array, ""]:
+        """Whether the run rests on a promise that its numbers break, which no one can see where they are traced."""
+        broken = [jnp.zeros((), bool)]
+        for lag in self._late().values():
+            steps = lag / self.clock.dt
+            broken.append((steps < 0) | (steps * (1 - 1e-6) > max(self.history - 2, 0)))
+        if isinstance(self.integrator, Window) and not self.integrator.gaps:
+            broken.append(self.clock.gap > 0)
+        return functools.reduce(jnp.logical_or, broken)
 
     def init(self, weights: Weights) -> CoupledProgress:
         """The start: silent activities, given matrices (see `Circuit.initial_weights`)."""
@@ -213,10 +268,16 @@ class Coupled(AbstractRegime[CoupledProgress]):
         if isinstance(self.integrator, Window):
             assert progress.accuracy is not None
             error, diverged = progress.accuracy.error(progress.state.weights), ~all_finite(progress.state.weights)
+            error = jnp.where(self._misled(), jnp.inf, error)
             return Quality(error, (error <= self.integrator.tolerance) | diverged)
         if progress.arrived is not None:
             return Quality(jnp.full_like(self.clock.dt, jnp.nan), progress.arrived)
         return None
+
+    def refined(self) -> "Coupled | None":
+        """The same run by finer windows; None where there are none."""
+        finer = refined(self.integrator) if isinstance(self.integrator, Window) else None
+        return None if finer is None else dataclasses.replace(self, integrator=finer)
 
     def system(self, fixed: Weights) -> CoupledSystem:
         """The coupled field with the given fixed matrices."""
@@ -237,3 +298,8 @@ class Coupled(AbstractRegime[CoupledProgress]):
         """The inputs during step j of presentation k, as a function of j."""
         stimulus, target = self._shown(k)
         return lambda j: Inputs(stimulus.over(j)[0], *target.over(j))
+
+
+def _steps_back(late: Float[Array, ""]) -> int:
+    """The length of a ring buffer that a lag of `late` steps needs."""
+    return math.ceil(float(late.max()) * (1 - 1e-6)) + 2

@@ -107,3 +107,7 @@ class Discrete(AbstractRegime[DiscreteState]):
     def quality(self, progress: DiscreteState) -> Quality | None:
         """No estimates: the steps are the regime itself."""
         return None
+
+    def refined(self) -> "Discrete | None":
+        """Nothing is finer than the updates themselves."""
+        return None

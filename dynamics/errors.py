@@ -11,6 +11,10 @@ class PlasticodeError(ValueError):
     """
 
 
+class NotOkWarning(UserWarning):
+    """A run from Python whose numbers are not right to the tolerance that was asked for."""
+
+
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> PlasticodeError:
     """The error for a `name` that is none of `allowed`; it suggests the nearest allowed one."""
     allowed = sorted(allowed)

@@ -168,3 +168,7 @@ class WeightFlow(AbstractRegime[FlowState]):
     def quality(self, progress: FlowState) -> Quality | None:
         """No estimates: the steps are as fixed as they are chosen."""
         return None
+
+    def refined(self) -> "WeightFlow | None":
+        """Steps stay as they are chosen."""
+        return None

@@ -26,10 +26,10 @@ from dynamics.field import CoupledSystem
 from dynamics.noise import Noise
 from dynamics.settle import is_cyclic
 from dynamics.stimulus import Held
-from dynamics.window import Course, Doubt, Layout, Past, Window
+from dynamics.window import Course, Doubt, Layout, Past, Window, distance
 
 # Presentations that are shown again: so many at first, then one in so many.
-FIRST, ONE_IN = 8, 32
+FIRST, ONE_IN = 8, 64
 STRICTER = 8  # how much smaller the tolerance of finer windows is
 ROUNDED = 0.3  # eps: the root mean square of rounding a number, relative to it, is at most eps / sqrt(12)
 
@@ -58,11 +58,6 @@ class Accuracy(NamedTuple):
         tiny = jnp.finfo(self.moved.dtype).tiny
         error = (self.left + rounded) / jnp.maximum(self.moved, tiny) + missed / jnp.maximum(judged, tiny)
         return jnp.where(self.moved == 0, jnp.zeros_like(error), error)
-
-
-def distance(left: Weights, right: Weights) -> Float[Array, ""]:
-    """The root of the sum of squared differences over all matrices."""
-    return jnp.sqrt(sum(jnp.sum((left[name] - w) ** 2) for name, w in right.items()))
 
 
 class Judge(eqx.Module):
@@ -105,8 +100,8 @@ def _added(
     accuracy: Accuracy,
     k: Int[Array, ""],
 ) -> Accuracy:
-    moved = distance(after.state.weights, before.state.weights)
-    accuracy = accuracy._replace(moved=accuracy.moved + moved, left=accuracy.left + doubt.left + doubt.weak * moved)
+    left = doubt.left + doubt.weak * doubt.moved
+    accuracy = accuracy._replace(moved=accuracy.moved + doubt.moved, left=accuracy.left + left)
     if accuracy.companion is not None:
         again, _, _ = judge.finer.present(judge.system, judge.finer_layout, accuracy.companion, shown, k, None)
         return accuracy._replace(companion=again)
@@ -114,11 +109,11 @@ def _added(
     def shown_again() -> tuple[Array, Array]:
         start = before._replace(past=_resampled(before.past, judge.window, judge.finer))
         exact, _, _ = judge.finer.present(judge.system, judge.finer_layout, start, shown, k, None)
-        end = after
+        end, moved = after, doubt.moved
         if judge.noisy:
-            end, _, _ = judge.window.present(judge.system, judge.layout, before, shown, k, None)
-        size = distance(end.state.weights, before.state.weights)
-        return accuracy.judged + size, accuracy.missed + distance(end.state.weights, exact.state.weights)
+            end, plain, _ = judge.window.present(judge.system, judge.layout, before, shown, k, None)
+            moved = plain.moved
+        return accuracy.judged + moved, accuracy.missed + distance(end.state.weights, exact.state.weights)
 
     again = (k < FIRST) | (k % ONE_IN == 0)
     judged, missed = jax.lax.cond(again, shown_again, lambda: (accuracy.judged, accuracy.missed))

@@ -14,6 +14,9 @@ Slow = dict[str, dict[str, Float[Array, " _size"]]]  # slow variables: by layer,
 Progress = TypeVar("Progress")
 
 
+REFINEMENTS = 2  # how often a run that has not converged is tried again, finer
+
+
 class Quality(NamedTuple):
     """What an integrator knows of the error of the weights' change: its relative size, whether it is small enough."""
 
@@ -58,3 +61,7 @@ class AbstractRegime(eqx.Module, Generic[Progress]):
     @abc.abstractmethod
     def quality(self, progress: Progress) -> Quality | None:
         """What the integrator's own estimates say of the run so far; None where it makes none."""
+
+    @abc.abstractmethod
+    def refined(self) -> "AbstractRegime[Progress] | None":
+        """The same run, integrated finer, for one that has not converged; None where it cannot be."""

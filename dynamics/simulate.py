@@ -1,25 +1,42 @@
 """Runs a regime from start to end and records probes on the way: the engine's Python entry point."""
 
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jax.core import Tracer
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from dynamics.circuit import Weights
-from dynamics.regime import AbstractRegime, Slow
+from dynamics.errors import NotOkWarning
+from dynamics.regime import REFINEMENTS, AbstractRegime, Quality, Slow
 
 Probe = Callable[[Weights, Slow], PyTree[Array]]
 
 
 class Recording(NamedTuple):
-    """What `simulate` returns: how many presentations had been shown at each record, the probes there, and the end."""
+    """What `simulate` returns: how many presentations had been shown at each record, the probes there, and the end.
+
+    finite          whether every weight stayed finite
+    converged       whether the integrator's own estimate is within its tolerance; true where it makes none
+    error_estimate  of the change of the weights, relative to the distance that they have moved; NaN where there is none
+    """
 
     presentations: Int[Array, " records"]
     probes: PyTree[Array]
     weights: Weights
-    finite: Float[Array, ""]
+    finite: Bool[Array, ""]
+    converged: Bool[Array, ""]
+    error_estimate: Float[Array, ""]
+
+    @property
+    def status(self) -> str:
+        """ "ok", "diverged" or "not-converged", as the results of a spec have it; of a single run."""
+        if not self.finite:
+            return "diverged"
+        return "ok" if self.converged else "not-converged"
 
 
 def simulate(
@@ -34,14 +51,43 @@ def simulate(
     parts, as equal as integers allow.
 
     Starts from `weights`, or from those that `key` draws. One compiled program whose size does not depend on how long
-    the run is; memory holds the records, never the presentations. `finite` is whether every weight stayed finite.
+    the run is; memory holds the records, never the presentations.
+
+    A run that has not converged, or not ended finite, is tried again with finer windows or steps, twice at most; what is
+    then not ok is warned of (`NotOkWarning`). Where the run is traced, as under `vmap`, nothing is tried again, and
+    `finite` and `converged` of the recording are all there is to look at.
     """
     if weights is None:
         weights = regime.circuit.initial_weights(jax.random.key(0) if key is None else key)
     marks = record_marks(presentations, records)
+    recording = _recorded(regime, weights, marks, probe)
+    if any(isinstance(known, Tracer) for known in (recording.finite, recording.converged)):
+        return recording
+    for _ in range(REFINEMENTS):
+        finer = regime.refined()
+        if recording.status == "ok" or finer is None:
+            break
+        regime = finer
+        recording = _recorded(regime, weights, marks, probe)
+    if recording.status != "ok":
+        warnings.warn(_told(recording), NotOkWarning, stacklevel=2)
+    return recording
+
+
+def _told(recording: Recording) -> str:
+    if recording.status == "diverged":
+        return "the run has diverged: its weights are not finite"
+    return (
+        f"the run has not converged: the estimated error of the weights' change is {float(recording.error_estimate):.2g} "
+        "of it, more than the integrator's tolerance"
+    )
+
+
+def _recorded(regime: AbstractRegime, weights: Weights, marks: Int[Array, " marks"], probe: Probe) -> Recording:
+    """The run as it is, once."""
 
     @jax.jit
-    def run(regime: AbstractRegime, weights: Weights, marks: Int[Array, " marks"]) -> tuple:
+    def run(regime: AbstractRegime, weights: Weights, marks: Int[Array, " marks"]) -> Recording:
         def block(progress: tuple, ends: tuple) -> tuple:
             progress = regime.advance(progress, ends[0], ends[1] - ends[0])
             return progress, probe(regime.weights(progress), regime.slow(progress))
@@ -50,10 +96,12 @@ def simulate(
         first = probe(regime.weights(start), regime.slow(start))
         end, rest = jax.lax.scan(block, start, (marks[:-1], marks[1:]))
         probes = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, rest)
-        return probes, regime.weights(end)
+        final, quality = regime.weights(end), regime.quality(end)
+        dtype = next(iter(final.values())).dtype
+        known = Quality(jnp.asarray(jnp.nan, dtype), jnp.asarray(True)) if quality is None else quality
+        return Recording(marks, probes, final, all_finite(final), known.converged, known.error)
 
-    probes, final = run(regime, weights, marks)
-    return Recording(marks, probes, final, all_finite(final))
+    return run(regime, weights, marks)
 
 
 def record_marks(presentations: int, records: int) -> Int[Array, " marks"]:

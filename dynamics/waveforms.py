@@ -299,6 +299,23 @@ class Relaxation(eqx.Module):
         changes = self.changes_at(drives, node)
         return {name: self.start.weights[name] + change for name, change in changes.items()}
 
+    def moved(self, drives: dict[str, Drive]) -> Float[Array, ""]:
+        """The norm of the change of the plastic matrices in the window.
+
+        From products of the few waveforms that make up a change where nothing else changes the matrix: a pass over all
+        weights costs as much as a sweep.
+        """
+        changes, b = None, self._integrals[-1]
+        square = jnp.zeros_like(self.filters.length)
+        for name, drive in drives.items():
+            post, pre, fade = self._whole(name, drive)
+            if fade is None and not self.system.circuit.projection(name).law.clamped:
+                square += (((post @ post.T) * (pre @ pre.T)) @ b) @ b
+            else:
+                changes = self.changes_at(drives) if changes is None else changes
+                square += jnp.sum(changes[name] ** 2)
+        return jnp.sqrt(jnp.maximum(square, 0))
+
     def end(self, waves: Waves, weights: Weights | None = None) -> State:
         """The state at the end of the window, which is its last node; `weights` are those there, where they are known."""
         y = self.start

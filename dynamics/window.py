@@ -40,14 +40,21 @@ class Course(NamedTuple):
 
 
 class Doubt(NamedTuple):
-    """What is known of the error of a window as soon as it is solved.
+    """What is known of the error of a presentation as soon as it is solved.
 
-    left   what further sweeps would still change, a distance of the weights
+    moved  how far the weights have moved: the root of the sum of squares over all plastic matrices
+    left   what further sweeps would still change, such a distance too
     weak   with synaptic noise: the relative error of the variance of a taught weight, from splitting noise and learning
     """
 
+    moved: Float[Array, ""]
     left: Float[Array, ""]
     weak: Float[Array, ""]
+
+
+def distance(left: Weights, right: Weights) -> Float[Array, ""]:
+    """The root of the sum of squared differences over all matrices of `right`."""
+    return jnp.sqrt(sum(jnp.sum((left[name] - w) ** 2) for name, w in right.items()))
 
 
 class Layout(NamedTuple):
@@ -214,7 +221,7 @@ class Window(eqx.Module):
         key: PRNGKeyArray | None,
         report: Callable[[Relaxation, Waves], PyTree] | None = None,
     ) -> tuple[Course, Doubt, PyTree]:
-        """Presentation k, window by window: what is known of the error, the sum over windows, and a report of each.
+        """Presentation k, window by window; what is known of the error, and a report of each window.
 
         Noise depends on `key` and the window's number.
         """
@@ -232,18 +239,24 @@ class Window(eqx.Module):
             end = Course(window.end(solved.waves, weights), low, past)
             end = self._kicked(system, layout, end, window_key, after=True)
             told = None if report is None else report(window, solved.waves)
-            return end, (self._doubt(system, layout, solved), told)
+            return end, (self._doubt(system, layout, window, solved, alone=count == 1), told)
 
         end, (doubts, reports) = jax.lax.scan(one, course, (jnp.arange(count, dtype=jnp.int32), layout))
-        return end, jax.tree.map(jnp.sum, doubts), reports
+        doubt = jax.tree.map(jnp.sum, doubts)
+        if count > 1:
+            doubt = doubt._replace(moved=distance(end.state.weights, course.state.weights))
+        return end, doubt, reports
 
-    def _doubt(self, system: CoupledSystem, layout: Layout, solved: Solved) -> Doubt:
-        """The splitting of noise is of second order in lambda H, lambda being the rate at which learning pulls a weight
+    def _doubt(self, system: CoupledSystem, layout: Layout, window: Relaxation, solved: Solved, alone: bool) -> Doubt:
+        """What is known of one window; `alone` says that it is a whole presentation.
+
+        The splitting of noise is of second order in lambda H, lambda being the rate at which learning pulls a weight
         back: a taught weight's variance is too large by lambda H coth(lambda H) - 1, about (lambda H)^2 / 3, and that is
         the square of how far the first correction has moved the drives."""
         length = layout.filters.length
         weak = jnp.square(solved.second) if system.noise.on_synapses else jnp.zeros_like(length)
-        return Doubt(solved.left * length * solved.size, weak * length / system.clock.period)
+        moved = window.moved(solved.waves.drive) if alone else jnp.zeros_like(length)
+        return Doubt(moved, solved.left * length * solved.size, weak * length / system.clock.period)
 
     def _context(
         self,

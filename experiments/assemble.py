@@ -25,7 +25,7 @@ from experiments.spec import Spec
 from experiments.sweep import Group
 from experiments.tasks import Data
 from experiments.units import refused
-from experiments.windows import choose
+from experiments.windows import windows_for
 from rules.registry import check_numbers, make_rule
 
 Values = dict[str, Float[Array, "*layers"]]
@@ -66,7 +66,8 @@ def plan(group: Group, data: Data) -> Plan:
         )
     period = values["stimulus.duration"] + values["stimulus.gap"]
     dt = spec.integrator.dt.seconds(float(values["stimulus.duration"].min()))
-    window = choose(spec, values, data.train_inputs) if spec.regime == "coupled" and spec.solver == "window" else None
+    by_windows = spec.regime == "coupled" and spec.solver == "window"
+    window = windows_for(spec, values, data.train_inputs) if by_windows else None
     steps = _steps(float(period.max()), dt) if window is None else window.nodes * window.parts
     lags = {name: values[f"delays.{name}"] for name in ("error", "hop", "input")}
     lags = {name: lag for name, lag in lags.items() if np.any(lag > 0)}

@@ -21,17 +21,17 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dynamics.errors import PlasticodeError
+from dynamics.regime import REFINEMENTS
 from dynamics.window import Window
+from dynamics.window_choice import refined
 from experiments.chunks import ChunkStore, Record
 from experiments.jobs import CACHE_BLOCK, ChunkKey, Job, advance_point, init_point, marks_of, measure_point, points_of
 from experiments.memory import free_bytes
 from experiments.progress import Meter
-from experiments.windows import refined
 
 SHORT_WORK = 20_000  # steps times points: such a job runs faster than the compiler optimises
 BLOCK_STEPS = 500_000  # steps times points between two looks at the clock and at the keyboard: about a second
 CACHE_BYTES = 3 * 2**19  # a block's weights stay in the cache of a CPU core
-REFINEMENTS = 2  # of the windows of points that have not converged
 CHECKPOINT_SECONDS = 60.0  # between two checkpoints of a chunk
 MEMORY_SHARE = 0.8  # of the free memory that a program may ask for
 

@@ -10,11 +10,12 @@ from dynamics.collocation import MAX_NODES
 from dynamics.errors import PlasticodeError
 from dynamics.integrators import Adaptive
 from dynamics.window import Window
+from dynamics.window_choice import MOST_PARTS, SETTLING, refined
 from experiments import assemble, programs, runner
 from experiments.labels import STATUS
 from experiments.spec import load_spec, make_spec
 from experiments.sweep import expand
-from experiments.windows import MOST_PARTS, SETTLING, choose, refined
+from experiments.windows import windows_for
 
 SMALL = {
     "task": {"name": "gaussian-regression", "inputs": 3, "outputs": 2, "samples": 20, "test_samples": 10},
@@ -37,7 +38,7 @@ def spec_of(**changes):
 def chosen(inputs=UNIT_INPUTS, **changes) -> Window:
     """The windows for all points of the small spec, changed."""
     (group,) = expand(spec_of(**changes)).groups
-    return choose(group.static, group.values, inputs)
+    return windows_for(group.static, group.values, inputs)
 
 
 def results(**changes):

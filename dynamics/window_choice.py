@@ -1,0 +1,110 @@
+"""Chooses windows: what is static about the window integrator follows from the tolerance and from what is run.
+
+None of this has to be right: estimates tell of runs that windows do not resolve, and those are tried again with finer ones.
+"""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from dynamics.collocation import MAX_NODES, integration
+from dynamics.errors import PlasticodeError
+from dynamics.window import Window
+
+SETTLING = 20.0  # propagation time constants: after them, what a jump has excited is gone, through a few layers
+CONTRACTION = 8.0  # H |x|^2 / tau_plast: sweeps still converge, in some 20
+FORGETTING = 6.0  # H / tau_dec: integrating factors then span less than three decades
+MAX_PARTS, MAX_NOISY_PARTS = 1000, 10_000
+MOST_PARTS = 32  # beyond this learning is so fast that a point diverges, whatever the windows
+
+
+class Demands(NamedTuple):
+    """What windows have to resolve, one number per point, in seconds; of time constants per layer the smallest.
+
+    square    the largest |x|^2 of all samples: one rare large one is enough to ruin the weights
+    spacing   how far apart nodes may be along noise; None without noise
+    """
+
+    duration: Float[np.ndarray, " points"]
+    gap: Float[np.ndarray, " points"]
+    propagation: Float[np.ndarray, " points"]
+    plasticity: Float[np.ndarray, " points"]
+    decay: Float[np.ndarray, " points"]
+    square: float
+    spacing: float | None
+
+    @property
+    def period(self) -> Float[np.ndarray, " points"]:
+        return self.duration + self.gap
+
+
+def choose(window: Window, demands: Demands) -> Window:
+    """`window` with what is None of nodes, parts and gaps: few enough to be fast, enough for its tolerance."""
+    gaps = bool((demands.gap > 0).any()) if window.gaps is None else window.gaps
+    parts = _parts(demands) if window.parts is None else window.parts
+    ratio = float((np.maximum(demands.duration, demands.gap) / demands.propagation).max())
+    strength = float((demands.duration / demands.plasticity).max()) * demands.square / parts
+    settling, nodes = window.settling, window.nodes
+    if nodes is None:
+        settling = SETTLING if settling is None and ratio > 1.5 * SETTLING else settling
+        within = ratio if settling is None else min(ratio, settling)
+        nodes = max(nodes_for(window.tolerance, within), nodes_for_learning(window.tolerance, strength))
+    if window.parts is None and demands.spacing is not None:
+        parts = max(parts, _noisy_parts(demands, nodes))
+    return dataclasses.replace(window, nodes=nodes, parts=parts, settling=settling, gaps=gaps)
+
+
+def nodes_for(tolerance: float, ratio: float) -> int:
+    """The nodes that resolve what follows a jump over a window of `ratio` propagation time constants.
+
+    Waveforms are then made of exponentials exp(-t/tau_prop); the nodes that they take grow like the root of the ratio
+    and the logarithm of the tolerance. The factors were fitted to the estimate of `dynamics.judge` on networks of
+    one to four layers, at tolerances from 1e-2 to 1e-5.
+    """
+    nodes = math.ceil(1 + (1.18 + 0.445 * math.log(1 / tolerance)) * (0.7 + 0.35 * math.sqrt(ratio)))
+    return min(max(nodes, 3), MAX_NODES)
+
+
+def nodes_for_learning(tolerance: float, strength: float) -> int:
+    """The nodes at whose end a weight that learns at the rate `strength` per window is right, exp(-strength)."""
+    rate = min(strength, 2 * CONTRACTION)
+    for s in range(3, MAX_NODES):
+        end = np.linalg.solve(np.eye(s) + rate * integration(s), np.ones(s))[-1]
+        if abs(end - math.exp(-rate)) <= tolerance / 4:
+            return s
+    return MAX_NODES
+
+
+def _parts(demands: Demands) -> int:
+    """Parts of a presentation in which sweeps contract, and weights do not forget too much."""
+    strength = demands.duration / demands.plasticity * demands.square
+    parts = min(max(math.ceil(float(strength.max()) / CONTRACTION), 1), MOST_PARTS)
+    parts = max(parts, math.ceil(float((demands.period / demands.decay).max()) / FORGETTING))
+    if parts > MAX_PARTS:
+        raise PlasticodeError(
+            f"timescales.decay = {demands.decay.min():g} s is not allowed with the window integrator: it gives {parts} "
+            f"windows per presentation, and at most {MAX_PARTS} are allowed"
+        )
+    return parts
+
+
+def _noisy_parts(demands: Demands, nodes: int) -> int:
+    """Parts in which nodes lie as dense as noise needs them."""
+    assert demands.spacing is not None
+    parts = float(demands.period.max()) / (demands.spacing * nodes)
+    if parts > MAX_NOISY_PARTS:
+        raise PlasticodeError(
+            f"integrator.dt = {demands.spacing:g} s is not allowed with noise and the window integrator: it gives "
+            f"{parts:.3g} windows per presentation, and at most {MAX_NOISY_PARTS} are allowed"
+        )
+    return math.ceil(parts)
+
+
+def refined(window: Window) -> Window | None:
+    """The windows to try next for a run that has not reached the tolerance; None where they are fine enough."""
+    if window.parts >= MOST_PARTS:
+        return None
+    return dataclasses.replace(window, parts=4 * window.parts, nodes=min(window.nodes + 3, MAX_NODES))
