@@ -89,10 +89,10 @@ def test_windows_equal_an_independent_simulation(name, times):
 
 # Noise: many independent units in each of three layers, which nothing drives
 
-UNITS, TAUS, T = 8000, (0.004, 0.01, 0.025), 0.008
+UNITS, TAUS, DECAYS, T = 8000, (0.004, 0.01, 0.025), (0.01, 0.03, 0.09), 0.008
 
 
-def noisy_layers(integrator, steps):
+def noisy_layers(integrator, steps, noise):
     """Three layers with activities and errors of their own time constant; every matrix is 0, and so is the stimulus."""
     zeros = Given(jnp.zeros((UNITS, 1), jnp.float64))
     layers = [Layer("z0", 1, role="input", level=0)]
@@ -103,18 +103,21 @@ def noisy_layers(integrator, steps):
         projections.append(Projection(f"W{level}", "z0", "activity", name, "forward", zeros, law, level=level))
         projections.append(Projection(f"V{level}", "z0", "activity", name, "modulatory", zeros, level=level))
     circuit = Circuit(tuple(layers), tuple(projections))
-    data, noise = Stream(jnp.zeros((1, 1), jnp.float64), None, jax.random.key(0)), Noise(f64(0.7), f64(0.3))
-    times, time = timescales(TAUS, 1.0), clock(T, 0.0, steps)
-    run = Coupled(circuit, times, data, time, noise=noise, integrator=integrator, key=jax.random.key(4))
+    data, times = Stream(jnp.zeros((1, 1), jnp.float64), None, jax.random.key(0)), timescales(TAUS, 1.0, DECAYS)
+    time, key = clock(T, 0.0, steps), jax.random.key(4)
+    run = Coupled(circuit, times, data, time, noise=noise, integrator=integrator, key=key)
     return run, circuit.initial_weights(jax.random.key(1))
 
 
-@pytest.mark.parametrize(
-    ("integrator", "steps"), [(FixedStep("euler"), 80), (Window(nodes=8, gaps=False), 1)], ids=["euler", "window"]
+both_integrators = pytest.mark.parametrize(
+    ("integrator", "steps"), [(FixedStep("euler"), 80), (Window(nodes=8), 1)], ids=["euler", "window"]
 )
+
+
+@both_integrators
 def test_noise_of_each_layer_has_the_variance_and_the_memory_of_its_own_time_constant(integrator, steps):
     """Variance s^2 (1 - exp(-2 t / tau_l)) at t = 12 T, and the correlation exp(-T / tau_l) with the value T later."""
-    run, weights = noisy_layers(integrator, steps)
+    run, weights = noisy_layers(integrator, steps, Noise(f64(0.7), f64(0.3)))
     then = shown(run, weights, 12)
     later = show(run, weights, jnp.int32(12), jnp.int32(1), then)
     for variable, s in (("activity", 0.7), ("error", 0.3)):
@@ -123,3 +126,13 @@ def test_noise_of_each_layer_has_the_variance_and_the_memory_of_its_own_time_con
             expected = s**2 * -np.expm1(-24 * T / tau)
             assert abs(x.var() / expected - 1) < 0.02 + 4 * np.sqrt(2 / UNITS)  # 2 %: what a step of tau_1 / 40 adds
             assert abs(np.corrcoef(x, y)[0, 1] - np.exp(-T / tau)) < 0.01 + 4 / np.sqrt(UNITS)
+
+
+@both_integrators
+def test_synaptic_noise_of_each_layer_is_confined_by_its_own_decay(integrator, steps):
+    """Variance s^2 tau_dec / 2 (1 - exp(-2 t / tau_dec)) at t = 12 T."""
+    run, weights = noisy_layers(integrator, steps, Noise(synaptic=f64(0.5)))
+    end = run.weights(shown(run, weights, 12))
+    for level, tau in enumerate(DECAYS, 1):
+        expected = 0.5**2 * tau / 2 * -np.expm1(-24 * T / tau)
+        assert abs(np.asarray(end[f"W{level}"]).var() / expected - 1) < 0.01 + 4 * np.sqrt(2 / UNITS)
