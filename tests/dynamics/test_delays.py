@@ -213,16 +213,18 @@ def test_the_overlap_of_a_coupled_run(delay):
     assert list(measured) == ["W1"] and abs(measured["W1"] - overlap_law(delay, 1.0)) < 0.025
 
 
-def test_recording_waveforms_changes_nothing():
+@pytest.mark.parametrize("k", [0, 2])
+def test_recording_waveforms_changes_nothing(k):
     problem, time = two_layers(bias=False), clock(0.1, 0.03, 8)
     times = timescales(propagation=0.02, plasticity=0.3)
-    run = coupled(problem, time, times, delays=Delays(error=f64(0.021), hop=f64(0.007)), history=4)
-    weights = random_weights(run.circuit)
-    progress, factors = eqx.filter_jit(waveforms)(run, run.init(weights), jnp.int32(0))
-    straight = show(run, weights, jnp.int32(0), 1)
+    run = coupled(problem, time, times, delays=Delays(error=f64(0.021), hop=f64(0.007)), history=5)
+    before = show(run, random_weights(run.circuit), jnp.int32(0), jnp.int32(k))
+    progress, factors = eqx.filter_jit(waveforms)(run, before, jnp.int32(k))
+    straight = show(run, None, jnp.int32(k), jnp.int32(1), before)
     assert distance(progress.state.weights, straight.state.weights) < 1e-15
     assert factors["W1"].post.shape == (8, 3) and factors["W1"].pre.shape == (8, 2)
     change = {name: time.dt / 0.3 * f.post.T @ f.pre for name, f in factors.items()}  # the sum of Euler's steps
+    weights = before.state.weights
     assert distance({name: weights[name] + change[name] for name in change}, progress.state.weights) < 1e-14
 
 
