@@ -63,11 +63,10 @@ def test_steps_equal_an_independent_simulation(name):
     found |= {layer: z for layer, z in state.activity.items()}
     found |= {f"e{layer[1:]}": e for layer, e in state.error.items()}
     found |= {f"theta{layer[1:]}": slow["threshold"] for layer, slow in state.slow.items()}
-    assert set(found) == {key for key in expected if key in found or not key.startswith("trace")}
+    assert {key for key in expected if not key.startswith("trace")} <= found.keys()
     for key, value in found.items():
         np.testing.assert_allclose(value, expected[key], atol=1e-10, err_msg=key)
-    assert all(np.abs(np.asarray(value) - weights.get(key, 0)).max() > 1e-3 for key, value in found.items()
-               if key in state.weights)  # fmt: skip
+    assert all(np.abs(w - weights[matrix]).max() > 1e-3 for matrix, w in state.weights.items())
 
 
 SAME = ("template", "curl-fa", "heterosynaptic-identity")  # wirings that others have too
