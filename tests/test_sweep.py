@@ -134,6 +134,7 @@ def test_swept_optional_numbers_are_present_in_all_points():
         ("delays.error", ["0 s", "0.5 T"], [0, 0.5], "T"),
         ("delays.error", ["50 ms", "0.5 T"], ["50 ms", "0.5 T"], ""),
         ("timescales.decay", ["1 min", "inf"], [60, math.inf], "s"),
+        ("timescales.decay", ["2 T", "inf"], [2, math.inf], "T"),
         ("timescales.decay", {"logspace": ["1 s", "100 s", 3]}, [1, 10, 100], "s"),
         ("noise.activity", [0.5, 1], [0.5, 1], ""),
         ("task.seed", {"linspace": [100, 300, 3]}, [100, 200, 300], ""),

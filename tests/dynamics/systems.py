@@ -78,6 +78,32 @@ class Pulse(AbstractSystem):
         return still
 
 
+class Ramp(AbstractSystem):
+    """w' = 1, and v' = w(t - lag): from w = v = 0, which w always was before."""
+
+    lag: Array
+    step: Array
+
+    @property
+    def dt(self):
+        return self.step
+
+    def drift(self, y, inputs, look):
+        return jnp.ones_like(y[0]), look("w", y[0], self.lag)
+
+    def signals(self, y, inputs):
+        return {"w": y[0]}
+
+    def amplitude(self, y):
+        return None
+
+    def brownian_shape(self, y):
+        return y
+
+    def kick(self, amplitude, increments, still):
+        return still
+
+
 class GeometricBrownian(AbstractSystem):
     """dx = growth x dt + sigma x dB."""
 

@@ -15,7 +15,7 @@ from dynamics.errors import PlasticodeError
 from dynamics.network import Network
 from dynamics.noise import Noise
 from dynamics.stimulus import Clock, Stream
-from dynamics.timescales import Timescales
+from dynamics.timescales import Timescales, at_level
 from rules import KP, SGD
 from tests.dynamics.systems import coupled, show, two_layers
 from tests.problems import clock, f64, random_weights, timescales
@@ -201,6 +201,13 @@ def test_a_run_has_one_dtype():
     run = Coupled(circuit, Timescales(f64(0.002), f64(1.0)), shown, Clock(f64(0.05), f64(0.0), 50))
     with pytest.raises(PlasticodeError, match="float32 is not allowed where the clock has float64"):
         run.init(circuit.initial_weights(jax.random.key(1)))
+
+
+@pytest.mark.parametrize("level", [0, 3])
+def test_a_level_without_an_entry_is_told(level):
+    """Level 0, the input's, is not the last."""
+    with pytest.raises(PlasticodeError, match=f"2 numbers, one per layer, but layer {level} needs one"):
+        at_level(f64([1.0, 2.0]), level)
 
 
 def test_a_missing_entry_is_told():

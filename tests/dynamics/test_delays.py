@@ -13,7 +13,17 @@ from dynamics.errors import PlasticodeError
 from dynamics.integrators import Adaptive, FixedStep
 from dynamics.overlap import overlap, temporal_overlap, waveforms
 from dynamics.theory import lagged_overlap, overlap_law
-from tests.dynamics.systems import DelayedDecay, Pulse, advance, coupled, learned, show, single_synapse, two_layers
+from tests.dynamics.systems import (
+    DelayedDecay,
+    Pulse,
+    Ramp,
+    advance,
+    coupled,
+    learned,
+    show,
+    single_synapse,
+    two_layers,
+)
 from tests.problems import clock, distance, f64, random_weights, timescales
 
 # The delayed linear equation w' = -rate w(t - lag)
@@ -73,6 +83,22 @@ def test_order_of_convergence_with_a_delay(solver, order, lag):
         end = delayed_decay(f64(1 / n), jnp.int32(n), f64(lag(1 / n)), solver)
         errors.append(abs(end - by_the_method_of_steps(1.0, lag(1 / n))))
     assert np.log2(errors[0] / errors[1]) / 2 == pytest.approx(order, abs=0.15)
+
+
+@eqx.filter_jit
+def ramp(lag, step, count, solver):
+    start = jnp.zeros(1, jnp.float64)
+    return advance(Ramp(lag, step), (start, start), count, solver, history=8)[1]
+
+
+@pytest.mark.parametrize("solver", ["heun", "tsit5", "dopri5"])
+@pytest.mark.parametrize("late", [0.0, 0.1, 0.4, 0.85, 1.0, 1.3, 2.0])  # tsit5 has stages at 0.16 to 1 steps
+def test_every_stage_of_a_step_looks_back_by_the_lag(solver, late):
+    """A signal that is linear in time is exact between steps and inside one: v grows by the integral of t - lag."""
+    step = 0.05
+    v = [ramp(f64(late * step), f64(step), jnp.int32(steps), solver) for steps in (3, 7)]
+    expected = ((7 - late) ** 2 - (3 - late) ** 2) / 2 * step**2
+    assert float(v[1][0] - v[0][0]) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("solver", ["euler", "heun"])
@@ -187,16 +213,18 @@ def test_the_overlap_of_a_coupled_run(delay):
     assert list(measured) == ["W1"] and abs(measured["W1"] - overlap_law(delay, 1.0)) < 0.025
 
 
-def test_recording_waveforms_changes_nothing():
+@pytest.mark.parametrize("k", [0, 2])
+def test_recording_waveforms_changes_nothing(k):
     problem, time = two_layers(bias=False), clock(0.1, 0.03, 8)
     times = timescales(propagation=0.02, plasticity=0.3)
-    run = coupled(problem, time, times, delays=Delays(error=f64(0.021), hop=f64(0.007)), history=4)
-    weights = random_weights(run.circuit)
-    progress, factors = eqx.filter_jit(waveforms)(run, run.init(weights), jnp.int32(0))
-    straight = show(run, weights, jnp.int32(0), 1)
+    run = coupled(problem, time, times, delays=Delays(error=f64(0.021), hop=f64(0.007)), history=5)
+    before = show(run, random_weights(run.circuit), jnp.int32(0), jnp.int32(k))
+    progress, factors = eqx.filter_jit(waveforms)(run, before, jnp.int32(k))
+    straight = show(run, None, jnp.int32(k), jnp.int32(1), before)
     assert distance(progress.state.weights, straight.state.weights) < 1e-15
     assert factors["W1"].post.shape == (8, 3) and factors["W1"].pre.shape == (8, 2)
     change = {name: time.dt / 0.3 * f.post.T @ f.pre for name, f in factors.items()}  # the sum of Euler's steps
+    weights = before.state.weights
     assert distance({name: weights[name] + change[name] for name in change}, progress.state.weights) < 1e-14
 
 

@@ -53,6 +53,25 @@ def test_lorenz():
     assert abs(found.sum() + 10 + 1 + 8 / 3) < 1e-3
 
 
+def henon(y):
+    return jnp.stack([1 - 1.4 * y[0] ** 2 + y[1], 0.3 * y[0]])
+
+
+def test_the_average_goes_on_where_the_transient_ended():
+    """Steps 1 to 7 and, after a transient of 7, steps 8 to 20 make up steps 1 to 20: one trajectory, one frame."""
+    first, rest, whole = (
+        exponents(henon, [0.3, -0.2], 0.5, steps, 2, transient) for steps, transient in ((7, 0), (13, 7), (20, 0))
+    )
+    np.testing.assert_allclose((7 * first + 13 * rest) / 20, whole, atol=1e-10)
+    assert np.abs(first - rest).max() > 0.1
+
+
+def test_the_transient_leads_to_the_state_that_is_averaged_at():
+    """y -> sqrt(y) ends at 1, where its slope is 1/2, from wherever it starts."""
+    found = exponents(jnp.sqrt, [1e4], 2.0, 10, 1, transient=60)
+    np.testing.assert_allclose(found, np.log(0.5) / 2, atol=1e-12)
+
+
 @pytest.mark.parametrize("count", [0, 4])
 def test_an_impossible_count_is_refused(count):
     with pytest.raises(PlasticodeError, match=f"count = {count}: it must be between 1 and 3"):

@@ -84,6 +84,11 @@ def test_verdicts_on_samples_are_wrong_as_rarely_as_they_promise():
     assert np.mean([stays_below("", "", 6.0, row).passed for row in samples]) > 0.98
 
 
+@pytest.mark.parametrize(("measured", "passed"), [(0.6, False), (0.8, True), (1.0, True), (1.2, True), (1.4, False)])
+def test_a_number_is_close_within_its_tolerance_on_both_sides(measured, passed):
+    assert close("", "", 1.0, measured, 0.25).passed == passed
+
+
 @pytest.mark.parametrize("samples", [[np.nan, 1.0, 1.0], [np.inf, 1.0], [1.0], []])
 def test_what_is_not_finite_or_alone_never_passes_as_a_mean(samples):
     assert not matches("", "", 1.0, samples).passed

@@ -47,6 +47,16 @@ def test_charges_are_conserved_for_homogeneous_activations(activation, order):
     assert finest < 1e-6
 
 
+def test_signs_of_curl_on_top_of_curl_multiply():
+    """Of 5 hidden units the first 2 are flipped, then the first 4: the first 2 learn with their own sign again."""
+    network = random_problem((4, 5, 1), activation="linear").network
+    circuit = Curl(Curl(flips=FLIPS), flips=f64([1.0, 0.8])).wire(network)
+    signs = {p.name: p.law.sign for p in circuit.plastic if p.law.sign is not None}
+    assert signs.keys() == {"W1", "W2"}
+    np.testing.assert_array_equal(signs["W1"], [1, 1, -1, -1])
+    np.testing.assert_array_equal(signs["W2"], [1, 1, -1, -1, 1])
+
+
 def test_charges_are_not_conserved_for_tanh():
     problem = random_problem((4, 5, 1), activation="tanh", bias=False)
     assert change_over_flow(Curl(flips=FLIPS), problem, charges, 5000) > 1e-2

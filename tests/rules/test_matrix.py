@@ -219,6 +219,19 @@ def test_a_rule_is_short(name):
 
 
 @each_rule
+def test_a_matrix_has_the_level_of_its_target_and_feedback_that_of_the_forward_matrix_it_mirrors(name):
+    """It picks the time constants: a user's lists per layer mean the same with every rule."""
+    network = Network((3, 4, 3, 3, 2), skips=((0, 2), (1, 4)), gain=f64(1.0))
+    circuit = ALL_RULES[name].wire(network)
+    assert {layer.name: layer.level for layer in circuit.layers if layer.name[0] == "z"} == {
+        f"z{level}": level for level in range(5)
+    }
+    for p in circuit.projections:
+        end = p.source if p.name.startswith("V") else p.target
+        assert p.level == circuit.layer(end).level == int(end[1:]), p.name
+
+
+@each_rule
 def test_locality_is_as_documented(name):
     rule = ALL_RULES[name]
     while hasattr(rule, "credit"):  # a wrapper is as local as what it wraps

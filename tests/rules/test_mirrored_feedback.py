@@ -119,6 +119,12 @@ def test_the_random_wiring_has_the_identity_as_mean_square():
     np.testing.assert_allclose(wiring.T @ wiring, np.eye(2), atol=0.1)
 
 
+@pytest.mark.parametrize(("units", "shapes"), [(0, [(2, 2), (4, 2)]), (5, [(5, 2), (4, 5)])])
+def test_the_feedback_population_has_as_many_units_as_asked_for(units, shapes):
+    weights = Heterosynaptic(feedback_units=units).wire(SHALLOW.network).initial_weights(jax.random.key(0))
+    assert [weights["M2"].shape, weights["V2"].shape] == shapes
+
+
 def test_identity_wiring_refuses_another_number_of_feedback_units():
     with pytest.raises(PlasticodeError, match=r"rule.feedback_units = 5 is not allowed.*needs 2"):
         Heterosynaptic(wiring="identity", feedback_units=5).wire(SHALLOW.network)

@@ -2,11 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from dynamics.errors import PlasticodeError
 from rules import FA, KP, SGD, Curl, Heterosynaptic
-from rules.registry import RULES, make_rule, rule_class, rule_fields
+from rules.registry import RULES, check_numbers, make_rule, rule_class, rule_fields
 from rules.template import Template
 from tests.problems import TINY
 
@@ -79,6 +80,15 @@ def test_a_wrong_rule_is_refused_in_a_sentence(name, parameters, sentence):
     with pytest.raises(PlasticodeError, match=sentence) as caught:
         make_rule(name, parameters)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("flips", [-0.1, 0.0, 0.5, 1.0, 1.1, np.nan])
+def test_the_ends_of_a_range_are_allowed_and_what_lies_beyond_is_refused(flips):
+    if 0 <= flips <= 1:
+        check_numbers("curl", "flips", np.array([0.5, flips]))
+        return
+    with pytest.raises(PlasticodeError, match=f"rule.flips = {flips} is not allowed.*from 0 to 1"):
+        check_numbers("curl", "flips", np.array([0.5, flips]))
 
 
 def test_the_allowed_rules_are_listed():
