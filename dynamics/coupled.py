@@ -17,7 +17,7 @@ from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, Signals, State
 from dynamics.integrators import Adaptive, FixedStep, check_calculus
 from dynamics.noise import Noise
-from dynamics.regime import AbstractRegime, Quality, Slow, check_dtypes
+from dynamics.regime import AbstractRegime, Quality, Slow, check_circuit, check_dtypes
 from dynamics.simulate import all_finite
 from dynamics.stimulus import Clock, Held, Stream, held
 from dynamics.timescales import Timescales
@@ -54,6 +54,7 @@ class Coupled(AbstractRegime[CoupledProgress]):
     history: int = eqx.field(static=True, default=0)
 
     def __check_init__(self):
+        check_circuit(self.circuit, self.timescales, self.stream.inputs, self.stream.targets)
         outputs = [layer.name for layer in self.circuit.layers if layer.role == "output"]
         alone = isinstance(self.integrator, Window) or self.delays.stages > 0
         if self.delays.error is not None and len(outputs) > 1 and alone:
