@@ -20,9 +20,9 @@ from dynamics.plasticity import Carried, output_error, port_input
 Node = tuple[str, str]  # (layer, variable)
 Values = dict[Node, Float[Array, " _n"]]
 
-# Damped sweeps with d settle where |1 - d (1 - r)| < 1, r the eigenvalues of dF/dv: the smallest d, which is tried where
-# larger ones fail, copes with inhibition down to r = -127. Each gets so many time constants.
-DAMPING, SETTLING = (1 / 4, 1 / 16, 1 / 64), 200
+# Damped sweeps with d settle where |1 - d (1 - r)| < 1, r the eigenvalues of dF/dv: the smallest d, tried where larger
+# ones fail, copes with inhibition down to r = -255. Within so many time constants what is left must halve.
+DAMPING, PATIENCE = (1 / 8, 1 / 32, 1 / 128), 50
 
 
 def _needs(circuit: Circuit, errors: bool = True) -> dict[Node, set[Node]]:
@@ -77,8 +77,8 @@ def settle(
 ) -> tuple[dict[str, Float[Array, " _n"]], Values]:
     """Preactivations by layer, and activities and errors, for one sample; without a target `y` errors are silent.
 
-    Where there are cycles, the result is the fixed point that the circuit reaches from silence, NaN if it reaches none.
-    Derivatives of any order go through it.
+    Where there are cycles, the result is the stable fixed point that damped sweeps from silence reach, NaN if there is
+    none. Derivatives of any order go through it.
     """
     needs = _needs(circuit, errors=y is not None)
     loops = _on_cycles(needs)
@@ -151,31 +151,36 @@ def _settled(field: Callable[[Values], Values], silent: Values) -> Values:
 
 
 class _Sweeps(NamedTuple):
-    """Where damped sweeps have come: v, the number of the damping, how many sweeps with it, and whether v is settled."""
+    """Where damped sweeps have come: v, the number of the damping, how many sweeps with it, |F(v) - v| some sweeps ago,
+    and whether v is settled."""
 
     v: Float[Array, " n"]
     damping: Int[Array, ""]
     count: Int[Array, ""]
+    before: Float[Array, ""]
     done: Bool[Array, ""]
 
 
 def _damped_sweeps(left: Callable[[Array], Array], start: Float[Array, " n"]) -> Float[Array, " n"]:
     """v with left(v) = 0, up to rounding; NaN where no damping finds one."""
     dampings, eps = jnp.asarray(DAMPING, start.dtype), jnp.finfo(start.dtype).eps
+    never = jnp.asarray(jnp.inf, start.dtype)
 
     def step(at: _Sweeps) -> _Sweeps:
         d, residual = dampings[at.damping], left(at.v)
         far, size = jnp.max(jnp.abs(residual)), jnp.max(jnp.abs(at.v))
-        over = ~jnp.isfinite(far) | (at.count.astype(d.dtype) * d >= SETTLING)
-        done = (far <= 16 * eps * size) | (over & (far <= 256 * eps * size))
-        again = over & ~done  # from the start, with the next damping
+        look = jnp.mod(at.count.astype(d.dtype) * d, PATIENCE) == PATIENCE - 1
+        stuck = ~jnp.isfinite(far) | (look & ~(far <= at.before / 2))
+        done = (far <= 16 * eps * size) | (stuck & (far <= 256 * eps * size)) | (far == 0)
+        again = stuck & ~done  # from the start, with the next damping
         v = jnp.where(again, start, jnp.where(done, at.v, at.v + d * residual))
-        return _Sweeps(v, at.damping + again.astype(jnp.int32), jnp.where(again, 0, at.count + 1), done)
+        before = jnp.where(again, never, jnp.where(look, far, at.before))
+        return _Sweeps(v, at.damping + again.astype(jnp.int32), jnp.where(again, 0, at.count + 1), before, done)
 
     def unfinished(at: _Sweeps) -> Array:
         return ~at.done & (at.damping < len(DAMPING))
 
-    at = jax.lax.while_loop(unfinished, step, _Sweeps(start, jnp.int32(0), jnp.int32(0), jnp.asarray(False)))
+    at = jax.lax.while_loop(unfinished, step, _Sweeps(start, jnp.int32(0), jnp.int32(0), never, jnp.asarray(False)))
     return jnp.where(at.done, at.v, jnp.nan)
 
 

@@ -29,10 +29,10 @@ def check_relaxations(plan: Plan, values: dict[str, np.ndarray]) -> None:
     for path, tau in taus.items():
         worst = int(np.argmax(step / tau))
         if step[worst] > 2 * tau[worst] * (1 + 1e-6):
+            each = ", one per presentation," if spec.regime == "discrete" else ""
             raise PlasticodeError(
-                f"{what} = {step[worst]:g} s is not allowed with {path} = {tau[worst]:g} s: explicit steps"
-                f"{', one per presentation,' if spec.regime == 'discrete' else ''} are unstable above twice that, and it "
-                f"must be at most {tau[worst]:g} s to be accurate"
+                f"{what} = {step[worst]:g} s is not allowed with {path} = {tau[worst]:g} s: explicit steps{each} are "
+                f"unstable above twice that, and it must be at most {tau[worst]:g} s to be accurate"
             )
 
 

@@ -39,9 +39,9 @@ def _floating(value: Any) -> Float[Array, "..."]:
 class AbstractRule(eqx.Module):
     """A learning rule. `wire` adds to a network's forward projections the laws and feedback that make it learn.
 
-    Fields that are numbers are declared with `number(default)`, times with `timescale(default)`, so that any of them can
-    be a sweep axis without recompiling; fields that change the wiring (strings, integers, booleans) are static. `reference` is the bibtex of
-    the paper that the rule comes from.
+    Fields that are numbers are declared with `number(default)`, times with `timescale(default)`, so that any of them
+    can be a sweep axis without recompiling; fields that change the wiring (strings, integers, booleans) are static.
+    `reference` is the bibtex of the paper that the rule comes from.
     """
 
     reference: AbstractClassVar[str]

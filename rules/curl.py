@@ -16,7 +16,7 @@ from rules.gradient import SGD
 
 
 def flipped(fraction: Float[Array, "*points"], neurons: int) -> Float[Array, "*points"]:
-    """How many of the neurons are flipped: `fraction` of them, rounded, halves up (and what a float makes of halves)."""
+    """How many of the neurons are flipped: `fraction` of them, rounded, halves up (as exact as a float can tell)."""
     return jnp.floor(fraction * (neurons * (1 + 4 * jnp.finfo(fraction.dtype).eps)) + 0.5)
 
 
@@ -46,8 +46,8 @@ class Curl(AbstractRule):
     def wire(self, network: Network) -> Circuit:
         if self.flips.shape not in ((), (network.depth,)):
             raise PlasticodeError(
-                f"rule.flips has shape {self.flips.shape}: it must be one number, or a list of {network.depth}, one per "
-                "layer after the input"
+                f"rule.flips has shape {self.flips.shape}: it must be one number, or a list of {network.depth}, one "
+                "per layer after the input"
             )
         circuit = self.credit.wire(network)
         return Circuit(circuit.layers, tuple(self._signed(p, circuit) for p in circuit.projections))

@@ -144,9 +144,9 @@ def _wrapped(rule: str, key: str, value: Any) -> AbstractRule:
 
 def _number(rule: str, key: str, value: Any, single: bool) -> Array:
     """The array of a number, or of a list of one number per layer unless the field is a `single` number."""
-    if single and np.ndim(value) > 0:
-        raise PlasticodeError(f"rule.{key} is a list of {len(value)} for rule '{rule}': it must be one number")
-    items = value if isinstance(value, list | tuple) else [value]
+    if single and isinstance(value, Array) and value.ndim > 0:
+        raise PlasticodeError(f"rule.{key} is a list of {value.shape[0]} for rule '{rule}': it must be one number")
+    items = value if isinstance(value, list | tuple) and not single else [value]
     if not all(isinstance(item, int | float | np.number | Array) and not isinstance(item, bool) for item in items):
         raise _refused(rule, key, value, "a number" if single else "a number or a list of one number per layer")
     return jnp.asarray(value)

@@ -44,7 +44,10 @@ UNIFORM = -np.ones((4, 4))
 ROTATION = 6.0 * np.kron(np.eye(2), [[0, -1], [1, 0]])  # an undamped oscillator beside the leak
 
 
-@pytest.mark.parametrize("matrix", [lateral(0.9), 10 * UNIFORM, 25 * UNIFORM, ROTATION], ids=["0.9", "-40", "-100", "i6"])
+SETTLING = {"0.97": 0.97 * np.eye(4), "0.9": lateral(0.9), "-40": 10 * UNIFORM, "-200": 50 * UNIFORM, "6i": ROTATION}
+
+
+@pytest.mark.parametrize("matrix", SETTLING.values(), ids=SETTLING)
 def test_a_linear_circuit_settles_at_its_closed_form(matrix):
     circuit, weights = with_lateral(matrix)
     measured = jax.jit(lambda w, x: instruments.predict(circuit, w, x))(weights, PROBLEM.inputs)
