@@ -267,7 +267,8 @@ def _in_seconds(name: str, parameters: Mapping[str, Any], duration: Any) -> dict
     for key, value in parameters.items():
         if key in times:
             read = RULE_TIME.read(value)
-            seconds = [item.seconds(duration) for item in (read if isinstance(read, tuple) else (read,))]
+            items = read if isinstance(read, tuple) else (read,)
+            seconds = [item.value * duration if item.unit == "T" else item.value for item in items]
             result[key] = seconds if isinstance(read, tuple) else seconds[0]
         elif key in wrapped and isinstance(value, Mapping):
             inner = {other: item for other, item in value.items() if other != "name"}

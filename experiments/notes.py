@@ -1,5 +1,6 @@
 """What a user should know of a spec that is right, but does not run quite as it is written."""
 
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.jobs import Job
@@ -25,7 +26,7 @@ def _rounded_flips(job: Job) -> list[str]:
     found = []
     for neurons, column in zip(sizes[:-1], columns.T, strict=True):
         for fraction in np.unique(column):
-            count = int(flipped(np.asarray(fraction, spec.dtype), neurons))
+            count = int(flipped(jnp.asarray(fraction, spec.dtype), neurons))
             if abs(count - fraction * neurons) > 1e-6 * neurons:
                 share = f"{count} of {neurons} neurons, {count / neurons:.3g} of them"
                 found.append(f"rule.flips = {fraction:g} flips {share}")
