@@ -25,8 +25,9 @@ def first_record(gain, probes):
     (job,) = jobs.check(spec)[""]
     values, seeds = jobs.points_of(job, slice(0, 1))
     point = {path: jnp.asarray(value[0]) for path, value in values.items()}
-    state = jobs.init_point(job.plan, point, jnp.asarray(seeds[0]), job.data)
-    record = jobs.measure_point(job.plan, state, point, jnp.asarray(seeds[0]), job.data)
+    data = jax.tree.map(jnp.asarray, job.data)
+    state = jobs.init_point(job.plan, point, jnp.asarray(seeds[0]), data)
+    record = jobs.measure_point(job.plan, state, point, jnp.asarray(seeds[0]), data)
     return spec, job, state.state.weights, jax.tree.map(np.asarray, record)
 
 
