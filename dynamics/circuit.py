@@ -17,6 +17,7 @@ projection itself carries. A bias is a projection from a layer of one unit whose
 
 import abc
 import zlib
+from collections import Counter
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import equinox as eqx
@@ -36,6 +37,8 @@ Variable = Literal["activity", "error"]
 Port = Literal["forward", "modulatory"]
 Role = Literal["input", "constant", "hidden", "output"]
 Weights = dict[str, Float[Array, "_targets _sources"]]  # "_": each matrix has its own sizes
+# What compilers call the signals and lags of the task beside those of projections.
+RESERVED = ("error", "hop", "input", "stimulus", "target")
 
 
 class Local(eqx.Module):
@@ -182,6 +185,11 @@ class Projection(eqx.Module):
     lag: Float[Array, ""] | None = None
 
 
+def _draw(name: str) -> int:
+    """The number that a matrix's random key is made of."""
+    return zlib.crc32(name.encode())
+
+
 class Circuit(eqx.Module):
     """Layers and projections: all that a compiler sees of a learning rule. A wrong wiring is told in a sentence."""
 
@@ -189,10 +197,7 @@ class Circuit(eqx.Module):
     projections: tuple[Projection, ...]
 
     def __check_init__(self):
-        names = [layer.name for layer in self.layers] + [p.name for p in self.projections]
-        for name in names:
-            if names.count(name) > 1:
-                raise PlasticodeError(f"the name '{name}' is used twice in a circuit: names must be unique")
+        self._check_names()
         for layer in self.layers:
             activation(layer.activation)
             if layer.size < 1:
@@ -208,6 +213,31 @@ class Circuit(eqx.Module):
         for p in self.projections:
             self._check_projection(p)
 
+    def _check_names(self) -> None:
+        """Refuses names that would meet in one place: of two things, of the task's signals, or with equal draws."""
+        names = [layer.name for layer in self.layers] + [p.name for p in self.projections]
+        for name, count in Counter(names).items():
+            if count > 1:
+                raise PlasticodeError(f"the name '{name}' is used twice in a circuit: names must be unique")
+        for layer in self.layers:
+            for name, count in Counter(v.name for v in layer.slow).items():
+                if count > 1:
+                    raise PlasticodeError(f"layer '{layer.name}' has two slow variables '{name}': one is allowed")
+        for p in self.projections:
+            if p.name in RESERVED:
+                raise PlasticodeError(
+                    f"a projection is called '{p.name}', which is a name of the task's own signals and lags: any name "
+                    f"but {', '.join(RESERVED)} is allowed"
+                )
+        draws: dict[int, str] = {}
+        for name in names:
+            other = draws.setdefault(_draw(name), name)
+            if other != name:
+                raise PlasticodeError(
+                    f"'{other}' and '{name}' would draw the same random numbers, as these names have the same "
+                    "checksum: one of them must be another"
+                )
+
     def _check_projection(self, p: Projection) -> None:
         self.layer(p.source), self.layer(p.target)
         if p.port not in ("forward", "modulatory"):
@@ -218,6 +248,11 @@ class Circuit(eqx.Module):
             tied = self.projection(p.transpose_of)
             if p.init is not None or p.law is not None:
                 raise PlasticodeError(f"projection '{p.name}' is tied to '{tied.name}': it has no init and no law")
+            if tied.transpose_of is not None:
+                raise PlasticodeError(
+                    f"projection '{p.name}' is tied to '{tied.name}', which has no matrix of its own: transpose_of "
+                    "must name a projection with init"
+                )
             if self.shape(p) != self.shape(tied)[::-1]:
                 raise PlasticodeError(
                     f"projection '{p.name}' needs a matrix of shape {self.shape(p)}, but the transpose of "
@@ -271,7 +306,7 @@ class Circuit(eqx.Module):
     def initial_weights(self, key: PRNGKeyArray) -> Weights:
         """Draws every matrix. A matrix's key depends on its name, so W1 is the same under every rule for one seed."""
         return {
-            p.name: p.init(jax.random.fold_in(key, zlib.crc32(p.name.encode())), *self.shape(p))
+            p.name: p.init(jax.random.fold_in(key, _draw(p.name)), *self.shape(p))
             for p in self.projections
             if p.init is not None
         }

@@ -22,7 +22,7 @@ from dynamics.field import CoupledSystem, Inputs, Signals, State
 from dynamics.integrators import Adaptive, FixedStep, check_calculus
 from dynamics.judge import Accuracy, Judge, accuracy_at_start
 from dynamics.noise import Noise
-from dynamics.regime import AbstractRegime, Quality, Slow, check_dtypes
+from dynamics.regime import AbstractRegime, Quality, Slow, check_circuit, check_dtypes
 from dynamics.simulate import all_finite
 from dynamics.stimulus import Clock, Held, Stream, held
 from dynamics.timescales import Timescales
@@ -68,6 +68,7 @@ class Coupled(AbstractRegime[CoupledProgress]):
             self.history = self._needed_history()
 
     def __check_init__(self):
+        check_circuit(self.circuit, self.timescales, self.stream.inputs, self.stream.targets)
         outputs = [layer.name for layer in self.circuit.layers if layer.role == "output"]
         alone = isinstance(self.integrator, Window) or self.delays.stages > 0
         if self.delays.error is not None and len(outputs) > 1 and alone:

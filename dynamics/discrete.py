@@ -15,9 +15,10 @@ from jaxtyping import Array, Float, Int
 
 from dynamics.circuit import Circuit, Weights
 from dynamics.errors import unknown
+from dynamics.norms import norm
 from dynamics.plasticity import direction, law_factors, slow_drifts
-from dynamics.regime import AbstractRegime, Quality, Slow, check_dtypes
-from dynamics.settle import fixed_point
+from dynamics.regime import AbstractRegime, Quality, Slow, check_circuit, check_dtypes
+from dynamics.settle import evaluation_order, fixed_point
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales, at_level
 
@@ -43,6 +44,8 @@ class Discrete(AbstractRegime[DiscreteState]):
     optimiser: str = eqx.field(static=True, default="sgd")
 
     def __check_init__(self):
+        check_circuit(self.circuit, self.timescales, self.stream.inputs, self.stream.targets)
+        evaluation_order(self.circuit)  # which refuses a cycle
         if self.optimiser not in OPTIMISERS:
             raise unknown("discrete.optimiser", self.optimiser, OPTIMISERS)
 
@@ -91,10 +94,7 @@ class Discrete(AbstractRegime[DiscreteState]):
     def _clamped(self, weights: Weights, before: Weights) -> Weights:
         """Clamped matrices rescaled to the Frobenius norm that they had."""
         clamped = {p.name for p in self.circuit.plastic if p.law is not None and p.law.clamped}
-        return {
-            name: w * (jnp.linalg.norm(before[name]) / jnp.linalg.norm(w)) if name in clamped else w
-            for name, w in weights.items()
-        }
+        return {name: w * (norm(before[name]) / norm(w)) if name in clamped else w for name, w in weights.items()}
 
     def weights(self, progress: DiscreteState) -> Weights:
         """All matrices."""

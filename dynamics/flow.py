@@ -18,8 +18,9 @@ from dynamics.circuit import Circuit, Local, Weights
 from dynamics.errors import PlasticodeError
 from dynamics.integrators import ITO_SOLVERS, AbstractSystem, FixedStep, Look
 from dynamics.plasticity import Factors, law_factors, slow_drifts, weight_drifts
-from dynamics.regime import AbstractRegime, Quality, Slow, check_dtypes
-from dynamics.settle import fixed_point
+from dynamics.regime import AbstractRegime, Quality, Slow, check_circuit, check_dtypes
+from dynamics.samples import rows, rows_or_none
+from dynamics.settle import evaluation_order, fixed_point
 from dynamics.stimulus import Clock
 from dynamics.timescales import Timescales, at_level
 
@@ -122,14 +123,16 @@ class WeightFlow(AbstractRegime[FlowState]):
 
     circuit: Circuit
     timescales: Timescales
-    inputs: Float[Array, "n inputs"]
-    targets: Float[Array, "n outputs"] | None
+    inputs: Float[Array, "n inputs"] = eqx.field(converter=rows("inputs"))
+    targets: Float[Array, "_n outputs"] | None = eqx.field(converter=rows_or_none("targets"))
     clock: Clock
     integrator: FixedStep = FixedStep()
     key: PRNGKeyArray | None = None
     sampling_noise: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
+        check_circuit(self.circuit, self.timescales, self.inputs, self.targets)
+        evaluation_order(self.circuit)  # which refuses a cycle
         if self.sampling_noise and self.integrator.name != ITO_SOLVERS[0]:
             raise PlasticodeError(
                 f"integrator '{self.integrator.name}' cannot integrate sampling noise, which is Ito and does not "

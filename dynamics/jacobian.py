@@ -13,6 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Complex, Float, PRNGKeyArray
 
 from dynamics.flow import FlowState, WeightFlow
+from dynamics.norms import norm
 
 Field = Callable[[Float[Array, " n"]], Float[Array, " n"]]
 
@@ -48,7 +49,7 @@ def antisymmetric_part(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
 
 def curl_index(matrix: Float[Array, "n n"]) -> Float[Array, ""]:
     """|J - J^T|_F / |J + J^T|_F: 0 for a gradient flow, infinite for a pure rotation. Dimensionless."""
-    return jnp.linalg.norm(antisymmetric_part(matrix)) / jnp.linalg.norm(symmetric_part(matrix))
+    return norm(antisymmetric_part(matrix)) / norm(symmetric_part(matrix))
 
 
 def eigenvalues(matrix: Float[Array, "n n"]) -> Complex[np.ndarray, " n"]:

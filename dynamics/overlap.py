@@ -8,6 +8,7 @@ from dynamics.coupled import Coupled, CoupledProgress, State
 from dynamics.delays import History
 from dynamics.errors import PlasticodeError
 from dynamics.integrators import FixedStep
+from dynamics.norms import norm, scaled
 from dynamics.plasticity import Factors
 from dynamics.window import Past
 
@@ -18,8 +19,9 @@ def overlap(post: Float[Array, "time targets"], pre: Float[Array, "time sources"
     Between 0 and 1, which needs coinciding waveforms: two equal boxes, one d late, have max(0, 1 - |d|/T)
     (`theory.overlap_law`). 0 where a signal is silent. Dimensionless; the step cancels.
     """
-    norm = jnp.sqrt(jnp.sum(post * post) * jnp.sum(pre * pre))
-    return jnp.linalg.norm(post.T @ pre) / jnp.where(norm > 0, norm, 1)
+    post, pre = scaled(post), scaled(pre)
+    size = norm(post) * norm(pre)
+    return norm(post.T @ pre) / jnp.where(size > 0, size, 1)
 
 
 def temporal_overlap(run: Coupled, progress: CoupledProgress, k: Int[Array, ""]) -> dict[str, Float[Array, ""]]:

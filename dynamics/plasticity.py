@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dynamics.circuit import Circuit, Layer, Local, Port, Projection, TwoFactor, Weights
+from dynamics.norms import scaled
 from dynamics.timescales import Timescales, at_level
 
 Carried = Mapping[str, Float[Array, " _sources"]]  # what each projection delivers, by name
@@ -81,7 +82,8 @@ def weight_drift(
     # Scaling the factors costs a pass less over the matrix than scaling their product.
     drift = direction(w, Factors(f.post / plasticity, f.pre, None if f.row_decay is None else f.row_decay / plasticity))
     if law.clamped:
-        return drift - w * (jnp.sum(drift * w) / jnp.sum(w * w))
+        along = scaled(w)
+        return drift - along * (jnp.sum(drift * along) / jnp.sum(along * along))
     if law.decays and decay is not None:
         drift = drift - w * (1 / decay)  # one division, not one per weight
     return drift

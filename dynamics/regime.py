@@ -9,6 +9,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dynamics.circuit import Circuit, Weights
 from dynamics.errors import PlasticodeError
+from dynamics.samples import check_samples
+from dynamics.timescales import Timescales, check_levels
 
 Slow = dict[str, dict[str, Float[Array, " _size"]]]  # slow variables: by layer, by name
 Progress = TypeVar("Progress")
@@ -22,6 +24,17 @@ class Quality(NamedTuple):
 
     error: Float[Array, ""]
     converged: Bool[Array, ""]
+
+
+def check_circuit(
+    circuit: Circuit,
+    timescales: Timescales,
+    inputs: Float[Array, "_n _inputs"],
+    targets: Float[Array, "_m _outputs"] | None,
+) -> None:
+    """Refuses time constants and samples that do not fit the circuit: their shapes are known even while tracing."""
+    check_levels(circuit, timescales)
+    check_samples(circuit, inputs, targets)
 
 
 def check_dtypes(dtype: DTypeLike, weights: Weights, inputs: Float[Array, "samples inputs"]) -> None:

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
+from dynamics.samples import check_pairs, rows, rows_or_none
+
 
 class Clock(eqx.Module):
     """Integer steps through presentations: `steps` of equal size dt per period = duration + gap (seconds)."""
@@ -36,12 +38,16 @@ class Clock(eqx.Module):
 class Stream(eqx.Module):
     """The samples and the order that they are shown in: independent uniform draws (with replacement), by `key`.
 
-    inputs: (samples, inputs); targets: (samples, outputs), or None on an unsupervised task.
+    inputs: (samples, inputs); targets: (samples, outputs), or None on an unsupervised task. NumPy arrays, integers and
+    targets (samples,) of one output are converted; numbers that are not finite and other shapes are refused.
     """
 
-    inputs: Float[Array, "samples inputs"]
-    targets: Float[Array, "samples outputs"] | None
+    inputs: Float[Array, "samples inputs"] = eqx.field(converter=rows("inputs"))
+    targets: Float[Array, "_samples outputs"] | None = eqx.field(converter=rows_or_none("targets"))
     key: PRNGKeyArray
+
+    def __check_init__(self):
+        check_pairs(self.inputs, self.targets)
 
     def index(self, k: Int[Array, ""]) -> UInt32[Array, ""]:
         """Which sample presentation k shows. (Random bits modulo the number of samples: biased by less than 1 in 400 up

@@ -4,6 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from dynamics.circuit import Circuit
 from dynamics.errors import PlasticodeError
 
 
@@ -12,7 +13,8 @@ def _optional(value: ArrayLike | None) -> Array | None:
 
 
 class Timescales(eqx.Module):
-    """tau_prop, tau_plast, tau_dec and the optional tau_trace, in seconds; each one number, or one per layer.
+    """tau_prop, tau_plast, tau_dec and the optional tau_trace, in seconds; each one number, or one per layer after the
+    input (regimes refuse lists of another length).
 
     propagation  activities and errors relax with tau_prop
     plasticity   weights follow their laws over tau_plast
@@ -24,6 +26,20 @@ class Timescales(eqx.Module):
     plasticity: Float[Array, "*layers"] = eqx.field(converter=jnp.asarray)
     decay: Float[Array, "*layers"] | None = eqx.field(converter=_optional, default=None)
     trace: Float[Array, "*layers"] | None = eqx.field(converter=_optional, default=None)
+
+
+def check_levels(circuit: Circuit, timescales: Timescales) -> None:
+    """Refuses time constants that are not one number, or a list of one per layer (level) of the circuit."""
+    levels = [layer.level for layer in circuit.layers if not layer.clamped] + [p.level for p in circuit.plastic]
+    count = max(levels, default=0)
+    for name in ("propagation", "plasticity", "decay", "trace"):
+        values = getattr(timescales, name)
+        if values is None or values.ndim == 0 or values.shape == (count,):
+            continue
+        raise PlasticodeError(
+            f"timescales.{name} has shape {values.shape}: it must be one number, or a list of {count}, one per layer "
+            "after the input"
+        )
 
 
 def at_level(values: Float[Array, "*layers"], level: int) -> Float[Array, ""]:

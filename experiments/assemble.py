@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer
 
+from dynamics.circuit import Circuit
 from dynamics.coupled import Coupled
 from dynamics.delays import Delays
 from dynamics.discrete import Discrete
@@ -146,16 +147,22 @@ def network_of(plan: Plan, values: Values) -> Network:
     )
 
 
+def circuit_of(plan: Plan, values: Values) -> Circuit:
+    """What the rule of one point wires."""
+    table, dtype = plan.spec.rule, values["network.gain"].dtype
+    traced = {path.split(".")[1]: value for path, value in values.items() if path.startswith("rule.")}
+    rule = make_rule(table.name, table.in_seconds(values["stimulus.duration"]) | traced)
+    rule = jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, rule)
+    return rule.wire(network_of(plan, values))
+
+
 def build(plan: Plan, values: Values, seed: Integer[Array, ""], data: dict[str, Array]) -> tuple[AbstractRegime, Array]:
     """The regime of one point, and the key that its weights are drawn from. `values` may be traced.
 
     One seed gives three independent keys: initial weights, order of the presentations, noise.
     """
     spec, dtype = plan.spec, values["network.gain"].dtype
-    traced = {path.split(".")[1]: value for path, value in values.items() if path.startswith("rule.")}
-    rule = make_rule(spec.rule.name, spec.rule.parameters | traced)
-    rule = jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, rule)
-    circuit = rule.wire(network_of(plan, values))
+    circuit = circuit_of(plan, values)
     timescales = Timescales(
         values["timescales.propagation"],
         values["timescales.plasticity"],

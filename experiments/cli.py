@@ -184,6 +184,7 @@ def check(spec: SpecName, sets: Sets = None, quick: Quick = False) -> None:
     with _sentences():
         from experiments import runner
         from experiments.estimate import estimate
+        from experiments.notes import notes_of
         from experiments.progress import shown
         from experiments.report import check_study
         from experiments.spec import load_spec
@@ -193,6 +194,8 @@ def check(spec: SpecName, sets: Sets = None, quick: Quick = False) -> None:
         check_study(loaded)
         runner.configure(loaded.dtype)
         jobs = runner.check(loaded)
+        for note in notes_of(jobs):
+            typer.echo(note, err=True)
         with shown(f"{loaded.name}: calibration") as on_progress:
             print_table(estimate(loaded, jobs, on_progress).table)
 
@@ -221,6 +224,7 @@ def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
     """Run a spec, write what it leaves behind, print the essentials, and end with the exit code that it deserves."""
     from experiments import report, runner, stored
     from experiments.interrupts import interruptible
+    from experiments.notes import notes_of
     from experiments.progress import shown
     from experiments.terminal import print_outcome
 
@@ -228,6 +232,8 @@ def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
     report.check_study(spec)
     runner.configure(spec.dtype)
     jobs = runner.check(spec)
+    for note in notes_of(jobs):
+        typer.echo(note, err=True)
     try:
         with interruptible():
             ended = stored.run(spec, jobs, target, how, shown, lambda text: typer.echo(text, err=True))

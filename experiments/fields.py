@@ -1,6 +1,7 @@
 """The tables of a spec, one pydantic model each, and what each of their numbers may be."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -86,6 +87,7 @@ class Quantity:
 
 
 RULE_NUMBER = Quantity(time=False, zero=True, negative=True, per_layer=True)
+RULE_TIME = Quantity(per_layer=True)
 PerLayer = Time | tuple[Time, ...]
 Delay = Annotated[Time, Quantity(zero=True)]
 NoiseLevel = Annotated[float | None, Quantity(time=False, zero=True, optional=True)]
@@ -204,8 +206,13 @@ class Rule(AbstractTable):
         }
 
     def traced(self) -> list[str]:
-        """The parameters that are traced numbers, or lists of them."""
+        """The parameters that are traced numbers or times, or lists of them."""
         return [key for key, default in rule_fields(self.name).items() if is_traced(default)]
+
+    def in_seconds(self, duration: Any) -> dict[str, Any]:
+        """The parameters with every time, those of wrapped rules included, in seconds where a stimulus lasts `duration`
+        (which may be traced)."""
+        return _in_seconds(self.name, self.parameters, duration)
 
 
 CLASSIFICATION = ("digits", "circles", "mnist")
@@ -234,16 +241,39 @@ def rule_fields(name: str) -> dict[str, object]:
     """The parameters of a rule and their default values; a rule that does not exist raises `PlasticodeError`."""
     if printable(name, 200) != name:
         raise refused("rule", name, 'it must be the name of a rule, or "module:Class"')
-    from rules.registry import rule_fields as registered  # here, because it imports jax
+    from rules import registry  # here, because it imports jax
 
-    return registered(name)
+    fields = registry.rule_fields(name)
+    return fields | {key: RULE_TIME.read(fields[key]) for key in registry.rule_times(name)}
 
 
 def is_traced(default: object) -> bool:
-    """Whether a rule parameter with this default is a traced number: a float, or a list of floats."""
+    """Whether a rule parameter with this default is a traced number: a float, a time, or a list of them."""
     if isinstance(default, list | tuple):
-        return all(isinstance(item, float) for item in default)
-    return isinstance(default, float)
+        return all(isinstance(item, float | Time) for item in default)
+    return isinstance(default, float | Time)
+
+
+def rule_quantity(default: object) -> Quantity:
+    """What a traced parameter of a rule with this default may be."""
+    first = default[0] if isinstance(default, list | tuple) and default else default
+    return RULE_TIME if isinstance(first, Time) else RULE_NUMBER
+
+
+def _in_seconds(name: str, parameters: Mapping[str, Any], duration: Any) -> dict[str, Any]:
+    from rules.registry import rule_times, wrapped_rules
+
+    times, wrapped, result = rule_times(name), wrapped_rules(name), dict(parameters)
+    for key, value in parameters.items():
+        if key in times:
+            read = RULE_TIME.read(value)
+            items = read if isinstance(read, tuple) else (read,)
+            seconds = [item.value * duration if item.unit == "T" else item.value for item in items]
+            result[key] = seconds if isinstance(read, tuple) else seconds[0]
+        elif key in wrapped and isinstance(value, Mapping):
+            inner = {other: item for other, item in value.items() if other != "name"}
+            result[key] = {"name": value["name"]} | _in_seconds(value["name"], inner, duration)
+    return result
 
 
 def named_table(value: Any, key: str) -> dict[str, Any]:
@@ -289,7 +319,7 @@ def _parameter(path: str, table: dict[str, Any], default: object, wrapped: bool)
         return default
     if is_traced(default):
         try:
-            return RULE_NUMBER.read(value)
+            return rule_quantity(default).read(value)
         except ValueError as error:
             raise refused(path, value, str(error)) from None
     value = tuple(value) if isinstance(value, list) else value

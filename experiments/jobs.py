@@ -16,9 +16,11 @@ from dynamics.errors import PlasticodeError
 from dynamics.simulate import all_finite, record_marks
 from experiments.assemble import Plan, build, plan
 from experiments.probes import PROBES
+from experiments.relaxations import check_relaxations
 from experiments.spec import Spec
 from experiments.sweep import Group, Sweep, expand
 from experiments.tasks import Data
+from rules.registry import own_modules, rule_names
 
 CACHE_BLOCK = 8  # points that one CPU core advances together
 CHUNK_BYTES = 512 * 2**20  # of the states and records of a chunk
@@ -131,31 +133,33 @@ def _wired(job: Job, data: Data) -> tuple[Any, Any]:
                 f"record.probes has '{name}', which needs targets, but task '{job.plan.spec.task.name}' is unsupervised"
             )
     rule = job.plan.spec.rule.name
+    modules = own_modules(rule_names(rule, job.plan.spec.rule.parameters))
     values, seeds = points_of(job, slice(0, 1))
     point = {path: value[0] for path, value in values.items()}
     try:
         state = jax.eval_shape(functools.partial(init_point, job.plan), point, seeds[0], job.data)
         record = jax.eval_shape(functools.partial(measure_point, job.plan), state, point, seeds[0], job.data)
-        if ":" in rule:
+        if modules:
             now = jnp.int32(0)
             jax.eval_shape(functools.partial(advance_point, job.plan), state, point, seeds[0], job.data, now, now)
+        check_relaxations(job.plan, job.group.values)
     except PlasticodeError:
         raise
     except Exception as error:
-        if ":" not in rule:
+        if not modules:
             raise
         why = f"{type(error).__name__}: {error}".splitlines()[0]  # a mistake in the user's own rule, whatever it is
-        raise PlasticodeError(f"rule '{rule}' cannot be run on this network ({why}){_place(rule, error)}") from error
+        raise PlasticodeError(f"rule '{rule}' cannot be run on this network ({why}){_place(modules, error)}") from error
     return state, record
 
 
-def _place(rule: str, error: BaseException) -> str:
-    """Where in the module of a user's rule an error arose; elsewhere it comes from what the rule has wired."""
-    file = getattr(sys.modules.get(rule.partition(":")[0]), "__file__", None)
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    if not file or not frames:
+def _place(modules: set[str], error: BaseException) -> str:
+    """Where in the modules of a user's rules an error arose; elsewhere it comes from what a rule has wired."""
+    files = {getattr(sys.modules.get(name), "__file__", None) for name in modules}
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+    if not frames:
         return ": its circuit must fit the layers"
-    return f": see {os.path.basename(file)}, line {frames[-1].lineno}, in {frames[-1].name}"
+    return f": see {os.path.basename(frames[-1].filename)}, line {frames[-1].lineno}, in {frames[-1].name}"
 
 
 def _bytes(shapes: Any) -> int:
@@ -185,12 +189,17 @@ def advance_point(plan: Plan, progress: Any, values: dict, seed: jax.Array, data
 
 
 def measure_point(plan: Plan, progress: Any, values: dict, seed: jax.Array, data: dict) -> dict[str, Any]:
-    """The record of a point: its probes, what its integrator knows of its error, whether its weights are finite."""
+    """The record of a point: its probes, what its integrator knows of its error, whether all of it is finite.
+
+    Weights and slow variables count, and every probe: one that overflows, or that has no value because outputs are not
+    finite or a circuit does not settle, marks the point `diverged`. No probe of a healthy network is NaN or infinite.
+    """
     regime, _ = build(plan, values, seed, data)
     weights, slow = regime.weights(progress), regime.slow(progress)
     probes = {name: PROBES[name].measure(regime.circuit, weights, slow, data) for name in plan.spec.probes}
+    finite = all_finite((weights, slow, probes))
     quality = regime.quality(progress)
     if quality is not None:
         probes |= {"converged": quality.converged}
         probes |= {"error_estimate": quality.error} if plan.window is not None else {}
-    return probes | {"finite": all_finite(weights)}
+    return probes | {"finite": finite}

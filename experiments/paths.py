@@ -10,13 +10,13 @@ from typing import Any, Literal
 from dynamics.errors import PlasticodeError
 from experiments.fields import (
     DEFAULT_NAMES,
-    RULE_NUMBER,
     TABLES,
     TRACED,
     Quantity,
     is_traced,
     named_table,
     rule_fields,
+    rule_quantity,
     unknown_key,
 )
 from experiments.tasks import TASKS
@@ -81,7 +81,10 @@ def quantity_at(path: str, table: Mapping[str, Any]) -> Quantity | None:
         return None
     if head == "rule":
         defaults = [rule_fields(name).get(rest[0]) for name in names_in_use(table, "rule")]
-        quantity = RULE_NUMBER if any(is_traced(default) for default in defaults) else None
+        found = [rule_quantity(default) for default in defaults if is_traced(default)]
+        if any(other != found[0] for other in found):
+            raise PlasticodeError(f"{path} is a time of one swept rule and a plain number of another: sweep them apart")
+        quantity = found[0] if found else None
     else:
         quantity = TRACED.get(f"{head}.{rest[0]}")
     if quantity is None or len(rest) == 1:
@@ -176,7 +179,8 @@ def _current(table: Mapping[str, Any], head: str, key: str) -> Any:
         default = next((model.model_fields[key].default for model in models if key in model.model_fields), None)
     else:
         default = Quantity.write(TABLES[head].model_fields[key].default)
-    return list(default) if isinstance(default, list | tuple) else default
+    default = Quantity.write(tuple(default) if isinstance(default, list) else default)
+    return default
 
 
 def _with_item(table: Mapping[str, Any], section: Mapping[str, Any], path: str, value: Any) -> list[Any]:

@@ -6,7 +6,7 @@ import importlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -25,7 +25,7 @@ from experiments.studies import NEEDED_PARTS, STUDIES
 from experiments.sweep import expand
 from experiments.tables import TextTable, final_tables
 from experiments.verdicts import Verdict
-from rules.registry import RULES, rule_class
+from rules.registry import rule_class, rule_names
 
 WRITTEN = ("spec.toml", "summary.json", "report.html", "figures")  # beside the results
 
@@ -102,7 +102,7 @@ def bibtex(spec: Spec) -> list[str]:
         name
         for part in spec.parts().values()
         for group in expand(part).groups
-        for name in _rule_names(group.static.rule.name, group.static.rule.parameters.values())
+        for name in rule_names(group.static.rule.name, group.static.rule.parameters)
     }
     references = dict.fromkeys(rule_class(name).reference for name in sorted(names))
     return [pretty_bibtex(reference) for reference in references]
@@ -111,16 +111,6 @@ def bibtex(spec: Spec) -> list[str]:
 def pretty_bibtex(reference: str) -> str:
     """A bibtex entry with each field on its own line."""
     return re.sub(r"\}\}$", "}\n}", re.sub(r",\s+(\w+=\{)", r",\n  \1", reference))
-
-
-def _rule_names(name: str, parameters: Iterable[Any]) -> Iterator[str]:
-    """A rule, and the rules that are its parameters."""
-    yield name
-    for value in parameters:
-        if isinstance(value, Mapping):
-            yield from _rule_names(value["name"], [other for key, other in value.items() if key != "name"])
-        elif isinstance(value, str) and (value in RULES or ":" in value):
-            yield value
 
 
 def _number_text(value: float | str) -> str:

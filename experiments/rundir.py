@@ -28,6 +28,7 @@ from experiments.merge import identity_in
 from experiments.spec import Spec, dump_toml
 from experiments.store import check_output, told
 from experiments.units import shown
+from rules.registry import own_modules, rule_names
 
 CHUNKS, HEADER, LOCK = "chunks", "run.json", "lock"
 ATTEMPTS = 10  # to take the lock of a directory that comes and goes
@@ -56,17 +57,23 @@ def header_of(spec: Spec, jobs: dict[str, list[Job]], chunking: Chunking) -> dic
     """What run.json says. `run` is all that may change a number, besides the devices: the spec, versions, the code of a
     user's own rules."""
     members = [job for jobs_of_part in jobs.values() for job in jobs_of_part]
-    code = code_of({job.plan.spec.rule.name.partition(":")[0] for job in members if ":" in job.plan.spec.rule.name})
-    shard = sys.argv.index("--shard") if "--shard" in sys.argv else len(sys.argv)
+    rules = [job.plan.spec.rule for job in members]
+    code = code_of(set().union(*(own_modules(rule_names(rule.name, rule.parameters)) for rule in rules)))
     return {
         "run": {"spec_hash": spec.hash(), "spec": dump_toml(spec), "versions": versions(), "code": code},
         "chunking": list(chunking),
         "name": spec.name,
         "place": os.getcwd(),
-        "command": ["plasticode", *sys.argv[1:shard], *sys.argv[shard + 2 :]],  # what goes on with all that is left
+        "command": ["plasticode", *_without_shard(sys.argv[1:])],  # what goes on with all that is left
         "points": sum(job.group.size for job in members),
         "jobs": {job.stem: [job.group.size, len(job.chunks(chunking))] for job in members},
     }
+
+
+def _without_shard(arguments: list[str]) -> list[str]:
+    """The arguments of a command without --shard I/N or --shard=I/N."""
+    pairs = zip(["", *arguments], arguments, strict=False)
+    return [item for before, item in pairs if before != "--shard" and item.partition("=")[0] != "--shard"]
 
 
 def code_of(modules: Iterable[str]) -> dict[str, str]:

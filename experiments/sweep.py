@@ -13,7 +13,7 @@ import numpy as np
 from dynamics.errors import PlasticodeError
 from experiments.axes import Coordinate, coordinate, dimensions
 from experiments.checks import check, check_list
-from experiments.fields import RULE_NUMBER, TRACED, Quantity
+from experiments.fields import TRACED, Quantity, rule_fields, rule_quantity
 from experiments.paths import assign
 from experiments.spec import Spec, make_spec
 from experiments.units import Time, refused
@@ -206,7 +206,10 @@ def _check_lists(
 def _traced_numbers(static: Spec) -> dict[str, tuple[Quantity, Any]]:
     """What every traced number of a spec may be, and its value."""
     known = {path: (quantity, static.at(path)) for path, quantity in TRACED.items()}
-    return known | {f"rule.{key}": (RULE_NUMBER, static.rule.parameters[key]) for key in static.rule.traced()}
+    fields = rule_fields(static.rule.name)
+    return known | {
+        f"rule.{key}": (rule_quantity(fields[key]), static.rule.parameters[key]) for key in static.rule.traced()
+    }
 
 
 def _repeated(value: Any, points: int) -> tuple[np.ndarray, np.ndarray]:

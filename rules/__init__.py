@@ -2,6 +2,7 @@
 
 from rules.contract import AbstractRule as AbstractRule
 from rules.contract import number as number
+from rules.contract import timescale as timescale
 from rules.curl import Curl as Curl
 from rules.feedback_alignment import DFA as DFA
 from rules.feedback_alignment import FA as FA

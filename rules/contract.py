@@ -25,6 +25,11 @@ def number(default: float, low: float = -math.inf, high: float = math.inf) -> An
     return eqx.field(converter=_floating, default=default, metadata={"range": (low, high)})
 
 
+def timescale(default: float, low: float = 0.0, high: float = math.inf) -> Any:
+    """As `number`, of a time in seconds: a spec may write it with a unit, as "20 ms" or "0.5 T"."""
+    return eqx.field(converter=_floating, default=default, metadata={"range": (low, high), "time": True})
+
+
 def _floating(value: Any) -> Float[Array, "..."]:
     """An array of `value`; integers become floats, as what they scale would else be integers too."""
     array = jnp.asarray(value)
@@ -34,9 +39,9 @@ def _floating(value: Any) -> Float[Array, "..."]:
 class AbstractRule(eqx.Module):
     """A learning rule. `wire` adds to a network's forward projections the laws and feedback that make it learn.
 
-    Fields that are numbers are declared with `number(default)`, so that any of them can be a sweep axis without
-    recompiling; fields that change the wiring (strings, integers, booleans) are static. `reference` is the bibtex of
-    the paper that the rule comes from.
+    Fields that are numbers are declared with `number(default)`, times with `timescale(default)`, so that any of them
+    can be a sweep axis without recompiling; fields that change the wiring (strings, integers, booleans) are static.
+    `reference` is the bibtex of the paper that the rule comes from.
     """
 
     reference: AbstractClassVar[str]

@@ -8,10 +8,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dynamics.circuit import Circuit, Projection
+from dynamics.errors import PlasticodeError
 from dynamics.network import Network
 from dynamics.timescales import at_level
 from rules.contract import AbstractRule, number
 from rules.gradient import SGD
+
+
+def flipped(fraction: Float[Array, "*points"], neurons: int) -> Float[Array, "*points"]:
+    """How many of the neurons are flipped: `fraction` of them, rounded, halves up (as exact as a float can tell)."""
+    return jnp.floor(fraction * (neurons * (1 + 4 * jnp.finfo(fraction.dtype).eps)) + 0.5)
 
 
 class Curl(AbstractRule):
@@ -22,7 +28,8 @@ class Curl(AbstractRule):
                     Frobenius norm; in continuous time `clamp` keeps the part of W' tangent to |W| = const
     Invariants      linear or relu, no clamp: Q_i = sum_j d1_j W1_ij^2 - d2_i w2_i^2 of every hidden unit i
     Locality        that of `credit`, the rule that brings the error to the layer
-    Shapes          `flips`: fraction of presynaptic neurons with sign -1 (the first ones), one number or one per layer
+    Shapes          `flips`: fraction of presynaptic neurons with sign -1 (the first ones), one number or one per layer,
+                    rounded to whole neurons, halves up: 0.05 of 10 flips 1 (`flipped`)
     Errors          those of `credit`
     Reference       bibtex: ninou2025curl (arXiv:2510.02765)
     """
@@ -37,6 +44,11 @@ class Curl(AbstractRule):
     clamp: bool = eqx.field(static=True, default=False)
 
     def wire(self, network: Network) -> Circuit:
+        if self.flips.shape not in ((), (network.depth,)):
+            raise PlasticodeError(
+                f"rule.flips has shape {self.flips.shape}: it must be one number, or a list of {network.depth}, one "
+                "per layer after the input"
+            )
         circuit = self.credit.wire(network)
         return Circuit(circuit.layers, tuple(self._signed(p, circuit) for p in circuit.projections))
 
@@ -44,7 +56,7 @@ class Curl(AbstractRule):
         if p.law is None or p.port != "forward" or circuit.layer(p.source).role == "constant":
             return p
         neurons = circuit.layer(p.source).size
-        flipped = jnp.arange(neurons, dtype=self.flips.dtype) < jnp.round(at_level(self.flips, p.level) * neurons)
-        sign = 1 - 2 * flipped.astype(self.flips.dtype)
+        count = flipped(at_level(self.flips, p.level), neurons)
+        sign = 1 - 2 * (jnp.arange(neurons, dtype=count.dtype) < count).astype(count.dtype)
         sign = sign if p.law.sign is None else sign * p.law.sign  # curl descent on top of curl descent
         return dataclasses.replace(p, law=dataclasses.replace(p.law, sign=sign, clamped=self.clamp))

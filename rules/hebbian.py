@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from dynamics.circuit import AbstractFactor, Activity, Circuit, Error, Local, SlowVariable, TwoFactor
 from dynamics.errors import unknown
 from dynamics.network import Network
-from rules.contract import AbstractRule, number
+from rules.contract import AbstractRule, timescale
 
 READOUTS = ("hebbian", "delta")
 
@@ -96,7 +96,7 @@ class BCM(AbstractRule):
         "author={Bienenstock, Elie L. and Cooper, Leon N. and Munro, Paul W.}, journal={Journal of Neuroscience}, "
         "volume={2}, pages={32--48}, year={1982}, doi={10.1523/JNEUROSCI.02-01-00032.1982}}"
     )
-    threshold_timescale: Float[Array, ""] = number(0.5, low=1e-6)
+    threshold_timescale: Float[Array, ""] = timescale(0.5, low=1e-6)
     readout: str = eqx.field(static=True, default="hebbian")
 
     def wire(self, network: Network) -> Circuit:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -63,6 +63,8 @@ def rule_fields(name: str) -> dict[str, Any]:
     cls, fields = rule_class(name), {}
     for field in dataclasses.fields(cls):
         default = field.default
+        if field.name == "name":
+            raise PlasticodeError(f"rule '{name}' cannot be used in a spec: its field 'name' must have another name")
         if default is dataclasses.MISSING:
             raise PlasticodeError(f"rule '{name}' cannot be used in a spec: its field '{field.name}' has no default")
         if isinstance(default, AbstractRule):
@@ -82,6 +84,25 @@ def rule_fields(name: str) -> dict[str, Any]:
 def wrapped_rules(name: str) -> set[str]:
     """The parameters of a rule that are rules themselves."""
     return {field.name for field in dataclasses.fields(rule_class(name)) if isinstance(field.default, AbstractRule)}
+
+
+def rule_times(name: str) -> set[str]:
+    """The parameters of a rule that are times."""
+    return {field.name for field in dataclasses.fields(rule_class(name)) if field.metadata.get("time")}
+
+
+def rule_names(name: str, parameters: Mapping[str, Any]) -> Iterator[str]:
+    """A rule, and the rules that are its parameters. A text is the name of a rule only where the rule wraps one."""
+    yield name
+    for key in sorted(wrapped_rules(name)):
+        value = parameters.get(key, rule_fields(name)[key])
+        table = value if isinstance(value, Mapping) else {"name": value}
+        yield from rule_names(table["name"], table)
+
+
+def own_modules(names: Iterable[str]) -> set[str]:
+    """The modules of those rules that are a user's own."""
+    return {name.partition(":")[0] for name in names if ":" in name}
 
 
 def check_numbers(name: str, key: str, values: np.ndarray) -> None:
@@ -123,6 +144,8 @@ def _wrapped(rule: str, key: str, value: Any) -> AbstractRule:
 
 def _number(rule: str, key: str, value: Any, single: bool) -> Array:
     """The array of a number, or of a list of one number per layer unless the field is a `single` number."""
+    if single and isinstance(value, Array) and value.ndim > 0:
+        raise PlasticodeError(f"rule.{key} is a list of {value.shape[0]} for rule '{rule}': it must be one number")
     items = value if isinstance(value, list | tuple) and not single else [value]
     if not all(isinstance(item, int | float | np.number | Array) and not isinstance(item, bool) for item in items):
         raise _refused(rule, key, value, "a number" if single else "a number or a list of one number per layer")

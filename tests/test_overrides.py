@@ -103,7 +103,7 @@ def test_what_a_part_sets_itself_stays(write):
 def test_a_setting_reaches_the_parts_that_know_it(write):
     path = write(PARTS + "[parts.hebb]\nset = {'rule.name' = 'bcm'}\n[parts.other]\nset = {'rule.name' = 'curl'}\n")
     parts = load_spec(path, ["rule.threshold_timescale=7", "delays.error=1"]).parts()
-    assert parts["hebb"].rule.parameters["threshold_timescale"] == 7.0
+    assert parts["hebb"].rule.parameters["threshold_timescale"] == Time(7.0)
     assert "threshold_timescale" not in parts["other"].rule.parameters
     assert parts["window"].delays.error == Time(1.0)
 

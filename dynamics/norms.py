@@ -1,0 +1,35 @@
+"""Norms and cosines of numbers of any size: squares of very small or very large numbers leave the range of float32.
+
+Every array is first scaled by a power of two to a largest number between 1 and 2, which rounds nothing.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def scale(x: Float[Array, "..."]) -> Float[Array, ""]:
+    """The power of two 2^k with 2^k <= max |x| < 2^(k+1); 1 where x is zero or not finite. It has no gradient."""
+    largest = jnp.max(jnp.abs(jax.lax.stop_gradient(x)), initial=0)
+    usual = (largest > 0) & jnp.isfinite(largest)
+    _, exponent = jnp.frexp(jnp.where(usual, largest, 1))
+    return jnp.ldexp(jnp.ones_like(largest), exponent - 1)
+
+
+def scaled(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """x over its `scale`: what only directions matter of."""
+    return x / scale(x)
+
+
+def norm(x: Float[Array, "..."]) -> Float[Array, ""]:
+    """The Frobenius norm; its gradient at zero is zero."""
+    size = scale(x)
+    square = jnp.sum(jnp.square(x / size))
+    return size * jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square)))
+
+
+def cosine(u: Float[Array, "*shape"], v: Float[Array, "*shape"]) -> Float[Array, ""]:
+    """The cosine between two arrays of one shape; 0, with gradient 0, where either is zero."""
+    u, v = scaled(u), scaled(v)
+    squares = jnp.sum(u * u) * jnp.sum(v * v)  # each between 1 and 4 times the number of entries
+    return jnp.where(squares == 0, 0, jnp.sum(u * v) / jnp.sqrt(jnp.where(squares == 0, 1, squares)))

@@ -1,0 +1,93 @@
+"""The samples of a task as a caller gives them: made into arrays where that is plain, refused where they do not fit."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Float, Shaped
+
+from dynamics.circuit import Circuit
+from dynamics.errors import PlasticodeError
+
+Rows = Shaped[Array | np.ndarray, "..."]  # what `rows` takes: (samples, numbers), or (samples,) for one target each
+
+
+def rows(name: str) -> Callable[[Any], Float[Array, "samples _n"]]:
+    """What makes an array (samples, numbers) of `name` ("inputs" or "targets") of anything that NumPy understands.
+
+    Integers become floats, and targets of shape (samples,) become (samples, 1). Other shapes are refused, and so are
+    numbers that are not finite, where they are known and not traced.
+    """
+
+    def convert(value: Any) -> Array:
+        array = jnp.asarray(value if isinstance(value, Tracer) else _known(name, value))
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            array = array.astype(float)
+        array = array[:, None] if array.ndim == 1 and name == "targets" else array
+        if array.ndim != 2 or 0 in array.shape:
+            raise PlasticodeError(
+                f"the {name} have shape {array.shape}: it must be (samples, {name}), with at least one of both"
+            )
+        return array
+
+    return convert
+
+
+def rows_or_none(name: str) -> Callable[[Any], Float[Array, "samples _n"] | None]:
+    """As `rows`; None stays None."""
+    convert = rows(name)
+    return lambda value: None if value is None else convert(value)
+
+
+def _known(name: str, value: Any) -> Any:
+    numbers = np.asarray(value)
+    if not (jnp.issubdtype(numbers.dtype, jnp.floating) or numbers.dtype.kind in "biu"):
+        raise PlasticodeError(f"the {name} have dtype {numbers.dtype}: they must be real numbers")
+    if not np.isfinite(numbers).all():
+        bad = int(np.argwhere(~np.isfinite(numbers))[0][0]) if numbers.ndim else 0
+        raise PlasticodeError(f"the {name} have a number that is not finite in sample {bad}: all must be finite")
+    return value if isinstance(value, Array) else numbers
+
+
+def check_pairs(inputs: Float[Array, "_n _inputs"], targets: Float[Array, "_m _outputs"] | None) -> None:
+    """Refuses other than one row of targets, where there are any, for each of the inputs."""
+    if targets is not None and targets.shape[0] != inputs.shape[0]:
+        raise PlasticodeError(
+            f"there are {inputs.shape[0]} inputs and {targets.shape[0]} targets: every sample must have one of each"
+        )
+
+
+def check_inputs(circuit: Circuit, inputs: Float[Array, "_n _inputs"]) -> None:
+    """Refuses inputs that have not one number per neuron of the input layer."""
+    for layer in circuit.layers:
+        if layer.role == "input" and inputs.shape[1] != layer.size:
+            raise PlasticodeError(
+                f"the inputs have {inputs.shape[1]} numbers per sample: the input layer '{layer.name}' has "
+                f"{layer.size} neurons, so there must be as many"
+            )
+
+
+def check_samples(
+    circuit: Circuit, inputs: Float[Array, "_n _inputs"], targets: Float[Array, "_m _outputs"] | None
+) -> None:
+    """Refuses samples that do not fit a circuit's input layers, and its output layers where it has any."""
+    check_pairs(inputs, targets)
+    check_inputs(circuit, inputs)
+    for layer in circuit.layers:
+        if layer.role == "output":
+            if targets is None:
+                raise PlasticodeError(f"there are no targets: the output layer '{layer.name}' learns from an error")
+            check_width(layer.name, layer.size, targets)
+
+
+def check_width(layer: str, size: int, targets: Float[Array, "_n _outputs"]) -> None:
+    """Refuses targets that have not one number per neuron of the output layer."""
+    width = targets.shape[1]
+    if width != size:
+        hint = f"; labels become targets by one-hot encoding, jax.nn.one_hot(labels, {size})" if width == 1 else ""
+        raise PlasticodeError(
+            f"the targets have {width} numbers per sample: the output layer '{layer}' has {size} neurons, so there "
+            f"must be as many{hint}"
+        )

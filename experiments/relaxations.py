@@ -1,0 +1,55 @@
+"""Steps that are too long for what relaxes: explicit steps of more than twice a time constant are unstable."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from dynamics.errors import PlasticodeError
+from experiments.assemble import Plan, circuit_of
+
+
+def check_relaxations(plan: Plan, values: dict[str, np.ndarray]) -> None:
+    """Refuses a group of points one of which decays, or has a slow variable of its rule, faster than its steps allow.
+
+    (What else relaxes in a coupled run is checked with its plan. Windows and adaptive steps have no such limit.)
+    """
+    spec = plan.spec
+    period = values["stimulus.duration"] + values["stimulus.gap"]
+    if spec.regime == "discrete":
+        step, what = period, "stimulus.duration + stimulus.gap"
+    elif spec.regime == "coupled" and (plan.window is not None or spec.integrator.adaptive):
+        return
+    else:
+        step, what = period / plan.steps, "integrator.dt"
+    taus = _slow_timescales(plan, values)
+    if spec.regime != "coupled":
+        decay = values["timescales.decay"]
+        taus["timescales.decay"] = decay.min(axis=1) if decay.ndim == 2 else decay
+    for path, tau in taus.items():
+        worst = int(np.argmax(step / tau))
+        if step[worst] > 2 * tau[worst] * (1 + 1e-6):
+            each = ", one per presentation," if spec.regime == "discrete" else ""
+            raise PlasticodeError(
+                f"{what} = {step[worst]:g} s is not allowed with {path} = {tau[worst]:g} s: explicit steps{each} are "
+                f"unstable above twice that, and it must be at most {tau[worst]:g} s to be accurate"
+            )
+
+
+def _slow_timescales(plan: Plan, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The time constants of the slow variables of the rule at every point, by the parameter that sets them."""
+    values = {path: value.astype(plan.spec.dtype) for path, value in values.items()}
+
+    def taus(point: dict[str, Any]) -> dict[str, Any]:
+        layers = circuit_of(plan, point).layers
+        return {v.name: v.timescale.min() for layer in layers for v in layer.slow}
+
+    if not jax.eval_shape(taus, {path: value[0] for path, value in values.items()}):
+        return {}
+    found = jax.jit(jax.vmap(taus))(values)
+    return {_path(plan, name): np.asarray(tau, np.float64) for name, tau in found.items()}
+
+
+def _path(plan: Plan, variable: str) -> str:
+    key = f"{variable}_timescale"
+    return f"rule.{key}" if key in plan.spec.rule.parameters else f"the time constant of '{variable}'"

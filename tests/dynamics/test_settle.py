@@ -1,0 +1,185 @@
+"""Settled variables of circuits with cycles, against closed forms and against the coupled regime."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dynamics import instruments
+from dynamics.circuit import Circuit, Error, Gaussian, Given, Layer, Projection, TwoFactor
+from dynamics.discrete import Discrete
+from dynamics.errors import PlasticodeError
+from dynamics.network import Network
+from dynamics.settle import settle
+from rules import FA, SGD, Heterosynaptic
+from tests.problems import clock, f64, flow, random_problem, random_weights, stream, timescales
+
+PROBLEM = random_problem((3, 4, 2), activation="linear", bias=True)
+
+
+def with_lateral(matrix, problem=PROBLEM, rule=None):
+    """A rule's circuit with lateral connections in its hidden layer, and random weights."""
+    circuit = (rule or SGD()).wire(problem.network)
+    lateral = Projection("L1", "z1", "activity", "z1", "forward", Given(f64(matrix)))
+    circuit = Circuit(circuit.layers, (*circuit.projections, lateral))
+    return circuit, random_weights(circuit)
+
+
+def lateral(strength, dtype=np.float64):
+    """`strength` times random connections with a spectral radius of 1."""
+    matrix = np.random.default_rng(3).normal(size=(4, 4))
+    return (strength * matrix / np.abs(np.linalg.eigvals(matrix)).max()).astype(dtype)
+
+
+def closed_form(weights, matrix, x):
+    """W2 (I - L)^-1 (W1 x + b1) + b2 for every row of x."""
+    w = {name: np.asarray(value, np.float64) for name, value in weights.items()}
+    hidden = np.linalg.solve(np.eye(len(matrix)) - matrix, w["W1"] @ np.asarray(x).T + w["b1"])
+    return (w["W2"] @ hidden + w["b2"]).T
+
+
+INHIBITION = -5.0 * (np.ones((4, 4)) - np.eye(4))  # eigenvalues -15 and 5: unstable
+UNIFORM = -np.ones((4, 4))
+ROTATION = 6.0 * np.kron(np.eye(2), [[0, -1], [1, 0]])  # an undamped oscillator beside the leak
+
+
+SETTLING = {"0.97": 0.97 * np.eye(4), "0.9": lateral(0.9), "-40": 10 * UNIFORM, "-200": 50 * UNIFORM, "6i": ROTATION}
+
+
+@pytest.mark.parametrize("matrix", SETTLING.values(), ids=SETTLING)
+def test_a_linear_circuit_settles_at_its_closed_form(matrix):
+    circuit, weights = with_lateral(matrix)
+    measured = jax.jit(lambda w, x: instruments.predict(circuit, w, x))(weights, PROBLEM.inputs)
+    np.testing.assert_allclose(measured, closed_form(weights, matrix, PROBLEM.inputs), rtol=1e-11, atol=1e-12)
+
+
+def test_float32_settles_to_its_own_rounding():
+    circuit, weights = with_lateral(lateral(0.9))
+    single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), (weights, PROBLEM.inputs))
+    measured = np.asarray(jax.jit(lambda w, x: instruments.predict(circuit, w, x))(*single))
+    expected = closed_form(weights, lateral(0.9), PROBLEM.inputs)
+    assert measured.dtype == np.float32
+    assert np.abs(measured - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("matrix", [INHIBITION, lateral(1.5) ** 2], ids=["unstable", "excitation"])
+def test_what_does_not_settle_has_no_prediction(matrix):
+    assert np.linalg.eigvals(matrix).real.max() > 1  # (I - L)^-1 exists, and the circuit leaves it
+    circuit, weights = with_lateral(matrix)
+    one = PROBLEM.inputs[:1], PROBLEM.targets[:1]
+    assert np.isnan(instruments.predict(circuit, weights, one[0])).all()
+    assert np.isnan(instruments.loss(circuit, weights, *one))
+    assert np.isnan(instruments.accuracy(circuit, weights, *one))
+
+
+def test_an_unstable_cycle_of_two_layers_has_no_prediction_either():
+    """The product of both matrices, s^2 = -5 + 12i with s = 2 + 3i, would settle if one layer waited for the other."""
+    a, b = -5.0, 12.0
+    layers = (Layer("x", 2, role="input", level=0), Layer("u", 2), Layer("v", 2))
+    projections = (
+        Projection("W", "x", "activity", "u", "forward", Given(f64(np.eye(2)))),
+        Projection("A", "u", "activity", "v", "forward", Given(f64(np.eye(2)))),
+        Projection("B", "v", "activity", "u", "forward", Given(f64([[a, -b], [b, a]]))),
+    )
+    circuit = Circuit(layers, projections)
+    weights = circuit.initial_weights(jax.random.key(0))
+    assert np.isnan(instruments.predict(circuit, weights, f64([[1.0, 0.0]]))).all()
+    calm = weights | {"B": weights["B"] / 20}
+    expected = np.linalg.solve(np.eye(2) - np.asarray(calm["B"]), [1.0, 0.0])
+    np.testing.assert_allclose(instruments.predict(circuit, calm, f64([[1.0, 0.0]]))[0], expected, rtol=1e-12)
+
+
+def test_a_nonlinear_circuit_settles_where_the_coupled_regime_does():
+    """dz/dt = -z + tanh(...) by 4000 steps of Euler from silence."""
+    problem = random_problem((3, 4, 2), activation="tanh", bias=True)
+    matrix = lateral(2.0)
+    circuit, weights = with_lateral(matrix, problem)
+    w = {name: np.asarray(value) for name, value in weights.items()}
+    z = np.zeros((4, len(problem.inputs)))
+    for _ in range(4000):
+        z = z + 0.05 * (-z + np.tanh(w["W1"] @ np.asarray(problem.inputs).T + w["b1"] + matrix @ z))
+    settled = np.abs(-z + np.tanh(w["W1"] @ np.asarray(problem.inputs).T + w["b1"] + matrix @ z)).max(0) < 1e-12
+    assert settled.any()
+    measured = np.asarray(jax.jit(lambda w, x: instruments.predict(circuit, w, x))(weights, problem.inputs))
+    np.testing.assert_allclose(measured[settled], (w["W2"] @ z + w["b2"]).T[settled], atol=1e-10)
+
+
+def test_gradients_are_those_of_the_closed_form():
+    matrix = lateral(0.8)
+    circuit, weights = with_lateral(matrix)
+    y = PROBLEM.targets
+
+    def expected(w):
+        hidden = jnp.linalg.solve(jnp.eye(4) - w["L1"], w["W1"] @ PROBLEM.inputs.T + w["b1"])
+        return 0.5 * jnp.square(y - (w["W2"] @ hidden + w["b2"]).T).sum(-1).mean()
+
+    def measured(w):
+        return instruments.loss(circuit, w, PROBLEM.inputs, y)
+
+    reverse, truth = jax.jit(jax.grad(measured))(weights), jax.grad(expected)(weights)
+    for name in ("W1", "b1", "W2", "b2", "L1"):
+        np.testing.assert_allclose(reverse[name], truth[name], rtol=1e-9, atol=1e-11)
+    along = jax.tree.map(jnp.ones_like, weights)
+    forward = jax.jit(lambda w, v: jax.jvp(measured, (w,), (v,))[1])(weights, along)
+    np.testing.assert_allclose(forward, jax.jvp(expected, (weights,), (along,))[1], rtol=1e-9)
+    curvature = jax.jit(lambda w, v: jax.jvp(jax.grad(measured), (w,), (v,))[1])(weights, along)
+    np.testing.assert_allclose(
+        curvature["L1"], jax.jvp(jax.grad(expected), (weights,), (along,))[1]["L1"], rtol=1e-8, atol=1e-10
+    )
+
+
+def test_errors_settle_on_cycles_too():
+    """e = V2 e2 + R e has the closed form (I - R)^-1 V2 e2."""
+    circuit = FA(f64(1.0)).wire(PROBLEM.network)
+    recurrent = lateral(0.7)
+    loop = Projection("R", "z1", "error", "z1", "modulatory", Given(f64(recurrent)))
+    circuit = Circuit(circuit.layers, (*circuit.projections, loop))
+    weights = random_weights(circuit)
+    drives = eqx.filter_jit(instruments.drive)(circuit, weights, {}, PROBLEM.inputs, PROBLEM.targets)
+    e2 = PROBLEM.targets - instruments.predict(circuit, weights, PROBLEM.inputs)
+    e1 = np.linalg.solve(np.eye(4) - recurrent, np.asarray(weights["V2"] @ e2.T)).T
+    np.testing.assert_allclose(drives["W1"], e1.T @ np.asarray(PROBLEM.inputs) / len(e1), rtol=1e-11, atol=1e-12)
+
+
+def test_every_instrument_runs_on_a_recurrent_circuit():
+    circuit, weights = with_lateral(lateral(0.5))
+    data = PROBLEM.inputs, PROBLEM.targets
+    assert set(instruments.hebbian_alignment(circuit, weights, {}, *data)) == {"W1", "W2"}
+    aligned = instruments.alignment(circuit, weights, {}, *data)
+    assert abs(aligned["W2"] - 1) < 1e-12 and 0 < aligned["W1"] < 1 - 1e-6  # the credit does not pass the lateral path
+    kernel = instruments.tangent_kernel(circuit, weights, {}, *data)
+    assert np.isfinite(kernel).all() and (kernel > 0).any()
+
+
+def test_flow_and_discrete_refuse_a_cycle_where_they_are_made():
+    circuit, _ = with_lateral(lateral(0.5))
+    for make in (
+        lambda: flow(circuit, PROBLEM, timescales()),
+        lambda: Discrete(circuit, timescales(), stream(PROBLEM), clock()),
+    ):
+        with pytest.raises(PlasticodeError, match="cycle through .*only the coupled regime"):
+            make()
+
+
+def test_an_output_that_depends_on_errors_is_predicted_with_silent_errors():
+    """Errors that drive activities, as in predictive coding, used to leave the output without a value."""
+    law, one = TwoFactor(Error()), Gaussian(f64(1.0))
+    layers = (Layer("x", 3, role="input", level=0), Layer("h", 4), Layer("y", 2, role="output", level=2))
+    projections = (
+        Projection("W1", "x", "activity", "h", "forward", one, law),
+        Projection("W2", "h", "activity", "y", "forward", one, law, level=2),
+        Projection("V", "y", "error", "h", "modulatory", one),
+        Projection("E", "y", "error", "h", "forward", one),
+    )
+    circuit = Circuit(layers, projections)
+    weights = circuit.initial_weights(jax.random.key(0))
+    expected = PROBLEM.inputs @ weights["W1"].T @ weights["W2"].T
+    np.testing.assert_allclose(instruments.predict(circuit, weights, PROBLEM.inputs), expected, rtol=1e-12)
+
+
+def test_a_feedforward_circuit_is_evaluated_once():
+    circuit = Heterosynaptic(f64(1.0), feedback_units=5).wire(Network((3, 4, 2), gain=f64(1.0)))
+    weights = random_weights(circuit)
+    program = str(jax.make_jaxpr(lambda w, x, y: settle(circuit, w, x, y)[1])(weights, f64(np.ones(3)), f64([0, 1])))
+    assert "while" not in program and "custom_root" not in program and program.count("tanh") <= 2
