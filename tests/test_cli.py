@@ -166,12 +166,12 @@ def test_diverged_points_are_told_and_do_not_count():
 @pytest.fixture
 def verdicts(monkeypatch):
     """A study with two claims; the test chooses whether the second holds."""
-    second = {"passed": True}
+    second = {"outcome": "passed"}
 
     def study(spec, results):
         claims = [
-            Verdict("first", "a paper", "x", 1.0, 1.01, 0.1, True),
-            Verdict("second <claim>", "a paper", "y", "10 T", float("nan"), "none", second["passed"], "a note"),
+            Verdict("first", "a paper", "x", 1.0, 1.01, 0.1, "passed"),
+            Verdict("second <claim>", "a paper", "y", "10 T", float("nan"), "none", second["outcome"], "a note"),
         ]
         return StudyReport(claims, {}, ["A note of the study."])
 
@@ -182,16 +182,25 @@ def verdicts(monkeypatch):
     return second
 
 
-@pytest.mark.parametrize("passed", [True, False])
-def test_a_failed_claim_is_reported_as_failed(verdicts, passed):
-    verdicts["passed"] = passed
-    result = plasticode("run", "tiny.toml", *ONE_RULE, "--set", 'study="claims"', code=0 if passed else 1)
-    assert ("FAIL" in result.stdout) != passed and ("1 of 2 claims failed: second" in result.stderr) != passed
+@pytest.mark.parametrize("outcome", ["passed", "failed", "undecided"])
+def test_a_claim_is_reported_as_what_it_is(verdicts, outcome):
+    """Each outcome has its own word and colour, and only a failure its exit code."""
+    verdicts["outcome"] = outcome
+    result = plasticode("run", "tiny.toml", *ONE_RULE, "--set", 'study="claims"', code=int(outcome == "failed"))
+    assert ("FAIL" in result.stdout, "undecided" in result.stdout) == (outcome == "failed", outcome == "undecided")
+    assert ("1 of 2 claims failed: second" in result.stderr) == (outcome == "failed")
+    assert ("1 of 2 claims need more seeds to be decided: second" in result.stderr) == (outcome == "undecided")
     assert "A note of the study." in result.stdout
-    assert [verdict["passed"] for verdict in summary("results/tiny")["verdicts"]] == [True, passed]
+    told = summary("results/tiny")["verdicts"]
+    assert [verdict["outcome"] for verdict in told] == ["passed", outcome]
+    assert [verdict["passed"] for verdict in told] == [True, outcome == "passed"]
     assert summary("results/tiny")["verdicts"][1]["measured"] == "nan"
     page = Path("results/tiny/report.html").read_text()
-    assert "second &lt;claim&gt;" in page and ('class="fail"' in page) != passed
+    assert "second &lt;claim&gt;" in page
+    assert [f'class="{name}"' in page for name in ("fail", "undecided")] == [
+        outcome == "failed",
+        outcome == "undecided",
+    ]
 
 
 # ----------------------------------------------------------------------------------------------------------- interrupts
