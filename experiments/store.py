@@ -141,7 +141,7 @@ def _final_values(fields: list[np.ndarray]) -> Iterator[dict[str, Any] | None]:
     """The entries of some rows for a probe, from the fields of its `Interval`; None where it does not exist."""
     for mean, half, n, excluded in zip(*(field.tolist() for field in fields), strict=True):
         content = {
-            "mean": mean if math.isfinite(mean) else None,
+            "mean": None if math.isnan(mean) else mean,
             "interval95": [mean - half, mean + half] if math.isfinite(half) else None,
             "n": n,
             "excluded": excluded,

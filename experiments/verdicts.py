@@ -101,7 +101,7 @@ def seeds_for(half: float, n: int, target: float, level: float = JUDGED) -> int 
 
 def in_range(mean: Mean, low: float, high: float, level: float = JUDGED) -> tuple[Decision, str]:
     """Whether a mean lies between two bounds, by its whole interval; where that is undecided, what would decide it."""
-    if math.isnan(mean.value):
+    if math.isnan(mean.value + low + high):
         return "failed", ""
     if mean.n < 2:
         return "undecided", "undecided: one seed has no interval, at least 2 are needed"

@@ -7,6 +7,8 @@ import pytest
 import xarray as xr
 
 from experiments import runner
+from experiments.figures import save
+from experiments.labels import STATUS
 from experiments.spec import load_spec
 from experiments.studies import plasticity_window as pw
 
@@ -18,7 +20,7 @@ SMALL = (
     "integrator.dt=2 ms",
     "record.points=1",
     "sweep.seeds=2",
-    'sweep.timescales.plasticity=["5 T", "50 T"]',
+    'sweep.timescales.plasticity=["5 T", "inf", "50 T"]',
     'sweep.rule=["fa", "sgd"]',
 )
 
@@ -148,6 +150,7 @@ def test_expectations_are_computed_from_the_spec_that_ran(finished):
     assert verdicts["Kolen-Pollack alignment"].expected == pytest.approx(1 / (100 * DURATION))
     assert verdicts["Kolen-Pollack alignment"].measured == pytest.approx(1 / (100 * DURATION), rel=0.01)
     assert verdicts["no overlap, no learning (fa)"].expected == pytest.approx(0.1)
+    assert any("tau_plast = inf" in note for note in report.notes)
     assert any("80 ms" in note for note in report.notes)
     assert set(report.figures) == {"plasticity-window"}
     assert any("not judged" in note for note in report.notes)  # two seeds only
@@ -166,6 +169,20 @@ def test_the_closed_forms_see_a_wrong_time_constant(finished):
     ].passed
     other = load_spec("plasticity-window", [*SMALL[1:], "stimulus.duration=50 ms"])
     assert not verdicts_of(other, results)[0]["Kolen-Pollack alignment"].passed
+
+
+@pytest.mark.parametrize("status", STATUS[1:])
+def test_points_that_are_not_ok_fail_the_claims_and_harm_no_figure(finished, status, tmp_path):
+    spec, results = finished
+    datasets = {name: data.copy(deep=True) for name, data in results.datasets.items()}
+    for data in datasets.values():
+        data["status"][:] = STATUS.index(status)
+        for name in data.data_vars:
+            if data[name].dtype.kind == "f":
+                data[name][:] = np.nan
+    verdicts, report = verdicts_of(spec, results._replace(datasets=datasets))
+    assert {verdict.outcome for verdict in verdicts.values()} == {"failed"}
+    assert save(report.figures, tmp_path)["plasticity-window"].exists()
 
 
 def test_what_learns_without_overlap_fails_its_claim(finished):
