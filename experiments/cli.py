@@ -239,7 +239,8 @@ def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
     if ended.study is not None and not ended.as_it_was:
         typer.echo(f"Written to {target}: report.html, results.nc, summary.json, figures, spec.toml.")
     if ended.interrupted:
-        _tell_interrupted(f"{kept} and kept in {target}" if ended.points else "nothing was finished")
+        begun = f"{kept}, and how far others have come is kept in {target}" if ended.begun else "nothing was finished"
+        _tell_interrupted(f"{kept} and kept in {target}" if ended.points else begun)
     if ended.failures:
         first, why = next(iter(ended.failures.items()))
         plural = "s" * (len(ended.failures) > 1)

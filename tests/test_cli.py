@@ -281,7 +281,7 @@ def test_progress_on_a_terminal_ends_cleanly(monkeypatch):
         on_progress(progress.Progress(1.0, 4.0, points=1, of=4, failures=2, rate=0.5))
         time.sleep(0.3)
     shown = console.file.getvalue()
-    assert all(text in shown for text in ("work", "25%", "1 of 4 points", "0.5 points/s", "2 chunks failed"))
+    assert all(text in shown for text in ("work", "25%", "1 of 4 points finished", "0.5 points/s", "2 chunks failed"))
 
 
 # -------------------------------------------------------------------------------------------------- compare, list, show
