@@ -180,7 +180,7 @@ def test_an_interrupt_keeps_what_is_finished():
     started = time.perf_counter()
     measured = measure_all({"line": Line(), "sleeps": Broken(how="sleeps")}, 2, interrupt)
     assert not measured.complete and list(measured.outcomes) == ["line"]
-    assert time.perf_counter() - started < 60
+    assert time.perf_counter() - started < 300  # the other one sleeps for 600
 
 
 def test_the_same_seed_gives_the_same_numbers():
@@ -239,7 +239,7 @@ def test_a_browser_shows_the_page_on_a_phone(tmp_path):
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=500,900", "--no-first-run"]
     options += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
     options += [f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", f"file://{tmp_path}/read.html"]
-    dom = subprocess.run([BROWSER, *options], capture_output=True, text=True, timeout=60, check=True).stdout
+    dom = subprocess.run([BROWSER, *options], capture_output=True, text=True, timeout=600, check=True).stdout
     found = re.search(r'<pre id="read">(.*?)</pre>', dom, re.DOTALL)
     assert found is not None, dom[:500]
     read = json.loads(html.unescape(found[1]))
