@@ -270,7 +270,7 @@ def test_blocks_follow_the_clock(monkeypatch):
         return real(state, values, seeds, data, first, count)
 
     job_runner.compiled = {name: one._replace(advance=advance) for name, one in job_runner.compiled.items()}
-    monkeypatch.setattr(programs, "BLOCK_WORK", 3 * job_runner.prepare().padded * job_runner.job.presentation_work)
+    monkeypatch.setattr(programs, "BLOCK_WORK", 3.5 * job_runner.prepare().padded * job_runner.job.presentation_work)
     job_runner.run(key, points, Meter(None, 1.0))
     assert sum(counts) == 400 and counts[:4] == [3, 6, 12, 20]
     slow = next(index for index in range(len(counts)) if sum(counts[:index]) >= 200)
