@@ -22,7 +22,7 @@ import numpy as np
 from dynamics.errors import PlasticodeError
 from experiments.jobs import ChunkKey
 
-PARTIAL = ".partial"
+PARTIAL, CHECKPOINT = ".partial", ".checkpoint"
 BLOCK = 2**22
 READERS = 8  # threads; reading and hashing need no interpreter
 _NAME = re.compile(r"(?P<stem>.+-\d{4,}-\d{6,})\.(?P<checksum>[0-9a-f]{32})\.nc")
@@ -149,10 +149,14 @@ class ChunkStore:
         checksum, content = content[:32], content[32:]
         return content if checksum == self._checksum(path.name, content).encode() else None
 
+    def begun(self) -> int:
+        """How many checkpoints there are of chunks that are not finished."""
+        return sum(1 for _ in self.directory.glob(f"*{CHECKPOINT}"))
+
     def clear(self) -> None:
         """Remove all that a store writes, finished or not."""
         for path in self.directory.iterdir() if self.directory.is_dir() else ():
-            if _NAME.fullmatch(path.name) or path.name.endswith((PARTIAL, ".failed.json", ".checkpoint")):
+            if _NAME.fullmatch(path.name) or path.name.endswith((PARTIAL, ".failed.json", CHECKPOINT)):
                 path.unlink(missing_ok=True)
         self.files = {}
 
@@ -160,7 +164,7 @@ class ChunkStore:
         return self.directory / f"{key.stem}.failed.json"
 
     def _checkpoint(self, key: ChunkKey, name: str) -> Path:
-        return self.directory / f"{key.stem}-{name}.checkpoint"
+        return self.directory / f"{key.stem}-{name}{CHECKPOINT}"
 
     @contextlib.contextmanager
     def _partial(self, stem: str) -> Iterator[Path]:

@@ -155,7 +155,8 @@ def reproduce(
         typer.echo(f"Written to {target}: report.html, verdicts.json, predictions.toml, figures.")
         if not measured.complete:
             _tell_interrupted("finished predictions are kept, and all are measured again")
-        raise typer.Exit(DONE if all(outcome.passed for outcome in measured.outcomes.values()) else FAILED)
+        failed = any(outcome.outcome == "failed" for outcome in measured.outcomes.values())
+        raise typer.Exit(FAILED if failed else DONE)
 
 
 @app.command("list")
@@ -244,7 +245,8 @@ def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
     if ended.study is not None and not ended.as_it_was:
         typer.echo(f"Written to {target}: report.html, results.nc, summary.json, figures, spec.toml.")
     if ended.interrupted:
-        _tell_interrupted(f"{kept} and kept in {target}" if ended.points else "nothing was finished")
+        begun = f"{kept}, and how far others have come is kept in {target}" if ended.begun else "nothing was finished"
+        _tell_interrupted(f"{kept} and kept in {target}" if ended.points else begun)
     if ended.failures:
         first, why = next(iter(ended.failures.items()))
         plural = "s" * (len(ended.failures) > 1)
@@ -257,7 +259,11 @@ def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
     if not any(counts["ok"] for counts in ended.counts.values()):
         typer.echo("no point came to its end: all of them diverged", err=True)
         raise typer.Exit(FAILED)
-    failed = [verdict.name for verdict in ended.study.verdicts if not verdict.passed]
+    failed = [verdict.name for verdict in ended.study.verdicts if verdict.outcome == "failed"]
+    undecided = [verdict.name for verdict in ended.study.verdicts if verdict.outcome == "undecided"]
+    if undecided:
+        claims = f"{len(undecided)} of {len(ended.study.verdicts)} claims"
+        typer.echo(f"{claims} need more seeds to be decided: {', '.join(undecided)}.", err=True)
     if failed:
         typer.echo(f"{len(failed)} of {len(ended.study.verdicts)} claims failed: {', '.join(failed)}.", err=True)
     raise typer.Exit(FAILED if failed else DONE)

@@ -77,8 +77,7 @@ def estimate(spec: Spec, jobs: dict[str, list[Job]], on_progress: OnProgress | N
 
 def updates(job: Job) -> float:
     """Steps times points times synapses."""
-    sizes = job.plan.sizes
-    return job.work * sum(before * after for before, after in zip(sizes[:-1], sizes[1:], strict=True))
+    return job.steps * job.synapses
 
 
 def _calibrated(job: Job, cuts: Chunking) -> Cost:

@@ -7,7 +7,7 @@ What would be too many lines or maps to tell apart is represented by some of the
 
 import itertools
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from experiments.intervals import Interval, axes, count, interval, measured, position, positions, probes, spread
+from experiments.places import LARGEST_DRAWN, Places, add_ticks, edges, is_logarithmic, places
 from experiments.runner import Results
 from experiments.tables import title_of, value_text
 
@@ -69,7 +70,7 @@ NAMES = {
 }
 
 Panelled = tuple[Figure, list[Axes]]
-Places = dict[str, dict[str, int]]
+Positions = dict[str, dict[str, int]]
 
 
 def style() -> AbstractContextManager[None]:
@@ -115,8 +116,11 @@ def generic_figures(results: Results) -> dict[str, Figure]:
 
 
 def band(panel: Axes, x: np.ndarray, one: Interval, look: dict[str, Any], label: str) -> None:
-    """Draw the means as a line, and their intervals as a band in the same colour; `look` is one of `looks`."""
-    mean, half = one.mean.values, one.half.values
+    """Draw the means as a line, and their intervals as a band in the same colour; `look` is one of `looks`.
+
+    What is too large for an axis is left out.
+    """
+    mean, half = _drawable(one.mean.values), _drawable(one.half.values)
     panel.plot(x, mean, label=label, **look)
     if np.isfinite(half).any():
         panel.fill_between(x, mean - half, mean + half, color=look["color"], alpha=0.15, linewidth=0)
@@ -145,18 +149,6 @@ def axis_label(data: xr.Dataset, axis: str) -> str:
     return name if units in ("", "1") else f"{name} ({units})"
 
 
-def is_logarithmic(values: np.ndarray) -> bool:
-    """Whether positive values are more evenly spaced on a logarithmic scale than on a linear one."""
-    if len(values) < 3 or values.min() <= 0:
-        return False
-
-    def unevenness(steps: np.ndarray) -> float:
-        return float(np.std(steps) / np.abs(np.mean(steps))) if np.mean(steps) else np.inf
-
-    ordered = np.sort(values)
-    return unevenness(np.diff(np.log(ordered))) < unevenness(np.diff(ordered))
-
-
 def _figure(data: xr.Dataset, probe: str) -> Figure | None:
     numeric = [axis for axis in axes(data) if data[axis].dtype.kind in "if" and data.sizes[axis] > 1]
     each = _by_matrix(data, probe)
@@ -167,7 +159,7 @@ def _figure(data: xr.Dataset, probe: str) -> Figure | None:
     return _lines(data, probe, each, numeric[0] if numeric else None)
 
 
-def _by_matrix(data: xr.Dataset, probe: str) -> Places:
+def _by_matrix(data: xr.Dataset, probe: str) -> Positions:
     """Where in the data every matrix is that any point has, by title; untitled for a probe of the whole network."""
     found = measured(data, probe)
     if "matrix" not in found.dims:
@@ -176,28 +168,32 @@ def _by_matrix(data: xr.Dataset, probe: str) -> Places:
     return {str(name): {"matrix": index} for index, name in enumerate(names) if found.isel(matrix=index).any()}
 
 
-def _lines(data: xr.Dataset, probe: str, each: Places, along: str | None) -> Figure:
+def _lines(data: xr.Dataset, probe: str, each: Positions, along: str | None) -> Figure:
     """One line for every position of the other axes, against time or, at the last record, against the axis `along`."""
     others = [axis for axis in axes(data) if axis != along]
-    number, places = count(data, others), list(positions(data, others, MOST_LINES))
-    x, label = _time(data) if along is None else (data[along].values, axis_label(data, along))
+    number, lines = count(data, others), list(positions(data, others, MOST_LINES))
+    values, label = _time(data) if along is None else (data[along].values, axis_label(data, along))
+    where = places(values)
+    x = where.at
     shown = data if along is None else data.isel(record=-1)
     order = np.argsort(x)
-    texts = [", ".join(value_text(data, axis, index) for axis, index in place.items()) for place in places]
-    styles = looks(len(places), marks=along is not None and len(x) <= MOST_MARKS)
-    figure, drawn = panels(len(each), texts if len(places) > 1 else ())
-    for place, text, look in zip(places, texts, styles, strict=True):
+    texts = [", ".join(value_text(data, axis, index) for axis, index in place.items()) for place in lines]
+    styles = looks(len(lines), marks=along is not None and len(x) <= MOST_MARKS)
+    figure, drawn = panels(len(each), texts if len(lines) > 1 else ())
+    too_large = False
+    for place, text, look in zip(lines, texts, styles, strict=True):
         over_seeds = interval(shown.isel(place), probe)  # of one line at a time: all may be more than memory holds
         for matrix, panel in zip(each.values(), drawn, strict=True):
             one = over_seeds.at(**matrix)
             one = one.at(**{str(one.mean.dims[0]): order})
+            too_large |= bool((np.abs(one.mean) > LARGEST_DRAWN).any())
             if (one.n > 0).any():
                 band(panel, x[order], one, look, text)
     for title, panel in zip(each, drawn, strict=True):
         panel.set(title=title, xlabel=label)
-        _dress(panel.xaxis, x, along is not None and data[along].attrs.get("units") == "s", along is not None)
-    heading = ", ".join(others) + (f" ({len(places)} of {number})" if number > len(places) else "")
-    _finish(figure, drawn, title_of(data, probe), heading, len(places))
+        _dress(panel.xaxis, where, along is not None and data[along].attrs.get("units") == "s", along is not None)
+    heading = ", ".join(others) + (f" ({len(lines)} of {number})" if number > len(lines) else "")
+    _finish(figure, drawn, title_of(data, probe) + _left_out(too_large), heading, len(lines))
     if probe == "accuracy":  # an interval may leave [0, 1], an accuracy may not
         for panel in drawn:
             panel.set_ylim(0, 1)
@@ -210,8 +206,18 @@ def _time(data: xr.Dataset) -> tuple[np.ndarray, str]:
     return data["presentation"].values, "presentations"
 
 
-def _dress(axis: XAxis | YAxis, values: np.ndarray, seconds: bool, may_be_logarithmic: bool = True) -> None:
-    """A logarithmic scale where it suits the values, and 50 ms rather than 0.05 s."""
+def _drawable(values: np.ndarray) -> np.ndarray:
+    """The values, without those that are too large for an axis."""
+    return np.where(np.abs(values) <= LARGEST_DRAWN, values, np.nan)
+
+
+def _left_out(too_large: bool) -> str:
+    return f" (above {LARGEST_DRAWN:g}: not drawn)" if too_large else ""
+
+
+def _dress(axis: XAxis | YAxis, where: Places, seconds: bool, may_be_logarithmic: bool = True) -> None:
+    """A logarithmic scale where it suits the values, 50 ms rather than 0.05 s, and a tick for infinity."""
+    values = where.within
     if may_be_logarithmic and is_logarithmic(values):
         axis.axes.set(**{f"{axis.axis_name}scale": "log"})
         axis.set_minor_formatter(NullFormatter())
@@ -223,6 +229,7 @@ def _dress(axis: XAxis | YAxis, values: np.ndarray, seconds: bool, may_be_logari
     if seconds:
         axis.set_major_formatter(EngFormatter(unit="s"))
         axis.set_label_text(axis.get_label_text().removesuffix(" (s)"))
+    add_ticks(axis, where)
 
 
 def _finish(figure: Figure, drawn: Sequence[Axes], label: str, legend_title: str, lines: int) -> None:
@@ -243,7 +250,7 @@ def _finish(figure: Figure, drawn: Sequence[Axes], label: str, legend_title: str
     figure.legend(shown.values(), shown.keys(), loc="outside right upper", title=legend_title, alignment="left")
 
 
-def _heat_maps(data: xr.Dataset, probe: str, each: Places, numeric: list[str]) -> Figure:
+def _heat_maps(data: xr.Dataset, probe: str, each: Positions, numeric: list[str]) -> Figure:
     """The last record over the two longest swept numbers: one map per position of the other axes, and per matrix."""
     down, along = sorted(numeric, key=lambda axis: data.sizes[axis])[-2:]
     others = [axis for axis in axes(data) if axis not in (down, along)]
@@ -257,19 +264,20 @@ def _heat_maps(data: xr.Dataset, probe: str, each: Places, numeric: list[str]) -
         texts = [matrix, *(value_text(data, axis, index) for axis, index in place.items())]
         maps.append((", ".join(filter(None, texts)), mean.values))
     figure, drawn = panels(len(maps))
-    finite = np.concatenate([mean[np.isfinite(mean)] for _, mean in maps])
-    norm = _norm(finite)
-    for (title, mean), panel in zip(maps, drawn, strict=True):
-        x, y = data[along].values, data[down].values
+    means = [_drawable(mean) for _, mean in maps]
+    too_large = any(bool((np.abs(mean) > LARGEST_DRAWN).any()) for _, mean in maps)
+    norm = _norm(np.concatenate([mean[np.isfinite(mean)] for mean in means]))
+    x, y = places(data[along].values), places(data[down].values)
+    for (title, _), mean, panel in zip(maps, means, drawn, strict=True):
         panel.set_facecolor("0.8")  # what has no value: no seed finished
-        cells = mean[np.ix_(np.argsort(y), np.argsort(x))]
-        panel.pcolormesh(_edges(x), _edges(y), cells, norm=norm, cmap="viridis")
+        cells = mean[np.ix_(np.argsort(y.at), np.argsort(x.at))]
+        panel.pcolormesh(edges(x.at), edges(y.at), cells, norm=norm, cmap="viridis")
         panel.set(
             title=title, xlabel=axis_label(data, along), ylabel=axis_label(data, down) if _is_leftmost(panel) else ""
         )
-        _dress(panel.xaxis, x, data[along].attrs.get("units") == "s", is_logarithmic(x))
-        _dress(panel.yaxis, y, data[down].attrs.get("units") == "s", is_logarithmic(y))
-    label = textwrap.fill(title_of(data, probe), LONGEST_LABEL)
+        _dress(panel.xaxis, x, data[along].attrs.get("units") == "s", is_logarithmic(x.within))
+        _dress(panel.yaxis, y, data[down].attrs.get("units") == "s", is_logarithmic(y.within))
+    label = textwrap.fill(title_of(data, probe) + _left_out(too_large), LONGEST_LABEL)
     label += f"\n({len(maps)} of {number} maps)" if number > len(maps) else ""
     figure.colorbar(ScalarMappable(norm, "viridis"), ax=drawn, label=label)
     return figure
@@ -286,15 +294,3 @@ def _norm(values: np.ndarray) -> Normalize:
         return Normalize(0, 1)
     low, high = float(values.min()), float(values.max())
     return LogNorm(low, high) if low > 0 and high / low > 100 else Normalize(low, high)
-
-
-def _edges(values: np.ndarray) -> np.ndarray:
-    """Cell edges halfway between neighbouring values, on the scale that suits them."""
-    there, back = _scale(values)
-    centres = there(np.sort(values).astype(float))
-    middle = (centres[1:] + centres[:-1]) / 2
-    return back(np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]]))
-
-
-def _scale(values: np.ndarray) -> tuple[Callable, Callable]:
-    return (np.log, np.exp) if is_logarithmic(values) else (lambda x: x, lambda x: x)

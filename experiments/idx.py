@@ -9,16 +9,40 @@ import numpy as np
 from jaxtyping import UInt8
 
 from dynamics.errors import PlasticodeError
+from experiments.units import printable
+
+MOST_TOLD = 8  # names of files
+GZIP = b"\x1f\x8b"
+# What lies where a file should, by its first bytes, and what to do.
+STRANGERS = (
+    (b"<", "a web page, which servers send in place of a file that they do not give: download it again"),
+    (b"PK\x03\x04", "a zip archive: unpack it"),
+    (b"BZh", "packed with bzip2: unpack it"),
+    (b"\xfd7zXZ", "packed with xz: unpack it"),
+    (b"version https://git-lfs", "the pointer of a file that Git LFS has not fetched: fetch it with `git lfs pull`"),
+)
 
 
 def find_idx(directory: Path, name: str) -> Path | None:
-    """The file `name` or `name.gz` in `directory`, the plain one first; None where there is neither."""
-    candidates = (directory / name, directory / f"{name}.gz")
-    return next((path for path in candidates if path.is_file()), None)
+    """The file `name` in `directory`, or else `name` with a dot before idx, as some write it, or either with .gz.
+
+    None where there is none of them.
+    """
+    candidates = (f"{spelt}{suffix}" for suffix in ("", ".gz") for spelt in (name, name.replace("-idx", ".idx")))
+    return next((path for path in map(directory.joinpath, candidates) if path.is_file()), None)
+
+
+def lying_in(directory: Path) -> str:
+    """What lies in a directory, in a few words."""
+    if not directory.is_dir():
+        return "it is a file" if directory.exists() else "it does not exist"
+    found = sorted(path.name + "/" * path.is_dir() for path in directory.iterdir())
+    more = f" and {len(found) - MOST_TOLD} more" if len(found) > MOST_TOLD else ""
+    return f"there is {', '.join(map(printable, found[:MOST_TOLD]))}{more}" if found else "it is empty"
 
 
 def read_idx(path: Path, dimensions: int) -> UInt8[np.ndarray, "..."]:
-    """The array of unsigned bytes in the IDX file `path`, plain or gzipped (by its suffix .gz).
+    """The array of unsigned bytes in the IDX file `path`, plain or gzipped, whatever its suffix.
 
     An IDX file is big-endian: the magic bytes 0, 0, 8 (unsigned byte), `dimensions`; one 4-byte size per dimension;
     then the entries in C order. Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits".
@@ -29,10 +53,7 @@ def read_idx(path: Path, dimensions: int) -> UInt8[np.ndarray, "..."]:
     content = _bytes(path)
     magic, header = bytes([0, 0, 8, dimensions]), 4 + 4 * dimensions
     if content[:4] != magic:
-        raise PlasticodeError(
-            f"'{path}' is not the IDX file expected: it starts with the bytes 0x{content[:4].hex()}, "
-            f"where 0x{magic.hex()} (unsigned bytes, {dimensions} dimensions) is required"
-        )
+        raise PlasticodeError(f"'{path}' is not the IDX file expected: it {_stranger(content, magic)}")
     if len(content) < header:
         raise PlasticodeError(f"'{path}' is truncated: it has {len(content)} of the {header} bytes of its IDX header")
     shape = [int(size) for size in np.frombuffer(content, ">u4", count=dimensions, offset=4)]
@@ -44,13 +65,23 @@ def read_idx(path: Path, dimensions: int) -> UInt8[np.ndarray, "..."]:
 
 
 def _bytes(path: Path) -> bytes:
-    """The whole content of `path`, unpacked where its suffix is .gz."""
+    """The whole content of `path`, unpacked where it is gzipped."""
     try:
-        if path.suffix != ".gz":
-            return path.read_bytes()
-        with gzip.open(path) as stream:
-            return stream.read()
+        content = path.read_bytes()
+        return gzip.decompress(content) if content.startswith(GZIP) else content
     except EOFError:
         raise PlasticodeError(f"'{path}' is truncated: its gzip stream ends too early") from None
     except (OSError, zlib.error) as error:
         raise PlasticodeError(f"'{path}' cannot be read: {error}") from None
+
+
+def _stranger(content: bytes, magic: bytes) -> str:
+    """What a file is instead of one that begins with `magic`."""
+    if not content:
+        return "is empty: download it again"
+    for beginning, what in STRANGERS:
+        if content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(beginning):
+            return f"is {what}"
+    required = f"0x{magic.hex()} (unsigned bytes, {magic[3]} dimensions) is required"
+    swapped = ": images and labels may be swapped" if content[:3] == magic[:3] and content[3] in (1, 3) else ""
+    return f"starts with the bytes 0x{content[:4].hex()}, where {required}{swapped}"

@@ -24,11 +24,16 @@ from rules.registry import own_modules, rule_names
 
 CACHE_BLOCK = 8  # points that one CPU core advances together
 CHUNK_BYTES = 512 * 2**20  # of the states and records of a chunk
+CACHE_BYTES = 3 * 2**19  # a block's weights stay in the cache of a CPU core
+# What a step of a point takes on a CPU core, in microseconds: measured from 3 to 1024 hidden neurons, with both
+# integrators, on a core that others shared; a core of its own takes about half of it.
+STEP_WORK, SYNAPSE_WORK = 2.5, 0.0012
+CHUNK_WORK = 10_000_000  # for each device: about 10 seconds
 
 
 class Chunking(NamedTuple):
     """How a job's points are cut into chunks: from `least` to `most` points each, and between these so many that a
-    chunk is about `work` steps times points."""
+    chunk is about `work` microseconds of a core."""
 
     least: int
     most: int
@@ -41,7 +46,7 @@ class Chunking(NamedTuple):
         if not cpu:  # an accelerator wants as many points at once as there are
             return cls(1, min(4096, share), 2**62)
         least = min(CACHE_BLOCK * devices, share)
-        return cls(least, max(min(256, share), least), 4_000_000)
+        return cls(least, max(min(256, share), least), CHUNK_WORK * devices)
 
 
 class ChunkKey(NamedTuple):
@@ -79,18 +84,40 @@ class Job(NamedTuple):
         return group_stem(self.part, self.number)
 
     @property
+    def steps(self) -> float:
+        """Steps times points."""
+        return float(self.group.size * self.plan.spec.stimulus.presentations * self.plan.steps)
+
+    @property
+    def synapses(self) -> int:
+        """Of the layers one after the other."""
+        sizes = self.plan.sizes
+        return sum(before * after for before, after in zip(sizes[:-1], sizes[1:], strict=True))
+
+    @property
+    def presentation_work(self) -> float:
+        """What one presentation of one point takes, the unit of progress: about so many microseconds of a core."""
+        return self.plan.steps * (STEP_WORK + SYNAPSE_WORK * self.synapses)
+
+    @property
     def point_work(self) -> float:
-        """The steps of one point."""
-        return float(self.plan.spec.stimulus.presentations * self.plan.steps)
+        """What one point takes."""
+        return self.plan.spec.stimulus.presentations * self.presentation_work
 
     @property
     def work(self) -> float:
-        """Steps times points, the unit of progress."""
+        """What all points take."""
         return self.group.size * self.point_work
+
+    @property
+    def block(self) -> int:
+        """How many points a CPU core advances together: they share the cost of a step, and their weights its cache."""
+        return min(CACHE_BLOCK, max(CACHE_BYTES // self.state_bytes, 1))
 
     def chunks(self, chunking: Chunking) -> dict[ChunkKey, np.ndarray]:
         """The points of every chunk. They follow from the spec and `chunking` alone."""
-        size = min(max(int(chunking.work / self.point_work), chunking.least), chunking.most)
+        least = max(chunking.least * self.block // CACHE_BLOCK, 1)  # nothing is gained by more than a block
+        size = min(max(int(chunking.work / self.point_work), least), chunking.most)
         size = max(min(size, CHUNK_BYTES // self.point_bytes), 1)
         pieces = np.array_split(np.arange(self.group.size), -(-self.group.size // size))
         return {ChunkKey(self.part, self.number, number): points for number, points in enumerate(pieces)}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.tables import TextTable
+from experiments.verdicts import WORDS
 
 _CSS = """
 :root { color-scheme: light; }
@@ -19,6 +20,7 @@ table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tab
 th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }
 th { border-bottom: 2px solid #1a1a1a; white-space: nowrap; }
 .pass { color: #00664b; font-weight: 600; } .fail { color: #a63c00; font-weight: 600; }
+.undecided { color: #0063a6; font-weight: 600; }
 .warning { border-left: 4px solid #a63c00; padding-left: .8rem; }
 figure { margin: 1rem 0 2rem; }
 figure img { max-width: 100%; height: auto; }
@@ -72,5 +74,5 @@ def paragraph(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    kind = f' class="{text.lower()}"' if text in ("pass", "FAIL") else ""
+    kind = f' class="{text.lower()}"' if text in WORDS.values() else ""
     return f"<td{kind}>{html.escape(text)}</td>"

@@ -25,14 +25,14 @@ from dynamics.regime import REFINEMENTS
 from dynamics.window import Window
 from dynamics.window_choice import refined
 from experiments.chunks import ChunkStore, Record
-from experiments.jobs import CACHE_BLOCK, ChunkKey, Job, advance_point, init_point, marks_of, measure_point, points_of
+from experiments.jobs import ChunkKey, Job, advance_point, init_point, marks_of, measure_point, points_of
 from experiments.memory import free_bytes
 from experiments.progress import Meter
 
 SHORT_WORK = 20_000  # steps times points: such a job runs faster than the compiler optimises
-BLOCK_STEPS = 500_000  # steps times points between two looks at the clock and at the keyboard: about a second
-CACHE_BYTES = 3 * 2**19  # a block's weights stay in the cache of a CPU core
-CHECKPOINT_SECONDS = 60.0  # between two checkpoints of a chunk
+BLOCK_WORK, BLOCK_SECONDS = 250_000, 1.0  # between two looks at the clock and at the keyboard: the first one, others
+CHECKPOINT_SECONDS = 10.0  # between two checkpoints of a chunk
+WRITING_SHARE = 0.1  # of the time, at most, that goes into checkpoints
 MEMORY_SHARE = 0.8  # of the free memory that a program may ask for
 
 
@@ -64,6 +64,7 @@ class JobRunner:
         self.job, self.size, self.store, self.neighbours = job, size, store, neighbours
         self.compiled: dict[tuple[Window | None, int], Programs] = {}
         self.is_prepared = False
+        self.saved, self.writing = time.monotonic(), 0.0  # when the last checkpoint was made, and how long it took
 
     def prepare(self) -> Programs:
         """Compile for batches that fit the free memory; `PlasticodeError` where none does."""
@@ -130,31 +131,54 @@ class JobRunner:
         return self.compiled[name]
 
     def _execute(self, job: Job, programs: Programs, key: ChunkKey, points: np.ndarray, meter: Meter) -> Record:
-        """The records of up to `programs.padded` points; a long run leaves checkpoints in the store."""
+        """The records of up to `programs.padded` points; a long or interrupted run leaves checkpoints in the store.
+
+        Presentations are advanced in blocks, which change no bit: their length follows the clock.
+        """
         marks = marks_of(job.plan.spec)
         # Padding repeats points; their results are dropped.
         values, seeds = points_of(job, np.resize(points, programs.padded))
-        most = max(int(BLOCK_STEPS / (job.plan.steps * programs.padded)), 1)
+        most = max(int(BLOCK_WORK / (job.presentation_work * programs.padded)), 1)
+        work = job.presentation_work * len(points)
         window = job.plan.window
         name = f"{window.parts}x{window.nodes}" if window is not None else "steps"
         name = f"{name}-{points[0]}-{programs.padded}"
+        started = time.monotonic()
         state, records, shown = self._begun(key, name, programs, (values, seeds, job.data))
-        meter.advance(float(len(points) * job.plan.steps * shown))
-        saved = time.monotonic()
-        for last in marks[len(records) :]:
-            while shown < last:
-                count = min(most, int(last) - shown)
-                state = programs.advance(state, values, seeds, job.data, jnp.int32(shown), jnp.int32(count))
-                jax.block_until_ready(state)
-                shown += count
-                meter.advance(float(len(points) * job.plan.steps * count))
-                if self.store is not None and time.monotonic() - saved > CHECKPOINT_SECONDS:
-                    with contextlib.suppress(OSError):  # a full disk: the chunk itself may still find room
-                        self.store.save_checkpoint(key, name, _frozen(state, records, shown))
-                    saved = time.monotonic()
-            records.append(jax.device_get(programs.measure(state, values, seeds, job.data)))
+        reached = state, shown  # in one piece: an interrupt may fall anywhere
+        meter.advance(work * shown)
+        try:
+            for last in marks[len(records) :]:
+                while (shown := reached[1]) < last:
+                    count, begun = min(most, int(last) - shown), time.monotonic()
+                    state = programs.advance(reached[0], values, seeds, job.data, jnp.int32(shown), jnp.int32(count))
+                    reached = jax.block_until_ready(state), shown + count
+                    seconds = max(time.monotonic() - begun, 1e-6)
+                    most = max(min(int(BLOCK_SECONDS * count / seconds), 2 * most), 1)
+                    meter.advance(work * count)
+                    self._keep(key, name, reached, records)
+                records.append(jax.device_get(programs.measure(reached[0], values, seeds, job.data)))
+        except KeyboardInterrupt:
+            if reached[1]:
+                self._keep(key, name, reached, records, now=True)
+            raise
+        if time.monotonic() - started > CHECKPOINT_SECONDS:  # other batches of the chunk, or finer windows, may follow
+            self._keep(key, name, reached, records, now=True)
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *records)
         return jax.tree.map(lambda leaf: leaf[: len(points)].copy(), stacked)
+
+    def _keep(
+        self, key: ChunkKey, name: str, reached: tuple[Any, int], records: list[Record], now: bool = False
+    ) -> None:
+        """Leave a checkpoint in the store: `now`, or where the last one is old."""
+        begun = time.monotonic()
+        due = begun - self.saved > max(CHECKPOINT_SECONDS, self.writing / WRITING_SHARE)
+        if self.store is None or not (due or now):
+            return
+        with contextlib.suppress(OSError):  # a full disk: the chunk itself may still find room
+            self.store.save_checkpoint(key, name, _frozen(reached[0], records, reached[1]))
+        self.saved = time.monotonic()
+        self.writing = self.saved - begun
 
     def _begun(self, key: ChunkKey, name: str, programs: Programs, inputs: tuple) -> tuple[Any, list[Record], int]:
         """Where to begin: the state, the records so far, the presentations shown; at a checkpoint if there is one."""
@@ -181,7 +205,7 @@ def compiled(job: Job, size: int) -> Programs:
     init = batched(functools.partial(init_point, job.plan), 2, 1, options=_effort(0)).lower(values, seeds, job.data)
     state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_sharding()), init.out_info)
     # The window integrator spends its time in matrix products, which the compiler's last passes do not touch.
-    effort = _effort(0) if job.work < SHORT_WORK else None if job.plan.window is None else _effort(1, fused=True)
+    effort = _effort(0) if job.steps < SHORT_WORK else None if job.plan.window is None else _effort(1, fused=True)
     advance = batched(functools.partial(advance_point, job.plan), 3, 3, options=effort)
     measure = batched(functools.partial(measure_point, job.plan), 3, 1, options=_effort(1))
     measure, now = measure.lower(state, values, seeds, job.data), jnp.int32(0)
@@ -196,13 +220,10 @@ def compiled(job: Job, size: int) -> Programs:
 
 
 def _padding(job: Job, size: int, devices: int) -> tuple[int, int]:
-    """The padded size of a batch of `size` points, and how many points a device takes at a time.
-
-    Together, points share the cost of a program's step; too many, and their weights leave the cache of a CPU core.
-    """
+    """The padded size of a batch of `size` points, and how many points a device takes at a time."""
     per_device = -(-size // devices)
     cpu = jax.default_backend() == "cpu"
-    blocks = -(-per_device // min(CACHE_BLOCK, max(CACHE_BYTES // job.state_bytes, 1))) if cpu else 1
+    blocks = -(-per_device // job.block) if cpu else 1
     block = -(-per_device // blocks)
     return block * blocks * devices, block
 

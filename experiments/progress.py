@@ -38,7 +38,7 @@ class Progress(NamedTuple):
     @property
     def facts(self) -> list[str]:
         """All but the fraction, as short texts."""
-        facts = [f"{self.points} of {self.of} points"] if self.of else []
+        facts = [f"{self.points} of {self.of} points finished"] if self.of else []
         facts += [f"{self.rate:.3g} points/s"] if self.rate else []
         facts += [f"{self.failures} chunk{'s' * (self.failures > 1)} failed"] if self.failures else []
         return facts + ([f"about {span(self.left)} left"] if self.left is not None else [])

@@ -4,7 +4,6 @@ import dataclasses
 import html
 import importlib
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from dynamics.errors import PlasticodeError, unknown
@@ -24,7 +22,7 @@ from experiments.store import summary, write_json
 from experiments.studies import NEEDED_PARTS, STUDIES
 from experiments.sweep import expand
 from experiments.tables import TextTable, final_tables
-from experiments.verdicts import Verdict
+from experiments.verdicts import WORDS, Verdict
 from rules.registry import rule_class, rule_names
 
 WRITTEN = ("spec.toml", "summary.json", "report.html", "figures")  # beside the results
@@ -86,7 +84,7 @@ def write(
 def verdict_table(verdicts: Sequence[Verdict], sources: bool = True) -> TextTable:
     """Each claim with what was expected and what was measured, notes below; and, with `sources`, who says so."""
     rows = [
-        ["pass" if verdict.passed else "FAIL", verdict.name]
+        [WORDS[verdict.outcome], verdict.name]
         + [_number_text(value) for value in (verdict.expected, verdict.measured, verdict.tolerance)]
         + [verdict.quantity, *([verdict.source] if sources else [])]
         for verdict in verdicts
@@ -119,11 +117,8 @@ def _number_text(value: float | str) -> str:
 
 
 def verdict_json(verdict: Verdict) -> dict[str, Any]:
-    """A verdict for JSON; numbers that it does not know, infinities and NaN, as texts."""
-    return {
-        key: str(value) if isinstance(value, float | np.floating) and not math.isfinite(value) else value
-        for key, value in dataclasses.asdict(verdict).items()
-    }
+    """A verdict for JSON: its `outcome`, and `passed` for who only asks whether it holds."""
+    return dataclasses.asdict(verdict) | {"passed": verdict.passed}
 
 
 def page(

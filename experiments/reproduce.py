@@ -19,7 +19,7 @@ from experiments.interrupts import interruptible, raise_if_interrupted
 from experiments.predictions.contract import AbstractPrediction
 from experiments.processes import one_core_each
 from experiments.progress import Meter, OnProgress
-from experiments.verdicts import Verdict
+from experiments.verdicts import Decision, Verdict, together
 
 
 class Outcome(NamedTuple):
@@ -39,7 +39,12 @@ class Outcome(NamedTuple):
     @property
     def passed(self) -> bool:
         """Whether all of its claims hold."""
-        return all(verdict.passed for verdict in self.verdicts)
+        return self.outcome == "passed"
+
+    @property
+    def outcome(self) -> Decision:
+        """Failed where a claim has, else undecided where one is."""
+        return together(verdict.outcome for verdict in self.verdicts)
 
 
 class Measured(NamedTuple):
@@ -139,7 +144,7 @@ def _broken(prediction: AbstractPrediction, error: Exception, seconds: float) ->
     kind = "" if isinstance(error, PlasticodeError) else f"{type(error).__name__}: "
     said = f"{kind}{error}".splitlines()[0]
     quantity = "whether it can be measured at all"
-    verdict = Verdict("could not be measured", prediction.source, quantity, "a result", said, "none", False)
+    verdict = Verdict("could not be measured", prediction.source, quantity, "a result", said, "none", "failed")
     return Outcome(prediction, [verdict], b"", [], seconds, failure="".join(traceback.format_exception(error)))
 
 

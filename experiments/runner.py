@@ -69,7 +69,7 @@ def run(spec: Spec, on_progress: OnProgress | None = None, jobs: dict[str, list[
     """Runs every part of `spec`, in memory. An interrupt between two blocks keeps the finished chunks; the rest is
     `missing`.
 
-    `on_progress` is called after every block, with work in steps times points. `jobs` are those of `check(spec)`, for
+    `on_progress` is called after every block, with work as of `Job.work`. `jobs` are those of `check(spec)`, for
     who has checked already.
     """
     if spec.dtype == "float64" and not jax.config.values["jax_enable_x64"]:
@@ -106,7 +106,7 @@ def meter_of(everything: list[Task], left: list[Task], on_progress: OnProgress |
 
 
 def _size(tasks: list[Task]) -> tuple[float, int]:
-    """Steps times points, and points."""
+    """Work, and points."""
     points = [sum(map(len, task.chunks.values())) for task in tasks]
     return float(sum(task.job.point_work * count for task, count in zip(tasks, points, strict=True))), sum(points)
 

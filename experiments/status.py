@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from dynamics.errors import PlasticodeError
+from experiments.chunks import CHECKPOINT
 from experiments.lock import BEAT, described, is_alive, read_owner
 from experiments.merge import identity_in
 from experiments.progress import Progress
@@ -19,7 +20,10 @@ def status_of(target: Path) -> list[str]:
     """Sentences on the run in `target`: who is at it, what is finished, how to go on."""
     target = target.parent if target.name == "results.nc" else target
     if not target.is_dir():
-        raise PlasticodeError(f"'{target}' does not exist: it must be the --out directory of `plasticode run`")
+        raise PlasticodeError(
+            f"'{target}' does not exist, so no run has kept anything there: it must be the --out directory of "
+            "`plasticode run`"
+        )
     directory = target / CHUNKS
     header = read_header(directory)
     if header is None:
@@ -29,13 +33,16 @@ def status_of(target: Path) -> list[str]:
     except OSError:  # it has just been finished
         return _finished(target)
     points, of = _points(header, names), int(header["points"])
+    begun = sum(name.endswith(CHECKPOINT) for name in names)
     failed = sum(name.endswith(".failed.json") for name in names)
     lines = [f"{header['name']}: {points} of {of} points are finished ({points / of:.0%})"]
+    lines += [f"{begun} unfinished chunk{'s' * (begun > 1)} left a checkpoint to go on from"] if begun else []
     lines += [f"{failed} chunk{'s' * (failed > 1)} failed: see {directory}/*.failed.json"] if failed else []
     running = [path for path in sorted(directory.glob(f"{LOCK}*")) if is_alive(path, 4 * BEAT)]
     for path in running:
         owner = read_owner(path) or {}
-        facts = Progress(**owner["progress"]).facts if "progress" in owner else []
+        progress = Progress(**owner["progress"]) if "progress" in owner else None
+        facts = [f"{progress.fraction:.0%} done", *progress.facts] if progress else []
         lines.append(f"{described(owner)} is at it: {', '.join(facts) or 'it has just started'}")
     if not running:
         lines.append(f"nobody is at it; to go on, in {header['place']}: {shlex.join(header['command'])}")

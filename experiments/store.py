@@ -141,7 +141,7 @@ def _final_values(fields: list[np.ndarray]) -> Iterator[dict[str, Any] | None]:
     """The entries of some rows for a probe, from the fields of its `Interval`; None where it does not exist."""
     for mean, half, n, excluded in zip(*(field.tolist() for field in fields), strict=True):
         content = {
-            "mean": mean if math.isfinite(mean) else None,
+            "mean": None if math.isnan(mean) else mean,
             "interval95": [mean - half, mean + half] if math.isfinite(half) else None,
             "n": n,
             "excluded": excluded,
@@ -169,12 +169,22 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-_STRICT: dict[str, Any] = {"ensure_ascii": False, "allow_nan": False, "default": _plain}
+def _strict(value: Any) -> Any:
+    """What JSON has words for: numbers that it does not know as texts, "inf", "-inf" and "nan"."""
+    if isinstance(value, dict):
+        return {key: _strict(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(inner) for inner in value]
+    value = _plain(value)
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+_STRICT: dict[str, Any] = {"ensure_ascii": False, "allow_nan": False}
 _INDENTED, _ONE_LINE = json.JSONEncoder(indent=2, **_STRICT), json.JSONEncoder(**_STRICT)
 
 
 def write_json(content: Any, path: Path) -> None:
-    """Strict JSON (no NaN), indented; `FinalValues` with one row per line."""
+    """Strict JSON, numbers that are not finite as texts, indented; `FinalValues` with one row per line."""
     with path.open("w", encoding="utf-8") as file:
         file.writelines(_json(content, "\n"))
         file.write("\n")
@@ -184,7 +194,7 @@ def _json(content: Any, newline: str) -> Iterator[str]:
     """The text in pieces. `newline` holds the margin too."""
     if isinstance(content, FinalValues):
         for index, row in enumerate(content):
-            yield f"{',' if index else '['}{newline}  {_ONE_LINE.encode(row)}"
+            yield f"{',' if index else '['}{newline}  {_ONE_LINE.encode(_strict(row))}"
         yield f"{newline}]"
     elif isinstance(content, dict) and content:
         for index, (key, value) in enumerate(content.items()):
@@ -192,7 +202,7 @@ def _json(content: Any, newline: str) -> Iterator[str]:
             yield from _json(value, f"{newline}  ")
         yield f"{newline}}}"
     else:
-        yield _INDENTED.encode(content).replace("\n", newline)
+        yield _INDENTED.encode(_strict(content)).replace("\n", newline)
 
 
 def check_output(target: Path) -> None:

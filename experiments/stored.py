@@ -58,7 +58,8 @@ def spread(workers: int | None, scheduler: str | None, shard: str | None, force:
 
 
 class Ended(NamedTuple):
-    """What a run has come to: `points` of all are finished, and how they ended is in `counts`, by part and status.
+    """What a run has come to: `points` of all are finished, and how they ended is in `counts`, by part and status; of
+    `begun` chunks there are checkpoints.
 
     Without a `study` there is no report: nothing was finished, or a shard leaves it to others. `failures` are the
     errors of chunks that failed every time. A run that was finished already is left `as_it_was`.
@@ -72,6 +73,7 @@ class Ended(NamedTuple):
     tables: list[TextTable] = []
     counts: dict[str, dict[str, int]] = {}
     as_it_was: bool = False
+    begun: int = 0
 
     @property
     def complete(self) -> bool:
@@ -209,7 +211,7 @@ def _state(jobs: dict[str, list[Job]], directory: rundir.RunDirectory) -> Ended:
     share = _share(jobs, directory.chunking)
     of, left = _points(share), _points(_missing(share, directory.store))
     failures = {stem: str(failure["error"]) for stem, failure in directory.store.failures().items()}
-    return Ended(of - left, of, failures=failures)
+    return Ended(of - left, of, failures=failures, begun=directory.store.begun())
 
 
 def _reported(ended: Ended, results: Results, study: StudyReport) -> Ended:

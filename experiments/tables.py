@@ -39,6 +39,9 @@ def value_text(data: xr.Dataset, axis: str, index: int) -> str:
     value, units = data[axis].values[index], data[axis].attrs.get("units", "")
     if data[axis].dtype.kind not in "if":
         return str(value)
+    if not math.isfinite(value):
+        return f"{value:g}"
+    value = value + 0  # no "-0"
     if units != "s":
         return f"{value:g} {units}".strip() if units != "1" else f"{value:g}"
     scale, unit = next(((s, u) for s, u in SECONDS if abs(value) >= s), (1, "s"))

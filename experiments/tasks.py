@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Float32, Integer
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dynamics.errors import PlasticodeError
-from experiments.idx import find_idx, read_idx
+from experiments.idx import find_idx, lying_in, read_idx
 from experiments.units import printable, refused
 
 LARGEST_ARRAY = 50_000_000  # numbers in one array, 200 MB as float32; MNIST's has 47 million
@@ -233,7 +233,8 @@ class GaussianInputs(AbstractTask):
 class Mnist(AbstractTask):
     """Handwritten digits, real data: images of 28x28 pixels in 10 classes, from local files in the MNIST format.
 
-    `path` is a directory with MNIST's four IDX files, plain or gzipped; nothing is downloaded. Blocks of `pool` x
+    `path` is a directory with MNIST's four IDX files, plain or gzipped, by their usual names (a dot
+    before idx will do); nothing is downloaded. Blocks of `pool` x
     `pool` pixels are averaged. `train_samples` and `test_samples` keep that many samples from the start of each file
     (absent: all). The split into training and test is the one of the files.
 
@@ -268,7 +269,7 @@ class Mnist(AbstractTask):
         if missing:
             raise PlasticodeError(
                 f"task.path '{printable(self.path, 1000)}' lacks {', '.join(missing)}: it must be a directory "
-                f"with MNIST's four files {', '.join(names)}, plain or with the suffix .gz"
+                f"with MNIST's four files {', '.join(names)}, plain or gzipped; {lying_in(directory)}"
             )
         return [file for file in found if file is not None]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NARROWEST = 110  # characters of a table that goes to a file
 WIDEST_UNBROKEN = 25  # characters of a column that is kept on one line
-COLOURS = {"pass": "green", "FAIL": "bold red"}
+COLOURS = {"pass": "green", "FAIL": "bold red", "undecided": "bold blue"}
 
 
 def print_table(table: TextTable) -> None:
@@ -72,8 +72,7 @@ def print_predictions(measured: "Measured") -> None:
     from experiments.report import verdict_table
 
     for name, outcome in measured.outcomes.items():
-        failed = [verdict for verdict in outcome.verdicts if not verdict.passed]
-        if failed or len(measured.outcomes) == 1:
+        if not outcome.passed or len(measured.outcomes) == 1:
             print_table(dataclasses.replace(verdict_table(outcome.verdicts, sources=False), title=name))
             for note in outcome.notes:
                 typer.echo(note)

@@ -4,7 +4,8 @@ import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,6 +40,14 @@ for line in sys.stdin:
         sys.stdout.flush(), sys.stderr.flush()
         os._exit(code)
 """
+
+
+def until(condition: Callable[[], object], seconds: float = 600.0) -> None:
+    """Wait for it; the limit is for what never comes, also where many share the machine."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "it did not happen in time"
+        time.sleep(0.002)
 
 
 class Forks:
@@ -77,3 +86,26 @@ def forking(place: Path) -> Iterator[Forks]:
             yield Forks(server, place)
         finally:
             server.kill()
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from experiments import lock
+lock.BEAT = float(sys.argv[2])
+with lock.locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@contextlib.contextmanager
+def holder(path: Path, beat: float) -> Iterator[subprocess.Popen]:
+    """Another process that holds the lock."""
+    command = [sys.executable, "-c", HOLD, str(path), str(beat)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "held\n"
+            yield process
+        finally:
+            process.kill()

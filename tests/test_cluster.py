@@ -15,8 +15,8 @@ import xarray as xr
 from dynamics.errors import PlasticodeError
 from experiments import cluster, stored
 from experiments.jobs import CACHE_BLOCK, Chunking
-from tests.forks import forking
-from tests.test_resume import POINTS, SPEC, WRITTEN, chunks, names, until
+from tests.forks import forking, until
+from tests.test_resume import POINTS, SPEC, WRITTEN, chunks, names
 
 # They wire their circuit in the process that asks, and in none that works for it.
 PICKY = """
@@ -82,7 +82,7 @@ def test_three_workers_of_which_one_is_killed_make_the_same_results(forks, strai
     os.kill(workers[0], signal.SIGKILL)
     assert forks.wait(process) == 0, forks.said()
     assert "Traceback" not in forks.said() and same(out, straight)
-    until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), 10)
+    until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
 
 
 def test_workers_end_with_a_run_that_is_killed_and_the_next_one_goes_on_without_them(forks, straight):
@@ -92,7 +92,7 @@ def test_workers_end_with_a_run_that_is_killed_and_the_next_one_goes_on_without_
     workers = workers_of(process)
     os.kill(process, signal.SIGKILL)
     forks.wait(process)
-    until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), 30)
+    until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
     kept = len(chunks(out))
     process = forks.start("run", "spec.toml", "--out", "orphans", "--workers", "2", chunk=1)
     until(lambda: len(chunks(out)) > kept)

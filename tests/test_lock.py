@@ -1,16 +1,12 @@
 """Locks on a results directory: one owner at a time, the dead and the silent replaced, no clock trusted."""
 
-import contextlib
 import json
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,23 +14,25 @@ import pytest
 from dynamics.errors import PlasticodeError
 from experiments import lock as module
 from experiments.lock import InUse, Lock, is_alive, locked, read_owner
+from tests.forks import holder, until
 
 ROOT = Path(__file__).resolve().parent.parent
-QUICK = {"BEAT": 0.04, "SILENCE": 0.8, "SETTLE": 0.05}
+QUICK = {"BEAT": 0.04, "SILENCE": 600.0, "SETTLE": 0.05}  # a busy machine may keep a heart from beating for seconds
+AT_ONCE = 120  # seconds, on a busy machine; who waits for silence waits longer
 DEAD = 2**22 + 12345  # beyond the highest process number of Linux
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Hearts that beat fifty times as fast."""
+    """Hearts that beat fifty times as fast; who waits for silence waits long."""
     for name, value in QUICK.items():
         monkeypatch.setattr(module, name, value)
 
 
 @pytest.fixture
-def patient(monkeypatch):
-    """Who waits for silence waits long."""
-    monkeypatch.setattr(module, "SILENCE", 60.0)
+def impatient(monkeypatch):
+    """Silence is over soon: where nobody is there whose heart might beat."""
+    monkeypatch.setattr(module, "SILENCE", 0.8)
 
 
 @pytest.fixture
@@ -58,18 +56,14 @@ def leave(path: Path, **changes) -> dict:
     return owner
 
 
-def seconds(work: Callable[[], None]) -> float:
+def take(path: Path) -> float:
+    """Hold the lock for a moment; nothing of it is left. Returns the seconds until it was held."""
     begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
-
-
-def take(path: Path) -> None:
-    """Hold the lock for a moment; nothing of it is left."""
     with locked(path) as lock:
-        assert read_owner(path) == lock.owner
-        assert os.listdir(path.parent) == ["lock"]
+        took = time.perf_counter() - begin
+        assert read_owner(path) == lock.owner and os.listdir(path.parent) == ["lock"]
     assert os.listdir(path.parent) == []
+    return took
 
 
 def test_a_held_lock_refuses_in_a_sentence(path):
@@ -88,12 +82,13 @@ def test_a_held_lock_refuses_in_a_sentence(path):
 STALE = [{"host": "x"}, {"space": "pid:[1]"}, {"pid": os.getpid()}, {"pid": "x"}, {"pid": 2**70}]
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("changes", STALE, ids=range(len(STALE)))
 def test_a_lock_without_a_heartbeat_is_taken_over_after_silence(path, changes):
     """Of another host or container, where nobody can ask for the process; or another one has its number now, or it
     makes no sense."""
     leave(path, **{"pid": DEAD, **changes})
-    assert 0.8 < seconds(lambda: take(path)) < 5
+    assert 0.8 < take(path) < AT_ONCE
 
 
 def test_a_heartbeat_of_another_host_is_respected(path):
@@ -111,12 +106,11 @@ def test_a_heartbeat_of_another_host_is_respected(path):
 SENSELESS = [b"", b'{"host": "x", "pi', b"\xff\0", b"null", b"[1]", b'{"host": 1}', b"[" * 10**5]
 
 
-@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("content", [json.dumps({**Lock(ROOT).owner, "pid": DEAD}).encode(), *SENSELESS])
 def test_the_lock_of_a_dead_process_or_without_sense_is_taken_over_at_once(path, content):
     path.write_bytes(content)
     assert (read_owner(path) is None) == (content in SENSELESS) and not is_alive(path)
-    assert seconds(lambda: take(path)) < 5
+    assert take(path) < AT_ONCE
 
 
 @pytest.mark.parametrize(("failures", "refusal"), [(2, InUse), (99, PermissionError)])
@@ -166,6 +160,7 @@ def test_the_lock_of_a_dead_shard_keeps_nobody_out_and_goes(path):
     assert sorted(os.listdir(path.parent)) == mine
 
 
+@pytest.mark.usefixtures("impatient")
 def test_an_owner_that_slept_notices_and_harms_nobody(path, monkeypatch):
     """The owner's heart stands still, as in a process that was stopped; then another run takes over."""
     monkeypatch.setattr(module, "_keep", lambda *_: None)
@@ -183,6 +178,7 @@ def test_an_owner_that_slept_notices_and_harms_nobody(path, monkeypatch):
     assert os.listdir(path.parent) == []
 
 
+@pytest.mark.usefixtures("impatient")
 def test_an_owner_that_wakes_while_it_is_robbed_keeps_its_lock(path, monkeypatch):
     """Between the last look at its heartbeat and the removal of its lock it beats once more."""
     sleeper = Lock(path)
@@ -222,17 +218,20 @@ def test_of_two_that_take_the_same_stale_lock_the_slow_one_notices(path, monkeyp
     """Both have found it stale before either removes it."""
     leave(path, pid=DEAD)
     alive, holders = module.is_alive, []
-    both = threading.Barrier(2)
+    both, end = threading.Barrier(2), threading.Barrier(2)
 
     def meets(*arguments) -> bool:
         was = alive(*arguments)
-        both.wait(5)
+        both.wait(AT_ONCE)
         return was
 
     def take_part() -> None:
-        with contextlib.suppress(InUse), locked(path) as lock:
-            holders.append(lock)
-            time.sleep(0.3)
+        try:
+            with locked(path) as lock:
+                holders.append(lock)
+                end.wait(AT_ONCE)  # it is held until the other has tried
+        except InUse:
+            end.wait(AT_ONCE)
 
     monkeypatch.setattr(module, "is_alive", meets)
     threads = [threading.Thread(target=take_part) for _ in range(2)]
@@ -246,11 +245,13 @@ def test_of_two_that_take_the_same_stale_lock_the_slow_one_notices(path, monkeyp
 def contend(path: Path, start, holders) -> None:
     vars(module).update(QUICK)
     for number in range(ROUNDS):
-        start.wait(60)
-        with contextlib.suppress(InUse), locked(path.with_name(f"lock{number}")):
-            holders.put(number)
-            time.sleep(0.15)
-        start.wait(60)
+        start.wait(AT_ONCE)
+        try:
+            with locked(path.with_name(f"lock{number}")):
+                holders.put(number)
+                start.wait(AT_ONCE)  # it is held until all others have tried
+        except InUse:
+            start.wait(AT_ONCE)
 
 
 ROUNDS, CONTENDERS = 15, 3
@@ -267,9 +268,9 @@ def test_of_many_processes_that_come_at_once_exactly_one_is_let_in(path):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(90)
+        process.join(10 * AT_ONCE)
         assert process.exitcode == 0
-    assert [holders.get(timeout=5) for _ in range(ROUNDS)] == list(range(ROUNDS))
+    assert [holders.get(timeout=AT_ONCE) for _ in range(ROUNDS)] == list(range(ROUNDS))
     assert holders.empty() and os.listdir(path.parent) == []
 
 
@@ -280,17 +281,18 @@ def test_a_file_system_without_links_will_do(path, monkeypatch, unguarded):
         take(path)
 
 
+def beat(path: Path) -> int:
+    return (read_owner(path) or {})["beat"]
+
+
 def test_the_heart_beats_and_tells(path):
     with locked(path) as lock:
         lock.tell = lambda: {"progress": {"done": 0.5}}
-        time.sleep(0.3)
-        owner = read_owner(path) or {}
-        assert owner["beat"] >= 2 and owner["progress"] == {"done": 0.5}
+        until(lambda: beat(path) >= 2 and (read_owner(path) or {})["progress"] == {"done": 0.5})
         for wrong in (lambda: {"progress": object()}, lambda: 1 / 0):
-            lock.tell = wrong
-            time.sleep(0.2)
-        after = read_owner(path) or {}
-        assert after["beat"] >= owner["beat"] + 3 and "progress" not in after
+            lock.tell, before = wrong, beat(path)
+            until(lambda before=before: beat(path) >= before + 3)
+            assert "progress" not in (read_owner(path) or {})
 
 
 def test_two_threads_that_beat_at_once_never_leave_half_a_lock(path, unguarded):
@@ -326,9 +328,8 @@ def test_a_full_disk_stops_no_heart_and_leaves_nothing(path, monkeypatch):
             time.sleep(0.2)
             assert os.listdir(path.parent) == ["lock"]
             lock.check()
-        beat = (read_owner(path) or {})["beat"]
-        time.sleep(0.2)
-        assert (read_owner(path) or {})["beat"] > beat
+        before = beat(path)
+        until(lambda: beat(path) > before)
         raise ValueError("mine")
     assert os.listdir(path.parent) == []
     monkeypatch.setattr(Path, "write_text", full)
@@ -348,33 +349,10 @@ def test_a_clock_that_is_set_changes_nothing(path, monkeypatch, jump):
         lock.check()
     leave(path, host="elsewhere")
     os.utime(path, (2**33, 2**33))
-    assert 0.8 < seconds(lambda: take(path)) < 5
+    monkeypatch.setattr(module, "SILENCE", 0.8)
+    assert 0.8 < take(path) < AT_ONCE
 
 
-HOLD = """
-import sys, time
-from pathlib import Path
-from experiments import lock
-lock.BEAT = float(sys.argv[2])
-with lock.locked(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(600)
-"""
-
-
-@contextlib.contextmanager
-def holder(path: Path, beat: float) -> Iterator[subprocess.Popen]:
-    """Another process that holds the lock."""
-    command = [sys.executable, "-c", HOLD, str(path), str(beat)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None and process.stdout.readline() == "held\n"
-            yield process
-        finally:
-            process.kill()
-
-
-@pytest.mark.usefixtures("patient")
 def test_a_killed_holder_lets_the_next_one_in_at_once(path):
     """Also where no parent asks what became of it, as in many containers."""
     with holder(path, 0.1) as process:
@@ -383,9 +361,10 @@ def test_a_killed_holder_lets_the_next_one_in_at_once(path):
         path.with_name(".lock.0123456789").write_text("half a heartb")  # it may die as it writes
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        assert seconds(lambda: take(path)) < 5
+        assert take(path) < AT_ONCE
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_stopped_holder_is_robbed_and_leaves_the_thief_alone(path, monkeypatch):
     """A real process that sleeps, and wakes."""
     monkeypatch.setattr(module, "GUARD_PATIENCE", 1.0)  # in case it stopped inside

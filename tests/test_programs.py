@@ -182,7 +182,8 @@ def test_chunks_keep_states_and_records_within_bounds():
 def test_a_long_chunk_goes_on_from_its_checkpoint_to_the_same_bits(table, tmp_path, monkeypatch):
     straight = run(table)
     monkeypatch.setattr(programs, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(programs, "BLOCK_STEPS", 300)  # a block is a few presentations
+    monkeypatch.setattr(programs, "BLOCK_WORK", 0)  # a block is one presentation
+    monkeypatch.setattr(programs, "BLOCK_SECONDS", 0.0)
     store = ChunkStore(tmp_path, "this run")
 
     def interrupt(now: Progress) -> None:
@@ -211,6 +212,69 @@ def test_a_long_chunk_goes_on_from_its_checkpoint_to_the_same_bits(table, tmp_pa
     file.write_bytes(content)
     run(table, ChunkStore(tmp_path, "another run"), told.append)
     assert told[-1].done >= work
+
+
+def test_an_interrupt_at_any_moment_keeps_what_is_done(tmp_path, monkeypatch):
+    """The checkpoint is made at the interrupt, of the block that was finished last, and none before the first; wherever
+    the interrupt falls, the end has the same bits."""
+    straight = run(SMALL)
+    monkeypatch.setattr(programs, "BLOCK_WORK", 0)
+    monkeypatch.setattr(programs, "BLOCK_SECONDS", 0.0)
+    for calls in (0, 1, 7):
+        store, told = ChunkStore(tmp_path / str(calls), "this run"), []
+        store.directory.mkdir()
+        job_runner, chunks = chunk_of(SMALL, store)
+        ((key, points),) = chunks.items()
+        real, shown = job_runner.prepare().advance, []
+
+        def advance(*arguments, real=real, shown=shown, calls=calls):
+            if len(shown) == calls:
+                raise KeyboardInterrupt
+            shown.append(1)
+            return real(*arguments)
+
+        job_runner.compiled = {name: one._replace(advance=advance) for name, one in job_runner.compiled.items()}
+        with pytest.raises(KeyboardInterrupt):
+            job_runner.run(key, points, Meter(None, 1.0))
+        assert store.begun() == (calls > 0)
+        assert_equal(run(SMALL, ChunkStore(store.directory, "this run"), told.append), straight)
+        assert told[0].done == pytest.approx(calls / 40 * job_runner.job.work)
+
+
+def test_chunks_are_seconds_of_work_whatever_the_network():
+    """At most 20 s of what a step costs, or a block of points for each device; no less than 2 s of many points."""
+    for hidden in ([3], [64], [256, 256], [1000]):
+        table = {"network": {"hidden": hidden}, "stimulus": {"presentations": 1000}, "sweep": {"seeds": 2000}}
+        (job,) = check(make_spec(table))[""]
+        for devices in (1, 2, 16):
+            cut = Chunking.of(devices, True, job.group.size)
+            size = max(map(len, job.chunks(cut).values()))
+            seconds = size * job.point_work / devices / 1e6
+            assert seconds < 20 or size <= job.block * devices
+            assert seconds > 2 or size >= 250  # as many as a chunk may have
+    assert job.synapses == 64 * 1000 + 1000 * 10 and job.block == 5  # weights of 280 kB in 1.5 MB
+
+
+def test_blocks_follow_the_clock(monkeypatch):
+    """Each takes about a second, however long a presentation takes: at most twice as many as before, never none."""
+    now, counts = [0.0], []
+    clock = types.SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr(programs, "time", clock)
+    job_runner, chunks = chunk_of({**SMALL, "stimulus": {"presentations": 400}, "record": {"points": 1}})
+    ((key, points),) = chunks.items()
+    real = job_runner.prepare().advance
+
+    def advance(state, values, seeds, data, first, count):
+        counts.append(int(count))
+        now[0] += int(count) * (0.05 if first < 200 else 5.0 if first < 210 else 0.01)
+        return real(state, values, seeds, data, first, count)
+
+    job_runner.compiled = {name: one._replace(advance=advance) for name, one in job_runner.compiled.items()}
+    monkeypatch.setattr(programs, "BLOCK_WORK", 3.5 * job_runner.prepare().padded * job_runner.job.presentation_work)
+    job_runner.run(key, points, Meter(None, 1.0))
+    assert sum(counts) == 400 and counts[:4] == [3, 6, 12, 20]
+    slow = next(index for index in range(len(counts)) if sum(counts[:index]) >= 200)
+    assert counts[slow + 1] == 1 and max(counts) <= 100
 
 
 def test_random_keys_in_a_state_survive_a_checkpoint():

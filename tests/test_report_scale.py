@@ -65,10 +65,10 @@ def test_what_follows_a_sweep_takes_little_time_per_point(tmp_path, seeds):
     axes = {"delays.error": np.linspace(0, 1, 200), "timescales.decay": np.geomspace(1, 10, 100)}
     axes |= {"seed": np.arange(seeds)} if seeds else {}
     results = Results({"": results_of(axes, matrices=2)}, True)
-    start = time.perf_counter()
+    start = time.process_time()  # of this process: other tests run beside
     report.write(make_spec({}), results, tmp_path)
     final_tables(results)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     assert seconds < SECONDS_PER_POINT * 20_000
     rows = json.loads((tmp_path / "summary.json").read_text())["parts"][""]["final"]
     assert len(rows) == 20_000 and rows[-1]["at"] == {name: axes[name][-1] for name in list(axes)[:2]}

@@ -6,12 +6,11 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.forks import Forks, forking
+from tests.forks import Forks, forking, until
 
 SPEC = """
 [network]
@@ -63,13 +62,6 @@ def names(directory: Path) -> list[str]:
 
 def chunks(directory: Path) -> list[Path]:
     return sorted((directory / "chunks").glob("*.nc"))
-
-
-def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "it did not happen in time"
-        time.sleep(0.002)
 
 
 def test_a_run_that_is_killed_20_times_ends_with_the_same_bytes(forks, straight):

@@ -1,5 +1,6 @@
 """A run and its directory: what the disk refuses, what is refused to another run, what a finished run answers."""
 
+import contextlib
 import errno
 import itertools
 import json
@@ -16,9 +17,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import chunks, labels, merge, programs, rundir, runner, store, stored
+from experiments import chunks, labels, merge, programs, progress, rundir, runner, store, stored
 from experiments.jobs import Chunking
-from tests.test_cli import TINY, WRITTEN, names, plasticode, summary
+from tests.test_cli import TINY, WRITTEN, interrupt_at, names, plasticode, summary
 
 OUT = Path("results/tiny")
 ONE_RULE = ["--set", 'sweep.rule=["fa"]']
@@ -303,14 +304,55 @@ def test_a_chunk_that_is_damaged_while_the_run_goes_on_is_told_and_made_anew(str
 
 def test_a_disk_that_is_full_for_checkpoints_costs_no_chunk(straight, monkeypatch):
     monkeypatch.setattr(programs, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(programs, "BLOCK_STEPS", 50)
+    monkeypatch.setattr(programs, "BLOCK_WORK", 0)
     refuse(monkeypatch, chunks.ChunkStore, "save_checkpoint", 1)
     run()
     assert (OUT / "results.nc").read_bytes() == straight
 
 
+def test_an_interrupt_within_the_first_chunk_keeps_how_far_it_was(monkeypatch):
+    """All points are one chunk: nothing is finished, yet the same command goes on, to the same bytes."""
+    monkeypatch.setattr(stored, "chunking", lambda *_: Chunking(6, 6, 1))
+    run("--out", "straight")
+    monkeypatch.setattr(programs, "BLOCK_WORK", 0)
+    monkeypatch.setattr(programs, "BLOCK_SECONDS", 0.0)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 0.5)
+        said = run(code=130).stderr
+    assert "0 of 6 points are finished, and how far others have come is kept in results/tiny; to go on: " in said
+    status = plasticode("status", str(OUT)).stdout.splitlines()
+    assert status[:2] == [
+        "tiny: 0 of 6 points are finished (0%)",
+        "1 unfinished chunk left a checkpoint to go on from",
+    ]
+    assert "nobody is at it; to go on" in status[2]
+    told = []
+    monkeypatch.setattr(progress, "shown", lambda what: contextlib.nullcontext(told.append))
+    run()
+    assert told[0].fraction > 0.4 and names(OUT) == WRITTEN
+    assert (OUT / "results.nc").read_bytes() == Path("straight/results.nc").read_bytes()
+
+
+def test_the_status_of_a_run_that_has_just_begun(monkeypatch):
+    """While its first chunk is computed: asked from inside of it."""
+    monkeypatch.setattr(stored, "chunking", lambda *_: Chunking(6, 6, 1))
+    told = []
+
+    def ask(now: progress.Progress) -> None:
+        if now.fraction > 0.5 and not told:
+            next(OUT.glob("chunks/lock")).touch()
+            told.extend(plasticode("status", str(OUT)).stdout.splitlines())
+
+    monkeypatch.setattr(progress, "shown", lambda what: contextlib.nullcontext(ask))
+    run()
+    assert told[0] == "tiny: 0 of 6 points are finished (0%)" and "is at it: " in told[1]
+    facts = progress.Progress(8.0, 10.0, 0, 70, rate=0.5, left=3.0)
+    assert (facts.fraction, facts.facts) == (0.8, ["0 of 70 points finished", "0.5 points/s", "about 3 s left"])
+
+
 def test_the_status_of_what_is_no_run_is_told():
-    assert "'nothing' does not exist" in plasticode("status", "nothing", code=2).stderr
+    said = plasticode("status", "nothing", code=2).stderr
+    assert "'nothing' does not exist, so no run has kept anything there" in said
     Path("empty").mkdir()
     assert "'empty' has no run" in plasticode("status", "empty", code=2).stderr
 

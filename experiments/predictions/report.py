@@ -15,6 +15,7 @@ from experiments.reproduce import Measured, Outcome
 from experiments.store import write_json
 from experiments.tables import TextTable
 from experiments.toml_files import inline
+from experiments.verdicts import WORDS
 
 VERSIONED = ("plasticode", "jax", "jaxlib", "diffrax", "numpy")
 
@@ -45,18 +46,20 @@ def summary_table(measured: Measured) -> TextTable:
     for name, outcome in measured.outcomes.items():
         held = sum(verdict.passed for verdict in outcome.verdicts)
         seconds = f"{outcome.seconds:.1f} s"
-        state = "pass" if outcome.passed else "FAIL"
+        state = WORDS[outcome.outcome]
         count = f"{held} of {len(outcome.verdicts)}"
         rows.append([state, outcome.prediction.number, name, outcome.prediction.title, count, seconds])
     return TextTable("predictions", ["verdict", "no.", "prediction", "title", "claims that hold", "time"], rows)
 
 
 def sentence(measured: Measured) -> str:
-    """How many predictions and claims hold."""
+    """How many predictions and claims hold, and how many are undecided."""
     outcomes = measured.outcomes.values()
     verdicts = [verdict for outcome in outcomes for verdict in outcome.verdicts]
     held, claims = sum(outcome.passed for outcome in outcomes), sum(verdict.passed for verdict in verdicts)
-    return f"{held} of {len(outcomes)} predictions hold, {claims} of {len(verdicts)} claims."
+    said = f"{held} of {len(outcomes)} predictions hold, {claims} of {len(verdicts)} claims"
+    undecided = sum(verdict.outcome == "undecided" for verdict in verdicts)
+    return said + (f", {undecided} more {'are' if undecided > 1 else 'is'} undecided." if undecided else ".")
 
 
 def _page(measured: Measured, figures: Path) -> str:
@@ -77,7 +80,7 @@ def _page(measured: Measured, figures: Path) -> str:
 
 def _section(name: str, outcome: Outcome, figures: Path) -> str:
     """Claim, equation, figure, numbers and parameters of one prediction."""
-    prediction, state = outcome.prediction, "pass" if outcome.passed else "FAIL"
+    prediction, state = outcome.prediction, WORDS[outcome.outcome]
     facts = {
         "Claim": prediction.claim,
         "Equation": prediction.equation,

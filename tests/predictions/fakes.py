@@ -26,10 +26,12 @@ class Line(AbstractPrediction):
 
     slope: Positive = 2.0
     off: float = 0.0
+    wide: Positive = 1.0
     seeds: Seeds = 8
 
     def measure(self) -> Finding:
-        samples = self.slope + self.off + 0.01 * np.random.default_rng(self.seed).standard_normal(self.seeds)
+        noise = 0.01 * self.wide * np.random.default_rng(self.seed).standard_normal(self.seeds)
+        samples = self.slope + self.off + noise
         figure = Figure((3.4, 2.4))
         figure.subplots().plot([0, 1], [0, self.slope])
         verdicts = [

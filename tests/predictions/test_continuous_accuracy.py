@@ -16,7 +16,7 @@ from experiments.predictions.continuous.interference import weight_changes
 from experiments.predictions.continuous.plasticity_window import FLOW_TIME, PlasticityWindow, reached
 from experiments.reproduce import measure
 from experiments.tasks import Circles, Digits
-from experiments.verdicts import mean_of
+from experiments.verdicts import between, bracketed, mean_of
 
 DELAY = {"rules": ["fa"], "hidden": [16], "delays": [0.0, 0.6, 0.8, 0.9, 1.2], "presentations": 300, "seeds": 12}
 DELAY |= {"plasticity": 20.0}
@@ -94,11 +94,13 @@ def test_chance_follows_from_the_task():
 
 def test_verdicts_about_ranges():
     samples = np.random.default_rng(1).normal(0.5, 0.1, 50)
-    assert accuracies.between("", "", 0.4, 0.6, samples).passed
-    assert not accuracies.between("", "", 0.5, 0.6, samples).passed
-    assert accuracies.bracketed("", "", 0.5, 0.6, samples).passed
-    assert not accuracies.bracketed("", "", 0.6, 0.7, samples).passed
-    assert not accuracies.between("", "", 0.4, 0.6, np.full(5, np.nan)).passed
+    assert between("", "", 0.4, 0.6, samples).passed
+    assert between("", "", 0.5, 0.6, samples).outcome == "undecided"
+    assert between("", "", 0.6, 0.7, samples).outcome == between("", "", 0.3, 0.4, samples).outcome == "failed"
+    assert bracketed("", "", 0.5, 0.6, samples).passed
+    assert bracketed("", "", 0.6, 0.7, samples).outcome == "failed"
+    assert bracketed("", "", 0.5, 0.6, 100 * (samples - 0.5)).outcome == "undecided"
+    assert between("", "", 0.4, 0.6, np.full(5, np.nan)).outcome == "failed"
 
 
 # Predictions at small parameters

@@ -15,10 +15,11 @@ from dynamics.theory import lagged_overlap
 from experiments.predictions import configured
 from experiments.predictions.continuous import learning_rate
 from experiments.predictions.continuous.closed_depth import expected_strengths, isotropic_case
-from experiments.predictions.continuous.closed_forms import all_match, drives_of, f64, traced_overlap
+from experiments.predictions.continuous.closed_forms import drives_of, f64, traced_overlap
 from experiments.predictions.continuous.layer_alignment import LayerAlignment
 from experiments.predictions.continuous.learning_rate import LearningRate, Path
 from experiments.predictions.continuous.trace_rescue import TraceRescue
+from experiments.verdicts import all_match
 from rules import DFA, SGD
 
 LAGS = {"propagation": (0.1,), "pre_stages": (0, 2), "error_stages": (1, 3), "delays": (0.0, 0.45)}
@@ -161,7 +162,9 @@ def test_the_worst_of_many_means_decides():
     wrong = all_match("", "", np.array([1.0, 2.3, 3.0]), samples)
     assert not wrong.passed and wrong.expected == 2.3
     samples[0, 2] = np.nan
-    assert not all_match("", "", np.array([1.0, 2.0, 3.0]), samples).passed
+    assert all_match("", "", np.array([1.0, 2.0, 3.0]), samples).outcome == "failed"
+    wide = np.random.default_rng(0).normal([1.0, 2.0, 3.0], [0.1, 0.1, 30.0], (20, 3))
+    assert all_match("", "", np.array([1.0, 2.0, 3.0]), wide).outcome == "undecided"
 
 
 def test_stages_of_lag():

@@ -15,7 +15,6 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
 from pydantic import Field
 
 from dynamics.theory import lagged_overlap
@@ -24,7 +23,7 @@ from experiments.predictions.simulations import swept
 from experiments.studies.plasticity_window import accuracies
 from experiments.tasks import AbstractTask
 from experiments.units import Time
-from experiments.verdicts import JUDGED, Verdict, mean_of
+from experiments.verdicts import mean_of
 
 RuleName = Literal["sgd", "fa", "dfa", "kp"]
 Rules = Annotated[tuple[RuleName, ...], Field(min_length=1)]
@@ -150,30 +149,6 @@ def jackknifed(statistic: Callable[[np.ndarray], float], seeds: int) -> np.ndarr
 def knees(accuracy: np.ndarray, x: Axis, chance: float) -> np.ndarray:
     """Pseudo-values of the knee of the mean curve; `accuracy` is (seeds, points)."""
     return jackknifed(lambda seeds: knee(accuracy[seeds].mean(axis=0), x, chance), len(accuracy))
-
-
-def between(name: str, quantity: str, low: float, high: float, samples: ArrayLike, note: str = "") -> Verdict:
-    """Whether the mean of samples lies between two bounds beyond doubt: its whole 99.9 % interval does."""
-    judged = mean_of(samples, JUDGED)
-    passed = bool(judged.value - judged.half > low and judged.value + judged.half < high)
-    return _ranged(name, quantity, (low, high), samples, passed, note)
-
-
-def bracketed(name: str, quantity: str, low: float, high: float, samples: ArrayLike, note: str = "") -> Verdict:
-    """Whether the mean of samples agrees with lying between two bounds: its 99.9 % interval reaches into them."""
-    judged = mean_of(samples, JUDGED)
-    passed = bool(judged.value + judged.half >= low and judged.value - judged.half <= high)
-    return _ranged(name, quantity, (low, high), samples, passed, note)
-
-
-def _ranged(
-    name: str, quantity: str, bounds: tuple[float, float], samples: ArrayLike, passed: bool, note: str
-) -> Verdict:
-    judged, shown = mean_of(samples, JUDGED), mean_of(samples)
-    interval = f"mean of {shown.n}, 95 % interval {shown.value - shown.half:.4g} to {shown.value + shown.half:.4g}"
-    expected = f"{bounds[0]:.4g} to {bounds[1]:.4g}"
-    note = f"{note}; {interval}" if note else interval
-    return Verdict(name, "", quantity, expected, judged.value, judged.half, passed, note)
 
 
 def diverged_note(*data: xr.Dataset) -> list[str]:

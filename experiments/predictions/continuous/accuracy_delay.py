@@ -14,7 +14,6 @@ from experiments.predictions.continuous.accuracies import (
     Chance,
     Replicates,
     Rules,
-    between,
     chance_line,
     chance_of,
     diverged_note,
@@ -26,7 +25,7 @@ from experiments.predictions.continuous.accuracies import (
 )
 from experiments.predictions.contract import Finding, NonNegatives
 from experiments.tasks import Digits
-from experiments.verdicts import Verdict, exceeds, matches
+from experiments.verdicts import Verdict, between, exceeds, matches
 
 LATE = 1.1  # T: from here on no synapse's input and error overlap, lags included
 KNEE = (0.5, 1.0)  # T: where half the overlap is left, and none

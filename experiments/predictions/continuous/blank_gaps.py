@@ -14,7 +14,6 @@ from experiments.predictions.continuous.accuracies import (
     Chance,
     Replicates,
     Rules,
-    bracketed,
     chance_line,
     chance_of,
     diverged_note,
@@ -26,7 +25,7 @@ from experiments.predictions.continuous.accuracies import (
 from experiments.predictions.continuous.interference import weight_changes
 from experiments.predictions.contract import Finding, NonNegatives, Positive
 from experiments.tasks import Digits
-from experiments.verdicts import Verdict, close, exceeds, matches
+from experiments.verdicts import Verdict, bracketed, close, exceeds, matches
 
 
 class BlankGaps(AbstractDigitsPrediction):
@@ -101,14 +100,15 @@ class BlankGaps(AbstractDigitsPrediction):
 
     def _verdicts(self, name: str, short: np.ndarray, late: np.ndarray, prompt: np.ndarray) -> list[Verdict]:
         d, beyond, gap = f"d = {self.delay:g} T", f"d = {self.late:g} T", f"a gap of {self.gaps[-1]:g} T"
+        gain = short[:, -1] - short[:, 0]
         return [
             exceeds(f"gaps rescue late errors ({name})", f"accuracy with {gap} less that without, {d}", 0.0,
-                    short[:, -1] - short[:, 0], f"with gaps {short[:, -1].mean():.3f}"),
+                    gain, f"with gaps {short[:, -1].mean():.3f}"),
             bracketed(f"with gaps a delay only slows ({name})",
                       f"accuracy with {gap}, {d}, between those of prompt networks slowed to the overlap with "
                       "the output and with the target", prompt[:, 1].mean(), prompt[:, 0].mean(), short[:, -1]),
             matches(f"beyond T gaps do not help ({name})", f"accuracy with {gap} less that without, {beyond}", 0.0,
-                    late[:, -1] - late[:, 0], note=f"with gaps {late[:, -1].mean():.3f}"),
+                    late[:, -1] - late[:, 0], note=f"with gaps {late[:, -1].mean():.3f}", scale=abs(gain.mean())),
         ]  # fmt: skip
 
     def _drawn(self, found: dict[str, tuple[np.ndarray, ...]], chance: Chance) -> Figure:

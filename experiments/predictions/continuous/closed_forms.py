@@ -15,7 +15,6 @@ from jax.typing import ArrayLike
 from dynamics.circuit import Circuit
 from dynamics.settle import evaluation_order
 from dynamics.theory import lagged_overlap
-from experiments.verdicts import Verdict, close, mean_of
 
 Paths = dict[tuple[str, int], np.ndarray]  # by ("stimulus" or "target", stages): the matrix from it to a layer
 
@@ -101,23 +100,3 @@ def traced_overlap(delay: ArrayLike, trace: float, lag: float) -> np.ndarray:
     rising = (1 + trace - d) * (1 - missed) - (lag * (1 - missed) - left * missed)
     decaying = trace * (1 + fall) * np.exp(-d / trace) * -np.expm1(-left / lag - left / trace) / (1 + lag / trace)
     return np.where(d >= 1, late * np.exp(-d / trace), rising - decaying + missed * late * np.exp(-1 / trace))
-
-
-def all_match(name: str, quantity: str, expected: np.ndarray, samples: np.ndarray, note: str = "") -> Verdict:
-    """Whether many means are all what is expected: the one that fails, or comes nearest to failing, is shown.
-
-    `samples` has the seeds first, then the shape of `expected`. The 99.9 % interval is for all of them together (by
-    Bonferroni): the more there are, the wider it is for each.
-    """
-    expected, samples = np.ravel(expected), np.reshape(samples, (len(samples), -1))
-    level = 1 - 0.001 / expected.size
-    means = [mean_of(column, level) for column in samples.T]
-    excess = [abs(m.value - e) / m.half if m.half else np.inf for m, e in zip(means, expected, strict=True)]
-    worst = int(np.nanargmax(excess)) if np.isfinite(excess).any() else 0
-    if not np.isfinite(excess).all():
-        worst = int(np.flatnonzero(~np.isfinite(excess))[0])
-    largest = np.abs(samples.mean(0) - expected).max()
-    said = f"the one of {expected.size} that comes nearest to failing; the largest deviation of all is {largest:.2g}"
-    return close(
-        name, quantity, expected[worst], means[worst].value, means[worst].half, f"{note}; {said}" if note else said
-    )

@@ -13,7 +13,6 @@ from experiments.predictions.continuous.accuracies import (
     NAMES,
     AbstractDigitsPrediction,
     Chance,
-    between,
     chance_line,
     chance_of,
     diverged_note,
@@ -36,7 +35,7 @@ from experiments.studies.plasticity_window import (
     window_of,
 )
 from experiments.tasks import Digits
-from experiments.verdicts import Verdict, exceeds, matches, stays_below
+from experiments.verdicts import Verdict, between, exceeds, matches, stays_below
 
 FLOW_STEPS = 20  # steps of the weight flow per tau_plast: enough for tangent kernels up to 40
 SESSION, LATEST = 30, 2  # records of a run, and how many before the last are averaged with it: single ones swing
@@ -176,7 +175,7 @@ class PlasticityWindow(AbstractDigitsPrediction):
         quantity = "log of tau_plast at half accuracy over that by the weight flow"
         late, later = (np.array(overlaps(rule, self.layers, 0.0, self.propagation, n)) for n in (0, self.layers))
         allowance = kernel / found.limit + float(np.log(late / later).max())
-        return matches(claim, quantity, 0.0, found.lost, allowance, note)
+        return matches(claim, quantity, 0.0, found.lost, allowance, note, scale=1.0)
 
     def _sentence(self, name: str, found: Measured, kernel: float) -> str:
         window, (low, high) = found.window, found.window.interval

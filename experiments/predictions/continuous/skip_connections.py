@@ -20,10 +20,10 @@ from experiments.predictions.continuous.closed_depth import (
     learned,
     weak,
 )
-from experiments.predictions.continuous.closed_forms import all_match, f64
+from experiments.predictions.continuous.closed_forms import f64
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive
 from experiments.units import Time
-from experiments.verdicts import exceeds, matches, mean_of
+from experiments.verdicts import all_match, exceeds, matches, mean_of
 from rules import SGD
 
 WIRINGS = ("chain", "input skip", "hidden skip")

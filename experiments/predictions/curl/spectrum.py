@@ -124,6 +124,7 @@ class Spectrum(AbstractPrediction):
                     found,
                     theory.edge_scale(*parameters) / size + 1e-9,
                     f"infinitely large: {(1 if side == 'lower' else -1) * theory.lambda_min(*parameters):.4f}",
+                    scale=upper - lower,
                 )
                 for side, expected, found, parameters in edges
             ),

@@ -201,7 +201,7 @@ class HebbianPhaseDiagram(AbstractPrediction):
         shift = curve_fit(shape, u, self.finite_step()[:, 0], p0=(1.0, 0.0, 0.0))[0][1]
         note = f"at the weakest noise; the finite step shifts it by {shift:.2g}, which is allowed"
         quantity = "log of gamma/s where A is largest"
-        return matches("re-entrance", quantity, 0.0, [fit[1] for fit in fits], abs(shift), note)
+        return matches("re-entrance", quantity, 0.0, [fit[1] for fit in fits], abs(shift), note, scale=1.0)
 
     def _drawn(self, cells: np.ndarray, zeros: np.ndarray) -> Figure:
         with style():
