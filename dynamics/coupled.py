@@ -22,7 +22,7 @@ from dynamics.simulate import all_finite
 from dynamics.stimulus import Clock, Held, Stream, held
 from dynamics.timescales import Timescales
 from dynamics.waveforms import Relaxation, Waves
-from dynamics.window import Carry, Past, Window
+from dynamics.window import Carry, Past, Shown, Window
 from dynamics.window_solver import Accuracy
 
 
@@ -163,7 +163,7 @@ class Coupled(AbstractRegime[CoupledProgress]):
         state, history, accuracy = jax.lax.fori_loop(0, count, present, carry)
         return CoupledProgress(state, progress.fixed, history, accuracy)
 
-    def _arriving(self, window: Window, system: CoupledSystem, k: Int[Array, ""]) -> dict[str, Held]:
+    def _arriving(self, window: Window, system: CoupledSystem, k: Int[Array, ""]) -> dict[str, Shown]:
         return window.arrivals(system, self.stream, self._targets(), k)
 
     def probe_inside(

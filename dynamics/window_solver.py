@@ -139,7 +139,7 @@ class WindowSolver(diffrax.AbstractSolver):
 
         def step(last: Solved) -> Solved:
             waves = window.sweep(last.waves)
-            moved = window.difference(waves, last.waves)
+            moved = window.difference(*jax.lax.stop_gradient((waves, last.waves)))
             rate = jnp.minimum(moved / jnp.maximum(last.moved, jnp.finfo(one.dtype).tiny), 0.9)
             return Solved(waves, last.sweeps + 1, moved, moved * rate / (1 - rate))
 
@@ -153,6 +153,7 @@ class WindowSolver(diffrax.AbstractSolver):
 
     def accuracy(self, window: Relaxation, solved: Solved) -> Accuracy:
         """What the estimates say of the weights' change in a window."""
+        window, solved = jax.lax.stop_gradient((window, solved))  # an empty window has no slope of a norm
         change, error = window.change(solved.waves), solved.left
         if not window.noise:  # noise is rough on every scale: its waveforms have no end of a series
             error = error + window.roughness(solved.waves)
