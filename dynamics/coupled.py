@@ -16,6 +16,7 @@ from dynamics.delays import Delays, History
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, Signals, State
 from dynamics.integrators import Adaptive, FixedStep, check_calculus
+from dynamics.loop import Count, repeat
 from dynamics.noise import Noise
 from dynamics.regime import AbstractRegime, Quality, Slow, check_dtypes
 from dynamics.simulate import all_finite
@@ -116,7 +117,7 @@ class Coupled(AbstractRegime[CoupledProgress]):
         arrived = jnp.asarray(True) if isinstance(self.integrator, Adaptive) else None
         return CoupledProgress(state, system.fixed, past, arrived=arrived)
 
-    def advance(self, progress: CoupledProgress, first: Int[Array, ""], count: int | Int[Array, ""]) -> CoupledProgress:
+    def advance(self, progress: CoupledProgress, first: Int[Array, ""], count: Count) -> CoupledProgress:
         """Shows presentations first .. first + count - 1."""
         system = self.system(progress.fixed)
         if isinstance(self.integrator, Window):
@@ -129,11 +130,11 @@ class Coupled(AbstractRegime[CoupledProgress]):
             k, steps = first + jnp.asarray(i, jnp.int32), self.clock.steps
             return solver.run(system, *carry, self.inputs_at(k), k * steps, steps, self.key)
 
-        state, history = jax.lax.fori_loop(0, count, present, (progress.state, progress.history))
+        state, history = repeat(count, present, (progress.state, progress.history))
         return CoupledProgress(state, progress.fixed, history)
 
     def _advance_adaptively(
-        self, solver: Adaptive, system: CoupledSystem, progress: CoupledProgress, first: Array, count: int | Array
+        self, solver: Adaptive, system: CoupledSystem, progress: CoupledProgress, first: Array, count: Count
     ) -> CoupledProgress:
         def present(i: Int[Array, ""], carry: tuple) -> tuple:
             state, arrived = carry
@@ -145,11 +146,11 @@ class Coupled(AbstractRegime[CoupledProgress]):
             state, end = solver.run(system, state, blank, self.clock.steps - self.clock.on_steps)
             return state, arrived & through & end
 
-        state, arrived = jax.lax.fori_loop(0, count, present, (progress.state, progress.arrived))
+        state, arrived = repeat(count, present, (progress.state, progress.arrived))
         return progress._replace(state=state, arrived=arrived)
 
     def _advance_by_windows(
-        self, window: Window, system: CoupledSystem, progress: CoupledProgress, first: Array, count: int | Array
+        self, window: Window, system: CoupledSystem, progress: CoupledProgress, first: Array, count: Count
     ) -> CoupledProgress:
         assert not isinstance(progress.history, History)
         layout = window.layout(system, progress.history)
@@ -160,7 +161,7 @@ class Coupled(AbstractRegime[CoupledProgress]):
 
         assert progress.accuracy is not None
         carry = (progress.state, progress.history, progress.accuracy)
-        state, history, accuracy = jax.lax.fori_loop(0, count, present, carry)
+        state, history, accuracy = repeat(count, present, carry)
         return CoupledProgress(state, progress.fixed, history, accuracy)
 
     def _arriving(self, window: Window, system: CoupledSystem, k: Int[Array, ""]) -> dict[str, Shown]:

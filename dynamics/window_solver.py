@@ -135,11 +135,11 @@ class WindowSolver(diffrax.AbstractSolver):
     def solve(self, system: CoupledSystem, y0: State, inputs: Inputs, context: Context) -> tuple[Relaxation, Solved]:
         """The solved window."""
         window = Relaxation(system, y0, context.filters, inputs, context.late, context.past, context.noise, self.s)
-        one = jnp.ones_like(window.filters.length)
+        one, still = jnp.ones_like(window.filters.length), jax.lax.stop_gradient(window)
 
         def step(last: Solved) -> Solved:
             waves = window.sweep(last.waves)
-            moved = window.difference(*jax.lax.stop_gradient((waves, last.waves)))
+            moved = still.difference(*jax.lax.stop_gradient((waves, last.waves)))
             rate = jnp.minimum(moved / jnp.maximum(last.moved, jnp.finfo(one.dtype).tiny), 0.9)
             return Solved(waves, last.sweeps + 1, moved, moved * rate / (1 - rate))
 
