@@ -1,4 +1,4 @@
-"""Loops over presentations: any number of them in one program, or a number that derivatives in reverse mode go through."""
+"""Loops over presentations: any number of them in one program, or a number that reverse mode goes through."""
 
 from collections.abc import Callable
 from typing import TypeVar

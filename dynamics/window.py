@@ -55,7 +55,7 @@ class Layout(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What a signal shows in the presentations that arrive during one, the newest first; `begun` is 0 before the first."""
+    """What a signal shows in the presentations that arrive during one, newest first; `begun` is 0 before the first."""
 
     values: Float[Array, "presentations _n"]
     begun: Float[Array, " presentations"]
@@ -65,27 +65,34 @@ class Jump(NamedTuple):
     """When a signal that is late by a number of whole `periods` and a rest goes on and off in a presentation.
 
     None: that it never does. `wraps`: it goes off in the next presentation, and `off` is when the one before does.
+    `pushes` says how fast `off` and `on` would move if every lag grew, each at its own pace, and the gap very slowly.
     """
 
     on: Float[Array, ""] | None
     off: Float[Array, ""] | None
     periods: Float[Array, ""]
     wraps: Bool[Array, ""]
+    pushes: tuple[Float[Array, ""], Float[Array, ""]]
 
     @staticmethod
-    def of(clock: Clock, lag: Float[Array, ""] | None, gaps: bool) -> "Jump":
+    def of(clock: Clock, lag: Float[Array, ""] | None, push: float, gaps: bool) -> "Jump":
         """The jump of a signal with this lag. Times have derivatives, whole numbers have none."""
+        zero = jnp.zeros_like(clock.period)
         if lag is None:
-            return Jump(None, clock.duration if gaps else None, jnp.zeros_like(clock.period), jnp.asarray(not gaps))
+            return Jump(None, clock.duration if gaps else None, zero, jnp.asarray(not gaps), (zero, zero))
         rest = jnp.mod(lag, clock.period)
         periods = jax.lax.stop_gradient(jnp.round((lag - rest) / clock.period))
+        if gaps:  # a whole number of periods without a gap is less than that as soon as there is a gap
+            whole = (clock.gap == 0) & (periods > 0) & (rest < clock.period * rounding(lag / clock.period))
+            rest, periods = jnp.where(whole, clock.period, rest), periods - whole.astype(rest.dtype)
         on = with_value(rest, lag - periods * clock.period)
+        slowly = push - 1e-2 * periods
         if not gaps:
-            return Jump(on, None, periods, jnp.asarray(True))
+            return Jump(on, None, periods, jnp.asarray(True), (zero, slowly))
         wraps = rest + clock.duration >= clock.period
-        off = jnp.mod(rest + clock.duration, clock.period)
-        off = jnp.where(wraps, jnp.minimum(off, rest), off)  # nothing goes on before what comes before it goes off
-        return Jump(on, with_value(off, on + jnp.where(wraps, -clock.gap, clock.duration)), periods, wraps)
+        off = jnp.where(wraps, rest - clock.gap, rest + clock.duration)
+        off = with_value(off, on + jnp.where(wraps, -clock.gap, clock.duration))
+        return Jump(on, off, periods, wraps, (jnp.where(wraps, slowly - 1e-2, slowly), slowly))
 
 
 class Window(eqx.Module):
@@ -164,26 +171,28 @@ class Window(eqx.Module):
             lags = system.lags()
             late = {_hop(p) for p in system.circuit.projections if p.name in lags} | ({"error"} & set(lags))
             jumps |= {tuple(sorted((*jump, name))) for jump in jumps for name in late}
-        return {names: Jump.of(system.clock, self._total(system, names), self.gaps) for names in sorted(jumps)}
+        pace = {name: (2 + i) ** 0.5 for i, name in enumerate(sorted({name for names in jumps for name in names}))}
+        pushes = {names: sum(pace[name] for name in names) for names in sorted(jumps)}
+        return {
+            names: Jump.of(system.clock, self._total(system, names), push, self.gaps) for names, push in pushes.items()
+        }
 
-    def _cuts(self, system: CoupledSystem) -> list[Float[Array, ""]]:
-        """Where windows end, besides the equal parts. Where a signal goes on as it goes off, off comes first."""
-        clock = system.clock
-        times = [time for jump in self._jumps(system).values() for time in (jump.off, jump.on) if time is not None]
+    def _cuts(self, system: CoupledSystem) -> list[tuple[Float[Array, ""], Float[Array, ""]]]:
+        """Where windows end, besides the equal parts, and how fast lags that grow would push that."""
+        clock, cuts = system.clock, []
+        for jump in self._jumps(system).values():
+            cuts += [cut for cut in zip((jump.off, jump.on), jump.pushes, strict=True) if cut[0] is not None]
         if self.settling is None:
-            return times
+            return cuts
         slowest = self.settling * jnp.max(system.timescales.propagation)
-        starts = [jnp.zeros_like(clock.period), *times]
-        return times + [jnp.minimum(start + slowest, clock.period) for start in starts]
+        zero = jnp.zeros_like(clock.period)
+        return cuts + [(jnp.minimum(start + slowest, clock.period), zero) for start in (zero, *(t for t, _ in cuts))]
 
     def layout(self, system: CoupledSystem, past: Past | None) -> Layout:
         """Windows and filters, the same for every presentation."""
         clock, cuts = system.clock, self._cuts(system)
         even = clock.period * jnp.asarray(np.arange(self.parts) / self.parts, clock.dt.dtype)
-        times = jnp.concatenate([even, jnp.stack(cuts)]) if cuts else even
-        # Cuts that meet keep their order, and what is shown follows from it: derivatives see the windows between them.
-        order = jnp.argsort(times, stable=True)
-        start = times[order]
+        order, start = self._sorted(clock, even, cuts)
         ends = jnp.concatenate([start[1:], clock.period[None]])
         length = ends - start
         filters = jax.vmap(functools.partial(filters_of, system, s=self.nodes))(length)
@@ -201,6 +210,21 @@ class Window(eqx.Module):
                     paths[layer.level] = jax.vmap(lambda h, tau=tau: ornstein_uhlenbeck(h / tau, self.nodes))(length)
         on = self._on(system, jnp.argsort(order))
         return Layout(start, filters._replace(current=current), earlier, on, paths)
+
+    def _sorted(
+        self, clock: Clock, even: Float[Array, " parts"], cuts: list[tuple[Float[Array, ""], Float[Array, ""]]]
+    ) -> tuple[Int[Array, " windows"], Float[Array, " windows"]]:
+        """Which cut every window starts at, and when.
+
+        Cuts that meet lie in the order that they would have if every lag were a little longer. What is shown follows
+        from it, so derivatives see the empty windows between them, whose lengths have a derivative too.
+        """
+        if not cuts:
+            return jnp.arange(self.parts), even
+        times = jnp.concatenate([even, jnp.stack([time for time, _ in cuts])])
+        pushes = jnp.concatenate([jnp.zeros_like(even), jnp.stack([push for _, push in cuts])])
+        order = jnp.argsort(times + clock.period * rounding(times / clock.period) * pushes, stable=True)
+        return order, with_value(jax.lax.cummax(times[order]), times[order])
 
     def _on(
         self, system: CoupledSystem, place: Int[Array, " windows"]
@@ -226,7 +250,7 @@ class Window(eqx.Module):
         ends = jnp.concatenate([began[:, 1:], start[:, None]], axis=1)
         c = jnp.asarray(nodes(s), start.dtype)
         times = start[:, None] + length[:, None] * c[None] - lag
-        # A window's end looks at the side that its inside looks at: where waveforms have a kink there is another window.
+        # A window's end looks at the side that its inside looks at: where waveforms have a kink another window starts.
         inner = times - clock.period * rounding(lag / clock.period)
 
         def weights(times: Array, inner: Array, began: Array, ends: Array) -> Array:
