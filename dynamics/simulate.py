@@ -39,8 +39,8 @@ def simulate(
     the run is; memory holds the records, never the presentations. Derivatives with respect to every number of `regime`
     and `weights` go through it, in forward mode at the same memory, in reverse mode with one state (all matrices, and
     the past that delays look back at) per presentation and all that one presentation computes; windows need a fixed
-    number of `sweeps` for the latter, and adaptive steps know only forward mode. `finite` is whether every weight stayed
-    finite.
+    number of `sweeps` for the latter, and adaptive steps know only forward mode. `finite` is whether every weight
+    stayed finite.
     """
     if weights is None:
         weights = regime.circuit.initial_weights(jax.random.key(0) if key is None else key)

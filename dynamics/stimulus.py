@@ -72,9 +72,7 @@ class Held(NamedTuple):
         return mixed(share_on(j, self.start, self.on, self.sides), self.values)
 
 
-def mixed(
-    on: Float[Array, " rows"], values: Float[Array, "rows n"]
-) -> tuple[Float[Array, " n"], Float[Array, ""]]:
+def mixed(on: Float[Array, " rows"], values: Float[Array, "rows n"]) -> tuple[Float[Array, " n"], Float[Array, ""]]:
     """The sum of rows of which each is on in part, and how much is on in all."""
     rows = [on[i] * values[i] for i in range(values.shape[0])]  # not a product: one or two rows only
     return sum(rows[1:], rows[0]), on.sum()

@@ -12,12 +12,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from dynamics.circuit import Projection
 from dynamics.collocation import MAX_NODES, interpolation, nodes, ornstein_uhlenbeck
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, Signals, State
+from dynamics.jumps import Cut, Jump, in_order
 from dynamics.kinks import rounding, with_value
 from dynamics.noise import brownian_increments, given
 from dynamics.stimulus import Clock, Stream, mixed, samples
@@ -59,40 +60,6 @@ class Shown(NamedTuple):
 
     values: Float[Array, "presentations _n"]
     begun: Float[Array, " presentations"]
-
-
-class Jump(NamedTuple):
-    """When a signal that is late by a number of whole `periods` and a rest goes on and off in a presentation.
-
-    None: that it never does. `wraps`: it goes off in the next presentation, and `off` is when the one before does.
-    `pushes` says how fast `off` and `on` would move if every lag grew, each at its own pace, and the gap very slowly.
-    """
-
-    on: Float[Array, ""] | None
-    off: Float[Array, ""] | None
-    periods: Float[Array, ""]
-    wraps: Bool[Array, ""]
-    pushes: tuple[Float[Array, ""], Float[Array, ""]]
-
-    @staticmethod
-    def of(clock: Clock, lag: Float[Array, ""] | None, push: float, gaps: bool) -> "Jump":
-        """The jump of a signal with this lag. Times have derivatives, whole numbers have none."""
-        zero = jnp.zeros_like(clock.period)
-        if lag is None:
-            return Jump(None, clock.duration if gaps else None, zero, jnp.asarray(not gaps), (zero, zero))
-        rest = jnp.mod(lag, clock.period)
-        periods = jax.lax.stop_gradient(jnp.round((lag - rest) / clock.period))
-        if gaps:  # a whole number of periods without a gap is less than that as soon as there is a gap
-            whole = (clock.gap == 0) & (periods > 0) & (rest < clock.period * rounding(lag / clock.period))
-            rest, periods = jnp.where(whole, clock.period, rest), periods - whole.astype(rest.dtype)
-        on = with_value(rest, lag - periods * clock.period)
-        slowly = push - 1e-2 * periods
-        if not gaps:
-            return Jump(on, None, periods, jnp.asarray(True), (zero, slowly))
-        wraps = rest + clock.duration >= clock.period
-        off = jnp.where(wraps, rest - clock.gap, rest + clock.duration)
-        off = with_value(off, on + jnp.where(wraps, -clock.gap, clock.duration))
-        return Jump(on, off, periods, wraps, (jnp.where(wraps, slowly - 1e-2, slowly), slowly))
 
 
 class Window(eqx.Module):
@@ -177,11 +144,11 @@ class Window(eqx.Module):
             names: Jump.of(system.clock, self._total(system, names), push, self.gaps) for names, push in pushes.items()
         }
 
-    def _cuts(self, system: CoupledSystem) -> list[tuple[Float[Array, ""], Float[Array, ""]]]:
+    def _cuts(self, system: CoupledSystem) -> list[Cut]:
         """Where windows end, besides the equal parts, and how fast lags that grow would push that."""
         clock, cuts = system.clock, []
         for jump in self._jumps(system).values():
-            cuts += [cut for cut in zip((jump.off, jump.on), jump.pushes, strict=True) if cut[0] is not None]
+            cuts += jump.cuts()
         if self.settling is None:
             return cuts
         slowest = self.settling * jnp.max(system.timescales.propagation)
@@ -192,7 +159,7 @@ class Window(eqx.Module):
         """Windows and filters, the same for every presentation."""
         clock, cuts = system.clock, self._cuts(system)
         even = clock.period * jnp.asarray(np.arange(self.parts) / self.parts, clock.dt.dtype)
-        order, start = self._sorted(clock, even, cuts)
+        order, start = in_order(clock, even, cuts)
         ends = jnp.concatenate([start[1:], clock.period[None]])
         length = ends - start
         filters = jax.vmap(functools.partial(filters_of, system, s=self.nodes))(length)
@@ -210,21 +177,6 @@ class Window(eqx.Module):
                     paths[layer.level] = jax.vmap(lambda h, tau=tau: ornstein_uhlenbeck(h / tau, self.nodes))(length)
         on = self._on(system, jnp.argsort(order))
         return Layout(start, filters._replace(current=current), earlier, on, paths)
-
-    def _sorted(
-        self, clock: Clock, even: Float[Array, " parts"], cuts: list[tuple[Float[Array, ""], Float[Array, ""]]]
-    ) -> tuple[Int[Array, " windows"], Float[Array, " windows"]]:
-        """Which cut every window starts at, and when.
-
-        Cuts that meet lie in the order that they would have if every lag were a little longer. What is shown follows
-        from it, so derivatives see the empty windows between them, whose lengths have a derivative too.
-        """
-        if not cuts:
-            return jnp.arange(self.parts), even
-        times = jnp.concatenate([even, jnp.stack([time for time, _ in cuts])])
-        pushes = jnp.concatenate([jnp.zeros_like(even), jnp.stack([push for _, push in cuts])])
-        order = jnp.argsort(times + clock.period * rounding(times / clock.period) * pushes, stable=True)
-        return order, with_value(jax.lax.cummax(times[order]), times[order])
 
     def _on(
         self, system: CoupledSystem, place: Int[Array, " windows"]
