@@ -66,7 +66,8 @@ def _(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 
     def falls(x: Array, side: Array) -> Array:
         """How much of a jump at x falls into step j."""
-        return side * (cell_before(x) == j) + (1 - side) * (cell_after(x) == j)
+        before, after = ((cell == j).astype(x.dtype) for cell in (cell_before(x), cell_after(x)))
+        return side * before + (1 - side) * after
 
     end = start + on
     moved = (falls(end, sides[0]) - falls(start, sides[0])) * d_start + falls(end, sides[1]) * d_on

@@ -105,8 +105,8 @@ def _arrival(clock: Clock, k: Int[Array, ""], lag: Float[Array, ""] | None) -> _
 
 
 def samples(
-    signals: Sequence[tuple[Float[Array, "samples _n"], Int[Array, " rows"]]], stream: Stream
-) -> list[Float[Array, "rows _n"]]:
+    signals: Sequence[tuple[Float[Array, "samples _n"], Int[Array, " _rows"]]], stream: Stream
+) -> list[Float[Array, "_rows _n"]]:
     """Each of `signals`, (rows of inputs or targets, presentations), as it is shown in those presentations."""
     # One call for all that is shown: the random bits are most of what there is to compile.
     shown = jax.vmap(stream.index)(jnp.concatenate([presentations for _, presentations in signals]))

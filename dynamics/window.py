@@ -139,7 +139,7 @@ class Window(eqx.Module):
             late = {_hop(p) for p in system.circuit.projections if p.name in lags} | ({"error"} & set(lags))
             jumps |= {tuple(sorted((*jump, name))) for jump in jumps for name in late}
         pace = {name: (2 + i) ** 0.5 for i, name in enumerate(sorted({name for names in jumps for name in names}))}
-        pushes = {names: sum(pace[name] for name in names) for names in sorted(jumps)}
+        pushes = {names: sum((pace[name] for name in names), 0.0) for names in sorted(jumps)}
         return {
             names: Jump.of(system.clock, self._total(system, names), push, self.gaps) for names, push in pushes.items()
         }
