@@ -21,19 +21,20 @@ from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, Signals, State
 from dynamics.integrators import Adaptive, FixedStep, check_calculus
 from dynamics.judge import Accuracy, Judge, accuracy_at_start
+from dynamics.loop import Count, repeat
 from dynamics.noise import Noise
 from dynamics.regime import AbstractRegime, Quality, Slow, check_circuit, check_dtypes
 from dynamics.simulate import all_finite
 from dynamics.stimulus import Clock, Held, Stream, held
 from dynamics.timescales import Timescales
 from dynamics.waveforms import Relaxation, Waves
-from dynamics.window import Course, Past, Window
+from dynamics.window import Course, Past, Shown, Window
 from dynamics.window_choice import Demands, choose, refined
 
 
 class CoupledProgress(NamedTuple):
-    """How far a coupled run has come: the state, the fixed matrices, the past that delays look back at, what rounding has
-    left out of the weights, what is known of the error, and whether adaptive steps have always arrived."""
+    """How far a coupled run has come: the state, the fixed matrices, the past that delays look back at, what rounding
+    has left out of the weights, what is known of the error, and whether adaptive steps have always arrived."""
 
     state: State
     fixed: Weights
@@ -46,9 +47,9 @@ class CoupledProgress(NamedTuple):
 class Coupled(AbstractRegime[CoupledProgress]):
     """A coupled run: a circuit that a stream of presentations is shown to. One period is `clock.steps` steps.
 
-    `history` is the length of the delays' ring buffer, the largest lag in steps + 2; None: as long as the lags need. What
-    windows and history leave open follows from the numbers that are given, so those must not be traced where they are
-    None. `key` drives the noise.
+    `history` is the length of the delays' ring buffer, the largest lag in steps + 2; None: as long as the lags need,
+    which must then be known and not traced. What windows leave open follows from the numbers of the run too. `key`
+    drives the noise.
     """
 
     circuit: Circuit
@@ -175,7 +176,7 @@ class Coupled(AbstractRegime[CoupledProgress]):
         arrived = jnp.asarray(True) if isinstance(self.integrator, Adaptive) else None
         return CoupledProgress(state, system.fixed, past, arrived=arrived)
 
-    def advance(self, progress: CoupledProgress, first: Int[Array, ""], count: int | Int[Array, ""]) -> CoupledProgress:
+    def advance(self, progress: CoupledProgress, first: Int[Array, ""], count: Count) -> CoupledProgress:
         """Shows presentations first .. first + count - 1."""
         system = self.system(progress.fixed)
         if isinstance(self.integrator, Window):
@@ -188,11 +189,11 @@ class Coupled(AbstractRegime[CoupledProgress]):
             k, steps = first + jnp.asarray(i, jnp.int32), self.clock.steps
             return solver.run(system, *carry, self.inputs_at(k), k * steps, steps, self.key)
 
-        state, history = jax.lax.fori_loop(0, count, present, (progress.state, progress.history))
+        state, history = repeat(count, present, (progress.state, progress.history))
         return CoupledProgress(state, progress.fixed, history)
 
     def _advance_adaptively(
-        self, solver: Adaptive, system: CoupledSystem, progress: CoupledProgress, first: Array, count: int | Array
+        self, solver: Adaptive, system: CoupledSystem, progress: CoupledProgress, first: Array, count: Count
     ) -> CoupledProgress:
         def present(i: Int[Array, ""], carry: tuple) -> tuple:
             state, arrived = carry
@@ -204,11 +205,11 @@ class Coupled(AbstractRegime[CoupledProgress]):
             state, end = solver.run(system, state, blank, self.clock.steps - self.clock.on_steps)
             return state, arrived & through & end
 
-        state, arrived = jax.lax.fori_loop(0, count, present, (progress.state, progress.arrived))
+        state, arrived = repeat(count, present, (progress.state, progress.arrived))
         return progress._replace(state=state, arrived=arrived)
 
     def _advance_by_windows(
-        self, window: Window, system: CoupledSystem, progress: CoupledProgress, first: Array, count: int | Array
+        self, window: Window, system: CoupledSystem, progress: CoupledProgress, first: Array, count: Count
     ) -> CoupledProgress:
         assert not isinstance(progress.history, History) and progress.low is not None
         layout, judge = window.layout(system, progress.history), Judge.of(window, system, progress.history)
@@ -222,10 +223,10 @@ class Coupled(AbstractRegime[CoupledProgress]):
 
         assert progress.accuracy is not None
         course = Course(progress.state, progress.low, progress.history)
-        (state, low, past), accuracy = jax.lax.fori_loop(0, count, present, (course, progress.accuracy))
+        (state, low, past), accuracy = repeat(count, present, (course, progress.accuracy))
         return CoupledProgress(state, progress.fixed, past, low, accuracy)
 
-    def _arriving(self, window: Window, system: CoupledSystem, k: Int[Array, ""]) -> dict[str, Held]:
+    def _arriving(self, window: Window, system: CoupledSystem, k: Int[Array, ""]) -> dict[str, Shown]:
         return window.arrivals(system, self.stream, self._targets(), k)
 
     def probe_inside(

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from dynamics.kinks import hats
+
 
 class Delays(eqx.Module):
     """Lags in seconds; None where there is none.
@@ -53,21 +55,21 @@ class History(eqx.Module):
         fraction: Float[Array, ""],
         lag: Float[Array, ""],
         current: Float[Array, " n"],
+        side: Float[Array, ""] | None = None,
     ) -> Float[Array, " n"]:
         """Signal `name` at time step + fraction - lag (all in steps), 0 <= fraction <= 1, lag >= 0.
 
         `current` is its value at step + fraction: a solver stage inside the step may look back by less than the step.
         Interpolation is a product with hat functions around the wanted time, not a gather: under vmap every point has
-        a lag of its own, and batched gathers are slow.
+        a lag of its own, and batched gathers are slow. `side` says which derivative a whole number of steps has
+        (`dynamics.kinks.earlier_side`; None: the mean of both).
         """
         rows = self.rows[name]
         back = fraction - lag  # the wanted time, relative to the newest row
         row = jnp.arange(rows.shape[0], dtype=step.dtype)
         age = ((step - row) % rows.shape[0]).astype(back.dtype)
-        inside = back > 0  # between the newest row and the current stage
-        share = jnp.where(inside, back / jnp.where(fraction > 0, fraction, 1), 0)
-        hats = jnp.where(inside, (age == 0).astype(back.dtype) * (1 - share), jnp.maximum(1 - jnp.abs(back + age), 0))
-        return hats.astype(rows.dtype) @ rows + share * current
+        w, share = hats(back, fraction, age, jnp.full_like(back, 0.5) if side is None else side)
+        return w.astype(rows.dtype) @ rows + share * current
 
 
 def chain_drift(

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from dynamics.circuit import Circuit, Weights
 from dynamics.errors import unknown
+from dynamics.loop import Count, repeat
 from dynamics.norms import norm
 from dynamics.plasticity import direction, law_factors, slow_drifts
 from dynamics.regime import AbstractRegime, Quality, Slow, check_circuit, check_dtypes
@@ -56,7 +57,7 @@ class Discrete(AbstractRegime[DiscreteState]):
         fixed = {name: w for name, w in weights.items() if name not in plastic}
         return DiscreteState(plastic, self.circuit.initial_slow(), OPTIMISERS[self.optimiser]().init(plastic), fixed)
 
-    def advance(self, progress: DiscreteState, first: Int[Array, ""], count: int | Int[Array, ""]) -> DiscreteState:
+    def advance(self, progress: DiscreteState, first: Int[Array, ""], count: Count) -> DiscreteState:
         """One update for each of the presentations first .. first + count - 1."""
 
         def present(i: Int[Array, ""], state: DiscreteState) -> DiscreteState:
@@ -65,7 +66,7 @@ class Discrete(AbstractRegime[DiscreteState]):
             y = jnp.zeros(1, x.dtype) if self.stream.targets is None else self.stream.targets[sample]
             return self.update(state, x, y)
 
-        return jax.lax.fori_loop(0, count, present, progress)
+        return repeat(count, present, progress)
 
     def update(self, state: DiscreteState, x: Float[Array, " inputs"], y: Float[Array, " outputs"]) -> DiscreteState:
         """The update for one sample."""

@@ -16,6 +16,7 @@ from dynamics.activations import activation
 from dynamics.circuit import Circuit, Layer, Local, Projection, Weights
 from dynamics.delays import Delays, chain_drift, chain_output
 from dynamics.integrators import AbstractSystem, Look
+from dynamics.kinks import earlier_side
 from dynamics.noise import Noise
 from dynamics.plasticity import (
     Carried,
@@ -191,7 +192,7 @@ class CoupledSystem(AbstractSystem):
                 carried[p.name] = chain_output(y.chain[p.name], signal, lag)
             else:  # the stimulus is constant within a step: shifting it stepwise keeps its integral exact
                 stepwise = self.circuit.layer(p.source).role == "input"
-                carried[p.name] = look(name, signal, lag, stepwise=stepwise)
+                carried[p.name] = look(name, signal, lag, stepwise=stepwise, side=self._side(lag))
         return carried
 
     def _late_error(self, layer: Layer, y: State, inputs: Inputs, look: Look, d_chain: dict[str, Array]) -> Array:
@@ -203,7 +204,11 @@ class CoupledSystem(AbstractSystem):
             c = output_error(layer, inputs.target, activity, inputs.on)
             d_chain["error"] = chain_drift(y.chain["error"], c, lag)
             return chain_output(y.chain["error"], c, lag)
-        return output_error(layer, inputs.target, look(f"{layer.name}.activity", activity, lag), inputs.on)
+        late = look(f"{layer.name}.activity", activity, lag, side=self._side(lag))
+        return output_error(layer, inputs.target, late, inputs.on)
+
+    def _side(self, lag: Float[Array, ""]) -> Float[Array, ""]:
+        return earlier_side(self.clock.gap, lag)
 
     def _trace(self, y: State, factors: dict[str, Factors]) -> tuple[dict[str, Factors], Signals]:
         """The factors with one of them replaced by its eligibility trace, and the drift of the traces."""

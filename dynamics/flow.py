@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from dynamics.circuit import Circuit, Local, Weights
 from dynamics.errors import PlasticodeError
 from dynamics.integrators import ITO_SOLVERS, AbstractSystem, FixedStep, Look
+from dynamics.loop import Count, repeat
 from dynamics.plasticity import Factors, law_factors, slow_drifts, weight_drifts
 from dynamics.regime import AbstractRegime, Quality, Slow, check_circuit, check_dtypes
 from dynamics.samples import rows, rows_or_none
@@ -146,12 +147,16 @@ class WeightFlow(AbstractRegime[FlowState]):
         fixed = {name: w for name, w in weights.items() if name not in plastic}
         return FlowState({name: weights[name] for name in sorted(plastic)}, self.circuit.initial_slow(), fixed)
 
-    def advance(self, progress: FlowState, first: Int[Array, ""], count: int | Int[Array, ""]) -> FlowState:
+    def advance(self, progress: FlowState, first: Int[Array, ""], count: Count) -> FlowState:
         """Time (T + g) * count, from the start of presentation `first`."""
-        steps = count * self.clock.steps
-        system, y = self.system(progress.fixed), (progress.weights, progress.slow)
-        y, _ = self.integrator.run(system, y, None, lambda j: None, first * self.clock.steps, steps, self.key)
-        return FlowState(y[0], y[1], progress.fixed)
+        system, steps = self.system(progress.fixed), self.clock.steps
+
+        def present(i: Int[Array, ""], y: tuple[Weights, Slow]) -> tuple[Weights, Slow]:
+            start = (first + jnp.asarray(i, jnp.int32)) * steps
+            return self.integrator.run(system, y, None, lambda j: None, start, steps, self.key)[0]
+
+        weights, slow = repeat(count, present, (progress.weights, progress.slow))
+        return FlowState(weights, slow, progress.fixed)
 
     def system(self, fixed: Weights) -> FlowSystem:
         """The averaged vector field."""

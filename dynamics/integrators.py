@@ -6,6 +6,8 @@ with the ring buffer of the delays in the carry. Adaptive steps go through `diff
 """
 
 import abc
+import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -70,7 +72,7 @@ SOLVERS: dict[str, Callable[[], diffrax.AbstractSolver]] = {
 }
 ITO_SOLVERS = ("euler", "milstein")  # the others converge to the Stratonovich solution
 
-Look = Callable[..., Array]  # look(name, current value, lag in seconds, stepwise=False) -> the delayed value
+Look = Callable[..., Array]  # look(name, current value, lag in seconds, stepwise=False, side=None): the late value
 
 
 class AbstractSystem(eqx.Module):
@@ -121,10 +123,10 @@ class _Drift(diffrax.AbstractTerm):
     system: AbstractSystem
 
     def vf(self, t: Any, y: PyTree, args: _Moment) -> PyTree:
-        def look(name: str, current: Array, lag: Array, stepwise: bool = False) -> Array:
+        def look(name: str, current: Array, lag: Array, stepwise: bool = False, side: Array | None = None) -> Array:
             assert args.history is not None
             fraction = jnp.zeros_like(args.start) if stepwise else t - args.start
-            return args.history.at(name, args.step, fraction, lag / self.system.dt, current)
+            return args.history.at(name, args.step, fraction, lag / self.system.dt, current, side)
 
         return self.system.drift(y, args.inputs, look)
 
@@ -168,6 +170,27 @@ def check_calculus(name: str, calculus: str, multiplicative: bool) -> None:
         )
 
 
+def _step_by(solver: diffrax.AbstractSolver, terms: diffrax.AbstractTerm, y: PyTree, moment: _Moment) -> PyTree:
+    t0, t1 = moment.start, moment.start + 1
+    # Inputs jump between steps, so a solver's memory of the last slope (FSAL) is never valid: start it afresh.
+    return solver.step(terms, t0, t1, y, moment, solver.init(terms, t0, t1, y, moment), made_jump=True)[0]
+
+
+@eqx.filter_custom_jvp
+def _stepped(terms: diffrax.AbstractTerm, y: PyTree, moment: _Moment, *, name: str) -> PyTree:
+    """One step. diffrax loops over the stages of a Runge-Kutta step in a way that is fast and knows only reverse mode;
+    its way that knows both modes takes two to three times as long, and is taken where a derivative is asked for."""
+    return _step_by(solver_named(name), terms, y, moment)
+
+
+@_stepped.def_jvp
+def _stepped_jvp(primals: tuple, tangents: tuple, *, name: str) -> tuple[PyTree, PyTree]:
+    solver = solver_named(name)
+    if isinstance(solver, diffrax.AbstractERK):
+        solver = dataclasses.replace(solver, scan_kind="bounded")
+    return eqx.filter_jvp(functools.partial(_step_by, solver), primals, tangents)
+
+
 class FixedStep(eqx.Module):
     """Steps of equal size with the diffrax solver `name`; delays and noise are allowed."""
 
@@ -202,7 +225,6 @@ class FixedStep(eqx.Module):
         return jax.lax.fori_loop(0, count, step, (y, history))
 
     def _step(self, system: AbstractSystem, y: PyTree, moment: _Moment) -> PyTree:
-        solver = solver_named(self.name)
         terms: diffrax.AbstractTerm = _Drift(system)
         if system.amplitude(y) is not None:
             step_key = jax.random.fold_in(given(moment.key), moment.step)
@@ -210,10 +232,7 @@ class FixedStep(eqx.Module):
             terms = diffrax.MultiTerm(terms, _Diffusion(system, increments))
         elif self.name == "milstein":
             raise PlasticodeError("integrator 'milstein' is for noise, but there is none: use euler or heun")
-        t0, t1 = moment.start, moment.start + 1
-        # Inputs jump between steps, so a solver's memory of the last slope (FSAL) is never valid: start it afresh.
-        solver_state = solver.init(terms, t0, t1, y, moment)
-        return solver.step(terms, t0, t1, y, moment, solver_state, made_jump=True)[0]
+        return _stepped(terms, y, moment, name=self.name)
 
 
 class Adaptive(eqx.Module):

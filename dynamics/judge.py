@@ -1,4 +1,4 @@
-"""How wrong a run by windows is: finer windows show some of its presentations again, and every sweep tells what is left.
+"""How wrong a run by windows is: finer ones show some of its presentations again, and every sweep tells what is left.
 
 The error of the weights' change is relative to the distance that the weights have moved, the sum over presentations of
 |W(end) - W(start)|, Frobenius norms over all plastic matrices. It has three parts:
@@ -25,8 +25,7 @@ from dynamics.collocation import interpolation, nodes, others
 from dynamics.field import CoupledSystem
 from dynamics.noise import Noise
 from dynamics.settle import is_cyclic
-from dynamics.stimulus import Held
-from dynamics.window import Course, Doubt, Layout, Past, Window, distance
+from dynamics.window import Course, Doubt, Layout, Past, Shown, Window, distance
 
 # Presentations that are shown again: so many at first, then one in so many.
 FIRST, ONE_IN = 8, 64
@@ -37,8 +36,10 @@ ROUNDED = 0.3  # eps: the root mean square of rounding a number, relative to it,
 class Accuracy(NamedTuple):
     """Sums over presentations, in distances of the weights (the root of the sum of squares over all matrices).
 
-    moved      how far the weights have moved            left     what sweeps and the splitting of noise have left of it
-    judged     `moved` of the presentations shown again  missed   how far the finer windows have ended from the run there
+    moved      how far the weights have moved
+    left       what sweeps, and the splitting of synaptic noise, have left of it
+    judged     `moved` of the presentations that were shown again
+    missed     how far finer windows have ended from the run in those
     companion  in circuits with cycles: the run by finer windows, from the start on
     """
 
@@ -63,8 +64,8 @@ class Accuracy(NamedTuple):
 class Judge(eqx.Module):
     """The windows of a run beside finer ones, and how both lie in a presentation.
 
-    Without noise, which hides what nodes miss. `noisy` says whether the run itself has any: a presentation is then shown
-    twice more, by both and without noise.
+    Without noise, which hides what nodes miss. `noisy` says whether the run itself has any: a presentation is then
+    shown twice more, by both and without noise.
     """
 
     system: CoupledSystem
@@ -84,7 +85,7 @@ class Judge(eqx.Module):
         return cls(plain, window, layouts[0], finer, layouts[1], system.noise.present)
 
     def add(
-        self, accuracy: Accuracy, before: Course, after: Course, doubt: Doubt, shown: dict[str, Held], k: Int[Array, ""]
+        self, accuracy: Accuracy, before: Course, after: Course, doubt: Doubt, shown: dict[str, Shown], k: Int[Array, ""]
     ) -> Accuracy:
         """The sums after presentation k, which has led from `before` to `after`. No gradient goes through them."""
         still = jax.lax.stop_gradient((self, before, after, doubt, shown))
@@ -96,7 +97,7 @@ def _added(
     before: Course,
     after: Course,
     doubt: Doubt,
-    shown: dict[str, Held],
+    shown: dict[str, Shown],
     accuracy: Accuracy,
     k: Int[Array, ""],
 ) -> Accuracy:

@@ -44,9 +44,9 @@ def waveforms(run: Coupled, progress: CoupledProgress, k: Int[Array, ""]) -> tup
         state, start, absolute = carry[0], j.astype(run.clock.dt.dtype), k * run.clock.steps + j
         after = integrator.run(system, *carry, lambda i: inputs_at(start + i), absolute, 1, run.key)
 
-        def look(name: str, current: Array, lag: Array, stepwise: bool = False) -> Array:
+        def look(name: str, current: Array, lag: Array, stepwise: bool = False, side: Array | None = None) -> Array:
             assert after[1] is not None  # where there are lags there is a history, which has this step's signals now
-            return after[1].at(name, absolute, jnp.zeros_like(start), lag / run.clock.dt, current)
+            return after[1].at(name, absolute, jnp.zeros_like(start), lag / run.clock.dt, current, side)
 
         return after, system.factors(state, inputs_at(start), look)
 

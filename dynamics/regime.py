@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dynamics.circuit import Circuit, Weights
 from dynamics.errors import PlasticodeError
+from dynamics.loop import Count
 from dynamics.samples import check_samples
 from dynamics.timescales import Timescales, check_levels
 
@@ -60,7 +61,7 @@ class AbstractRegime(eqx.Module, Generic[Progress]):
         """The start, from given matrices (see `Circuit.initial_weights`)."""
 
     @abc.abstractmethod
-    def advance(self, progress: Progress, first: Int[Array, ""], count: int | Int[Array, ""]) -> Progress:
+    def advance(self, progress: Progress, first: Int[Array, ""], count: Count) -> Progress:
         """Goes on by presentations first .. first + count - 1."""
 
     @abc.abstractmethod

@@ -1,5 +1,6 @@
 """Runs a regime from start to end and records probes on the way: the engine's Python entry point."""
 
+import itertools
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from dynamics.circuit import Weights
 from dynamics.errors import NotOkWarning
+from dynamics.loop import UpTo
 from dynamics.regime import REFINEMENTS, AbstractRegime, Quality, Slow
 
 Probe = Callable[[Weights, Slow], PyTree[Array]]
@@ -51,15 +53,18 @@ def simulate(
     parts, as equal as integers allow.
 
     Starts from `weights`, or from those that `key` draws. One compiled program whose size does not depend on how long
-    the run is; memory holds the records, never the presentations.
+    the run is; memory holds the records, never the presentations. Derivatives with respect to every number of `regime`
+    and `weights` go through it, in forward mode at the same memory, in reverse mode with one state (all matrices, and
+    the past that delays look back at) per presentation and all that one presentation computes; windows need a fixed
+    number of `sweeps` for the latter, and adaptive steps know only forward mode.
 
-    A run that has not converged, or not ended finite, is tried again with finer windows or steps, twice at most; what is
-    then not ok is warned of (`NotOkWarning`). Where the run is traced, as under `vmap`, nothing is tried again, and
+    A run that has not converged, or not ended finite, is tried again with finer windows or steps, twice at most. What
+    is then not ok is warned of (`NotOkWarning`). Where the run is traced, as under `vmap`, nothing is tried again, and
     `finite` and `converged` of the recording are all there is to look at.
     """
     if weights is None:
         weights = regime.circuit.initial_weights(jax.random.key(0) if key is None else key)
-    marks = record_marks(presentations, records)
+    marks = _marks(presentations, records)
     recording = _recorded(regime, weights, marks, probe)
     if any(isinstance(known, Tracer) for known in (recording.finite, recording.converged)):
         return recording
@@ -78,18 +83,21 @@ def _told(recording: Recording) -> str:
     if recording.status == "diverged":
         return "the run has diverged: its weights are not finite"
     return (
-        f"the run has not converged: the estimated error of the weights' change is {float(recording.error_estimate):.2g} "
-        "of it, more than the integrator's tolerance"
+        "the run has not converged: the estimated error of the weights' change, "
+        f"{float(recording.error_estimate):.2g} of it, is above the integrator's tolerance"
     )
 
 
-def _recorded(regime: AbstractRegime, weights: Weights, marks: Int[Array, " marks"], probe: Probe) -> Recording:
-    """The run as it is, once."""
+def _recorded(regime: AbstractRegime, weights: Weights, marks: list[int], probe: Probe) -> Recording:
+    """The run as it is, once, with records after so many presentations."""
+    counts = [after - before for before, after in itertools.pairwise(marks)]
 
     @jax.jit
     def run(regime: AbstractRegime, weights: Weights, marks: Int[Array, " marks"]) -> Recording:
         def block(progress: tuple, ends: tuple) -> tuple:
-            progress = regime.advance(progress, ends[0], ends[1] - ends[0])
+            # An integer and a bound, unlike a number that is computed, let derivatives in reverse mode through.
+            count = counts[0] if len(set(counts)) == 1 else UpTo(ends[1] - ends[0], max(counts))
+            progress = regime.advance(progress, ends[0], count)
             return progress, probe(regime.weights(progress), regime.slow(progress))
 
         start = regime.init(weights)
@@ -101,12 +109,16 @@ def _recorded(regime: AbstractRegime, weights: Weights, marks: Int[Array, " mark
         known = Quality(jnp.asarray(jnp.nan, dtype), jnp.asarray(True)) if quality is None else quality
         return Recording(marks, probes, final, all_finite(final), known.converged, known.error)
 
-    return run(regime, weights, marks)
+    return run(regime, weights, jnp.asarray(marks, jnp.int32))
 
 
 def record_marks(presentations: int, records: int) -> Int[Array, " marks"]:
     """After how many presentations each record is made: 0, then `records` nearly equal parts."""
-    return jnp.asarray([round(i * presentations / records) for i in range(records + 1)], jnp.int32)
+    return jnp.asarray(_marks(presentations, records), jnp.int32)
+
+
+def _marks(presentations: int, records: int) -> list[int]:
+    return [round(i * presentations / records) for i in range(records + 1)]
 
 
 def all_finite(tree: PyTree[Array]) -> Array:

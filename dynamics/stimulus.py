@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
+from dynamics.kinks import cell_before, earlier_side, share_on
 from dynamics.samples import check_pairs, rows, rows_or_none
 
 
@@ -57,51 +58,69 @@ class Stream(eqx.Module):
 
 
 class Held(NamedTuple):
-    """A signal during one presentation, as a late source delivers it: rows of `values`, each on from `start` to `end`.
+    """A signal during one presentation, as a late source delivers it: rows of `values`, each on from `start` for `on`.
 
-    Times are in steps from the start of the presentation. There is one row without a lag, two with one.
+    Times are in steps from the start of the presentation. There is one row without a lag, two with one. `sides` says
+    which derivatives jumps on the border of a step have (dynamics.kinks).
     """
 
     values: Float[Array, "rows n"]
     start: Float[Array, " rows"]
-    end: Float[Array, " rows"]
+    on: Float[Array, " rows"]
+    sides: Float[Array, "2"]
 
     def over(self, j: Float[Array, ""]) -> tuple[Float[Array, " n"], Float[Array, ""]]:
         """The mean over step [j, j+1] of the signal (0 while off), and the fraction of the step that it is on.
 
         Means, not point values: a jump inside a step then keeps its exact integral.
         """
-        on = jnp.clip(jnp.minimum(j + 1, self.end) - jnp.maximum(j, self.start), 0, 1)
-        rows = [on[i] * self.values[i] for i in range(self.values.shape[0])]  # not a product: one or two rows only
-        return sum(rows[1:], rows[0]), on.sum()
+        return mixed(share_on(j, self.start, self.on, self.sides), self.values)
 
-    def at(self, j: Float[Array, ""]) -> tuple[Float[Array, " n"], Float[Array, ""]]:
-        """The signal at time j (0 while off), and whether it is on (0 or 1)."""
-        on = ((j >= self.start) & (j < self.end)).astype(self.start.dtype)
-        rows = [on[i] * self.values[i] for i in range(self.values.shape[0])]
-        return sum(rows[1:], rows[0]), on.sum()
+
+def mixed(on: Float[Array, " rows"], values: Float[Array, "rows n"]) -> tuple[Float[Array, " n"], Float[Array, ""]]:
+    """The sum of rows of which each is on in part, and how much is on in all."""
+    rows = [on[i] * values[i] for i in range(values.shape[0])]  # not a product: one or two rows only
+    return sum(rows[1:], rows[0]), on.sum()
 
 
 class _Arrival(NamedTuple):
-    """Which presentations are delivered during one, and from when to when, in steps."""
+    """Which presentations are delivered during one, from when on and for how long, in steps."""
 
     presentations: Int[Array, " rows"]
     start: Float[Array, " rows"]
-    end: Float[Array, " rows"]
+    on: Float[Array, " rows"]
 
 
 def _arrival(clock: Clock, k: Int[Array, ""], lag: Float[Array, ""] | None) -> _Arrival:
-    """A lag of q periods and a rest r delivers presentation k-q from r on, and before that the end of k-q-1."""
+    """A lag of q periods and a rest r delivers presentation k-q from r on, and before that the end of k-q-1.
+
+    Where the lag is a number of whole periods the rest is one of them, not 0: what comes a little earlier is then at
+    hand too, as derivatives need it.
+    """
     on = clock.on_steps
     if lag is None:
         return _Arrival(k[None], jnp.zeros_like(on)[None], on[None])
     late = lag / clock.dt
-    q = jnp.floor(late / clock.steps)
+    q = jnp.maximum(cell_before(late / clock.steps), 0)
     rest = late - q * clock.steps
     newer = k - q.astype(k.dtype)
     presentations = jnp.stack([newer, newer - 1])
     start = jnp.stack([rest, rest - clock.steps])
-    return _Arrival(presentations, start, jnp.where(presentations >= 0, start + on, start))
+    return _Arrival(presentations, start, jnp.where(presentations >= 0, on, 0))
+
+
+def samples(
+    signals: Sequence[tuple[Float[Array, "samples _n"], Int[Array, " _rows"]]], stream: Stream
+) -> list[Float[Array, "_rows _n"]]:
+    """Each of `signals`, (rows of inputs or targets, presentations), as it is shown in those presentations."""
+    # One call for all that is shown: the random bits are most of what there is to compile.
+    shown = jax.vmap(stream.index)(jnp.concatenate([presentations for _, presentations in signals]))
+    result, first = [], 0
+    for values, presentations in signals:
+        rows = presentations.shape[0]
+        result.append(values[shown[first : first + rows]])
+        first += rows
+    return result
 
 
 def held(
@@ -115,11 +134,6 @@ def held(
     Before the first presentation a signal is off.
     """
     arrivals = [_arrival(clock, k, lag) for _, lag in signals]
-    # One call for all that is shown: the random bits are most of what there is to compile.
-    shown = jax.vmap(stream.index)(jnp.concatenate([arrival.presentations for arrival in arrivals]))
-    result, first = [], 0
-    for (values, _), arrival in zip(signals, arrivals, strict=True):
-        rows = arrival.start.shape[0]
-        result.append(Held(values[shown[first : first + rows]], arrival.start, arrival.end))
-        first += rows
-    return result
+    shown = samples([(values, a.presentations) for (values, _), a in zip(signals, arrivals, strict=True)], stream)
+    sides = [jnp.stack([earlier_side(clock.gap, lag), earlier_side(clock.gap, None)]) for _, lag in signals]
+    return [Held(rows, a.start, a.on, w) for rows, a, w in zip(shown, arrivals, sides, strict=True)]

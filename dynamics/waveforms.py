@@ -4,7 +4,7 @@ A waveform is an array (s, n), one row per collocation node of the window, or (1
 goes through the layers in order; every projection is applied to a whole waveform. Inside the window a plastic matrix
 is its value at the start plus products of few waveforms, so no matrix is formed before the window closes:
 
-    W(t) = E(t) (W(t0) + int_t0^t m(s)/E(s) p(s)^T ds / tau_plast),   E = exp(-F), F = int r/tau_plast + 1/tau_dec, by rows
+    W(t) = E(t) (W(t0) + int_t0^t m(s)/E(s) p(s)^T ds / tau_plast),   E = exp(-F), F = int r/tau_plast + 1/tau_dec
     W(t_j) c_j = E_j (W(t0) c_j + sum_i H A_ji (m_i/E_i) (p_i . c_j) / tau_plast)
 
 Sweeps repeat with the m and p of the last one; they contract by about H |p|^2 / tau_plast each.
@@ -317,7 +317,7 @@ class Relaxation(eqx.Module):
         return jnp.sqrt(jnp.maximum(square, 0))
 
     def end(self, waves: Waves, weights: Weights | None = None) -> State:
-        """The state at the end of the window, which is its last node; `weights` are those there, where they are known."""
+        """The state at the end of the window, its last node; `weights` are those there, where they are known."""
         y = self.start
         return State(
             activity={name: waves.value[name, "activity"][-1] for name in y.activity},

@@ -19,11 +19,14 @@ from dynamics.circuit import Projection, Weights
 from dynamics.collocation import MAX_NODES, interpolation, nodes, ornstein_uhlenbeck
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, Signals, State
+from dynamics.jumps import Cut, Jump, in_order
+from dynamics.kinks import roundoff, with_value
 from dynamics.noise import brownian_increments, given
-from dynamics.stimulus import Clock, Held, Stream, held
+from dynamics.stimulus import Clock, Stream, mixed, samples
 from dynamics.timescales import at_level
 from dynamics.waveforms import Filters, Relaxation, Waves
 from dynamics.window_solver import Context, Solved, WindowSolver, filters_of
+
 
 class Past(NamedTuple):
     """The waveforms of the last windows, oldest first, by signal: the value at the start of each and at its nodes."""
@@ -61,13 +64,22 @@ class Layout(NamedTuple):
     """How the windows lie in a presentation: when they start, in seconds, and their filters, stacked.
 
     past    by late projection: the weights with which the points of earlier windows make up what it delivers
+    on      by signal that is shown: whether its presentations are on (see `Shown`)
     paths   by level: what makes Ornstein-Uhlenbeck paths of normal draws
     """
 
     start: Float[Array, " windows"]
     filters: Filters
     past: dict[str, Float[Array, "windows s earlier points"]]
+    on: dict[str, Float[Array, "windows presentations"]]
     paths: dict[int, Float[Array, "windows s s"]]
+
+
+class Shown(NamedTuple):
+    """What a signal shows in the presentations that arrive during one, newest first; `begun` is 0 before the first."""
+
+    values: Float[Array, "presentations _n"]
+    begun: Float[Array, " presentations"]
 
 
 class Window(eqx.Module):
@@ -141,30 +153,35 @@ class Window(eqx.Module):
         total = [jnp.asarray(lags[name]) for name in names]
         return sum(total[1:], total[0]) if total else None
 
-    def _cuts(self, system: CoupledSystem) -> list[Float[Array, ""]]:
+    def _jumps(self, system: CoupledSystem) -> dict[tuple[str, ...], Jump]:
         """The times within a presentation at which a drive jumps, or has a kink because a late one has jumped."""
-        clock, jumps = system.clock, set(self._arrivals(system).values())
+        jumps = set(self._arrivals(system).values())
         if not system.gamma:
             lags = system.lags()
             late = {_hop(p) for p in system.circuit.projections if p.name in lags} | ({"error"} & set(lags))
             jumps |= {tuple(sorted((*jump, name))) for jump in jumps for name in late}
-        times, starts = [], [jnp.zeros_like(clock.period)]
-        for names in sorted(jumps):
-            total = self._total(system, names)
-            rest = None if total is None else jnp.mod(total, clock.period)
-            times += [] if rest is None else [rest]
-            if self.gaps:
-                times.append(clock.duration if rest is None else jnp.mod(rest + clock.duration, clock.period))
+        pace = {name: (2 + i) ** 0.5 for i, name in enumerate(sorted({name for names in jumps for name in names}))}
+        pushes = {names: sum((pace[name] for name in names), 0.0) for names in sorted(jumps)}
+        return {
+            names: Jump.of(system.clock, self._total(system, names), push, self.gaps) for names, push in pushes.items()
+        }
+
+    def _cuts(self, system: CoupledSystem) -> list[Cut]:
+        """Where windows end, besides the equal parts, and how fast lags that grow would push that."""
+        clock, cuts = system.clock, []
+        for jump in self._jumps(system).values():
+            cuts += jump.cuts()
         if self.settling is None:
-            return times
+            return cuts
         slowest = self.settling * jnp.max(system.timescales.propagation)
-        return times + [jnp.minimum(start + slowest, clock.period) for start in starts + times]
+        zero = jnp.zeros_like(clock.period)
+        return cuts + [(jnp.minimum(start + slowest, clock.period), zero) for start in (zero, *(t for t, _ in cuts))]
 
     def layout(self, system: CoupledSystem, past: Past | None) -> Layout:
         """Windows and filters, the same for every presentation."""
-        clock, jumps = system.clock, self._cuts(system)
+        clock, cuts = system.clock, self._cuts(system)
         even = clock.period * jnp.asarray(np.arange(self.parts) / self.parts, clock.dt.dtype)
-        start = jnp.sort(jnp.concatenate([even, jnp.stack(jumps)])) if jumps else even
+        order, start = in_order(clock, even, cuts)
         ends = jnp.concatenate([start[1:], clock.period[None]])
         length = ends - start
         filters = jax.vmap(functools.partial(filters_of, system, s=self.nodes))(length)
@@ -180,7 +197,21 @@ class Window(eqx.Module):
                 if not layer.clamped and layer.level not in paths:
                     tau = at_level(system.timescales.propagation, layer.level)
                     paths[layer.level] = jax.vmap(lambda h, tau=tau: ornstein_uhlenbeck(h / tau, self.nodes))(length)
-        return Layout(start, filters._replace(current=current), earlier, paths)
+        on = self._on(system, jnp.argsort(order))
+        return Layout(start, filters._replace(current=current), earlier, on, paths)
+
+    def _on(
+        self, system: CoupledSystem, place: Int[Array, " windows"]
+    ) -> dict[str, Float[Array, "windows presentations"]]:
+        """Which presentations of every signal are on in which windows; `place` says which window begins at a cut."""
+        windows, rows = jnp.arange(place.shape[0]), {}
+        behind = iter([windows >= at for at in place[self.parts :]])
+        for names, jump in self._jumps(system).items():
+            off = jnp.zeros_like(windows, bool) if jump.off is None else next(behind)
+            on = jnp.ones_like(windows, bool) if jump.on is None else next(behind)
+            newer, older = on & (jump.wraps | ~off), ~on & jump.wraps & ~off
+            rows[names] = jnp.stack([newer] if jump.on is None else [newer, older], axis=1)
+        return {name: rows[names].astype(system.dt.dtype) for name, names in self._arrivals(system).items()}
 
     def _look(
         self, clock: Clock, start: Float[Array, " windows"], length: Array, lag: Float[Array, ""], earlier: int
@@ -193,30 +224,39 @@ class Window(eqx.Module):
         ends = jnp.concatenate([began[:, 1:], start[:, None]], axis=1)
         c = jnp.asarray(nodes(s), start.dtype)
         times = start[:, None] + length[:, None] * c[None] - lag
+        # A window's end looks at the side that its inside looks at: where waveforms have a kink another window starts.
+        inner = times - clock.period * roundoff(lag / clock.period)
 
-        def weights(times: Array, began: Array, ends: Array) -> Array:
+        def weights(times: Array, inner: Array, began: Array, ends: Array) -> Array:
             """(s, points) for one window of the past: 0 for times outside it."""
-            x = (times - began) / jnp.where(ends > began, ends - began, 1)
-            inside = (times >= began) & (times < ends)
-            return jnp.where(inside[:, None], interpolation(jnp.clip(x, 0, 1), s), 0)
+            inside = (inner >= began) & (inner < ends)
+            return jnp.where(inside[:, None], interpolation(within(times - began, ends - began), s), 0)
 
-        past = jax.vmap(jax.vmap(weights, (None, 0, 0), 1))(times, began, ends)
-        x = jnp.clip((times - start[:, None]) / jnp.where(length > 0, length, 1)[:, None], 0, 1)
-        now = jnp.where((times >= start[:, None])[..., None], jax.vmap(lambda x: interpolation(x, s))(x), 0)
+        def within(since: Array, length: Array) -> Array:
+            x = since / jnp.where(length > 0, length, 1)
+            return with_value(jnp.clip(x, 0, 1), x)
+
+        past = jax.vmap(jax.vmap(weights, (None, None, 0, 0), 1))(times, inner, began, ends)
+        x = jax.vmap(within)(times - start[:, None], length)
+        now = jnp.where((inner >= start[:, None])[..., None], jax.vmap(lambda x: interpolation(x, s))(x), 0)
         return past, now
 
-    def arrivals(self, system: CoupledSystem, stream: Stream, targets: Array, k: Int[Array, ""]) -> dict[str, Held]:
+    def arrivals(self, system: CoupledSystem, stream: Stream, targets: Array, k: Int[Array, ""]) -> dict[str, Shown]:
         """Everything that is shown during presentation k, as it arrives."""
-        lags = {name: self._total(system, names) for name, names in self._arrivals(system).items()}
-        signals = [(targets if name == "target" else stream.inputs, lag) for name, lag in lags.items()]
-        return dict(zip(lags, held(signals, stream, system.clock, k), strict=True))
+        jumps, signals = self._jumps(system), {}
+        for name, names in self._arrivals(system).items():
+            newer = k - jumps[names].periods.astype(k.dtype)
+            rows = newer[None] if jumps[names].on is None else jnp.stack([newer, newer - 1])
+            signals[name] = (targets if name == "target" else stream.inputs, rows)
+        shown = zip(signals.items(), samples(list(signals.values()), stream), strict=True)
+        return {name: Shown(values, (rows >= 0).astype(system.dt.dtype)) for (name, (_, rows)), values in shown}
 
     def present(
         self,
         system: CoupledSystem,
         layout: Layout,
         course: Course,
-        shown: dict[str, Held],
+        shown: dict[str, Shown],
         k: Int[Array, ""],
         key: PRNGKeyArray | None,
         report: Callable[[Relaxation, Waves], PyTree] | None = None,
@@ -251,8 +291,9 @@ class Window(eqx.Module):
         """What is known of one window; `alone` says that it is a whole presentation.
 
         The splitting of noise is of second order in lambda H, lambda being the rate at which learning pulls a weight
-        back: a taught weight's variance is too large by lambda H coth(lambda H) - 1, about (lambda H)^2 / 3, and that is
-        the square of how far the first correction has moved the drives."""
+        back: a taught weight's variance is too large by lambda H coth(lambda H) - 1, about (lambda H)^2 / 3, which is
+        the square of how far the first correction has moved the drives.
+        """
         length = layout.filters.length
         weak = jnp.square(solved.second) if system.noise.on_synapses else jnp.zeros_like(length)
         moved = window.moved(solved.waves.drive) if alone else jnp.zeros_like(length)
@@ -264,12 +305,11 @@ class Window(eqx.Module):
         layout: Layout,
         y: State,
         past: Past | None,
-        shown: dict[str, Held],
+        shown: dict[str, Shown],
         key: PRNGKeyArray | None,
     ) -> tuple[Inputs, Context]:
         """What the outside, the past and the noise give in one window."""
-        middle = (layout.start + layout.filters.length / 2) / system.clock.dt
-        at = {name: signal.at(middle) for name, signal in shown.items()}
+        at = {name: mixed(layout.on[name] * signal.begun, signal.values) for name, signal in shown.items()}
         late = {name: value for name, (value, _) in at.items() if name not in ("stimulus", "target")}
         earlier = {}
         for name, weights in layout.past.items():

@@ -1,6 +1,6 @@
 """Chooses windows: what is static about the window integrator follows from the tolerance and from what is run.
 
-None of this has to be right: estimates tell of runs that windows do not resolve, and those are tried again with finer ones.
+None of this has to be right: estimates tell of runs that windows do not resolve, and those are tried again, finer.
 """
 
 import dataclasses

@@ -131,7 +131,7 @@ class WindowSolver(diffrax.AbstractSolver):
     def solve(self, system: CoupledSystem, y0: State, inputs: Inputs, context: Context) -> tuple[Relaxation, Solved]:
         """The solved window."""
         window = Relaxation(system, y0, context.filters, inputs, context.late, context.past, context.noise, self.s)
-        one = jnp.ones_like(window.filters.length)
+        one, still = jnp.ones_like(window.filters.length), jax.lax.stop_gradient(window)
         eps = jnp.finfo(one.dtype).eps
         # Without cycles the first sweep is exact but for what the weights do in the window: it has moved by 1. In a
         # cycle it starts from a guess, and only later sweeps show how fast they contract.
@@ -139,7 +139,7 @@ class WindowSolver(diffrax.AbstractSolver):
 
         def step(last: Solved) -> Solved:
             waves = window.sweep(last.waves)
-            moved, size = jax.lax.stop_gradient(window.difference(waves, last.waves))
+            moved, size = still.difference(*jax.lax.stop_gradient((waves, last.waves)))
             rate = jnp.minimum(moved / jnp.maximum(last.moved, jnp.finfo(one.dtype).tiny), SLOWEST)
             left = jnp.where(moved > STILL * eps, moved * rate / (1 - rate), moved)
             second = jnp.where(last.sweeps == 1, moved, last.second)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy.special import stdtrit
 
-from dynamics import stimulus, window
+from dynamics import window
 from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
+from dynamics.window import Window
 from experiments import assemble
 from experiments.predictions import configured
 from experiments.predictions.continuous import accuracies
@@ -172,9 +173,11 @@ def test_a_delay_that_is_halved_is_noticed(monkeypatch):
 
 
 def test_targets_that_come_early_are_noticed(monkeypatch):
-    arrival = stimulus._arrival
-    early = lambda clock, k, lag: arrival(clock, k, None if lag is None else 0.95 * lag)  # noqa: E731
-    monkeypatch.setattr(stimulus, "_arrival", early)
+    total = Window._total
+    early = lambda window, system, names: (  # noqa: E731
+        total(window, system, names) if names != ("error",) else 0.95 * total(window, system, names)
+    )
+    monkeypatch.setattr(Window, "_total", early)
     assert not BlankGaps(gaps=(0.0, 1.2), propagation=0.2)._equation().passed
 
 

@@ -1,0 +1,137 @@
+"""Derivatives of runs, in forward and reverse mode: central differences everywhere, one-sided slopes at corners."""
+
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dynamics import instruments
+from dynamics.coupled import Coupled
+from dynamics.delays import Delays
+from dynamics.integrators import FixedStep
+from dynamics.kinks import hats, share_on
+from dynamics.noise import Noise
+from dynamics.simulate import simulate
+from dynamics.window import Window
+from rules import FA
+from tests.dynamics.systems import coupled, two_layers
+from tests.problems import clock, discrete, f64, flow, random_weights, stream, timescales
+
+PROBLEM = two_layers(bias=False)
+CIRCUIT = FA(f64(1.0)).wire(PROBLEM.network)
+WEIGHTS = random_weights(CIRCUIT)
+STEPS = 70  # of 1 ms, where there is a gap
+# A presentation of 50 + 20 ms. No sum of these times is a whole number of steps, or the time of another jump.
+TIMES = {"duration": 0.05, "gap": 0.02, "propagation": 0.01, "plasticity": 0.5, "decay": 3.0, "trace": 0.02}
+LAGS = {"error": 0.01237, "input": 0.00318, "own": 0.00193}
+ROUND = {
+    "nothing": {},
+    "no-error-lag": {"error": 0.0},
+    "error-lag-T": {"error": 0.05},
+    "error-lag-of-a-period": {"error": 0.07},
+    "an-own-lag-as-long-as-the-gap": {"own": 0.02},
+    "input-lag-of-a-period": {"input": 0.07},
+    "no-lag-of-its-own": {"own": 0.0},
+    "no-gap": {"gap": 0.0},
+    "no-gap-and-a-lag-of-T": {"gap": 0.0, "error": 0.05},
+    "no-gap-and-a-late-input": {"gap": 0.0, "input": 0.05},
+}
+
+
+def end(integrator, numbers):
+    """A number that all weights after three presentations make up, as a function of the numbers of the run."""
+    lag = lambda c: [p.lag for p in c.projections if p.name == "W1"]  # noqa: E731
+    circuit = eqx.tree_at(lag, CIRCUIT, [numbers["own"]], is_leaf=lambda x: x is None)
+    times = timescales(*(numbers[name] for name in ("propagation", "plasticity", "decay", "trace")))
+    steps = 1 if isinstance(integrator, Window) else STEPS
+    time = clock(numbers["duration"], numbers["gap"], steps)
+    delays = Delays(error=numbers["error"], input=numbers["input"])
+    run = Coupled(circuit, times, stream(PROBLEM), time, delays, integrator=integrator, history=2 * steps + 4)
+    weights = run.weights(run.advance(run.init(WEIGHTS), jnp.int32(0), 3))
+    return sum(jnp.sum(jnp.sin(w + i)) for i, w in enumerate(weights.values()))
+
+
+@functools.cache
+def programs(integrator):
+    f = functools.partial(end, integrator)
+    return jax.jit(jax.vmap(f)), jax.jit(jax.jacfwd(f)), jax.jit(jax.grad(f))
+
+
+def one_sided(value, numbers, name):
+    """The slopes on both sides (of a lag and a gap of 0: on the right), to second order in a small step."""
+    h = 4e-7 if name not in ("plasticity", "decay") else 1e-4
+    steps = h * np.array([0, 1, 2, -1, -2])
+    at = value({n: f64(x) + f64(steps) if n == name else jnp.full(5, x, jnp.float64) for n, x in numbers.items()})
+    right, left = (float(-3 * at[0] + 4 * at[i] - at[i + 1]) / (2 * h) for i in (1, 3))
+    return (right, right) if numbers[name] == 0 else (right, -left)
+
+
+@pytest.mark.parametrize("case", ROUND)
+@pytest.mark.parametrize("integrator", [Window(sweeps=6), FixedStep("heun")], ids=["window", "heun"])
+def test_derivatives_at_round_numbers_lie_between_the_slopes_on_both_sides(integrator, case):
+    numbers = {**TIMES, **LAGS, **ROUND[case]}
+    value, forward, reverse = programs(integrator)
+    at = {name: f64(x) for name, x in numbers.items()}
+    found, backwards = forward(at), reverse(at)
+    for name in numbers:
+        slopes = one_sided(value, numbers, name)
+        margin = 1e-5 * max(*map(abs, slopes), 0.01)
+        assert min(slopes) - margin < found[name] < max(slopes) + margin, name
+        assert abs(backwards[name] - found[name]) < 1e-9 * max(1, abs(found[name])), name
+
+
+SIMULATED = {
+    "window": lambda times: coupled(PROBLEM, clock(0.05, 0.02), times, integrator=Window(nodes=6, sweeps=6)),
+    "euler": lambda times: coupled(PROBLEM, clock(0.05, 0.02, 7), times),
+    "heun": lambda times: coupled(
+        PROBLEM, clock(0.05, 0.02, 7), times, solver="heun", delays=Delays(error=f64(0.02)), history=4
+    ),
+    "tsit5": lambda times: coupled(PROBLEM, clock(0.05, 0.02, 7), times, solver="tsit5"),
+    "dopri5": lambda times: coupled(PROBLEM, clock(0.05, 0.02, 7), times, solver="dopri5"),
+    "milstein": lambda times: coupled(
+        PROBLEM, clock(0.05, 0.02, 7), times, solver="milstein", noise=Noise(synaptic=f64(0.1)), key=jax.random.key(4)
+    ),
+    "discrete": lambda times: discrete(CIRCUIT, PROBLEM, times, clock(0.05, 0.02)),
+    "flow": lambda times: flow(CIRCUIT, PROBLEM, times, clock(0.05, 0.02, 2)),
+}
+
+
+@pytest.mark.parametrize("regime", SIMULATED)
+def test_both_modes_go_through_simulate(regime):
+    """Also where records do not divide the presentations."""
+
+    def loss(logarithms):
+        run = SIMULATED[regime](timescales(0.02, jnp.exp(logarithms[0]), jnp.exp(logarithms[1])))
+        probe = lambda weights, slow: instruments.loss(CIRCUIT, weights, PROBLEM.inputs, PROBLEM.targets)  # noqa: E731
+        return simulate(run, 5, probe, records=2, weights=WEIGHTS).probes[-1]
+
+    at, h = f64([-1.0, 0.5]), 1e-4
+    value = jax.jit(jax.vmap(loss))
+    sides = value(at[None] + h * f64([[1, 0], [0, 1], [-1, 0], [0, -1]]))
+    expected = (sides[:2] - sides[2:]) / (2 * h)
+    np.testing.assert_allclose(jax.jit(jax.jacfwd(loss))(at), expected, rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(jax.grad(loss))(at), expected, rtol=1e-6)
+
+
+def test_a_jump_on_the_border_of_a_step_belongs_to_both_steps():
+    """The share of a step, summed over steps, moves as the end does: by 1, with and without rounding."""
+
+    def shares(on, error):
+        shown = jax.vmap(lambda j: share_on(j, f64([3.0 + error]), on, f64([0.5, 0.5])))
+        return shown(jnp.arange(10, dtype=jnp.float64))
+
+    for error in (0.0, 4e-15, -4e-15):
+        moved = jax.jacfwd(shares)(f64([4.0 - error]), error)
+        np.testing.assert_allclose(moved.ravel(), [0, 0, 0, 0, 0, 0, 0.5, 0.5, 0, 0])
+
+
+@pytest.mark.parametrize(("side", "expected"), [(0.0, 1.0), (0.5, 3.0), (1.0, 5.0)])
+@pytest.mark.parametrize("error", [0.0, 1e-15, -1e-15])
+def test_a_whole_number_of_steps_ago_the_slope_is_that_of_the_side(side, expected, error):
+    """Rows 9, 4, 3 of ages 0, 1, 2: at age 1 the slopes are 5 later and 1 earlier."""
+    rows, age = f64([9.0, 4.0, 3.0]), f64([0.0, 1.0, 2.0])
+    slope = jax.grad(lambda back: hats(back, f64(0.0), age, f64(side))[0] @ rows)(f64(-1.0 + error))
+    np.testing.assert_allclose(slope, expected)
