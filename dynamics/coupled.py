@@ -111,10 +111,10 @@ class Coupled(AbstractRegime[CoupledProgress]):
         if any(isinstance(number, Tracer) for number in numbers):
             open_ = {"nodes": 12, "parts": 1, "gaps": True}
             return dataclasses.replace(window, **{k: v for k, v in open_.items() if getattr(window, k) is None})
-        duration, gap, *taus = (np.atleast_1d(np.min(number)).astype(float) for number in numbers[:-1])
+        duration, gap, prop, plast, dec = (np.atleast_1d(np.min(number)).astype(float) for number in numbers[:-1])
         square = float(np.max(np.sum(np.square(np.asarray(x, float)), axis=1)))
-        spacing = float(taus[0][0]) / 2 if self.noise.present else None
-        return choose(window, Demands(duration, gap, *taus, square, spacing))
+        spacing = float(prop[0]) / 2 if self.noise.present else None
+        return choose(window, Demands(duration, gap, prop, plast, dec, square, spacing))
 
     def _late(self) -> dict[str, Float[Array, ""]]:
         """Constant lags that look back at the past of signals, by what a user calls them."""

@@ -85,7 +85,13 @@ class Judge(eqx.Module):
         return cls(plain, window, layouts[0], finer, layouts[1], system.noise.present)
 
     def add(
-        self, accuracy: Accuracy, before: Course, after: Course, doubt: Doubt, shown: dict[str, Shown], k: Int[Array, ""]
+        self,
+        accuracy: Accuracy,
+        before: Course,
+        after: Course,
+        doubt: Doubt,
+        shown: dict[str, Shown],
+        k: Int[Array, ""],
     ) -> Accuracy:
         """The sums after presentation k, which has led from `before` to `after`. No gradient goes through them."""
         still = jax.lax.stop_gradient((self, before, after, doubt, shown))

@@ -161,7 +161,7 @@ class _Sweeps(NamedTuple):
 
     v: Float[Array, " n"]
     damping: Int[Array, ""]
-    count: Int[Array, ""]
+    sweeps: Int[Array, ""]
     before: Float[Array, ""]
     done: Bool[Array, ""]
 
@@ -174,13 +174,13 @@ def _damped_sweeps(left: Callable[[Array], Array], start: Float[Array, " n"]) ->
     def step(at: _Sweeps) -> _Sweeps:
         d, residual = dampings[at.damping], left(at.v)
         far, size = jnp.max(jnp.abs(residual)), jnp.max(jnp.abs(at.v))
-        look = jnp.mod(at.count.astype(d.dtype) * d, PATIENCE) == PATIENCE - 1
+        look = jnp.mod(at.sweeps.astype(d.dtype) * d, PATIENCE) == PATIENCE - 1
         stuck = ~jnp.isfinite(far) | (look & ~(far <= at.before / 2))
         done = (far <= 16 * eps * size) | (stuck & (far <= 256 * eps * size)) | (far == 0)
         again = stuck & ~done  # from the start, with the next damping
         v = jnp.where(again, start, jnp.where(done, at.v, at.v + d * residual))
         before = jnp.where(again, never, jnp.where(look, far, at.before))
-        return _Sweeps(v, at.damping + again.astype(jnp.int32), jnp.where(again, 0, at.count + 1), before, done)
+        return _Sweeps(v, at.damping + again.astype(jnp.int32), jnp.where(again, 0, at.sweeps + 1), before, done)
 
     def unfinished(at: _Sweeps) -> Array:
         return ~at.done & (at.damping < len(DAMPING))

@@ -309,7 +309,9 @@ class Relaxation(eqx.Module):
         square = jnp.zeros_like(self.filters.length)
         for name, drive in drives.items():
             post, pre, fade = self._whole(name, drive)
-            if fade is None and not self.system.circuit.projection(name).law.clamped:
+            law = self.system.circuit.projection(name).law
+            assert law is not None
+            if fade is None and not law.clamped:
                 square += (((post @ post.T) * (pre @ pre.T)) @ b) @ b
             else:
                 changes = self.changes_at(drives) if changes is None else changes
