@@ -266,15 +266,15 @@ def test_blocks_follow_the_clock(monkeypatch):
 
     def advance(state, values, seeds, data, first, count):
         counts.append(int(count))
-        now[0] += int(count) * (0.05 if first < 200 else 5.0 if first < 210 else 0.01)
+        now[0] += int(count) * (1 / 16 if first < 200 else 5.0 if first < 230 else 1 / 128)
         return real(state, values, seeds, data, first, count)
 
     job_runner.compiled = {name: one._replace(advance=advance) for name, one in job_runner.compiled.items()}
     monkeypatch.setattr(programs, "BLOCK_WORK", 3.5 * job_runner.prepare().padded * job_runner.job.presentation_work)
     job_runner.run(key, points, Meter(None, 1.0))
-    assert sum(counts) == 400 and counts[:4] == [3, 6, 12, 20]
+    assert sum(counts) == 400 and counts[:4] == [3, 6, 12, 16]
     slow = next(index for index in range(len(counts)) if sum(counts[:index]) >= 200)
-    assert counts[slow + 1] == 1 and max(counts) <= 100
+    assert counts[slow + 1] == 1 and max(counts) <= 128
 
 
 def test_random_keys_in_a_state_survive_a_checkpoint():
