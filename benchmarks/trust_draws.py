@@ -141,21 +141,23 @@ def structure(seed: int, number: int, tolerance: float = 1e-3) -> Structure:
     kinked = rng.random() < (0.15 if window else 0.4)
     activation = "relu" if kinked else str(rng.choice(["linear", "tanh", "softplus"]))
     softmax = sizes[-1] > 1 and rng.random() < 0.35
-    presentations = int(math.exp(rng.uniform(*np.log([(4, 13), (13, 41), (41, 121)][rng.choice(3, p=[0.6, 0.28, 0.12])]))))
+    lengths = ((4, 13), (13, 41), (41, 121))[rng.choice(3, p=[0.6, 0.28, 0.12])]
+    presentations = int(_log_uniform(rng, *lengths))
     propagation = _range(rng, presentations * {"": 1, "oscillator": 40}.get(cycle, 6))
     integrator: dict[str, Any] = {"name": "window", "tolerance": tolerance}
     if not window:
         steps = max(int(rng.choice([20, 50, 100, 200, 500])), math.ceil(1 / propagation[0]))
-        integrator = {"name": str(rng.choice(["euler", "heun", "tsit5"])), "dt": f"{1 / steps!r} T", "tolerance": tolerance}
+        integrator |= {"name": str(rng.choice(["euler", "heun", "tsit5"])), "dt": f"{1 / steps!r} T"}
     rule = dict(VARIANTS[variant])
-    duration = float(np.exp(rng.uniform(np.log(0.01), np.log(1.0))))
+    duration = _log_uniform(rng, 0.01, 1.0)
     if variant == "bcm":
-        rule["threshold_timescale"] = duration * float(np.exp(rng.uniform(np.log(max(0.1, propagation[0])), np.log(100))))
+        rule["threshold_timescale"] = duration * _log_uniform(rng, max(0.1, propagation[0]), 100)
     if cycle:
         rule = {"name": "benchmarks.trust_draws:Cyclic", "kind": cycle, "inner": rule}
     lags = [(), ("error",), ("hop",), ("input",), ("error", "input"), ("error", "hop", "input")]
     norm = float(rng.uniform(0.5, 2.5))
     inputs, targets, rare = _data(rng, sizes, norm, softmax)
+    inputs, targets = inputs.astype(np.float32), targets.astype(np.float32)  # as tasks have them
     spec = {
         "dtype": str(rng.choice(["float32", "float64"])),
         "rule": rule,
@@ -177,6 +179,10 @@ def structure(seed: int, number: int, tolerance: float = 1e-3) -> Structure:
     )
 
 
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
 def _range(rng: np.random.Generator, cost: int) -> tuple[float, float]:
     """About a decade of tau_prop / T from 1e-3 to 5, so that the draws of a structure take about as many steps."""
     decades = ((0.001, 0.006), (0.006, 0.04), (0.04, 0.3), (0.3, 5.0))
@@ -187,12 +193,12 @@ def _range(rng: np.random.Generator, cost: int) -> tuple[float, float]:
 def _data(
     rng: np.random.Generator, sizes: tuple[int, ...], norm: float, softmax: bool
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Inputs of length about `norm`, in a third of all cases with a heavy tail; targets of length about 1, or classes."""
+    """Inputs of length about `norm`, in a third of cases with a heavy tail; targets of length about 1 or classes."""
     samples = int(rng.integers(20, 201))
     inputs = norm * rng.standard_normal((samples, sizes[0])) / sizes[0] ** 0.5
     rare = 1.0
     if rng.random() < 0.35:
-        rare = float(np.exp(rng.uniform(np.log(3), np.log(30))))
+        rare = _log_uniform(rng, 3, 30)
         inputs[rng.random(samples) < 1 / rng.uniform(20, 200)] *= rare
         inputs[rng.integers(samples)] *= rare
         rare = float(np.sqrt((inputs**2).sum(1).max()) / norm)
@@ -211,10 +217,12 @@ def _point(rng: np.random.Generator, drawn: Structure) -> dict[str, Any]:
     """One draw. Most have time constants with which learning is stable; one in eight may have any."""
     spec, depth = drawn.spec, len(drawn.sizes) - 1
     gap = float(rng.choice([0.0, 1.0, rng.uniform(0.1, 1.0)])) if drawn.gaps else 0.0
-    tau = float(np.exp(rng.uniform(*np.log(drawn.propagation))))
+    tau = _log_uniform(rng, *drawn.propagation)
     round_lags = [0.0, 0.5, 1.0, 1.0 + gap, 0.1]
     longest = {"error": 1.2, "hop": 0.3, "input": 1.5}
-    lags = {n: float(rng.choice(round_lags) if rng.random() < 0.5 else rng.uniform(0.03, longest[n])) for n in drawn.lags}
+    lags = {}
+    for name in drawn.lags:
+        lags[name] = float(rng.choice(round_lags) if rng.random() < 0.5 else rng.uniform(0.03, longest[name]))
     loop = 2 * depth * min(tau, 1.0) + lags.get("error", 0) + 2 * depth * lags.get("hop", 0)
     strongest = (drawn.norm * drawn.rare) ** 2
     slowest = strongest * max(loop, 1 / 40)
@@ -222,8 +230,8 @@ def _point(rng: np.random.Generator, drawn: Structure) -> dict[str, Any]:
         cubic = 4 if drawn.variant == "bcm" else 1
         slowest = max(slowest, cubic * spec["stimulus"]["presentations"] * drawn.norm**2, cubic * strongest)
     low = 1.0 if rng.random() < 1 / 8 else min(max(1.0, slowest), 5e4)
-    plasticity = float(np.exp(rng.uniform(np.log(low), np.log(1e5))))
-    decay = float(np.exp(rng.uniform(np.log(0.03), np.log(1e5)))) if rng.random() < 0.3 else math.inf
+    plasticity = _log_uniform(rng, low, 1e5)
+    decay = _log_uniform(rng, 0.03, 1e5) if rng.random() < 0.3 else math.inf
     if spec["integrator"]["name"] != "window":  # explicit steps are refused where they are longer than these
         decay = max(decay, 0.1)
     scale = drawn.duration
@@ -238,7 +246,7 @@ def _point(rng: np.random.Generator, drawn: Structure) -> dict[str, Any]:
     if drawn.layered:
         row["timescales.propagation"] = [scale * tau * x for x in rng.uniform(0.5, 2.0, depth)]
     if drawn.traces:
-        row["timescales.trace"] = scale * float(np.exp(rng.uniform(np.log(max(0.05, tau)), np.log(3))))
+        row["timescales.trace"] = scale * _log_uniform(rng, max(0.05, tau), 3)
     if drawn.cycle:
         row |= _loop(rng, drawn.cycle)
     return row | {f"delays.{name}": scale * lag for name, lag in lags.items()}
@@ -248,6 +256,8 @@ def _loop(rng: np.random.Generator, cycle: str) -> dict[str, float]:
     """How strong a cycle is. An oscillator is nearly undamped in half of all draws."""
     if cycle == "oscillator":
         damped = rng.random() < 0.5
-        return {"rule.strength": float(rng.uniform(0, 0.95) if damped else rng.uniform(0.99, 1.0)),
-                "rule.swing": float(np.exp(rng.uniform(np.log(0.2), np.log(5))))}
+        return {
+            "rule.strength": float(rng.uniform(0, 0.95) if damped else rng.uniform(0.99, 1.0)),
+            "rule.swing": _log_uniform(rng, 0.2, 5),
+        }
     return {"rule.strength": float(rng.uniform(-0.9, 0.9)), "rule.swing": 1.0}

@@ -37,7 +37,7 @@ class Path(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What arrives in a step: stimulus by the projection that it goes through (or "input"), target, whether it is on."""
+    """What arrives in a step: stimulus by the projection that it takes (or "input"), target, whether it is on."""
 
     stimulus: dict[str, Array]
     target: Array
@@ -52,7 +52,7 @@ def double(tree: Any) -> Any:
 
 
 def arrivals(run: Coupled) -> dict[str, tuple[str, ...]]:
-    """What is shown arrives after the sum of these lags: "input", "error" (the target), late projections of the input."""
+    """What is shown arrives after the sum of these lags: "input", "error" (the target), projections of the input."""
     delays = {name for name in ("input", "error", "hop") if getattr(run.delays, name) is not None}
     found = {"input": ("input",) if "input" in delays else (), "error": ("error",) if "error" in delays else ()}
     for p in run.circuit.projections:
@@ -202,7 +202,7 @@ def integrate(
         rows = {}
         for name, ago in mesh.shown.items():
             j = k - ago[i]
-            rows[name] = order[jnp.maximum(j, 0)], mesh.on[name][i] * (j >= 0)
+            rows[name] = order[jnp.maximum(j, 0)], jnp.where(j >= 0, mesh.on[name][i], 0)
         stimulus = {name: on * stream.inputs[s] for name, (s, on) in rows.items() if name != "error"}
         s, on = rows["error"]
         return Shown(stimulus, on * stream.targets[s], on)

@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+
 class Judged(NamedTuple):
     """One draw: what it was, what the run said, and what is true. Errors are relative to the distance moved.
 
-    `of_end` is the error relative to |W_end - W_0|; `growth` how many times a small change of the first weights has grown
-    at the end; `reference` the reference's own error.
+    `of_end` is the error relative to |W_end - W_0|; `growth` how many times a small change of the first weights has
+    grown at the end; `reference` the reference's own error.
     """
 
     structure: int
@@ -55,7 +56,7 @@ def markdown(rows: list[Judged], tolerance: float) -> str:
         f"{len(rows) - len(known) - refused.total()} set aside, {refused.total()} refused",
         f"status: {dict(Counter(row.status for row in known))}",
         f"ok with a true error above twice the tolerance: {len(wrong)} "
-        f"({sum(row.growth > 1e3 for row in wrong)} where a small change of the first weights grows over a thousand-fold)",
+        f"({sum(row.growth > 1e3 for row in wrong)} where a small change of the start grows over a thousand-fold)",
         f"marked though right: {len(alarms)} ({len(alarms) / max(len(known), 1):.1%})",
         f"judged differently by a spec and by Python: {len(apart)} of {len(python)}",
         *(f"{count} times {text}" for text, count in refused.items()),
@@ -82,8 +83,8 @@ def _ratios(rows: list[Judged], tolerance: float) -> list[str]:
     lines = []
     for name, words in (("all", set()), ("cycles", {"cycle"}), ("float32", {"float32"}), ("float64", {"float64"})):
         chosen = [r for r in rows if not words or any(f.split()[0] in words for f in r.features)]
-        pairs = [(r.estimate, r.error) for r in chosen if r.status == "ok" and r.error > max(1e-3 * tolerance, 3 * r.reference)]
-        ratios = [estimate / error for estimate, error in pairs if math.isfinite(estimate)]
+        seen = [r for r in chosen if r.status == "ok" and r.error > max(1e-3 * tolerance, 3 * r.reference)]
+        ratios = [r.estimate / r.error for r in seen if math.isfinite(r.estimate)]
         if ratios:
             told = ", ".join(f"{q:g} %: {np.percentile(ratios, q):.2g}" for q in (0, 1, 5, 25, 50, 75, 95, 99, 100))
             lines.append(f"estimate / error of {len(ratios)} ok draws with estimates ({name}): {told}")

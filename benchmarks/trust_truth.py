@@ -1,7 +1,7 @@
 """The truth of a structure's draws: the reference of `benchmarks.trust_reference`, checked by halving its steps."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,8 @@ QUICK_COMPILER = {"xla_llvm_disable_expensive_passes": True, "xla_backend_optimi
 
 class Truth(NamedTuple):
     """By draw: the plastic matrices at the start and the end, the distance moved in between, the error of all this
-    relative to it (NaN where it is too large; 0 where the weights go to infinity, whatever the steps), and how much a small change of
-    the start has grown."""
+    relative to it (NaN where it is too large; 0 where the weights go to infinity, whatever the steps), and how
+    much a small change of the start has grown."""
 
     start: np.ndarray
     end: np.ndarray
@@ -76,12 +76,14 @@ def _begin(job: Job) -> tuple[dict, np.ndarray]:
 
 
 def _program(plan: Plan, ring: int) -> Callable[..., Path]:
-    def of(values: dict, seed: jax.Array, weights: dict, order: jax.Array, steps_of: Mesh, data: dict, steps: int, shown: int) -> Path:
+    def of(
+        values: dict, seed: jax.Array, begin: tuple[dict, jax.Array], steps_of: Mesh, data: dict, *numbers: Any
+    ) -> Path:
         run, _ = build(plan, values, seed, data)
         assert isinstance(run, Coupled)
-        return integrate(run, weights, order, steps_of, steps, shown, ring)
+        return integrate(run, *begin, steps_of, *numbers, ring)
 
-    batched = jax.vmap(of, (0, 0, 0, 0, 0, None, None, None))
+    batched = jax.vmap(of, (0, 0, 0, 0, None, None, None))
     return jax.jit(batched, compiler_options=QUICK_COMPILER)
 
 
@@ -89,7 +91,8 @@ def truth(job: Job, drawn: Structure, tolerance: float) -> Truth:
     """The reference of all draws of a job: its steps are halved until that changes the end by less than three times
     `tolerance` / 20, which for a method of fourth order is five times what is asked of it."""
     values, seeds = points_of(job, slice(None))
-    run, _ = build(job.plan, {path: column[0] for path, column in values.items()}, seeds[0], job.data)
+    first = {path: jnp.asarray(column[0]) for path, column in values.items()}
+    run, _ = build(job.plan, first, jnp.asarray(seeds[0]), jax.device_put(job.data))
     assert isinstance(run, Coupled)
     times, presentations = timings(job, drawn, run), job.plan.spec.stimulus.presentations
     least, draws = max(map(count, times)), np.arange(len(seeds))
@@ -108,7 +111,7 @@ def truth(job: Job, drawn: Structure, tolerance: float) -> Truth:
         each = {path: column[rows] for path, column in values.items()}, seeds[rows]
         begun = {n: w[rows] for n, w in begin.items()}, order[rows]
         numbers = jnp.int32(least * finer), jnp.int32(presentations)
-        return jax.device_get(programs[padded](*each, *begun, meshes, job.data, *numbers))
+        return jax.device_get(programs[padded](*each, begun, meshes, job.data, *numbers))
 
     coarse, kicked, fine = paths(draws, 1, weights), paths(draws, 1, kicked_weights), paths(draws, 2, weights)
     with np.errstate(all="ignore"):
@@ -118,9 +121,9 @@ def truth(job: Job, drawn: Structure, tolerance: float) -> Truth:
             left = draws[~(error <= 3 * tolerance / 20) & np.isfinite(fine.end).all(axis=1)]
             if not len(left) or least * finer * presentations > MOST_STEPS:
                 break
-            finest = jax.tree.map(lambda a, n=len(left): a[:n], paths(left, finer, weights))
-            error[left] = _apart(finest, jax.tree.map(lambda a, rows=left: a[rows], fine))
-            fine = jax.tree.map(lambda a, b, rows=left: _replaced(a, rows, b), fine, finest)
+            finest = Path(*(column[: len(left)] for column in paths(left, finer, weights)))
+            error[left] = _apart(finest, Path(*(column[left] for column in fine)))
+            fine = Path(*(_replaced(old, left, new) for old, new in zip(fine, finest, strict=True)))
     diverged = ~np.isfinite(fine.end).all(axis=1) & ~np.isfinite(coarse.end).all(axis=1)
     error = np.where(diverged, 0, np.where(error <= 3 * tolerance / 20, error / 3, np.nan))
     return Truth(fine.start, fine.end, fine.distance, error, growth)
