@@ -48,15 +48,11 @@ def easy(drawn: Structure, draws: int) -> dict[str, np.ndarray]:
 
 
 def test_the_reference_is_where_many_steps_of_another_solver_end():
-    """Of order two, for steps look back by linear interpolation: twice the steps, a quarter of the distance."""
-    apart, true = [], None
-    for steps in (400, 800):
-        drawn = late_structure(integrator={"name": "heun", "dt": f"{1 / steps!r} T"})
-        job = assembled(drawn, easy(drawn, 3))
-        true = truth(job, drawn, TOLERANCE) if true is None else true
-        apart.append(np.linalg.norm(through_python(job).weights - true.end, axis=1) / true.distance)
-    assert (apart[1] < 2e-4).all() and (true.error < 1e-6).all() and (true.distance > 0.01).all()
-    assert (apart[1] < 0.6 * apart[0]).all()
+    drawn = late_structure(integrator={"name": "heun", "dt": f"{1 / 800!r} T"})
+    job = assembled(drawn, easy(drawn, 3))
+    true = truth(job, drawn, TOLERANCE)
+    apart = np.linalg.norm(through_python(job).weights - true.end, axis=1) / true.distance
+    assert (apart < 2e-4).all() and (true.error < 1e-6).all() and (true.distance > 0.01).all()
 
 
 def test_steps_of_the_reference_end_where_something_jumps_and_look_back_at_what_was_there():
@@ -100,10 +96,10 @@ def test_no_wrong_number_is_without_a_mark():
     """What is called ok is right to twice the tolerance, or what is too hard is marked; most draws are not marked."""
     rows = []
 
-    @settings(max_examples=3, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
+    @settings(max_examples=2, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
     @given(st.integers(0, 10_000))
     def check(number):
-        rows.extend(judged(structure(1, number, TOLERANCE), 1, TOLERANCE, points=slice(0, 10)))
+        rows.extend(judged(structure(1, number, TOLERANCE), 1, TOLERANCE, points=slice(0, 15)))
         jax.clear_caches()
 
     check()
