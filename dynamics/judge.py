@@ -24,6 +24,7 @@ from dynamics.circuit import Weights
 from dynamics.collocation import interpolation, nodes, others
 from dynamics.field import CoupledSystem
 from dynamics.noise import Noise
+from dynamics.norms import norm
 from dynamics.settle import is_cyclic
 from dynamics.window import Course, Doubt, Layout, Past, Shown, Window, distance
 
@@ -53,9 +54,9 @@ class Accuracy(NamedTuple):
         """The estimated relative error of the change of the plastic `weights`; 0 where they have not moved at all."""
         missed, judged = self.missed, self.judged
         if self.companion is not None:
-            missed, judged = distance(weights, self.companion.state.weights), self.moved
+            missed, judged = distance(weights, self.companion.state.weights, jnp.zeros_like(self.moved)), self.moved
         eps = jnp.finfo(self.moved.dtype).eps
-        rounded = ROUNDED * eps * jnp.sqrt(sum(jnp.sum(w * w) for w in weights.values()))
+        rounded = ROUNDED * eps * norm(jnp.stack([jnp.zeros_like(self.moved), *map(norm, weights.values())]))
         tiny = jnp.finfo(self.moved.dtype).tiny
         error = (self.left + rounded) / jnp.maximum(self.moved, tiny) + missed / jnp.maximum(judged, tiny)
         return jnp.where(self.moved == 0, jnp.zeros_like(error), error)
@@ -120,7 +121,8 @@ def _added(
         if judge.noisy:
             end, plain, _ = judge.window.present(judge.system, judge.layout, before, shown, k, None)
             moved = plain.moved
-        return accuracy.judged + moved, accuracy.missed + distance(end.state.weights, exact.state.weights)
+        missed = distance(end.state.weights, exact.state.weights, jnp.zeros_like(moved))
+        return accuracy.judged + moved, accuracy.missed + missed
 
     again = (k < FIRST) | (k % ONE_IN == 0)
     judged, missed = jax.lax.cond(again, shown_again, lambda: (accuracy.judged, accuracy.missed))

@@ -22,6 +22,7 @@ from dynamics.circuit import Layer, Local, Port, Projection, Weights
 from dynamics.collocation import filtered, integration, weighted
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, State
+from dynamics.norms import norm
 from dynamics.plasticity import output_error
 from dynamics.settle import evaluation_order, is_cyclic
 from dynamics.timescales import at_level
@@ -305,18 +306,19 @@ class Relaxation(eqx.Module):
         From products of the few waveforms that make up a change where nothing else changes the matrix: a pass over all
         weights costs as much as a sweep.
         """
-        changes, b = None, self._integrals[-1]
-        square = jnp.zeros_like(self.filters.length)
+        changes, b, moved = None, self._integrals[-1], [jnp.zeros_like(self.filters.length)]
         for name, drive in drives.items():
             post, pre, fade = self._whole(name, drive)
             law = self.system.circuit.projection(name).law
             assert law is not None
             if fade is None and not law.clamped:
-                square += (((post @ post.T) * (pre @ pre.T)) @ b) @ b
+                size = _root_mean_square(post) * _root_mean_square(pre)
+                gram = (post @ post.T / jnp.where(size > 0, size, 1)) * (pre @ pre.T / jnp.where(size > 0, size, 1))
+                moved.append(size * jnp.sqrt(jnp.maximum((gram @ b) @ b, 0)))
             else:
                 changes = self.changes_at(drives) if changes is None else changes
-                square += jnp.sum(changes[name] ** 2)
-        return jnp.sqrt(jnp.maximum(square, 0))
+                moved.append(norm(changes[name]))
+        return norm(jnp.stack(moved))
 
     def end(self, waves: Waves, weights: Weights | None = None) -> State:
         """The state at the end of the window, its last node; `weights` are those there, where they are known."""
@@ -331,8 +333,8 @@ class Relaxation(eqx.Module):
         )
 
     def difference(self, new: Waves, old: Waves) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """How far apart two sweeps' drives m p^T are, relative to their size, and that size: roots of means of squares
-        over the window and all matrices, in weight per second.
+        """How far apart two sweeps' drives m p^T are, relative to their size, and that size: products of the factors'
+        roots of mean squares over the window, summed over all matrices, in weight per second.
 
         Both factors count: where an error is the pre-factor, as in feedback that learns, m alone hardly moves. In a
         circuit with cycles the state that the window hands on counts too: all that comes after depends on it.
@@ -341,25 +343,25 @@ class Relaxation(eqx.Module):
         for name, drive in new.drive.items():
             post, pre, _ = self._whole(name, drive)
             before, earlier, _ = self._whole(name, old.drive[name])
-            change += _square(post - before) * _square(pre)
+            change += _root_mean_square(post - before) * _root_mean_square(pre)
             if drive.pre is not None:
-                change += _square(post) * _square(pre - earlier)
-            size += _square(post) * _square(pre)
+                change += _root_mean_square(post) * _root_mean_square(pre - earlier)
+            size += _root_mean_square(post) * _root_mean_square(pre)
         moved = change / jnp.maximum(size, jnp.finfo(size.dtype).tiny)
         if is_cyclic(self.system.circuit):
             moved = jnp.maximum(moved, self._handed_on(new, old))
-        return jnp.sqrt(moved), jnp.sqrt(size)
+        return moved, size
 
     def _handed_on(self, new: Waves, old: Waves) -> Float[Array, ""]:
-        """|difference of the ends of all waveforms|^2 relative to the size of the waveforms."""
+        """How far apart the ends of all waveforms are, relative to the size of the waveforms."""
         change = size = jnp.zeros_like(self.filters.length)
         for name, wave in new.value.items():
             if not self.system.circuit.layer(name[0]).clamped:
                 change += jnp.sum((wave[-1] - old.value[name][-1]) ** 2)
-                size += _square(wave)
-        return change / jnp.maximum(size, jnp.finfo(size.dtype).tiny)
+                size += _root_mean_square(wave) ** 2
+        return jnp.sqrt(change / jnp.maximum(size, jnp.finfo(size.dtype).tiny))
 
 
-def _square(waveform: Waveform) -> Float[Array, ""]:
-    """The mean over nodes of |x|^2."""
-    return jnp.sum(waveform * waveform) / waveform.shape[0]
+def _root_mean_square(waveform: Waveform) -> Float[Array, ""]:
+    """The root of the mean over nodes of |x|^2."""
+    return jnp.sqrt(jnp.sum(waveform * waveform) / waveform.shape[0])

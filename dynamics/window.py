@@ -22,6 +22,7 @@ from dynamics.field import CoupledSystem, Inputs, Signals, State
 from dynamics.jumps import Cut, Jump, in_order
 from dynamics.kinks import roundoff, with_value
 from dynamics.noise import brownian_increments, given
+from dynamics.norms import norm
 from dynamics.stimulus import Clock, Stream, mixed, samples
 from dynamics.timescales import at_level
 from dynamics.waveforms import Filters, Relaxation, Waves
@@ -55,9 +56,9 @@ class Doubt(NamedTuple):
     weak: Float[Array, ""]
 
 
-def distance(left: Weights, right: Weights) -> Float[Array, ""]:
-    """The root of the sum of squared differences over all matrices of `right`."""
-    return jnp.sqrt(sum(jnp.sum((left[name] - w) ** 2) for name, w in right.items()))
+def distance(left: Weights, right: Weights, none: Float[Array, ""]) -> Float[Array, ""]:
+    """The root of the sum of squared differences over all matrices of `right`; `none`, a zero, where there are none."""
+    return norm(jnp.stack([none, *(norm(left[name] - w) for name, w in right.items())]))
 
 
 class Layout(NamedTuple):
@@ -284,7 +285,7 @@ class Window(eqx.Module):
         end, (doubts, reports) = jax.lax.scan(one, course, (jnp.arange(count, dtype=jnp.int32), layout))
         doubt = jax.tree.map(jnp.sum, doubts)
         if count > 1:
-            doubt = doubt._replace(moved=distance(end.state.weights, course.state.weights))
+            doubt = doubt._replace(moved=distance(end.state.weights, course.state.weights, jnp.zeros_like(doubt.moved)))
         return end, doubt, reports
 
     def _doubt(self, system: CoupledSystem, layout: Layout, window: Relaxation, solved: Solved, alone: bool) -> Doubt:

@@ -246,7 +246,8 @@ def _edge_in(window: Window, low: float, high: float) -> tuple[Decision, str]:
             return "failed", said
         return "undecided", f"{said}: undecided until the sweep begins earlier"
     edge = float(np.log(window.lower))
-    return in_range(Mean(edge, float(np.log(window.interval[1])) - edge, window.seeds), *np.log([low, high]), SHOWN)
+    mean = Mean(edge, float(np.log(window.interval[1])) - edge, window.seeds)
+    return in_range(mean, float(np.log(low)), float(np.log(high)), SHOWN)
 
 
 def _alignment_rate(data: xr.Dataset, group: Group) -> Verdict:
