@@ -11,17 +11,18 @@ import numpy as np
 from benchmarks.trust_draws import Structure
 from benchmarks.trust_reference import plastic
 from dynamics.coupled import Coupled
+from dynamics.regime import REFINEMENTS
 from dynamics.simulate import all_finite
 from dynamics.window import Window
+from dynamics.window_choice import refined
 from experiments.assemble import build, plan
 from experiments.jobs import ChunkKey, Job, init_point, points_of
 from experiments.probes import PROBES, Probe
-from experiments.programs import REFINEMENTS, JobRunner
+from experiments.programs import JobRunner
 from experiments.progress import Meter
 from experiments.spec import make_spec
 from experiments.sweep import expand
 from experiments.tasks import Data
-from experiments.windows import refined
 
 WEIGHTS = "plastic weights"
 

@@ -107,7 +107,7 @@ def test_refined_windows_are_shorter_with_more_nodes_and_otherwise_the_same():
     finer = refined(window)
     assert finer.parts > window.parts and finer.nodes > window.nodes
     assert dataclasses.replace(finer, parts=3, nodes=5) == window
-    assert refined(Window(nodes=MAX_NODES)).nodes == MAX_NODES
+    assert refined(Window(nodes=MAX_NODES, parts=1)).nodes == MAX_NODES
 
 
 # Defaults and refusals
@@ -176,8 +176,8 @@ def test_windows_integrate_multiplicative_noise_in_both_calculi(calculus):
 @pytest.fixture
 def coarse(monkeypatch):
     """Every job starts with nine nodes per presentation: too few for 50 time constants, many for two and a half."""
-    window = Window(tolerance=1e-4, nodes=9, gaps=False)
-    monkeypatch.setattr(assemble, "choose", lambda *_: window)
+    window = Window(tolerance=1e-4, nodes=9, parts=1, gaps=False)
+    monkeypatch.setattr(assemble, "windows_for", lambda *_: window)
     return {"sweep": {"timescales.propagation": ["1 ms", "20 ms"]}}
 
 

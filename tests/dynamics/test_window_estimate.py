@@ -59,7 +59,7 @@ def network(activation="tanh", hidden=40) -> Network:
 @pytest.mark.parametrize("scale", [1.0, 0.01])
 def test_small_errors_beside_large_activities_are_swept_as_well(rule, scale):
     """Feedback that learns has the activity as post-factor, the same in every sweep: it must not drown the errors."""
-    error, quality = judged(rule.wire(network()), Window(nodes=14, gaps=False), scale=scale)
+    error, quality = judged(rule.wire(network()), Window(nodes=14, parts=1, gaps=False), scale=scale)
     assert quality.converged and error < TOLERANCE
     assert 0 < error < 2 * quality.error
 
@@ -81,13 +81,13 @@ def with_law(law: TwoFactor) -> Circuit:
 
 
 def test_a_steep_factor_of_a_users_own_is_judged():
-    error, quality = judged(with_law(TwoFactor(Steep())), Window(nodes=9, gaps=False))
+    error, quality = judged(with_law(TwoFactor(Steep())), Window(nodes=9, parts=1, gaps=False))
     assert error > TOLERANCE and not quality.converged
 
 
 def test_a_whisper_of_noise_does_not_hide_kinks():
     """relu's kinks fall between nodes; with noise too small to matter the windows must still say so."""
-    circuit, window = FA().wire(network("relu", 10)), Window(nodes=9, gaps=False)
+    circuit, window = FA().wire(network("relu", 10)), Window(nodes=9, parts=1, gaps=False)
     error, plain = judged(circuit, window, plasticity=1.0)
     _, _, noisy = run_by(circuit, window, plasticity=1.0, noise=Noise(activity=f64(1e-9)))
     assert error > TOLERANCE and not plain.converged and not noisy.converged
@@ -97,7 +97,7 @@ def test_a_whisper_of_noise_does_not_hide_kinks():
 def test_weights_that_are_forgotten_within_a_window_are_right_or_marked():
     """tau_dec = T / 40: integrating factors would span 17 decades, so that sweeps expand."""
     circuit = FA().wire(network())
-    _, quality = judged(circuit, Window(nodes=12, gaps=False), decay=0.0025)
+    _, quality = judged(circuit, Window(nodes=12, parts=1, gaps=False), decay=0.0025)
     assert not quality.converged
     error, quality = judged(circuit, Window(nodes=12, parts=7, gaps=False), decay=0.0025)
     assert quality.converged and error < TOLERANCE

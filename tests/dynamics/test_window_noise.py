@@ -63,7 +63,7 @@ def units(noise, duration, decay=None, window=None, drift=False) -> Coupled:
     stimulus = jnp.full((1, 1), float(drift), jnp.float64)
     data = Stream(stimulus, jnp.zeros((1, MANY), jnp.float64), jax.random.key(1))
     times = timescales(propagation=TAU, plasticity=1.0, decay=decay)
-    window = window or Window(nodes=8, gaps=False)
+    window = window or Window(nodes=8, parts=1, gaps=False)
     return Coupled(
         circuit, times, data, clock(duration), noise=noise, key=jax.random.key(2), integrator=window
     )
@@ -154,19 +154,26 @@ def test_decay_and_multiplicative_noise_commute():
     assert close(w, np.exp(-1.5)) and within(np.log(w), 4 * 0.15)
 
 
-def test_multiplicative_noise_beside_a_drift_has_weak_order_one():
-    """dW = dt + s W dB (Ito), a = s^2: (E W^2)' = 2 (1 + t) + a E W^2; windows that are split leave an error ~ H."""
-    a, t = 0.3, 1.0
+def test_multiplicative_noise_beside_a_drift_has_weak_order_two():
+    """dW = dt + s W dB (Ito), a = s^2: (E W^2)' = 2 (1 + t) + a E W^2; half of the noise before and half after a window
+    leave an error ~ H^2."""
+    a, t = 1.0, 1.0
     exact = np.exp(a * t) * (1 + 2 / a + 2 / a**2) - 2 * (1 + t) / a - 2 / a**2
+    # One window: W = (m + 1) m' with m, m' of mean 1 and E m^2 = exp(a t / 2).
+    half = np.exp(a * t / 2)
+    assert (half + 3) * half == pytest.approx(exact, abs=0.1)
     errors = []
-    for parts in (1, 4):
+    for parts in (1, 2):
+        h, square, mean = t / parts, 1.0, 1.0
+        for _ in range(parts):
+            m = np.exp(a * h / 2)
+            square, mean = m * (m * square + 2 * h * mean + h**2), mean + h
+        errors.append(square - exact)
         window = Window(nodes=3, parts=parts, gaps=False)
-        run = units(Noise(synaptic_multiplicative=f64(a**0.5)), t, window=window, drift=True)
-        w = after(run, 1).state.weights["W1"]
-        errors.append(float(np.mean(w**2)) - exact)
-    assert errors[0] > 0.3  # (1 + t)^2 exp(a t) - exact = 0.6: far above the sampling error of 0.04
-    assert np.log2(errors[0] / errors[1]) / 2 == pytest.approx(1, abs=0.25)
-    assert close(w, 2)
+        w = after(units(Noise(synaptic_multiplicative=f64(a**0.5)), t, window=window, drift=True), 1)
+        w = w.state.weights["W1"]
+        assert close(w, 2) and close(w**2, square)
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(2, abs=0.2)
 
 
 # Orders along noisy activities: the response to every normal number that the integrator draws
@@ -367,11 +374,12 @@ def test_draws_depend_on_nothing_but_the_key_and_the_window():
 
 
 def test_additive_and_multiplicative_draws_are_independent():
-    """W = W0 exp(-s^2 t/2 + s B) + s' B': with W0 = 1 the two parts would show up as a covariance."""
+    """dW = s W dB + s' dB' from 1: E W = 1 and E W^2 = (1 + s'^2 / s^2) exp(s^2 t) - s'^2 / s^2. Draws that were the same
+    would add 2 s s' t to the variance."""
     one = after(units(Noise(synaptic=f64(0.5)), 0.02), 1).state.weights["W1"]
     other = after(units(Noise(synaptic_multiplicative=f64(0.5)), 0.02), 1).state.weights["W1"]
     both = after(units(Noise(synaptic=f64(0.5), synaptic_multiplicative=f64(0.5)), 0.02), 1).state.weights["W1"]
-    np.testing.assert_allclose(both, one + other - 1, atol=1e-12)
+    assert close(both, 1) and within(both, 2 * np.expm1(0.25 * 0.02))
     assert abs(np.corrcoef(np.ravel(one), np.ravel(other))[0, 1]) < 4 / np.sqrt(MANY)
 
 
