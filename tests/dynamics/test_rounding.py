@@ -1,0 +1,51 @@
+"""Compensated sums: changes below half a unit in the last place add up, also where the compiler could simplify."""
+
+from fractions import Fraction
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dynamics.rounding import add, nothing
+
+
+def summed(start, changes):
+    def one(i, parts):
+        return add(*parts, {"w": changes[i]})
+
+    high = {"w": start}
+    high, low = jax.lax.fori_loop(0, changes.shape[0], one, (high, nothing(high)))
+    return high["w"], low["w"]
+
+
+@pytest.mark.parametrize("size", [1e-9, 1e-3, 30.0])
+def test_what_many_changes_lose_is_a_share_of_the_changes(size):
+    generator = np.random.default_rng(0)
+    start = generator.normal(size=3).astype("float32")
+    changes = (size * generator.normal(1.0, 1.0, (4000, 3))).astype("float32")
+    high, low = jax.jit(summed)(jnp.asarray(start), jnp.asarray(changes))
+    for i in range(3):
+        exact = Fraction(float(start[i])) + sum(Fraction(float(c)) for c in changes[:, i])
+        error = abs(float(Fraction(float(high[i])) + Fraction(float(low[i])) - exact))
+        lost = 2.0**-24 * float(np.sum(np.abs(changes[:, i], dtype="float64")))
+        assert error <= lost
+        assert abs(float(Fraction(float(high[i])) - exact)) <= lost + 0.5 * float(np.spacing(abs(high[i])))
+
+
+def test_the_compiler_keeps_the_compensation_for_batches():
+    start = jnp.asarray([1.0, -3.0, 0.0], jnp.float32)
+    changes = jnp.full((3, 20000), 1e-9, jnp.float32)
+    high, _ = jax.jit(jax.vmap(summed))(start, changes)
+    expected = np.asarray([1 + 2e-5, -3 + 2e-5, 2e-5])
+    np.testing.assert_allclose(np.asarray(high, "float64"), expected, rtol=6e-8)
+
+
+def test_a_change_of_a_product_is_kept_too():
+    # The compiler may contract a product and the sum that follows it into one operation.
+    def one(i, parts):
+        return add(*parts, 1e-4 * rate)
+
+    rate = jnp.asarray([3e-6, -7e-6], jnp.float32)
+    high, _ = jax.jit(lambda w: jax.lax.fori_loop(0, 10**5, one, (w, nothing(w))))(jnp.ones(2, jnp.float32))
+    np.testing.assert_allclose(np.asarray(high, "float64"), 1 + 1e-4 * 1e5 * np.asarray(rate, "float64"), rtol=6e-8)
