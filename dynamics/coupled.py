@@ -1,8 +1,9 @@
 """The coupled regime: the coupled field of a circuit (dynamics.field), shown a stream of presentations."""
 
+import dataclasses
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import equinox as eqx
 import jax
@@ -10,14 +11,17 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
+from dynamics.activations import activation
 from dynamics.circuit import Circuit, Weights
 from dynamics.collocation import nodes
 from dynamics.delays import Delays, History
+from dynamics.doubling import difference, order_of, twin_steps
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, Signals, State
-from dynamics.integrators import Adaptive, FixedStep, check_calculus
+from dynamics.integrators import Adaptive, FixedStep, Point, check_calculus, solver_named
 from dynamics.noise import Noise
 from dynamics.regime import AbstractRegime, Quality, Slow, check_dtypes
+from dynamics.rounding import add, nothing
 from dynamics.simulate import all_finite
 from dynamics.stimulus import Clock, Held, Stream, held
 from dynamics.timescales import Timescales
@@ -27,14 +31,17 @@ from dynamics.window_solver import Accuracy
 
 
 class CoupledProgress(NamedTuple):
-    """How far a coupled run has come: the state, the fixed matrices, the past that delays look back at, what the window
-    integrator's estimates say, and whether adaptive steps have always arrived."""
+    """How far a coupled run has come: the state, the fixed matrices, the past that delays look back at, what the
+    estimates of the error say, and whether adaptive steps have always arrived; what rounding has taken from the state;
+    and of every twin that judges fixed steps (dynamics.doubling) all but its weights."""
 
     state: State
     fixed: Weights
     history: History | Past | None
     accuracy: Accuracy | None = None
     arrived: Bool[Array, ""] | None = None
+    low: PyTree = None
+    twins: tuple[Point, ...] = ()
 
 
 class Coupled(AbstractRegime[CoupledProgress]):
@@ -61,10 +68,8 @@ class Coupled(AbstractRegime[CoupledProgress]):
                 f"delays.error is not allowed with output layers {', '.join(outputs)} and the window integrator or "
                 "delays.stages: it must be 0, or integrator.name euler, heun, tsit5 or dopri5"
             )
-        delayed = any(lag is not None for lag in (self.delays.error, self.delays.hop, self.delays.input))
-        delayed = delayed or any(p.lag is not None for p in self.circuit.projections)
         if isinstance(self.integrator, Adaptive):
-            if delayed or self.noise.present:
+            if self._delayed or self.noise.present:
                 raise PlasticodeError(
                     "adaptive integration knows no delays and no noise: integrator.adaptive must be false"
                 )
@@ -106,15 +111,25 @@ class Coupled(AbstractRegime[CoupledProgress]):
             periods = -(-(self.history - 2) // self.clock.steps)
             zero = jnp.zeros_like(self.clock.dt)
             return CoupledProgress(state, fixed, self.integrator.start(system, state, periods), Accuracy(zero, zero))
+        zero = jnp.zeros_like(self.clock.dt)
+        if isinstance(self.integrator, Adaptive):
+            low = nothing(_sums(state))
+            return CoupledProgress(state, fixed, None, None, jnp.asarray(True), low)
+        start, twins = self._begin(fixed, weights), self._twins()
+        others = tuple(_without_weights(twin._begin(fixed, weights)) for twin in twins)
+        return CoupledProgress(start.y, fixed, start.history, Accuracy(zero, zero), None, start.low, others)
+
+    def _begin(self, fixed: Weights, weights: Weights) -> Point:
+        """The start of fixed steps."""
+        system = self.system(fixed)
+        state = system.with_paths(system.initial_state(weights))
         silent = Inputs(
             jnp.zeros(self.stream.inputs.shape[1], self.clock.dt.dtype),
             jnp.zeros_like(self._targets()[0]),
             jnp.zeros_like(self.clock.dt),
         )
         signals = system.signals(state, silent)
-        past = History.of(signals, self.history) if signals else None
-        arrived = jnp.asarray(True) if isinstance(self.integrator, Adaptive) else None
-        return CoupledProgress(state, system.fixed, past, arrived=arrived)
+        return Point.of(state, History.of(signals, self.history) if signals else None)
 
     def advance(self, progress: CoupledProgress, first: Int[Array, ""], count: int | Int[Array, ""]) -> CoupledProgress:
         """Shows presentations first .. first + count - 1."""
@@ -123,30 +138,84 @@ class Coupled(AbstractRegime[CoupledProgress]):
             return self._advance_by_windows(self.integrator, system, progress, first, count)
         if isinstance(self.integrator, Adaptive):
             return self._advance_adaptively(self.integrator, system, progress, first, count)
-        solver = self.integrator
+        return self._advance_by_steps(progress, first, count)
 
-        def present(i: Int[Array, ""], carry: tuple[State, History | None]) -> tuple[State, History | None]:
-            k, steps = first + jnp.asarray(i, jnp.int32), self.clock.steps
-            return solver.run(system, *carry, self.inputs_at(k), k * steps, steps, self.key)
+    def _advance_by_steps(
+        self, progress: CoupledProgress, first: Int[Array, ""], count: int | Int[Array, ""]
+    ) -> CoupledProgress:
+        fixed, twins = progress.fixed, jax.lax.stop_gradient(self._twins())
 
-        state, history = jax.lax.fori_loop(0, count, present, (progress.state, progress.history))
-        return CoupledProgress(state, progress.fixed, history)
+        def present(i: Int[Array, ""], carry: tuple) -> tuple:
+            (start, others, accuracy), k = carry, first + jnp.asarray(i, jnp.int32)
+            end = self._presented(start, fixed, k)
+            before, given, after = jax.lax.stop_gradient((start, fixed, end))  # estimates have no derivatives
+            ends = [after]
+            for twin, other in zip(twins, others, strict=True):
+                joined = max(self.clock.steps // twin.clock.steps, 1)
+                ends.append(twin._presented(_with_weights(other, before), given, k, joined))
+            parts = [(point.y.weights, point.low.weights) for point in (before, *ends[-2:])]
+            judged = difference(*parts, self.clock.steps / twins[-1].clock.steps, self._order())
+            accuracy = jax.tree.map(jnp.add, accuracy, judged)
+            return end, tuple(map(_without_weights, ends[1:])), accuracy
+
+        start = Point(progress.state, progress.low, cast("History | None", progress.history))
+        end, others, accuracy = jax.lax.fori_loop(0, count, present, (start, progress.twins, progress.accuracy))
+        return CoupledProgress(end.y, fixed, end.history, accuracy, None, end.low, others)
+
+    def _presented(self, at: Point, fixed: Weights, k: Int[Array, ""], joined: int = 1) -> Point:
+        """Presentation k in fixed steps, each with the noise of `joined` steps of the run that this one is a twin of."""
+        assert isinstance(self.integrator, FixedStep)
+        steps = self.clock.steps
+        return self.integrator.run(self.system(fixed), at, self.inputs_at(k), k * steps, steps, self.key, joined)
+
+    def _twins(self) -> tuple["Coupled", ...]:
+        """The runs that judge this one, in fixed steps: the last two differ in the length of their steps alone."""
+        steps, noise = twin_steps(self.clock.steps), dataclasses.replace(self.noise, activity=None, error=None)
+        longest = -(-(self.history - 2) * steps // self.clock.steps) + 2 if self.history else 0
+        # Milstein's method is Euler's where nothing multiplies the noise, and refuses to run without any.
+        integrator = self.integrator if noise.present or self.integrator.name != "milstein" else FixedStep("euler")
+        quiet = dataclasses.replace(self, noise=noise, integrator=integrator)
+        time = Clock(self.clock.duration, self.clock.gap, steps)
+        coarse = dataclasses.replace(quiet, clock=time, history=longest)
+        return (coarse,) if self.noise.activity is None and self.noise.error is None else (quiet, coarse)
+
+    def _order(self) -> Float[Array, ""]:
+        """The order of the error of fixed steps."""
+        kinks = not all(activation(layer.activation).smooth for layer in self.circuit.layers if not layer.clamped)
+        lags = self.delays.stages == 0 and self._delayed
+        inside = jnp.abs(self.clock.on_steps - jnp.round(self.clock.on_steps)) > 1e-3  # where the stimulus ends
+        strong = None
+        if self.noise.synaptic is not None or self.noise.synaptic_multiplicative is not None:
+            strong = 1.0
+        if self.noise.synaptic_multiplicative is not None and self.integrator.name == "euler":
+            strong = 0.5
+        return order_of(solver_named(self.integrator.name), inside | kinks | lags, strong, self.clock.dt.dtype)
+
+    @property
+    def _delayed(self) -> bool:
+        """Whether anything is late."""
+        delayed = any(lag is not None for lag in (self.delays.error, self.delays.hop, self.delays.input))
+        return delayed or any(p.lag is not None for p in self.circuit.projections)
 
     def _advance_adaptively(
         self, solver: Adaptive, system: CoupledSystem, progress: CoupledProgress, first: Array, count: int | Array
     ) -> CoupledProgress:
         def present(i: Int[Array, ""], carry: tuple) -> tuple:
-            state, arrived = carry
+            state, low, arrived = carry
             stimulus, target = self._shown(first + jnp.asarray(i, jnp.int32))
             on, off = jnp.ones_like(self.clock.dt), jnp.zeros_like(self.clock.dt)
             shown = Inputs(stimulus.values[0], target.values[0], on)
             blank = Inputs(jnp.zeros_like(stimulus.values[0]), jnp.zeros_like(target.values[0]), off)
-            state, through = solver.run(system, state, shown, self.clock.on_steps)
-            state, end = solver.run(system, state, blank, self.clock.steps - self.clock.on_steps)
-            return state, arrived & through & end
+            still = jax.tree.map(jnp.zeros_like, state)
+            base, y = _with_sums(still, _sums(state)), _with_sums(state, _sums(still))
+            y, through = solver.run(system, y, shown, self.clock.on_steps, base)
+            y, end = solver.run(system, y, blank, self.clock.steps - self.clock.on_steps, base)
+            sums, low = add(_sums(state), low, _sums(y))
+            return _with_sums(y, sums), low, arrived & through & end
 
-        state, arrived = jax.lax.fori_loop(0, count, present, (progress.state, progress.arrived))
-        return progress._replace(state=state, arrived=arrived)
+        start = progress.state, progress.low, progress.arrived
+        state, low, arrived = jax.lax.fori_loop(0, count, present, start)
+        return progress._replace(state=state, low=low, arrived=arrived)
 
     def _advance_by_windows(
         self, window: Window, system: CoupledSystem, progress: CoupledProgress, first: Array, count: int | Array
@@ -201,14 +270,13 @@ class Coupled(AbstractRegime[CoupledProgress]):
         return progress.state.slow
 
     def quality(self, progress: CoupledProgress) -> Quality | None:
-        """The window integrator's estimate against its tolerance; of adaptive steps, whether they have arrived."""
-        if isinstance(self.integrator, Window):
-            assert progress.accuracy is not None
-            error, diverged = progress.accuracy.relative, ~all_finite(progress.state.weights)
-            return Quality(error, (error <= self.integrator.tolerance) | diverged)
-        if progress.arrived is not None:
+        """The estimate of the error against the tolerance; of adaptive steps, whether they have arrived."""
+        if isinstance(self.integrator, Adaptive):
+            assert progress.arrived is not None
             return Quality(jnp.full_like(self.clock.dt, jnp.nan), progress.arrived)
-        return None
+        assert progress.accuracy is not None
+        error, diverged = progress.accuracy.relative, ~all_finite(progress.state.weights)
+        return Quality(error, (error <= self.integrator.tolerance) | diverged)
 
     def system(self, fixed: Weights) -> CoupledSystem:
         """The coupled field with the given fixed matrices."""
@@ -229,3 +297,22 @@ class Coupled(AbstractRegime[CoupledProgress]):
         """The inputs during step j of presentation k, as a function of j."""
         stimulus, target = self._shown(k)
         return lambda j: Inputs(stimulus.over(j)[0], *target.over(j))
+
+
+def _sums(state: State) -> tuple[Weights, Slow]:
+    """What grows by small changes: weights and slow variables."""
+    return state.weights, state.slow
+
+
+def _with_sums(state: State, sums: tuple[Weights, Slow]) -> State:
+    return dataclasses.replace(state, weights=sums[0], slow=sums[1])
+
+
+def _without_weights(point: Point) -> Point:
+    return point._replace(y=dataclasses.replace(point.y, weights={}), low=dataclasses.replace(point.low, weights={}))
+
+
+def _with_weights(point: Point, of: Point) -> Point:
+    """The point with the weights of another."""
+    y = dataclasses.replace(point.y, weights=of.y.weights)
+    return point._replace(y=y, low=dataclasses.replace(point.low, weights=of.low.weights))

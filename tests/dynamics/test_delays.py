@@ -10,7 +10,7 @@ import pytest
 from dynamics.coupled import Coupled
 from dynamics.delays import Delays, History
 from dynamics.errors import PlasticodeError
-from dynamics.integrators import Adaptive, FixedStep
+from dynamics.integrators import Adaptive, FixedStep, Point
 from dynamics.overlap import overlap, temporal_overlap, waveforms
 from dynamics.theory import lagged_overlap, overlap_law
 from tests.dynamics.systems import DelayedDecay, Pulse, advance, coupled, learned, show, single_synapse, two_layers
@@ -22,11 +22,12 @@ from tests.problems import clock, distance, f64, random_weights, timescales
 @eqx.filter_jit
 def peaks(system):
     """The largest |w| over one long window early on and one late, for w = 1 until time 0."""
-    y, past = system.start(jnp.ones(1, jnp.float64)), History.of({"w": jnp.ones(1, jnp.float64)}, 256)
+    ones = jnp.ones(1, jnp.float64)
+    at = Point.of(system.start(ones), History.of({"w": ones}, 256))
     integrator, tops = FixedStep("heun"), []
     for first, count in ((0, 1000), (1000, 4000)):
-        y, past = integrator.run(system, y, past, lambda j: None, jnp.int32(first), jnp.int32(count), None)
-        tops.append(jnp.abs(past.rows["w"]).max())  # the ring holds more than one period
+        at = integrator.run(system, at, lambda j: None, jnp.int32(first), jnp.int32(count), None)
+        tops.append(jnp.abs(at.history.rows["w"]).max())  # the ring holds more than one period
     return tops
 
 

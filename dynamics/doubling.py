@@ -1,0 +1,65 @@
+"""Step doubling: what fixed steps get wrong, from the same presentation in steps twice as long.
+
+A *twin* of a run shows every presentation in half as many steps. It starts each with the weights of the run, but has
+activities, errors, slow variables and a past of its own: what the steps get wrong in these is handed on from one
+presentation to the next, as it is in the run. Where the method is of order p, the weights' change of the run is then
+wrong by |change - change of the twin| / (r^p - 1), r being the ratio of the steps. Every presentation is judged, since
+a single one, of a rare large sample, may be all that is wrong; twins add half of the cost of a run.
+
+Brownian increments of a twin are those of the run, two at a time. Noise of activities and errors is left out, of a
+second twin with the steps of the run as well: its paths are rough on every scale, and no two step sizes agree in them.
+"""
+
+import diffrax
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float
+
+from dynamics.circuit import Weights
+from dynamics.window_solver import Accuracy
+
+Parts = tuple[Weights, Weights]  # weights, and what rounding has taken from them (dynamics.rounding)
+COUNTED = 3  # an order beyond it is not relied on: steps may still be too long for it
+
+
+def twin_steps(steps: int) -> int:
+    """The steps of a twin: half as many, rounded up. A single step is judged by two."""
+    return 2 if steps == 1 else -(-steps // 2)
+
+
+def order_of(
+    solver: diffrax.AbstractSolver, rough: Bool[Array, ""], strong: float | None, dtype: DTypeLike
+) -> Float[Array, ""]:
+    """The order in dt to count on: that of the solver; 1 where something is `rough` (kinks, jumps inside steps,
+    interpolated pasts); at most the `strong` order of the solver where Brownian motion drives the weights."""
+    smooth = min(solver.order(None), COUNTED)
+    order = jnp.where(rough, jnp.ones((), dtype), jnp.asarray(smooth, dtype))
+    return order if strong is None else jnp.minimum(order, jnp.asarray(strong, dtype))
+
+
+def difference(before: Parts, run: Parts, twin: Parts, ratio: float, order: Float[Array, ""]) -> Accuracy:
+    """The estimated error of the weights' change in one presentation, and its size (Frobenius norms over all matrices).
+
+    `before` is the start of both; the steps of the run and of the twin have the `ratio` of their numbers.
+    """
+
+    def moved(after: Parts) -> Weights:
+        # First the high parts: their difference is exact.
+        change = jax.tree.map(jnp.subtract, after[0], before[0])
+        return jax.tree.map(lambda c, low, was: c + (low - was), change, after[1], before[1])
+
+    change, other = moved(run), moved(twin)
+    if not change:  # nothing learns
+        nothing = jnp.zeros_like(order)
+        return Accuracy(nothing, nothing)
+    apart, size = _norm(jax.tree.map(jnp.subtract, change, other)), _norm(change)
+    return Accuracy(apart / jnp.abs(ratio**order - 1), size)
+
+
+def _norm(weights: Weights) -> Float[Array, ""]:
+    """The Frobenius norm over all matrices; squares of small or large changes would not fit float32."""
+    largest = jnp.stack([jnp.abs(w).max() for w in weights.values()]).max()
+    scale = jnp.where(largest > 0, largest, 1)
+    squares = [jnp.sum((w / scale) ** 2) for w in weights.values()]
+    return scale * jnp.sqrt(sum(squares[1:], squares[0]))
