@@ -83,7 +83,20 @@ class Coupled(AbstractRegime[CoupledProgress]):
                 raise PlasticodeError(
                     "integrator 'milstein' allows one of noise.synaptic and noise.synaptic_multiplicative, not both"
                 )
+            self._check_steps()
             check_calculus(self.integrator.name, self.noise.calculus, self.noise.synaptic_multiplicative is not None)
+
+    def _check_steps(self) -> None:
+        """Refuses steps that are seen to be unstable, and noise that a twin could not share (dynamics.doubling)."""
+        if self.clock.steps % 2 and (self.noise.synaptic is not None or self.noise.synaptic_multiplicative is not None):
+            raise PlasticodeError(f"clock.steps is {self.clock.steps}: with noise of the weights it must be even")
+        dt, tau = self.clock.dt, self.timescales.propagation
+        if isinstance(dt, Tracer) or isinstance(tau, Tracer) or bool(dt.max() <= 2 * tau.min() * (1 + 1e-6)):
+            return
+        raise PlasticodeError(
+            f"clock.steps is {self.clock.steps}, which makes steps of {float(dt.max()):g} s with timescales.propagation "
+            f"= {float(tau.min()):g} s: explicit steps are unstable above twice that, so there must be more steps"
+        )
 
     def _check_history(self) -> None:
         """Refuses a ring buffer that is too short for the lags (for those that are known while tracing)."""
@@ -129,7 +142,8 @@ class Coupled(AbstractRegime[CoupledProgress]):
             jnp.zeros_like(self.clock.dt),
         )
         signals = system.signals(state, silent)
-        return Point.of(state, History.of(signals, self.history) if signals else None)
+        assert isinstance(self.integrator, FixedStep)
+        return self.integrator.begin(state, History.of(signals, self.history) if signals else None)
 
     def advance(self, progress: CoupledProgress, first: Int[Array, ""], count: int | Int[Array, ""]) -> CoupledProgress:
         """Shows presentations first .. first + count - 1."""
@@ -152,9 +166,9 @@ class Coupled(AbstractRegime[CoupledProgress]):
             ends = [after]
             for twin, other in zip(twins, others, strict=True):
                 joined = max(self.clock.steps // twin.clock.steps, 1)
-                ends.append(twin._presented(_with_weights(other, before), given, k, joined))
-            parts = [(point.y.weights, point.low.weights) for point in (before, *ends[-2:])]
-            judged = difference(*parts, self.clock.steps / twins[-1].clock.steps, self._order())
+                ends.append(twin._presented(_with_weights(other, *_weights_of(before)), given, k, joined))
+            parts = map(_weights_of, (before, *ends[-2:]))
+            judged = difference(*parts, (self.clock.steps, twins[-1].clock.steps), self._order())
             accuracy = jax.tree.map(jnp.add, accuracy, judged)
             return end, tuple(map(_without_weights, ends[1:])), accuracy
 
@@ -173,7 +187,9 @@ class Coupled(AbstractRegime[CoupledProgress]):
         steps, noise = twin_steps(self.clock.steps), dataclasses.replace(self.noise, activity=None, error=None)
         longest = -(-(self.history - 2) * steps // self.clock.steps) + 2 if self.history else 0
         # Milstein's method is Euler's where nothing multiplies the noise, and refuses to run without any.
-        integrator = self.integrator if noise.present or self.integrator.name != "milstein" else FixedStep("euler")
+        integrator = self.integrator
+        if integrator.name == "milstein" and not noise.present:
+            integrator = dataclasses.replace(integrator, name="euler")
         quiet = dataclasses.replace(self, noise=noise, integrator=integrator)
         time = Clock(self.clock.duration, self.clock.gap, steps)
         coarse = dataclasses.replace(quiet, clock=time, history=longest)
@@ -308,11 +324,15 @@ def _with_sums(state: State, sums: tuple[Weights, Slow]) -> State:
     return dataclasses.replace(state, weights=sums[0], slow=sums[1])
 
 
+def _weights_of(point: Point) -> tuple[Weights, Weights | None]:
+    return point.y.weights, None if point.low is None else point.low.weights
+
+
+def _with_weights(point: Point, weights: Weights, low: Weights | None) -> Point:
+    """The point with other weights."""
+    lost = None if point.low is None else dataclasses.replace(point.low, weights=low)
+    return Point(dataclasses.replace(point.y, weights=weights), lost, point.history)
+
+
 def _without_weights(point: Point) -> Point:
-    return point._replace(y=dataclasses.replace(point.y, weights={}), low=dataclasses.replace(point.low, weights={}))
-
-
-def _with_weights(point: Point, of: Point) -> Point:
-    """The point with the weights of another."""
-    y = dataclasses.replace(point.y, weights=of.y.weights)
-    return point._replace(y=y, low=dataclasses.replace(point.low, weights=of.low.weights))
+    return _with_weights(point, {}, {})

@@ -19,7 +19,8 @@ from jaxtyping import Array, Bool, Float
 from dynamics.circuit import Weights
 from dynamics.window_solver import Accuracy
 
-Parts = tuple[Weights, Weights]  # weights, and what rounding has taken from them (dynamics.rounding)
+Parts = tuple[Weights, Weights | None]  # weights, and what rounding has taken from them, where that is known
+ROUNDED = 0.2  # of a unit in the last place, as a share of a weight: the standard deviation of one rounding
 COUNTED = 3  # an order beyond it is not relied on: steps may still be too long for it
 
 
@@ -38,15 +39,20 @@ def order_of(
     return order if strong is None else jnp.minimum(order, jnp.asarray(strong, dtype))
 
 
-def difference(before: Parts, run: Parts, twin: Parts, ratio: float, order: Float[Array, ""]) -> Accuracy:
+def difference(
+    before: Parts, run: Parts, twin: Parts, steps: tuple[int, int], order: Float[Array, ""]
+) -> Accuracy:
     """The estimated error of the weights' change in one presentation, and its size (Frobenius norms over all matrices).
 
-    `before` is the start of both; the steps of the run and of the twin have the `ratio` of their numbers.
+    `before` is the start of both; `steps` are those of the run and of the twin. Sums that are not compensated add a
+    random unit in the last place at every step, of which two runs that stand still would know nothing.
     """
 
     def moved(after: Parts) -> Weights:
         # First the high parts: their difference is exact.
         change = jax.tree.map(jnp.subtract, after[0], before[0])
+        if after[1] is None:
+            return change
         return jax.tree.map(lambda c, low, was: c + (low - was), change, after[1], before[1])
 
     change, other = moved(run), moved(twin)
@@ -54,7 +60,10 @@ def difference(before: Parts, run: Parts, twin: Parts, ratio: float, order: Floa
         nothing = jnp.zeros_like(order)
         return Accuracy(nothing, nothing)
     apart, size = _norm(jax.tree.map(jnp.subtract, change, other)), _norm(change)
-    return Accuracy(apart / jnp.abs(ratio**order - 1), size)
+    error = apart / jnp.abs((steps[0] / steps[1]) ** order - 1)
+    if run[1] is None:
+        error = error + ROUNDED * jnp.finfo(size.dtype).eps * steps[0] ** 0.5 * _norm(run[0])
+    return Accuracy(error, size)
 
 
 def _norm(weights: Weights) -> Float[Array, ""]:

@@ -8,7 +8,7 @@ bibtex li2017stochastic), integrated through its rank-n square root.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -22,7 +22,6 @@ from dynamics.errors import PlasticodeError
 from dynamics.integrators import ITO_SOLVERS, AbstractSystem, FixedStep, Look, Point, solver_named
 from dynamics.plasticity import Factors, law_factors, slow_drifts, weight_drifts
 from dynamics.regime import AbstractRegime, Quality, Slow, check_dtypes
-from dynamics.rounding import nothing
 from dynamics.settle import fixed_point
 from dynamics.simulate import all_finite
 from dynamics.stimulus import Clock
@@ -72,8 +71,8 @@ class FlowState(NamedTuple):
     weights: Weights
     slow: Slow
     fixed: Weights
-    low: tuple[Weights, Slow]
-    twin: tuple[Slow, Slow]
+    low: tuple[Weights, Slow] | None
+    twin: tuple[Slow, Slow | None]
     accuracy: Accuracy
 
 
@@ -159,8 +158,8 @@ class WeightFlow(AbstractRegime[FlowState]):
         plastic = {p.name for p in self.circuit.plastic}
         fixed = {name: w for name, w in weights.items() if name not in plastic}
         start, slow = {name: weights[name] for name in sorted(plastic)}, self.circuit.initial_slow()
-        zero, low = jnp.zeros_like(self.clock.dt), nothing((start, slow))
-        return FlowState(start, slow, fixed, low, (slow, low[1]), Accuracy(zero, zero))
+        zero, low = jnp.zeros_like(self.clock.dt), self.integrator.begin((start, slow)).low
+        return FlowState(start, slow, fixed, low, (slow, _part(low, 1)), Accuracy(zero, zero))
 
     def advance(self, progress: FlowState, first: Int[Array, ""], count: int | Int[Array, ""]) -> FlowState:
         """Time (T + g) * count, from the start of presentation `first`."""
@@ -174,11 +173,12 @@ class WeightFlow(AbstractRegime[FlowState]):
             end = self._presented(start, fixed, k)
             before, given, after = jax.lax.stop_gradient((start, fixed, end))  # estimates have no derivatives
             joined = max(self.clock.steps // twin.clock.steps, 1)
-            other = Point((before.y[0], slow[0]), (before.low[0], slow[1]), None)
+            low = None if before.low is None else (before.low[0], slow[1])
+            other = Point((before.y[0], slow[0]), low, None)
             other = twin._presented(other, given, k, joined)
-            parts = [(point.y[0], point.low[0]) for point in (before, after, other)]
-            judged = difference(*parts, self.clock.steps / twin.clock.steps, order)
-            return end, (other.y[1], other.low[1]), jax.tree.map(jnp.add, accuracy, judged)
+            parts = [(point.y[0], _part(point.low, 0)) for point in (before, after, other)]
+            judged = difference(*parts, (self.clock.steps, twin.clock.steps), order)
+            return end, (other.y[1], _part(other.low, 1)), jax.tree.map(jnp.add, accuracy, judged)
 
         start = Point((progress.weights, progress.slow), progress.low, None)
         end, slow, accuracy = jax.lax.fori_loop(0, count, present, (start, progress.twin, progress.accuracy))
@@ -213,3 +213,8 @@ class WeightFlow(AbstractRegime[FlowState]):
         """The estimate of the error against the tolerance."""
         error, diverged = progress.accuracy.relative, ~all_finite(progress.weights)
         return Quality(error, (error <= self.integrator.tolerance) | diverged)
+
+
+def _part(low: tuple[Weights, Slow] | None, i: int) -> Any:
+    """What rounding has taken from matrices (0) or slow variables (1)."""
+    return None if low is None else low[i]

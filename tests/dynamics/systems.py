@@ -7,7 +7,7 @@ from jax import Array
 
 from dynamics.coupled import Coupled
 from dynamics.delays import History, chain_drift, chain_output
-from dynamics.integrators import AbstractSystem, FixedStep, Point
+from dynamics.integrators import AbstractSystem, FixedStep
 from dynamics.network import Network
 from dynamics.stimulus import Clock, Stream
 from rules import FA
@@ -117,7 +117,8 @@ class GeometricBrownian(AbstractSystem):
 def advance(system, y, steps, solver="euler", inputs_at=lambda j: None, history=0, key=None):
     """The state after `steps` steps of the system from absolute step 0."""
     past = History.of(system.signals(y, inputs_at(f64(0))), history) if history else None
-    return FixedStep(solver).run(system, Point.of(y, past), inputs_at, jnp.int32(0), steps, key).y
+    integrator = FixedStep(solver)
+    return integrator.run(system, integrator.begin(y, past), inputs_at, jnp.int32(0), steps, key).y
 
 
 def two_layers(samples=5, **network) -> Problem:

@@ -10,7 +10,7 @@ import pytest
 from dynamics.coupled import Coupled
 from dynamics.delays import Delays, History
 from dynamics.errors import PlasticodeError
-from dynamics.integrators import Adaptive, FixedStep, Point
+from dynamics.integrators import Adaptive, FixedStep
 from dynamics.overlap import overlap, temporal_overlap, waveforms
 from dynamics.theory import lagged_overlap, overlap_law
 from tests.dynamics.systems import DelayedDecay, Pulse, advance, coupled, learned, show, single_synapse, two_layers
@@ -23,7 +23,7 @@ from tests.problems import clock, distance, f64, random_weights, timescales
 def peaks(system):
     """The largest |w| over one long window early on and one late, for w = 1 until time 0."""
     ones = jnp.ones(1, jnp.float64)
-    at = Point.of(system.start(ones), History.of({"w": ones}, 256))
+    at = FixedStep("heun").begin(system.start(ones), History.of({"w": ones}, 256))
     integrator, tops = FixedStep("heun"), []
     for first, count in ((0, 1000), (1000, 4000)):
         at = integrator.run(system, at, lambda j: None, jnp.int32(first), jnp.int32(count), None)

@@ -11,7 +11,7 @@ from dynamics.coupled import Coupled
 from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
 from dynamics.flow import WeightFlow
-from dynamics.integrators import Adaptive, FixedStep, Point
+from dynamics.integrators import Adaptive, FixedStep
 from dynamics.network import Network
 from dynamics.noise import Noise, brownian_increments
 from dynamics.stimulus import Stream
@@ -149,7 +149,7 @@ def balance_ratio(solver, key):
     start = flow.init({"W1": f64([[2.0]]), "W2": f64([[0.5]])})[:2]
     count = int(2 / (nu * duration / plasticity) ** 2) * steps  # by itself the flow has the rate (eta nu)^2 / T
     integrator = FixedStep(solver)  # past the check of WeightFlow, which refuses a Stratonovich solver
-    end = integrator.run(flow.system({}), Point.of(start), lambda j: None, jnp.int32(0), count, key).y[0]
+    end = integrator.run(flow.system({}), integrator.begin(start), lambda j: None, jnp.int32(0), count, key).y[0]
     return (end["W1"] ** 2 - end["W2"] ** 2)[0, 0] / (2.0**2 - 0.5**2)
 
 
