@@ -192,5 +192,5 @@ def measure_point(plan: Plan, progress: Any, values: dict, seed: jax.Array, data
     quality = regime.quality(progress)
     if quality is not None:
         probes |= {"converged": quality.converged}
-        probes |= {"error_estimate": quality.error} if plan.window is not None else {}
+        probes |= {} if plan.spec.integrator.adaptive else {"error_estimate": quality.error}
     return probes | {"finite": all_finite(weights)}

@@ -5,7 +5,6 @@ and a long chunk leaves checkpoints.
 """
 
 import contextlib
-import dataclasses
 import functools
 import io
 import json
@@ -21,17 +20,16 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dynamics.errors import PlasticodeError
-from dynamics.window import Window
+from experiments.assemble import refined
 from experiments.chunks import ChunkStore, Record
 from experiments.jobs import CACHE_BLOCK, ChunkKey, Job, advance_point, init_point, marks_of, measure_point, points_of
 from experiments.memory import free_bytes
 from experiments.progress import Meter
-from experiments.windows import refined
 
 SHORT_WORK = 20_000  # steps times points: such a job runs faster than the compiler optimises
 BLOCK_STEPS = 500_000  # steps times points between two looks at the clock and at the keyboard: about a second
 CACHE_BYTES = 3 * 2**19  # a block's weights stay in the cache of a CPU core
-REFINEMENTS = 2  # of the windows of points that have not converged
+REFINEMENTS = 2  # of the windows or steps of points that have not converged
 CHECKPOINT_SECONDS = 60.0  # between two checkpoints of a chunk
 MEMORY_SHARE = 0.8  # of the free memory that a program may ask for
 
@@ -62,7 +60,7 @@ class JobRunner:
 
     def __init__(self, job: Job, size: int, store: ChunkStore | None = None, neighbours: int = 1):
         self.job, self.size, self.store, self.neighbours = job, size, store, neighbours
-        self.compiled: dict[tuple[Window | None, int], Programs] = {}
+        self.compiled: dict[tuple[int, Any, int], Programs] = {}
         self.is_prepared = False
 
     def prepare(self) -> Programs:
@@ -82,21 +80,20 @@ class JobRunner:
         return programs
 
     def run(self, key: ChunkKey, points: np.ndarray, meter: Meter) -> Record:
-        """The records of a chunk; points whose windows were too coarse have run again with finer ones.
+        """The records of a chunk; points whose windows or steps were too coarse have run again with finer ones.
 
-        Sweeps over too long a window may run off to infinity: only finer windows tell whether the point itself
-        diverges.
+        Too long a window or step may run off to infinity: only finer ones tell whether the point itself diverges.
         """
         self.prepare()
         record, job = self._in_batches(self.job, key, points, meter), self.job
         for _ in range(REFINEMENTS):
-            window = None if job.plan.window is None else refined(job.plan.window)
-            if window is None:
+            plan = refined(job.plan)
+            if plan is None:
                 break
             again = np.flatnonzero(~(record["converged"][:, -1] & record["finite"].all(axis=1)))
             if not len(again):
                 break
-            job = job._replace(plan=dataclasses.replace(job.plan, window=window))
+            job = job._replace(plan=plan)
             better = self._in_batches(job, key, points[again], Meter(None, 1.0))
             jax.tree.map(functools.partial(_replace_rows, again), record, better)
         return record
@@ -124,7 +121,7 @@ class JobRunner:
         return True
 
     def _programs(self, job: Job, size: int) -> Programs:
-        name = job.plan.window, size
+        name = job.plan.steps, job.plan.window, size
         if name not in self.compiled:
             self.compiled[name] = compiled(job, size)
         return self.compiled[name]
@@ -136,7 +133,7 @@ class JobRunner:
         values, seeds = points_of(job, np.resize(points, programs.padded))
         most = max(int(BLOCK_STEPS / (job.plan.steps * programs.padded)), 1)
         window = job.plan.window
-        name = f"{window.parts}x{window.nodes}" if window is not None else "steps"
+        name = f"{window.parts}x{window.nodes}" if window is not None else f"{job.plan.steps}"
         name = f"{name}-{points[0]}-{programs.padded}"
         state, records, shown = self._begun(key, name, programs, (values, seeds, job.data))
         meter.advance(float(len(points) * job.plan.steps * shown))
