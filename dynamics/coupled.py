@@ -87,9 +87,7 @@ class Coupled(AbstractRegime[CoupledProgress]):
             check_calculus(self.integrator.name, self.noise.calculus, self.noise.synaptic_multiplicative is not None)
 
     def _check_steps(self) -> None:
-        """Refuses steps that are seen to be unstable, and noise that a twin could not share (dynamics.doubling)."""
-        if self.clock.steps % 2 and (self.noise.synaptic is not None or self.noise.synaptic_multiplicative is not None):
-            raise PlasticodeError(f"clock.steps is {self.clock.steps}: with noise of the weights it must be even")
+        """Refuses steps that are seen to be unstable."""
         dt, tau = self.clock.dt, self.timescales.propagation
         # Twice as much would do, but a twin of what is still stable is a run too.
         if isinstance(dt, Tracer) or isinstance(tau, Tracer) or bool(dt.max() <= 4 * tau.min() * (1 + 1e-6)):
@@ -186,6 +184,8 @@ class Coupled(AbstractRegime[CoupledProgress]):
     def _twins(self) -> tuple["Coupled", ...]:
         """The runs that judge this one, in fixed steps: the last two differ in the length of their steps alone."""
         steps, noise = twin_steps(self.clock.steps), dataclasses.replace(self.noise, activity=None, error=None)
+        if noise.present and self.clock.steps % 2:
+            raise PlasticodeError(f"clock.steps is {self.clock.steps}: with noise of the weights it must be even")
         longest = -(-(self.history - 2) * steps // self.clock.steps) + 2 if self.history else 0
         # Milstein's method is Euler's where nothing multiplies the noise, and refuses to run without any.
         integrator = self.integrator
@@ -200,13 +200,13 @@ class Coupled(AbstractRegime[CoupledProgress]):
         """The order of the error of fixed steps."""
         kinks = not all(activation(layer.activation).smooth for layer in self.circuit.layers if not layer.clamped)
         lags = self.delays.stages == 0 and self._delayed
-        inside = jnp.abs(self.clock.on_steps - jnp.round(self.clock.on_steps)) > 1e-3  # where the stimulus ends
+        inside = jnp.abs(self.clock.on_steps - jnp.round(self.clock.on_steps)) > 1e-3  # the stimulus ends in a step
         strong = None
         if self.noise.synaptic is not None or self.noise.synaptic_multiplicative is not None:
             strong = 1.0
         if self.noise.synaptic_multiplicative is not None and self.integrator.name == "euler":
             strong = 0.5
-        return order_of(solver_named(self.integrator.name), inside | kinks | lags, strong, self.clock.dt.dtype)
+        return order_of(solver_named(self.integrator.name), kinks, inside | lags, strong)
 
     @property
     def _delayed(self) -> bool:

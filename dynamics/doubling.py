@@ -13,7 +13,6 @@ second twin with the steps of the run as well: its paths are rough on every scal
 import diffrax
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from dynamics.circuit import Weights
@@ -21,6 +20,7 @@ from dynamics.window_solver import Accuracy
 
 Parts = tuple[Weights, Weights | None]  # weights, and what rounding has taken from them, where that is known
 ROUNDED = 0.2  # of a unit in the last place, as a share of a weight: the standard deviation of one rounding
+AT_KINKS = 1.7
 COUNTED = 3  # an order beyond it is not relied on: steps may still be too long for it
 
 
@@ -30,13 +30,16 @@ def twin_steps(steps: int) -> int:
 
 
 def order_of(
-    solver: diffrax.AbstractSolver, rough: Bool[Array, ""], strong: float | None, dtype: DTypeLike
+    solver: diffrax.AbstractSolver, kinks: bool, rough: Bool[Array, ""], strong: float | None
 ) -> Float[Array, ""]:
-    """The order in dt to count on: that of the solver; 1 where something is `rough` (kinks, jumps inside steps,
-    interpolated pasts); at most the `strong` order of the solver where Brownian motion drives the weights."""
-    smooth = min(solver.order(None), COUNTED)
-    order = jnp.where(rough, jnp.ones((), dtype), jnp.asarray(smooth, dtype))
-    return order if strong is None else jnp.minimum(order, jnp.asarray(strong, dtype))
+    """The order p in dt to count on: that of the solver; 1 where something is `rough` (jumps inside steps, interpolated
+    pasts); at most the `strong` order of the solver where Brownian motion drives the weights.
+
+    At the kinks of an activation errors are of the first order but of any sign, e of a run and r e of its twin: they
+    differ by (1 + r^2)^(1/2) |e|, which is what an order of 1.7 stands for.
+    """
+    smooth = min(solver.order(None), AT_KINKS if kinks else COUNTED, COUNTED if strong is None else strong)
+    return jnp.where(rough, min(smooth, 1.0), float(smooth))
 
 
 def difference(
@@ -60,7 +63,7 @@ def difference(
         nothing = jnp.zeros_like(order)
         return Accuracy(nothing, nothing)
     apart, size = _norm(jax.tree.map(jnp.subtract, change, other)), _norm(change)
-    error = apart / jnp.abs((steps[0] / steps[1]) ** order - 1)
+    error = apart / jnp.abs((steps[0] / steps[1]) ** order.astype(size.dtype) - 1)
     if run[1] is None:
         error = error + ROUNDED * jnp.finfo(size.dtype).eps * steps[0] ** 0.5 * _norm(run[0])
     return Accuracy(error, size)

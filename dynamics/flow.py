@@ -166,7 +166,7 @@ class WeightFlow(AbstractRegime[FlowState]):
         fixed, twin = progress.fixed, jax.lax.stop_gradient(self._twin())
         kinks = not all(activation(layer.activation).smooth for layer in self.circuit.layers if not layer.clamped)
         solver, strong = solver_named(self.integrator.name), 0.5 if self.sampling_noise else None
-        order = order_of(solver, jnp.asarray(kinks), strong, self.clock.dt.dtype)
+        order = order_of(solver, kinks, jnp.zeros_like(self.clock.dt, bool), strong)
 
         def present(i: Int[Array, ""], carry: tuple) -> tuple:
             (start, slow, accuracy), k = carry, first + jnp.asarray(i, jnp.int32)

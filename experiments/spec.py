@@ -138,6 +138,8 @@ class Spec(AbstractTable):
         kinked = "relu" in (self.network.activation, self.network.output_activation)
         if self.regime == "coupled" and not kinked:
             return "window"
+        if self.regime == "discrete":  # which takes no steps
+            return "euler"
         multiplied = self.noise.synaptic_multiplicative is not None or "noise.synaptic_multiplicative" in self.sweep
         return "euler" if self.noise.sampling or (multiplied and self.noise.calculus == "ito") else "heun"
 

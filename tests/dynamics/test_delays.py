@@ -215,7 +215,7 @@ def test_delays_that_cannot_run_are_refused():
     refused("history is 0 steps, but delays.hop needs at least 2", delays=Delays(hop=f64(0.0)))
     refused("delays.error is -0.1 s: it must be at least 0", delays=Delays(error=f64(-0.1)), history=2)
     refused("no delays and no noise", delays=Delays(input=f64(0.1)), integrator=Adaptive())
-    time, circuit = clock(0.1, 0.0, 10), coupled(two_layers(), clock()).circuit
+    time, circuit = clock(0.1, 0.0, 10), coupled(two_layers(), clock(steps=10)).circuit
     late = eqx.tree_at(lambda c: c.projections[0].lag, circuit, f64(0.03), is_leaf=lambda leaf: leaf is None)
     with pytest.raises(PlasticodeError, match="no delays and no noise"):
         Coupled(late, timescales(), coupled(two_layers(), time).stream, time, integrator=Adaptive())
