@@ -73,7 +73,8 @@ def plan(group: Group, data: Data) -> Plan:
     period = values["stimulus.duration"] + values["stimulus.gap"]
     dt = spec.integrator.dt.seconds(float(values["stimulus.duration"].min()))
     window = choose(spec, values, data.train_inputs) if spec.regime == "coupled" and spec.solver == "window" else None
-    steps = _steps(spec, float(period.max()), dt) if window is None else window.nodes * window.parts
+    shared = spec.noise.sampling or any(path.startswith("noise.synaptic") for path in values)
+    steps = _steps(float(period.max()), dt, shared) if window is None else window.nodes * window.parts
     lags = {name: values[f"delays.{name}"] for name in ("error", "hop", "input")}
     lags = {name: lag for name, lag in lags.items() if np.any(lag > 0)}
     for path in values:
@@ -117,17 +118,15 @@ def _slowest(values: dict[str, np.ndarray]) -> float:
     return float(times[np.isfinite(times)].max(initial=0.0))
 
 
-def _steps(spec: Spec, period: float, dt: float) -> int:
-    """Steps per presentation; an even number where a twin shares the noise of each two (dynamics.doubling)."""
+def _steps(period: float, dt: float, even: bool) -> int:
+    """Steps per presentation; `even` where a twin shares the noise of each two (dynamics.doubling)."""
     steps = period / dt * (1 - 1e-9) if dt > 0 else math.inf
     if steps > MAX_STEPS:
         raise PlasticodeError(
             f"integrator.dt = {dt:g} s gives {steps:.7g} steps per presentation: at most {MAX_STEPS} are allowed"
         )
-    number, noise = max(math.ceil(steps), 1), spec.noise
-    noisy = noise.sampling or noise.synaptic is not None or noise.synaptic_multiplicative is not None
-    noisy = noisy or any(path.startswith("noise.synaptic") for path in spec.sweep)
-    return number + number % 2 if noisy else number
+    number = max(math.ceil(steps), 1)
+    return number + number % 2 if even else number
 
 
 def _check_memory(spec: Spec, sizes: tuple[int, ...], past: int) -> None:

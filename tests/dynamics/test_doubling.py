@@ -102,7 +102,7 @@ def test_noise_of_activities_is_left_out_of_the_estimate_and_that_of_weights_is_
     errors = [ended(in_steps("euler", n, noise=kicked, key=jax.random.key(1)))[1].error for n in (40, 640)]
     assert np.log(errors[0] / errors[1]) / np.log(16) == pytest.approx(0.5, abs=0.2)  # strong order one half
     with pytest.raises(PlasticodeError, match="clock.steps is 9: with noise of the weights it must be even"):
-        in_steps("euler", 9, noise=kicked)
+        ended(in_steps("euler", 9, noise=kicked))
 
 
 def test_a_weight_flow_judges_its_steps():

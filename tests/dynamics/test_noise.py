@@ -98,10 +98,10 @@ def stationary_variance(solver, h):
 
 
 @pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("heun", 2), ("tsit5", 2)])
-def test_what_noise_drives_has_a_variance_of_the_order_of_the_solver_up_to_the_second(solver, order):
+def test_what_noise_drives_has_a_variance_of_at_least_this_order(solver, order):
     """e' = (-e - z)/tau driven by an Ornstein-Uhlenbeck z of variance 1 has the variance 1/2."""
     errors = [abs(stationary_variance(solver, h) - 0.5) for h in (0.1, 0.05)]
-    assert errors[0] < 0.1 and np.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.15)
+    assert errors[0] < 0.1 and np.log2(errors[0] / errors[1]) > order - 0.1
 
 
 def test_delayed_signals_contain_the_noise():
