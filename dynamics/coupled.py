@@ -93,8 +93,8 @@ class Coupled(AbstractRegime[CoupledProgress]):
         if isinstance(dt, Tracer) or isinstance(tau, Tracer) or bool(dt.max() <= 4 * tau.min() * (1 + 1e-6)):
             return
         raise PlasticodeError(
-            f"clock.steps is {self.clock.steps}, which makes steps of {float(dt.max()):g} s with timescales.propagation "
-            f"= {float(tau.min()):g} s: explicit steps are unstable above twice that, so there must be more steps"
+            f"clock.steps is {self.clock.steps}, which gives steps of {float(dt.max()):g} s, with timescales.propagation"
+            f" = {float(tau.min()):g} s: explicit steps are unstable above twice that, so there must be more steps"
         )
 
     def _check_history(self) -> None:
@@ -126,7 +126,7 @@ class Coupled(AbstractRegime[CoupledProgress]):
         zero = jnp.zeros_like(self.clock.dt)
         if isinstance(self.integrator, Adaptive):
             low = nothing(_sums(state))
-            return CoupledProgress(state, fixed, None, None, jnp.asarray(True), low)
+            return CoupledProgress(state, fixed, None, Accuracy(zero, zero), jnp.asarray(True), low)
         start, twins = self._begin(fixed, weights), self._twins()
         others = tuple(_without_weights(twin._begin(fixed, weights)) for twin in twins)
         return CoupledProgress(start.y, fixed, start.history, Accuracy(zero, zero), None, start.low, others)
@@ -176,7 +176,7 @@ class Coupled(AbstractRegime[CoupledProgress]):
         return CoupledProgress(end.y, fixed, end.history, accuracy, None, end.low, others)
 
     def _presented(self, at: Point, fixed: Weights, k: Int[Array, ""], joined: int = 1) -> Point:
-        """Presentation k in fixed steps, each with the noise of `joined` steps of the run that this one is a twin of."""
+        """Presentation k in fixed steps, each with the noise of `joined` steps of the run that this is a twin of."""
         assert isinstance(self.integrator, FixedStep)
         steps = self.clock.steps
         return self.integrator.run(self.system(fixed), at, self.inputs_at(k), k * steps, steps, self.key, joined)
@@ -217,22 +217,31 @@ class Coupled(AbstractRegime[CoupledProgress]):
     def _advance_adaptively(
         self, solver: Adaptive, system: CoupledSystem, progress: CoupledProgress, first: Array, count: int | Array
     ) -> CoupledProgress:
-        def present(i: Int[Array, ""], carry: tuple) -> tuple:
-            state, low, arrived = carry
-            stimulus, target = self._shown(first + jnp.asarray(i, jnp.int32))
-            on, off = jnp.ones_like(self.clock.dt), jnp.zeros_like(self.clock.dt)
-            shown = Inputs(stimulus.values[0], target.values[0], on)
-            blank = Inputs(jnp.zeros_like(stimulus.values[0]), jnp.zeros_like(target.values[0]), off)
-            still = jax.tree.map(jnp.zeros_like, state)
-            base, y = _with_sums(still, _sums(state)), _with_sums(state, _sums(still))
-            y, through = solver.run(system, y, shown, self.clock.on_steps, base)
-            y, end = solver.run(system, y, blank, self.clock.steps - self.clock.on_steps, base)
-            sums, low = add(_sums(state), low, _sums(y))
-            return _with_sums(y, sums), low, arrived & through & end
+        on, off = jnp.ones_like(self.clock.dt), jnp.zeros_like(self.clock.dt)
+        looser = dataclasses.replace(solver, rtol=10 * solver.rtol, atol=10 * solver.atol)
 
-        start = progress.state, progress.low, progress.arrived
-        state, low, arrived = jax.lax.fori_loop(0, count, present, start)
-        return progress._replace(state=state, low=low, arrived=arrived)
+        def through(solver: Adaptive, state: State, x: Array, y: Array) -> tuple[State, Array]:
+            """A presentation and its gap, with the change of weights and slow variables in place of these."""
+            still = jax.tree.map(jnp.zeros_like, state)
+            base, start = _with_sums(still, _sums(state)), _with_sums(state, _sums(still))
+            middle, first = solver.run(system, start, Inputs(x, y, on), self.clock.on_steps, base)
+            blank = Inputs(jnp.zeros_like(x), jnp.zeros_like(y), off)
+            end, second = solver.run(system, middle, blank, self.clock.steps - self.clock.on_steps, base)
+            return end, first & second
+
+        def present(i: Int[Array, ""], carry: tuple) -> tuple:
+            state, low, arrived, accuracy = carry
+            shown = [held.values[0] for held in self._shown(first + jnp.asarray(i, jnp.int32))]
+            end, ok = through(solver, state, *shown)
+            other = through(looser, state, *shown)[0]
+            still = jax.tree.map(jnp.zeros_like, state.weights), None
+            judged = difference(still, (end.weights, None), (other.weights, None), None, on)
+            sums, low = add(_sums(state), low, _sums(end))
+            return _with_sums(end, sums), low, arrived & ok, jax.tree.map(jnp.add, accuracy, judged)
+
+        start = progress.state, progress.low, progress.arrived, progress.accuracy
+        state, low, arrived, accuracy = jax.lax.fori_loop(0, count, present, start)
+        return progress._replace(state=state, low=low, arrived=arrived, accuracy=accuracy)
 
     def _advance_by_windows(
         self, window: Window, system: CoupledSystem, progress: CoupledProgress, first: Array, count: int | Array
@@ -287,12 +296,11 @@ class Coupled(AbstractRegime[CoupledProgress]):
         return progress.state.slow
 
     def quality(self, progress: CoupledProgress) -> Quality | None:
-        """The estimate of the error against the tolerance; of adaptive steps, whether they have arrived."""
-        if isinstance(self.integrator, Adaptive):
-            assert progress.arrived is not None
-            return Quality(jnp.full_like(self.clock.dt, jnp.nan), progress.arrived)
+        """The estimate of the error against the tolerance; of adaptive steps also whether they have arrived."""
         assert progress.accuracy is not None
         error, diverged = progress.accuracy.relative, ~all_finite(progress.state.weights)
+        if isinstance(self.integrator, Adaptive):  # its weights are NaN where it has not arrived
+            return Quality(error, (error <= self.integrator.tolerance) & progress.arrived)
         return Quality(error, (error <= self.integrator.tolerance) | diverged)
 
     def system(self, fixed: Weights) -> CoupledSystem:

@@ -26,8 +26,8 @@ OPTIMISERS = {"adam": optax.scale_by_adam, "sgd": optax.identity}
 
 
 class DiscreteState(NamedTuple):
-    """Plastic matrices, slow variables, the optimiser's state, the fixed matrices; what rounding has taken from matrices
-    and slow variables (dynamics.rounding)."""
+    """Plastic matrices, slow variables, the optimiser's state, the fixed matrices; what rounding has taken from the
+    matrices and slow variables (dynamics.rounding)."""
 
     weights: Weights
     slow: Slow

@@ -43,12 +43,13 @@ def order_of(
 
 
 def difference(
-    before: Parts, run: Parts, twin: Parts, steps: tuple[int, int], order: Float[Array, ""]
+    before: Parts, run: Parts, twin: Parts, steps: tuple[int, int] | None, order: Float[Array, ""]
 ) -> Accuracy:
     """The estimated error of the weights' change in one presentation, and its size (Frobenius norms over all matrices).
 
-    `before` is the start of both; `steps` are those of the run and of the twin. Sums that are not compensated add a
-    random unit in the last place at every step, of which two runs that stand still would know nothing.
+    `before` is the start of both; `steps` are those of the run and of the twin. Without them the steps are adaptive,
+    and the twin has 10 times the tolerance, which makes its error at least 10^(2/3) times that of the run. Sums that are
+    not compensated add a random unit in the last place at every step, of which two runs that stand still know nothing.
     """
 
     def moved(after: Parts) -> Weights:
@@ -63,6 +64,8 @@ def difference(
         nothing = jnp.zeros_like(order)
         return Accuracy(nothing, nothing)
     apart, size = _norm(jax.tree.map(jnp.subtract, change, other)), _norm(change)
+    if steps is None:
+        return Accuracy(apart / (10 ** (2 / 3) - 1), size)
     error = apart / jnp.abs((steps[0] / steps[1]) ** order.astype(size.dtype) - 1)
     if run[1] is None:
         error = error + ROUNDED * jnp.finfo(size.dtype).eps * steps[0] ** 0.5 * _norm(run[0])

@@ -185,7 +185,7 @@ class WeightFlow(AbstractRegime[FlowState]):
         return FlowState(*end.y, fixed, end.low, slow, accuracy)
 
     def _presented(self, at: Point, fixed: Weights, k: Int[Array, ""], joined: int = 1) -> Point:
-        """The time of presentation k; the noise of a step is that of `joined` steps of the run that this is a twin of."""
+        """The time of presentation k; a step has the noise of `joined` steps of the run that this is a twin of."""
         steps = self.clock.steps
         return self.integrator.run(self.system(fixed), at, lambda j: None, k * steps, steps, self.key, joined)
 

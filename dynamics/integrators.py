@@ -281,12 +281,17 @@ class FixedStep(eqx.Module):
 
 
 class Adaptive(eqx.Module):
-    """Steps chosen by an error estimate (rtol, atol) with the embedded diffrax solver `name`. No delays, no noise."""
+    """Steps chosen by an error estimate (rtol, atol) with the embedded diffrax solver `name`. No delays, no noise.
+
+    A presentation, or a gap, takes at most `max_steps`. Runs are judged by one with 10 times the rtol and atol, against
+    the `tolerance` of the weights' change.
+    """
 
     rtol: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=1e-6)
     atol: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=1e-8)
     name: str = eqx.field(static=True, default="tsit5")
     max_steps: int = eqx.field(static=True, default=4096)
+    tolerance: float = eqx.field(static=True, default=1e-3)
 
     def __check_init__(self):
         if self.name not in ("dopri5", "heun", "tsit5"):

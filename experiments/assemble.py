@@ -228,4 +228,5 @@ def _integrator(plan: Plan, dtype: jnp.dtype) -> FixedStep | Adaptive | Window:
     settings, name = plan.spec.integrator, plan.spec.solver
     if not settings.adaptive:
         return FixedStep(name, settings.tolerance, plan.slow)
-    return Adaptive(jnp.asarray(settings.rtol, dtype), jnp.asarray(settings.atol, dtype), name, settings.max_steps)
+    rtol, atol = jnp.asarray(settings.rtol, dtype), jnp.asarray(settings.atol, dtype)
+    return Adaptive(rtol, atol, name, settings.max_steps, settings.tolerance)

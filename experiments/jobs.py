@@ -191,6 +191,5 @@ def measure_point(plan: Plan, progress: Any, values: dict, seed: jax.Array, data
     probes = {name: PROBES[name].measure(regime.circuit, weights, slow, data) for name in plan.spec.probes}
     quality = regime.quality(progress)
     if quality is not None:
-        probes |= {"converged": quality.converged}
-        probes |= {} if plan.spec.integrator.adaptive else {"error_estimate": quality.error}
+        probes |= {"converged": quality.converged, "error_estimate": quality.error}
     return probes | {"finite": all_finite(weights)}

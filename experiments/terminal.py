@@ -96,7 +96,7 @@ def none_ok(spec: "Spec", counts: dict[str, dict[str, int]]) -> str:
         return "no point came to its end: all of them diverged"
     who = "all of them are not-converged" if statuses == {"not-converged"} else "all are not-converged or diverged"
     integrator = next(iter(spec.parts().values())).integrator
+    why = f"the error_estimate is above integrator.tolerance = {integrator.tolerance:g}"
     if integrator.adaptive:
-        most = f"after integrator.max_steps = {integrator.max_steps}"
-        return f"no point came to its end: {who}, and adaptive steps gave up {most} in a presentation, so raise it"
-    return f"no point is ok: {who}, with an error_estimate above integrator.tolerance = {integrator.tolerance:g}"
+        why = f"adaptive steps gave up at integrator.max_steps = {integrator.max_steps} in a presentation, or {why}"
+    return f"no point is ok: {who} ({why})"

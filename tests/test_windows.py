@@ -241,7 +241,8 @@ def test_adaptive_steps_that_run_out_are_not_converged():
     """Explicit steps are at most about three time constants long: 170 of them for the second point, a few otherwise."""
     points = {"timescales.propagation": ["50 ms", "0.1 ms"]}
     data = results(sweep=points, integrator={"adaptive": True, "rtol": 1e-3, "max_steps": 60})
-    assert statuses(data) == ["ok", "not-converged"] and "error_estimate" not in data
+    assert statuses(data) == ["ok", "not-converged"]
+    assert 0 < data["error_estimate"].values[0, -1] < 1e-3 and np.isnan(data["error_estimate"].values[1, -1])
     assert np.isnan(data["loss"].values[1, -1]) and np.isfinite(data["loss"].values[0]).all()
 
 
