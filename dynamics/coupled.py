@@ -93,8 +93,8 @@ class Coupled(AbstractRegime[CoupledProgress]):
         if isinstance(dt, Tracer) or isinstance(tau, Tracer) or bool(dt.max() <= 4 * tau.min() * (1 + 1e-6)):
             return
         raise PlasticodeError(
-            f"clock.steps is {self.clock.steps}, which gives steps of {float(dt.max()):g} s, with timescales.propagation"
-            f" = {float(tau.min()):g} s: explicit steps are unstable above twice that, so there must be more steps"
+            f"clock.steps is {self.clock.steps}, which gives steps of {float(dt.max()):g} s, with "
+            f"timescales.propagation = {float(tau.min()):g} s: explicit steps are unstable above twice that, so there must be more steps"
         )
 
     def _check_history(self) -> None:

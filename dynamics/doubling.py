@@ -48,8 +48,9 @@ def difference(
     """The estimated error of the weights' change in one presentation, and its size (Frobenius norms over all matrices).
 
     `before` is the start of both; `steps` are those of the run and of the twin. Without them the steps are adaptive,
-    and the twin has 10 times the tolerance, which makes its error at least 10^(2/3) times that of the run. Sums that are
-    not compensated add a random unit in the last place at every step, of which two runs that stand still know nothing.
+    and the twin has 10 times the tolerance, which makes its error at least 10^(2/3) times that of the run. Sums that
+    are not compensated add a random unit in the last place at every step, of which two runs that stand still know
+    nothing.
     """
 
     def moved(after: Parts) -> Weights:

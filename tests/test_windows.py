@@ -266,6 +266,16 @@ def test_steps_that_are_too_coarse_are_made_finer_until_they_meet_the_tolerance(
     assert statuses(results(**KINKED, delays={"error": "10 ms"})) == ["not-converged"]
 
 
+def test_relu_networks_meet_the_tolerance_at_their_defaults():
+    table = {"network": {"activation": "relu", "hidden": [8]}, "sweep": {"seeds": 4}}
+    data, tolerance = results(**table), 1e-3
+    right = results(**table, integrator={"name": "dopri5", "dt": "0.02 ms", "tolerance": 0.5})
+    moved = np.abs(right["loss"] - right["loss"][..., 0])
+    good = data["status"].values == STATUS.index("ok")
+    assert good.any() and data["error_estimate"].values[good, -1].max() <= tolerance
+    assert (np.abs(data["loss"] - right["loss"]) <= 10 * tolerance * moved + 1e-12).values[good].all()
+
+
 @pytest.mark.parametrize(
     ("changes", "slow"),
     [
