@@ -19,6 +19,7 @@ from dynamics.loop import Count, repeat
 from dynamics.norms import norm
 from dynamics.plasticity import direction, law_factors, slow_drifts
 from dynamics.regime import AbstractRegime, Quality, Slow, check_circuit, check_dtypes
+from dynamics.rounding import add, nothing
 from dynamics.settle import evaluation_order, fixed_point
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales, at_level
@@ -27,12 +28,14 @@ OPTIMISERS = {"adam": optax.scale_by_adam, "sgd": optax.identity}
 
 
 class DiscreteState(NamedTuple):
-    """Plastic matrices, slow variables, the optimiser's state, and the fixed matrices."""
+    """Plastic matrices, slow variables, the optimiser's state, the fixed matrices; what rounding has taken from the
+    matrices and slow variables (dynamics.rounding)."""
 
     weights: Weights
     slow: Slow
     optimiser: optax.OptState
     fixed: Weights
+    low: tuple[Weights, Slow]
 
 
 class Discrete(AbstractRegime[DiscreteState]):
@@ -55,7 +58,8 @@ class Discrete(AbstractRegime[DiscreteState]):
         check_dtypes(self.clock.dt.dtype, weights, self.stream.inputs)
         plastic = {p.name: weights[p.name] for p in self.circuit.plastic}
         fixed = {name: w for name, w in weights.items() if name not in plastic}
-        return DiscreteState(plastic, self.circuit.initial_slow(), OPTIMISERS[self.optimiser]().init(plastic), fixed)
+        slow, optimiser = self.circuit.initial_slow(), OPTIMISERS[self.optimiser]().init(plastic)
+        return DiscreteState(plastic, slow, optimiser, fixed, nothing((plastic, slow)))
 
     def advance(self, progress: DiscreteState, first: Int[Array, ""], count: Count) -> DiscreteState:
         """One update for each of the presentations first .. first + count - 1."""
@@ -76,10 +80,10 @@ class Discrete(AbstractRegime[DiscreteState]):
         descent = jax.tree.map(jnp.negative, directions)
         with jax.numpy_dtype_promotion("standard"):  # optax's adam multiplies floats by its integer step count
             scaled, optimiser = OPTIMISERS[self.optimiser]().update(descent, state.optimiser, state.weights)
-        weights = jax.tree.map(jnp.add, state.weights, self._steps(scaled, state.weights))
         drifts = slow_drifts(self.circuit, state.slow, locals_, self.clock.duration / self.clock.period)
-        slow = jax.tree.map(lambda v, d: v + self.clock.period * d, state.slow, drifts)
-        return DiscreteState(self._clamped(weights, state.weights), slow, optimiser, state.fixed)
+        changes = self._steps(scaled, state.weights), jax.tree.map(lambda d: self.clock.period * d, drifts)
+        (weights, slow), low = add((state.weights, state.slow), state.low, changes)
+        return DiscreteState(self._clamped(weights, state.weights), slow, optimiser, state.fixed, low)
 
     def _steps(self, descent: Weights, weights: Weights) -> Weights:
         """-eta times the descent direction, minus the weight decay of one period."""

@@ -5,6 +5,7 @@
 Source of the model: bibtex bacvanski2025continuous (arXiv 2510.18808).
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import equinox as eqx
@@ -43,7 +44,11 @@ class Inputs(NamedTuple):
 
 class State(eqx.Module):
     """Everything that evolves: by layer activity, error and slow variables; by projection plastic matrices, eligibility
-    traces and the filter chains of gamma-distributed lags."""
+    traces and the filter chains of gamma-distributed lags.
+
+    `path` has the Ornstein-Uhlenbeck part of every noisy activity and error, by variable and layer: they contain it.
+    The window integrator draws its paths itself, and has none here.
+    """
 
     activity: Signals
     error: Signals
@@ -51,6 +56,7 @@ class State(eqx.Module):
     slow: dict[str, Signals]
     trace: Signals
     chain: dict[str, Float[Array, "stages n"]]
+    path: dict[str, Signals] = eqx.field(default_factory=dict)
 
 
 class CoupledSystem(AbstractSystem):
@@ -87,6 +93,16 @@ class CoupledSystem(AbstractSystem):
             trace={} if self.timescales.trace is None else self._traced_sizes(dtype),
             chain={name: jnp.zeros((self.delays.stages, sizes[name]), dtype) for name in self.lags() if self.gamma},
         )
+
+    def with_paths(self, state: State) -> State:
+        """The silent state with the paths of its noise, which begin at 0."""
+        noisy = {"activity": self.noise.activity, "error": self.noise.error}
+        paths = {
+            variable: jax.tree.map(jnp.zeros_like, getattr(state, variable))
+            for variable, s in noisy.items()
+            if s is not None
+        }
+        return dataclasses.replace(state, path=paths)
 
     def _traced_sizes(self, dtype: jnp.dtype) -> Signals:
         ends = {p.name: p.source if p.law.traced == "pre" else p.target for p in self.circuit.plastic if p.law}
@@ -142,6 +158,7 @@ class CoupledSystem(AbstractSystem):
             slow_drifts(self.circuit, y.slow, locals_),
             d_trace,
             d_chain,
+            jax.tree.map(jnp.zeros_like, y.path),
         )
 
     def factors(self, y: State, inputs: Inputs, look: Look) -> dict[str, Factors]:
@@ -166,13 +183,13 @@ class CoupledSystem(AbstractSystem):
             f, slope, _ = activation(layer.activation)
             tau = at_level(self.timescales.propagation, layer.level)
             a = port_input(self.circuit, layer, "forward", weights, carried)
-            d_activity[layer.name] = (f(a) - y.activity[layer.name]) / tau
+            d_activity[layer.name] = (f(a) - _smooth(y, "activity", layer.name)) / tau
             error = y.error.get(layer.name)
             if error is not None:
                 c = port_input(self.circuit, layer, "modulatory", weights, carried)
                 if layer.role == "output":
                     c = c + self._late_error(layer, y, inputs, look, d_chain)
-                d_error[layer.name] = (slope(a) * c - error) / tau
+                d_error[layer.name] = (slope(a) * c - _smooth(y, "error", layer.name)) / tau
             silent = jnp.zeros_like(a)
             locals_[layer.name] = Local(
                 a, y.activity[layer.name], silent if error is None else error, y.slow.get(layer.name, {})
@@ -222,33 +239,54 @@ class CoupledSystem(AbstractSystem):
             traced[p.name] = f._replace(**{p.law.traced: trace})
         return traced, drifts
 
+    def brownian_shape(self, y: State) -> dict | None:
+        """One Brownian motion per noisy number."""
+        noise = self.noise
+        kinds = {
+            "activity": (noise.activity, y.activity),
+            "error": (noise.error, y.error),
+            "synaptic": (noise.synaptic, y.weights),
+            "multiplicative": (noise.synaptic_multiplicative, y.weights),
+        }
+        return {kind: values for kind, (s, values) in kinds.items() if s is not None} or None
+
     def amplitude(self, y: State) -> dict | None:
-        """Noise amplitudes (dynamics.noise) of the variables that have any."""
-        if not self.noise.present:
-            return None
+        """Noise amplitudes (dynamics.noise) of the weights."""
         noise, amplitudes = self.noise, {}
-        for name, s, signals in (("activity", noise.activity, y.activity), ("error", noise.error, y.error)):
-            if s is not None:
-                taus = {n: at_level(self.timescales.propagation, self.circuit.layer(n).level) for n in signals}
-                amplitudes[name] = {n: jnp.full_like(v, s * jnp.sqrt(2 / taus[n])) for n, v in signals.items()}
         if noise.synaptic is not None:
             amplitudes["synaptic"] = {n: jnp.full_like(w, noise.synaptic) for n, w in y.weights.items()}
         if noise.synaptic_multiplicative is not None:
             amplitudes["multiplicative"] = {n: noise.synaptic_multiplicative * w for n, w in y.weights.items()}
-        return amplitudes
-
-    def brownian_shape(self, y: State) -> dict:
-        """One Brownian motion per noisy number."""
-        amplitude = self.amplitude(y)
-        assert amplitude is not None
-        return amplitude
+        return amplitudes or None
 
     def kick(self, amplitude: dict, increments: dict, still: State) -> State:
-        moved = jax.tree.map(jnp.multiply, amplitude, increments)
+        moved = {kind: jax.tree.map(jnp.multiply, a, increments[kind]) for kind, a in amplitude.items()}
         additive, multiplicative = moved.get("synaptic", {}), moved.get("multiplicative", {})
         weights = {n: additive.get(n, w) + multiplicative.get(n, w) for n, w in still.weights.items()}
-        return eqx.tree_at(
-            lambda s: (s.activity, s.error, s.weights),
-            still,
-            (moved.get("activity", still.activity), moved.get("error", still.error), weights),
-        )
+        return eqx.tree_at(lambda s: s.weights, still, weights)
+
+    def stir(self, y: State, increments: dict) -> State | None:
+        """xi <- rho xi + (1 - rho^2)^(1/2) s N(0, 1), rho = exp(-dt/tau_prop), in the paths and what contains them."""
+        assert y.path.keys() == {"activity", "error"} & increments.keys(), "a noisy state starts from with_paths"
+        if not y.path:
+            return None
+        changes = {}
+        for variable, paths in y.path.items():
+            moved = changes.setdefault(variable, {})
+            for name, xi in paths.items():
+                ratio = self.dt / at_level(self.timescales.propagation, self.circuit.layer(name).level)
+                fresh = getattr(self.noise, variable) * jnp.sqrt(-jnp.expm1(-2 * ratio) / self.dt)
+                moved[name] = jnp.expm1(-ratio) * xi + fresh * increments[variable][name]
+        still = jax.tree.map(lambda _: None, y)
+        moved = [*changes.values(), changes]
+        return eqx.tree_at(lambda s: [*(getattr(s, v) for v in changes), s.path], still, moved, is_leaf=_absent)
+
+
+def _smooth(y: State, variable: str, name: str) -> Float[Array, " _n"]:
+    """An activity or error without its Ornstein-Uhlenbeck part, which follows an equation of its own."""
+    signal, paths = getattr(y, variable)[name], y.path.get(variable)
+    return signal if paths is None else signal - paths[name]
+
+
+def _absent(node: object) -> bool:
+    return node is None

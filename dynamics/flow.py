@@ -6,22 +6,26 @@ With `sampling_noise` it is the Ito SDE whose covariance is that of the per-samp
 bibtex li2017stochastic), integrated through its rank-n square root.
 """
 
+import dataclasses
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from dynamics.activations import activation
 from dynamics.circuit import Circuit, Local, Weights
+from dynamics.doubling import Accuracy, difference, finer, order_of, twin_steps
 from dynamics.errors import PlasticodeError
-from dynamics.integrators import ITO_SOLVERS, AbstractSystem, FixedStep, Look
+from dynamics.integrators import ITO_SOLVERS, AbstractSystem, FixedStep, Look, Point, solver_named
 from dynamics.loop import Count, repeat
 from dynamics.plasticity import Factors, law_factors, slow_drifts, weight_drifts
 from dynamics.regime import AbstractRegime, Quality, Slow, check_circuit, check_dtypes
 from dynamics.samples import rows, rows_or_none
 from dynamics.settle import evaluation_order, fixed_point
+from dynamics.simulate import all_finite
 from dynamics.stimulus import Clock
 from dynamics.timescales import Timescales, at_level
 
@@ -58,11 +62,19 @@ def samples_with_moments(
 
 
 class FlowState(NamedTuple):
-    """What evolves in the weight flow: plastic matrices and slow variables; the fixed matrices come along unchanged."""
+    """What evolves in the weight flow: plastic matrices and slow variables; the fixed matrices come along unchanged.
+
+    low       what rounding has taken from matrices and slow variables (dynamics.rounding)
+    twin      the slow variables of the twin that judges the steps (dynamics.doubling), and what rounding took from them
+    accuracy  what it says of the error so far
+    """
 
     weights: Weights
     slow: Slow
     fixed: Weights
+    low: tuple[Weights, Slow] | None
+    twin: tuple[Slow, Slow | None]
+    accuracy: Accuracy
 
 
 class FlowSystem(AbstractSystem):
@@ -103,9 +115,9 @@ class FlowSystem(AbstractSystem):
             amplitudes[p.name] = (f._replace(post=scale * f.post), scale * y[0][p.name])
         return amplitudes
 
-    def brownian_shape(self, y: tuple[Weights, Slow]) -> Float[Array, " n"]:
+    def brownian_shape(self, y: tuple[Weights, Slow]) -> Float[Array, " n"] | None:
         """One Brownian motion per sample, the same for all matrices."""
-        return jnp.zeros(self.inputs.shape[0], self.inputs.dtype)
+        return jnp.zeros(self.inputs.shape[0], self.inputs.dtype) if self.sampling_noise else None
 
     def kick(
         self, amplitude: PyTree, increments: Float[Array, " n"], still: tuple[Weights, Slow]
@@ -117,6 +129,9 @@ class FlowSystem(AbstractSystem):
             if f.row_decay is not None:
                 kicks[name] = kicks[name] - (f.row_decay * centred).sum(0)[:, None] * w
         return kicks, still[1]
+
+    def stir(self, y: PyTree, increments: PyTree) -> None:
+        return None
 
 
 class WeightFlow(AbstractRegime[FlowState]):
@@ -145,18 +160,42 @@ class WeightFlow(AbstractRegime[FlowState]):
         check_dtypes(self.clock.dt.dtype, weights, self.inputs)
         plastic = {p.name for p in self.circuit.plastic}
         fixed = {name: w for name, w in weights.items() if name not in plastic}
-        return FlowState({name: weights[name] for name in sorted(plastic)}, self.circuit.initial_slow(), fixed)
+        start, slow = {name: weights[name] for name in sorted(plastic)}, self.circuit.initial_slow()
+        zero, low = jnp.zeros_like(self.clock.dt), self.integrator.begin((start, slow)).low
+        return FlowState(start, slow, fixed, low, (slow, _part(low, 1)), Accuracy(zero, zero))
 
     def advance(self, progress: FlowState, first: Int[Array, ""], count: Count) -> FlowState:
         """Time (T + g) * count, from the start of presentation `first`."""
-        system, steps = self.system(progress.fixed), self.clock.steps
+        fixed, twin = progress.fixed, jax.lax.stop_gradient(self._twin())
+        kinks = not all(activation(layer.activation).smooth for layer in self.circuit.layers if not layer.clamped)
+        solver, strong = solver_named(self.integrator.name), 0.5 if self.sampling_noise else None
+        order = order_of(solver, kinks, jnp.zeros_like(self.clock.dt, bool), strong)
 
-        def present(i: Int[Array, ""], y: tuple[Weights, Slow]) -> tuple[Weights, Slow]:
-            start = (first + jnp.asarray(i, jnp.int32)) * steps
-            return self.integrator.run(system, y, None, lambda j: None, start, steps, self.key)[0]
+        def present(i: Int[Array, ""], carry: tuple) -> tuple:
+            (start, slow, accuracy), k = carry, first + jnp.asarray(i, jnp.int32)
+            end = self._presented(start, fixed, k)
+            before, given, after = jax.lax.stop_gradient((start, fixed, end))  # estimates have no derivatives
+            joined = max(self.clock.steps // twin.clock.steps, 1)
+            low = None if before.low is None else (before.low[0], slow[1])
+            other = Point((before.y[0], slow[0]), low, None)
+            other = twin._presented(other, given, k, joined)
+            was, now, then = ((point.y[0], _part(point.low, 0)) for point in (before, after, other))
+            judged = difference(was, now, then, (self.clock.steps, twin.clock.steps), order)
+            return end, (other.y[1], _part(other.low, 1)), jax.tree.map(jnp.add, accuracy, judged)
 
-        weights, slow = repeat(count, present, (progress.weights, progress.slow))
-        return FlowState(weights, slow, progress.fixed)
+        start = Point((progress.weights, progress.slow), progress.low, None)
+        end, slow, accuracy = repeat(count, present, (start, progress.twin, progress.accuracy))
+        return FlowState(end.y[0], end.y[1], fixed, end.low, slow, accuracy)
+
+    def _presented(self, at: Point, fixed: Weights, k: Int[Array, ""], joined: int = 1) -> Point:
+        """The time of presentation k; a step has the noise of `joined` steps of the run that this is a twin of."""
+        steps = self.clock.steps
+        return self.integrator.run(self.system(fixed), at, lambda j: None, k * steps, steps, self.key, joined)
+
+    def _twin(self) -> "WeightFlow":
+        """The run that judges this one (dynamics.doubling)."""
+        time = Clock(self.clock.duration, self.clock.gap, twin_steps(self.clock.steps))
+        return dataclasses.replace(self, clock=time)
 
     def system(self, fixed: Weights) -> FlowSystem:
         """The averaged vector field."""
@@ -174,9 +213,15 @@ class WeightFlow(AbstractRegime[FlowState]):
         return progress.slow
 
     def quality(self, progress: FlowState) -> Quality | None:
-        """No estimates: the steps are as fixed as they are chosen."""
-        return None
+        """The estimate of the error against the tolerance."""
+        error, diverged = progress.accuracy.relative(progress.weights), ~all_finite(progress.weights)
+        return Quality(error, (error <= self.integrator.tolerance) | diverged)
 
     def refined(self) -> "WeightFlow | None":
-        """Steps stay as they are chosen."""
-        return None
+        """The same flow in four times as many steps."""
+        return dataclasses.replace(self, clock=finer(self.clock))
+
+
+def _part(low: tuple[Weights, Slow] | None, i: int) -> Any:
+    """What rounding has taken from matrices (0) or slow variables (1)."""
+    return None if low is None else low[i]

@@ -24,14 +24,13 @@ from dynamics.circuit import Weights
 from dynamics.collocation import interpolation, nodes, others
 from dynamics.field import CoupledSystem
 from dynamics.noise import Noise
-from dynamics.norms import norm
+from dynamics.rounding import rounded
 from dynamics.settle import is_cyclic
 from dynamics.window import Course, Doubt, Layout, Past, Shown, Window, distance
 
 # Presentations that are shown again: so many at first, then one in so many.
 FIRST, ONE_IN = 8, 64
 STRICTER = 8  # how much smaller the tolerance of finer windows is
-ROUNDED = 0.3  # eps: the root mean square of rounding a number, relative to it, is at most eps / sqrt(12)
 
 
 class Accuracy(NamedTuple):
@@ -50,15 +49,14 @@ class Accuracy(NamedTuple):
     missed: Float[Array, ""]
     companion: Course | None
 
-    def error(self, weights: Weights) -> Float[Array, ""]:
+    def relative(self, weights: Weights) -> Float[Array, ""]:
         """The estimated relative error of the change of the plastic `weights`; 0 where they have not moved at all."""
         missed, judged = self.missed, self.judged
         if self.companion is not None:
             missed, judged = distance(weights, self.companion.state.weights, jnp.zeros_like(self.moved)), self.moved
-        eps = jnp.finfo(self.moved.dtype).eps
-        rounded = ROUNDED * eps * norm(jnp.stack([jnp.zeros_like(self.moved), *map(norm, weights.values())]))
         tiny = jnp.finfo(self.moved.dtype).tiny
-        error = (self.left + rounded) / jnp.maximum(self.moved, tiny) + missed / jnp.maximum(judged, tiny)
+        error = (self.left + rounded(weights, self.moved)) / jnp.maximum(self.moved, tiny)
+        error = error + missed / jnp.maximum(judged, tiny)
         return jnp.where(self.moved == 0, jnp.zeros_like(error), error)
 
 

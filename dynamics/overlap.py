@@ -4,10 +4,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dynamics.coupled import Coupled, CoupledProgress, State
-from dynamics.delays import History
+from dynamics.coupled import Coupled, CoupledProgress
 from dynamics.errors import PlasticodeError
-from dynamics.integrators import FixedStep
+from dynamics.integrators import FixedStep, Point
 from dynamics.norms import norm, scaled
 from dynamics.plasticity import Factors
 from dynamics.window import Past
@@ -40,16 +39,16 @@ def waveforms(run: Coupled, progress: CoupledProgress, k: Int[Array, ""]) -> tup
 
     assert not isinstance(progress.history, Past)
 
-    def step(carry: tuple[State, History | None], j: Int[Array, ""]) -> tuple:
-        state, start, absolute = carry[0], j.astype(run.clock.dt.dtype), k * run.clock.steps + j
-        after = integrator.run(system, *carry, lambda i: inputs_at(start + i), absolute, 1, run.key)
+    def step(at: Point, j: Int[Array, ""]) -> tuple:
+        start, absolute = j.astype(run.clock.dt.dtype), k * run.clock.steps + j
+        after = integrator.run(system, at, lambda i: inputs_at(start + i), absolute, 1, run.key)
 
         def look(name: str, current: Array, lag: Array, stepwise: bool = False, side: Array | None = None) -> Array:
-            assert after[1] is not None  # where there are lags there is a history, which has this step's signals now
-            return after[1].at(name, absolute, jnp.zeros_like(start), lag / run.clock.dt, current, side)
+            assert after.history is not None  # where there are lags there is one, which has this step's signals now
+            return after.history.at(name, absolute, jnp.zeros_like(start), lag / run.clock.dt, current, side)
 
-        return after, system.factors(state, inputs_at(start), look)
+        return after, system.factors(at.y, inputs_at(start), look)
 
     steps = jnp.arange(run.clock.steps, dtype=jnp.int32)
-    (state, history), factors = jax.lax.scan(step, (progress.state, progress.history), steps)
-    return CoupledProgress(state, progress.fixed, history), factors
+    start = Point(progress.state, progress.low, progress.history)
+    return run.advance(progress, k, 1), jax.lax.scan(step, start, steps)[1]

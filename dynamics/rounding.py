@@ -7,7 +7,9 @@ next change (Kahan's compensated summation).
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
+
+from dynamics.norms import norm
 
 
 def nothing(high: PyTree[Array]) -> PyTree[Array]:
@@ -24,3 +26,12 @@ def add(high: PyTree[Array], low: PyTree[Array], change: PyTree[Array]) -> tuple
     due = jax.tree.map(jnp.add, low, change)
     total = jax.tree.map(jnp.add, high, due)
     return total, jax.tree.map(lambda new, old, whole: whole - (new - old), total, high, due)
+
+
+def rounded(weights: dict[str, Float[Array, "_targets _sources"]], zero: Float[Array, ""]) -> Float[Array, ""]:
+    """What is left of it: the norm of how far `weights` are from what they are rounded from; `zero` without any.
+
+    A rounding has a standard deviation of 1 / sqrt(12) of the spacing of numbers, which is at most eps of the number.
+    """
+    sizes = jnp.stack([jnp.zeros_like(zero), *map(norm, weights.values())])
+    return 0.3 * jnp.finfo(zero.dtype).eps * norm(sizes)

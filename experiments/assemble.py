@@ -1,5 +1,6 @@
 """From the values of one point to the regime that runs it: the only place where spec fields meet dynamics objects."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from dynamics.regime import AbstractRegime
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
 from dynamics.window import Window
+from dynamics.window_choice import refined as finer
 from experiments.spec import Spec
 from experiments.sweep import Group
 from experiments.tasks import Data
@@ -31,6 +33,8 @@ from rules.registry import check_numbers, make_rule
 
 Values = dict[str, Float[Array, "*layers"]]
 MAX_STEPS, MAX_HISTORY = 1_000_000, 1_000_000
+MAX_REFINED = 100_000  # steps per presentation that refinement goes up to by itself
+SHORT = 3000  # steps in a time constant of the weights: rounding then takes less than 1e-4 of their change in float32
 MAX_NUMBERS = 250_000_000  # weights of one network, or past signals that its lags need: 1 GB each in float32
 
 
@@ -45,6 +49,7 @@ class Plan:
     history   the length of the ring buffer that the largest lag needs; 0 without constant lags
     decays    whether the weights of any point decay
     window    the window integrator, where the spec has it
+    slow      whether the weights of any point change so little in a step that sums have to be compensated
     """
 
     spec: Spec
@@ -55,6 +60,7 @@ class Plan:
     history: int
     decays: bool
     window: Window | None
+    slow: bool
 
 
 def plan(group: Group, data: Data) -> Plan:
@@ -69,7 +75,8 @@ def plan(group: Group, data: Data) -> Plan:
     dt = spec.integrator.dt.seconds(float(values["stimulus.duration"].min()))
     by_windows = spec.regime == "coupled" and spec.solver == "window"
     window = windows_for(spec, values, data.train_inputs) if by_windows else None
-    steps = _steps(float(period.max()), dt) if window is None else window.nodes * window.parts
+    shared = spec.noise.sampling or any(path.startswith("noise.synaptic") for path in values)
+    steps = _steps(float(period.max()), dt, shared) if window is None else window.nodes * window.parts
     lags = {name: values[f"delays.{name}"] for name in ("error", "hop", "input")}
     lags = {name: lag for name, lag in lags.items() if np.any(lag > 0)}
     for path in values:
@@ -86,19 +93,42 @@ def plan(group: Group, data: Data) -> Plan:
                 )
         if window is None:
             _check_steps(spec, values, lags, period / steps)
+    slow = spec.dtype == "float32" and _slowest(values) * steps > SHORT * float(period.min())
     decays = bool(np.isfinite(values["timescales.decay"]).any())
     sizes = (data.train_inputs.shape[1], *spec.network.hidden, outputs)
     _check_memory(spec, sizes, max(history, spec.delays.stages))
-    return Plan(spec, sizes, data.train_targets is not None, steps, frozenset(lags), history, decays, window)
+    return Plan(spec, sizes, data.train_targets is not None, steps, frozenset(lags), history, decays, window, slow)
 
 
-def _steps(period: float, dt: float) -> int:
+def refined(plan: Plan) -> Plan | None:
+    """The plan to try next for points that have not reached the tolerance: with finer windows, or four times as many
+    steps. None where there is none, or it would be too fine."""
+    if plan.window is not None:
+        window = finer(plan.window)
+        return None if window is None else dataclasses.replace(plan, window=window)
+    steps, history = 4 * plan.steps, 4 * (plan.history - 2) + 2 if plan.history else 0
+    fixed = plan.spec.regime != "discrete" and not plan.spec.integrator.adaptive
+    if not fixed or steps > MAX_REFINED or history * sum(plan.sizes) > MAX_NUMBERS:
+        return None
+    return dataclasses.replace(plan, steps=steps, history=history, slow=plan.spec.dtype == "float32")
+
+
+def _slowest(values: dict[str, np.ndarray]) -> float:
+    """The longest finite time constant of weights and slow variables, in seconds."""
+    paths = [p for p in values if p in ("timescales.plasticity", "timescales.decay") or p.endswith("_timescale")]
+    times = np.concatenate([np.ravel(values[path]) for path in paths])
+    return float(times[np.isfinite(times)].max(initial=0.0))
+
+
+def _steps(period: float, dt: float, even: bool) -> int:
+    """Steps per presentation; `even` where a twin shares the noise of each two (dynamics.doubling)."""
     steps = period / dt * (1 - 1e-9) if dt > 0 else math.inf
     if steps > MAX_STEPS:
         raise PlasticodeError(
             f"integrator.dt = {dt:g} s gives {steps:.7g} steps per presentation: at most {MAX_STEPS} are allowed"
         )
-    return max(math.ceil(steps), 1)
+    number = max(math.ceil(steps), 1)
+    return number + number % 2 if even else number
 
 
 def _check_memory(spec: Spec, sizes: tuple[int, ...], past: int) -> None:
@@ -173,10 +203,9 @@ def build(plan: Plan, values: Values, seed: Integer[Array, ""], data: dict[str, 
     weights_key, order_key, noise_key = jax.random.split(jax.random.key(seed), 3)
     stream = Stream(data["train_inputs"], data.get("train_targets"), order_key)
     if spec.regime == "flow":
-        solver, sampling = FixedStep(spec.solver), spec.noise.sampling
-        targets = stream.targets
-        flow = WeightFlow(circuit, timescales, stream.inputs, targets, clock, solver, noise_key, sampling)
-        return flow, weights_key
+        solver = FixedStep(spec.solver, spec.integrator.tolerance, plan.slow)
+        x, y, sampling = stream.inputs, stream.targets, spec.noise.sampling
+        return WeightFlow(circuit, timescales, x, y, clock, solver, noise_key, sampling), weights_key
     if spec.regime == "discrete":
         return Discrete(circuit, timescales, stream, clock, spec.discrete.optimiser), weights_key
     lags: dict[str, Any] = {name: values[f"delays.{name}"] for name in plan.lags}
@@ -205,5 +234,6 @@ def _integrator(plan: Plan, dtype: jnp.dtype) -> FixedStep | Adaptive | Window:
         return plan.window
     settings, name = plan.spec.integrator, plan.spec.solver
     if not settings.adaptive:
-        return FixedStep(name)
-    return Adaptive(jnp.asarray(settings.rtol, dtype), jnp.asarray(settings.atol, dtype), name)
+        return FixedStep(name, settings.tolerance, plan.slow)
+    rtol, atol = jnp.asarray(settings.rtol, dtype), jnp.asarray(settings.atol, dtype)
+    return Adaptive(rtol, atol, name, settings.max_steps, settings.tolerance)

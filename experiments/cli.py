@@ -227,7 +227,7 @@ def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
     from experiments.interrupts import interruptible
     from experiments.notes import notes_of
     from experiments.progress import shown
-    from experiments.terminal import print_outcome
+    from experiments.terminal import none_ok, print_outcome
 
     target = out or Path("results") / f"{spec.name}{'-quick' if quick else ''}"
     report.check_study(spec)
@@ -257,7 +257,7 @@ def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
         typer.echo(f"This shard is done; {kept}, and the last shard to finish writes the results to {target}.")
         return
     if not any(counts["ok"] for counts in ended.counts.values()):
-        typer.echo("no point came to its end: all of them diverged", err=True)
+        typer.echo(none_ok(spec, ended.counts), err=True)
         raise typer.Exit(FAILED)
     failed = [verdict.name for verdict in ended.study.verdicts if verdict.outcome == "failed"]
     undecided = [verdict.name for verdict in ended.study.verdicts if verdict.outcome == "undecided"]

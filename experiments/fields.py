@@ -157,8 +157,9 @@ class Noise(AbstractTable):
 class Integrator(AbstractTable):
     """[integrator]: the solver (by default `Spec.solver` chooses), and `dt`, the largest step it may take.
 
-    The window integrator has a `tolerance`, of the weights' change, instead of steps; along noise `dt` bounds the
-    distance of its nodes.
+    Estimates of the error of the weights' change are held against `tolerance`. The window integrator has nothing but
+    that, except that along noise `dt` bounds the distance of its nodes; steps that miss it are made finer. Adaptive
+    steps keep to `rtol` and `atol`, and give up after `max_steps` in a presentation.
     """
 
     name: Literal["window", "euler", "heun", "tsit5", "dopri5", "milstein"] | None = None
@@ -167,6 +168,7 @@ class Integrator(AbstractTable):
     adaptive: Flag = False
     rtol: Tolerance = 1e-6
     atol: Tolerance = 1e-8
+    max_steps: Count = 4096
 
 
 class Discrete(AbstractTable):

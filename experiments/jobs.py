@@ -227,6 +227,5 @@ def measure_point(plan: Plan, progress: Any, values: dict, seed: jax.Array, data
     finite = all_finite((weights, slow, probes))
     quality = regime.quality(progress)
     if quality is not None:
-        probes |= {"converged": quality.converged}
-        probes |= {"error_estimate": quality.error} if plan.window is not None else {}
+        probes |= {"converged": quality.converged, "error_estimate": quality.error}
     return probes | {"finite": finite}

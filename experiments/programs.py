@@ -5,7 +5,6 @@ and a long chunk leaves checkpoints.
 """
 
 import contextlib
-import dataclasses
 import functools
 import io
 import json
@@ -22,8 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dynamics.errors import PlasticodeError
 from dynamics.regime import REFINEMENTS
-from dynamics.window import Window
-from dynamics.window_choice import refined
+from experiments.assemble import refined
 from experiments.chunks import ChunkStore, Record
 from experiments.jobs import ChunkKey, Job, advance_point, init_point, marks_of, measure_point, points_of
 from experiments.memory import free_bytes
@@ -62,7 +60,7 @@ class JobRunner:
 
     def __init__(self, job: Job, size: int, store: ChunkStore | None = None, neighbours: int = 1):
         self.job, self.size, self.store, self.neighbours = job, size, store, neighbours
-        self.compiled: dict[tuple[Window | None, int], Programs] = {}
+        self.compiled: dict[tuple[int, Any, int], Programs] = {}
         self.is_prepared = False
         self.saved, self.writing = time.monotonic(), 0.0  # when the last checkpoint was made, and how long it took
 
@@ -83,21 +81,20 @@ class JobRunner:
         return programs
 
     def run(self, key: ChunkKey, points: np.ndarray, meter: Meter) -> Record:
-        """The records of a chunk; points whose windows were too coarse have run again with finer ones.
+        """The records of a chunk; points whose windows or steps were too coarse have run again with finer ones.
 
-        Sweeps over too long a window may run off to infinity: only finer windows tell whether the point itself
-        diverges.
+        Too long a window or step may run off to infinity: only finer ones tell whether the point itself diverges.
         """
         self.prepare()
         record, job = self._in_batches(self.job, key, points, meter), self.job
         for _ in range(REFINEMENTS):
-            window = None if job.plan.window is None else refined(job.plan.window)
-            if window is None:
+            plan = refined(job.plan)
+            if plan is None:
                 break
             again = np.flatnonzero(~(record["converged"][:, -1] & record["finite"].all(axis=1)))
             if not len(again):
                 break
-            job = job._replace(plan=dataclasses.replace(job.plan, window=window))
+            job = job._replace(plan=plan)
             better = self._in_batches(job, key, points[again], Meter(None, 1.0))
             jax.tree.map(functools.partial(_replace_rows, again), record, better)
         return record
@@ -125,7 +122,7 @@ class JobRunner:
         return True
 
     def _programs(self, job: Job, size: int) -> Programs:
-        name = job.plan.window, size
+        name = job.plan.steps, job.plan.window, size
         if name not in self.compiled:
             self.compiled[name] = compiled(job, size)
         return self.compiled[name]
@@ -141,7 +138,7 @@ class JobRunner:
         most = max(int(BLOCK_WORK / (job.presentation_work * programs.padded)), 1)
         work = job.presentation_work * len(points)
         window = job.plan.window
-        name = f"{window.parts}x{window.nodes}" if window is not None else "steps"
+        name = f"{window.parts}x{window.nodes}" if window is not None else f"{job.plan.steps}"
         name = f"{name}-{points[0]}-{programs.padded}"
         started = time.monotonic()
         state, records, shown = self._begun(key, name, programs, (values, seeds, job.data))

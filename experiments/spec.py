@@ -129,14 +129,19 @@ class Spec(AbstractTable):
 
     @property
     def solver(self) -> str:
-        """The integrator: `integrator.name`; else tsit5 for adaptive steps, else the window integrator where it is at
-        its best, for coupled runs without kinks in an activation, else Euler steps."""
+        """The integrator: `integrator.name`; else tsit5 for adaptive steps; else the window integrator where it is at
+        its best, for coupled runs without kinks in an activation; else heun, or euler for noise in the sense of Ito."""
         if self.integrator.name is not None:
             return self.integrator.name
         if self.integrator.adaptive:
             return "tsit5"
         kinked = "relu" in (self.network.activation, self.network.output_activation)
-        return "euler" if kinked or self.regime != "coupled" else "window"
+        if self.regime == "coupled" and not kinked:
+            return "window"
+        if self.regime == "discrete":  # which takes no steps
+            return "euler"
+        multiplied = self.noise.synaptic_multiplicative is not None or "noise.synaptic_multiplicative" in self.sweep
+        return "euler" if self.noise.sampling or (multiplied and self.noise.calculus == "ito") else "heun"
 
     def at(self, path: str) -> Any:
         """The value at a path of two components, such as "delays.error"."""

@@ -146,6 +146,8 @@ def _group(table: Mapping[str, Any], axes: list[Axis], positions: list[np.ndarra
     for member, at in ordered:
         if member.settings:
             assign(table, member.path, member.settings[at[0]])
+        elif member.path == "noise.synaptic_multiplicative" and member.numbers is not None:  # which the choice of a solver depends on
+            assign(table, member.path, float(member.numbers[at[0]]))
     static = make_spec(table)
     traced = [(member, at) for member, at in ordered if member.numbers is not None]
     check(static, [member.path for member, _ in traced])

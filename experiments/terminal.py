@@ -12,6 +12,7 @@ from experiments.tables import TextTable
 
 if TYPE_CHECKING:
     from experiments.reproduce import Measured
+    from experiments.spec import Spec
     from experiments.stored import Ended
 
 NARROWEST = 110  # characters of a table that goes to a file
@@ -85,3 +86,16 @@ def print_predictions(measured: "Measured") -> None:
 def _console() -> Console:
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=max(console.width, NARROWEST))
+
+
+def none_ok(spec: "Spec", counts: dict[str, dict[str, int]]) -> str:
+    """Why there is no point that a reader could rely on, in a sentence."""
+    statuses = {status for numbers in counts.values() for status, count in numbers.items() if count}
+    if statuses == {"diverged"}:
+        return "no point came to its end: all of them diverged"
+    who = "all of them are not-converged" if statuses == {"not-converged"} else "all are not-converged or diverged"
+    integrator = next(iter(spec.parts().values())).integrator
+    why = f"the error_estimate is above integrator.tolerance = {integrator.tolerance:g}"
+    if integrator.adaptive:
+        why = f"adaptive steps gave up at integrator.max_steps = {integrator.max_steps} in a presentation, or {why}"
+    return f"no point is ok: {who} ({why})"

@@ -1,14 +1,12 @@
 """Windows that specs ask for: how they are chosen and refined, what is refused, what the results say of accuracy."""
 
 import dataclasses
-import functools
 
 import numpy as np
 import pytest
 
 from dynamics.collocation import MAX_NODES
 from dynamics.errors import PlasticodeError
-from dynamics.integrators import Adaptive
 from dynamics.window import Window
 from dynamics.window_choice import MOST_PARTS, SETTLING, refined
 from experiments import assemble, programs, runner
@@ -117,10 +115,20 @@ def test_refined_windows_are_shorter_with_more_nodes_and_otherwise_the_same():
     ("changes", "solver"),
     [
         ({}, "window"),
-        ({"network": {"activation": "relu"}}, "euler"),
-        ({"network": {"output_activation": "relu"}}, "euler"),
+        ({"network": {"activation": "relu"}}, "heun"),
+        ({"network": {"output_activation": "relu"}}, "heun"),
+        ({"network": {"activation": "relu"}, "noise": {"synaptic_multiplicative": 0.1}}, "euler"),
+        ({"network": {"activation": "relu"}, "sweep": {"noise.synaptic_multiplicative": [0.1]}}, "euler"),
+        (
+            {
+                "network": {"activation": "relu"},
+                "noise": {"synaptic_multiplicative": 0.1, "calculus": "stratonovich"},
+            },
+            "heun",
+        ),
         ({"network": {"activation": "softplus"}}, "window"),
-        ({"regime": "flow"}, "euler"),
+        ({"regime": "flow"}, "heun"),
+        ({"regime": "flow", "noise": {"sampling": True}}, "euler"),
         ({"regime": "discrete"}, "euler"),
         ({"integrator": {"adaptive": True}}, "tsit5"),
         ({"integrator": {"adaptive": True, "name": "heun"}}, "heun"),
@@ -230,13 +238,57 @@ def test_points_that_are_ok_have_an_estimate_below_the_tolerance_and_are_that_ac
     assert (np.abs(data["loss"] - reference["loss"]) <= 10 * tolerance * moved + 1e-12).all()
 
 
-def test_adaptive_steps_that_run_out_are_not_converged(monkeypatch):
+def test_adaptive_steps_that_run_out_are_not_converged():
     """Explicit steps are at most about three time constants long: 170 of them for the second point, a few otherwise."""
-    monkeypatch.setattr(assemble, "Adaptive", functools.partial(Adaptive, max_steps=60))
     points = {"timescales.propagation": ["50 ms", "0.1 ms"]}
-    data = results(sweep=points, integrator={"adaptive": True, "rtol": 1e-3})
-    assert statuses(data) == ["ok", "not-converged"] and "error_estimate" not in data
+    data = results(sweep=points, integrator={"adaptive": True, "rtol": 1e-3, "max_steps": 60})
+    assert statuses(data) == ["ok", "not-converged"]
+    assert 0 < data["error_estimate"].values[0, -1] < 1e-3 and np.isnan(data["error_estimate"].values[1, -1])
     assert np.isnan(data["loss"].values[1, -1]) and np.isfinite(data["loss"].values[0]).all()
+
+
+KINKED = {"network": {"activation": "relu"}, "integrator": {"tolerance": 1e-2, "dt": "4 ms"}}
+
+
+def test_steps_that_are_too_coarse_are_made_finer_until_they_meet_the_tolerance(monkeypatch):
+    """Four times as many, twice at most; the ring of past signals grows with them."""
+    plans, real = [], programs.JobRunner._execute
+
+    def execute(self, job, compiled, key, points, meter):
+        plans.append(job.plan)
+        return real(self, job, compiled, key, points, meter)
+
+    monkeypatch.setattr(programs.JobRunner, "_execute", execute)
+    data = results(**KINKED, delays={"error": "10 ms"})
+    assert len(plans) > 1 and [plan.steps for plan in plans] == [13 * 4**i for i in range(len(plans))]
+    assert all(plan.history >= 0.2 * plan.steps + 2 for plan in plans)
+    assert statuses(data) == ["ok"] and 0 < data["error_estimate"].values[-1] < 1e-2
+    monkeypatch.setattr(programs, "REFINEMENTS", 0)
+    assert statuses(results(**KINKED, delays={"error": "10 ms"})) == ["not-converged"]
+
+
+def test_relu_networks_meet_the_tolerance_at_their_defaults():
+    table = {"network": {"activation": "relu", "hidden": [8]}, "sweep": {"seeds": 4}}
+    data, tolerance = results(**table), 1e-3
+    right = results(**table, integrator={"name": "dopri5", "dt": "0.02 ms", "tolerance": 0.5})
+    moved = np.abs(right["loss"] - right["loss"][..., 0])
+    good = data["status"].values == STATUS.index("ok")
+    assert good.any() and data["error_estimate"].values[good, -1].max() <= tolerance
+    assert (np.abs(data["loss"] - right["loss"]) <= 10 * tolerance * moved + 1e-12).values[good].all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "slow"),
+    [
+        ({}, False),
+        ({"timescales": {"plasticity": "100 s"}}, True),
+        ({"timescales": {"plasticity": "inf", "decay": "24 h"}}, True),
+        ({"timescales": {"plasticity": "100 s"}, "dtype": "float64"}, False),
+    ],
+)
+def test_sums_are_compensated_where_a_step_changes_weights_by_little(changes, slow):
+    table = {"dtype": "float32", "integrator": {"name": "heun"}} | changes
+    assert runner.check(spec_of(**table))[""][0].plan.slow == slow
 
 
 @pytest.mark.parametrize("name", ["window", "euler"])

@@ -44,10 +44,13 @@ class DelayedDecay(AbstractSystem):
         return None if self.sigma is None else self.sigma * jnp.ones_like(y[0])
 
     def brownian_shape(self, y):
-        return y[0]
+        return None if self.sigma is None else y[0]
 
     def kick(self, amplitude, increments, still):
         return amplitude * increments, still[1]
+
+    def stir(self, y, increments):
+        return None
 
 
 class Pulse(AbstractSystem):
@@ -72,10 +75,13 @@ class Pulse(AbstractSystem):
         return None
 
     def brownian_shape(self, y):
-        return y
+        return None
 
     def kick(self, amplitude, increments, still):
         return still
+
+    def stir(self, y, increments):
+        return None
 
 
 class Ramp(AbstractSystem):
@@ -130,11 +136,15 @@ class GeometricBrownian(AbstractSystem):
     def kick(self, amplitude, increments, still):
         return amplitude * increments
 
+    def stir(self, y, increments):
+        return None
+
 
 def advance(system, y, steps, solver="euler", inputs_at=lambda j: None, history=0, key=None):
     """The state after `steps` steps of the system from absolute step 0."""
     past = History.of(system.signals(y, inputs_at(f64(0))), history) if history else None
-    return FixedStep(solver).run(system, y, past, inputs_at, jnp.int32(0), steps, key)[0]
+    integrator = FixedStep(solver)
+    return integrator.run(system, integrator.begin(y, past), inputs_at, jnp.int32(0), steps, key).y
 
 
 def two_layers(samples=5, **network) -> Problem:

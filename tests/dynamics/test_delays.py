@@ -32,11 +32,12 @@ from tests.problems import clock, distance, f64, random_weights, timescales
 @eqx.filter_jit
 def peaks(system):
     """The largest |w| over one long window early on and one late, for w = 1 until time 0."""
-    y, past = system.start(jnp.ones(1, jnp.float64)), History.of({"w": jnp.ones(1, jnp.float64)}, 256)
+    ones = jnp.ones(1, jnp.float64)
+    at = FixedStep("heun").begin(system.start(ones), History.of({"w": ones}, 256))
     integrator, tops = FixedStep("heun"), []
     for first, count in ((0, 1000), (1000, 4000)):
-        y, past = integrator.run(system, y, past, lambda j: None, jnp.int32(first), jnp.int32(count), None)
-        tops.append(jnp.abs(past.rows["w"]).max())  # the ring holds more than one period
+        at = integrator.run(system, at, lambda j: None, jnp.int32(first), jnp.int32(count), None)
+        tops.append(jnp.abs(at.history.rows["w"]).max())  # the ring holds more than one period
     return tops
 
 
@@ -242,7 +243,7 @@ def test_delays_that_cannot_run_are_refused():
     refused("history is 0 steps, but delays.hop needs at least 2", delays=Delays(hop=f64(0.0)))
     refused("delays.error is -0.1 s: it must be at least 0", delays=Delays(error=f64(-0.1)), history=2)
     refused("no delays and no noise", delays=Delays(input=f64(0.1)), integrator=Adaptive())
-    time, circuit = clock(0.1, 0.0, 10), coupled(two_layers(), clock()).circuit
+    time, circuit = clock(0.1, 0.0, 10), coupled(two_layers(), clock(steps=10)).circuit
     late = eqx.tree_at(lambda c: c.projections[0].lag, circuit, f64(0.03), is_leaf=lambda leaf: leaf is None)
     with pytest.raises(PlasticodeError, match="no delays and no noise"):
         Coupled(late, timescales(), coupled(two_layers(), time).stream, time, integrator=Adaptive())

@@ -17,12 +17,12 @@ from tests.problems import clock, distance, f64, random_weights, timescales
 TIGHT = Adaptive(f64(1e-11), f64(1e-13), "dopri5")
 PROBLEM = two_layers(bias=False)
 TIMES = timescales(propagation=0.05, plasticity=0.2, decay=3.0)
-WEIGHTS = random_weights(coupled(PROBLEM, clock()).circuit)
+WEIGHTS = random_weights(coupled(PROBLEM, clock(steps=10)).circuit)
 
 
 def presentation(dt):
     """The coupled field and its state at the start of a presentation; nothing jumps during it."""
-    circuit = coupled(PROBLEM, clock()).circuit
+    circuit = coupled(PROBLEM, clock(steps=10)).circuit
     system = CoupledSystem(circuit, TIMES, clock(dt, 0.0, 1), Delays(), Noise(), {"V2": WEIGHTS["V2"]})
     return system, system.initial_state(WEIGHTS), Inputs(PROBLEM.inputs[0], PROBLEM.targets[0], f64(1.0))
 
@@ -96,4 +96,4 @@ def test_unknown_or_unfit_solvers_are_refused():
     for name in ("euler", "milstein", "rk4"):
         with pytest.raises(PlasticodeError, match=f"integrator '{name}' has no error estimate.*dopri5, heun, tsit5"):
             Adaptive(name=name)
-    assert isinstance(coupled(PROBLEM, clock()), Coupled)
+    assert isinstance(coupled(PROBLEM, clock(steps=10)), Coupled)

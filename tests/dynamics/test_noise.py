@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from dynamics.circuit import Circuit, Error, Given, Layer, Projection, TwoFactor
-from dynamics.coupled import Coupled
+from dynamics.coupled import Coupled, CoupledSystem, Inputs
 from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
 from dynamics.flow import WeightFlow
-from dynamics.integrators import Adaptive, FixedStep
+from dynamics.integrators import Adaptive, FixedStep, _Moment
 from dynamics.network import Network
 from dynamics.noise import Noise, brownian_increments
 from dynamics.stimulus import Stream
@@ -62,16 +62,57 @@ def still_units(noise, dt=0.002, steps=30, decay=float("inf"), solver="euler", p
     return show(run, circuit.initial_weights(jax.random.key(0)), jnp.int32(0), presentations).state
 
 
-def test_activity_and_error_noise_have_their_stationary_deviation():
-    """Euler's z <- (1-h) z + s sqrt(2h) N(0,1), h = dt/tau_prop, has the variance s^2 / (1 - h/2)."""
-    h = 0.2
-    assert within(still_units(Noise(activity=f64(0.7))).activity["z1"], 0.7**2 / (1 - h / 2))
-    assert within(still_units(Noise(error=f64(0.4))).error["z1"], 0.4**2 / (1 - h / 2))
+@pytest.mark.parametrize(
+    ("solver", "h"),
+    [("euler", 2.0), ("euler", 0.01), ("heun", 1.0), ("tsit5", 0.5), ("dopri5", 2.0), ("milstein", 1.0)],
+)
+def test_activity_and_error_noise_have_their_stationary_deviation_at_any_step(solver, h):
+    """h = dt / tau_prop, the time is at least eight time constants; errors here hear nothing of activities."""
+    time = {"dt": 0.01 * h, "steps": max(int(8 / h), 4), "solver": solver}
+    assert within(still_units(Noise(activity=f64(0.7)), **time).activity["z1"], 0.7**2)
+    assert within(still_units(Noise(error=f64(0.4)), **time).error["z1"], 0.4**2)
 
 
-def test_finer_steps_approach_the_ornstein_uhlenbeck_variance():
-    z = still_units(Noise(activity=f64(0.7)), dt=0.0002, steps=400).activity["z1"]
-    assert within(z, 0.7**2)
+def stationary_variance(solver, h):
+    """Of an error that hears a noisy activity, by the linear map that one step is: P = A P A^T + B B^T."""
+    layers = (Layer("z0", 1, role="input", level=0), Layer("z1", 1, role="output"))
+    one = jnp.ones((1, 1), jnp.float64)
+    circuit = Circuit(layers, (Projection("W1", "z0", "activity", "z1", "forward", Given(one), TwoFactor(Error())),))
+    system = CoupledSystem(circuit, timescales(0.01), clock(0.01 * h), Delays(), Noise(activity=f64(1.0)), {})
+    start = system.with_paths(system.initial_state({"W1": one}))
+    moment = _Moment(Inputs(f64([0.0]), f64([0.0]), f64(1.0)), None, jnp.int32(0), f64(0.0))
+
+    def fast(state):
+        return jnp.concatenate([state.activity["z1"], state.error["z1"], state.path["activity"]["z1"]])
+
+    def step(vector):
+        z, e, xi, draw = vector[:, None]
+        state = eqx.tree_at(lambda s: (s.activity["z1"], s.error["z1"], s.path["activity"]["z1"]), start, (z, e, xi))
+        increments = {"activity": {"z1": jnp.sqrt(system.dt) * draw}}
+        return vector[:3] + fast(FixedStep(solver)._step(system, state, moment, increments))
+
+    columns = np.asarray(jax.jit(jax.vmap(step))(jnp.eye(4, dtype=jnp.float64))).T  # of (A, B)
+    a, b = columns[:, :3], columns[:, 3]
+    covariance = np.linalg.solve(np.eye(9) - np.kron(a, a), np.outer(b, b).ravel()).reshape(3, 3)
+    return covariance[1, 1]
+
+
+@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("heun", 2), ("tsit5", 2)])
+def test_what_noise_drives_has_a_variance_of_at_least_this_order(solver, order):
+    """e' = (-e - z)/tau driven by an Ornstein-Uhlenbeck z of variance 1 has the variance 1/2."""
+    errors = [abs(stationary_variance(solver, h) - 0.5) for h in (0.1, 0.05)]
+    assert errors[0] < 0.1 and np.log2(errors[0] / errors[1]) > order - 0.1
+
+
+def test_delayed_signals_contain_the_noise():
+    """An error that hears the activity of one step ago: its ring of past signals has the noisy one."""
+    problem, time = two_layers(bias=False), clock(0.1, 0.0, 10)
+    run = coupled(
+        problem, time, noise=Noise(activity=f64(0.5)), delays=Delays(error=f64(0.01)), history=4, key=jax.random.key(1)
+    )
+    progress = show(run, random_weights(run.circuit), jnp.int32(0), 3)
+    rows = progress.history.rows["z2.activity"]
+    assert jnp.abs(rows[:, None] - rows[None]).max() > 0.1 and jnp.abs(progress.state.path["activity"]["z2"]).min() > 0
 
 
 def test_a_filtered_noise_excites_the_error():
@@ -149,7 +190,7 @@ def balance_ratio(solver, key):
     start = flow.init({"W1": f64([[2.0]]), "W2": f64([[0.5]])})[:2]
     count = int(2 / (nu * duration / plasticity) ** 2) * steps  # by itself the flow has the rate (eta nu)^2 / T
     integrator = FixedStep(solver)  # past the check of WeightFlow, which refuses a Stratonovich solver
-    (end, _), _ = integrator.run(flow.system({}), start, None, lambda j: None, jnp.int32(0), count, key)
+    end = integrator.run(flow.system({}), integrator.begin(start), lambda j: None, jnp.int32(0), count, key).y[0]
     return (end["W1"] ** 2 - end["W2"] ** 2)[0, 0] / (2.0**2 - 0.5**2)
 
 

@@ -374,8 +374,8 @@ def test_draws_depend_on_nothing_but_the_key_and_the_window():
 
 
 def test_additive_and_multiplicative_draws_are_independent():
-    """dW = s W dB + s' dB' from 1: E W = 1 and E W^2 = (1 + s'^2 / s^2) exp(s^2 t) - s'^2 / s^2. Draws that were the same
-    would add 2 s s' t to the variance."""
+    """dW = s W dB + s' dB' from 1: E W = 1 and E W^2 = (1 + s'^2 / s^2) exp(s^2 t) - s'^2 / s^2. Draws that were the
+    same would add 2 s s' t to the variance."""
     one = after(units(Noise(synaptic=f64(0.5)), 0.02), 1).state.weights["W1"]
     other = after(units(Noise(synaptic_multiplicative=f64(0.5)), 0.02), 1).state.weights["W1"]
     both = after(units(Noise(synaptic=f64(0.5), synaptic_multiplicative=f64(0.5)), 0.02), 1).state.weights["W1"]

@@ -1,0 +1,100 @@
+"""Step doubling: what fixed steps get wrong, from the same presentation in steps twice as long.
+
+A *twin* of a run shows every presentation in half as many steps. It starts each with the weights of the run, but has
+activities, errors, slow variables and a past of its own: what the steps get wrong in these is handed on from one
+presentation to the next, as it is in the run. Where the method is of order p, the weights' change of the run is then
+wrong by |change - change of the twin| / (r^p - 1), r being the ratio of the steps. Every presentation is judged, since
+a single one, of a rare large sample, may be all that is wrong; twins add half of the cost of a run.
+
+Brownian increments of a twin are those of the run, two at a time. Noise of activities and errors is left out, of a
+second twin with the steps of the run as well: its paths are rough on every scale, and no two step sizes agree in them.
+"""
+
+from typing import NamedTuple
+
+import diffrax
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from dynamics.circuit import Weights
+from dynamics.norms import norm
+from dynamics.rounding import rounded
+from dynamics.stimulus import Clock
+
+Parts = tuple[Weights, Weights | None]  # weights, and what rounding has taken from them, where that is known
+ROUNDED = 0.2  # of a unit in the last place, as a share of a weight: the standard deviation of one rounding
+AT_KINKS = 1.7
+COUNTED = 3  # an order beyond it is not relied on: steps may still be too long for it
+
+
+class Accuracy(NamedTuple):
+    """Sums over presentations of the estimated error of the weights' change and of its size."""
+
+    error: Float[Array, ""]
+    change: Float[Array, ""]
+
+    def relative(self, weights: Weights) -> Float[Array, ""]:
+        """The estimated error relative to the distance that the `weights` have moved; 0 where they have not moved."""
+        tiny = jnp.finfo(self.change.dtype).tiny
+        error = (self.error + rounded(weights, self.change)) / jnp.maximum(self.change, tiny)
+        return jnp.where(self.change == 0, jnp.zeros_like(error), error)
+
+
+def finer(clock: Clock) -> Clock:
+    """Four times as many steps, for a run that has not converged."""
+    return Clock(clock.duration, clock.gap, 4 * clock.steps)
+
+
+def twin_steps(steps: int) -> int:
+    """The steps of a twin: half as many, rounded up. A single step is judged by two."""
+    return 2 if steps == 1 else -(-steps // 2)
+
+
+def order_of(
+    solver: diffrax.AbstractSolver, kinks: bool, rough: Bool[Array, ""], strong: float | None
+) -> Float[Array, ""]:
+    """The order p in dt to count on: that of the solver; 1 where something is `rough` (jumps inside steps, interpolated
+    pasts); at most the `strong` order of the solver where Brownian motion drives the weights.
+
+    At the kinks of an activation errors are of the first order but of any sign, e of a run and r e of its twin: they
+    differ by (1 + r^2)^(1/2) |e|, which is what an order of 1.7 stands for.
+    """
+    smooth = min(solver.order(None) or 1, AT_KINKS if kinks else COUNTED, COUNTED if strong is None else strong)
+    return jnp.where(rough, min(smooth, 1.0), float(smooth))
+
+
+def difference(
+    before: Parts, run: Parts, twin: Parts, steps: tuple[int, int] | None, order: Float[Array, ""]
+) -> Accuracy:
+    """The estimated error of the weights' change in one presentation, and its size (Frobenius norms over all matrices).
+
+    `before` is the start of both; `steps` are those of the run and of the twin. Without them the steps are adaptive,
+    and the twin has 10 times the tolerance, which makes its error at least 10^(2/3) times that of the run. Sums that
+    are not compensated add a random unit in the last place at every step, of which two runs that stand still know
+    nothing.
+    """
+
+    def moved(after: Parts) -> Weights:
+        # First the high parts: their difference is exact.
+        change = jax.tree.map(jnp.subtract, after[0], before[0])
+        if after[1] is None:
+            return change
+        return jax.tree.map(lambda c, low, was: c + (low - was), change, after[1], before[1])
+
+    change, other = moved(run), moved(twin)
+    if not change:  # nothing learns
+        nothing = jnp.zeros_like(order)
+        return Accuracy(nothing, nothing)
+    apart, size = _whole(jax.tree.map(jnp.subtract, change, other)), _whole(change)
+    if steps is None:
+        return Accuracy(apart / (10 ** (2 / 3) - 1), size)
+    error = apart / jnp.abs((steps[0] / steps[1]) ** order.astype(size.dtype) - 1)
+    if run[1] is None:
+        error = error + ROUNDED * jnp.finfo(size.dtype).eps * steps[0] ** 0.5 * _whole(run[0])
+    return Accuracy(error, size)
+
+
+def _whole(weights: Weights) -> Float[Array, ""]:
+    """The Frobenius norm over all matrices."""
+    return norm(jnp.stack([norm(w) for w in weights.values()]))
