@@ -26,7 +26,8 @@ SMALL = {
     "integrator": {"dt": "2 ms"},
     "record": {"points": 3, "probes": ["loss", "weight_norm", "alignment"]},
 }
-EULER, WINDOW = {"name": "euler", "dt": "2 ms"}, {"name": "window", "dt": "2 ms"}
+# A wide tolerance: steps that are made finer would not be those of the plan.
+EULER, WINDOW = {"name": "euler", "dt": "1 ms", "tolerance": 0.9}, {"name": "window", "dt": "2 ms"}
 # Every kind of traced number: rule, network, timescales, delays, noise, stimulus.
 TRACED = {
     "rule.feedback_scale": [0.5, 2.0],
@@ -159,11 +160,11 @@ def test_milstein_runs_networks_and_is_euler_where_noise_is_additive(noise):
     assert gap < 1e-12 if "synaptic" in noise else 1e-12 < gap < 0.1
 
 
-@pytest.mark.parametrize(("integrator", "estimate"), [(EULER, []), (WINDOW, ["error_estimate"])])
-def test_a_probe_that_no_circuit_has_is_left_out(integrator, estimate):
+@pytest.mark.parametrize("integrator", [EULER, WINDOW])
+def test_a_probe_that_no_circuit_has_is_left_out(integrator):
     record = {"points": 1, "probes": ["feedback_mismatch", "loss"]}
     data = runner.run(make_spec({**SMALL, "rule": "sgd", "record": record, "integrator": integrator}))
-    assert list(data.datasets[""].data_vars) == ["status", *estimate, "loss"]
+    assert list(data.datasets[""].data_vars) == ["status", "error_estimate", "loss"]
 
 
 def test_sampling_noise_makes_seeds_differ_where_the_mean_flow_has_none():
