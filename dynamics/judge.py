@@ -4,15 +4,17 @@ The error of the weights' change is relative to the distance that the weights ha
 |W(end) - W(start)|, Frobenius norms over all plastic matrices. It has three parts:
 
     sweeps    what further sweeps would change, known in every window of every presentation
-    windows   |W - W_finer| at the end of a presentation that windows of more nodes show again from the same start: the
-              first few presentations, then one in so many
+    windows   |W - W_finer|: a companion of the run, by windows of more nodes, is shown the first presentations in a
+              row, so that what it differs by may grow as errors do where learning is unstable; then one in so many,
+              each from the start that it has in the run
     rounding  of the weights themselves to their dtype
 
-In a circuit with cycles what is wrong in the state lives on and may grow. There finer windows show every presentation,
-from the same first start on, and the error is how far they end from the run.
+In a circuit with cycles what is wrong in the state lives on and may grow, and where an activation has a kink some
+presentations are far worse than others. There the companion is shown everything.
 """
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import equinox as eqx
@@ -20,7 +22,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dynamics.circuit import Weights
+from dynamics.activations import activation
+from dynamics.circuit import Circuit, Weights
 from dynamics.collocation import interpolation, nodes, others
 from dynamics.field import CoupledSystem
 from dynamics.noise import Noise
@@ -28,8 +31,8 @@ from dynamics.rounding import rounded
 from dynamics.settle import is_cyclic
 from dynamics.window import Course, Doubt, Layout, Past, Shown, Window, distance
 
-# Presentations that are shown again: so many at first, then one in so many.
-FIRST, ONE_IN = 8, 64
+# Presentations that a companion is shown: so many at first, then one in so many.
+FIRST, ONE_IN = 16, 64
 STRICTER = 8  # how much smaller the tolerance of finer windows is
 
 
@@ -38,9 +41,9 @@ class Accuracy(NamedTuple):
 
     moved      how far the weights have moved
     left       what sweeps, and the splitting of synaptic noise, have left of it
-    judged     `moved` of the presentations that were shown again
-    missed     how far finer windows have ended from the run in those
-    companion  in circuits with cycles: the run by finer windows, from the start on
+    judged     `moved` of the presentations that the companion was shown
+    missed     how far it has ended from the run in those
+    companion  the run by finer windows; None beside noise, when every presentation is judged from its own start
     """
 
     moved: Float[Array, ""]
@@ -51,12 +54,9 @@ class Accuracy(NamedTuple):
 
     def relative(self, weights: Weights) -> Float[Array, ""]:
         """The estimated relative error of the change of the plastic `weights`; 0 where they have not moved at all."""
-        missed, judged = self.missed, self.judged
-        if self.companion is not None:
-            missed, judged = distance(weights, self.companion.state.weights, jnp.zeros_like(self.moved)), self.moved
         tiny = jnp.finfo(self.moved.dtype).tiny
         error = (self.left + rounded(weights, self.moved)) / jnp.maximum(self.moved, tiny)
-        error = error + missed / jnp.maximum(judged, tiny)
+        error = error + self.missed / jnp.maximum(self.judged, tiny)
         return jnp.where(self.moved == 0, jnp.zeros_like(error), error)
 
 
@@ -108,30 +108,40 @@ def _added(
 ) -> Accuracy:
     left = doubt.left + doubt.weak * doubt.moved
     accuracy = accuracy._replace(moved=accuracy.moved + doubt.moved, left=accuracy.left + left)
-    if accuracy.companion is not None:
-        again, _, _ = judge.finer.present(judge.system, judge.finer_layout, accuracy.companion, shown, k, None)
-        return accuracy._replace(companion=again)
+    first = k < FIRST
+    always = accuracy.companion is not None and not _is_plain(judge.system.circuit)
+    chained = accuracy.companion is not None and (first | always)
 
-    def shown_again() -> tuple[Array, Array]:
+    def shown_again() -> Accuracy:
         start = before._replace(past=_resampled(before.past, judge.window, judge.finer))
+        if accuracy.companion is not None:
+            start = jax.tree.map(functools.partial(jnp.where, chained), accuracy.companion, start)
         exact, _, _ = judge.finer.present(judge.system, judge.finer_layout, start, shown, k, None)
-        end, moved = after, doubt.moved
+        end, size = after, doubt.moved
         if judge.noisy:
             end, plain, _ = judge.window.present(judge.system, judge.layout, before, shown, k, None)
-            moved = plain.moved
-        missed = distance(end.state.weights, exact.state.weights, jnp.zeros_like(moved))
-        return accuracy.judged + moved, accuracy.missed + missed
+            size = plain.moved
+        missed = distance(end.state.weights, exact.state.weights, jnp.zeros_like(size))
+        missed = jnp.where(chained, missed, accuracy.missed + missed)
+        companion = None if accuracy.companion is None else exact
+        return accuracy._replace(judged=accuracy.judged + size, missed=missed, companion=companion)
 
-    again = (k < FIRST) | (k % ONE_IN == 0)
-    judged, missed = jax.lax.cond(again, shown_again, lambda: (accuracy.judged, accuracy.missed))
-    return accuracy._replace(judged=judged, missed=missed)
+    if always:
+        return shown_again()
+    return jax.lax.cond(first | (k % ONE_IN == 0), shown_again, lambda: accuracy)
+
+
+def _is_plain(circuit: Circuit) -> bool:
+    """Whether there are neither cycles nor kinks."""
+    smooth = all(activation(layer.activation).smooth for layer in circuit.layers if not layer.clamped)
+    return smooth and not is_cyclic(circuit)
 
 
 def accuracy_at_start(window: Window, system: CoupledSystem, course: Course) -> Accuracy:
     """Nothing has moved, nothing is wrong."""
     zero = jnp.zeros_like(system.dt)
-    alone = is_cyclic(system.circuit) and not system.noise.present
-    companion = course._replace(past=_resampled(course.past, window, finer_than(window))) if alone else None
+    companion = course._replace(past=_resampled(course.past, window, finer_than(window)))
+    companion = None if system.noise.present else companion
     return Accuracy(zero, zero, zero, zero, companion)
 
 

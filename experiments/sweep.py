@@ -146,7 +146,7 @@ def _group(table: Mapping[str, Any], axes: list[Axis], positions: list[np.ndarra
     for member, at in ordered:
         if member.settings:
             assign(table, member.path, member.settings[at[0]])
-        elif member.path == "noise.synaptic_multiplicative" and member.numbers is not None:  # which the choice of a solver depends on
+        elif member.path == "noise.synaptic_multiplicative" and member.numbers is not None:  # a solver is chosen by it
             assign(table, member.path, float(member.numbers[at[0]]))
     static = make_spec(table)
     traced = [(member, at) for member, at in ordered if member.numbers is not None]
