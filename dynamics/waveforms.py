@@ -300,25 +300,24 @@ class Relaxation(eqx.Module):
         changes = self.changes_at(drives, node)
         return {name: self.start.weights[name] + change for name, change in changes.items()}
 
-    def moved(self, drives: dict[str, Drive]) -> Float[Array, ""]:
-        """The norm of the change of the plastic matrices in the window.
+    def moved(self, drives: dict[str, Drive], size: Float[Array, ""]) -> Float[Array, ""]:
+        """The norm of the change of the plastic matrices in the window; `size` is that of their drives (`difference`).
 
         From products of the few waveforms that make up a change where nothing else changes the matrix: a pass over all
-        weights costs as much as a sweep.
+        weights costs as much as a sweep. They are scaled, as squares of small numbers would vanish.
         """
-        changes, b, moved = None, self._integrals[-1], [jnp.zeros_like(self.filters.length)]
+        changes, b, squares = None, self._integrals[-1], []
+        unit = jnp.where(size > 0, size, 1)
         for name, drive in drives.items():
             post, pre, fade = self._whole(name, drive)
             law = self.system.circuit.projection(name).law
             assert law is not None
             if fade is None and not law.clamped:
-                size = _root_mean_square(post) * _root_mean_square(pre)
-                gram = (post @ post.T / jnp.where(size > 0, size, 1)) * (pre @ pre.T / jnp.where(size > 0, size, 1))
-                moved.append(size * jnp.sqrt(jnp.maximum((gram @ b) @ b, 0)))
+                squares.append((((post @ post.T / unit) * (pre @ pre.T / unit)) @ b) @ b)
             else:
                 changes = self.changes_at(drives) if changes is None else changes
-                moved.append(norm(changes[name]))
-        return norm(jnp.stack(moved))
+                squares.append((norm(changes[name]) / unit) ** 2)
+        return unit * jnp.sqrt(jnp.maximum(sum(squares, jnp.zeros_like(unit)), 0))
 
     def end(self, waves: Waves, weights: Weights | None = None) -> State:
         """The state at the end of the window, its last node; `weights` are those there, where they are known."""

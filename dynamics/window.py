@@ -297,7 +297,7 @@ class Window(eqx.Module):
         """
         length = layout.filters.length
         weak = jnp.square(solved.second) if system.noise.on_synapses else jnp.zeros_like(length)
-        moved = window.moved(solved.waves.drive) if alone else jnp.zeros_like(length)
+        moved = window.moved(solved.waves.drive, solved.size) if alone else jnp.zeros_like(length)
         return Doubt(moved, solved.left * length * solved.size, weak * length / system.clock.period)
 
     def _context(

@@ -61,10 +61,10 @@ def nodes_for(tolerance: float, ratio: float) -> int:
     """The nodes that resolve what follows a jump over a window of `ratio` propagation time constants.
 
     Waveforms are then made of exponentials exp(-t/tau_prop); the nodes that they take grow like the root of the ratio
-    and the logarithm of the tolerance. The factors were fitted to the estimate of `dynamics.judge` on networks of
+    and the logarithm of the tolerance. The factors were fitted to the estimates of `dynamics.judge` on networks of
     one to four layers, at tolerances from 1e-2 to 1e-5.
     """
-    nodes = math.ceil(1 + (1.18 + 0.445 * math.log(1 / tolerance)) * (0.7 + 0.35 * math.sqrt(ratio)))
+    nodes = math.ceil(0.5 + (1.18 + 0.445 * math.log(1 / tolerance)) * (0.7 + 0.35 * math.sqrt(ratio)))
     return min(max(nodes, 3), MAX_NODES)
 
 
