@@ -25,6 +25,8 @@ from benchmarks.trust_truth import Truth, truth
 from dynamics.errors import PlasticodeError
 from experiments.runner import configure
 
+PYTHON = 3  # draws of a structure that go through Python too
+
 
 def judged(
     drawn: Structure,
@@ -39,7 +41,8 @@ def judged(
     try:
         job = assembled(drawn, values)
         told = through_spec(job)
-        also = through_python(job).status if python else [""] * count
+        also = through_python(job, PYTHON) if python else []
+        also += [""] * (count - len(also))
     except PlasticodeError as refusal:
         nan = np.full(count, math.nan)
         told, also = Outcome([f"refused: {refusal}"] * count, nan, np.full((count, 1), math.nan)), [""] * count

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import warnings
 from typing import Any, NamedTuple
 
 import jax
@@ -10,11 +11,8 @@ import numpy as np
 
 from benchmarks.trust_draws import Structure
 from benchmarks.trust_reference import plastic
-from dynamics.coupled import Coupled
-from dynamics.regime import REFINEMENTS
-from dynamics.simulate import all_finite
-from dynamics.window import Window
-from dynamics.window_choice import refined
+from dynamics.errors import NotOkWarning
+from dynamics.simulate import simulate
 from experiments.assemble import build, plan
 from experiments.jobs import ChunkKey, Job, init_point, points_of
 from experiments.probes import PROBES, Probe
@@ -81,38 +79,15 @@ def _status(settled: np.ndarray, finite: np.ndarray) -> list[str]:
     return ["not-converged" if not s else "ok" if f else "diverged" for s, f in zip(settled, finite, strict=True)]
 
 
-def through_python(job: Job) -> Outcome:
-    """The same draws as `dynamics.coupled.Coupled` with the windows that `experiments.windows` chooses, refined where
-    they say that they have not converged."""
-    values, seeds = points_of(job, slice(None))
-    window, left = job.plan.window, np.arange(len(seeds))
-    parts = [np.array(x) for x in _advanced(job, window, values, seeds)]
-    for _ in range(REFINEMENTS):
-        window = None if window is None else refined(window)
-        left = left[~(parts[0][left] & parts[1][left])]
-        if window is None or not len(left):
-            break
-        again = np.resize(left, len(seeds))  # one program for all of them
-        better = _advanced(job, window, {path: column[again] for path, column in values.items()}, seeds[again])
-        for old, new in zip(parts, better, strict=True):
-            old[left] = np.asarray(new)[: len(left)]
-    settled, finite, estimate, weights = parts
-    return Outcome(_status(settled, finite), estimate.astype(float), weights.astype(float))
+def through_python(job: Job, most: int) -> list[str]:
+    """The status of the first draws, at most so many, through `simulate`, which compiles each of them anew."""
+    values, seeds = points_of(job, slice(0, most))
+    return [_simulated(job, {path: column[i] for path, column in values.items()}, seeds[i]) for i in range(len(seeds))]
 
 
-def _advanced(job: Job, window: Window | None, values: dict, seeds: np.ndarray) -> tuple:
-    """By draw: whether it has converged, whether it is finite, its estimate, its plastic matrices at the end."""
-    made = dataclasses.replace(job.plan, window=window)
-    presentations = job.plan.spec.stimulus.presentations
-
-    def of(values: dict, seed: jax.Array, data: dict) -> tuple:
-        run, key = build(made, values, seed, data)
-        assert isinstance(run, Coupled)
-        end = run.advance(run.init(run.circuit.initial_weights(key)), jnp.int32(0), presentations)
-        weights, quality = run.weights(end), run.quality(end)
-        settled = jnp.asarray(True) if quality is None else quality.converged
-        estimate = jnp.asarray(jnp.nan) if quality is None else quality.error
-        flat = plastic({p.name: weights[p.name] for p in run.circuit.plastic})
-        return settled, all_finite(weights), estimate, flat
-
-    return jax.jit(jax.vmap(of, (0, 0, None)))(values, seeds, job.data)
+def _simulated(job: Job, values: dict[str, np.ndarray], seed: np.ndarray) -> str:
+    run, key = build(job.plan, jax.tree.map(jnp.asarray, values), jnp.asarray(seed), jax.tree.map(jnp.asarray, job.data))
+    with warnings.catch_warnings(action="ignore", category=NotOkWarning):
+        start = run.circuit.initial_weights(key)
+        shown = job.plan.spec.stimulus.presentations
+        return simulate(run, shown, lambda weights, slow: weights, records=1, weights=start).status
