@@ -86,7 +86,8 @@ def through_python(job: Job, most: int) -> list[str]:
 
 
 def _simulated(job: Job, values: dict[str, np.ndarray], seed: np.ndarray) -> str:
-    run, key = build(job.plan, jax.tree.map(jnp.asarray, values), jnp.asarray(seed), jax.tree.map(jnp.asarray, job.data))
+    values, data = jax.tree.map(jnp.asarray, (values, job.data))
+    run, key = build(job.plan, values, jnp.asarray(seed), data)
     with warnings.catch_warnings(action="ignore", category=NotOkWarning):
         start = run.circuit.initial_weights(key)
         shown = job.plan.spec.stimulus.presentations

@@ -122,7 +122,7 @@ class ActivityNoise(AbstractDigitsPrediction):
             nothing,
             Clock(f64(1.0), f64(0.0), 1),
             noise=Noise(activity=f64(self.harmless)),
-            integrator=Window(gaps=False),
+            integrator=Window(nodes=12, parts=1, gaps=False),
             key=jax.random.key(self.seed),
         )
         settled = int(np.ceil(10 * self.propagation))  # of the start from 0, exp(-10) is left

@@ -208,7 +208,7 @@ def _distance(
 
     def one(problem: Problem) -> jax.Array:
         stream = Stream(problem.inputs, problem.targets, problem.order)
-        window = Window(1e-8, settling=25.0, gaps=False)
+        window = Window(1e-8, nodes=12, parts=1, settling=25.0, gaps=False)
         coupled = Coupled(circuit, times, stream, clock, integrator=window)
         discrete = Discrete(circuit, times, stream, clock)
 

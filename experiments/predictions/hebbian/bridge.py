@@ -134,7 +134,7 @@ class HebbianBridge(AbstractPrediction):
         circuit, d, s = student(self.inputs, 1), self.inputs, self.variance
         axes = f64(np.sqrt(d * s) * np.concatenate([np.eye(d), -np.eye(d)]))
         targets = axes @ f64(np.full((d, 1), self.teacher_norm / d**0.5))
-        tau, window = f64(self.plasticity.value), Window(nodes=4, gaps=False)
+        tau, window = f64(self.plasticity.value), Window(nodes=4, parts=1, gaps=False)
         clock = Clock(f64(self.duration.value), f64(0.0), window.nodes)
         relaxation = self.plasticity.value / (s * self.duration.value * RECORDS_EVERY)  # in records
         burn, count = round(RELAXATIONS * relaxation), max(1, round(self.averaged * relaxation))

@@ -117,7 +117,7 @@ class HebbianSynapticNoise(AbstractPrediction):
     def _simulated(self, rule: AbstractRule, x: Array, y: Array) -> tuple[np.ndarray, np.ndarray]:
         """The loss of alignment and gamma E|h|^2, both in units of gamma tr(C): (levels, seeds)."""
         circuit = rule.wire(Network((self.inputs, self.hidden, self.outputs), bias=False, gain=f64(1.0)))
-        tau, window = self.plasticity.value, Window(nodes=2, gaps=False, sweeps=2)
+        tau, window = self.plasticity.value, Window(nodes=2, parts=1, gaps=False, sweeps=2)
         times = Timescales(f64(self.propagation.value), f64(tau), f64(tau / self.gamma))
         clock = Clock(f64(self.duration.value), f64(0.0), window.nodes)
         covariance = x.T @ x / self.samples
