@@ -7,7 +7,6 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from dynamics import doubling as steps
@@ -18,7 +17,7 @@ from dynamics.collocation import nodes
 from dynamics.delays import Delays, History
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, Signals, State
-from dynamics.fitting import check_history, check_steps, fitted, misled, needed_history
+from dynamics.fitting import check_gaps, check_history, check_steps, fitted, misled, needed_history
 from dynamics.integrators import Adaptive, FixedStep, Point, check_calculus
 from dynamics.judge import Judge, accuracy_at_start
 from dynamics.loop import Count, repeat
@@ -96,11 +95,7 @@ class Coupled(AbstractRegime[CoupledProgress]):
                 )
             check_steps(self)
             check_calculus(self.integrator.name, self.noise.calculus, self.noise.synaptic_multiplicative is not None)
-        if isinstance(self.integrator, Window) and not self.integrator.gaps and not isinstance(self.clock.gap, Tracer):
-            if self.clock.gap > 0:
-                raise PlasticodeError(
-                    f"the windows have gaps = False, but the clock has a gap of {self.clock.gap:g} s: leave gaps out"
-                )
+        check_gaps(self)
 
     def init(self, weights: Weights) -> CoupledProgress:
         """The start: silent activities, given matrices (see `Circuit.initial_weights`)."""

@@ -27,7 +27,8 @@ def fitted(run: "Coupled", window: Window) -> Window:
     if any(isinstance(number, Tracer) for number in numbers):
         open_ = {"nodes": 12, "parts": 1, "gaps": True}
         return dataclasses.replace(window, **{k: v for k, v in open_.items() if getattr(window, k) is None})
-    duration, gap, prop, plast, dec = (np.atleast_1d(np.min(number)).astype(float) for number in numbers[:-1])
+    # By NumPy: in a traced function jax's own operations trace even known numbers.
+    duration, gap, prop, plast, dec = (np.atleast_1d(np.asarray(number, float).min()) for number in numbers[:-1])
     square = float(np.max(np.sum(np.square(np.asarray(x, float)), axis=1)))
     spacing = float(prop[0]) / 2 if run.noise.present else None
     return choose(window, Demands(duration, gap, prop, plast, dec, square, spacing))
@@ -46,18 +47,22 @@ def needed_history(run: "Coupled") -> int:
     """The length of the ring buffer that the lags need, which must be known."""
     needed = 0
     for name, lag in _late(run).items():
-        late = lag / run.clock.dt
-        if isinstance(late, Tracer):
+        late = _steps_late(run, lag)
+        if late is None:
             raise PlasticodeError(f"{name} is traced, so that nothing here can tell how long it is: give history")
-        needed = max(needed, _steps_back(late))
+        needed = max(needed, _buffer(late))
     return needed
 
 
 def check_steps(run: "Coupled") -> None:
     """Refuses steps that are seen to be unstable."""
-    dt, tau = run.clock.dt, run.timescales.propagation
+    clock, tau = run.clock, run.timescales.propagation
+    if any(isinstance(x, Tracer) for x in (clock.duration, clock.gap, tau)):
+        return
+    dt, tau = np.asarray(clock.duration, float) + np.asarray(clock.gap, float), np.asarray(tau)
+    dt = dt / clock.steps
     # Twice as much would do, but a twin of what is still stable is a run too.
-    if isinstance(dt, Tracer) or isinstance(tau, Tracer) or bool(dt.max() <= 4 * tau.min() * (1 + 1e-6)):
+    if dt.max() <= 4 * tau.min() * (1 + 1e-6):
         return
     raise PlasticodeError(
         f"clock.steps is {run.clock.steps}, which gives steps of {float(dt.max()):g} s, with timescales.propagation = "
@@ -68,11 +73,10 @@ def check_steps(run: "Coupled") -> None:
 def check_history(run: "Coupled") -> None:
     """Refuses a ring buffer that is too short for the lags (for those that are known while tracing)."""
     for name, lag in _late(run).items():
-        late = lag / run.clock.dt
-        known = not isinstance(late, Tracer)
-        if known and late.min() < 0:
+        late = _steps_late(run, lag)
+        if late is not None and late.min() < 0:
             raise PlasticodeError(f"{name} is {lag} s: it must be at least 0")
-        needed = _steps_back(late) if known else 2
+        needed = 2 if late is None else _buffer(late)
         if run.history < needed:
             raise PlasticodeError(f"history is {run.history} steps, but {name} needs at least {needed}")
 
@@ -88,6 +92,25 @@ def misled(run: "Coupled") -> Bool[Array, ""]:
     return functools.reduce(jnp.logical_or, broken)
 
 
-def _steps_back(late: Float[Array, ""]) -> int:
+def check_gaps(run: "Coupled") -> None:
+    """Refuses windows without gaps beside a gap, where it is known."""
+    gap = run.clock.gap
+    if isinstance(run.integrator, Window) and not run.integrator.gaps and not isinstance(gap, Tracer):
+        if float(gap) > 0:
+            raise PlasticodeError(
+                f"the windows have gaps = False, but the clock has a gap of {gap:g} s: leave gaps out"
+            )
+
+
+def _steps_late(run: "Coupled", lag: Float[Array, ""]) -> np.ndarray | None:
+    """A lag in steps; None where it, or the clock, is traced."""
+    numbers = lag, run.clock.duration, run.clock.gap
+    if any(isinstance(number, Tracer) for number in numbers):
+        return None
+    late, duration, gap = (np.asarray(number, float) for number in numbers)
+    return late / (duration + gap) * run.clock.steps
+
+
+def _buffer(late: np.ndarray) -> int:
     """The length of a ring buffer that a lag of `late` steps needs."""
     return math.ceil(float(late.max()) * (1 - 1e-6)) + 2

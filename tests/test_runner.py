@@ -55,12 +55,13 @@ def swept(sweep: dict, **changes) -> dict:
 
 
 @pytest.mark.parametrize("integrator", [EULER, WINDOW], ids=["euler", "window"])
-def test_a_batch_of_all_traced_numbers_equals_its_points_run_alone(integrator):
+def test_a_batch_of_all_traced_numbers_equals_its_points_run_alone(integrator, monkeypatch):
     """vmap = loop, for every field that can be swept; static choices (steps, buffers, windows) are the batch's."""
+    monkeypatch.setattr(programs, "REFINEMENTS", 0)
     zipped = swept({**TRACED, "seed": [3, 4], "zip": [[*TRACED, "seed"]]}, integrator=integrator)
     spec = make_spec(zipped)
     batch = runner.run(spec).datasets[""]
-    assert (batch["status"] == STATUS.index("ok")).all()
+    assert (batch["status"] != STATUS.index("diverged")).all()
     job = runner.check(spec)[""][0]
     for i in range(2):
         values, seeds = jobs.points_of(job, slice(i, i + 1))
@@ -84,6 +85,7 @@ def test_one_program_per_static_group_whatever_is_swept(monkeypatch):
         return real(plan, *arguments)
 
     monkeypatch.setattr(programs, "advance_point", counted)
+    monkeypatch.setattr(programs, "REFINEMENTS", 0)  # finer windows are other programs
     few = {path: TRACED[path] for path in ("timescales.plasticity", "delays.error", "noise.activity")}
     runner.run(make_spec(swept({**few, "rule": ["sgd", "dfa"], "seeds": 2})))
     assert sorted(traces) == ["dfa", "sgd"]
@@ -105,7 +107,7 @@ def test_compiled_size_does_not_depend_on_the_number_of_presentations():
 def test_a_diverging_point_is_marked_and_harms_no_other(integrator, monkeypatch):
     """The windows of a group follow from all of its points: here the lone point gets the same."""
     window = Window(nodes=12, parts=2, gaps=False)
-    monkeypatch.setattr(assemble, "choose", lambda *_: window)
+    monkeypatch.setattr(assemble, "windows_for", lambda *_: window)
     stimulus = {"presentations": 40}
     table = swept({"timescales.plasticity": ["1e-4 s", "1 s"]}, stimulus=stimulus, integrator=integrator)
     both = runner.run(make_spec(table)).datasets[""]
@@ -228,6 +230,6 @@ def test_steps_are_never_longer_than_asked_for():
     spec = make_spec(swept(times, integrator=EULER))
     job = runner.check(spec)[""][0]
     period = job.group.values["stimulus.duration"] + job.group.values["stimulus.gap"]
-    assert (period / job.plan.steps).max() <= 0.002 * (1 + 1e-9)
-    assert period.max() / (job.plan.steps - 1) > 0.002  # and no finer than that needs
+    assert (period / job.plan.steps).max() <= 0.001 * (1 + 1e-9)
+    assert period.max() / (job.plan.steps - 1) > 0.001  # and no finer than that needs
     assert expand(spec).size == 4

@@ -105,7 +105,7 @@ def test_refined_windows_are_shorter_with_more_nodes_and_otherwise_the_same():
     finer = refined(window)
     assert finer.parts > window.parts and finer.nodes > window.nodes
     assert dataclasses.replace(finer, parts=3, nodes=5) == window
-    assert refined(Window(nodes=MAX_NODES, parts=1)).nodes == MAX_NODES
+    assert refined(Window(nodes=MAX_NODES, parts=1, gaps=False)).nodes == MAX_NODES
 
 
 # Defaults and refusals

@@ -104,10 +104,13 @@ class Ramp(AbstractSystem):
         return None
 
     def brownian_shape(self, y):
-        return y
+        return None
 
     def kick(self, amplitude, increments, still):
         return still
+
+    def stir(self, y, increments):
+        return None
 
 
 class GeometricBrownian(AbstractSystem):

@@ -15,7 +15,6 @@ from dynamics.collocation import (
     leak,
     nodes,
     ornstein_uhlenbeck,
-    series_end,
     weighted,
 )
 from tests.problems import f64
@@ -69,15 +68,6 @@ def test_interpolation_is_exact_for_polynomials_of_degree_s(s):
 def test_interpolation_at_a_point_picks_that_point(s):
     points = np.concatenate([[0], nodes(s)])
     np.testing.assert_allclose(interpolation(f64(points), s), np.eye(s + 1), atol=1e-12)
-
-
-@pytest.mark.parametrize("s", COUNTS)
-def test_the_end_of_the_legendre_series(s):
-    """A normalised Legendre polynomial of degree s - 1 or s - 2 has one coefficient, lower ones leave none."""
-    x = 2 * nodes(s) - 1
-    for degree in range(s):
-        end = series_end(s) @ eval_legendre(degree, x) * (2 * degree + 1) ** 0.5
-        np.testing.assert_allclose(end, [degree == s - 2, degree == s - 1][-len(end) :], atol=1e-11)
 
 
 # Leaky filters

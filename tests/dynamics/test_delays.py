@@ -240,7 +240,7 @@ def refused(match, **options):
 
 def test_delays_that_cannot_run_are_refused():
     refused("history is 2 steps, but delays.error needs at least 5", delays=Delays(error=f64(0.03)), history=2)
-    refused("history is 0 steps, but delays.hop needs at least 2", delays=Delays(hop=f64(0.0)))
+    refused("history is 0 steps, but delays.hop needs at least 2", delays=Delays(hop=f64(0.0)), history=0)
     refused("delays.error is -0.1 s: it must be at least 0", delays=Delays(error=f64(-0.1)), history=2)
     refused("no delays and no noise", delays=Delays(input=f64(0.1)), integrator=Adaptive())
     time, circuit = clock(0.1, 0.0, 10), coupled(two_layers(), clock(steps=10)).circuit

@@ -92,7 +92,7 @@ SIMULATED = {
     "tsit5": lambda times: coupled(PROBLEM, clock(0.05, 0.02, 7), times, solver="tsit5"),
     "dopri5": lambda times: coupled(PROBLEM, clock(0.05, 0.02, 7), times, solver="dopri5"),
     "milstein": lambda times: coupled(
-        PROBLEM, clock(0.05, 0.02, 7), times, solver="milstein", noise=Noise(synaptic=f64(0.1)), key=jax.random.key(4)
+        PROBLEM, clock(0.05, 0.02, 8), times, solver="milstein", noise=Noise(synaptic=f64(0.1)), key=jax.random.key(4)
     ),
     "discrete": lambda times: discrete(CIRCUIT, PROBLEM, times, clock(0.05, 0.02)),
     "flow": lambda times: flow(CIRCUIT, PROBLEM, times, clock(0.05, 0.02, 2)),
