@@ -87,5 +87,5 @@ def test_slow_learning_in_single_precision_is_right():
 
 def test_a_change_of_a_few_units_in_the_last_place_is_marked():
     """What the weights themselves are rounded to is then a large part of how far they have moved."""
-    _, quality = small_changes(10, 1e7)
-    assert quality.error > 0.02 and not quality.converged
+    true, quality = small_changes(10, 1e7)
+    assert not quality.converged and 0 < true < 2 * quality.error

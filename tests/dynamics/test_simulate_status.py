@@ -80,8 +80,8 @@ def test_a_gap_that_windows_deny_is_refused_or_marked():
 
 def delayed(lag, integrator, steps, **history):
     times = timescales(propagation=0.02, plasticity=0.5)
-    run = Coupled(CIRCUIT, times, stream(SMALL), clock(0.1, 0.0, steps), Delays(error=lag), **history)
-    return dataclasses.replace(run, integrator=integrator)
+    time, late = clock(0.1, 0.0, steps), Delays(error=lag)
+    return Coupled(CIRCUIT, times, stream(SMALL), time, late, integrator=integrator, **history)
 
 
 BY_WINDOWS, BY_STEPS = (Window(nodes=14, parts=1, gaps=False), 1), (FixedStep("heun", tolerance=0.5), 20)
