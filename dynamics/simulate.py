@@ -11,7 +11,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from dynamics.circuit import Weights
-from dynamics.errors import NotOkWarning
+from dynamics.errors import NotOkWarning, PlasticodeError
 from dynamics.loop import UpTo
 from dynamics.regime import REFINEMENTS, AbstractRegime, Quality, Slow
 
@@ -64,6 +64,11 @@ def simulate(
     """
     if weights is None:
         weights = regime.circuit.initial_weights(jax.random.key(0) if key is None else key)
+    if presentations < 0 or records < 1:
+        raise PlasticodeError(
+            f"simulate got presentations = {presentations} and records = {records}: there must be at least 0 "
+            "presentations and 1 record"
+        )
     marks = _marks(presentations, records)
     recording = _recorded(regime, weights, marks, probe)
     if any(isinstance(known, Tracer) for known in (recording.finite, recording.converged)):
