@@ -47,11 +47,12 @@ def assembled(drawn: Structure, values: dict[str, np.ndarray]) -> Job:
     made = plan(group, data)
     names = ("train_inputs", "train_targets", "test_inputs", "test_targets")
     arrays = {name: getattr(data, name).astype(spec.dtype) for name in names}
-    job = Job("", 0, group, made, arrays, 1, 1)
+    job = Job("", 0, group, made, arrays, 1, 1, 1)
     points, seeds = points_of(job, slice(0, 1))
     point = {path: column[0] for path, column in points.items()}
     state = jax.eval_shape(functools.partial(init_point, made), point, seeds[0], arrays)
-    return job._replace(state_bytes=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)))
+    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    return job._replace(state_bytes=held, weight_bytes=held)
 
 
 def _axis(path: str, column: np.ndarray) -> list[Any]:

@@ -108,7 +108,7 @@ def _steps_late(run: "Coupled", lag: Float[Array, ""]) -> np.ndarray | None:
     if any(isinstance(number, Tracer) for number in numbers):
         return None
     late, duration, gap = (np.asarray(number, float) for number in numbers)
-    return late / (duration + gap) * run.clock.steps
+    return np.asarray(late / (duration + gap) * run.clock.steps)
 
 
 def _buffer(late: np.ndarray) -> int:

@@ -21,7 +21,7 @@ Probe = Callable[[Weights, Slow], PyTree[Array]]
 class Recording(NamedTuple):
     """What `simulate` returns: how many presentations had been shown at each record, the probes there, and the end.
 
-    finite          whether every weight stayed finite
+    finite          whether all weights, slow variables and probes were finite at every record
     converged       whether the integrator's own estimate is within its tolerance; true where it makes none
     error_estimate  of the change of the weights, relative to the distance that they have moved; NaN where there is none
     """
@@ -36,6 +36,8 @@ class Recording(NamedTuple):
     @property
     def status(self) -> str:
         """ "ok", "diverged" or "not-converged", as the results of a spec have it; of a single run."""
+        if self.finite.ndim:
+            raise PlasticodeError("the status is that of one run, and there are several: look at finite and converged")
         if not self.finite:
             return "diverged"
         return "ok" if self.converged else "not-converged"
@@ -86,7 +88,7 @@ def simulate(
 
 def _told(recording: Recording) -> str:
     if recording.status == "diverged":
-        return "the run has diverged: its weights are not finite"
+        return "the run has diverged: a weight, a slow variable or a probe is not finite"
     return (
         "the run has not converged: the estimated error of the weights' change, "
         f"{float(recording.error_estimate):.2g} of it, is above the integrator's tolerance"
@@ -103,16 +105,21 @@ def _recorded(regime: AbstractRegime, weights: Weights, marks: list[int], probe:
             # An integer and a bound, unlike a number that is computed, let derivatives in reverse mode through.
             count = counts[0] if len(set(counts)) == 1 else UpTo(ends[1] - ends[0], max(counts))
             progress = regime.advance(progress, ends[0], count)
-            return progress, probe(regime.weights(progress), regime.slow(progress))
+            return progress, record(progress)
+
+        def record(progress: PyTree) -> tuple[PyTree, Array]:
+            now = regime.weights(progress), regime.slow(progress)
+            found = probe(*now)
+            return found, all_finite((now, found))
 
         start = regime.init(weights)
-        first = probe(regime.weights(start), regime.slow(start))
+        first = record(start)
         end, rest = jax.lax.scan(block, start, (marks[:-1], marks[1:]))
-        probes = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, rest)
+        probes, finite = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, rest)
         final, quality = regime.weights(end), regime.quality(end)
         dtype = next(iter(final.values())).dtype
         known = Quality(jnp.asarray(jnp.nan, dtype), jnp.asarray(True)) if quality is None else quality
-        return Recording(marks, probes, final, all_finite(final), known.converged, known.error)
+        return Recording(marks, probes, final, finite.all(), known.converged, known.error)
 
     return run(regime, weights, jnp.asarray(marks, jnp.int32))
 
@@ -128,4 +135,5 @@ def _marks(presentations: int, records: int) -> list[int]:
 
 def all_finite(tree: PyTree[Array]) -> Array:
     """Whether every number in `tree` is finite."""
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+    numbers = [jnp.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+    return jnp.stack([jnp.isfinite(x).all() for x in numbers if jnp.issubdtype(x.dtype, jnp.inexact)]).all()

@@ -93,7 +93,7 @@ class WindowSolver(diffrax.AbstractSolver):
     of the weights, by waveform relaxation (dynamics.waveforms).
 
     Inputs must be constant during a step. Order 2 s - 1 in the length of the window; the relaxation goes on until it
-    has converged to half the `tolerance` relative to the weights' change, at most `MAX_SWEEPS` times, or for exactly
+    has converged to half the `tolerance` (in a cycle to a 16th) relative to the weights' change, at most `MAX_SWEEPS` times, or for exactly
     `sweeps`. The error estimate of a step is its distance from one with more nodes.
     """
 
@@ -135,7 +135,8 @@ class WindowSolver(diffrax.AbstractSolver):
         eps = jnp.finfo(one.dtype).eps
         # Without cycles the first sweep is exact but for what the weights do in the window: it has moved by 1. In a
         # cycle it starts from a guess, and only later sweeps show how fast they contract.
-        least = 3 if is_cyclic(system.circuit) else 2
+        cyclic = is_cyclic(system.circuit)
+        least, enough = (3, self.tolerance / 16) if cyclic else (2, self.tolerance / 2)  # states hand errors on
 
         def step(last: Solved) -> Solved:
             waves = window.sweep(last.waves)
@@ -146,7 +147,7 @@ class WindowSolver(diffrax.AbstractSolver):
             return Solved(waves, last.sweeps + 1, second, moved, left, size)
 
         def unfinished(last: Solved) -> Array:
-            return (last.sweeps < least) | ((last.left > self.tolerance / 2) & (last.sweeps < MAX_SWEEPS))
+            return (last.sweeps < least) | ((last.left > enough) & (last.sweeps < MAX_SWEEPS))
 
         first = Solved(window.sweep(window.guess()), jnp.int32(1), one, one, one, 0 * one)
         if self.sweeps is None:

@@ -76,6 +76,7 @@ class Job(NamedTuple):
     plan: Plan
     data: dict[str, np.ndarray]
     state_bytes: int
+    weight_bytes: int
     point_bytes: int
 
     @property
@@ -112,7 +113,7 @@ class Job(NamedTuple):
     @property
     def block(self) -> int:
         """How many points a CPU core advances together: they share the cost of a step, and their weights its cache."""
-        return min(CACHE_BLOCK, max(CACHE_BYTES // self.state_bytes, 1))
+        return min(CACHE_BLOCK, max(CACHE_BYTES // self.weight_bytes, 1))
 
     def chunks(self, chunking: Chunking) -> dict[ChunkKey, np.ndarray]:
         """The points of every chunk. They follow from the spec and `chunking` alone."""
@@ -141,10 +142,14 @@ def _jobs(sweep: Sweep, part: str, first: int = 0) -> Iterator[Job]:
         if key not in loaded:
             loaded[key] = task.load()
         data = loaded[key]
-        job = Job(part, number, group, plan(group, data), _arrays(data, group.static.dtype), 0, 0)
+        job = Job(part, number, group, plan(group, data), _arrays(data, group.static.dtype), 0, 0, 0)
         state, record = _wired(job, data)
         records = job.plan.spec.record.points + 1
-        yield job._replace(state_bytes=_bytes(state), point_bytes=_bytes(state) + records * _bytes(record))
+        # What judges a run is in its state too, but seldom touched: only what every step needs has to fit a cache.
+        held = _bytes((state.state if group.static.regime == "coupled" else state.weights, state.fixed))
+        yield job._replace(
+            state_bytes=_bytes(state), weight_bytes=held, point_bytes=_bytes(state) + records * _bytes(record)
+        )
 
 
 def _arrays(data: Data, dtype: str) -> dict[str, np.ndarray]:

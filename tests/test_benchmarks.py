@@ -34,8 +34,9 @@ def errors(program, problem, steps, reference):
 
 
 def test_engine_and_hand_written_scan_integrate_the_same_equations():
-    """An independent implementation of the coupled equations, step by step: equal to float32 rounding."""
-    assert measure(configurations=2, presentations=5, repeats=1)["largest_relative_difference"] < 1e-5
+    """An independent implementation of the coupled equations, step by step: equal to float32 rounding, that is to
+    half an eps of the weights at each of 2500 steps at random."""
+    assert measure(configurations=2, presentations=5, repeats=1)["largest_relative_difference"] < 3e-5
 
 
 def test_workloads_are_what_they_say():

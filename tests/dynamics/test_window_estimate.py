@@ -86,12 +86,13 @@ def test_a_steep_factor_of_a_users_own_is_judged():
 
 
 def test_a_whisper_of_noise_does_not_hide_kinks():
-    """relu's kinks fall between nodes; with noise too small to matter the windows must still say so."""
+    """relu's kinks fall between nodes; with noise too small to matter the windows must still say so. Beside noise every
+    presentation is judged from its own start, and not in a row with the others: nearly the same."""
     circuit, window = FA().wire(network("relu", 10)), Window(nodes=9, parts=1, gaps=False)
     error, plain = judged(circuit, window, plasticity=1.0)
     _, _, noisy = run_by(circuit, window, plasticity=1.0, noise=Noise(activity=f64(1e-9)))
     assert error > TOLERANCE and not plain.converged and not noisy.converged
-    assert float(noisy.error) == pytest.approx(float(plain.error), rel=1e-3)
+    assert float(noisy.error) == pytest.approx(float(plain.error), rel=0.1)
 
 
 def test_weights_that_are_forgotten_within_a_window_are_right_or_marked():
@@ -116,3 +117,14 @@ def test_late_errors_of_two_outputs_are_refused():
     circuit = Circuit((*wired.layers, second), wired.projections)
     with pytest.raises(PlasticodeError, match="delays.error is not allowed with output layers z2, z3"):
         run_by(circuit, Window(), delays=Delays(error=f64(0.01)))
+
+
+@pytest.mark.parametrize("case", ["softmax", "heterosynaptic"])
+def test_tight_tolerances_are_met_and_not_doubted(case):
+    """At 1e-5 estimates used to be 60 and 100 times the true error, and right runs were marked."""
+    loss = "softmax" if case == "softmax" else "squared"
+    wired = Network((10, 12, 3), "tanh", bias=False, loss=loss, gain=f64(1.0))
+    circuit = (FA() if case == "softmax" else Heterosynaptic()).wire(wired)
+    error, quality = judged(circuit, Window(tolerance=1e-5))
+    assert quality.converged and error < 2e-5
+    assert quality.error < max(10 * error, 1e-6)
