@@ -33,7 +33,7 @@ from dynamics.window import Course, Doubt, Layout, Past, Shown, Window, distance
 
 # Presentations that a companion is shown: so many at first, then one in so many.
 FIRST, ONE_IN = 16, 64
-STRICTER = 8  # how much smaller the tolerance of finer windows is
+STRICTER = 64  # how much smaller the tolerance of finer windows is
 
 
 class Accuracy(NamedTuple):

@@ -93,8 +93,8 @@ class WindowSolver(diffrax.AbstractSolver):
     of the weights, by waveform relaxation (dynamics.waveforms).
 
     Inputs must be constant during a step. Order 2 s - 1 in the length of the window; the relaxation goes on until it
-    has converged to half the `tolerance` (in a cycle to a 16th) relative to the weights' change, at most `MAX_SWEEPS` times, or for exactly
-    `sweeps`. The error estimate of a step is its distance from one with more nodes.
+    has converged to half the `tolerance` (in a cycle to a 16th) relative to the weights' change, at most `MAX_SWEEPS`
+    times, or for exactly `sweeps`. The error estimate of a step is its distance from one with more nodes.
     """
 
     s: int = eqx.field(static=True, default=12)

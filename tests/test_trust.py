@@ -13,7 +13,7 @@ from benchmarks.trust import judged
 from benchmarks.trust_draws import Structure, numbers, structure
 from benchmarks.trust_mesh import Timing, count, mesh
 from benchmarks.trust_report import Judged, is_false_alarm, is_wrong, markdown
-from benchmarks.trust_runs import assembled, through_python
+from benchmarks.trust_runs import assembled, through_spec
 from benchmarks.trust_truth import truth
 
 TOLERANCE = 1e-3
@@ -51,7 +51,7 @@ def test_the_reference_is_where_many_steps_of_another_solver_end():
     drawn = late_structure(integrator={"name": "heun", "dt": f"{1 / 800!r} T"})
     job = assembled(drawn, easy(drawn, 3))
     true = truth(job, drawn, TOLERANCE)
-    apart = np.linalg.norm(through_python(job).weights - true.end, axis=1) / true.distance
+    apart = np.linalg.norm(through_spec(job).weights - true.end, axis=1) / true.distance
     assert (apart < 2e-4).all() and (true.error < 1e-6).all() and (true.distance > 0.01).all()
 
 
