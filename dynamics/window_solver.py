@@ -147,7 +147,8 @@ class WindowSolver(diffrax.AbstractSolver):
             return Solved(waves, last.sweeps + 1, second, moved, left, size)
 
         def unfinished(last: Solved) -> Array:
-            return (last.sweeps < least) | ((last.left > enough) & (last.sweeps < MAX_SWEEPS))
+            going_on = (last.left > enough) & (last.moved > STILL * eps) & (last.sweeps < MAX_SWEEPS)
+            return (last.sweeps < least) | going_on
 
         first = Solved(window.sweep(window.guess()), jnp.int32(1), one, one, one, 0 * one)
         if self.sweeps is None:
