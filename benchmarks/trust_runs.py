@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import warnings
 from typing import Any, NamedTuple
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,9 @@ from experiments.sweep import expand
 from experiments.tasks import Data
 
 WEIGHTS = "plastic weights"
+PLASTIC = Probe(
+    lambda c, w, s, d: plastic({p.name: w[p.name] for p in c.plastic}), "all plastic matrices", supervised=False
+)
 
 
 class Outcome(NamedTuple):
@@ -39,9 +43,6 @@ def assembled(drawn: Structure, values: dict[str, np.ndarray]) -> Job:
     spec = make_spec(drawn.spec | {"sweep": sweep | {"zip": [list(sweep)]}})
     (group,) = expand(spec).groups
     data = Data(drawn.inputs, drawn.targets, drawn.inputs[:1], drawn.targets[:1], "classification")
-    PROBES[WEIGHTS] = Probe(
-        lambda c, w, s, d: plastic({p.name: w[p.name] for p in c.plastic}), "all plastic matrices", supervised=False
-    )
     record = group.static.record.model_copy(update={"probes": (WEIGHTS,)})
     group = dataclasses.replace(group, static=group.static.model_copy(update={"record": record}))
     made = plan(group, data)
@@ -68,7 +69,8 @@ def _text(value: Any) -> Any:
 def through_spec(job: Job) -> Outcome:
     """What `plasticode run` would say: coarse windows are tried again with finer ones."""
     points = np.arange(job.group.size)
-    record = JobRunner(job, len(points)).run(ChunkKey("", 0, 0), points, Meter(None, 1.0))
+    with mock.patch.dict(PROBES, {WEIGHTS: PLASTIC}):
+        record = JobRunner(job, len(points)).run(ChunkKey("", 0, 0), points, Meter(None, 1.0))
     finite = record["finite"].all(axis=1)
     settled = record["converged"][:, -1] if "converged" in record else np.ones(len(points), bool)
     estimate = record["error_estimate"][:, -1] if "error_estimate" in record else np.full(len(points), np.nan)

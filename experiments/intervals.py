@@ -42,17 +42,21 @@ def interval(data: xr.Dataset, probe: str) -> Interval:
     """
     field, numbers, counts = _by_seed(data, probe)
     # One seed after the other: without a copy in float64 of all of them, and sums that do not depend on what else is
-    # in the array.
-    n, total, squares = counts.sum(axis=0), np.zeros(field.shape), np.zeros(field.shape)
+    # in the array. In units of a power of two near the largest: neither sums nor squares leave float64 before they must.
+    n, largest, total, squares = counts.sum(axis=0), *np.zeros((3, *field.shape))
     for one, counted in zip(numbers, counts, strict=True):
-        total += np.where(counted, one, 0)
-    known = np.where(n > 0, n, np.nan)
+        largest = np.maximum(largest, np.where(counted, np.abs(one), 0))
+    power, known = np.frexp(largest)[1], np.where(n > 0, n, np.nan)
+    for one, counted in zip(numbers, counts, strict=True):
+        total += np.ldexp(np.where(counted, one, 0), -power)
     mean = total / known
     for one, counted in zip(numbers, counts, strict=True):
-        squares += (np.where(counted, one, mean) - mean) ** 2
+        squares += (np.ldexp(np.where(counted, one, 0), -power) - np.where(counted, mean, 0)) ** 2
     error = np.sqrt(squares / np.where(n > 1, n - 1, np.nan) / known)
     quantile = stdtrit(np.maximum(np.arange(len(numbers) + 1.0) - 1, 0), 0.975)[n]  # NaN for n < 2
-    parts = (mean, quantile * error, n, len(numbers) - n)
+    with np.errstate(over="ignore"):  # an interval may be wider than float64
+        mean, half = np.ldexp(mean, power), np.ldexp(quantile * error, power)
+    parts = (mean, half, n, len(numbers) - n)
     return Interval(*(field.copy(deep=False, data=part) for part in parts))
 
 

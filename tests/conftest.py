@@ -24,8 +24,13 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     atexit.register(shutil.rmtree, _programs, ignore_errors=True)
     os.environ |= {"JAX_COMPILATION_CACHE_DIR": _programs, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}
 
+import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
+
+# The same examples in every run; `pytest --hypothesis-profile=default` looks for others.
+hypothesis.settings.register_profile("same", derandomize=True)
+hypothesis.settings.load_profile("same")
 
 jax.config.update("jax_num_cpu_devices", 2)  # so that sharded code runs on every laptop
 jax.config.update("jax_enable_x64", True)  # for float64 oracles; the code under test chooses its own dtype
@@ -40,6 +45,16 @@ def release_programs() -> Iterator[None]:
     yield
     jax.clear_caches()
     gc.collect()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def settings_stay() -> Iterator[None]:
+    """Commands that run in the process of the tests leave the settings above alone: tests that follow rely on them."""
+    from experiments import runner  # not before jaxtyping's hook is there
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "configure", lambda *_, **__: None)
+        yield
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from experiments import runner
 from experiments.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,9 +82,8 @@ OPTIONS = {
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    """Each test runs in an empty directory; jax keeps the settings of conftest."""
+    """Each test runs in an empty directory."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runner, "configure", lambda dtype: None)
 
 
 def refusal(*arguments: str) -> str:

@@ -52,9 +52,8 @@ ONE_RULE = ["--set", 'sweep.rule=["sgd"]']
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    """Each test runs in an empty directory, with a tiny spec in it; jax keeps the settings of conftest."""
+    """Each test runs in an empty directory, with a tiny spec in it."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runner, "configure", lambda dtype: None)
     Path("tiny.toml").write_text(TINY)
 
 
@@ -96,7 +95,6 @@ def ran(tmp_path_factory) -> tuple[Path, Result]:
     (place / "tiny.toml").write_text(TINY)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        patch.setattr(runner, "configure", lambda dtype: None)
         return place, plasticode("run", "tiny.toml", "--seed", "5")
 
 

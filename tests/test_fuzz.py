@@ -218,10 +218,9 @@ sys.addaudithook(watch)
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    """Each test in a directory two levels down in its own; jax keeps the settings of conftest."""
+    """Each test in a directory two levels down in its own."""
     (tmp_path / "a" / "b").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "a" / "b")
-    monkeypatch.setattr(runner, "configure", lambda dtype: None)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     yield
     assert sorted(path.name for path in tmp_path.rglob("*") if path.name != "spec.toml") == ["a", "b"]

@@ -77,7 +77,6 @@ def own_rules(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runner, "configure", lambda dtype: None)
 
 
 def run(rule: str, text: str = TINY):

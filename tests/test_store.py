@@ -93,6 +93,13 @@ def test_a_value_that_is_not_finite_is_counted_out():
     assert (int(one.n), int(one.excluded)) == (SEEDS - 2, 2) and np.isfinite(one.mean)
 
 
+@pytest.mark.parametrize(("values", "mean", "half"), [([1.7e308] * 3, 1.7e308, 0), ([-1.7e308, 0, 1.7e308], 0, np.inf)])
+def test_seeds_near_the_largest_number_have_a_mean(values, mean, half):
+    """Neither their sum nor their squares are numbers; an interval that is none is without bounds."""
+    one = interval(xr.Dataset({"status": ("seed", np.zeros(3, int)), "loss": ("seed", np.array(values))}), "loss")
+    assert float(one.mean) == pytest.approx(mean, rel=1e-15) and float(one.half) == pytest.approx(half, abs=1e293)
+
+
 def test_one_seed_has_no_interval():
     one = interval(dataset().isel(seed=[0]), "accuracy")
     assert np.isfinite(one.mean).all() and np.isnan(one.half).all()

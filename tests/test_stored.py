@@ -29,7 +29,6 @@ ONE_RULE = ["--set", 'sweep.rule=["fa"]']
 def here(tmp_path, monkeypatch):
     """Each test runs in an empty directory, with a tiny spec in it, in chunks of two points."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runner, "configure", lambda dtype: None)
     monkeypatch.setattr(stored, "chunking", lambda *_: Chunking(2, 2, 1))
     Path("tiny.toml").write_text(TINY)
 
@@ -40,7 +39,6 @@ def straight(tmp_path_factory) -> bytes:
     with pytest.MonkeyPatch.context() as patch:
         place = tmp_path_factory.mktemp("straight")
         patch.chdir(place)
-        patch.setattr(runner, "configure", lambda dtype: None)
         patch.setattr(stored, "chunking", lambda *_: Chunking(2, 2, 1))
         Path("tiny.toml").write_text(TINY)
         plasticode("run", "tiny.toml", *ONE_RULE)

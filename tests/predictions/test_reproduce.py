@@ -14,7 +14,7 @@ from scipy import stats
 from typer.testing import CliRunner, Result
 
 from dynamics.errors import PlasticodeError
-from experiments import predictions, runner
+from experiments import predictions
 from experiments.cli import app
 from experiments.predictions import PREDICTIONS, prediction_class, report
 from experiments.predictions.references import REFERENCES
@@ -31,7 +31,6 @@ KEYS = {"name", "source", "quantity", "expected", "measured", "tolerance", "outc
 def fakes(monkeypatch, tmp_path):
     """Made-up predictions in place of the real ones; each test in an empty directory."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runner, "configure", lambda *_, **__: None)
     names = {"line": Line, "broken": Broken}
     monkeypatch.setattr(predictions, "PREDICTIONS", dict.fromkeys(names, ""))
     monkeypatch.setattr(predictions, "prediction_class", lambda name: names[name] if name in names else 1 / 0)
