@@ -239,7 +239,8 @@ class Circuit(eqx.Module):
                 )
 
     def _check_projection(self, p: Projection) -> None:
-        self.layer(p.source), self.layer(p.target)
+        for name in (p.source, p.target):
+            self.layer(name)  # refuses what is not there
         if p.port not in ("forward", "modulatory"):
             raise unknown(f"port of projection '{p.name}'", p.port, ("forward", "modulatory"))
         if p.variable not in ("activity", "error"):

@@ -199,8 +199,10 @@ class Coupled(AbstractRegime[CoupledProgress]):
         if isinstance(self.integrator, Window):
             window = refined(self.integrator)
             return None if window is None else dataclasses.replace(self, integrator=window)
-        history = 4 * (self.history - 2) + 2 if self.history else 0
-        return dataclasses.replace(self, clock=steps.finer(self.clock), history=history)
+        number = steps.finer(self.clock.steps, self.history)
+        if number is None:
+            return None
+        return dataclasses.replace(self, clock=dataclasses.replace(self.clock, steps=number[0]), history=number[1])
 
     def system(self, fixed: Weights) -> CoupledSystem:
         """The coupled field with the given fixed matrices."""

@@ -20,11 +20,11 @@ from jaxtyping import Array, Bool, Float
 from dynamics.circuit import Weights
 from dynamics.norms import norm
 from dynamics.rounding import rounded
-from dynamics.stimulus import Clock
 
 Parts = tuple[Weights, Weights | None]  # weights, and what rounding has taken from them, where that is known
 ROUNDED = 0.2  # of a unit in the last place, as a share of a weight: the standard deviation of one rounding
 AT_KINKS = 1.7
+MAX_REFINED = 100_000  # steps per presentation
 COUNTED = 3  # an order beyond it is not relied on: steps may still be too long for it
 
 
@@ -41,9 +41,12 @@ class Accuracy(NamedTuple):
         return jnp.where(self.change == 0, jnp.zeros_like(error), error)
 
 
-def finer(clock: Clock) -> Clock:
-    """Four times as many steps, for a run that has not converged."""
-    return Clock(clock.duration, clock.gap, 4 * clock.steps)
+def finer(steps: int, history: int = 0) -> tuple[int, int] | None:
+    """Four times as many steps, for a run that has not converged, and the past values that lags then need.
+
+    None beyond `MAX_REFINED`: steps that small are not what such a run lacks.
+    """
+    return None if 4 * steps > MAX_REFINED else (4 * steps, 4 * (history - 2) + 2 if history else 0)
 
 
 def twin_steps(steps: int) -> int:

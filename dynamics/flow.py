@@ -218,8 +218,10 @@ class WeightFlow(AbstractRegime[FlowState]):
         return Quality(error, (error <= self.integrator.tolerance) | diverged)
 
     def refined(self) -> "WeightFlow | None":
-        """The same flow in four times as many steps."""
-        return dataclasses.replace(self, clock=finer(self.clock))
+        """The same flow in four times as many steps; None where there would be too many."""
+        number = finer(self.clock.steps)
+        clock = None if number is None else dataclasses.replace(self.clock, steps=number[0])
+        return None if clock is None else dataclasses.replace(self, clock=clock)
 
 
 def _part(low: tuple[Weights, Slow] | None, i: int) -> Any:

@@ -14,6 +14,7 @@ from dynamics.circuit import Circuit
 from dynamics.coupled import Coupled
 from dynamics.delays import Delays
 from dynamics.discrete import Discrete
+from dynamics.doubling import finer as finer_steps
 from dynamics.errors import PlasticodeError
 from dynamics.flow import WeightFlow
 from dynamics.integrators import Adaptive, FixedStep
@@ -23,7 +24,7 @@ from dynamics.regime import AbstractRegime
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
 from dynamics.window import Window
-from dynamics.window_choice import refined as finer
+from dynamics.window_choice import refined as finer_windows
 from experiments.spec import Spec
 from experiments.sweep import Group
 from experiments.tasks import Data
@@ -33,7 +34,6 @@ from rules.registry import check_numbers, make_rule
 
 Values = dict[str, Float[Array, "*layers"]]
 MAX_STEPS, MAX_HISTORY = 1_000_000, 1_000_000
-MAX_REFINED = 100_000  # steps per presentation that refinement goes up to by itself
 SHORT = 3000  # steps in a time constant of the weights: rounding then takes less than 1e-4 of their change in float32
 MAX_NUMBERS = 250_000_000  # weights of one network, or past signals that its lags need: 1 GB each in float32
 
@@ -104,13 +104,13 @@ def refined(plan: Plan) -> Plan | None:
     """The plan to try next for points that have not reached the tolerance: with finer windows, or four times as many
     steps. None where there is none, or it would be too fine."""
     if plan.window is not None:
-        window = finer(plan.window)
+        window = finer_windows(plan.window)
         return None if window is None else dataclasses.replace(plan, window=window)
-    steps, history = 4 * plan.steps, 4 * (plan.history - 2) + 2 if plan.history else 0
     fixed = plan.spec.regime != "discrete" and not plan.spec.integrator.adaptive
-    if not fixed or steps > MAX_REFINED or history * sum(plan.sizes) > MAX_NUMBERS:
+    number = finer_steps(plan.steps, plan.history) if fixed else None
+    if number is None or number[1] * sum(plan.sizes) > MAX_NUMBERS:
         return None
-    return dataclasses.replace(plan, steps=steps, history=history, slow=plan.spec.dtype == "float32")
+    return dataclasses.replace(plan, steps=number[0], history=number[1], slow=plan.spec.dtype == "float32")
 
 
 def _slowest(values: dict[str, np.ndarray]) -> float:

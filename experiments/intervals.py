@@ -42,7 +42,7 @@ def interval(data: xr.Dataset, probe: str) -> Interval:
     """
     field, numbers, counts = _by_seed(data, probe)
     # One seed after the other: without a copy in float64 of all of them, and sums that do not depend on what else is
-    # in the array. In units of a power of two near the largest: neither sums nor squares leave float64 before they must.
+    # in the array. In units of a power of two near the largest: neither sums nor squares overflow.
     n, largest, total, squares = counts.sum(axis=0), *np.zeros((3, *field.shape))
     for one, counted in zip(numbers, counts, strict=True):
         largest = np.maximum(largest, np.where(counted, np.abs(one), 0))

@@ -60,6 +60,13 @@ def test_the_estimate_is_between_half_and_ten_times_the_true_error(solver, steps
     assert quality.converged == (quality.error <= 1e-3)
 
 
+def test_refined_runs_look_back_as_far_in_four_times_as_many_steps_up_to_a_limit():
+    run = in_steps("heun", 40, "all")
+    finer = run.refined()
+    assert finer is not None and finer.clock.steps == 160 and finer.history - 2 == 4 * (run.history - 2)
+    assert in_steps("heun", 30_000, "all").refined() is None
+
+
 def test_a_stimulus_that_ends_inside_a_step_is_known_to_cost_an_order():
     def gapped(steps, solver="tsit5"):
         return coupled(PROBLEM, clock(0.1, 0.05, steps), TIMES, solver=solver)
