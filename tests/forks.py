@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SERVER = """
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
-import experiments.cli, experiments.stored, experiments.figures, xarray.backends.h5netcdf_
+import experiments.cli, experiments.stored, experiments.figures, experiments.report, sklearn.datasets
+import xarray.backends.h5netcdf_
 from experiments import stored
 from experiments.jobs import Chunking
 for line in sys.stdin:

@@ -38,6 +38,7 @@ duration = "20 ms"
 presentations = 30
 [integrator]
 dt = "2 ms"
+tolerance = 0.9
 [timescales]
 plasticity = "200 ms"
 [record]

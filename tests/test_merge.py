@@ -38,7 +38,7 @@ BASE = {
     "rule": "fa",
     "dtype": "float64",
     "stimulus": {"presentations": 4},
-    "integrator": {"name": "euler", "dt": "5 ms"},
+    "integrator": {"name": "euler", "dt": "5 ms", "tolerance": 0.9},
     "timescales": {"propagation": "10 ms"},
     "record": {"points": 2, "probes": ["loss", "weight_norm", "feedback_mismatch"]},
 }
@@ -47,7 +47,7 @@ PARTS = {
     "gain": {"set": {"rule": "fa"}, "sweep": {"network.gain": GAINS, "seeds": 2}},
     "rules": {"set": {"rule": "sgd"}, "sweep": {"timescales.plasticity": ["1e-6 s", "1 s"]}},
 }
-WINDOW = {"integrator": {"name": "window", "dt": "5 ms"}, "dtype": "float32"}
+WINDOW = {"integrator": {"name": "window", "dt": "5 ms", "tolerance": 0.9}, "dtype": "float32"}
 CASES = {
     "parts": {"parts": PARTS},
     "rules": {"sweep": {"rule": ["sgd", "fa", "kp"], "network.gain": GAINS}},

@@ -18,6 +18,7 @@ SMALL = (
     "network.hidden=[6]",
     "stimulus.presentations=10",
     "integrator.dt=2 ms",
+    "integrator.tolerance=0.9",
     "record.points=1",
     "sweep.seeds=2",
     'sweep.timescales.plasticity=["5 T", "inf", "50 T"]',

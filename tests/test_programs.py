@@ -34,7 +34,7 @@ NOISY = {
     **SMALL,
     "delays": {"error": "0.3 T"},
     "noise": {"activity": 0.1, "synaptic": 0.01},
-    "integrator": {"name": "euler", "dt": "2 ms"},
+    "integrator": {"name": "euler", "dt": "2 ms", "tolerance": 0.9},
 }
 WHOLE = Chunking(6, 6, 1)
 
@@ -67,11 +67,12 @@ import jax
 assert len(jax.local_devices()) == int(sys.argv[1])
 for table in (here.SMALL, here.NOISY, {**here.SMALL, "regime": "flow"}, {**here.SMALL, "regime": "discrete"}):
     job_runner, chunks = here.chunk_of(table)
-    made = here.compiled(job_runner.job, 6)
+    made = job_runner.prepare()
     for name in ("init", "advance", "measure"):
         text = getattr(made, name).as_text()
         print("PROGRAM", name, len(text), here.re.findall(here.COLLECTIVES, text))
-    print("LOSS", *here.run(table)["loss"].ravel().tolist())
+    ((key, points),) = chunks.items()
+    print("LOSS", *job_runner.run(key, points, here.Meter(None, 1.0))["loss"].ravel().tolist())
 """
     command = [sys.executable, "-c", script, str(devices)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -178,8 +179,22 @@ def test_chunks_keep_states_and_records_within_bounds():
 # ---------------------------------------------------------------------------------------------------------- checkpoints
 
 
+@pytest.fixture
+def compiled_once(monkeypatch):
+    """The runs of a test share their programs, if they have the same spec."""
+    made = {}
+
+    def once(job, size):
+        name = job.plan.spec.model_dump_json(), job.plan.steps, job.plan.window, size
+        if name not in made:
+            made[name] = compiled(job, size)
+        return made[name]
+
+    monkeypatch.setattr(programs, "compiled", once)
+
+
 @pytest.mark.parametrize("table", [SMALL, NOISY], ids=["window", "euler"])
-def test_a_long_chunk_goes_on_from_its_checkpoint_to_the_same_bits(table, tmp_path, monkeypatch):
+def test_a_long_chunk_goes_on_from_its_checkpoint_to_the_same_bits(table, tmp_path, monkeypatch, compiled_once):
     straight = run(table)
     monkeypatch.setattr(programs, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(programs, "BLOCK_WORK", 0)  # a block is one presentation
@@ -214,7 +229,7 @@ def test_a_long_chunk_goes_on_from_its_checkpoint_to_the_same_bits(table, tmp_pa
     assert told[-1].done == pytest.approx(work)
 
 
-def test_an_interrupt_at_any_moment_keeps_what_is_done(tmp_path, monkeypatch):
+def test_an_interrupt_at_any_moment_keeps_what_is_done(tmp_path, monkeypatch, compiled_once):
     """The checkpoint is made at the interrupt, of the block that was finished last, and none before the first; wherever
     the interrupt falls, the end has the same bits."""
     straight = run(SMALL)

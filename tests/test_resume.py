@@ -12,19 +12,19 @@ import pytest
 
 from tests.forks import Forks, forking, until
 
+# Discrete learning, whose programs compile at once: the same chunks, files and processes.
 SPEC = """
+regime = "discrete"
 [network]
 hidden = [3]
 [stimulus]
 duration = "20 ms"
-presentations = 3000
-[timescales]
-plasticity = "200 ms"
+presentations = 20_000
 [record]
 points = 3
 [sweep]
 rule = ["sgd", "fa"]
-"delays.error" = ["0 T", "0.5 T"]
+"timescales.plasticity" = ["200 ms", "400 ms"]
 seeds = 6
 """
 POINTS = 24
@@ -136,7 +136,7 @@ def test_another_run_is_refused_by_its_difference_and_force_starts_anew(forks, s
     for _ in range(2):  # beside chunks, then beside results
         assert run(forks, "other", *other) == 2
         said = forks.said()
-        assert "stimulus.presentations is 3000 there, 30 here" in said and "--out" in said and "--force" in said
+        assert "stimulus.presentations is 20000 there, 30 here" in said and "--out" in said and "--force" in said
         assert "hash" in said and said.count("\n") == 1
         assert run(forks, "other") == 0
         assert (out / "results.nc").read_bytes() == straight

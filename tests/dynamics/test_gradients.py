@@ -85,11 +85,9 @@ def test_derivatives_at_round_numbers_lie_between_the_slopes_on_both_sides(integ
 
 SIMULATED = {
     "window": lambda times: coupled(PROBLEM, clock(0.05, 0.02), times, integrator=Window(nodes=6, sweeps=6)),
-    "euler": lambda times: coupled(PROBLEM, clock(0.05, 0.02, 7), times),
     "heun": lambda times: coupled(
         PROBLEM, clock(0.05, 0.02, 7), times, solver="heun", delays=Delays(error=f64(0.02)), history=4
     ),
-    "tsit5": lambda times: coupled(PROBLEM, clock(0.05, 0.02, 7), times, solver="tsit5"),
     "dopri5": lambda times: coupled(PROBLEM, clock(0.05, 0.02, 7), times, solver="dopri5"),
     "milstein": lambda times: coupled(
         PROBLEM, clock(0.05, 0.02, 8), times, solver="milstein", noise=Noise(synaptic=f64(0.1)), key=jax.random.key(4)
