@@ -246,7 +246,7 @@ def _point(rng: np.random.Generator, drawn: Structure) -> dict[str, Any]:
     if drawn.layered:
         row["timescales.propagation"] = [scale * tau * x for x in rng.uniform(0.5, 2.0, depth)]
     if drawn.traces:
-        row["timescales.trace"] = scale * _log_uniform(rng, max(0.05, tau), 3)
+        row["timescales.trace"] = scale * _log_uniform(rng, max(0.05, tau), max(3, tau))
     if drawn.cycle:
         row |= _loop(rng, drawn.cycle)
     return row | {f"delays.{name}": scale * lag for name, lag in lags.items()}
