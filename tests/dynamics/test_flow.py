@@ -94,6 +94,24 @@ def test_a_flow_in_two_pieces_is_the_flow_in_one():
     assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), straight, resumed))
 
 
+def test_every_presentation_of_a_flow_has_noise_of_its_own():
+    """Nothing is learned at the fixed point: what moves the weights is the noise of each presentation."""
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    problem = Problem(Network((2, 1), bias=False), f64(x), f64(x @ [[1.0], [-2.0]] + np.cos(9 * x[:, :1])))
+    start = f64(np.linalg.lstsq(x, problem.targets, rcond=None)[0].T)
+    regime = WeightFlow(
+        SGD().wire(problem.network), timescales(plasticity=10.0), problem.inputs, problem.targets, clock(0.1, 0.0, 1),
+        FixedStep(), jax.random.key(1), True,
+    )  # fmt: skip
+    run, weights = regime.init({"W1": start}), [start]
+    for k in range(3):
+        run = regime.advance(run, jnp.int32(k), jnp.int32(1))
+        weights.append(regime.weights(run)["W1"])
+    first, second, third = np.diff(np.stack(weights), axis=0)
+    for one, other in ((first, second), (second, third), (first, third)):
+        assert np.abs(one - other).min() > 0.05 * np.abs(one).max() > 0
+
+
 def test_a_cycle_has_no_order_of_evaluation():
     layers = (Layer("z0", 1, role="input", level=0), Layer("u", 1), Layer("v", 1))
     one = Given(jnp.ones((1, 1), jnp.float64))
