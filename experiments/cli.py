@@ -1,7 +1,6 @@
 """The command line. Commands import what they need themselves, so that `plasticode --help` answers at once."""
 
 import contextlib
-import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -43,7 +42,6 @@ Workers = Annotated[
 
 def main() -> None:
     """The entry point `plasticode`."""
-    sys.path.append(os.getcwd())  # where a user's own rules are, as in rule = "my_rules:MyRule"
     app()
 
 
