@@ -217,7 +217,8 @@ def _sentences() -> Iterator[None]:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(REFUSED) from None
     except MemoryError:
-        typer.echo("error: there is not enough memory; what is finished is kept, and `check` tells what a spec needs", err=True)
+        told = "there is not enough memory; what is finished is kept, and `check` tells what a spec needs"
+        typer.echo(f"error: {told}", err=True)
         raise typer.Exit(REFUSED) from None
     except KeyboardInterrupt:
         _tell_interrupted("nothing was kept")

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -237,7 +236,7 @@ def test_mistakes_in_a_rule_of_the_user_are_sentences(name, parts, tmp_path, mon
         assert all(part in sentence for part in [f"{module}:{name}", *parts]), sentence
 
 
-@pytest.mark.parametrize("command", [["run", "spec.toml"], ["check", "spec.toml"], ["compare"], ["reproduce", "curl-toy"]])
+@pytest.mark.parametrize("command", [["run", "spec.toml"], ["reproduce", "curl-toy"]])
 def test_too_small_an_address_space_is_told_before_the_libraries_abort(command):
     write_spec("")
     script = "from experiments.cli import main; main()"
@@ -250,5 +249,5 @@ def test_too_small_an_address_space_is_told_before_the_libraries_abort(command):
 
 def test_memory_that_runs_out_is_a_sentence(monkeypatch):
     write_spec("")
-    monkeypatch.setattr(runner, "check", lambda *_: np.empty(2**60))
+    monkeypatch.setattr(runner, "check", lambda *_: [0] * 2**60)
     assert "there is not enough memory" in refusal("run", "spec.toml")
