@@ -1,7 +1,6 @@
 """The command line. Commands import what they need themselves, so that `plasticode --help` answers at once."""
 
 import contextlib
-import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from experiments.stored import How
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+ADDRESSES = 3e9  # bytes of address space: with 2e9 the libraries abort as they start their threads
 
 app = typer.Typer(
     help="Simulate learning rules in continuous time: plasticity, delays and noise as differential equations.",
@@ -43,7 +43,6 @@ Workers = Annotated[
 
 def main() -> None:
     """The entry point `plasticode`."""
-    sys.path.append(os.getcwd())  # where a user's own rules are, as in rule = "my_rules:MyRule"
     app()
 
 
@@ -64,6 +63,7 @@ def run(
     The same command again goes on where it was stopped.
     """
     with _sentences():
+        _check_addresses()
         from experiments.spec import load_spec
         from experiments.stored import spread
 
@@ -109,6 +109,7 @@ def compare(
 ) -> None:
     """Compare learning rules on one task: a table with 95 % intervals, learning curves, gradient alignment."""
     with _sentences():
+        _check_addresses()
         from experiments.compare import comparison
         from experiments.stored import spread
 
@@ -135,6 +136,7 @@ def reproduce(
 ) -> None:
     """Measure predictions of the literature: each with a verdict, a figure, and a page about all of them."""
     with _sentences():
+        _check_addresses()
         from experiments import predictions, reproduce
         from experiments.predictions import report
         from experiments.processes import cores
@@ -183,6 +185,7 @@ def show(name: Annotated[str, typer.Argument(help="A spec, a rule, or a predicti
 def check(spec: SpecName, sets: Sets = None, quick: Quick = False) -> None:
     """Check a spec without running it: how much memory, disk and time it takes, measured on a little of it."""
     with _sentences():
+        _check_addresses()
         from experiments import runner
         from experiments.estimate import estimate
         from experiments.notes import notes_of
@@ -213,8 +216,26 @@ def _sentences() -> Iterator[None]:
             raise
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(REFUSED) from None
+    except MemoryError:
+        told = "there is not enough memory; what is finished is kept, and `check` tells what a spec needs"
+        typer.echo(f"error: {told}", err=True)
+        raise typer.Exit(REFUSED) from None
     except KeyboardInterrupt:
         _tell_interrupted("nothing was kept")
+
+
+def _check_addresses() -> None:
+    """Refuse what would end in an abort of the libraries, before they are imported."""
+    import resource
+
+    from dynamics.errors import PlasticodeError
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < ADDRESSES:
+        raise PlasticodeError(
+            f"the address space of this process is limited to {limit / 1e9:.2f} GB (ulimit -v): "
+            f"{ADDRESSES / 1e9:.0f} GB or more are needed"
+        )
 
 
 def _command() -> str:

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -33,6 +32,7 @@ from experiments.rundir import code_of
 from experiments.runner import ATTEMPTS, Executor, Outcome, Task
 from experiments.spec import Spec, make_spec
 from experiments.units import printable
+from rules.registry import look_in, looked_in, own_folders
 
 UNKNOWN_SIZE = 32  # workers that a cluster may come to have
 MOST_IN_FLIGHT = 10_000  # chunks that the scheduler knows of
@@ -41,7 +41,7 @@ GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 class Request(NamedTuple):
-    """What a worker needs to run chunks of a job; `place` is where a user's own rules may be."""
+    """What a worker needs to run chunks of a job; `places` are the folders where a user's own rules may be."""
 
     spec: str
     part: str
@@ -51,7 +51,7 @@ class Request(NamedTuple):
     identity: str
     versions: str
     code: str
-    place: str
+    places: tuple[str, ...]
     workers: int | None  # of this machine; None on a cluster
 
 
@@ -73,14 +73,16 @@ def connected(
 ) -> Iterator[Executor]:
     """An executor on the `scheduler` of a cluster, or on so many `workers` of this machine; `code`: see `code_of`."""
     try:
-        from distributed import Client, LocalCluster
+        import cryptography  # noqa: F401  which dask makes certificates with
+        from distributed import Client, LocalCluster, Security
     except ImportError:
         raise PlasticodeError(
-            "--workers and --scheduler need dask.distributed, which is not installed: pip install 'plasticode[cluster]'"
+            "--workers and --scheduler need dask.distributed and cryptography, and one of them is not installed: "
+            "pip install 'plasticode[cluster]'"
         ) from None
     request = Request(
         json.dumps(spec.table()), "", 0, chunking, str(store.directory.absolute()), store.identity,
-        json.dumps(versions()), json.dumps(code), os.getcwd(), workers,
+        json.dumps(versions()), json.dumps(code), tuple(looked_in()), workers,
     )  # fmt: skip
     for name in ("distributed", "distributed.client"):  # what matters is said here, in a sentence
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -94,15 +96,17 @@ def connected(
             stack.enter_context(dask.config.set(blame))
             settings: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "processes": True}
             settings |= {"dashboard_address": None, "silence_logs": logging.CRITICAL, "preload": [__name__]}
-            address: Any = stack.enter_context(LocalCluster(**settings))
+            # Whoever reaches a scheduler can have code run: only those with this run's certificate may speak to it.
+            address: Any = stack.enter_context(LocalCluster(**settings, security=Security.temporary()))
         else:
             address = scheduler
         try:
             client = stack.enter_context(Client(address, timeout=CONNECT_SECONDS))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:  # a TypeError where certificates are missing
             raise PlasticodeError(
                 f"--scheduler '{printable(str(scheduler))}' does not answer ({printable(str(error).splitlines()[0])}): "
-                "it must be the address of a dask scheduler, such as tcp://host:8786"
+                "it must be the address of a dask scheduler, such as tcp://host:8786, or tls://host:8786 with the "
+                "certificates in dask's configuration (distributed.comm.tls)"
             ) from None
         yield functools.partial(_execute, client, request)
 
@@ -165,6 +169,7 @@ def _chunk(request: Request, key: ChunkKey, size: int) -> tuple[Record, float, s
         started = time.perf_counter()
         if request.workers is not None and GPUS.is_dir():
             _choose_gpu()
+        look_in(*request.places)
         spec = make_spec(json.loads(request.spec))
         runner.configure(spec.dtype, devices=1)
         job_runner = _job_runner(request, size)
@@ -177,8 +182,6 @@ def _chunk(request: Request, key: ChunkKey, size: int) -> tuple[Record, float, s
 
 @functools.lru_cache(maxsize=runner.COMPILE_AHEAD)  # programs hold memory maps of the process
 def _job_runner(request: Request, size: int) -> JobRunner:
-    if request.place not in sys.path and os.path.isdir(request.place):
-        sys.path.append(request.place)
     here = json.dumps(versions())
     if here != request.versions:
         raise PlasticodeError(f"the worker has other versions than the run: {here} instead of {request.versions}")
@@ -192,9 +195,10 @@ def _job_runner(request: Request, size: int) -> JobRunner:
 def _import_code(code: dict[str, str]) -> None:
     """Import a user's own modules, again where they have changed since; they must be those of the run."""
     for name, expected in code.items():
-        module = importlib.import_module(name)
-        if _IMPORTED.setdefault(name, expected) != expected:
-            importlib.reload(module)
+        with own_folders():
+            module = importlib.import_module(name)
+            if _IMPORTED.setdefault(name, expected) != expected:
+                importlib.reload(module)
         _IMPORTED[name] = expected
         if code_of([name]).get(name) != expected:
             raise PlasticodeError(f"the worker has another module '{name}' than the run: {module.__file__}")

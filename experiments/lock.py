@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +92,9 @@ def locked(path: Path, conflicts: str = "") -> Iterator[Lock]:
     try:
         _take(lock)
         thread.start()
-        for other in sorted(path.parent.glob(conflicts)) if conflicts else ():
-            if other.suffix:  # a chunk of a part that is named like a lock
-                continue
-            owner = _refuse_if_held(other)
-            with _guarded(path.parent):
+        others = sorted(path.parent.glob(conflicts)) if conflicts else []
+        for other, owner in _refuse_if_held(*(other for other in others if not other.suffix)).items():
+            with _guarded(path.parent):  # one with a suffix is a chunk of a part that is named like a lock
                 _remove(other, owner)
         yield lock
     finally:
@@ -132,19 +130,21 @@ def _owner(path: Path) -> Owner | None:
     return None
 
 
-def is_alive(path: Path, patience: float | None = None) -> bool:
-    """Whether the lock has an owner that lives, as far as `patience` seconds (`SILENCE`) of watching tell."""
+def living(paths: Iterable[Path], patience: float | None = None) -> Iterator[Path]:
+    """The locks whose owners live, each as soon as that is seen. All are watched together, for `patience` seconds
+    (`SILENCE`): one that does not change in that time counts as dead."""
     patience = SILENCE if patience is None else patience
-    other = read_owner(path)
-    if other is None or _is_gone(other):
-        return False
+    owners = {path: read_owner(path) for path in paths}
+    watched = {path: owner for path, owner in owners.items() if owner is not None and not _is_gone(owner)}
     until = time.monotonic() + patience
-    while time.monotonic() < until:
+    while watched and time.monotonic() < until:
         time.sleep(min(BEAT / 10, patience))
-        now = read_owner(path)
-        if now is None or now["token"] != other["token"] or now["beat"] != other["beat"]:
-            return now is not None
-    return False
+        for path, other in list(watched.items()):
+            now = read_owner(path)
+            if now is None or (now["token"], now["beat"]) != (other["token"], other["beat"]):
+                del watched[path]
+                if now is not None:
+                    yield path
 
 
 def described(owner: Owner) -> str:
@@ -153,7 +153,7 @@ def described(owner: Owner) -> str:
 
 
 def _take(lock: Lock) -> None:
-    other = _refuse_if_held(lock.path)
+    other = _refuse_if_held(lock.path)[lock.path]
     with _guarded(lock.path.parent):
         stale = _remove(lock.path, other)
         try:
@@ -191,14 +191,16 @@ def _create(path: Path, content: str) -> bool:
         partial.unlink(missing_ok=True)
 
 
-def _refuse_if_held(path: Path) -> Owner | None:
-    """The owner of a lock, who is gone; `InUse` where it lives."""
-    other = _owner(path)
-    if other is not None and is_alive(path):
+def _refuse_if_held(*paths: Path) -> dict[Path, Owner | None]:
+    """The owners of locks, who are gone; `InUse` where one lives."""
+    owners = {path: _owner(path) for path in paths}
+    for path in living(path for path, owner in owners.items() if owner is not None):
+        other = owners[path]
+        assert other is not None
         raise InUse(
             f"the output '{path.parent.parent}' is in use by {described(other)}: wait for it, or choose another --out"
         )
-    return other
+    return owners
 
 
 def _remove(path: Path, other: Owner | None) -> bool:

@@ -201,6 +201,9 @@ def load_spec(source: str | Path, sets: Sequence[str] = (), quick: bool = False,
     """
     path = find_spec(source)
     table = {"name": path.stem} | read_toml(path)
+    from rules.registry import look_in  # here, because it imports jax
+
+    look_in(path.parent)
     settings: dict[str, Any] = {}
     for text in sets:
         key, value = parse_setting(text)

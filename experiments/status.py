@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dynamics.errors import PlasticodeError
 from experiments.chunks import CHECKPOINT
-from experiments.lock import BEAT, described, is_alive, read_owner
+from experiments.lock import BEAT, described, living, read_owner
 from experiments.merge import identity_in
 from experiments.progress import Progress
 from experiments.rundir import CHUNKS, LOCK, read_header
@@ -38,7 +38,7 @@ def status_of(target: Path) -> list[str]:
     lines = [f"{header['name']}: {points} of {of} points are finished ({points / of:.0%})"]
     lines += [f"{begun} unfinished chunk{'s' * (begun > 1)} left a checkpoint to go on from"] if begun else []
     lines += [f"{failed} chunk{'s' * (failed > 1)} failed: see {directory}/*.failed.json"] if failed else []
-    running = [path for path in sorted(directory.glob(f"{LOCK}*")) if is_alive(path, 4 * BEAT)]
+    running = sorted(living(directory.glob(f"{LOCK}*"), 2 * BEAT))
     for path in running:
         owner = read_owner(path) or {}
         progress = Progress(**owner["progress"]) if "progress" in owner else None

@@ -1,8 +1,12 @@
 """Rules by name: what a spec's [rule] table may say, and the rule that it means."""
 
+import contextlib
 import dataclasses
 import importlib
+import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -32,6 +36,37 @@ RULES: dict[str, type[AbstractRule]] = {
 }
 
 
+_FOLDERS: list[str] = []
+
+
+def look_in(*folders: Path | str) -> None:
+    """Where the rules of the specs that follow are, besides the working folder."""
+    _FOLDERS[:] = [os.path.abspath(folder) for folder in folders]
+
+
+def looked_in() -> list[str]:
+    """The folders where the rules of a spec may be."""
+    with contextlib.suppress(OSError):  # a working folder that was removed
+        return list(dict.fromkeys([*_FOLDERS, os.getcwd()]))
+    return list(_FOLDERS)
+
+
+@contextlib.contextmanager
+def own_folders() -> Iterator[None]:
+    """A user's folders are on `sys.path`, after all that is installed, while a module that a spec names is imported.
+
+    At no other time: whatever lies in a folder where a command runs would be imported under the name of a package.
+    """
+    added = looked_in()
+    sys.path += added
+    try:
+        yield
+    finally:
+        for folder in reversed(added):
+            with contextlib.suppress(ValueError):  # the module has a path of its own
+                del sys.path[len(sys.path) - 1 - sys.path[::-1].index(folder)]
+
+
 def rule_class(name: str) -> type[AbstractRule]:
     """The rule called `name`, or the class that "module:Class" names. This is the one place where a spec names code."""
     if ":" not in name:
@@ -40,7 +75,8 @@ def rule_class(name: str) -> type[AbstractRule]:
         return RULES[name]
     module_name, _, class_name = name.partition(":")
     try:
-        module = importlib.import_module(module_name)
+        with own_folders():
+            module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # whatever the user's own module does when it is imported
         why = f"{type(error).__name__}: {error}".splitlines()[0][:300]
         why = why if why.isprintable() else ascii(why)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from experiments import runner
 from experiments.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -233,3 +234,20 @@ def test_mistakes_in_a_rule_of_the_user_are_sentences(name, parts, tmp_path, mon
     for command in ("check", "run"):
         sentence = refusal(command, "spec.toml")
         assert all(part in sentence for part in [f"{module}:{name}", *parts]), sentence
+
+
+@pytest.mark.parametrize("command", [["run", "spec.toml"], ["reproduce", "curl-toy"]])
+def test_too_small_an_address_space_is_told_before_the_libraries_abort(command):
+    write_spec("")
+    script = "from experiments.cli import main; main()"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    limited = ["bash", "-c", 'ulimit -v 1000000; exec "$@"', "bash", sys.executable, "-c", script, *command]
+    done = subprocess.run(limited, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "limited to 1.02 GB (ulimit -v): 3 GB or more are needed" in done.stderr
+
+
+def test_memory_that_runs_out_is_a_sentence(monkeypatch):
+    write_spec("")
+    monkeypatch.setattr(runner, "check", lambda *_: [0] * 2**60)
+    assert "there is not enough memory" in refusal("run", "spec.toml")

@@ -13,7 +13,7 @@ import pytest
 
 from dynamics.errors import PlasticodeError
 from experiments import lock as module
-from experiments.lock import InUse, Lock, is_alive, locked, read_owner
+from experiments.lock import InUse, Lock, living, locked, read_owner
 from tests.forks import holder, until
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,9 +98,25 @@ def test_a_heartbeat_of_another_host_is_respected(path):
         for _ in range(3):
             with pytest.raises(InUse, match=f"process {DEAD} on elsewhere"):
                 take(path)
-        assert is_alive(path)
+        assert list(living([path])) == [path]
         lock.check()
     take(path)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_locks_of_dead_shards_on_other_hosts_are_watched_together(path):
+    """One silence for all of them, not one each; one that lives among them is seen long before."""
+    shards = [path.with_name(f"lock-{i}-of-500") for i in range(500)]
+    for shard in shards:
+        leave(shard, host="elsewhere", pid=DEAD)
+    begin = time.perf_counter()
+    assert list(living(shards)) == [] and 0.8 < time.perf_counter() - begin < AT_ONCE
+    with locked(shards[250], ""):
+        with pytest.raises(InUse), locked(path, "lock-*"):
+            pass
+    begin = time.perf_counter()
+    with locked(path, "lock-*"):
+        assert os.listdir(path.parent) == ["lock"] and time.perf_counter() - begin < 2 * AT_ONCE
 
 
 SENSELESS = [b"", b'{"host": "x", "pi', b"\xff\0", b"null", b"[1]", b'{"host": 1}', b"[" * 10**5]
@@ -109,7 +125,7 @@ SENSELESS = [b"", b'{"host": "x", "pi', b"\xff\0", b"null", b"[1]", b'{"host": 1
 @pytest.mark.parametrize("content", [json.dumps({**Lock(ROOT).owner, "pid": DEAD}).encode(), *SENSELESS])
 def test_the_lock_of_a_dead_process_or_without_sense_is_taken_over_at_once(path, content):
     path.write_bytes(content)
-    assert (read_owner(path) is None) == (content in SENSELESS) and not is_alive(path)
+    assert (read_owner(path) is None) == (content in SENSELESS) and not list(living([path]))
     assert take(path) < AT_ONCE
 
 
@@ -183,14 +199,14 @@ def test_an_owner_that_wakes_while_it_is_robbed_keeps_its_lock(path, monkeypatch
     """Between the last look at its heartbeat and the removal of its lock it beats once more."""
     sleeper = Lock(path)
     sleeper.beat()
-    alive = module.is_alive
+    alive = module.living
 
-    def wakes(*arguments) -> bool:
-        was = alive(*arguments)
+    def wakes(*arguments) -> list[Path]:
+        was = list(alive(*arguments))
         sleeper.beat()
         return was
 
-    monkeypatch.setattr(module, "is_alive", wakes)
+    monkeypatch.setattr(module, "living", wakes)
     with pytest.raises(InUse):
         take(path)
     assert read_owner(path) == sleeper.owner and os.listdir(path.parent) == ["lock"]
@@ -217,12 +233,14 @@ def test_who_is_robbed_as_it_takes_a_stale_lock_notices(path, monkeypatch, ungua
 def test_of_two_that_take_the_same_stale_lock_the_slow_one_notices(path, monkeypatch):
     """Both have found it stale before either removes it."""
     leave(path, pid=DEAD)
-    alive, holders = module.is_alive, []
+    alive, holders = module.living, []
     both, end = threading.Barrier(2), threading.Barrier(2)
 
-    def meets(*arguments) -> bool:
-        was = alive(*arguments)
-        both.wait(AT_ONCE)
+    def meets(paths) -> list[Path]:
+        paths = list(paths)
+        was = list(alive(paths))
+        if paths:
+            both.wait(AT_ONCE)
         return was
 
     def take_part() -> None:
@@ -233,7 +251,7 @@ def test_of_two_that_take_the_same_stale_lock_the_slow_one_notices(path, monkeyp
         except InUse:
             end.wait(AT_ONCE)
 
-    monkeypatch.setattr(module, "is_alive", meets)
+    monkeypatch.setattr(module, "living", meets)
     threads = [threading.Thread(target=take_part) for _ in range(2)]
     for thread in threads:
         thread.start()

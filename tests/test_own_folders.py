@@ -1,0 +1,100 @@
+"""Where modules that a spec names are looked for, and that nothing else is imported from where a command runs."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dynamics.errors import PlasticodeError
+from experiments.spec import load_spec
+from rules.registry import look_in, looked_in, own_folders
+
+ROOT = Path(__file__).resolve().parent.parent
+TELLTALE = "open({place!r}, 'w').close()\n"
+# Commands in one process, one after the other; what they say is not the point.
+COMMANDS = """
+import json, sys
+from experiments.cli import main
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["plasticode", *arguments]
+    try:
+        main()
+    except SystemExit as exit:
+        assert exit.code in (0, None), arguments
+"""
+SPEC = """
+regime = "discrete"
+task = {name = "circles", samples = 20}
+[network]
+hidden = [2]
+[stimulus]
+presentations = 2
+[record]
+points = 1
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    yield
+    look_in()
+
+
+def test_a_foreign_folder_runs_nothing(tmp_path):
+    """An entry point that xarray would load, and a module that pandas would try, lie where the commands run."""
+    told = tmp_path / "told"
+    for name in ("stranger", "numexpr"):
+        Path(f"{name}.py").write_text(TELLTALE.format(place=str(told)))
+    about = Path("stranger-1.0.dist-info")
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[xarray.backends]\nstranger = stranger:Backend\n")
+    Path("spec.toml").write_text(SPEC)
+    commands = [["list"], ["check", "spec.toml"], ["run", "spec.toml", "--out", "out"], ["status", "out"]]
+    commands += [["show", "oja"], ["show", "spec.toml"], ["export", "out", "table.csv"]]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-P", "-c", COMMANDS, json.dumps(commands)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert Path("table.csv").exists() and not told.exists()
+
+
+def test_rules_are_found_beside_their_spec_before_the_working_folder(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for folder, parent in ((elsewhere, "Oja"), (tmp_path, "BCM")):
+        (folder / "beside_the_spec.py").write_text(f"from rules import {parent} as Mine\n")
+    (elsewhere / "spec.toml").write_text('rule = "beside_the_spec:Mine"\n' + SPEC)
+    before = list(sys.path)
+    spec = load_spec(elsewhere / "spec.toml")
+    assert spec.rule.name == "beside_the_spec:Mine" and sys.path == before
+    assert sys.modules["beside_the_spec"].Mine.__name__ == "Oja"
+    assert looked_in() == [str(elsewhere), str(tmp_path)]
+
+
+def test_a_module_keeps_the_path_that_it_makes_for_itself(tmp_path):
+    before = list(sys.path)
+    with own_folders():
+        assert sys.path == [*before, str(tmp_path)]
+        sys.path.insert(0, "of its own")
+        sys.path.append("another")
+    assert sys.path == ["of its own", *before, "another"]
+    sys.path[:] = before
+
+
+def test_what_is_installed_comes_first_and_a_removed_folder_is_no_error(tmp_path):
+    (tmp_path / "rules.py").write_text("raise RuntimeError('imported')\n")
+    Path("spec.toml").write_text('rule = "rules:Mine"\n' + SPEC)
+    with pytest.raises(PlasticodeError, match="module 'rules' has no 'Mine'"):
+        load_spec("spec.toml")
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    look_in()
+    assert looked_in() == []
+    os.chdir(tmp_path)
