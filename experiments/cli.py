@@ -136,6 +136,7 @@ def reproduce(
     """Measure predictions of the literature: each with a verdict, a figure, and a page about all of them."""
     with _sentences():
         from experiments import predictions, reproduce
+        from experiments.ownership import REPRODUCED
         from experiments.predictions import report
         from experiments.processes import cores
         from experiments.progress import shown
@@ -145,7 +146,7 @@ def reproduce(
 
         chosen = predictions.configured(names or (), dict(map(parse_setting, sets or ())), quick, seed)
         target = out or Path("results") / f"reproduce{'-quick' if quick else ''}"
-        with output_directory(target) as directory:
+        with output_directory(target, REPRODUCED) as directory:
             with shown("reproduce") as on_progress:
                 measured = reproduce.measure_all(chosen, workers or cores(), on_progress)
             if not measured.outcomes:
