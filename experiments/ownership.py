@@ -39,9 +39,9 @@ class Made(NamedTuple):
 
 def made_in(target: Path) -> Made:
     """What runs have written into `target`, as far as it is still there."""
-    listed = _json(target / MANIFEST)
+    listed = read_json(target / MANIFEST)
     paths = {path for path in listed if _is_possible(path)} if isinstance(listed, list) else set()
-    content = _json(target / "summary.json")
+    content = read_json(target / "summary.json")
     named = content.get("figures") if isinstance(content, dict) else None
     if isinstance(content, dict) and isinstance(named, list):
         paths |= set(REPRODUCED if set(content) == {"figures", "complete"} else RUN)
@@ -141,7 +141,7 @@ def _is_half_written(path: Path) -> bool:
 
 
 def _has_ended(path: Path) -> bool:
-    owner = _json(path / MARK)
+    owner = read_json(path / MARK)
     return isinstance(owner, dict) and (owner == this_process() or has_ended(owner))  # this one has not begun yet
 
 
@@ -161,8 +161,8 @@ def _entries(directory: Path) -> list[Path]:
     return []
 
 
-def _json(path: Path) -> Any:
-    """The content of a file; None where there is none, or none that makes sense."""
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; None where there is none, or none that makes sense."""
     if not is_file(path):
         return None
     try:

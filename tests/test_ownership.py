@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -224,10 +225,8 @@ def test_what_a_killed_run_left_goes_also_after_the_directory_was_moved(monkeypa
 
 
 def test_what_is_beside_a_directory_goes_only_where_its_process_is_known_to_have_ended(monkeypatch):
-    child = os.fork()
-    if not child:
-        os._exit(0)
-    os.waitpid(child, 0)
+    with subprocess.Popen(["true"]) as ended:
+        child = ended.pid
     for owner in (child, os.getppid(), None):
         partial = Path(f".out.{owner or 1}.partial")
         partial.mkdir()
@@ -237,7 +236,7 @@ def test_what_is_beside_a_directory_goes_only_where_its_process_is_known_to_have
                 ownership.mark(partial)
     with output_directory(OUT) as place:
         write_json({}, place / "summary.json")
-    assert [path.name for path in Path().glob(".out.*")] == sorted([f".out.{os.getppid()}.partial", ".out.1.partial"])
+    assert sorted(path.name for path in Path().glob(".out.*")) == sorted([f".out.{os.getppid()}.partial", ".out.1.partial"])
 
 
 def test_a_manifest_that_was_cut_is_no_hindrance():
