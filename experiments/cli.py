@@ -18,7 +18,7 @@ DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
 app = typer.Typer(
     help="Simulate learning rules in continuous time: plasticity, delays and noise as differential equations.",
-    epilog="Exit codes: 0 done, 1 a prediction failed or no point is ok, 2 the request was wrong, 130 interrupt.",
+    epilog="Exit codes: 0 done, 1 a prediction or figure failed or no point is ok, 2 a wrong request, 130 interrupt.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

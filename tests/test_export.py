@@ -392,8 +392,7 @@ def test_only_a_file_is_replaced_and_never_the_results(tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
     os.link(tmp_path / "results.nc", tmp_path / "results.csv")
     before = sorted(os.listdir(tmp_path))
-    whys = {"link": "a link", "broken": "a link", "pipe": "no file of data", "results": "the results"}
-    for name, why in whys.items():
+    for name, why in (("link", "a link"), ("broken", "a link"), ("pipe", "no file"), ("results", "the results")):
         with pytest.raises(PlasticodeError, match=f"{name}.csv' is {why}"):
             export_table(source, tmp_path / f"{name}.csv")
     assert sorted(os.listdir(tmp_path)) == before and (tmp_path / "mine.csv").read_text() == "mine"
