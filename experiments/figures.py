@@ -286,7 +286,7 @@ def _finish(figure: Figure, drawn: Sequence[Axes], label: str, legend_title: str
             found.setdefault(index, handle)
     step = -(-len(found) // MOST_LEGEND)
     shown = dict(itertools.islice(found.items(), 0, None, step))
-    place = {"loc": "outside right upper", "alignment": "left"}
+    place: dict[str, Any] = {"loc": "outside right upper", "alignment": "left"}
     legend = figure.legend(shown.values(), shown.keys(), title=legend_title, **place)
     for line, index in zip(legend.get_texts(), shown, strict=True):
         line.set_text(texts[int(index)])
