@@ -27,10 +27,17 @@ BLOCK = 2**22
 READERS = 8  # threads; reading and hashing need no interpreter
 _NAME = re.compile(r"(?P<stem>.+-\d{4,}-\d{6,})\.(?P<checksum>[0-9a-f]{32})\.nc")
 _PARTIAL = re.compile(r"(?P<stem>.+-\d{4,}-\d{6,})(-[^.]+\.checkpoint)?\..+" + re.escape(PARTIAL))
+_FAILED = ".failed.json"
+_OTHER = re.compile(r".+-\d{4,}-\d{6,}(\.failed\.json|-[^.]+\.checkpoint)")
 _DIMENSIONS = ("point", "record")
 _TRUTHS = ("finite", "converged")  # netCDF has no truth values
 
 Record = dict[str, Any]  # arrays (points, records) by probe, or dicts of them by matrix
+
+
+def is_of_store(name: str) -> bool:
+    """Whether a store gives its files such a name: chunks, failures, checkpoints, and what is half written of them."""
+    return any(pattern.fullmatch(name) for pattern in (_NAME, _PARTIAL, _OTHER))
 
 
 class ChunkStore:
@@ -48,7 +55,7 @@ class ChunkStore:
         Another process may be at work here: what it is writing is left alone.
         """
         found = os.scandir(self.directory) if self.directory.is_dir() else ()
-        entries = sorted(entry.name for entry in found if entry.is_file())
+        entries = sorted(entry.name for entry in found if entry.is_file(follow_symlinks=False))
         matches = [match for match in map(_NAME.fullmatch, entries) if match]
         self._leftovers = {}
         for match in filter(None, map(_PARTIAL.fullmatch, entries)):
@@ -121,8 +128,8 @@ class ChunkStore:
     def failures(self) -> dict[str, dict[str, Any]]:
         """The chunks that could not be computed, by the stem of their name."""
         found = {}
-        for path in sorted(self.directory.glob("*.failed.json")):
-            stem = path.name.removesuffix(".failed.json")
+        for path in sorted(self.directory.glob(f"*{_FAILED}")):
+            stem = path.name.removesuffix(_FAILED)
             with contextlib.suppress(OSError, ValueError, RecursionError):  # one that another process is just removing
                 content = json.loads(path.read_text(encoding="utf-8"))
                 # One of a finished chunk outlived the process that finished it.
@@ -154,14 +161,14 @@ class ChunkStore:
         return sum(1 for _ in self.directory.glob(f"*{CHECKPOINT}"))
 
     def clear(self) -> None:
-        """Remove all that a store writes, finished or not."""
+        """Remove all that a store writes, finished or not; not what else is here."""
         for path in self.directory.iterdir() if self.directory.is_dir() else ():
-            if _NAME.fullmatch(path.name) or path.name.endswith((PARTIAL, ".failed.json", CHECKPOINT)):
+            if is_of_store(path.name) and path.is_file() and not path.is_symlink():
                 path.unlink(missing_ok=True)
         self.files = {}
 
     def _failure(self, key: ChunkKey) -> Path:
-        return self.directory / f"{key.stem}.failed.json"
+        return self.directory / f"{key.stem}{_FAILED}"
 
     def _checkpoint(self, key: ChunkKey, name: str) -> Path:
         return self.directory / f"{key.stem}-{name}{CHECKPOINT}"
@@ -170,6 +177,7 @@ class ChunkStore:
     def _partial(self, stem: str) -> Iterator[Path]:
         """A name to write to; what is still there at the end is removed."""
         partial = self.directory / f"{stem}.{os.uname().nodename}-{os.getpid()}{PARTIAL}"
+        partial.unlink(missing_ok=True)  # a link there would be followed
         try:
             yield partial
         finally:

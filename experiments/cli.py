@@ -18,7 +18,7 @@ ADDRESSES = 3e9  # bytes of address space: with 2e9 the libraries abort as they 
 
 app = typer.Typer(
     help="Simulate learning rules in continuous time: plasticity, delays and noise as differential equations.",
-    epilog="Exit codes: 0 done, 1 a prediction failed or no point is ok, 2 the request was wrong, 130 interrupt.",
+    epilog="Exit codes: 0 done, 1 a prediction or figure failed or no point is ok, 2 a wrong request, 130 interrupt.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -92,8 +92,11 @@ def export(
     """Write results as a table: one row per point and record."""
     with _sentences():
         from experiments.export import export_table
+        from experiments.interrupts import interruptible
 
-        typer.echo(f"Written to {table}: {export_table(source, table, part)} rows.")
+        with interruptible():
+            rows = export_table(source, table, part)
+        typer.echo(f"Written to {table}: {rows} rows.")
 
 
 @app.command()
@@ -138,6 +141,8 @@ def reproduce(
     with _sentences():
         _check_addresses()
         from experiments import predictions, reproduce
+        from experiments.interrupts import interruptible
+        from experiments.ownership import REPRODUCED
         from experiments.predictions import report
         from experiments.processes import cores
         from experiments.progress import shown
@@ -147,7 +152,7 @@ def reproduce(
 
         chosen = predictions.configured(names or (), dict(map(parse_setting, sets or ())), quick, seed)
         target = out or Path("results") / f"reproduce{'-quick' if quick else ''}"
-        with output_directory(target) as directory:
+        with interruptible(), output_directory(target, REPRODUCED) as directory:
             with shown("reproduce") as on_progress:
                 measured = reproduce.measure_all(chosen, workers or cores(), on_progress)
             if not measured.outcomes:
@@ -264,7 +269,10 @@ def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
     print_outcome(ended)
     kept = f"{ended.points} of {ended.of} points are finished"
     if ended.study is not None and not ended.as_it_was:
-        typer.echo(f"Written to {target}: report.html, results.nc, summary.json, figures, spec.toml.")
+        files = [name for name in ("report.html", "results.nc", "summary.json") if name not in ended.study.failed]
+        typer.echo(f"Written to {target}: {', '.join(files)}, figures, spec.toml.")
+    for name, why in ended.study.failed.items() if ended.study else ():
+        typer.echo(f"{name} could not be made ({why}); all numbers are in {target / 'results.nc'}", err=True)
     if ended.interrupted:
         begun = f"{kept}, and how far others have come is kept in {target}" if ended.begun else "nothing was finished"
         _tell_interrupted(f"{kept} and kept in {target}" if ended.points else begun)
@@ -287,7 +295,7 @@ def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
         typer.echo(f"{claims} need more seeds to be decided: {', '.join(undecided)}.", err=True)
     if failed:
         typer.echo(f"{len(failed)} of {len(ended.study.verdicts)} claims failed: {', '.join(failed)}.", err=True)
-    raise typer.Exit(FAILED if failed else DONE)
+    raise typer.Exit(FAILED if failed or ended.study.failed else DONE)
 
 
 def _tell_interrupted(what: str) -> NoReturn:

@@ -14,6 +14,7 @@ import xarray as xr
 
 from dynamics.errors import PlasticodeError, unknown
 from experiments.labels import STATUS
+from experiments.ownership import is_file
 from experiments.store import opened
 from experiments.units import printable
 
@@ -35,6 +36,8 @@ def export_table(source: Path, target: Path, part: str | None = None) -> int:
     write, path = _writer(target), source / "results.nc" if source.is_dir() else source
     if not path.exists():
         raise PlasticodeError(f"'{path}' does not exist: a run writes it at its end, see `plasticode status DIR`")
+    if target.exists() and os.path.samefile(path, target):
+        raise PlasticodeError(f"the table '{target}' is the results file: it must be another file")
     with _opened(path, part) as parts:
         empty = [one.block([slice(0, 0)] * len(one.shape)) for one in parts]
         header = _header(parts, empty)
@@ -123,6 +126,9 @@ def _writer(target: Path) -> Writer:
     """What writes the format that the suffix names."""
     if target.is_dir():
         raise PlasticodeError(f"the table '{target}' is a directory: it must be a file that ends in .csv or .parquet")
+    if os.path.lexists(target) and not is_file(target):
+        kind = "a link" if target.is_symlink() else "no file of data"
+        raise PlasticodeError(f"the table '{target}' is {kind}: it must be a file, or nothing yet")
     if target.suffix == ".csv":
         return _write_csv
     if target.suffix != ".parquet":
@@ -198,6 +204,8 @@ def _unreadable(path: Path, error: Exception) -> PlasticodeError:
 def _replacing(target: Path) -> Iterator[Path]:
     """A hidden file beside `target`, which replaces it at the end; on any error it vanishes."""
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    with contextlib.suppress(OSError):
+        partial.unlink()  # a link there would be followed
     try:
         yield partial
         with partial.open("rb") as file:

@@ -5,9 +5,11 @@ record of every probe against it. With two: a heat map. Lines are means over see
 What would be too many lines or maps to tell apart is represented by some of them, and the figure says so.
 """
 
+import contextlib
+import errno
 import itertools
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -22,10 +24,12 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from experiments.interrupts import raise_if_interrupted
 from experiments.intervals import Interval, axes, count, interval, measured, position, positions, probes, spread
 from experiments.places import LARGEST_DRAWN, Places, add_ticks, edges, is_logarithmic, places
 from experiments.runner import Results
 from experiments.tables import title_of, value_text
+from experiments.units import printable
 
 # The palette of Okabe and Ito, told apart with every kind of colour vision; its yellow is too faint for lines.
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -47,6 +51,7 @@ STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.2,
     "lines.markersize": 3.5,
     "savefig.dpi": 300,
+    "text.usetex": False,
     "figure.constrained_layout.use": True,
 }
 LINES = ("-", (0, (4, 1)), (0, (1, 0.8)), (0, (5, 1, 1, 1)), (0, (8, 1.5)), (0, (3, 1, 1, 1, 1, 1)), (0, (2, 2)))
@@ -56,6 +61,7 @@ MOST_PANELS = 8
 MOST_TICKS = 5  # cells of a map that get a tick each
 MOST_LEGEND = 11  # as many as fit beside one row of panels
 MOST_LINES = 30
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # what the system says of a disk
 MOST_MARKS = 60  # on a line
 NAMES = {
     "delays.error": "error delay",
@@ -92,27 +98,59 @@ def panels(
     return figure, drawn[:count]
 
 
-def save(figures: dict[str, Figure], directory: Path) -> dict[str, Path]:
-    """Write each figure as a PNG file with 300 dots per inch; returns the files by figure."""
+def save(figures: dict[str, Figure], directory: Path, failed: dict[str, str] | None = None) -> dict[str, Path]:
+    """Write each figure as a PNG file with 300 dots per inch; returns the files by figure.
+
+    Where a figure cannot be drawn, `failed` gets the reason, and the others are drawn.
+    """
     directory.mkdir(exist_ok=True)
     files = {}
     for stem, figure in figures.items():
-        files[stem] = directory / f"{stem}.png"
-        with style():
-            figure.savefig(files[stem])
+        file = directory / f"{stem}.png"
+        with style(), attempt(f"figures/{file.name}", failed):
+            figure.savefig(file)
+            files[stem] = file
     return files
 
 
-def generic_figures(results: Results) -> dict[str, Figure]:
-    """The figures of any results: one per part and probe, by a name that is fit for a file."""
+def generic_figures(results: Results, failed: dict[str, str] | None = None) -> dict[str, Figure]:
+    """The figures of any results: one per part and probe, by a name that is fit for a file. `failed` as for `save`."""
     figures = {}
     with style():
         for part, data in results.datasets.items():
             for probe in probes(data):
-                figure = _figure(data, probe)
-                if figure is not None:
-                    figures[f"{part}-{probe}".strip("-")] = figure
+                stem = f"{part}-{probe}".strip("-")
+                with attempt(f"figures/{stem}.png", failed):
+                    figure = _figure(data, probe)
+                    if figure is not None:
+                        _as_it_is(figure)
+                        figures[stem] = figure
     return figures
+
+
+@contextlib.contextmanager
+def attempt(what: str, failed: dict[str, str] | None) -> Iterator[None]:
+    """What must not cost the rest: an error is noted in `failed` under the name `what`, where that is given.
+
+    An interrupt is none, nor a full disk, which costs all that follows too.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise_if_interrupted()
+        if failed is None or (isinstance(error, OSError) and error.errno in FULL):
+            raise
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        failed[what] = printable(textwrap.shorten(said, 200, placeholder="..."))
+
+
+def _as_it_is(figure: Figure) -> None:
+    """Draw titles, labels and legends as they are, without a language of formulas; ticks keep theirs."""
+    texts = [text for legend in figure.legends for text in (legend.get_title(), *legend.get_texts())]
+    for panel in figure.axes:
+        texts += [panel.title, panel.xaxis.label, panel.yaxis.label]
+    for text in texts:
+        text.set_parse_math(False)
 
 
 def band(panel: Axes, x: np.ndarray, one: Interval, look: dict[str, Any], label: str) -> None:
@@ -181,19 +219,19 @@ def _lines(data: xr.Dataset, probe: str, each: Positions, along: str | None) -> 
     styles = looks(len(lines), marks=along is not None and len(x) <= MOST_MARKS)
     figure, drawn = panels(len(each), texts if len(lines) > 1 else ())
     too_large = False
-    for place, text, look in zip(lines, texts, styles, strict=True):
+    for nth, (place, look) in enumerate(zip(lines, styles, strict=True)):
         over_seeds = interval(shown.isel(place), probe)  # of one line at a time: all may be more than memory holds
         for matrix, panel in zip(each.values(), drawn, strict=True):
             one = over_seeds.at(**matrix)
             one = one.at(**{str(one.mean.dims[0]): order})
             too_large |= bool((np.abs(one.mean) > LARGEST_DRAWN).any())
             if (one.n > 0).any():
-                band(panel, x[order], one, look, text)
+                band(panel, x[order], one, look, str(nth))
     for title, panel in zip(each, drawn, strict=True):
         panel.set(title=title, xlabel=label)
         _dress(panel.xaxis, where, along is not None and data[along].attrs.get("units") == "s", along is not None)
     heading = ", ".join(others) + (f" ({len(lines)} of {number})" if number > len(lines) else "")
-    _finish(figure, drawn, title_of(data, probe) + _left_out(too_large), heading, len(lines))
+    _finish(figure, drawn, title_of(data, probe) + _left_out(too_large), heading, texts)
     if probe == "accuracy":  # an interval may leave [0, 1], an accuracy may not
         for panel in drawn:
             panel.set_ylim(0, 1)
@@ -232,22 +270,26 @@ def _dress(axis: XAxis | YAxis, where: Places, seconds: bool, may_be_logarithmic
     add_ticks(axis, where)
 
 
-def _finish(figure: Figure, drawn: Sequence[Axes], label: str, legend_title: str, lines: int) -> None:
-    """One label for all vertical axes, on one scale, and one legend for all panels."""
+def _finish(figure: Figure, drawn: Sequence[Axes], label: str, legend_title: str, texts: Sequence[str]) -> None:
+    """One label for all vertical axes, on one scale, and one legend for all panels: lines are labelled by the index of
+    their text, for one that begins with "_" would be hidden."""
     ends = [panel.get_ylim() for panel in drawn]
     for panel in drawn:
         if _is_leftmost(panel):
             panel.set_ylabel(textwrap.fill(label, LONGEST_LABEL))
         panel.set_ylim(min(low for low, _ in ends), max(high for _, high in ends))
-    if lines == 1:
+    if len(texts) == 1:
         return
     found: dict = {}
     for panel in drawn:
-        for handle, text in zip(*panel.get_legend_handles_labels(), strict=True):
-            found.setdefault(text, handle)
+        for handle, index in zip(*panel.get_legend_handles_labels(), strict=True):
+            found.setdefault(index, handle)
     step = -(-len(found) // MOST_LEGEND)
     shown = dict(itertools.islice(found.items(), 0, None, step))
-    figure.legend(shown.values(), shown.keys(), loc="outside right upper", title=legend_title, alignment="left")
+    place: dict[str, Any] = {"loc": "outside right upper", "alignment": "left"}
+    legend = figure.legend(shown.values(), shown.keys(), title=legend_title, **place)
+    for line, index in zip(legend.get_texts(), shown, strict=True):
+        line.set_text(texts[int(index)])
 
 
 def _heat_maps(data: xr.Dataset, probe: str, each: Positions, numeric: list[str]) -> Figure:

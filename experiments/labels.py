@@ -39,8 +39,10 @@ class Table:
         finite = record["finite"].all(axis=1)[held]
         # Estimates are of all that came before, so the last record's counts.
         settled = record["converged"][held, -1] if "converged" in record else np.ones(len(rows), bool)
-        self.status[rows] = np.where(finite, STATUS.index("ok"), STATUS.index("diverged"))
-        self.status[rows[~settled]] = STATUS.index("not-converged")
+        self.status[rows] = np.where(settled, STATUS.index("ok"), STATUS.index("not-converged"))
+        # Adaptive steps that give up leave NaN, which is no value of the weights.
+        gave_up = ~settled & group.static.integrator.adaptive
+        self.status[rows[~finite & ~gave_up]] = STATUS.index("diverged")
         for name, value in record.items():
             if isinstance(value, dict):
                 columns = self.matrices.setdefault(name, {})

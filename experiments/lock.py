@@ -152,6 +152,16 @@ def described(owner: Owner) -> str:
     return f"process {owner['pid']} on {owner['host']}"
 
 
+def this_process() -> Owner:
+    """What tells a process from all others, here and elsewhere, as long as it lives."""
+    return {**_here(), "pid": os.getpid()}
+
+
+def has_ended(owner: Owner) -> bool:
+    """Whether it is known that a process of `this_process` has ended."""
+    return {"host", "space", "pid"} <= set(owner) and _is_gone(owner)
+
+
 def _take(lock: Lock) -> None:
     other = _refuse_if_held(lock.path)[lock.path]
     with _guarded(lock.path.parent):

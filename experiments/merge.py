@@ -15,6 +15,7 @@ import xarray as xr
 from xarray.backends import H5NetCDFStore
 
 from experiments.chunks import ChunkStore, Record
+from experiments.interrupts import raise_if_interrupted
 from experiments.jobs import Chunking, ChunkKey, Job, marks_of
 from experiments.labels import STATUS, Table, attributes, coordinates, part_attributes, provenance, rows_of, stack
 from experiments.spec import Spec
@@ -229,6 +230,7 @@ def _fill(file: Any, source: _Source, disk: _Disk) -> bool:
             columns = table.matrices.get(name) or {"": np.full(blank, np.nan, dtype)}
             file[name][selection or ...] = stack(columns, names).reshape(*inner, len(table.marks), len(names))
         disk.check()
+        raise_if_interrupted()
         del table
     file.attrs["device"] = ", ".join(sorted(source.devices)) or "none"
     return missing

@@ -14,7 +14,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from dynamics.errors import PlasticodeError, unknown
-from experiments.figures import generic_figures, save
+from experiments.figures import attempt, generic_figures, save
+from experiments.interrupts import raise_if_interrupted
+from experiments.ownership import read_json
 from experiments.page import details, document, paragraph, picture, table
 from experiments.runner import Results
 from experiments.spec import Spec, dump_toml
@@ -30,22 +32,29 @@ WRITTEN = ("spec.toml", "summary.json", "report.html", "figures")  # beside the 
 
 @dataclass(frozen=True)
 class StudyReport:
-    """What a study makes of results: verdicts, figures by file stem, and sentences to print."""
+    """What a study makes of results: verdicts, figures by file stem, and sentences to print.
+
+    `failed` says why files that should be there are not, by their name.
+    """
 
     verdicts: list[Verdict] = field(default_factory=list)
     figures: dict[str, Figure] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
 
 
 def study_of(spec: Spec, results: Results) -> StudyReport:
-    """The report of the spec's study; without a study, or where points are missing, the figures that any result has."""
+    """The report of the spec's study; without a study, where points are missing, or where the study breaks off, the
+    figures that any result has."""
     check_study(spec)
-    if not spec.study:
-        return StudyReport(figures=generic_figures(results))
-    if not results.complete:
-        note = f"The study '{spec.study}' needs all points and was left out."
-        return StudyReport(figures=generic_figures(results), notes=[note])
-    return importlib.import_module(STUDIES[spec.study]).study(spec, results)
+    failed: dict[str, str] = {}
+    notes = []
+    if spec.study and results.complete:
+        with attempt(f"study '{spec.study}'", failed):
+            return importlib.import_module(STUDIES[spec.study]).study(spec, results)
+    elif spec.study:
+        notes = [f"The study '{spec.study}' needs all points and was left out."]
+    return StudyReport(figures=generic_figures(results, failed), notes=notes, failed=failed)
 
 
 def check_study(spec: Spec) -> None:
@@ -66,19 +75,32 @@ def write(
     """Write spec.toml, figures/*.png, summary.json and report.html into an existing directory.
 
     `failures` are the errors of chunks whose points are missing. Of results that `store.opened` reads, no more than a
-    probe at a time is in memory.
+    probe at a time is in memory. A figure, study or page that cannot be made is in `failed` of the report, and costs
+    nothing else.
     """
     (directory / "spec.toml").write_text(dump_toml(spec), encoding="utf-8")
     report = study_of(spec, results)
-    files = save(report.figures, directory / "figures")
+    failed = dict(report.failed)
+    files = save(report.figures, directory / "figures", failed)
+    raise_if_interrupted()
+    with attempt("report.html", failed):
+        (directory / "report.html").write_text(page(spec, results, report, files, failures), encoding="utf-8")
     content = {"name": spec.name, "spec_hash": spec.hash(), **summary(results)}
     content["verdicts"] = [verdict_json(verdict) for verdict in report.verdicts]
     content["notes"] = report.notes
     content["failures"] = dict(failures)
     content["figures"] = [file.name for file in files.values()]
+    content["not_written"] = failed
     write_json(content, directory / "summary.json")
-    (directory / "report.html").write_text(page(spec, results, report, files, failures), encoding="utf-8")
-    return report
+    raise_if_interrupted()
+    return dataclasses.replace(report, failed=failed)
+
+
+def is_whole(directory: Path) -> bool:
+    """Whether all that `write` writes is there, and nothing has failed."""
+    content = read_json(directory / "summary.json")
+    written = isinstance(content, dict) and not content.get("not_written")
+    return written and all((directory / name).exists() for name in WRITTEN)
 
 
 def verdict_table(verdicts: Sequence[Verdict], sources: bool = True) -> TextTable:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from dynamics.errors import PlasticodeError
-from experiments.interrupts import interruptible, raise_if_interrupted
+from experiments.interrupts import heard, interruptible, raise_if_interrupted
 from experiments.predictions.contract import AbstractPrediction
 from experiments.processes import one_core_each
 from experiments.progress import Meter, OnProgress
@@ -96,6 +96,7 @@ def measure_all(
                 for dead in _run({name: predictions[name]}, 1, finished):
                     finished(dead, _broken(predictions[dead], RuntimeError("its process died, perhaps of memory"), 0.0))
     except KeyboardInterrupt:
+        heard()
         complete = False
     return Measured({name: outcomes[name] for name in predictions if name in outcomes}, complete)
 

@@ -4,11 +4,10 @@
 """
 
 import contextlib
-import glob
 import hashlib
 import json
 import os
-import shutil
+import re
 import socket
 import sys
 import tomllib
@@ -20,7 +19,8 @@ from typing import Any
 import h5netcdf
 
 from dynamics.errors import PlasticodeError
-from experiments.chunks import ChunkStore
+from experiments import ownership
+from experiments.chunks import ChunkStore, is_of_store
 from experiments.jobs import Chunking, Job
 from experiments.labels import versions
 from experiments.lock import Lock, locked
@@ -31,6 +31,8 @@ from experiments.units import shown
 from rules.registry import own_modules, rule_names
 
 CHUNKS, HEADER, LOCK = "chunks", "run.json", "lock"
+_LOCKS = re.compile(r"lock(-\d+-of-\d+)?|\.lock(-\d+-of-\d+)?\.[0-9a-f]+")
+_LOCK_BEGINS = b'{"host"'
 ATTEMPTS = 10  # to take the lock of a directory that comes and goes
 
 
@@ -96,8 +98,10 @@ def opened(
     """
     directory = target / CHUNKS
     check_output(target)
+    _refuse_foreign(target)
     made = [path for path in (directory, *directory.parents) if not path.exists()]
-    name, conflicts = (LOCK, f"{LOCK}-*") if shard is None else (f"{LOCK}-{shard[0]}-of-{shard[1]}", LOCK)
+    shards = f"{LOCK}-[0-9]*-of-[0-9]*"
+    name, conflicts = (LOCK, shards) if shard is None else (f"{LOCK}-{shard[0]}-of-{shard[1]}", LOCK)
     try:
         with contextlib.ExitStack() as stack:
             with told(target):
@@ -105,8 +109,7 @@ def opened(
                 stack.callback(_leave, directory, name)
                 run = _open(target, header, lock, force)
             if shard is None:  # what a run left that was killed while it wrote its report
-                for path in target.glob(f".{glob.escape(target.absolute().name)}.*.partial"):
-                    shutil.rmtree(path, ignore_errors=True)
+                ownership.remove_leftovers(target.absolute(), alone=True)
             yield run
     finally:
         for path in (directory, *made):  # those that are empty
@@ -127,6 +130,8 @@ def _open(target: Path, header: dict[str, Any], lock: Lock, force: bool) -> RunD
     directory, results = target / CHUNKS, target / "results.nc"
     if force:
         _clear(directory, lock)
+        if ownership.foreign(target, ["results.nc"]):  # of unknown origin
+            ownership.claim(target, ["results.nc"])
     started = read_header(directory)
     merged = identity_in(results) if started is None and not force else None
     there = started["run"] if started else merged[0] if merged else _run_of_chunks(directory)
@@ -149,19 +154,55 @@ def _open(target: Path, header: dict[str, Any], lock: Lock, force: bool) -> RunD
     return RunDirectory(target, store, Chunking(*header["chunking"]), lock, is_merged, notices)
 
 
+def _refuse_foreign(target: Path) -> None:
+    """Refuse a directory where this run would overwrite what no run made."""
+    found = ownership.foreign(target, ownership.RUN)
+    directory = target / CHUNKS
+    if os.path.lexists(directory) and not ownership.is_directory(directory):
+        ownership.refuse_these(target, [*found, CHUNKS])
+    found += [f"{CHUNKS}/{path.name}" for path in _foreign_files(directory)]
+    if found != ["results.nc"] or not ownership.is_file(target / "results.nc"):  # of which `_open` has more to say
+        ownership.refuse_these(target, found)
+
+
+def _foreign_files(directory: Path) -> list[Path]:
+    """In a directory of chunks, a header and locks that no run made, though a run would replace them."""
+    names = os.listdir(directory) if directory.is_dir() else []
+    found = [directory / name for name in names if _LOCKS.fullmatch(name) and not _may_be_lock(directory / name)]
+    header = directory / HEADER
+    unknown = os.path.lexists(header) and (not ownership.is_file(header) or read_header(directory) is None)
+    unknown = unknown and os.path.lexists(header) and not any(map(is_of_store, names))
+    return found + ([header] if unknown else [])
+
+
+def _may_be_lock(path: Path) -> bool:
+    """Whether a file begins like a lock; one that was cut when its owner died may be empty."""
+    if not ownership.is_file(path):
+        return not os.path.lexists(path)  # it has just been let go
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        begin = file.read(len(_LOCK_BEGINS))
+        return _LOCK_BEGINS.startswith(begin)
+    return True
+
+
 def _clear(directory: Path, lock: Lock) -> None:
-    """Remove all that a run has left here, its header first: chunks without it are leftovers."""
+    """Remove all that a run has left here, and nothing else; its header first: chunks without it are leftovers."""
     lock.check()
     (directory / HEADER).unlink(missing_ok=True)
     for path in directory.iterdir():
-        if path != lock.path:
+        if path != lock.path and _is_of_run(path.name) and ownership.is_file(path):
             path.unlink(missing_ok=True)
+
+
+def _is_of_run(name: str) -> bool:
+    """Whether a run gives such names to what it keeps to go on."""
+    return name == HEADER or name.startswith(f".{HEADER}.") or is_of_store(name) or bool(_LOCKS.fullmatch(name))
 
 
 def _leave(directory: Path, name: str) -> None:
     """Where nothing was finished there is nothing to go on with."""
     with contextlib.suppress(OSError):  # it may have been removed
-        if not [path for path in directory.iterdir() if path.name not in (name, HEADER)]:
+        if not [path for path in directory.iterdir() if _is_of_run(path.name) and path.name not in (name, HEADER)]:
             (directory / HEADER).unlink(missing_ok=True)
 
 

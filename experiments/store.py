@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import xarray as xr
 from xarray.backends import H5NetCDFStore
 
 from dynamics.errors import PlasticodeError
+from experiments import ownership
 from experiments.intervals import axes, count, finals
 from experiments.labels import STATUS
 from experiments.runner import Results
@@ -216,14 +217,16 @@ def check_output(target: Path) -> None:
 
 
 @contextlib.contextmanager
-def output_directory(target: Path) -> Iterator[Path]:
+def output_directory(target: Path, writes: Sequence[str] = ownership.RUN) -> Iterator[Path]:
     """A hidden directory to write into; at the end it becomes `target`, on any error it vanishes.
 
     It lies beside a `target` that does not exist yet, and inside one that does, which may be a mounted volume. There,
-    files of the same name are replaced, figures of an earlier run removed, all others stay. What cannot be written
-    raises `PlasticodeError`.
+    files that runs have written are replaced, their figures removed, all others stay; a file or link that no run made
+    where one of the names in `writes` belongs, or what cannot be written, raises `PlasticodeError`.
     """
     check_output(target)
+    ownership.refuse(target, writes)
+    ownership.remove_leftovers(target.absolute(), alone=False)
     target = target.absolute()
     partial = (target if target.is_dir() else target.parent) / f".{target.name}.{os.getpid()}.partial"
     created: list[Path] = []
@@ -231,6 +234,7 @@ def output_directory(target: Path) -> Iterator[Path]:
         with told(target):
             _make(partial.parent, created)
             partial.mkdir()
+            ownership.mark(partial)
         yield partial
         with told(target):
             _publish(partial, target)
@@ -251,27 +255,24 @@ def _make(directory: Path, created: list[Path]) -> None:
 
 def _publish(source: Path, target: Path) -> None:
     """Move the files of `source`: at once where there is no `target` yet, otherwise one by one."""
-    os.stat(source)  # another run that took over has removed it
+    (source / ownership.MARK).unlink()  # another run that took over has removed it
     if not target.exists():
         source.rename(target)
         return
-    for name in _figures(target) - _figures(source):
-        (target / "figures" / name).unlink(missing_ok=True)
-    for path in sorted(source.rglob("*")):
-        moved = target / path.relative_to(source)
+    found = sorted(source.rglob("*"))
+    names = [path.relative_to(source).as_posix() for path in found]
+    ownership.refuse(target, names)
+    old = {path for path in ownership.made_in(target).paths if path.startswith(f"{ownership.FIGURES}/")}
+    ownership.claim(target, names)
+    for name in old - set(names):
+        if ownership.is_directory(target / ownership.FIGURES) and ownership.is_file(target / name):
+            (target / name).unlink(missing_ok=True)
+    for name, path in zip(names, found, strict=True):
         if path.is_dir():
-            moved.mkdir(exist_ok=True)
+            (target / name).mkdir(exist_ok=True)
         else:
-            path.replace(moved)
-
-
-def _figures(directory: Path) -> set[str]:
-    """The figures that an earlier run wrote there, by its summary."""
-    try:
-        figures = json.loads((directory / "summary.json").read_text(encoding="utf-8"))["figures"]
-        return {Path(name).name for name in figures}
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()
+            path.replace(target / name)
+    ownership.unclaim(target)
 
 
 @contextlib.contextmanager

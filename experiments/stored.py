@@ -10,13 +10,15 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from dynamics.errors import PlasticodeError
 from experiments import cluster, report, rundir
 from experiments.chunks import ChunkStore
-from experiments.interrupts import INTERRUPTED
+from experiments.figures import attempt
+from experiments.interrupts import heard
 from experiments.jobs import Chunking, Job
 from experiments.labels import provenance
 from experiments.lock import InUse
@@ -125,7 +127,7 @@ def _fill(
             with _executor(spec, directory, how) as execute:
                 _keep(spec, directory, execute, tasks, meter)
     except KeyboardInterrupt:
-        INTERRUPTED.clear()
+        heard()
         return True
     return False
 
@@ -215,7 +217,11 @@ def _state(jobs: dict[str, list[Job]], directory: rundir.RunDirectory) -> Ended:
 
 
 def _reported(ended: Ended, results: Results, study: StudyReport) -> Ended:
-    tables = [] if study.verdicts else final_tables(results)  # a study says itself what matters
+    tables, failed = [], dict(study.failed)
+    if not study.verdicts:  # a study says itself what matters
+        with attempt("the table", failed):
+            tables = final_tables(results)
+    study = replace(study, failed=failed)
     counts = {part: status_counts(data) for part, data in results.datasets.items()}
     return ended._replace(study=study, tables=tables, counts=counts)
 
@@ -223,7 +229,7 @@ def _reported(ended: Ended, results: Results, study: StudyReport) -> Ended:
 def _merged(spec: Spec, directory: rundir.RunDirectory) -> Ended:
     """What a finished run has come to; a report that was removed is written again."""
     directory.close()
-    target, whole = directory.target, all((directory.target / name).exists() for name in report.WRITTEN)
+    target, whole = directory.target, report.is_whole(directory.target)
     with opened(target / "results.nc") as results:
         points = sum(data["status"].size for data in results.datasets.values())
         ended = Ended(points, points, as_it_was=whole)

@@ -181,7 +181,7 @@ def test_clear_removes_what_a_store_writes_and_nothing_else(tmp_path):
     store = filled(tmp_path)
     store.write_failure(OTHER, 3, "error", "text")
     store.save_checkpoint(OTHER, "steps", b"half")
-    (tmp_path / f"x{PARTIAL}").write_bytes(b"")
+    (tmp_path / f"all-0000-000001.host-1{PARTIAL}").write_bytes(b"")
     (tmp_path / "notes.txt").write_bytes(b"mine")
     store.clear()
     assert names(tmp_path) == ["notes.txt"] and KEY not in store

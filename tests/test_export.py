@@ -381,3 +381,19 @@ def test_results_that_turn_out_damaged_are_told(tmp_path, suffix):
     with pytest.raises(PlasticodeError, match=r"results\.nc' cannot be read"):
         export_table(tmp_path, tmp_path / f"table{suffix}")
     assert [path.name for path in tmp_path.iterdir()] == ["results.nc"]
+
+
+def test_only_a_file_is_replaced_and_never_the_results(tmp_path):
+    """No link to something, whether that is there or not, nothing that would block, no results called like a table."""
+    source = written(tmp_path, root=dataset())
+    (tmp_path / "mine.csv").write_text("mine")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "mine.csv")
+    (tmp_path / "broken.csv").symlink_to(tmp_path / "nothing.csv")
+    os.mkfifo(tmp_path / "pipe.csv")
+    os.link(tmp_path / "results.nc", tmp_path / "results.csv")
+    before = sorted(os.listdir(tmp_path))
+    for name, why in (("link", "a link"), ("broken", "a link"), ("pipe", "no file"), ("results", "the results")):
+        with pytest.raises(PlasticodeError, match=f"{name}.csv' is {why}"):
+            export_table(source, tmp_path / f"{name}.csv")
+    assert sorted(os.listdir(tmp_path)) == before and (tmp_path / "mine.csv").read_text() == "mine"
+    assert export_table(source, tmp_path / "mine.csv") > 0 and (tmp_path / "mine.csv").read_text() != "mine"

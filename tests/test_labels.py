@@ -40,15 +40,23 @@ ENDS = {
     "not-converged at the end": ([1, 1, 1], [1, 1, 0]),
     "diverged at the end": ([1, 1, 0], [1, 1, 1]),
     "diverged once": ([1, 0, 1], [1, 1, 1]),
+    "diverged and not judged": ([1, 1, 0], [1, 1, 0]),
+    "diverged from the start": ([0, 0, 0], [1, 0, 0]),
 }
 
 
-def test_the_status_of_a_point_follows_from_its_records():
-    """Estimates are of all that came before, so the last one counts; weights must always have been finite."""
-    sweep = sweep_of({}, {"network.gain": {"linspace": [1.0, 2.0, len(ENDS)]}})
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_the_status_of_a_point_follows_from_its_records(adaptive):
+    """Estimates are of all that came before, so the last one counts; weights and probes must always have been finite,
+    but where adaptive steps gave up."""
+    stepper = {"integrator": {"name": "heun", "adaptive": adaptive}}
+    axis = {"network.gain": {"linspace": [1.0, 2.0, len(ENDS)]}}
+    sweep = expand(make_spec({"stimulus": {"presentations": 20}, "sweep": axis, **stepper}))
     table = Table(sweep, MARKS)
     finite, converged = (np.array(rows, bool) for rows in zip(*ENDS.values(), strict=True))
     record = {"finite": finite, "converged": converged, "loss": np.arange(3.0 * len(ENDS)).reshape(-1, 3)}
     table.add(sweep.groups[0], np.arange(len(ENDS)), record)
-    assert [STATUS[code] for code in table.status] == [name.split()[0] for name in ENDS]
+    expected = [name.split()[0] for name in ENDS]
+    expected = [*expected[:-2], "not-converged", "not-converged"] if adaptive else expected
+    assert [STATUS[code] for code in table.status] == expected
     np.testing.assert_array_equal(table.numbers["loss"], record["loss"])

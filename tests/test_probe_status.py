@@ -1,5 +1,9 @@
 """The status of points whose weights are finite, and whose probes are not."""
 
+import json
+import re
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,12 +14,22 @@ from experiments import jobs
 from experiments.labels import STATUS, Table
 from experiments.spec import make_spec
 from experiments.sweep import expand
+from tests.test_cli import plasticode, summary
 
 BASE = {
     "task": {"name": "gaussian-regression", "inputs": 3, "outputs": 2, "samples": 8, "test_samples": 4},
     "network": {"hidden": [], "activation": "linear"},
     "stimulus": {"presentations": 2},
     "record": {"points": 1},
+}
+SETS = {
+    "network.hidden": "[]",
+    "network.activation": '"linear"',
+    "timescales.plasticity": '"100 min"',
+    "integrator.tolerance": "0.5",
+    "stimulus.presentations": 2,
+    "record.points": 1,
+    "record.probes": '["loss"]',
 }
 
 
@@ -46,3 +60,20 @@ def test_norms_and_cosines_of_such_weights_are_finite():
     *_, record = first_record(1e25, ["weight_norm", "alignment", "hebbian_alignment"])
     assert record["finite"]
     assert 1e25 < record["weight_norm"]["W1"] < 3e25 and abs(record["alignment"]["W1"] - 1) < 1e-5
+
+
+@pytest.mark.parametrize("regime", ["discrete", "flow"])
+def test_a_loss_that_overflows_is_told_in_table_summary_and_exit_code(regime, tmp_path, monkeypatch):
+    """A flow has an estimate of its error too, which is not small here: that the loss is no number comes first."""
+    monkeypatch.chdir(tmp_path)
+    sets = [f"{path}={value}" for path, value in SETS.items()] + [f'regime="{regime}"']
+    Path("gain.toml").write_text("[task]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in BASE["task"].items()))
+    command = ["run", "gain.toml", "--out", "out", *(word for one in sets for word in ("--set", one))]
+    both = plasticode(*command, "--set", 'sweep."network.gain"=[1.0, 1e25]')
+    assert "1 of 2 points diverged." in both.stdout and re.search(r"1e\+25 +– \(0 of 1\)", both.stdout)
+    part = summary("out")["parts"][""]
+    assert part["status"] == {"ok": 1, "diverged": 1, "not-converged": 0, "missing": 0}
+    assert [row["loss"]["excluded"] for row in part["final"]] == [0, 1]
+    assert "2 points (1 ok, 1 diverged)" in plasticode("status", "out").stdout
+    told = plasticode(*command, "--set", "network.gain=1e25", "--force", code=1)
+    assert "no point came to its end: all of them diverged" in told.stderr
