@@ -18,12 +18,15 @@ from xarray.backends import H5NetCDFStore
 from dynamics.errors import PlasticodeError
 from experiments.intervals import axes, count, finals
 from experiments.labels import STATUS
+from experiments.reading import check_hdf5, read_json
 from experiments.runner import Results
+from experiments.schema import check_dimensions, check_values
 from experiments.units import printable
 
 ENGINE = "h5netcdf"
 ATTRIBUTES = ("seconds", "device", "dtype", "spec_hash")  # that summary.json repeats
 MOST_FINALS = 200_000  # rows in summary.json: some 100 MB
+LARGEST_SUMMARY = 2**28  # bytes
 ROWS_AT_ONCE = 1000
 
 
@@ -56,6 +59,7 @@ def opened(path: Path) -> Iterator[Results]:
     """
     with contextlib.ExitStack() as stack:
         with _readable(path):
+            check_hdf5(path)
             # One handle of our own for all parts: xarray's would be closed and opened again by name at its pleasure.
             file = stack.enter_context(h5netcdf.File(path, "r", decode_vlen_strings=True))
             groups = dict(file.groups) or {"": file}
@@ -71,23 +75,27 @@ def load(path: Path) -> Results:
 
 
 def _opened_part(path: Path, part: str, group: h5netcdf.Group) -> xr.Dataset:
-    data = xr.open_dataset(H5NetCDFStore(group), cache=False)
+    # Values as they stand: a run masks, scales and dates nothing.
+    data = xr.open_dataset(H5NetCDFStore(group), cache=False, mask_and_scale=False, decode_times=False)
     if "status" not in data:
-        raise PlasticodeError(f"results file '{path}' has no status in part '{part}': it must be written by `run`")
+        where = f"part '{printable(part)}'"
+        raise PlasticodeError(f"results file '{path}' has no status in {where}: it must be written by `run`")
+    check_dimensions(data)
     for name in ("status", *data.coords):
         data.variables[name].load()
+    check_values(data)
     return data
 
 
 @contextlib.contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """What is wrong with a file, as a sentence."""
+    """What is wrong with a file, as a sentence; whatever its readers make of it, it is the file that is wrong."""
     try:
         yield
     except PlasticodeError:
         raise
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise PlasticodeError(f"results file '{path}' cannot be read: {printable(reason)}") from None
 
 
@@ -268,7 +276,7 @@ def _publish(source: Path, target: Path) -> None:
 def _figures(directory: Path) -> set[str]:
     """The figures that an earlier run wrote there, by its summary."""
     try:
-        figures = json.loads((directory / "summary.json").read_text(encoding="utf-8"))["figures"]
+        figures = read_json(directory / "summary.json", LARGEST_SUMMARY, directory)["figures"]
         return {Path(name).name for name in figures}
     except (OSError, ValueError, KeyError, TypeError):
         return set()
