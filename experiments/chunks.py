@@ -116,7 +116,7 @@ class ChunkStore:
                 points: np.ndarray = items["point"][()]
                 record: Record = {name: _arrays(item) for name, item in items.items() if name not in _DIMENSIONS}
                 attributes = {name: np.asarray(value).item() for name, value in file.attrs.items() if name[0] != "_"}
-            _check_record(points, record, attributes)
+            _check_record(points, record)
         except Exception as error:  # whatever the reader makes of a file whose checksum is right, and is no chunk
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise _foreign(self.files[key.stem], reason) from None
@@ -201,7 +201,7 @@ def _foreign(path: Path, reason: str) -> PlasticodeError:
     return PlasticodeError(f"chunk file '{path}' is none of a run ({printable(reason)}): remove it, it is made anew")
 
 
-def _check_record(points: np.ndarray, record: Record, attributes: dict[str, Any]) -> None:
+def _check_record(points: np.ndarray, record: Record) -> None:
     """Raise `ValueError` unless all arrays are numbers over (points, records)."""
     if points.ndim != 1 or points.dtype.kind != "i" or "finite" not in record or np.ndim(record["finite"]) != 2:
         raise ValueError("it has no points")
@@ -210,8 +210,6 @@ def _check_record(points: np.ndarray, record: Record, attributes: dict[str, Any]
         for numbers in value.values() if isinstance(value, dict) else (value,):
             if isinstance(numbers, dict) or numbers.shape != shape or numbers.dtype.kind not in "iuf":
                 raise ValueError("it has arrays of another shape or type")
-    if type(attributes.get("device")) is not str or type(attributes.get("seconds")) not in (int, float):
-        raise ValueError("it does not say where it was made")
 
 
 def _arrays(item: Any) -> Any:

@@ -17,7 +17,7 @@ from dynamics.errors import PlasticodeError
 from experiments.chunks import ChunkStore, Record
 from experiments.jobs import Chunking, ChunkKey, Job, marks_of
 from experiments.labels import STATUS, Table, attributes, coordinates, part_attributes, provenance, rows_of, stack
-from experiments.reading import is_run, number_attribute, opened_hdf5, parse_json, text_attribute
+from experiments.reading import number_attribute, opened_hdf5, parse_json, text_attribute
 from experiments.spec import Spec
 from experiments.sweep import Sweep, expand
 
@@ -148,7 +148,8 @@ class _Source:
     def _read(self, key: ChunkKey) -> tuple[Record, dict[str, Any]]:
         """The records of a chunk, which must be of its points and of all marks."""
         points, record, told = self.store.read(key)
-        if not np.array_equal(points, self.points[key]) or record["finite"].shape[1] != len(self.marks):
+        whole = np.array_equal(points, self.points[key]) and record["finite"].shape[1] == len(self.marks)
+        if not whole or type(told.get("device")) is not str or type(told.get("seconds")) not in (int, float):
             raise PlasticodeError(
                 f"chunk file '{self.store.files[key.stem]}' has other points or records than this run: remove it, and "
                 "it is made anew"
@@ -255,4 +256,4 @@ def identity_in(path: Path) -> tuple[dict[str, Any], bool] | None:
             complete = number_attribute(file, "complete")
     except Exception:  # whatever the reader makes of the file of a stranger
         return None
-    return (run, complete == 1) if is_run(run) else None
+    return (run, complete == 1) if isinstance(run, dict) else None

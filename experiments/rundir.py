@@ -128,6 +128,7 @@ def _open(target: Path, header: dict[str, Any], lock: Lock, force: bool) -> RunD
         _clear(directory, lock)
     started = read_header(directory)
     merged = identity_in(results) if started is None and not force else None
+    merged = merged if merged and is_run(merged[0]) else None
     there = started["run"] if started else merged[0] if merged else _run_of_chunks(directory)
     other = _difference(there, header["run"]) if there else ""
     if not there and results.exists() and not force:
