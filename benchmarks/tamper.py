@@ -51,7 +51,7 @@ seeds = 2
 
 
 def make_base(place: Path) -> None:
-    """A finished run in `place`/whole, an unfinished one in `place`/begun, and a stranger's files in `place`/outside."""
+    """A finished run in `place`/whole, an unfinished one in `place`/begun, files of others in `place`/outside."""
     outside = place / "outside"
     outside.mkdir()
     (outside / "private.txt").write_text(SECRET)
@@ -114,7 +114,7 @@ def tries(place: Path, also_run: bool) -> dict[str, Callable[[], str]]:
 
     def exported() -> str:
         _asked("export", str(target), str(table))
-        return table.read_text(errors="replace")[:10**6] if table.exists() else ""
+        return table.read_text(errors="replace")[: 10**6] if table.exists() else ""
 
     def ran() -> str:
         text = _asked("run", str(place / "spec.toml"), "--out", str(target))
@@ -170,7 +170,9 @@ def _case(base: Path, number: int, seed: int) -> Iterator[tuple[Path, str]]:
         shutil.copytree(base / ("whole" if whole else "begun"), place / "case")
         shutil.copytree(base / "outside", place / "outside")
         shutil.copy(base / "spec.toml", place)
-        told = change_results(place / "case" / "results.nc", random) if whole else change_directory(place / "case", random)
+        told = (
+            change_results(place / "case" / "results.nc", random) if whole else change_directory(place / "case", random)
+        )
         if random.random() < 0.2:  # the numbers of a case are kept; some have two faults
             with contextlib.suppress(OSError, ValueError, IndexError, KeyError, StopIteration):
                 told += "; " + (change_results(place / "case" / "results.nc", random) if whole

@@ -65,7 +65,9 @@ def change_chunk(directory: Path, random: Random) -> str:
 def change_directory(target: Path, random: Random) -> str:
     """Change what an unfinished run left in `target` in one way, at random; returns a few words on what was done."""
     directory, outside = target / "chunks", target.parent / "outside"
-    kind = random.choice(["header", "header", "lock", "lock", "failure", "chunk", "chunk", "file", "file", "folder", "lost"])
+    kind = random.choice(
+        ["header", "header", "lock", "lock", "failure", "chunk", "chunk", "file", "file", "folder", "lost"]
+    )
     if kind == "header":
         return f"run.json {change_json(directory / 'run.json', random)}"
     if kind == "lock":

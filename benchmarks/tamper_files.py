@@ -11,7 +11,16 @@ import numpy as np
 SECRET = "belongs-to-somebody-else"  # what files outside the directory hold
 SECRET_NUMBER = 4711.25
 HUGE = 2**40
-ODD_TEXTS = ("\x1b[31mred\x1b[0m", "\u202etxt.exe", "a\nb", "\x00", "\x9b2J", "<script>alert(1)</script>", "$\\frac{", "")
+ODD_TEXTS = (
+    "\x1b[31mred\x1b[0m",
+    "\u202etxt.exe",
+    "a\nb",
+    "\x00",
+    "\x9b2J",
+    "<script>alert(1)</script>",
+    "$\\frac{",
+    "",
+)
 ODD_VALUES = (-1, 2**63 - 1, 1.5, float("nan"), float("inf"), "", "x", *ODD_TEXTS[:3], "[" * 5000, "{}", "[1]", "null")
 ODD_TYPES = ("f8", "i8", "u1", "c16", "S3", "?", "V5", np.dtype([("a", "i4"), ("b", "f4")]))
 ATTRIBUTES = ("units", "long_name", "coordinates", "_FillValue", "scale_factor", "add_offset", "dtype", "calendar",
@@ -208,7 +217,9 @@ def odd_structure(path: Path, random: Random) -> str:
         elif kind == "gone":
             del file[name]
         elif kind == "renamed":
-            file.move(name, random.choice(["__class__", "record", "matrix", "sel", "a b", *ODD_TEXTS[:3]]).replace("/", ""))
+            file.move(
+                name, random.choice(["__class__", "record", "sel", "a b", *ODD_TEXTS[:3]]).replace("/", "")
+            )
         elif kind == "filter" and item.shape and item.dtype.kind != "O":
             _replaced(file, name, data=item[()], chunks=True, fletcher32=True, **random.choice(
                 [{"compression": "lzf"}, {"compression": "gzip"}, {"shuffle": True}]))  # fmt: skip
@@ -233,7 +244,9 @@ def odd_file(path: Path, random: Random) -> str:
 
 def special(path: Path, random: Random, outside: Path) -> str:
     """What is no file, or one that lies elsewhere, in the place of `path`."""
-    kind = random.choice(["fifo", "directory", "device", "null", "outside", "loop", "dangling", "empty", "sparse", "socket"])
+    kind = random.choice(
+        ["fifo", "directory", "device", "null", "outside", "loop", "dangling", "empty", "sparse", "socket"]
+    )
     path.unlink(missing_ok=True)
     if kind == "fifo":
         os.mkfifo(path)

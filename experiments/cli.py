@@ -211,7 +211,9 @@ def _sentences() -> Iterator[None]:
 
         if not isinstance(error, PlasticodeError):
             raise
-        typer.echo(f"error: {error}", err=True)
+        from experiments.units import visible
+
+        typer.echo(f"error: {visible(str(error))}", err=True)
         raise typer.Exit(REFUSED) from None
     except KeyboardInterrupt:
         _tell_interrupted("nothing was kept")

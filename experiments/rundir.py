@@ -26,7 +26,7 @@ from experiments.reading import is_count, is_run, opened_hdf5, parse_json, read_
 from experiments.spec import Spec, dump_toml
 from experiments.store import check_output, told
 from experiments.toml_files import parse_toml
-from experiments.units import printable, shown
+from experiments.units import printable, shown, visible
 from rules.registry import own_modules, rule_names
 
 CHUNKS, HEADER, LOCK = "chunks", "run.json", "lock"
@@ -145,7 +145,8 @@ def _open(target: Path, header: dict[str, Any], lock: Lock, force: bool) -> RunD
     rejected = [] if is_merged else store.scan()
     notices = []
     if rejected:
-        notices = [f"{len(rejected)} of the chunk files were cut, changed or foreign, and are made anew: {rejected[0]}"]
+        first = visible(rejected[0])
+        notices = [f"{len(rejected)} of the chunk files were cut, changed or foreign, and are made anew: {first}"]
     return RunDirectory(target, store, Chunking(*header["chunking"]), lock, is_merged, notices)
 
 
