@@ -175,9 +175,8 @@ def odd_shape(path: Path, random: Random) -> str:
             _replaced(file, name, data=np.zeros((2000, 2000), dtype), compression="gzip", chunks=(2000, 2000))
         else:
             shape = (HUGE,) if kind == "huge" else (HUGE, *[HUGE // 2**21] * 2)
-            maximum = tuple(None for _ in shape)
-            _replaced(file, name, shape=shape, dtype=dtype, chunks=tuple(1024 for _ in shape[:1]) + (1,) * (len(shape) - 1),
-                      maxshape=maximum, fillvalue=random.choice([0, 1]))  # fmt: skip
+            chunks = (1024, 1, 1)[: len(shape)]
+            _replaced(file, name, shape=shape, dtype=dtype, chunks=chunks, fillvalue=random.choice([0, 1]))
     return f"{kind} {name}"
 
 
@@ -217,9 +216,7 @@ def odd_structure(path: Path, random: Random) -> str:
         elif kind == "gone":
             del file[name]
         elif kind == "renamed":
-            file.move(
-                name, random.choice(["__class__", "record", "sel", "a b", *ODD_TEXTS[:3]]).replace("/", "")
-            )
+            file.move(name, random.choice(["__class__", "record", "sel", "a b", *ODD_TEXTS[:3]]).replace("/", ""))
         elif kind == "filter" and item.shape and item.dtype.kind != "O":
             _replaced(file, name, data=item[()], chunks=True, fletcher32=True, **random.choice(
                 [{"compression": "lzf"}, {"compression": "gzip"}, {"shuffle": True}]))  # fmt: skip

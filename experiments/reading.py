@@ -13,6 +13,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5a, h5d, h5g, h5l, h5o, h5s, h5t  # pyright: ignore[reportAttributeAccessIssue]
 
 LARGEST_JSON = 2**26  # bytes; run.json has a spec, and a few bytes for each job
 DEEPEST_JSON = 20  # levels
@@ -23,7 +24,7 @@ LARGEST_ATTRIBUTE = 2**23  # bytes; a spec is one
 LINKS_OF_DIMENSIONS = ("DIMENSION_LIST", "REFERENCE_LIST")  # by which netCDF says which dimensions an array has
 ONLY_A_DIMENSION = b"This is a netCDF dimension but not a netCDF variable"
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
-_PLAIN = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING)
+_PLAIN = (h5t.INTEGER, h5t.FLOAT, h5t.STRING)
 
 
 def check_regular(path: Path, inside: Path | None = None) -> os.stat_result:
@@ -128,7 +129,7 @@ def number_attribute(file: h5py.File, name: str) -> float:
 def _attribute(file: h5py.File, name: str) -> Any:
     if name not in file.attrs:
         raise ValueError(f"it has no '{name}'")
-    _check_attribute(h5py.h5a.open(file.id, name.encode()), name)
+    _check_attribute(h5a.open(file.id, name.encode()), name)
     return file.attrs[name]
 
 
@@ -137,17 +138,17 @@ def _check_group(group: h5py.Group, seen: set[int], depth: int, left: int) -> in
     if depth > DEEPEST_GROUP:
         raise ValueError("its groups are nested too deeply")
     _check_attributes(group.id)
-    for name in group:
-        if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+    for name in map(str, group):
+        if group.id.links.get_info(name.encode()).type != h5l.TYPE_HARD:
             raise ValueError("it has a link to another place")
-        identity = h5py.h5o.open(group.id, name.encode())
-        address = h5py.h5o.get_info(identity).addr
+        identity = h5o.open(group.id, name.encode())
+        address = h5o.get_info(identity).addr
         if address in seen or len(seen) >= MOST_OBJECTS:
             raise ValueError("it has an object twice, or too many of them")
         seen.add(address)
-        if isinstance(identity, h5py.h5g.GroupID):
+        if isinstance(identity, h5g.GroupID):
             left = _check_group(h5py.Group(identity), seen, depth + 1, left)
-        elif isinstance(identity, h5py.h5d.DatasetID):
+        elif isinstance(identity, h5d.DatasetID):
             left -= _check_array(identity)
         else:
             raise ValueError("it has an object that is no array")
@@ -156,45 +157,45 @@ def _check_group(group: h5py.Group, seen: set[int], depth: int, left: int) -> in
     return left
 
 
-def _check_array(array: h5py.h5d.DatasetID) -> int:
+def _check_array(array: h5d.DatasetID) -> int:
     """Check an array; returns the bytes that it has in the file."""
     _check_attributes(array)
     properties, kind = array.get_create_plist(), array.get_type()
-    if properties.get_layout() not in (h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED):
+    if properties.get_layout() not in (h5d.COMPACT, h5d.CONTIGUOUS, h5d.CHUNKED):
         raise ValueError("it has data that lie in other files")
     if properties.get_external_count():
         raise ValueError("it has data that lie in other files")
     if properties.get_nfilters():
         raise ValueError("its data are packed, which no run does")
     _check_type(kind)
-    if array.get_space().get_simple_extent_type() == h5py.h5s.NULL:
+    if array.get_space().get_simple_extent_type() == h5s.NULL:
         raise ValueError("it has an array without values")
-    if h5py.h5a.exists(array, b"NAME") and np.bytes_(h5py.Dataset(array).attrs["NAME"]).startswith(ONLY_A_DIMENSION):
+    if h5a.exists(array, b"NAME") and np.bytes_(h5py.Dataset(array).attrs["NAME"]).startswith(ONLY_A_DIMENSION):
         return 0  # it has a length and no data
     declared = array.get_space().get_simple_extent_npoints() * kind.get_size()
-    if properties.get_layout() == h5py.h5d.CHUNKED and array.get_storage_size() < declared:
+    if properties.get_layout() == h5d.CHUNKED and array.get_storage_size() < declared:
         raise ValueError("its arrays declare more bytes than the file has")
     return declared
 
 
-def _check_type(kind: h5py.h5t.TypeID) -> None:
-    if kind.get_class() not in _PLAIN or (kind.get_class() != h5py.h5t.STRING and kind.get_size() > 8):
+def _check_type(kind: h5t.TypeID) -> None:
+    if kind.get_class() not in _PLAIN or (kind.get_class() != h5t.STRING and kind.get_size() > 8):
         raise ValueError("it has values that are neither numbers nor texts")
 
 
 def _check_attributes(item: Any) -> None:
-    if h5py.h5a.get_num_attrs(item) > MOST_ATTRIBUTES:
+    if h5a.get_num_attrs(item) > MOST_ATTRIBUTES:
         raise ValueError("it has too many attributes")
-    for number in range(h5py.h5a.get_num_attrs(item)):
-        attribute = h5py.h5a.open(item, index=number)
+    for number in range(h5a.get_num_attrs(item)):
+        attribute = h5a.open(item, index=number)
         _check_attribute(attribute, attribute.name.decode("utf-8", "replace"))
 
 
-def _check_attribute(attribute: h5py.h5a.AttrID, name: str) -> None:
+def _check_attribute(attribute: h5a.AttrID, name: str) -> None:
     kind = attribute.get_type()
     if name not in LINKS_OF_DIMENSIONS:
         _check_type(kind)
-    if attribute.get_space().get_simple_extent_type() == h5py.h5s.NULL:
+    if attribute.get_space().get_simple_extent_type() == h5s.NULL:
         raise ValueError("it has an attribute without a value")
     if attribute.get_space().get_simple_extent_npoints() * kind.get_size() > LARGEST_ATTRIBUTE:
         raise ValueError("it has an attribute that is too large")
