@@ -34,7 +34,7 @@ from experiments.jobs import Chunking
 from experiments.lock import Lock
 
 SECONDS = 5.0  # of the processor, for one command
-WAIT = 15.0  # by the clock, on a machine that many share
+WAIT = 60.0  # by the clock, on a machine that many share
 BEAT = 0.02
 SPEC = """
 regime = "discrete"

@@ -95,6 +95,8 @@ def opened(
     """
     directory = target / CHUNKS
     check_output(target)
+    if directory.is_symlink():
+        raise PlasticodeError(f"the output '{target}' has a link at '{CHUNKS}': choose another --out, or remove the link")
     made = [path for path in (directory, *directory.parents) if not path.exists()]
     name, conflicts = (LOCK, f"{LOCK}-*") if shard is None else (f"{LOCK}-{shard[0]}-of-{shard[1]}", LOCK)
     try:
@@ -169,7 +171,7 @@ def _leave(directory: Path, name: str) -> None:
 def read_header(directory: Path) -> dict[str, Any] | None:
     """What run a directory of chunks belongs to, see `header_of`; None where that is absent or makes no sense."""
     try:
-        found = read_json(directory / HEADER, inside=directory)
+        found = read_json(directory / HEADER, inside=directory.parent)
         whole = is_run(found["run"]) and all(found["run"].get(key) for key in ("spec_hash", "spec", "versions"))
         least, most, work = found["chunking"]
         whole = whole and all(map(is_count, (least, most, work, found["points"]))) and 0 < least <= most and work > 0

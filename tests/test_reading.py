@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from h5py import h5d, h5s, h5t  # pyright: ignore[reportAttributeAccessIssue]
 
 from dynamics.errors import PlasticodeError
 from experiments import idx, reading
@@ -20,7 +21,7 @@ from experiments.merge import identity_in
 from experiments.page import escaped, paragraph
 from experiments.progress import Progress, told
 from experiments.reading import check_hdf5, check_regular, parse_json, read_bytes, read_json
-from experiments.rundir import read_header
+from experiments.rundir import opened, read_header
 from experiments.runner import Results
 from experiments.store import load, save
 from experiments.toml_files import parse_setting, parse_toml, read_toml
@@ -137,6 +138,11 @@ def huge(file: h5py.File, outside: Path) -> None:
     file.create_dataset("more", (2**50,), "f4", chunks=(1024,), fillvalue=1)
 
 
+def wrapping(file: h5py.File, outside: Path) -> None:
+    """A product of lengths that is zero in 64 bits; nothing is allocated."""
+    h5d.create(file.id, b"more", h5t.IEEE_F32LE, h5s.create_simple((2**40, 2**40)))
+
+
 def packed(file: h5py.File, outside: Path) -> None:
     file.create_dataset("more", data=np.zeros((1000, 1000)), compression="gzip")
 
@@ -150,7 +156,8 @@ HOSTILE = {
     "a soft link": (lambda file, _: file.__setitem__("more", h5py.SoftLink("/status")), "a link to another place"),
     "external storage": (external_storage, "data that lie in other files"),
     "a virtual array": (virtual, "data that lie in other files"),
-    "an absurd size": (huge, "declare more bytes than the file has"),
+    "an absurd size": (huge, "packed or in pieces"),
+    "a size that wraps": (wrapping, "declare more bytes than the file has"),
     "packed data": (packed, "packed"),
     "references": (typed(h5py.ref_dtype), "neither numbers nor texts"),
     "lists": (typed(h5py.vlen_dtype(np.float64)), "neither numbers nor texts"),
@@ -276,3 +283,14 @@ def test_packed_data_are_unpacked_to_a_limit(tmp_path, monkeypatch):
     (tmp_path / "x").write_bytes(bytes(1001))
     with pytest.raises(PlasticodeError, match="it is larger than 1000 bytes"):
         read_idx(tmp_path / "x", 3)
+
+
+def test_a_link_in_the_place_of_chunks_is_not_followed(place):
+    (place.parent / "private").mkdir()
+    (place / "chunks").symlink_to(place.parent / "private")
+    (place.parent / "private" / "run.json").write_text("{}")
+    with pytest.raises(OSError, match="a file elsewhere"):
+        read_bytes(place / "chunks" / "run.json", 1000, place)
+    with pytest.raises(PlasticodeError, match="has a link at 'chunks'"), opened(place, {}):
+        pytest.fail("it must not open")
+    assert os.listdir(place.parent / "private") == ["run.json"]
