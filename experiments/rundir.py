@@ -96,7 +96,7 @@ def opened(
     directory = target / CHUNKS
     check_output(target)
     if directory.is_symlink():
-        raise PlasticodeError(f"the output '{target}' has a link at '{CHUNKS}': choose another --out, or remove the link")
+        raise PlasticodeError(f"the output '{target}' has a link at '{CHUNKS}': remove it, or choose another --out")
     made = [path for path in (directory, *directory.parents) if not path.exists()]
     name, conflicts = (LOCK, f"{LOCK}-*") if shard is None else (f"{LOCK}-{shard[0]}-of-{shard[1]}", LOCK)
     try:
