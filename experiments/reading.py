@@ -92,8 +92,9 @@ def is_run(value: object) -> bool:
 # ----------------------------------------------------------------------------------------------------------------- HDF5
 
 
-def check_hdf5(path: Path, inside: Path | None = None) -> None:
-    """Raise `OSError` or `ValueError` unless an HDF5 file holds arrays of numbers and texts, and nothing else.
+@contextlib.contextmanager
+def checked_hdf5(path: Path, inside: Path | None = None) -> Iterator[h5py.File]:
+    """An HDF5 file that holds arrays of numbers and texts, and nothing else; `OSError` or `ValueError` for any other.
 
     It follows no link and reads no array. Refused are: links to names or to other files, data that lie in other files,
     types that no run writes (objects, references, compounds), compressed data, and arrays that declare more than the
@@ -101,6 +102,7 @@ def check_hdf5(path: Path, inside: Path | None = None) -> None:
     """
     with opened_hdf5(path, inside) as file:
         _check_group(file, set(), 0, check_regular(path).st_size)
+        yield file
 
 
 @contextlib.contextmanager

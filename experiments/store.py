@@ -18,7 +18,7 @@ from xarray.backends import H5NetCDFStore
 from dynamics.errors import PlasticodeError
 from experiments.intervals import axes, count, finals
 from experiments.labels import STATUS
-from experiments.reading import check_hdf5, read_json
+from experiments.reading import checked_hdf5, read_json
 from experiments.runner import Results
 from experiments.schema import check_dimensions, check_values
 from experiments.units import printable
@@ -59,7 +59,8 @@ def opened(path: Path) -> Iterator[Results]:
     """
     with contextlib.ExitStack() as stack:
         with _readable(path):
-            check_hdf5(path)
+            with checked_hdf5(path):
+                pass
             # One handle of our own for all parts: xarray's would be closed and opened again by name at its pleasure.
             file = stack.enter_context(h5netcdf.File(path, "r", decode_vlen_strings=True))
             groups = dict(file.groups) or {"": file}

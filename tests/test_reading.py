@@ -20,7 +20,7 @@ from experiments.lock import read_owner
 from experiments.merge import identity_in
 from experiments.page import escaped, paragraph
 from experiments.progress import Progress, told
-from experiments.reading import check_hdf5, check_regular, parse_json, read_bytes, read_json
+from experiments.reading import check_regular, checked_hdf5, parse_json, read_bytes, read_json
 from experiments.rundir import opened, read_header
 from experiments.runner import Results
 from experiments.store import load, save
@@ -189,7 +189,8 @@ def test_a_results_file_that_was_tampered_with_is_told(results, change, why):
 
 
 def test_what_a_run_writes_is_none_of_that(results):
-    check_hdf5(results, results.parent)
+    with checked_hdf5(results, results.parent) as file:
+        assert set(dataset().variables) < set(file)
     assert load(results).datasets[""].identical(dataset())
 
 
