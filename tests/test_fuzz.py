@@ -336,8 +336,6 @@ ENORMOUS = {
     ),
     "many parts": ("".join(f"[parts.p{i}]\n" for i in range(9_000)), "parts"),
     "many tables": ("".join(f"[parts.p{i}]\n" for i in range(50_000)), "too many keys, lists and tables"),
-    "a long key": ("network" + ".a" * 400_000 + " = 1", "a key of too many parts"),
-    "many values": ("network.hidden = [" + "3," * 400_000 + "]", "too many values"),
     "many points of parts": ("".join(f"[parts.p{i}]\nsweep.seeds = 1000000\n" for i in range(30)), "30000000 points"),
     "long delays": ('delays.hop = "1e12 s"', "delays need"),
     "many past values": (
