@@ -21,9 +21,12 @@ import numpy as np
 
 from dynamics.errors import PlasticodeError
 from experiments.jobs import ChunkKey
+from experiments.reading import check_regular, checked_hdf5, read_bytes, read_json
+from experiments.units import printable
 
 PARTIAL, CHECKPOINT = ".partial", ".checkpoint"
 BLOCK = 2**22
+LARGEST, LARGEST_FAILURE = 2**32, 2**20  # bytes of a chunk or checkpoint, of why a chunk failed
 READERS = 8  # threads; reading and hashing need no interpreter
 _NAME = re.compile(r"(?P<stem>.+-\d{4,}-\d{6,})\.(?P<checksum>[0-9a-f]{32})\.nc")
 _PARTIAL = re.compile(r"(?P<stem>.+-\d{4,}-\d{6,})(-[^.]+\.checkpoint)?\..+" + re.escape(PARTIAL))
@@ -71,6 +74,8 @@ class ChunkStore:
     def _is_whole(self, match: re.Match[str]) -> bool | None:
         """None where the file cannot be read now, or is gone: its chunk runs again, but it may well be good."""
         try:
+            if check_regular(self.directory / match[0], self.directory).st_size > LARGEST:
+                return False
             with (self.directory / match[0]).open("rb", buffering=0) as file:
                 checksum = self._hash(match["stem"])
                 while block := file.read(BLOCK):  # whole files of all threads might not fit into memory
@@ -111,11 +116,16 @@ class ChunkStore:
             raise PlasticodeError(
                 f"chunk file '{self.files[key.stem]}' was changed while the run went on: the same command makes it anew"
             )
-        with h5py.File(self.files[key.stem], "r") as file:  # in an eighth of the time that h5netcdf takes
-            items: dict[str, Any] = dict(file.items())
-            points: np.ndarray = items["point"][()]
-            record: Record = {name: _arrays(item) for name, item in items.items() if name not in _DIMENSIONS}
-            attributes = {name: np.asarray(value).item() for name, value in file.attrs.items() if name[0] != "_"}
+        try:
+            with checked_hdf5(self.files[key.stem]) as file:  # in an eighth of the time that h5netcdf takes
+                items: dict[str, Any] = dict(file.items())
+                points: np.ndarray = items["point"][()]
+                record: Record = {name: _arrays(item) for name, item in items.items() if name not in _DIMENSIONS}
+                attributes = {name: np.asarray(value).item() for name, value in file.attrs.items() if name[0] != "_"}
+            _check_record(points, record)
+        except Exception as error:  # whatever the reader makes of a file whose checksum is right, and is no chunk
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise _foreign(self.files[key.stem], reason) from None
         return points, record | {name: record[name].astype(bool) for name in _TRUTHS if name in record}, attributes
 
     def write_failure(self, key: ChunkKey, points: int, error: str, traceback: str) -> None:
@@ -131,9 +141,9 @@ class ChunkStore:
         for path in sorted(self.directory.glob(f"*{_FAILED}")):
             stem = path.name.removesuffix(_FAILED)
             with contextlib.suppress(OSError, ValueError, RecursionError):  # one that another process is just removing
-                content = json.loads(path.read_text(encoding="utf-8"))
+                content = read_json(path, LARGEST_FAILURE, self.directory)
                 # One of a finished chunk outlived the process that finished it.
-                if stem not in self.files and isinstance(content, dict) and "error" in content:
+                if stem not in self.files and isinstance(content, dict) and type(content.get("error")) is str:
                     found[stem] = content
         return found
 
@@ -149,7 +159,7 @@ class ChunkStore:
         """What `save_checkpoint` has kept, if it is whole and of this run."""
         path = self._checkpoint(key, name)
         try:
-            content = path.read_bytes()
+            content = read_bytes(path, LARGEST, self.directory)
         except OSError:
             return None
         self._checkpoints.setdefault(key.stem, set()).add(path)
@@ -192,6 +202,21 @@ class ChunkStore:
     def _hash(self, stem: str) -> Any:
         key = hashlib.blake2b(f"{self.identity}\n{stem}".encode(), digest_size=32).digest()
         return hashlib.blake2b(key=key, digest_size=16)
+
+
+def _foreign(path: Path, reason: str) -> PlasticodeError:
+    return PlasticodeError(f"chunk file '{path}' is none of a run ({printable(reason)}): remove it, it is made anew")
+
+
+def _check_record(points: np.ndarray, record: Record) -> None:
+    """Raise `ValueError` unless all arrays are numbers over (points, records)."""
+    if points.ndim != 1 or points.dtype.kind != "i" or "finite" not in record or np.ndim(record["finite"]) != 2:
+        raise ValueError("it has no points")
+    shape = (len(points), record["finite"].shape[1])
+    for value in record.values():
+        for numbers in value.values() if isinstance(value, dict) else (value,):
+            if isinstance(numbers, dict) or numbers.shape != shape or numbers.dtype.kind not in "iuf":
+                raise ValueError("it has arrays of another shape or type")
 
 
 def _arrays(item: Any) -> Any:

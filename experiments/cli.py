@@ -219,7 +219,9 @@ def _sentences() -> Iterator[None]:
 
         if not isinstance(error, PlasticodeError):
             raise
-        typer.echo(f"error: {error}", err=True)
+        from experiments.units import visible
+
+        typer.echo(f"error: {visible(str(error))}", err=True)
         raise typer.Exit(REFUSED) from None
     except MemoryError:
         told = "there is not enough memory; what is finished is kept, and `check` tells what a spec needs"

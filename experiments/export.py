@@ -15,6 +15,7 @@ import xarray as xr
 from dynamics.errors import PlasticodeError, unknown
 from experiments.labels import STATUS
 from experiments.ownership import is_file
+from experiments.reading import check_regular
 from experiments.store import opened
 from experiments.units import printable
 
@@ -38,6 +39,10 @@ def export_table(source: Path, target: Path, part: str | None = None) -> int:
         raise PlasticodeError(f"'{path}' does not exist: a run writes it at its end, see `plasticode status DIR`")
     if target.exists() and os.path.samefile(path, target):
         raise PlasticodeError(f"the table '{target}' is the results file: it must be another file")
+    try:
+        check_regular(path, source if source.is_dir() else None)
+    except OSError as error:
+        raise _unreadable(path, error) from None
     with _opened(path, part) as parts:
         empty = [one.block([slice(0, 0)] * len(one.shape)) for one in parts]
         header = _header(parts, empty)
@@ -84,7 +89,7 @@ class _Part:
             at = {dim: extent for dim, extent in zip(self.dims, slab, strict=True) if dim in variable.dims}
             try:
                 values = variable.isel(at).set_dims(sizes | per_matrix).values
-            except OSError as error:
+            except Exception as error:  # whatever the reader makes of a file that is damaged there
                 raise _unreadable(self.path, error) from None
             if per_matrix:
                 for index, matrix in enumerate(self.data["matrix"].values):
@@ -183,7 +188,7 @@ def _opened(path: Path, part: str | None) -> Iterator[list[_Part]]:
     with opened(path) as results:
         groups = [name for name in results.datasets if name]
         for name, data in results.datasets.items():
-            if "record" not in data.dims:
+            if "record" not in data.dims or "presentation" not in data:
                 raise PlasticodeError(f"results file '{path}' has no records in part '{name}': `run` must have made it")
         if part is None:
             yield [_Part(path, name or None, data) for name, data in results.datasets.items()]

@@ -1,6 +1,7 @@
 """Reading IDX files, the format in which MNIST is distributed."""
 
 import gzip
+import io
 import math
 import zlib
 from pathlib import Path
@@ -9,8 +10,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from dynamics.errors import PlasticodeError
+from experiments.reading import read_bytes
 from experiments.units import printable
 
+LARGEST = 100_000_000  # bytes; the largest file of MNIST has 47 million
 MOST_TOLD = 8  # names of files
 GZIP = b"\x1f\x8b"
 # What lies where a file should, by its first bytes, and what to do.
@@ -65,14 +68,19 @@ def read_idx(path: Path, dimensions: int) -> UInt8[np.ndarray, "..."]:
 
 
 def _bytes(path: Path) -> bytes:
-    """The whole content of `path`, unpacked where it is gzipped."""
+    """The whole content of `path`, unpacked where it is gzipped; both to the same limit."""
     try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if content.startswith(GZIP) else content
+        content = read_bytes(path, LARGEST)
+        if content.startswith(GZIP):
+            with gzip.open(io.BytesIO(content)) as file:
+                content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise PlasticodeError(f"'{path}' is too large: unpacked, at most {LARGEST} bytes are allowed")
+        return content
     except EOFError:
         raise PlasticodeError(f"'{path}' is truncated: its gzip stream ends too early") from None
     except (OSError, zlib.error) as error:
-        raise PlasticodeError(f"'{path}' cannot be read: {error}") from None
+        raise PlasticodeError(f"'{path}' cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _stranger(content: bytes, magic: bytes) -> str:

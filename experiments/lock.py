@@ -5,6 +5,7 @@ or whose count stands still, takes it over; an owner that was only asleep notice
 """
 
 import contextlib
+import errno
 import fcntl
 import glob
 import json
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from dynamics.errors import PlasticodeError
+from experiments.reading import read_json
+from experiments.units import printable
 
 BEAT = 2.0  # seconds between two heartbeats
 SILENCE = 10 * BEAT  # how long a lock is watched that may be stale
@@ -25,6 +28,7 @@ SETTLE = 0.3  # seconds after which, of two that take over the same stale lock, 
 READS = 3  # of a lock that the system fails to read
 GUARD_PATIENCE = 5.0  # seconds that a process waits for others that take a lock in the same directory
 OWNER = {"host", "space", "pid", "token", "beat"}
+LARGEST = 2**20  # bytes of the file of a lock
 
 Owner = dict[str, Any]  # host, space (of process numbers), pid, token, beat, and what the owner tells
 
@@ -116,10 +120,12 @@ def _owner(path: Path) -> Owner | None:
     """`OSError` where there is a lock that this process may not read: it may well be alive."""
     for attempt in range(READS):
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = read_json(path, LARGEST, path.parent)
         except FileNotFoundError:
             return None
-        except OSError:  # on a network, a file that has just been replaced
+        except OSError as error:  # on a network, a file that has just been replaced
+            if error.errno in (errno.EINVAL, errno.EFBIG, errno.ELOOP):  # nothing that a run has written
+                return None
             if attempt == READS - 1:
                 raise
             time.sleep(BEAT / 100)
@@ -149,7 +155,7 @@ def living(paths: Iterable[Path], patience: float | None = None) -> Iterator[Pat
 
 def described(owner: Owner) -> str:
     """Who an owner is."""
-    return f"process {owner['pid']} on {owner['host']}"
+    return f"process {printable(str(owner['pid']))} on {printable(str(owner['host']))}"
 
 
 def this_process() -> Owner:

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import io
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,10 +13,12 @@ import numpy as np
 import xarray as xr
 from xarray.backends import H5NetCDFStore
 
+from dynamics.errors import PlasticodeError
 from experiments.chunks import ChunkStore, Record
 from experiments.interrupts import raise_if_interrupted
 from experiments.jobs import Chunking, ChunkKey, Job, marks_of
 from experiments.labels import STATUS, Table, attributes, coordinates, part_attributes, provenance, rows_of, stack
+from experiments.reading import number_attribute, opened_hdf5, parse_json, text_attribute
 from experiments.spec import Spec
 from experiments.sweep import Sweep, expand
 
@@ -131,6 +132,7 @@ class _Source:
         self.seconds: dict[ChunkKey, float] = {}
         self.devices: set[str] = set()
         self.rows: dict[ChunkKey, tuple[int, int]] = {}
+        self.points: dict[ChunkKey, np.ndarray] = {}
         self.numbers: dict[str, np.dtype] = {}
         self.matrices: dict[str, tuple[np.dtype, set[str]]] = {}
         for job in jobs:
@@ -138,10 +140,22 @@ class _Source:
             for key, points in finished.items():
                 rows = rows_of(self.sweep, job.group, points)
                 self.rows[key] = int(rows.min()), int(rows.max())
+                self.points[key] = points
             if finished:
-                self._note(store.read(next(iter(finished)))[1])
+                self._note(self._read(next(iter(finished)))[0])
         # As jax orders the records, whichever of the jobs has chunks.
         self.numbers, self.matrices = dict(sorted(self.numbers.items())), dict(sorted(self.matrices.items()))
+
+    def _read(self, key: ChunkKey) -> tuple[Record, dict[str, Any]]:
+        """The records of a chunk, which must be of its points and of all marks."""
+        points, record, told = self.store.read(key)
+        whole = np.array_equal(points, self.points[key]) and record["finite"].shape[1] == len(self.marks)
+        if not whole or type(told.get("device")) is not str or type(told.get("seconds")) not in (int, float):
+            raise PlasticodeError(
+                f"chunk file '{self.store.files[key.stem]}' has other points or records than this run: remove it, and "
+                "it is made anew"
+            )
+        return record, told
 
     def _note(self, record: Record) -> None:
         for name, value in record.items():
@@ -188,8 +202,8 @@ class _Source:
             table = Table(self.sweep, self.marks, first, last)
             for key, (lowest, highest) in self.rows.items():
                 if lowest < last and highest >= first:
-                    points, record, told = self.store.read(key)
-                    table.add(self.jobs[key.group].group, points, record)
+                    record, told = self._read(key)
+                    table.add(self.jobs[key.group].group, self.points[key], record)
                     self.devices.add(str(told["device"]))
                     self.seconds[key] = float(told["seconds"])
             yield selection, table
@@ -239,7 +253,9 @@ def _fill(file: Any, source: _Source, disk: _Disk) -> bool:
 def identity_in(path: Path) -> tuple[dict[str, Any], bool] | None:
     """Which run made a results file, and whether no point of it is missing; None where there is no such file."""
     try:
-        with h5netcdf.File(path, "r") as file:
-            return json.loads(str(file.attrs["run"]))["run"], bool(file.attrs["complete"])
-    except (OSError, ValueError, KeyError, TypeError):
+        with opened_hdf5(path, path.parent) as file:
+            run = parse_json(text_attribute(file, "run"))["run"]
+            complete = number_attribute(file, "complete")
+    except Exception:  # whatever the reader makes of the file of a stranger
         return None
+    return (run, complete == 1) if isinstance(run, dict) else None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dynamics.errors import PlasticodeError
+from experiments import reading
 from experiments.lock import has_ended, this_process
 from experiments.merge import identity_in
 from experiments.units import printable
@@ -22,6 +23,7 @@ FIGURES = "figures"
 RUN = ("results.nc", "spec.toml", "summary.json", "report.html", FIGURES)  # what `run` and `compare` write
 REPRODUCED = ("predictions.toml", "verdicts.json", "summary.json", "report.html", FIGURES)  # what `reproduce` writes
 MANIFEST, MARK = ".published.json", ".owner"
+LARGEST_SUMMARY = 2**28  # bytes
 _PICTURE = re.compile(r"[^/\\]+\.png")
 _LEFTOVER = re.compile(r"\..+\.[0-9]+\.partial")
 
@@ -39,9 +41,9 @@ class Made(NamedTuple):
 
 def made_in(target: Path) -> Made:
     """What runs have written into `target`, as far as it is still there."""
-    listed = read_json(target / MANIFEST)
+    listed = json_or_none(target / MANIFEST)
     paths = {path for path in listed if _is_possible(path)} if isinstance(listed, list) else set()
-    content = read_json(target / "summary.json")
+    content = json_or_none(target / "summary.json")
     named = content.get("figures") if isinstance(content, dict) else None
     if isinstance(content, dict) and isinstance(named, list):
         paths |= set(REPRODUCED if set(content) == {"figures", "complete"} else RUN)
@@ -141,7 +143,7 @@ def _is_half_written(path: Path) -> bool:
 
 
 def _has_ended(path: Path) -> bool:
-    owner = read_json(path / MARK)
+    owner = json_or_none(path / MARK)
     return isinstance(owner, dict) and (owner == this_process() or has_ended(owner))  # this one has not begun yet
 
 
@@ -161,11 +163,9 @@ def _entries(directory: Path) -> list[Path]:
     return []
 
 
-def read_json(path: Path) -> Any:
+def json_or_none(path: Path) -> Any:
     """The content of a JSON file; None where there is none, or none that makes sense."""
-    if not is_file(path):
-        return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return reading.read_json(path, LARGEST_SUMMARY) if is_file(path) else None
     except (OSError, ValueError, RecursionError):
         return None

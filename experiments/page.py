@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.tables import TextTable
+from experiments.units import visible
 from experiments.verdicts import WORDS
 
 _CSS = """
@@ -31,11 +32,16 @@ dt { font-weight: 600; font-size: .875rem; margin-top: .6rem; } dd { margin: 0; 
 """
 
 
+def escaped(text: str) -> str:
+    """Text as HTML that shows it, whatever it holds."""
+    return html.escape(visible(text))
+
+
 def document(title: str, sections: Sequence[str]) -> str:
     """The whole page; `sections` are HTML."""
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_CSS}</style>"
+        f"<title>{escaped(title)}</title><style>{_CSS}</style>"
     )
     body = "\n".join(sections)
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
@@ -44,35 +50,35 @@ def document(title: str, sections: Sequence[str]) -> str:
 def picture(alt: str, file: Path) -> str:
     """A PNG file, put into the page."""
     image = base64.b64encode(file.read_bytes()).decode()
-    caption = html.escape(f"figures/{file.name}")
-    shown = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{image}">'
+    caption = escaped(f"figures/{file.name}")
+    shown = f'<img alt="{escaped(alt)}" src="data:image/png;base64,{image}">'
     return f"<figure>{shown}<figcaption>{caption}</figcaption></figure>"
 
 
 def table(content: TextTable) -> str:
     """A table with its title, wide ones scrolling by themselves, and its note."""
-    title = html.escape(content.title[:1].upper() + content.title[1:])
+    title = escaped(content.title[:1].upper() + content.title[1:])
     return f"<h2>{title}</h2>{bare_table(content)}"
 
 
 def bare_table(content: TextTable) -> str:
     """A table without its title."""
-    header = "".join(f"<th>{html.escape(cell)}</th>" for cell in content.header)
+    header = "".join(f"<th>{escaped(cell)}</th>" for cell in content.header)
     rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in content.rows)
-    note = f'<p class="note">{html.escape(content.note)}</p>' if content.note else ""
+    note = f'<p class="note">{escaped(content.note)}</p>' if content.note else ""
     return f'<div class="scroll"><table><tr>{header}</tr>{rows}</table></div>{note}'
 
 
 def details(summary: str, text: str) -> str:
     """A text that opens on demand, set as it is."""
-    return f"<details><summary>{html.escape(summary)}</summary><pre>{html.escape(text)}</pre></details>"
+    return f"<details><summary>{escaped(summary)}</summary><pre>{escaped(text)}</pre></details>"
 
 
 def paragraph(text: str) -> str:
     """A paragraph of plain text."""
-    return f"<p>{html.escape(text)}</p>"
+    return f"<p>{escaped(text)}</p>"
 
 
 def _cell(text: str) -> str:
     kind = f' class="{text.lower()}"' if text in WORDS.values() else ""
-    return f"<td{kind}>{html.escape(text)}</td>"
+    return f"<td{kind}>{escaped(text)}</td>"

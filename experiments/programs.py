@@ -275,6 +275,8 @@ def _frozen(state: Any, records: list[Record], shown: int) -> bytes:
 def _thawed(content: bytes, programs: Programs) -> tuple[Any, list[Record], int]:
     header, _, leaves = content.partition(b"\n")
     shown, count = json.loads(header)
+    if not 0 < count <= len(leaves):
+        raise ValueError("a checkpoint has more records than bytes")
     shapes = jax.eval_shape(lambda tree: jax.tree.map(_plain, tree), (programs.state, [programs.record] * count))
     like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     state, records = eqx.tree_deserialise_leaves(io.BytesIO(leaves), like)

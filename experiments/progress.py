@@ -44,6 +44,18 @@ class Progress(NamedTuple):
         return facts + ([f"about {span(self.left)} left"] if self.left is not None else [])
 
 
+def told(content: object) -> Progress | None:
+    """The progress that another process has told, which may be of another release; None where it makes no sense."""
+    if not isinstance(content, dict) or not {"done", "total"} <= set(content) <= set(Progress._fields):
+        return None
+    whole = {"points", "of", "failures"}
+    for key, value in content.items():
+        least_is_there = type(value) in (int, float) and 0 <= value < 1e18
+        if not (least_is_there and (key not in whole or type(value) is int) or (key == "left" and value is None)):
+            return None
+    return Progress(**content)
+
+
 OnProgress = Callable[[Progress], None]
 
 

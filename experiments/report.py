@@ -1,7 +1,6 @@
 """What a run leaves behind: results, summary, figures and one page to read them on. Studies return a `StudyReport`."""
 
 import dataclasses
-import html
 import importlib
 import json
 import re
@@ -16,8 +15,8 @@ from matplotlib.figure import Figure
 from dynamics.errors import PlasticodeError, unknown
 from experiments.figures import attempt, generic_figures, save
 from experiments.interrupts import raise_if_interrupted
-from experiments.ownership import read_json
-from experiments.page import details, document, paragraph, picture, table
+from experiments.ownership import json_or_none
+from experiments.page import details, document, escaped, paragraph, picture, table
 from experiments.runner import Results
 from experiments.spec import Spec, dump_toml
 from experiments.store import summary, write_json
@@ -98,7 +97,7 @@ def write(
 
 def is_whole(directory: Path) -> bool:
     """Whether all that `write` writes is there, and nothing has failed."""
-    content = read_json(directory / "summary.json")
+    content = json_or_none(directory / "summary.json")
     written = isinstance(content, dict) and not content.get("not_written")
     return written and all((directory / name).exists() for name in WRITTEN)
 
@@ -147,10 +146,10 @@ def page(
     spec: Spec, results: Results, report: StudyReport, files: Mapping[str, Path], failures: Mapping[str, str]
 ) -> str:
     """The report as one page of HTML that needs no other file."""
-    sections = [f"<h1>{html.escape(spec.name)}</h1>", f'<p class="lead">{html.escape(spec.description)}</p>']
+    sections = [f"<h1>{escaped(spec.name)}</h1>", f'<p class="lead">{escaped(spec.description)}</p>']
     if failures:
         told = "; ".join(f"chunk {chunk}: {error}" for chunk, error in failures.items())
-        sections.append(f'<p class="warning">Points are missing, for chunks failed. {html.escape(told)}</p>')
+        sections.append(f'<p class="warning">Points are missing, for chunks failed. {escaped(told)}</p>')
     elif not results.complete:
         sections.append('<p class="warning">Interrupted: points are missing.</p>')
     if report.verdicts:
@@ -168,11 +167,11 @@ def page(
 
 def _provenance(spec: Spec, results: Results) -> str:
     first = next(iter(results.datasets.values())).attrs
-    versions = ", ".join(f"{name} {version}" for name, version in json.loads(first["versions"]).items())
+    versions = ", ".join(f"{name} {version}" for name, version in json.loads(first.get("versions", "{}")).items())
     seconds = [float(data.attrs["seconds"]) for data in results.datasets.values() if "seconds" in data.attrs]
     facts = (
-        f"{f'{sum(seconds):.1f} s on ' if seconds else 'On '}{first['device']}.",
-        f"Numbers: {first['dtype']}, matrix products at {first['matmul_precision']} precision.",
+        f"{f'{sum(seconds):.1f} s on ' if seconds else 'On '}{first.get('device', 'an unknown device')}.",
+        f"Numbers: {first.get('dtype', '?')}, matrix products at {first.get('matmul_precision', '?')} precision.",
         f"Versions: {versions}.",
         f"Spec hash: {spec.hash()}.",
     )

@@ -10,13 +10,10 @@ import os
 import re
 import socket
 import sys
-import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import h5netcdf
 
 from dynamics.errors import PlasticodeError
 from experiments import ownership
@@ -25,9 +22,11 @@ from experiments.jobs import Chunking, Job
 from experiments.labels import versions
 from experiments.lock import Lock, locked
 from experiments.merge import identity_in
+from experiments.reading import is_count, is_run, opened_hdf5, parse_json, read_json, text_attribute
 from experiments.spec import Spec, dump_toml
 from experiments.store import check_output, told
-from experiments.units import shown
+from experiments.toml_files import parse_toml
+from experiments.units import printable, shown, visible
 from rules.registry import own_modules, rule_names
 
 CHUNKS, HEADER, LOCK = "chunks", "run.json", "lock"
@@ -134,6 +133,7 @@ def _open(target: Path, header: dict[str, Any], lock: Lock, force: bool) -> RunD
             ownership.claim(target, ["results.nc"])
     started = read_header(directory)
     merged = identity_in(results) if started is None and not force else None
+    merged = merged if merged and is_run(merged[0]) else None
     there = started["run"] if started else merged[0] if merged else _run_of_chunks(directory)
     other = _difference(there, header["run"]) if there else ""
     if not there and results.exists() and not force:
@@ -150,7 +150,8 @@ def _open(target: Path, header: dict[str, Any], lock: Lock, force: bool) -> RunD
     rejected = [] if is_merged else store.scan()
     notices = []
     if rejected:
-        notices = [f"{len(rejected)} of the chunk files were cut, changed or foreign, and are made anew: {rejected[0]}"]
+        first = visible(rejected[0])
+        notices = [f"{len(rejected)} of the chunk files were cut, changed or foreign, and are made anew: {first}"]
     return RunDirectory(target, store, Chunking(*header["chunking"]), lock, is_merged, notices)
 
 
@@ -209,11 +210,15 @@ def _leave(directory: Path, name: str) -> None:
 def read_header(directory: Path) -> dict[str, Any] | None:
     """What run a directory of chunks belongs to, see `header_of`; None where that is absent or makes no sense."""
     try:
-        found = json.loads((directory / HEADER).read_text(encoding="utf-8"))
-        whole = all(found["run"].get(key) for key in ("spec_hash", "spec", "versions")) and found["points"] > 0
+        found = read_json(directory / HEADER, inside=directory.parent)
+        whole = is_run(found["run"]) and all(found["run"].get(key) for key in ("spec_hash", "spec", "versions"))
         least, most, work = found["chunking"]
-        whole = whole and 0 < least <= most and work > 0 and all(type(n) is int for n in found["chunking"])
-        whole = whole and all(0 < chunks <= points for points, chunks in found["jobs"].values())
+        whole = whole and all(map(is_count, (least, most, work, found["points"]))) and 0 < least <= most and work > 0
+        whole = whole and isinstance(found["jobs"], dict)
+        for points, chunks in found["jobs"].values():
+            whole = whole and is_count(points) and is_count(chunks) and 0 < chunks <= points
+        whole = whole and 0 < found["points"] == sum(points for points, _ in found["jobs"].values())
+        whole = whole and isinstance(found["command"], list)
         whole = whole and all(type(text) is str for text in (found["name"], found["place"], *found["command"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -223,9 +228,11 @@ def read_header(directory: Path) -> dict[str, Any] | None:
 def _run_of_chunks(directory: Path) -> dict[str, Any] | None:
     """The spec of chunks whose header was lost."""
     for path in sorted(directory.glob("*.nc")):
-        with contextlib.suppress(OSError, KeyError, ValueError), h5netcdf.File(path, "r") as file:
-            texts = {key: str(file.attrs[key]) for key in ("spec", "spec_hash", "versions")}
-            return texts | {"versions": json.loads(texts["versions"])}
+        with contextlib.suppress(Exception), opened_hdf5(path, directory) as file:  # it may be anybody's
+            run: dict[str, Any] = {key: text_attribute(file, key) for key in ("spec", "spec_hash", "versions")}
+            run["versions"] = parse_json(run["versions"])
+            if is_run(run):
+                return run
     return None
 
 
@@ -256,12 +263,13 @@ def _started(directory: Path, header: dict[str, Any]) -> dict[str, Any]:
 def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
     """What another run is, if it is another."""
     if there.get("spec_hash") != here["spec_hash"]:
-        hashes = [str(run.get("spec_hash"))[:8] for run in (there, here)]
+        hashes = [printable(str(run.get("spec_hash"))[:8]) for run in (there, here)]
         change = _first_change(there, here)
         return f"results of another spec ({change}; its hash is {hashes[0]}, that of this one {hashes[1]})"
     for package, version in here["versions"].items():
         if there.get("versions", {}).get(package) != version:
-            return f"results of {package} {there.get('versions', {}).get(package)}, and here is {version}"
+            other = printable(str(there.get("versions", {}).get(package)))
+            return f"results of {package} {other}, and here is {version}"
     if there.get("code", here["code"]) != here["code"]:
         return f"results of other code in {', '.join(here['code'])}"
     return ""
@@ -269,12 +277,12 @@ def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
 
 def _first_change(there: dict[str, Any], here: dict[str, Any]) -> str:
     try:
-        old, new = (_flat(tomllib.loads(run["spec"])) for run in (there, here))
+        old, new = (_flat(parse_toml(run["spec"])) for run in (there, here))
     except (KeyError, TypeError, ValueError):
         return "it cannot be read"
     for path in [*new, *old]:
         if old.get(path) != new.get(path) and path not in ("name", "description"):
-            return f"{path} is {_value(old, path)} there, {_value(new, path)} here"
+            return f"{printable(path)} is {_value(old, path)} there, {_value(new, path)} here"
     return "the order of the sweep"
 
 

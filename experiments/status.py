@@ -9,9 +9,11 @@ from dynamics.errors import PlasticodeError
 from experiments.chunks import CHECKPOINT
 from experiments.lock import BEAT, described, living, read_owner
 from experiments.merge import identity_in
-from experiments.progress import Progress
+from experiments.progress import told
+from experiments.reading import check_regular
 from experiments.rundir import CHUNKS, LOCK, read_header
 from experiments.store import opened, status_counts
+from experiments.units import visible
 
 _CHUNK = re.compile(r"(.+-\d{4,})-(\d{6,})\.[0-9a-f]{32}\.nc")
 
@@ -35,17 +37,19 @@ def status_of(target: Path) -> list[str]:
     points, of = _points(header, names), int(header["points"])
     begun = sum(name.endswith(CHECKPOINT) for name in names)
     failed = sum(name.endswith(".failed.json") for name in names)
-    lines = [f"{header['name']}: {points} of {of} points are finished ({points / of:.0%})"]
+    lines = [f"{visible(header['name'])}: {points} of {of} points are finished ({points / of:.0%})"]
     lines += [f"{begun} unfinished chunk{'s' * (begun > 1)} left a checkpoint to go on from"] if begun else []
     lines += [f"{failed} chunk{'s' * (failed > 1)} failed: see {directory}/*.failed.json"] if failed else []
     running = sorted(living(directory.glob(f"{LOCK}*"), 2 * BEAT))
     for path in running:
         owner = read_owner(path) or {}
-        progress = Progress(**owner["progress"]) if "progress" in owner else None
+        progress = told(owner.get("progress"))
         facts = [f"{progress.fraction:.0%} done", *progress.facts] if progress else []
-        lines.append(f"{described(owner)} is at it: {', '.join(facts) or 'it has just started'}")
+        who = described(owner) if owner else "a process"
+        lines.append(f"{who} is at it: {', '.join(facts) or 'it has just started'}")
     if not running:
-        lines.append(f"nobody is at it; to go on, in {header['place']}: {shlex.join(header['command'])}")
+        command = visible(shlex.join(header["command"]))
+        lines.append(f"nobody is at it; to go on, in {visible(header['place'])}: {command}")
     return lines
 
 
@@ -60,10 +64,16 @@ def _points(header: dict, names: list[str]) -> int:
 
 def _finished(target: Path) -> list[str]:
     results = target / "results.nc"
+    try:
+        check_regular(results, target)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise PlasticodeError(f"results file '{results}' cannot be read: {error.strerror}") from None
     if identity_in(results) is None:
         raise PlasticodeError(f"'{target}' has no run: it must be the --out directory of `plasticode run`")
     with opened(results) as loaded:
         counts = [status_counts(data) for data in loaded.datasets.values()]
     total = {status: sum(count[status] for count in counts) for status in counts[0]}
-    told = ", ".join(f"{count} {status}" for status, count in total.items() if count)
-    return [f"finished: {sum(total.values())} points ({told}) in {results}"]
+    ended = ", ".join(f"{count} {status}" for status, count in total.items() if count)
+    return [f"finished: {sum(total.values())} points ({ended}) in {results}"]

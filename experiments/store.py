@@ -19,7 +19,9 @@ from dynamics.errors import PlasticodeError
 from experiments import ownership
 from experiments.intervals import axes, count, finals
 from experiments.labels import STATUS
+from experiments.reading import checked_hdf5
 from experiments.runner import Results
+from experiments.schema import check_dimensions, check_values
 from experiments.units import printable
 
 ENGINE = "h5netcdf"
@@ -57,6 +59,8 @@ def opened(path: Path) -> Iterator[Results]:
     """
     with contextlib.ExitStack() as stack:
         with _readable(path):
+            with checked_hdf5(path):
+                pass
             # One handle of our own for all parts: xarray's would be closed and opened again by name at its pleasure.
             file = stack.enter_context(h5netcdf.File(path, "r", decode_vlen_strings=True))
             groups = dict(file.groups) or {"": file}
@@ -72,23 +76,27 @@ def load(path: Path) -> Results:
 
 
 def _opened_part(path: Path, part: str, group: h5netcdf.Group) -> xr.Dataset:
-    data = xr.open_dataset(H5NetCDFStore(group), cache=False)
+    # Values as they stand: a run masks, scales and dates nothing.
+    data = xr.open_dataset(H5NetCDFStore(group), cache=False, mask_and_scale=False, decode_times=False)
     if "status" not in data:
-        raise PlasticodeError(f"results file '{path}' has no status in part '{part}': it must be written by `run`")
+        where = f"part '{printable(part)}'"
+        raise PlasticodeError(f"results file '{path}' has no status in {where}: it must be written by `run`")
+    check_dimensions(data)
     for name in ("status", *data.coords):
         data.variables[name].load()
+    check_values(data)
     return data
 
 
 @contextlib.contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """What is wrong with a file, as a sentence."""
+    """What is wrong with a file, as a sentence; whatever its readers make of it, it is the file that is wrong."""
     try:
         yield
     except PlasticodeError:
         raise
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise PlasticodeError(f"results file '{path}' cannot be read: {printable(reason)}") from None
 
 

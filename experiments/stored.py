@@ -211,8 +211,10 @@ def _finish(spec: Spec, jobs: dict[str, list[Job]], directory: rundir.RunDirecto
 def _state(jobs: dict[str, list[Job]], directory: rundir.RunDirectory) -> Ended:
     """How far a run is."""
     share = _share(jobs, directory.chunking)
-    of, left = _points(share), _points(_missing(share, directory.store))
-    failures = {stem: str(failure["error"]) for stem, failure in directory.store.failures().items()}
+    missing = _missing(share, directory.store)
+    of, left, stems = _points(share), _points(missing), {key.stem for task in missing for key in task.chunks}
+    found = directory.store.failures().items()
+    failures = {stem: printable(failure["error"], 200) for stem, failure in found if stem in stems}
     return Ended(of - left, of, failures=failures, begun=directory.store.begun())
 
 

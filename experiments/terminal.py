@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.tables import TextTable
+from experiments.units import visible
 
 if TYPE_CHECKING:
     from experiments.reproduce import Measured
@@ -24,14 +25,15 @@ def print_table(table: TextTable) -> None:
     """A table with its title, header and note."""
     drawn = Table(box=None, header_style="bold", pad_edge=False)
     for name, *cells in zip(table.header, *table.rows, strict=True):
-        drawn.add_column(Text(name), overflow="fold", no_wrap=max(map(len, cells), default=0) <= WIDEST_UNBROKEN)
+        unbroken = max(map(len, cells), default=0) <= WIDEST_UNBROKEN
+        drawn.add_column(Text(visible(name)), overflow="fold", no_wrap=unbroken)
     for row in table.rows:
-        drawn.add_row(*(Text(cell, COLOURS.get(cell, "")) for cell in row))
+        drawn.add_row(*(Text(visible(cell), COLOURS.get(cell, "")) for cell in row))
     console = _console()
-    console.print(Text(table.title[:1].upper() + table.title[1:], "italic"), soft_wrap=True)
+    console.print(Text(visible(table.title[:1].upper() + table.title[1:]), "italic"), soft_wrap=True)
     console.print(drawn)
     if table.note:
-        console.print(Text(table.note), soft_wrap=True)
+        console.print(Text(visible(table.note)), soft_wrap=True)
     console.print()
 
 
@@ -41,7 +43,7 @@ def print_pairs(title: str, rows: dict[str, str]) -> None:
     drawn.add_column(no_wrap=True)
     drawn.add_column(overflow="fold")
     for name, text in rows.items():
-        drawn.add_row(Text(f"  {name}"), Text(text))
+        drawn.add_row(Text(visible(f"  {name}")), Text(visible(text)))
     console = _console()
     console.print(Text(title, "italic"))
     console.print(drawn)
@@ -60,11 +62,11 @@ def print_outcome(ended: "Ended") -> None:
     for part, counts in ended.counts.items():
         for status, count in counts.items():
             if status != "ok" and count:
-                typer.echo(f"{f'{part}: ' if part else ''}{count} of {sum(counts.values())} points {status}.")
+                typer.echo(f"{f'{visible(part)}: ' if part else ''}{count} of {sum(counts.values())} points {status}.")
     if ended.study.verdicts:
         print_table(verdict_table(ended.study.verdicts, sources=False))
     for note in ended.study.notes:
-        typer.echo(note)
+        typer.echo(visible(note))
 
 
 def print_predictions(measured: "Measured") -> None:

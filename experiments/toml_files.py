@@ -1,6 +1,7 @@
 """TOML in and out: files read defensively, values of the command line, and a small writer."""
 
 import datetime
+import errno
 import json
 import re
 import tomllib
@@ -9,10 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from dynamics.errors import PlasticodeError
+from experiments.reading import read_bytes
 from experiments.units import printable
 
 LARGEST_FILE = 1_000_000  # bytes
 DEEPEST = 20  # levels of nested lists and tables; a spec needs 5
+MOST_KEYS = 10_000  # and lists and tables; a spec of 100 parts has some thousands
+MOST_VALUES = 200_000  # of lists
+MOST_PARTS = 10  # of a dotted key; a spec needs 6
+# Strings and comments as a whole, and what is counted outside of them; what ends nowhere ends with the text.
+_TOKEN = re.compile(
+    r'"""(?:[^"\\]|\\.|"(?!""))*+(?:"{3,5}|\Z)'
+    r"|'''(?:[^']|'(?!''))*+(?:'{3,5}|\Z)"
+    r'|"(?:[^"\\\n]|\\.)*+"?'
+    r"|'[^'\n]*+'?"
+    r"|[#\n](?:(?<=#)[^\n]*+|#[^\n]*+|\s)*+|[\[\]{}=.,]",
+    re.DOTALL,
+)
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -24,15 +38,14 @@ def read_toml(path: Path) -> dict[str, Any]:
             raise PlasticodeError(f"{shown} does not exist: it must be the path of a TOML file, or the name of a spec")
         if not path.is_file():
             raise PlasticodeError(f"{shown} is not a file: it must be the path of a TOML file")
-        with path.open("rb") as file:
-            content = file.read(LARGEST_FILE + 1)
+        content = read_bytes(path, LARGEST_FILE)
     except (OSError, ValueError) as error:
         if isinstance(error, PlasticodeError):
             raise
+        if getattr(error, "errno", None) == errno.EFBIG:
+            raise PlasticodeError(f"{shown} is too large: a spec has at most {LARGEST_FILE} bytes") from None
         reason = getattr(error, "strerror", None) or str(error)
         raise PlasticodeError(f"{shown} cannot be read: {reason}") from None
-    if len(content) > LARGEST_FILE:
-        raise PlasticodeError(f"{shown} is too large: a spec has at most {LARGEST_FILE} bytes")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -43,6 +56,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def parse_toml(text: str, what: str = "the spec") -> dict[str, Any]:
     """The tables of a text; `what` names it in the sentence of a `PlasticodeError`."""
+    _check_text(text, what)
     try:
         table = tomllib.loads(text)
     except RecursionError:
@@ -64,6 +78,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     if not equals or not path:
         raise PlasticodeError(f"the setting '{printable(text)}' is not allowed: it must have the form path=value")
     path = path.replace('"', "")
+    _check_text(text, f"the setting '{printable(text)}'")
     try:
         table = tomllib.loads(f"value = {value}")
     except (ValueError, RecursionError):
@@ -72,6 +87,30 @@ def parse_setting(text: str) -> tuple[str, Any]:
         return path, value
     _check_nesting(table, f"the setting '{printable(text)}'")
     return path, table["value"]
+
+
+def _check_text(text: str, what: str) -> None:
+    """Refuse what a parser would take long for, by a look at brackets, equals signs and dots outside of strings.
+
+    As far as the text is TOML, this sees what the parser sees; and where it ceases to be, the parser ends.
+    """
+    if len(text) > LARGEST_FILE:
+        raise PlasticodeError(f"{what} is too large: at most {LARGEST_FILE} characters are allowed")
+    depth = keys = values = parts = 0
+    for token in _TOKEN.finditer(text):
+        kind = token[0]
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(kind, 0)
+        keys += kind in ("=", "[", "{")
+        values += kind == ","
+        parts = parts + 1 if kind == "." else parts if kind[0] in "\"'" else 0  # a part may be quoted
+        if depth > DEEPEST:
+            raise PlasticodeError(f"{what} is nested too deeply: at most {DEEPEST} levels are allowed")
+        if keys > MOST_KEYS:
+            raise PlasticodeError(f"{what} has too many keys, lists and tables: at most {MOST_KEYS} are allowed")
+        if values > MOST_VALUES:
+            raise PlasticodeError(f"{what} has too many values: at most {MOST_VALUES} are allowed")
+        if parts >= MOST_PARTS:
+            raise PlasticodeError(f"{what} has a key of too many parts: at most {MOST_PARTS} are allowed")
 
 
 def _check_nesting(table: Mapping[str, Any], what: str) -> None:

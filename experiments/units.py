@@ -120,5 +120,16 @@ def printable(text: str, longest: int = 80) -> str:
     return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
+def visible(text: str) -> str:
+    """Text as it is, but for what would steer a terminal or turn the direction of reading, which is spelt out."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in "\n\xa0" else _spelt(char) for char in text)
+
+
+def _spelt(char: str) -> str:
+    return char.encode("unicode_escape").decode()
+
+
 def _plain(number: float) -> str:
     return repr(int(number)) if number == int(number) and abs(number) < 1e15 else repr(number)

@@ -334,7 +334,8 @@ ENORMOUS = {
         f"network.hidden = {[2] * 30}\n[sweep]\n" + "".join(f'"timescales.decay.{i}" = [1]\n' for i in range(30)),
         "30 axes",
     ),
-    "many parts": ("".join(f"[parts.p{i}]\n" for i in range(50_000)), "parts"),
+    "many parts": ("".join(f"[parts.p{i}]\n" for i in range(9_000)), "parts"),
+    "many tables": ("".join(f"[parts.p{i}]\n" for i in range(50_000)), "too many keys, lists and tables"),
     "many points of parts": ("".join(f"[parts.p{i}]\nsweep.seeds = 1000000\n" for i in range(30)), "30000000 points"),
     "long delays": ('delays.hop = "1e12 s"', "delays need"),
     "many past values": (
