@@ -34,6 +34,10 @@ from dynamics.window import Course, Doubt, Layout, Past, Shown, Window, distance
 # Presentations that a companion is shown: so many at first, then one in so many.
 FIRST, ONE_IN = 16, 64
 STRICTER = 64  # how much smaller the tolerance of finer windows is
+# Where a window meets kinks, what it and the finer one get wrong is of one size and of either sign, and may nearly
+# cancel in their difference: of 107 random relu circuits that was less than half of the error for five, and 1.35 times
+# the error in the median.
+AT_KINKS = 2
 
 
 class Accuracy(NamedTuple):
@@ -109,7 +113,8 @@ def _added(
     left = doubt.left + doubt.weak * doubt.moved
     accuracy = accuracy._replace(moved=accuracy.moved + doubt.moved, left=accuracy.left + left)
     first = k < FIRST
-    always = accuracy.companion is not None and not _is_plain(judge.system.circuit)
+    circuit = judge.system.circuit
+    always = accuracy.companion is not None and (is_cyclic(circuit) or not _is_smooth(circuit))
     chained = accuracy.companion is not None and (first | always)
 
     def shown_again() -> Accuracy:
@@ -122,6 +127,7 @@ def _added(
             end, plain, _ = judge.window.present(judge.system, judge.layout, before, shown, k, None)
             size = plain.moved
         missed = distance(end.state.weights, exact.state.weights, jnp.zeros_like(size))
+        missed = missed if _is_smooth(circuit) else AT_KINKS * missed
         missed = jnp.where(chained, missed, accuracy.missed + missed)
         companion = None if accuracy.companion is None else exact
         return accuracy._replace(judged=accuracy.judged + size, missed=missed, companion=companion)
@@ -131,10 +137,9 @@ def _added(
     return jax.lax.cond(first | (k % ONE_IN == 0), shown_again, lambda: accuracy)
 
 
-def _is_plain(circuit: Circuit) -> bool:
-    """Whether there are neither cycles nor kinks."""
-    smooth = all(activation(layer.activation).smooth for layer in circuit.layers if not layer.clamped)
-    return smooth and not is_cyclic(circuit)
+def _is_smooth(circuit: Circuit) -> bool:
+    """Whether no activation has a kink."""
+    return all(activation(layer.activation).smooth for layer in circuit.layers if not layer.clamped)
 
 
 def accuracy_at_start(window: Window, system: CoupledSystem, course: Course) -> Accuracy:
