@@ -304,6 +304,11 @@ class Circuit(eqx.Module):
         """Whether every synapse uses only what is at its own two ends: no matrix is read by a second projection."""
         return all(p.transpose_of is None for p in self.projections)
 
+    @property
+    def has_kinks(self) -> bool:
+        """Whether an activation has a kink, where errors of integration are larger, and of any sign."""
+        return not all(activation(layer.activation).smooth for layer in self.layers if not layer.clamped)
+
     def initial_weights(self, key: PRNGKeyArray) -> Weights:
         """Draws every matrix. A matrix's key depends on its name, so W1 is the same under every rule for one seed."""
         return {

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from dynamics.activations import activation
 from dynamics.circuit import Circuit, Local, Weights
 from dynamics.doubling import Accuracy, difference, finer, order_of, twin_steps
 from dynamics.errors import PlasticodeError
@@ -167,9 +166,8 @@ class WeightFlow(AbstractRegime[FlowState]):
     def advance(self, progress: FlowState, first: Int[Array, ""], count: Count) -> FlowState:
         """Time (T + g) * count, from the start of presentation `first`."""
         fixed, twin = progress.fixed, jax.lax.stop_gradient(self._twin())
-        kinks = not all(activation(layer.activation).smooth for layer in self.circuit.layers if not layer.clamped)
         solver, strong = solver_named(self.integrator.name), 0.5 if self.sampling_noise else None
-        order = order_of(solver, kinks, jnp.zeros_like(self.clock.dt, bool), strong)
+        order = order_of(solver, self.circuit.has_kinks, jnp.zeros_like(self.clock.dt, bool), strong)
 
         def present(i: Int[Array, ""], carry: tuple) -> tuple:
             (start, slow, accuracy), k = carry, first + jnp.asarray(i, jnp.int32)
@@ -220,8 +218,9 @@ class WeightFlow(AbstractRegime[FlowState]):
     def refined(self) -> "WeightFlow | None":
         """The same flow in four times as many steps; None where there would be too many."""
         number = finer(self.clock.steps)
-        clock = None if number is None else dataclasses.replace(self.clock, steps=number[0])
-        return None if clock is None else dataclasses.replace(self, clock=clock)
+        if number is None:
+            return None
+        return dataclasses.replace(self, clock=dataclasses.replace(self.clock, steps=number[0]))
 
 
 def _part(low: tuple[Weights, Slow] | None, i: int) -> Any:

@@ -22,8 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dynamics.activations import activation
-from dynamics.circuit import Circuit, Weights
+from dynamics.circuit import Weights
 from dynamics.collocation import interpolation, nodes, others
 from dynamics.field import CoupledSystem
 from dynamics.noise import Noise
@@ -114,7 +113,7 @@ def _added(
     accuracy = accuracy._replace(moved=accuracy.moved + doubt.moved, left=accuracy.left + left)
     first = k < FIRST
     circuit = judge.system.circuit
-    always = accuracy.companion is not None and (is_cyclic(circuit) or not _is_smooth(circuit))
+    always = accuracy.companion is not None and (is_cyclic(circuit) or circuit.has_kinks)
     chained = accuracy.companion is not None and (first | always)
 
     def shown_again() -> Accuracy:
@@ -127,7 +126,7 @@ def _added(
             end, plain, _ = judge.window.present(judge.system, judge.layout, before, shown, k, None)
             size = plain.moved
         missed = distance(end.state.weights, exact.state.weights, jnp.zeros_like(size))
-        missed = missed if _is_smooth(circuit) else AT_KINKS * missed
+        missed = AT_KINKS * missed if circuit.has_kinks else missed
         missed = jnp.where(chained, missed, accuracy.missed + missed)
         companion = None if accuracy.companion is None else exact
         return accuracy._replace(judged=accuracy.judged + size, missed=missed, companion=companion)
@@ -135,11 +134,6 @@ def _added(
     if always:
         return shown_again()
     return jax.lax.cond(first | (k % ONE_IN == 0), shown_again, lambda: accuracy)
-
-
-def _is_smooth(circuit: Circuit) -> bool:
-    """Whether no activation has a kink."""
-    return all(activation(layer.activation).smooth for layer in circuit.layers if not layer.clamped)
 
 
 def accuracy_at_start(window: Window, system: CoupledSystem, course: Course) -> Accuracy:

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dynamics.activations import activation
 from dynamics.circuit import Weights
 from dynamics.delays import History
 from dynamics.doubling import difference, order_of, twin_steps
@@ -96,14 +95,13 @@ def _twins(run: "Coupled") -> tuple["Coupled", ...]:
 
 def _order(run: "Coupled") -> Float[Array, ""]:
     """The order of the error of fixed steps."""
-    kinks = not all(activation(layer.activation).smooth for layer in run.circuit.layers if not layer.clamped)
     lags = run.delays.stages == 0 and run.delayed
     inside = jnp.abs(run.clock.on_steps - jnp.round(run.clock.on_steps)) > 1e-3  # the stimulus ends in a step
     strong = 1.0 if run.noise.on_synapses else None
     assert isinstance(run.integrator, FixedStep)
     if run.noise.synaptic_multiplicative is not None and run.integrator.name == "euler":
         strong = 0.5
-    return order_of(solver_named(run.integrator.name), kinks, inside | lags, strong)
+    return order_of(solver_named(run.integrator.name), run.circuit.has_kinks, inside | lags, strong)
 
 
 def advance_adaptively(

@@ -150,7 +150,7 @@ def test_progress_ends_at_the_total():
     assert max(done[: points.index(3)]) > 0  # progress inside the first chunk too
 
 
-@pytest.mark.parametrize("noise", [{"synaptic_multiplicative": 0.3}, {"synaptic": 0.1}])
+@pytest.mark.parametrize("noise", [{"synaptic_multiplicative": 0.3}, {"activity": 0.3, "synaptic": 0.1}])
 def test_milstein_runs_networks_and_is_euler_where_noise_is_additive(noise):
     def end(name: str) -> xr.Dataset:
         table = {**SMALL, "noise": noise, "integrator": {"name": name, "dt": "2 ms", "tolerance": 0.9}}
