@@ -29,9 +29,10 @@ from typer.testing import CliRunner
 
 from benchmarks.tamper_directories import change_directory
 from benchmarks.tamper_files import SECRET, SECRET_NUMBER, change_results
-from experiments import cli, figures, lock, report, runner, status, store, stored  # noqa: F401 - before the forks
+from experiments import cli, figures, report, runner, status, store, stored  # noqa: F401 - before the forks
 from experiments.jobs import Chunking
-from experiments.lock import Lock
+from experiments.machine import lock  # noqa: F401 - before the forks
+from experiments.machine.lock import Lock
 
 SECONDS = 5.0  # of the processor, for one command
 WAIT = 60.0  # by the clock, on a machine that many share

@@ -16,9 +16,9 @@ from dynamics.errors import NotOkWarning
 from dynamics.simulate import simulate
 from experiments.assemble import build, plan
 from experiments.jobs import ChunkKey, Job, init_point, points_of
+from experiments.machine.progress import Meter
 from experiments.probes import PROBES, Probe
 from experiments.programs import JobRunner
-from experiments.progress import Meter
 from experiments.spec import make_spec
 from experiments.sweep import expand
 from experiments.tasks import Data

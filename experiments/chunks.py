@@ -21,7 +21,7 @@ import numpy as np
 
 from dynamics.errors import PlasticodeError
 from experiments.jobs import ChunkKey
-from experiments.reading import check_regular, checked_hdf5, read_bytes, read_json
+from experiments.machine.reading import check_regular, checked_hdf5, read_bytes, read_json
 from experiments.units import printable
 
 PARTIAL, CHECKPOINT = ".partial", ".checkpoint"

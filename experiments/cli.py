@@ -92,7 +92,7 @@ def export(
     """Write results as a table: one row per point and record."""
     with _sentences():
         from experiments.export import export_table
-        from experiments.interrupts import interruptible
+        from experiments.machine.interrupts import interruptible
 
         with interruptible():
             rows = export_table(source, table, part)
@@ -141,11 +141,11 @@ def reproduce(
     with _sentences():
         _check_addresses()
         from experiments import predictions, reproduce
-        from experiments.interrupts import interruptible
-        from experiments.ownership import REPRODUCED
+        from experiments.machine.interrupts import interruptible
+        from experiments.machine.ownership import REPRODUCED
+        from experiments.machine.processes import cores
+        from experiments.machine.progress import shown
         from experiments.predictions import report
-        from experiments.processes import cores
-        from experiments.progress import shown
         from experiments.store import output_directory
         from experiments.terminal import print_predictions
         from experiments.toml_files import parse_setting
@@ -193,8 +193,8 @@ def check(spec: SpecName, sets: Sets = None, quick: Quick = False) -> None:
         _check_addresses()
         from experiments import runner
         from experiments.estimate import estimate
+        from experiments.machine.progress import shown
         from experiments.notes import notes_of
-        from experiments.progress import shown
         from experiments.report import check_study
         from experiments.spec import load_spec
         from experiments.terminal import print_table
@@ -252,9 +252,9 @@ def _command() -> str:
 def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
     """Run a spec, write what it leaves behind, print the essentials, and end with the exit code that it deserves."""
     from experiments import report, runner, stored
-    from experiments.interrupts import interruptible
+    from experiments.machine.interrupts import interruptible
+    from experiments.machine.progress import shown
     from experiments.notes import notes_of
-    from experiments.progress import shown
     from experiments.terminal import none_ok, print_outcome
 
     target = out or Path("results") / f"{spec.name}{'-quick' if quick else ''}"

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.jobs import Chunking, Job, points_of
-from experiments.memory import peak_bytes
+from experiments.machine.memory import peak_bytes
+from experiments.machine.progress import Meter, OnProgress, span
 from experiments.programs import JobRunner, Programs
-from experiments.progress import Meter, OnProgress, span
 from experiments.runner import chunking
 from experiments.spec import Spec
 from experiments.tables import TextTable

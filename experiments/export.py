@@ -14,8 +14,8 @@ import xarray as xr
 
 from dynamics.errors import PlasticodeError, unknown
 from experiments.labels import STATUS
-from experiments.ownership import is_file
-from experiments.reading import check_regular
+from experiments.machine.ownership import is_file
+from experiments.machine.reading import check_regular
 from experiments.store import opened
 from experiments.units import printable
 

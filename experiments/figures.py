@@ -24,8 +24,8 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from experiments.interrupts import raise_if_interrupted
 from experiments.intervals import Interval, axes, count, interval, measured, position, positions, probes, spread
+from experiments.machine.interrupts import raise_if_interrupted
 from experiments.places import LARGEST_DRAWN, Places, add_ticks, edges, is_logarithmic, places
 from experiments.runner import Results
 from experiments.tables import title_of, value_text

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from dynamics.errors import PlasticodeError
-from experiments.reading import read_bytes
+from experiments.machine.reading import read_bytes
 from experiments.units import printable
 
 LARGEST = 100_000_000  # bytes; the largest file of MNIST has 47 million

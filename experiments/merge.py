@@ -15,10 +15,10 @@ from xarray.backends import H5NetCDFStore
 
 from dynamics.errors import PlasticodeError
 from experiments.chunks import ChunkStore, Record
-from experiments.interrupts import raise_if_interrupted
 from experiments.jobs import Chunking, ChunkKey, Job, marks_of
 from experiments.labels import STATUS, Table, attributes, coordinates, part_attributes, provenance, rows_of, stack
-from experiments.reading import number_attribute, opened_hdf5, parse_json, text_attribute
+from experiments.machine.interrupts import raise_if_interrupted
+from experiments.machine.reading import number_attribute, opened_hdf5, parse_json, text_attribute
 from experiments.spec import Spec
 from experiments.sweep import Sweep, expand
 

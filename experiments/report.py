@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 from dynamics.errors import PlasticodeError, unknown
 from experiments.figures import attempt, generic_figures, save
-from experiments.interrupts import raise_if_interrupted
-from experiments.ownership import json_or_none
+from experiments.machine.interrupts import raise_if_interrupted
+from experiments.machine.ownership import json_or_none
 from experiments.page import details, document, escaped, paragraph, picture, table
 from experiments.runner import Results
 from experiments.spec import Spec, dump_toml

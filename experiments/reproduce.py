@@ -15,10 +15,10 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from dynamics.errors import PlasticodeError
-from experiments.interrupts import heard, interruptible, raise_if_interrupted
+from experiments.machine.interrupts import heard, interruptible, raise_if_interrupted
+from experiments.machine.processes import one_core_each
+from experiments.machine.progress import Meter, OnProgress
 from experiments.predictions.contract import AbstractPrediction
-from experiments.processes import one_core_each
-from experiments.progress import Meter, OnProgress
 from experiments.verdicts import Decision, Verdict, together
 
 

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from dynamics.errors import PlasticodeError
-from experiments import ownership
 from experiments.chunks import ChunkStore, is_of_store
 from experiments.jobs import Chunking, Job
 from experiments.labels import versions
-from experiments.lock import Lock, locked
+from experiments.machine import ownership
+from experiments.machine.lock import Lock, locked
+from experiments.machine.reading import is_count, is_run, opened_hdf5, parse_json, read_json, text_attribute
 from experiments.merge import identity_in
-from experiments.reading import is_count, is_run, opened_hdf5, parse_json, read_json, text_attribute
 from experiments.spec import Spec, dump_toml
 from experiments.store import check_output, told
 from experiments.toml_files import parse_toml

@@ -14,9 +14,9 @@ from dynamics.errors import PlasticodeError
 from experiments.chunks import ChunkStore, Record
 from experiments.jobs import Chunking, ChunkKey, Job, check, marks_of
 from experiments.labels import Table, device_kind
-from experiments.processes import cores
+from experiments.machine.processes import cores
+from experiments.machine.progress import Meter, OnProgress
 from experiments.programs import JobRunner
-from experiments.progress import Meter, OnProgress
 from experiments.spec import Spec
 from experiments.sweep import expand
 

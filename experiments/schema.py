@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from experiments.labels import STATUS
-from experiments.reading import is_texts, parse_json
+from experiments.machine.reading import is_texts, parse_json
 
 RECORD, MATRIX = "record", "matrix"
 TEXTS = ("spec", "spec_hash", "versions", "device", "dtype", "matmul_precision", "part", "units", "long_name")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from dynamics.errors import PlasticodeError
 from experiments.chunks import CHECKPOINT
-from experiments.lock import BEAT, described, living, read_owner
+from experiments.machine.lock import BEAT, described, living, read_owner
+from experiments.machine.progress import told
+from experiments.machine.reading import check_regular
 from experiments.merge import identity_in
-from experiments.progress import told
-from experiments.reading import check_regular
 from experiments.rundir import CHUNKS, LOCK, read_header
 from experiments.store import opened, status_counts
 from experiments.units import visible

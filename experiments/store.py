@@ -16,10 +16,10 @@ import xarray as xr
 from xarray.backends import H5NetCDFStore
 
 from dynamics.errors import PlasticodeError
-from experiments import ownership
 from experiments.intervals import axes, count, finals
 from experiments.labels import STATUS
-from experiments.reading import checked_hdf5
+from experiments.machine import ownership
+from experiments.machine.reading import checked_hdf5
 from experiments.runner import Results
 from experiments.schema import check_dimensions, check_values
 from experiments.units import printable

@@ -18,12 +18,12 @@ from dynamics.errors import PlasticodeError
 from experiments import cluster, report, rundir
 from experiments.chunks import ChunkStore
 from experiments.figures import attempt
-from experiments.interrupts import heard
 from experiments.jobs import Chunking, Job
 from experiments.labels import provenance
-from experiments.lock import InUse
+from experiments.machine.interrupts import heard
+from experiments.machine.lock import InUse
+from experiments.machine.progress import Meter, OnProgress
 from experiments.merge import identity_in, merge
-from experiments.progress import Meter, OnProgress
 from experiments.report import StudyReport
 from experiments.runner import Executor, Results, Task, chunking, local, meter_of
 from experiments.spec import Spec

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamics.errors import PlasticodeError
-from experiments.reading import read_bytes
+from experiments.machine.reading import read_bytes
 from experiments.units import printable
 
 LARGEST_FILE = 1_000_000  # bytes

@@ -18,9 +18,10 @@ from rich.console import Console
 from scipy import stats
 from typer.testing import CliRunner, Result
 
-from experiments import progress, runner, studies
+from experiments import runner, studies
 from experiments.cli import app
 from experiments.figures import generic_figures, is_logarithmic, save
+from experiments.machine import progress
 from experiments.report import StudyReport, Verdict
 from experiments.spec import dump_toml, load_spec
 from experiments.store import load

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from dynamics.errors import PlasticodeError
-from experiments import lock as module
-from experiments.lock import InUse, Lock, living, locked, read_owner
+from experiments.machine import lock as module
+from experiments.machine.lock import InUse, Lock, living, locked, read_owner
 from tests.forks import holder, until
 
 ROOT = Path(__file__).resolve().parent.parent

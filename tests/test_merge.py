@@ -25,8 +25,8 @@ from experiments import runner
 from experiments.chunks import ChunkStore
 from experiments.jobs import Chunking, ChunkKey, check
 from experiments.labels import STATUS
+from experiments.machine.progress import Meter
 from experiments.merge import identity_in, merge, slabs
-from experiments.progress import Meter
 from experiments.runner import Outcome, Task
 from experiments.spec import Spec, make_spec
 from experiments.store import load

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from dynamics.errors import PlasticodeError
-from experiments import ownership, store, stored
+from experiments import store, stored
 from experiments.jobs import Chunking
+from experiments.machine import ownership
 from experiments.store import output_directory, write_json
 from tests.test_cli import WRITTEN, names, plasticode
 

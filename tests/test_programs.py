@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from dynamics.errors import PlasticodeError
-from experiments import memory, programs, runner
+from experiments import programs, runner
 from experiments.chunks import ChunkStore
 from experiments.jobs import Chunking, check
+from experiments.machine import memory
+from experiments.machine.progress import Meter, Progress
 from experiments.programs import JobRunner, compiled
-from experiments.progress import Meter, Progress
 from experiments.spec import make_spec
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -13,14 +13,15 @@ import pytest
 from h5py import h5d, h5s, h5t  # pyright: ignore[reportAttributeAccessIssue]
 
 from dynamics.errors import PlasticodeError
-from experiments import idx, reading
+from experiments import idx
 from experiments.chunks import ChunkStore
 from experiments.idx import read_idx
-from experiments.lock import read_owner
+from experiments.machine import reading
+from experiments.machine.lock import read_owner
+from experiments.machine.progress import Progress, told
+from experiments.machine.reading import check_regular, checked_hdf5, parse_json, read_bytes, read_json
 from experiments.merge import identity_in
 from experiments.page import escaped, paragraph
-from experiments.progress import Progress, told
-from experiments.reading import check_regular, checked_hdf5, parse_json, read_bytes, read_json
 from experiments.rundir import opened, read_header
 from experiments.runner import Results
 from experiments.store import load, save

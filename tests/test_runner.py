@@ -13,7 +13,7 @@ from dynamics.window import Window
 from experiments import assemble, jobs, programs, runner
 from experiments.jobs import Chunking
 from experiments.labels import STATUS
-from experiments.progress import Progress
+from experiments.machine.progress import Progress
 from experiments.spec import make_spec
 from experiments.sweep import expand
 

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import chunks, labels, merge, programs, progress, rundir, runner, store, stored
+from experiments import chunks, labels, merge, programs, rundir, runner, store, stored
 from experiments.jobs import Chunking
+from experiments.machine import progress
 from tests.test_cli import TINY, WRITTEN, interrupt_at, names, plasticode, summary
 
 OUT = Path("results/tiny")

@@ -16,9 +16,9 @@ from typer.testing import CliRunner, Result
 from dynamics.errors import PlasticodeError
 from experiments import predictions
 from experiments.cli import app
+from experiments.machine.progress import Progress
 from experiments.predictions import PREDICTIONS, prediction_class, report
 from experiments.predictions.references import REFERENCES
-from experiments.progress import Progress
 from experiments.reproduce import Measured, measure, measure_all
 from experiments.verdicts import close, exceeds, matches, mean_of, stays_below
 from tests.predictions.fakes import Broken, Line

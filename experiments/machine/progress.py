@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from experiments.interrupts import raise_if_interrupted
+from experiments.machine.interrupts import raise_if_interrupted
 
 PATIENCE = 2.0  # seconds before anything is shown
 EVERY_SECONDS, EVERY_FRACTION, EVERY_MINUTE = 5.0, 0.1, 60.0  # between two plain lines

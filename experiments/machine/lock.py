@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamics.errors import PlasticodeError
-from experiments.reading import read_json
+from experiments.machine.reading import read_json
 from experiments.units import printable
 
 BEAT = 2.0  # seconds between two heartbeats

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dynamics.errors import PlasticodeError
-from experiments import reading
-from experiments.lock import has_ended, this_process
+from experiments.machine import reading
+from experiments.machine.lock import has_ended, this_process
 from experiments.merge import identity_in
 from experiments.units import printable
 
