@@ -21,7 +21,7 @@ from experiments.probes import PROBES, Probe
 from experiments.programs import JobRunner
 from experiments.spec import make_spec
 from experiments.sweep import expand
-from experiments.tasks import Data
+from experiments.tasks.contract import Data
 
 WEIGHTS = "plastic weights"
 PLASTIC = Probe(

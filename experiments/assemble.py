@@ -27,7 +27,7 @@ from dynamics.window import Window
 from dynamics.window_choice import refined as finer_windows
 from experiments.spec import Spec
 from experiments.sweep import Group
-from experiments.tasks import Data
+from experiments.tasks.contract import Data
 from experiments.units import refused
 from experiments.windows import windows_for
 from rules.registry import check_numbers, make_rule

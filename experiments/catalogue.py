@@ -12,7 +12,7 @@ from experiments.predictions.references import REFERENCES
 from experiments.report import pretty_bibtex
 from experiments.spec import built_in_specs, dump_toml, load_spec
 from experiments.studies import STUDIES
-from experiments.tasks import TASKS
+from experiments.tasks.contract import TASKS
 from experiments.toml_files import inline
 from experiments.units import printable
 from rules.registry import RULES, make_rule, rule_class

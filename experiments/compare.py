@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dynamics.errors import PlasticodeError, unknown
 from experiments.checks import CLASSIFICATION, UNSUPERVISED
 from experiments.spec import Spec, load_spec
-from experiments.tasks import TASKS
+from experiments.tasks.contract import TASKS
 from experiments.toml_files import inline
 from experiments.units import refused
 from rules.registry import rule_fields

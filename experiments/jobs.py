@@ -19,7 +19,7 @@ from experiments.probes import PROBES
 from experiments.relaxations import check_relaxations
 from experiments.spec import Spec
 from experiments.sweep import Group, Sweep, expand
-from experiments.tasks import Data
+from experiments.tasks.contract import Data
 from rules.registry import own_modules, rule_names
 
 CACHE_BLOCK = 8  # points that one CPU core advances together

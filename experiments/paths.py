@@ -19,7 +19,7 @@ from experiments.fields import (
     rule_quantity,
     unknown_key,
 )
-from experiments.tasks import TASKS
+from experiments.tasks.contract import TASKS
 from experiments.units import printable, refused
 
 PLAIN_KEYS = ("name", "description", "study", "regime", "seed", "dtype")

@@ -32,7 +32,7 @@ from experiments.fields import (
 )
 from experiments.overrides import MOST_PARTS, apply_overrides
 from experiments.paths import assign, check_path, flattened
-from experiments.tasks import TASKS, Task
+from experiments.tasks.contract import TASKS, Task
 from experiments.toml_files import inline, parse_setting, read_toml, write_toml
 from experiments.units import printable, refused
 

@@ -13,9 +13,7 @@ import pytest
 from h5py import h5d, h5s, h5t  # pyright: ignore[reportAttributeAccessIssue]
 
 from dynamics.errors import PlasticodeError
-from experiments import idx
 from experiments.chunks import ChunkStore
-from experiments.idx import read_idx
 from experiments.machine import reading
 from experiments.machine.lock import read_owner
 from experiments.machine.progress import Progress, told
@@ -25,6 +23,8 @@ from experiments.page import escaped, paragraph
 from experiments.rundir import opened, read_header
 from experiments.runner import Results
 from experiments.store import load, save
+from experiments.tasks.contract import idx
+from experiments.tasks.idx import read_idx
 from experiments.toml_files import parse_setting, parse_toml, read_toml
 from experiments.units import visible
 from tests.test_store import dataset

@@ -14,7 +14,7 @@ from experiments.fields import CLASSIFICATION, DEFAULT_NAMES, TABLES, UNSUPERVIS
 from experiments.paths import PLAIN_KEYS
 from experiments.spec import Spec, built_in_specs, dump_toml, load_spec, make_spec
 from experiments.sweep import expand
-from experiments.tasks import TASKS
+from experiments.tasks.contract import TASKS
 from tests.spec_texts import FULL, PARTS
 
 

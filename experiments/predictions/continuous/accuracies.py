@@ -21,7 +21,7 @@ from dynamics.theory import lagged_overlap
 from experiments.predictions.contract import AbstractPrediction, Duration, Positive, Size
 from experiments.predictions.simulations import swept
 from experiments.studies.plasticity_window import accuracies
-from experiments.tasks import AbstractTask
+from experiments.tasks.contract import AbstractTask
 from experiments.units import Time
 from experiments.verdicts import mean_of
 

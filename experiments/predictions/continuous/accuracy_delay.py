@@ -24,7 +24,7 @@ from experiments.predictions.continuous.accuracies import (
     marked,
 )
 from experiments.predictions.contract import Finding, NonNegatives
-from experiments.tasks import Digits
+from experiments.tasks.contract import Digits
 from experiments.verdicts import Verdict, between, exceeds, matches
 
 LATE = 1.1  # T: from here on no synapse's input and error overlap, lags included

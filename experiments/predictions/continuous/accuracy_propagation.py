@@ -22,7 +22,7 @@ from experiments.predictions.continuous.accuracies import (
     marked,
 )
 from experiments.predictions.contract import Finding, Positives
-from experiments.tasks import Digits
+from experiments.tasks.contract import Digits
 from experiments.verdicts import Verdict, exceeds, stays_below
 
 

@@ -31,7 +31,7 @@ from experiments.predictions.continuous.accuracies import (
 from experiments.predictions.continuous.closed_forms import f64
 from experiments.predictions.contract import Finding, NonNegatives, Positive
 from experiments.studies.plasticity_window import WINDOW_DROP
-from experiments.tasks import Digits
+from experiments.tasks.contract import Digits
 from experiments.verdicts import JUDGED, Verdict, close, exceeds, stays_below
 from rules import SGD
 

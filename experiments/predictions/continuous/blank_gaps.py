@@ -24,7 +24,7 @@ from experiments.predictions.continuous.accuracies import (
 )
 from experiments.predictions.continuous.interference import weight_changes
 from experiments.predictions.contract import Finding, NonNegatives, Positive
-from experiments.tasks import Digits
+from experiments.tasks.contract import Digits
 from experiments.verdicts import Verdict, bracketed, close, exceeds, matches
 
 

@@ -25,7 +25,7 @@ from experiments.predictions.continuous.accuracies import (
     trained,
 )
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Positives, Size
-from experiments.tasks import Circles
+from experiments.tasks.contract import Circles
 from experiments.units import Time
 from experiments.verdicts import Verdict, exceeds
 

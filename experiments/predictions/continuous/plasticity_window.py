@@ -34,7 +34,7 @@ from experiments.studies.plasticity_window import (
     accuracies,
     window_of,
 )
-from experiments.tasks import Digits
+from experiments.tasks.contract import Digits
 from experiments.verdicts import Verdict, between, exceeds, matches, stays_below
 
 FLOW_STEPS = 20  # steps of the weight flow per tau_plast: enough for tangent kernels up to 40

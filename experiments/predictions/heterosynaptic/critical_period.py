@@ -18,7 +18,7 @@ from dynamics.stimulus import Clock
 from experiments.figures import LINES, MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Size
 from experiments.predictions.heterosynaptic.training import Replicates, f64, times
-from experiments.tasks import Digits
+from experiments.tasks.contract import Digits
 from experiments.verdicts import close, mean_of, stays_below
 from rules.heterosynaptic import Heterosynaptic
 

@@ -17,7 +17,7 @@ from dynamics.simulate import simulate
 from dynamics.stimulus import Clock
 from dynamics.timescales import Timescales
 from experiments.predictions.contract import AbstractPrediction, Positive, Size, Sizes
-from experiments.tasks import TeacherStudent
+from experiments.tasks.contract import TeacherStudent
 from experiments.verdicts import mean_of
 from rules.heterosynaptic import Heterosynaptic
 

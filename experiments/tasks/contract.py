@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Float32, Integer
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dynamics.errors import PlasticodeError
-from experiments.idx import find_idx, lying_in, read_idx
+from experiments.tasks.idx import find_idx, lying_in, read_idx
 from experiments.units import printable, refused
 
 LARGEST_ARRAY = 50_000_000  # numbers in one array, 200 MB as float32; MNIST's has 47 million
