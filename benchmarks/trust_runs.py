@@ -17,10 +17,10 @@ from dynamics.simulate import simulate
 from experiments.assemble import build, plan
 from experiments.jobs import ChunkKey, Job, init_point, points_of
 from experiments.machine.progress import Meter
-from experiments.probes import PROBES, Probe
 from experiments.programs import JobRunner
-from experiments.spec import make_spec
-from experiments.sweep import expand
+from experiments.spec.grid import expand
+from experiments.spec.probes import PROBES, Probe
+from experiments.spec.spec import make_spec
 from experiments.tasks.contract import Data
 
 WEIGHTS = "plastic weights"

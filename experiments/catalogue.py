@@ -10,11 +10,11 @@ from dynamics.network import Network
 from experiments.predictions import PREDICTIONS, plain, prediction_class
 from experiments.predictions.references import REFERENCES
 from experiments.report import pretty_bibtex
-from experiments.spec import built_in_specs, dump_toml, load_spec
+from experiments.spec.spec import built_in_specs, dump_toml, load_spec
+from experiments.spec.toml_text import inline
+from experiments.spec.units import printable
 from experiments.studies import STUDIES
 from experiments.tasks.contract import TASKS
-from experiments.toml_files import inline
-from experiments.units import printable
 from rules.registry import RULES, make_rule, rule_class
 
 EXAMPLE = Network((4, 3, 3, 2))  # small enough for its circuit to be read, deep enough for FA and DFA to differ

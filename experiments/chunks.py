@@ -22,7 +22,7 @@ import numpy as np
 from dynamics.errors import PlasticodeError
 from experiments.jobs import ChunkKey
 from experiments.machine.reading import check_regular, checked_hdf5, read_bytes, read_json
-from experiments.units import printable
+from experiments.spec.units import printable
 
 PARTIAL, CHECKPOINT = ".partial", ".checkpoint"
 BLOCK = 2**22

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from experiments.spec import Spec
+    from experiments.spec.spec import Spec
     from experiments.stored import How
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
@@ -64,7 +64,7 @@ def run(
     """
     with _sentences():
         _check_addresses()
-        from experiments.spec import load_spec
+        from experiments.spec.spec import load_spec
         from experiments.stored import spread
 
         loaded = load_spec(spec, sets or (), quick, seed)
@@ -113,7 +113,7 @@ def compare(
     """Compare learning rules on one task: a table with 95 % intervals, learning curves, gradient alignment."""
     with _sentences():
         _check_addresses()
-        from experiments.compare import comparison
+        from experiments.spec.compare import comparison
         from experiments.stored import spread
 
         names = [name.strip() for name in rules.split(",") if name.strip()]
@@ -146,9 +146,9 @@ def reproduce(
         from experiments.machine.processes import cores
         from experiments.machine.progress import shown
         from experiments.predictions import report
+        from experiments.spec.toml_text import parse_setting
         from experiments.store import output_directory
         from experiments.terminal import print_predictions
-        from experiments.toml_files import parse_setting
 
         chosen = predictions.configured(names or (), dict(map(parse_setting, sets or ())), quick, seed)
         target = out or Path("results") / f"reproduce{'-quick' if quick else ''}"
@@ -196,7 +196,7 @@ def check(spec: SpecName, sets: Sets = None, quick: Quick = False) -> None:
         from experiments.machine.progress import shown
         from experiments.notes import notes_of
         from experiments.report import check_study
-        from experiments.spec import load_spec
+        from experiments.spec.spec import load_spec
         from experiments.terminal import print_table
 
         loaded = load_spec(spec, sets or (), quick)
@@ -219,7 +219,7 @@ def _sentences() -> Iterator[None]:
 
         if not isinstance(error, PlasticodeError):
             raise
-        from experiments.units import visible
+        from experiments.spec.units import visible
 
         typer.echo(f"error: {visible(str(error))}", err=True)
         raise typer.Exit(REFUSED) from None

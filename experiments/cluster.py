@@ -30,8 +30,8 @@ from experiments.machine.progress import Meter
 from experiments.programs import JobRunner
 from experiments.rundir import code_of
 from experiments.runner import ATTEMPTS, Executor, Outcome, Task
-from experiments.spec import Spec, make_spec
-from experiments.units import printable
+from experiments.spec.spec import Spec, make_spec
+from experiments.spec.units import printable
 from rules.registry import look_in, looked_in, own_folders
 
 UNKNOWN_SIZE = 32  # workers that a cluster may come to have

@@ -13,7 +13,7 @@ from experiments.machine.memory import peak_bytes
 from experiments.machine.progress import Meter, OnProgress, span
 from experiments.programs import JobRunner, Programs
 from experiments.runner import chunking
-from experiments.spec import Spec
+from experiments.spec.spec import Spec
 from experiments.tables import TextTable
 
 CALIBRATION_SECONDS = 0.3  # of integration

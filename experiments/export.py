@@ -16,8 +16,8 @@ from dynamics.errors import PlasticodeError, unknown
 from experiments.labels import STATUS
 from experiments.machine.ownership import is_file
 from experiments.machine.reading import check_regular
+from experiments.spec.units import printable
 from experiments.store import opened
-from experiments.units import printable
 
 VALUES = 2**21  # of a slab, which bounds the memory, whatever the size of the results
 FIXED = ("status", "presentation", "time")

@@ -15,10 +15,10 @@ import numpy as np
 from dynamics.errors import PlasticodeError
 from dynamics.simulate import all_finite, record_marks
 from experiments.assemble import Plan, build, plan
-from experiments.probes import PROBES
 from experiments.relaxations import check_relaxations
-from experiments.spec import Spec
-from experiments.sweep import Group, Sweep, expand
+from experiments.spec.grid import Group, Sweep, expand
+from experiments.spec.probes import PROBES
+from experiments.spec.spec import Spec
 from experiments.tasks.contract import Data
 from rules.registry import own_modules, rule_names
 

@@ -9,9 +9,9 @@ import numpy as np
 import xarray as xr
 
 from experiments.jobs import Job
-from experiments.probes import PROBES
-from experiments.spec import Spec, dump_toml
-from experiments.sweep import Group, Sweep
+from experiments.spec.grid import Group, Sweep
+from experiments.spec.probes import PROBES
+from experiments.spec.spec import Spec, dump_toml
 
 STATUS = ("ok", "diverged", "not-converged", "missing")
 FLAGS = {"flag_values": np.arange(len(STATUS), dtype=np.int8), "flag_meanings": " ".join(STATUS)}

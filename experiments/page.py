@@ -5,8 +5,8 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.spec.units import visible
 from experiments.tables import TextTable
-from experiments.units import visible
 from experiments.verdicts import WORDS
 
 _CSS = """

@@ -18,10 +18,10 @@ from experiments.machine.interrupts import raise_if_interrupted
 from experiments.machine.ownership import json_or_none
 from experiments.page import details, document, escaped, paragraph, picture, table
 from experiments.runner import Results
-from experiments.spec import Spec, dump_toml
+from experiments.spec.grid import expand
+from experiments.spec.spec import Spec, dump_toml
 from experiments.store import summary, write_json
 from experiments.studies import NEEDED_PARTS, STUDIES
-from experiments.sweep import expand
 from experiments.tables import TextTable, final_tables
 from experiments.verdicts import WORDS, Verdict
 from rules.registry import rule_class, rule_names

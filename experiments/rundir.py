@@ -23,10 +23,10 @@ from experiments.machine import ownership
 from experiments.machine.lock import Lock, locked
 from experiments.machine.reading import is_count, is_run, opened_hdf5, parse_json, read_json, text_attribute
 from experiments.merge import identity_in
-from experiments.spec import Spec, dump_toml
+from experiments.spec.spec import Spec, dump_toml
+from experiments.spec.toml_text import parse_toml
+from experiments.spec.units import printable, shown, visible
 from experiments.store import check_output, told
-from experiments.toml_files import parse_toml
-from experiments.units import printable, shown, visible
 from rules.registry import own_modules, rule_names
 
 CHUNKS, HEADER, LOCK = "chunks", "run.json", "lock"

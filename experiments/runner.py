@@ -17,8 +17,8 @@ from experiments.labels import Table, device_kind
 from experiments.machine.processes import cores
 from experiments.machine.progress import Meter, OnProgress
 from experiments.programs import JobRunner
-from experiments.spec import Spec
-from experiments.sweep import expand
+from experiments.spec.grid import expand
+from experiments.spec.spec import Spec
 
 COMPILE_AHEAD = 8  # jobs
 ATTEMPTS = 3  # at a chunk

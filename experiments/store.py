@@ -22,7 +22,7 @@ from experiments.machine import ownership
 from experiments.machine.reading import checked_hdf5
 from experiments.runner import Results
 from experiments.schema import check_dimensions, check_values
-from experiments.units import printable
+from experiments.spec.units import printable
 
 ENGINE = "h5netcdf"
 ATTRIBUTES = ("seconds", "device", "dtype", "spec_hash")  # that summary.json repeats

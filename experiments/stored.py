@@ -26,10 +26,10 @@ from experiments.machine.progress import Meter, OnProgress
 from experiments.merge import identity_in, merge
 from experiments.report import StudyReport
 from experiments.runner import Executor, Results, Task, chunking, local, meter_of
-from experiments.spec import Spec
+from experiments.spec.spec import Spec
+from experiments.spec.units import printable
 from experiments.store import opened, output_directory, status_counts
 from experiments.tables import TextTable, final_tables
-from experiments.units import printable
 
 MERGE_PATIENCE = 10  # seconds that a shard tries to merge, while the others let go of their locks
 

@@ -8,12 +8,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from experiments.spec.units import visible
 from experiments.tables import TextTable
-from experiments.units import visible
 
 if TYPE_CHECKING:
     from experiments.reproduce import Measured
-    from experiments.spec import Spec
+    from experiments.spec.spec import Spec
     from experiments.stored import Ended
 
 NARROWEST = 110  # characters of a table that goes to a file

@@ -4,7 +4,7 @@ import numpy as np
 
 from dynamics.window import Window
 from dynamics.window_choice import Demands, choose
-from experiments.spec import Spec
+from experiments.spec.spec import Spec
 
 
 def windows_for(spec: Spec, values: dict[str, np.ndarray], inputs: np.ndarray) -> Window:

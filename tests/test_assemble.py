@@ -9,7 +9,7 @@ from dynamics.coupled import Coupled
 from dynamics.discrete import Discrete
 from dynamics.flow import WeightFlow
 from experiments import assemble, jobs, runner
-from experiments.spec import make_spec
+from experiments.spec.spec import make_spec
 
 SMALL = {
     "task": {"name": "gaussian-regression", "inputs": 3, "outputs": 2, "samples": 20, "test_samples": 10},

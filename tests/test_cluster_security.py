@@ -9,7 +9,7 @@ from dynamics.errors import PlasticodeError
 from experiments import cluster
 from experiments.chunks import ChunkStore
 from experiments.jobs import Chunking
-from experiments.spec import make_spec
+from experiments.spec.spec import make_spec
 
 
 def connected(tmp_path, workers, scheduler):

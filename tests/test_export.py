@@ -19,9 +19,9 @@ from experiments import export
 from experiments.export import export_table
 from experiments.labels import STATUS, coordinates
 from experiments.runner import Results
-from experiments.spec import make_spec
+from experiments.spec.grid import expand
+from experiments.spec.spec import make_spec
 from experiments.store import save
-from experiments.sweep import expand
 
 ROOT = Path(__file__).resolve().parent.parent
 FORMATS = pytest.mark.parametrize("suffix", [".csv", ".parquet"])

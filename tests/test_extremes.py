@@ -19,7 +19,7 @@ from experiments.labels import STATUS
 from experiments.page import table
 from experiments.places import LARGEST_PLACED, edges, places
 from experiments.runner import Results
-from experiments.spec import make_spec
+from experiments.spec.spec import make_spec
 from experiments.tables import final_tables
 
 COORDINATES = [math.inf, 0.0, -0.0, 1e-30, 1e30, -1e30, 0.01, 0.1, 1.0, 10.0, 3.0]

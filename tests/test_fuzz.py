@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from experiments import cli, report, runner
-from experiments.fields import TRACED
-from experiments.spec import built_in_specs, load_spec
-from experiments.toml_files import inline, parse_toml
+from experiments.spec.spec import built_in_specs, load_spec
+from experiments.spec.tables import TRACED
+from experiments.spec.toml_text import inline, parse_toml
 from tests.spec_texts import FULL, PARTS
 
 SLOWEST, LONGEST = 5.0, 2000  # seconds of a case, characters of a sentence

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from experiments.labels import STATUS, Table, coordinates
-from experiments.spec import make_spec
-from experiments.sweep import expand
+from experiments.spec.grid import expand
+from experiments.spec.spec import make_spec
 
 MARKS = np.array([0, 2, 6])
 

@@ -28,7 +28,7 @@ from experiments.labels import STATUS
 from experiments.machine.progress import Meter
 from experiments.merge import identity_in, merge, slabs
 from experiments.runner import Outcome, Task
-from experiments.spec import Spec, make_spec
+from experiments.spec.spec import Spec, make_spec
 from experiments.store import load
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -306,7 +306,7 @@ from pathlib import Path
 import numpy as np
 from experiments import chunks, merge, store
 from experiments.jobs import Chunking, check
-from experiments.spec import make_spec
+from experiments.spec.spec import make_spec
 place, points, records, probes, size = Path(sys.argv[1]), *map(int, sys.argv[2:])
 names = ["loss", "accuracy", "tangent_kernel", "weight_norm", "alignment", "feedback_mismatch"]
 task = {"name": "teacher-student", "inputs": 2, "teacher_hidden": [2]}

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from dynamics.errors import PlasticodeError
-from experiments.spec import load_spec
-from experiments.sweep import expand
-from experiments.units import Time
+from experiments.spec.grid import expand
+from experiments.spec.spec import load_spec
+from experiments.spec.units import Time
 from tests.spec_texts import PARTS
 
 

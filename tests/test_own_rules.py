@@ -16,7 +16,7 @@ from experiments.cli import app
 from experiments.notes import notes_of
 from experiments.report import bibtex
 from experiments.rundir import header_of
-from experiments.spec import make_spec
+from experiments.spec.spec import make_spec
 from rules.curl import flipped
 from rules.registry import rule_fields, rule_names
 

@@ -9,7 +9,7 @@ import xarray as xr
 from experiments import runner
 from experiments.figures import save
 from experiments.labels import STATUS
-from experiments.spec import load_spec
+from experiments.spec.spec import load_spec
 from experiments.studies import plasticity_window as pw
 
 DURATION = 0.08

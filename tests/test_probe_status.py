@@ -12,8 +12,8 @@ import pytest
 from dynamics.simulate import all_finite
 from experiments import jobs
 from experiments.labels import STATUS, Table
-from experiments.spec import make_spec
-from experiments.sweep import expand
+from experiments.spec.grid import expand
+from experiments.spec.spec import make_spec
 from tests.test_cli import plasticode, summary
 
 BASE = {

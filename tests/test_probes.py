@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from dynamics import instruments
-from experiments.probes import KERNEL_SAMPLES, PROBE_SAMPLES, PROBES
+from experiments.spec.probes import KERNEL_SAMPLES, PROBE_SAMPLES, PROBES
 from rules import KP
 from tests.problems import random_problem, random_weights
 

@@ -18,7 +18,7 @@ from experiments.jobs import Chunking, check
 from experiments.machine import memory
 from experiments.machine.progress import Meter, Progress
 from experiments.programs import JobRunner, compiled
-from experiments.spec import make_spec
+from experiments.spec.spec import make_spec
 
 ROOT = Path(__file__).resolve().parent.parent
 COLLECTIVES = r"all-reduce|all-gather|all-to-all|collective-permute|collective-broadcast|reduce-scatter|send|recv"

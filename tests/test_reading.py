@@ -22,11 +22,11 @@ from experiments.merge import identity_in
 from experiments.page import escaped, paragraph
 from experiments.rundir import opened, read_header
 from experiments.runner import Results
+from experiments.spec.toml_text import parse_setting, parse_toml, read_toml
+from experiments.spec.units import visible
 from experiments.store import load, save
 from experiments.tasks.contract import idx
 from experiments.tasks.idx import read_idx
-from experiments.toml_files import parse_setting, parse_toml, read_toml
-from experiments.units import visible
 from tests.test_store import dataset
 
 SECRET = 4711.25

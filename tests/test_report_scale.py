@@ -15,7 +15,7 @@ from experiments import report, store
 from experiments.figures import MOST_LINES, MOST_PANELS, generic_figures
 from experiments.intervals import finals
 from experiments.runner import Results
-from experiments.spec import make_spec
+from experiments.spec.spec import make_spec
 from experiments.tables import MOST_ACROSS, MOST_ROWS, final_tables
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,7 +24,7 @@ REPORT = """
 import resource, sys, tempfile
 from pathlib import Path
 from experiments import report, store
-from experiments.spec import make_spec
+from experiments.spec.spec import make_spec
 from experiments.tables import final_tables
 peaks = []
 for path in sys.argv[1:]:

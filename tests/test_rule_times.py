@@ -6,9 +6,9 @@ import pytest
 from dynamics.errors import PlasticodeError
 from experiments import jobs
 from experiments.assemble import circuit_of, plan
-from experiments.spec import dump_toml, load_spec, make_spec
-from experiments.sweep import expand
-from experiments.units import Time
+from experiments.spec.grid import expand
+from experiments.spec.spec import dump_toml, load_spec, make_spec
+from experiments.spec.units import Time
 from tests.problems import f64
 
 BCM = {

@@ -14,8 +14,8 @@ from experiments import assemble, jobs, programs, runner
 from experiments.jobs import Chunking
 from experiments.labels import STATUS
 from experiments.machine.progress import Progress
-from experiments.spec import make_spec
-from experiments.sweep import expand
+from experiments.spec.grid import expand
+from experiments.spec.spec import make_spec
 
 SMALL = {
     "task": {"name": "gaussian-regression", "inputs": 3, "outputs": 2, "samples": 20, "test_samples": 10},

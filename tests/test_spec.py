@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dynamics.errors import PlasticodeError
-from experiments.fields import CLASSIFICATION, DEFAULT_NAMES, TABLES, UNSUPERVISED
-from experiments.paths import PLAIN_KEYS
-from experiments.spec import Spec, built_in_specs, dump_toml, load_spec, make_spec
-from experiments.sweep import expand
+from experiments.spec.grid import expand
+from experiments.spec.paths import PLAIN_KEYS
+from experiments.spec.spec import Spec, built_in_specs, dump_toml, load_spec, make_spec
+from experiments.spec.tables import CLASSIFICATION, DEFAULT_NAMES, TABLES, UNSUPERVISED
 from experiments.tasks.contract import TASKS
 from tests.spec_texts import FULL, PARTS
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from dynamics.errors import PlasticodeError
-from experiments.spec import load_spec, make_spec
-from experiments.sweep import Sweep, expand
-from experiments.units import Time
+from experiments.spec.grid import Sweep, expand
+from experiments.spec.spec import load_spec, make_spec
+from experiments.spec.units import Time
 
 
 def sweep(axes: dict, **tables) -> Sweep:

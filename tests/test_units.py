@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamics.errors import PlasticodeError
-from experiments.units import Time, parse_time
+from experiments.spec.units import Time, parse_time
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from dynamics.window import Window
 from dynamics.window_choice import MOST_PARTS, SETTLING, refined
 from experiments import assemble, programs, runner
 from experiments.labels import STATUS
-from experiments.spec import load_spec, make_spec
-from experiments.sweep import expand
+from experiments.spec.grid import expand
+from experiments.spec.spec import load_spec, make_spec
 from experiments.windows import windows_for
 
 SMALL = {

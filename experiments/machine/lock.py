@@ -20,7 +20,7 @@ from typing import Any
 
 from dynamics.errors import PlasticodeError
 from experiments.machine.reading import read_json
-from experiments.units import printable
+from experiments.spec.units import printable
 
 BEAT = 2.0  # seconds between two heartbeats
 SILENCE = 10 * BEAT  # how long a lock is watched that may be stale

@@ -17,7 +17,7 @@ from dynamics.errors import PlasticodeError
 from experiments.machine import reading
 from experiments.machine.lock import has_ended, this_process
 from experiments.merge import identity_in
-from experiments.units import printable
+from experiments.spec.units import printable
 
 FIGURES = "figures"
 RUN = ("results.nc", "spec.toml", "summary.json", "report.html", FIGURES)  # what `run` and `compare` write

@@ -12,9 +12,9 @@ from experiments.predictions import plain
 from experiments.predictions.references import REFERENCES
 from experiments.report import pretty_bibtex, verdict_json, verdict_table
 from experiments.reproduce import Measured, Outcome
+from experiments.spec.toml_text import inline
 from experiments.store import write_json
 from experiments.tables import TextTable
-from experiments.toml_files import inline
 from experiments.verdicts import WORDS
 
 VERSIONED = ("plasticode", "jax", "jaxlib", "diffrax", "numpy")

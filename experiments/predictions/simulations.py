@@ -8,7 +8,7 @@ import xarray as xr
 
 from experiments import runner
 from experiments.labels import STATUS
-from experiments.spec import make_spec
+from experiments.spec.spec import make_spec
 
 
 def swept(table: Mapping[str, Any]) -> xr.Dataset:

@@ -14,9 +14,9 @@ from dynamics.theory import lagged_overlap, overlap_law
 from experiments.labels import STATUS
 from experiments.report import StudyReport
 from experiments.runner import Results
-from experiments.spec import Spec
+from experiments.spec.grid import Group, expand
+from experiments.spec.spec import Spec
 from experiments.studies import plasticity_figure
-from experiments.sweep import Group, expand
 from experiments.verdicts import SHOWN, Decision, Mean, Verdict, decided, in_range, mean_of
 
 PAPER, DERIVED = "arXiv:2510.18808", "derived from the model of arXiv:2510.18808"

@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float, Float32, Integer
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dynamics.errors import PlasticodeError
+from experiments.spec.units import printable, refused
 from experiments.tasks.idx import find_idx, lying_in, read_idx
-from experiments.units import printable, refused
 
 LARGEST_ARRAY = 50_000_000  # numbers in one array, 200 MB as float32; MNIST's has 47 million
 MOST_PRODUCTS = 20_000_000_000  # multiplications of samples by a teacher, or by a basis: seconds

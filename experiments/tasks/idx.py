@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 
 from dynamics.errors import PlasticodeError
 from experiments.machine.reading import read_bytes
-from experiments.units import printable
+from experiments.spec.units import printable
 
 LARGEST = 100_000_000  # bytes; the largest file of MNIST has 47 million
 MOST_TOLD = 8  # names of files

@@ -20,7 +20,7 @@ from experiments.predictions.curl.matrices import engine_error_matrix, error_mat
 from experiments.predictions.curl.onsets import clamped_matrix, located, matrix_onsets
 from experiments.predictions.curl.relaxation_rate import Runs
 from experiments.predictions.curl.toy_model import KINDS, ToyModel
-from experiments.units import Time
+from experiments.spec.units import Time
 from rules.curl import Curl
 from rules.feedback_alignment import FA
 

@@ -24,7 +24,7 @@ from experiments.predictions.hebbian.setting import (
     stationary_flow,
     student,
 )
-from experiments.units import Time
+from experiments.spec.units import Time
 from rules import DFA, KP, SGD
 
 # Cheap settings of every prediction, with which its claims still hold.

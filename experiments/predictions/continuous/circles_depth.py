@@ -25,8 +25,8 @@ from experiments.predictions.continuous.accuracies import (
     trained,
 )
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Positives, Size
+from experiments.spec.units import Time
 from experiments.tasks.contract import Circles
-from experiments.units import Time
 from experiments.verdicts import Verdict, exceeds
 
 Depth = Annotated[int, Field(strict=True, ge=1, le=6)]

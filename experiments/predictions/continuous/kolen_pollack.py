@@ -30,7 +30,7 @@ from experiments.predictions.contract import (
     Size,
     Sizes,
 )
-from experiments.units import Time
+from experiments.spec.units import Time
 from experiments.verdicts import close
 from rules import KP
 

@@ -20,7 +20,7 @@ from dynamics.timescales import Timescales
 from experiments.figures import LINES, MARKERS, OKABE_ITO, style
 from experiments.predictions.continuous.closed_forms import f64
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, NonNegatives
-from experiments.units import Time
+from experiments.spec.units import Time
 from experiments.verdicts import close
 
 Lag = Annotated[float, Field(strict=True, ge=0.02, le=1)]

@@ -24,7 +24,7 @@ from experiments.predictions.continuous.closed_depth import (
 )
 from experiments.predictions.continuous.closed_forms import f64
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive
-from experiments.units import Time
+from experiments.spec.units import Time
 from experiments.verdicts import Verdict, all_match, exceeds, matches, mean_of
 from rules import DFA, SGD
 

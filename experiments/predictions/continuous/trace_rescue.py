@@ -20,8 +20,8 @@ from dynamics.timescales import Timescales
 from experiments.figures import LINES, MARKERS, OKABE_ITO, style
 from experiments.predictions.continuous.closed_forms import f64, traced_overlap
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding
+from experiments.spec.units import Time
 from experiments.studies.single_synapse import SingleSynapse
-from experiments.units import Time
 from experiments.verdicts import Verdict, close
 
 WEAK = 1e6  # tau_plast / T of a run that measures a strength

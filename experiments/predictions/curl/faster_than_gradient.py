@@ -26,7 +26,7 @@ from experiments.predictions.curl.learning import (
     log_bars,
     norms_of,
 )
-from experiments.units import Time
+from experiments.spec.units import Time
 from experiments.verdicts import exceeds, stays_below
 from rules.curl import Curl
 

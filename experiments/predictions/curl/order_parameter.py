@@ -11,7 +11,7 @@ from experiments.predictions.contract import AbstractPrediction, Duration, Findi
 from experiments.predictions.curl.learning import Ratios, Several, Units
 from experiments.predictions.curl.onsets import TOLERANCE, Onsets, judged, large_network_onset, search
 from experiments.predictions.curl.theory import hidden_boundary
-from experiments.units import Time
+from experiments.spec.units import Time
 from experiments.verdicts import exceeds, mean_of
 
 UNSETTLED = 1e-10  # a run with a higher q goes on moving

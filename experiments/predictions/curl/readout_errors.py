@@ -12,7 +12,7 @@ from experiments.predictions.contract import AbstractPrediction, Duration, Findi
 from experiments.predictions.curl.learning import Course, Ratios, Several, Units, divided, log_bars, teachers, train
 from experiments.predictions.curl.onsets import PERTURBATION, TOLERANCE, Onsets, judged, large_network_onset, search
 from experiments.predictions.curl.theory import readout_boundary
-from experiments.units import Time
+from experiments.spec.units import Time
 from experiments.verdicts import Verdict, exceeds, stays_below
 
 LOOKS = tuple(zip(OKABE_ITO, MARKERS, strict=True))

@@ -11,7 +11,7 @@ from typing import Any
 
 from dynamics.errors import PlasticodeError
 from experiments.machine.reading import read_bytes
-from experiments.units import printable
+from experiments.spec.units import printable
 
 LARGEST_FILE = 1_000_000  # bytes
 DEEPEST = 20  # levels of nested lists and tables; a spec needs 5

@@ -1,7 +1,7 @@
 """The spec of an experiment: read from TOML, checked strictly, resolved, written back.
 
 A spec is one TOML file (see experiments/specs for examples). `load_spec` reads it, applies overrides and checks it;
-`experiments.sweep.expand` turns it into batches of points.
+`experiments.spec.grid.expand` turns it into batches of points.
 """
 
 import hashlib
@@ -13,8 +13,10 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dynamics.errors import PlasticodeError, unknown
-from experiments.axes import canonical_sweep, check_size, swept_paths
-from experiments.fields import (
+from experiments.spec.axes import canonical_sweep, check_size, swept_paths
+from experiments.spec.overrides import MOST_PARTS, apply_overrides
+from experiments.spec.paths import assign, check_path, flattened
+from experiments.spec.tables import (
     CLASSIFICATION,
     UNSUPERVISED,
     AbstractTable,
@@ -30,13 +32,11 @@ from experiments.fields import (
     named_table,
     unknown_key,
 )
-from experiments.overrides import MOST_PARTS, apply_overrides
-from experiments.paths import assign, check_path, flattened
+from experiments.spec.toml_text import inline, parse_setting, read_toml, write_toml
+from experiments.spec.units import printable, refused
 from experiments.tasks.contract import TASKS, Task
-from experiments.toml_files import inline, parse_setting, read_toml, write_toml
-from experiments.units import printable, refused
 
-SPECS = Path(__file__).parent / "specs"
+SPECS = Path(__file__).parent.parent / "specs"
 LONGEST_NAME = 200  # bytes; file systems allow 255, and suffixes come after
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 PartName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=64)]
@@ -99,7 +99,7 @@ class Spec(AbstractTable):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Spec":
-        from experiments.checks import check  # here, because that module needs this one
+        from experiments.spec.checks import check  # here, because that module needs this one
 
         if self.part_table:
             if self.sweep:

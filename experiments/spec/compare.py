@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from dynamics.errors import PlasticodeError, unknown
-from experiments.checks import CLASSIFICATION, UNSUPERVISED
-from experiments.spec import Spec, load_spec
+from experiments.spec.checks import CLASSIFICATION, UNSUPERVISED
+from experiments.spec.spec import Spec, load_spec
+from experiments.spec.toml_text import inline
+from experiments.spec.units import refused
 from experiments.tasks.contract import TASKS
-from experiments.toml_files import inline
-from experiments.units import refused
 from rules.registry import rule_fields
 
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dynamics.errors import PlasticodeError
-from experiments.paths import assign, check_path, covers, flattened, merged
-from experiments.units import printable, refused
+from experiments.spec.paths import assign, check_path, covers, flattened, merged
+from experiments.spec.units import printable, refused
 
 SWEEP = "sweep."
 MOST_PARTS = 100

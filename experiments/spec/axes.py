@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from dynamics.errors import PlasticodeError, unknown
-from experiments.fields import Quantity
-from experiments.paths import SWEPT_TABLES, check_path, flattened, quantity_at
-from experiments.toml_files import inline
-from experiments.units import Time, printable, read_number, read_time, refused, shown
+from experiments.spec.paths import SWEPT_TABLES, check_path, flattened, quantity_at
+from experiments.spec.tables import Quantity
+from experiments.spec.toml_text import inline
+from experiments.spec.units import Time, printable, read_number, read_time, refused, shown
 
 MOST_POINTS = 1_000_000
 MOST_PROGRAMS = 1000

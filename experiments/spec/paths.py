@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from dynamics.errors import PlasticodeError
-from experiments.fields import (
+from experiments.spec.tables import (
     DEFAULT_NAMES,
     TABLES,
     TRACED,
@@ -19,8 +19,8 @@ from experiments.fields import (
     rule_quantity,
     unknown_key,
 )
+from experiments.spec.units import printable, refused
 from experiments.tasks.contract import TASKS
-from experiments.units import printable, refused
 
 PLAIN_KEYS = ("name", "description", "study", "regime", "seed", "dtype")
 SWEPT_TABLES = ("linspace", "logspace")

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_s
 from pydantic_core import CoreSchema, core_schema
 
 from dynamics.errors import PlasticodeError, unknown
-from experiments.units import Time, printable, read_number, read_time, refused
+from experiments.spec.units import Time, printable, read_number, read_time, refused
 
 Width = Annotated[int, Field(strict=True, gt=0, le=100_000)]
 Count = Annotated[int, Field(strict=True, gt=0, le=1_000_000_000)]
