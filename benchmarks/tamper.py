@@ -29,10 +29,11 @@ from typer.testing import CliRunner
 
 from benchmarks.tamper_directories import change_directory
 from benchmarks.tamper_files import SECRET, SECRET_NUMBER, change_results
-from experiments import cli, figures, report, runner, status, store, stored  # noqa: F401 - before the forks
+from experiments import cli, figures, report, runner, status, stored  # noqa: F401 - before the forks
 from experiments.jobs import Chunking
 from experiments.machine import lock  # noqa: F401 - before the forks
 from experiments.machine.lock import Lock
+from experiments.results import netcdf  # noqa: F401 - before the forks
 
 SECONDS = 5.0  # of the processor, for one command
 WAIT = 60.0  # by the clock, on a machine that many share
@@ -100,7 +101,7 @@ def _asked(*arguments: str) -> str:
 
 def _loaded(path: Path) -> str:
     """What `load` gives, as text."""
-    results = store.load(path)
+    results = netcdf.load(path)
     return "".join(str(data) for data in results.datasets.values()) + json.dumps(
         {part: _numbers(data) for part, data in results.datasets.items()})  # fmt: skip
 

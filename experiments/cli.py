@@ -91,8 +91,8 @@ def export(
 ) -> None:
     """Write results as a table: one row per point and record."""
     with _sentences():
-        from experiments.export import export_table
         from experiments.machine.interrupts import interruptible
+        from experiments.results.export import export_table
 
         with interruptible():
             rows = export_table(source, table, part)
@@ -146,8 +146,8 @@ def reproduce(
         from experiments.machine.processes import cores
         from experiments.machine.progress import shown
         from experiments.predictions import report
+        from experiments.results.netcdf import output_directory
         from experiments.spec.toml_text import parse_setting
-        from experiments.store import output_directory
         from experiments.terminal import print_predictions
 
         chosen = predictions.configured(names or (), dict(map(parse_setting, sets or ())), quick, seed)

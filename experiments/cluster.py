@@ -24,10 +24,10 @@ from dynamics.errors import PlasticodeError
 from experiments import runner
 from experiments.chunks import ChunkStore, Record
 from experiments.jobs import Chunking, ChunkKey, job_of
-from experiments.labels import versions
 from experiments.machine.processes import one_core_each
 from experiments.machine.progress import Meter
 from experiments.programs import JobRunner
+from experiments.results.labels import versions
 from experiments.rundir import code_of
 from experiments.runner import ATTEMPTS, Executor, Outcome, Task
 from experiments.spec.spec import Spec, make_spec

@@ -12,9 +12,9 @@ from experiments.jobs import Chunking, Job, points_of
 from experiments.machine.memory import peak_bytes
 from experiments.machine.progress import Meter, OnProgress, span
 from experiments.programs import JobRunner, Programs
+from experiments.results.text_tables import TextTable
 from experiments.runner import chunking
 from experiments.spec.spec import Spec
-from experiments.tables import TextTable
 
 CALIBRATION_SECONDS = 0.3  # of integration
 MOST_CALIBRATED = 6  # jobs; others are taken to cost as much per synapse update as the nearest of them

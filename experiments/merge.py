@@ -16,9 +16,18 @@ from xarray.backends import H5NetCDFStore
 from dynamics.errors import PlasticodeError
 from experiments.chunks import ChunkStore, Record
 from experiments.jobs import Chunking, ChunkKey, Job, marks_of
-from experiments.labels import STATUS, Table, attributes, coordinates, part_attributes, provenance, rows_of, stack
 from experiments.machine.interrupts import raise_if_interrupted
 from experiments.machine.reading import number_attribute, opened_hdf5, parse_json, text_attribute
+from experiments.results.labels import (
+    STATUS,
+    Table,
+    attributes,
+    coordinates,
+    part_attributes,
+    provenance,
+    rows_of,
+    stack,
+)
 from experiments.spec.grid import Sweep, expand
 from experiments.spec.spec import Spec
 

@@ -5,9 +5,9 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.results.text_tables import TextTable
+from experiments.results.verdicts import WORDS
 from experiments.spec.units import visible
-from experiments.tables import TextTable
-from experiments.verdicts import WORDS
 
 _CSS = """
 :root { color-scheme: light; }

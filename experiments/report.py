@@ -17,13 +17,13 @@ from experiments.figures import attempt, generic_figures, save
 from experiments.machine.interrupts import raise_if_interrupted
 from experiments.machine.ownership import json_or_none
 from experiments.page import details, document, escaped, paragraph, picture, table
+from experiments.results.netcdf import summary, write_json
+from experiments.results.text_tables import TextTable, final_tables
+from experiments.results.verdicts import WORDS, Verdict
 from experiments.runner import Results
 from experiments.spec.grid import expand
 from experiments.spec.spec import Spec, dump_toml
-from experiments.store import summary, write_json
 from experiments.studies import NEEDED_PARTS, STUDIES
-from experiments.tables import TextTable, final_tables
-from experiments.verdicts import WORDS, Verdict
 from rules.registry import rule_class, rule_names
 
 WRITTEN = ("spec.toml", "summary.json", "report.html", "figures")  # beside the results

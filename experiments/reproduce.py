@@ -19,7 +19,7 @@ from experiments.machine.interrupts import heard, interruptible, raise_if_interr
 from experiments.machine.processes import one_core_each
 from experiments.machine.progress import Meter, OnProgress
 from experiments.predictions.contract import AbstractPrediction
-from experiments.verdicts import Decision, Verdict, together
+from experiments.results.verdicts import Decision, Verdict, together
 
 
 class Outcome(NamedTuple):

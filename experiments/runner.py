@@ -13,10 +13,10 @@ import xarray as xr
 from dynamics.errors import PlasticodeError
 from experiments.chunks import ChunkStore, Record
 from experiments.jobs import Chunking, ChunkKey, Job, check, marks_of
-from experiments.labels import Table, device_kind
 from experiments.machine.processes import cores
 from experiments.machine.progress import Meter, OnProgress
 from experiments.programs import JobRunner
+from experiments.results.labels import Table, device_kind
 from experiments.spec.grid import expand
 from experiments.spec.spec import Spec
 

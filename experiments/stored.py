@@ -19,17 +19,17 @@ from experiments import cluster, report, rundir
 from experiments.chunks import ChunkStore
 from experiments.figures import attempt
 from experiments.jobs import Chunking, Job
-from experiments.labels import provenance
 from experiments.machine.interrupts import heard
 from experiments.machine.lock import InUse
 from experiments.machine.progress import Meter, OnProgress
 from experiments.merge import identity_in, merge
 from experiments.report import StudyReport
+from experiments.results.labels import provenance
+from experiments.results.netcdf import opened, output_directory, status_counts
+from experiments.results.text_tables import TextTable, final_tables
 from experiments.runner import Executor, Results, Task, chunking, local, meter_of
 from experiments.spec.spec import Spec
 from experiments.spec.units import printable
-from experiments.store import opened, output_directory, status_counts
-from experiments.tables import TextTable, final_tables
 
 MERGE_PATIENCE = 10  # seconds that a shard tries to merge, while the others let go of their locks
 

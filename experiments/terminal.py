@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from experiments.results.text_tables import TextTable
 from experiments.spec.units import visible
-from experiments.tables import TextTable
 
 if TYPE_CHECKING:
     from experiments.reproduce import Measured

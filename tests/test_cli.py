@@ -23,8 +23,8 @@ from experiments.cli import app
 from experiments.figures import generic_figures, is_logarithmic, save
 from experiments.machine import progress
 from experiments.report import StudyReport, Verdict
+from experiments.results.netcdf import load
 from experiments.spec.spec import dump_toml, load_spec
-from experiments.store import load
 from rules.registry import RULES
 from tests.forks import until
 

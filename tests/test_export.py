@@ -15,13 +15,13 @@ import xarray as xr
 from pyarrow import parquet
 
 from dynamics.errors import PlasticodeError
-from experiments import export
-from experiments.export import export_table
-from experiments.labels import STATUS, coordinates
+from experiments.results import export
+from experiments.results.export import export_table
+from experiments.results.labels import STATUS, coordinates
+from experiments.results.netcdf import save
 from experiments.runner import Results
 from experiments.spec.grid import expand
 from experiments.spec.spec import make_spec
-from experiments.store import save
 
 ROOT = Path(__file__).resolve().parent.parent
 FORMATS = pytest.mark.parametrize("suffix", [".csv", ".parquet"])

@@ -12,15 +12,16 @@ from hypothesis import strategies as st
 from matplotlib import colors
 from typer.testing import CliRunner
 
-from experiments import figures, report, store
+from experiments import figures, report
 from experiments.cli import app
-from experiments.export import export_table
-from experiments.labels import STATUS
 from experiments.page import table
 from experiments.places import LARGEST_PLACED, edges, places
+from experiments.results import netcdf
+from experiments.results.export import export_table
+from experiments.results.labels import STATUS
+from experiments.results.text_tables import final_tables
 from experiments.runner import Results
 from experiments.spec.spec import make_spec
-from experiments.tables import final_tables
 
 COORDINATES = [math.inf, 0.0, -0.0, 1e-30, 1e30, -1e30, 0.01, 0.1, 1.0, 10.0, 3.0]
 NUMBERS = [math.inf, -math.inf, math.nan, 0.0, -0.0, 5e-324, 1e-45, 1e-300, 3.4e38, 1.7e308, -1.7e308, 0.5, 1.0, -2.0]
@@ -72,8 +73,8 @@ def test_any_results_can_be_written_read_and_drawn(tmp_path_factory, data):
     """netCDF, JSON, tables of both formats, every figure and the page; numbers read back as they were."""
     place = tmp_path_factory.mktemp("results")
     complete = not bool((data["status"] == STATUS.index("missing")).any())
-    store.save(Results({"": data}, complete), place / "results.nc")
-    loaded = store.load(place / "results.nc")
+    netcdf.save(Results({"": data}, complete), place / "results.nc")
+    loaded = netcdf.load(place / "results.nc")
     for name in ("loss", *data.coords):
         np.testing.assert_array_equal(loaded.datasets[""][name].values, data[name].values)
     report.write(make_spec({}), loaded, place)
@@ -168,7 +169,7 @@ def test_infinity_as_a_value_of_a_sweep_runs_through_the_command(tmp_path, monke
         part = strict((tmp_path / name / "summary.json").read_text())["parts"][""]
         assert part["axes"]["timescales.decay"]["values"] == [10.0, "inf"]
         assert {row["at"]["timescales.decay"] for row in part["final"]} == {10.0, "inf"}
-        data = store.load(tmp_path / name / "results.nc").datasets[""]
+        data = netcdf.load(tmp_path / name / "results.nc").datasets[""]
         assert data["timescales.decay"].values.tolist() == [10.0, math.inf]
         assert (tmp_path / name / "figures/accuracy.png").exists()
     still = data["accuracy"].sel({"timescales.plasticity": math.inf, "timescales.decay": math.inf}).values

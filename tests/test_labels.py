@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.labels import STATUS, Table, coordinates
+from experiments.results.labels import STATUS, Table, coordinates
 from experiments.spec.grid import expand
 from experiments.spec.spec import make_spec
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import figures, merge, report, store, stored
+from experiments import figures, merge, report, stored
 from experiments.figures import generic_figures, save
+from experiments.results import netcdf
 from experiments.runner import Results
 from tests.test_cli import WRITTEN, names, plasticode, summary
 from tests.test_ownership import OUT, here, run  # noqa: F401
@@ -97,7 +98,7 @@ MOMENTS = {
     "summarising": (report, "summary"),
     "drawing": (figures, "_figure"),
     "writing the page": (report, "page"),
-    "publishing": (store, "_publish"),
+    "publishing": (netcdf, "_publish"),
 }
 
 
@@ -147,6 +148,6 @@ def test_a_second_signal_while_an_interrupted_run_is_reported(monkeypatch):
 def test_a_signal_while_a_table_is_written_leaves_the_one_that_was_there(monkeypatch):
     run()
     Path("table.csv").write_text("before")
-    monkeypatch.setattr("experiments.export._write_csv", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("experiments.results.export._write_csv", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     assert "interrupted" in plasticode("export", "out", "table.csv", code=130).stderr
     assert Path("table.csv").read_text() == "before" and names(".") == ["out", "quick.toml", "table.csv"]

@@ -24,12 +24,12 @@ from experiments import merge as module
 from experiments import runner
 from experiments.chunks import ChunkStore
 from experiments.jobs import Chunking, ChunkKey, check
-from experiments.labels import STATUS
 from experiments.machine.progress import Meter
 from experiments.merge import identity_in, merge, slabs
+from experiments.results.labels import STATUS
+from experiments.results.netcdf import load
 from experiments.runner import Outcome, Task
 from experiments.spec.spec import Spec, make_spec
-from experiments.store import load
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = {

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from dynamics.errors import PlasticodeError
-from experiments import store, stored
+from experiments import stored
 from experiments.jobs import Chunking
 from experiments.machine import ownership
-from experiments.store import output_directory, write_json
+from experiments.results import netcdf
+from experiments.results.netcdf import output_directory, write_json
 from tests.test_cli import WRITTEN, names, plasticode
 
 OUT = Path("out")
@@ -74,7 +75,7 @@ def killed(monkeypatch, renames: int) -> None:
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", dying)
-        patch.setattr(store.shutil, "rmtree", lambda *_, **__: None)
+        patch.setattr(netcdf.shutil, "rmtree", lambda *_, **__: None)
         with pytest.raises(Died):
             run("--force")
 

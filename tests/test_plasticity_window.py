@@ -8,7 +8,7 @@ import xarray as xr
 
 from experiments import runner
 from experiments.figures import save
-from experiments.labels import STATUS
+from experiments.results.labels import STATUS
 from experiments.spec.spec import load_spec
 from experiments.studies import plasticity_window as pw
 

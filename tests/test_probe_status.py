@@ -11,7 +11,7 @@ import pytest
 
 from dynamics.simulate import all_finite
 from experiments import jobs
-from experiments.labels import STATUS, Table
+from experiments.results.labels import STATUS, Table
 from experiments.spec.grid import expand
 from experiments.spec.spec import make_spec
 from tests.test_cli import plasticode, summary

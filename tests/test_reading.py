@@ -20,11 +20,11 @@ from experiments.machine.progress import Progress, told
 from experiments.machine.reading import check_regular, checked_hdf5, parse_json, read_bytes, read_json
 from experiments.merge import identity_in
 from experiments.page import escaped, paragraph
+from experiments.results.netcdf import load, save
 from experiments.rundir import opened, read_header
 from experiments.runner import Results
 from experiments.spec.toml_text import parse_setting, parse_toml, read_toml
 from experiments.spec.units import visible
-from experiments.store import load, save
 from experiments.tasks.contract import idx
 from experiments.tasks.idx import read_idx
 from tests.test_store import dataset

@@ -11,12 +11,13 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from experiments import report, store
+from experiments import report
 from experiments.figures import MOST_LINES, MOST_PANELS, generic_figures
-from experiments.intervals import finals
+from experiments.results import netcdf
+from experiments.results.intervals import finals
+from experiments.results.text_tables import MOST_ACROSS, MOST_ROWS, final_tables
 from experiments.runner import Results
 from experiments.spec.spec import make_spec
-from experiments.tables import MOST_ACROSS, MOST_ROWS, final_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS_PER_POINT = 5e-4  # some ten times what it takes, a fifth of what a loop over positions takes
@@ -25,10 +26,10 @@ import resource, sys, tempfile
 from pathlib import Path
 from experiments import report, store
 from experiments.spec.spec import make_spec
-from experiments.tables import final_tables
+from experiments.results.text_tables import final_tables
 peaks = []
 for path in sys.argv[1:]:
-    with tempfile.TemporaryDirectory() as directory, store.opened(Path(path)) as results:
+    with tempfile.TemporaryDirectory() as directory, netcdf.opened(Path(path)) as results:
         report.write(make_spec({}), results, Path(directory))
         final_tables(results)
     peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
@@ -80,7 +81,7 @@ def test_memory_does_not_hold_all_probes(tmp_path, axes):
     """The report of a file of 100 MB, in a process that has made one of a small file, adds less than half of that."""
     small = {name: values[:3] for name, values in axes.items()}
     for name, chosen, records in (("small", small, 10), ("large", axes, 1000)):
-        store.save(Results({"": results_of(chosen, records, probes=8, matrices=2)}, True), tmp_path / name)
+        netcdf.save(Results({"": results_of(chosen, records, probes=8, matrices=2)}, True), tmp_path / name)
     size = (tmp_path / "large").stat().st_size
     command = [sys.executable, "-W", "error", "-c", REPORT, str(tmp_path / "small"), str(tmp_path / "large")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -129,7 +130,7 @@ def test_a_mean_does_not_depend_on_what_else_is_read():
 
 def test_values_early_in_a_long_run_are_found_piece_by_piece(monkeypatch):
     """A matrix that has values at the first record of one position only is there, and absent elsewhere."""
-    monkeypatch.setattr("experiments.intervals.PIECE_VALUES", 40)
+    monkeypatch.setattr("experiments.results.intervals.PIECE_VALUES", 40)
     data = results_of({"rule": names(2), "a": np.arange(30)}, records=4, matrices=2, diverged=0)
     data["alignment"][{"matrix": 1}] = np.nan
     data["alignment"][{"rule": 1, "a": 17, "record": 0, "matrix": 1}] = 0.5
@@ -142,10 +143,10 @@ def test_values_early_in_a_long_run_are_found_piece_by_piece(monkeypatch):
 
 def test_a_summary_that_is_cut_says_so(tmp_path, monkeypatch):
     results = Results({"": results_of({"rule": names(5), "a": np.arange(4)})}, True)
-    store.write_json(store.summary(results), tmp_path / "all.json")
-    monkeypatch.setattr(store, "MOST_FINALS", 7)
-    monkeypatch.setattr(store, "ROWS_AT_ONCE", 3)
-    store.write_json(store.summary(results), tmp_path / "cut.json")
+    netcdf.write_json(netcdf.summary(results), tmp_path / "all.json")
+    monkeypatch.setattr(netcdf, "MOST_FINALS", 7)
+    monkeypatch.setattr(netcdf, "ROWS_AT_ONCE", 3)
+    netcdf.write_json(netcdf.summary(results), tmp_path / "cut.json")
     whole, cut = (json.loads((tmp_path / f"{name}.json").read_text())["parts"][""] for name in ("all", "cut"))
     assert "note" not in whole and len(whole["final"]) == 20
     assert cut["final"] == whole["final"][:7] and "first 7 of 20 rows" in cut["note"]
@@ -155,7 +156,7 @@ def test_a_summary_that_is_cut_says_so(tmp_path, monkeypatch):
 def test_json_has_the_layout_of_the_standard_library_but_for_rows(tmp_path):
     content = {"a": [1, {"b": 'a "µ"\n'}], "c": {"d": {}, "e": [], "f": {"g": None}}, "h": np.float32(0.5)}
     for value in (content, [content], {}, "x"):
-        store.write_json(value, tmp_path / "x.json")
+        netcdf.write_json(value, tmp_path / "x.json")
         expected = json.dumps(value, indent=2, ensure_ascii=False, default=float) + "\n"
         assert (tmp_path / "x.json").read_text() == expected
 
@@ -165,7 +166,7 @@ def test_tables_show_the_first_rows_and_columns_and_say_so(monkeypatch):
     (table,) = final_tables(Results({"": results_of(axes)}, True))
     assert len(table.rows) == MOST_ROWS and {len(row) for row in [table.header, *table.rows]} == {1 + MOST_ACROSS}
     assert f"The first {MOST_ROWS} of 40 rows and {MOST_ACROSS} of 20 columns: all are in summary.json." == table.note
-    monkeypatch.setattr("experiments.tables.MOST_FINALS", 799)
+    monkeypatch.setattr("experiments.results.text_tables.MOST_FINALS", 799)
     (table,) = final_tables(Results({"": results_of(axes)}, True))
     assert table.note.endswith("all are in results.nc.")
     (table,) = final_tables(Results({"": results_of({"rule": names(31), "seed": [0, 1]}, diverged=0)}, True))

@@ -12,8 +12,8 @@ from dynamics.errors import PlasticodeError
 from dynamics.window import Window
 from experiments import assemble, jobs, programs, runner
 from experiments.jobs import Chunking
-from experiments.labels import STATUS
 from experiments.machine.progress import Progress
+from experiments.results.labels import STATUS
 from experiments.spec.grid import expand
 from experiments.spec.spec import make_spec
 

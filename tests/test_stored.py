@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import chunks, labels, merge, programs, rundir, runner, store, stored
+from experiments import chunks, merge, programs, rundir, runner, stored
 from experiments.jobs import Chunking
 from experiments.machine import progress
+from experiments.results import labels, netcdf
 from tests.test_cli import TINY, WRITTEN, interrupt_at, names, plasticode, summary
 
 OUT = Path("results/tiny")
@@ -76,8 +77,8 @@ WRITES = {
     "the flush of a chunk": (chunks.os, "fsync", 1, 0),
     "the merged file": (merge.h5netcdf, "File", 1, None),
     "its data": (merge, "_fill", 1, 3),
-    "the summary": (store, "write_json", 1, 3),
-    "the publication": (store, "_publish", 1, 3),
+    "the summary": (netcdf, "write_json", 1, 3),
+    "the publication": (netcdf, "_publish", 1, 3),
 }
 
 

@@ -10,7 +10,7 @@ from dynamics.errors import PlasticodeError
 from dynamics.window import Window
 from dynamics.window_choice import MOST_PARTS, SETTLING, refined
 from experiments import assemble, programs, runner
-from experiments.labels import STATUS
+from experiments.results.labels import STATUS
 from experiments.spec.grid import expand
 from experiments.spec.spec import load_spec, make_spec
 from experiments.windows import windows_for

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from pydantic import Field, ValidationError
 
 from dynamics.errors import PlasticodeError
+from experiments.results.verdicts import Verdict
 from experiments.spec.tables import AbstractTable, Quantity, unknown_key
 from experiments.spec.units import Time, printable, refused
-from experiments.verdicts import Verdict
 
 Duration = Annotated[Time, Quantity(relative=False)]
 Positive = Annotated[float, Quantity(time=False)]

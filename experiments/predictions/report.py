@@ -12,10 +12,10 @@ from experiments.predictions import plain
 from experiments.predictions.references import REFERENCES
 from experiments.report import pretty_bibtex, verdict_json, verdict_table
 from experiments.reproduce import Measured, Outcome
+from experiments.results.netcdf import write_json
+from experiments.results.text_tables import TextTable
+from experiments.results.verdicts import WORDS
 from experiments.spec.toml_text import inline
-from experiments.store import write_json
-from experiments.tables import TextTable
-from experiments.verdicts import WORDS
 
 VERSIONED = ("plasticode", "jax", "jaxlib", "diffrax", "numpy")
 

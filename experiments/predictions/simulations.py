@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from experiments import runner
-from experiments.labels import STATUS
+from experiments.results.labels import STATUS
 from experiments.spec.spec import make_spec
 
 

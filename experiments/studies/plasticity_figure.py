@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from experiments.figures import OKABE_ITO, band, looks, style
-from experiments.intervals import interval
+from experiments.results.intervals import interval
 
 if TYPE_CHECKING:
     from experiments.studies.plasticity_window import Synapse, Window

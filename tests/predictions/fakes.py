@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds
-from experiments.verdicts import close, matches
+from experiments.results.verdicts import close, matches
 
 
 class Line(AbstractPrediction):

@@ -16,8 +16,8 @@ from experiments.predictions.continuous.blank_gaps import BlankGaps
 from experiments.predictions.continuous.interference import weight_changes
 from experiments.predictions.continuous.plasticity_window import FLOW_TIME, PlasticityWindow, reached
 from experiments.reproduce import measure
+from experiments.results.verdicts import between, bracketed, mean_of
 from experiments.tasks.contract import Circles, Digits
-from experiments.verdicts import between, bracketed, mean_of
 
 DELAY = {"rules": ["fa"], "hidden": [16], "delays": [0.0, 0.6, 0.8, 0.9, 1.2], "presentations": 300, "seeds": 12}
 DELAY |= {"plasticity": 20.0}

@@ -19,7 +19,7 @@ from experiments.predictions.continuous.closed_forms import drives_of, f64, trac
 from experiments.predictions.continuous.layer_alignment import LayerAlignment
 from experiments.predictions.continuous.learning_rate import LearningRate, Path
 from experiments.predictions.continuous.trace_rescue import TraceRescue
-from experiments.verdicts import all_match
+from experiments.results.verdicts import all_match
 from rules import DFA, SGD
 
 LAGS = {"propagation": (0.1,), "pre_stages": (0, 2), "error_stages": (1, 3), "delays": (0.0, 0.45)}

@@ -14,7 +14,7 @@ from experiments.predictions import configured
 from experiments.predictions.heterosynaptic.norm_law import common_norm
 from experiments.predictions.heterosynaptic.training import consistency, f64, last_crossing
 from experiments.predictions.heterosynaptic.wiring_law import wiring_law
-from experiments.verdicts import Verdict
+from experiments.results.verdicts import Verdict
 from rules.hebbian import NegativeActivity
 
 TINY = {

@@ -20,7 +20,7 @@ from experiments.machine.progress import Progress
 from experiments.predictions import PREDICTIONS, prediction_class, report
 from experiments.predictions.references import REFERENCES
 from experiments.reproduce import Measured, measure, measure_all
-from experiments.verdicts import close, exceeds, matches, mean_of, stays_below
+from experiments.results.verdicts import close, exceeds, matches, mean_of, stays_below
 from tests.predictions.fakes import Broken, Line
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -20,10 +20,10 @@ from pydantic import Field
 from dynamics.theory import lagged_overlap
 from experiments.predictions.contract import AbstractPrediction, Duration, Positive, Size
 from experiments.predictions.simulations import swept
+from experiments.results.verdicts import mean_of
 from experiments.spec.units import Time
 from experiments.studies.plasticity_window import accuracies
 from experiments.tasks.contract import AbstractTask
-from experiments.verdicts import mean_of
 
 RuleName = Literal["sgd", "fa", "dfa", "kp"]
 Rules = Annotated[tuple[RuleName, ...], Field(min_length=1)]

@@ -24,8 +24,8 @@ from experiments.predictions.continuous.accuracies import (
     marked,
 )
 from experiments.predictions.contract import Finding, NonNegatives
+from experiments.results.verdicts import Verdict, between, exceeds, matches
 from experiments.tasks.contract import Digits
-from experiments.verdicts import Verdict, between, exceeds, matches
 
 LATE = 1.1  # T: from here on no synapse's input and error overlap, lags included
 KNEE = (0.5, 1.0)  # T: where half the overlap is left, and none

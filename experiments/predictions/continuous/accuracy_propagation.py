@@ -22,8 +22,8 @@ from experiments.predictions.continuous.accuracies import (
     marked,
 )
 from experiments.predictions.contract import Finding, Positives
+from experiments.results.verdicts import Verdict, exceeds, stays_below
 from experiments.tasks.contract import Digits
-from experiments.verdicts import Verdict, exceeds, stays_below
 
 
 class Curves(NamedTuple):

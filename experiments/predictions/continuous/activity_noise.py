@@ -30,9 +30,9 @@ from experiments.predictions.continuous.accuracies import (
 )
 from experiments.predictions.continuous.closed_forms import f64
 from experiments.predictions.contract import Finding, NonNegatives, Positive
+from experiments.results.verdicts import JUDGED, Verdict, close, exceeds, stays_below
 from experiments.studies.plasticity_window import WINDOW_DROP
 from experiments.tasks.contract import Digits
-from experiments.verdicts import JUDGED, Verdict, close, exceeds, stays_below
 from rules import SGD
 
 UNITS, TIMES = 500, 40

@@ -24,8 +24,8 @@ from experiments.predictions.continuous.accuracies import (
 )
 from experiments.predictions.continuous.interference import weight_changes
 from experiments.predictions.contract import Finding, NonNegatives, Positive
+from experiments.results.verdicts import Verdict, bracketed, close, exceeds, matches
 from experiments.tasks.contract import Digits
-from experiments.verdicts import Verdict, bracketed, close, exceeds, matches
 
 
 class BlankGaps(AbstractDigitsPrediction):

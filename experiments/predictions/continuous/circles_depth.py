@@ -25,9 +25,9 @@ from experiments.predictions.continuous.accuracies import (
     trained,
 )
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Positives, Size
+from experiments.results.verdicts import Verdict, exceeds
 from experiments.spec.units import Time
 from experiments.tasks.contract import Circles
-from experiments.verdicts import Verdict, exceeds
 
 Depth = Annotated[int, Field(strict=True, ge=1, le=6)]
 

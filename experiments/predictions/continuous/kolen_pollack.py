@@ -30,8 +30,8 @@ from experiments.predictions.contract import (
     Size,
     Sizes,
 )
+from experiments.results.verdicts import close
 from experiments.spec.units import Time
-from experiments.verdicts import close
 from rules import KP
 
 RECORDS = 8

@@ -20,8 +20,8 @@ from dynamics.timescales import Timescales
 from experiments.figures import LINES, MARKERS, OKABE_ITO, style
 from experiments.predictions.continuous.closed_forms import f64
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, NonNegatives
+from experiments.results.verdicts import close
 from experiments.spec.units import Time
-from experiments.verdicts import close
 
 Lag = Annotated[float, Field(strict=True, ge=0.02, le=1)]
 Stage = Annotated[int, Field(strict=True, ge=0, le=20)]

@@ -24,8 +24,8 @@ from experiments.predictions.continuous.closed_depth import (
 )
 from experiments.predictions.continuous.closed_forms import f64
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive
+from experiments.results.verdicts import Verdict, all_match, exceeds, matches, mean_of
 from experiments.spec.units import Time
-from experiments.verdicts import Verdict, all_match, exceeds, matches, mean_of
 from rules import DFA, SGD
 
 RULES = {"layerwise": SGD(), "direct": DFA()}

@@ -23,8 +23,8 @@ from experiments.figures import OKABE_ITO, style
 from experiments.predictions.continuous.closed_depth import Repeats
 from experiments.predictions.continuous.closed_forms import f64
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, NonNegative, Size
+from experiments.results.verdicts import Verdict, close, matches, mean_of
 from experiments.spec.units import Time
-from experiments.verdicts import Verdict, close, matches, mean_of
 from rules import SGD
 
 RECORDS = 4  # of a trajectory

@@ -11,8 +11,8 @@ from pydantic import Field
 from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Size
 from experiments.predictions.simulations import swept
+from experiments.results.verdicts import matches, mean_of
 from experiments.spec.units import Time
-from experiments.verdicts import matches, mean_of
 
 CALCULI = {"ito": 1.0, "stratonovich": 2.0}  # the factor of s^2 in the growth of the mean square
 

@@ -10,8 +10,8 @@ from dynamics.theory import overlap_law
 from experiments.figures import OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, NonNegatives
 from experiments.predictions.simulations import swept
+from experiments.results.verdicts import close
 from experiments.spec.units import Time
-from experiments.verdicts import close
 
 SYNAPSE = "experiments.studies.single_synapse:SingleSynapse"
 

@@ -26,6 +26,7 @@ from experiments.predictions.continuous.accuracies import (
 )
 from experiments.predictions.contract import Finding, Positive, Size
 from experiments.predictions.simulations import swept
+from experiments.results.verdicts import Verdict, between, exceeds, matches, stays_below
 from experiments.studies.plasticity_window import (
     KERNEL_FACTOR,
     PAPER_EDGES,
@@ -35,7 +36,6 @@ from experiments.studies.plasticity_window import (
     window_of,
 )
 from experiments.tasks.contract import Digits
-from experiments.verdicts import Verdict, between, exceeds, matches, stays_below
 
 FLOW_STEPS = 20  # steps of the weight flow per tau_plast: enough for tangent kernels up to 40
 SESSION, LATEST = 30, 2  # records of a run, and how many before the last are averaged with it: single ones swing

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.figures import OKABE_ITO, style
-from experiments.verdicts import mean_of
+from experiments.results.verdicts import mean_of
 
 Boundary = Callable[[float], float]
 

@@ -21,7 +21,7 @@ from experiments.predictions.curl.matrices import (
     solution_flow,
     teacher,
 )
-from experiments.verdicts import close, mean_of
+from experiments.results.verdicts import close, mean_of
 
 NUDGE = 1e-8  # the size of the error that a run starts with
 Flips = Annotated[int, Field(strict=True, ge=-60, le=60)]

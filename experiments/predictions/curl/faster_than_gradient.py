@@ -26,8 +26,8 @@ from experiments.predictions.curl.learning import (
     log_bars,
     norms_of,
 )
+from experiments.results.verdicts import exceeds, stays_below
 from experiments.spec.units import Time
-from experiments.verdicts import exceeds, stays_below
 from rules.curl import Curl
 
 TEST = 1000  # samples for the test error

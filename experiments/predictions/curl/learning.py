@@ -20,7 +20,7 @@ from dynamics.integrators import FixedStep
 from dynamics.network import Network
 from dynamics.stimulus import Clock
 from dynamics.timescales import Timescales
-from experiments.verdicts import mean_of
+from experiments.results.verdicts import mean_of
 from rules.contract import AbstractRule
 from rules.curl import Curl
 

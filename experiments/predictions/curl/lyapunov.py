@@ -25,7 +25,7 @@ from experiments.predictions.curl.matrices import (
     solution_flow,
     teacher,
 )
-from experiments.verdicts import Verdict, close, exceeds, mean_of
+from experiments.results.verdicts import Verdict, close, exceeds, mean_of
 
 NUDGE = 1e-6  # of every weight, off the solution
 FLOOR = 1e-16  # of errors, before their logarithm

@@ -17,7 +17,7 @@ from dynamics.integrators import FixedStep
 from dynamics.network import Network
 from dynamics.stimulus import Clock
 from dynamics.timescales import Timescales
-from experiments.verdicts import Verdict, close
+from experiments.results.verdicts import Verdict, close
 from rules.curl import Curl
 
 Numbers = np.ndarray | Array

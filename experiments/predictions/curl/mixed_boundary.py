@@ -10,7 +10,7 @@ from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, Fractions, Positives
 from experiments.predictions.curl import theory
 from experiments.predictions.curl.matrices import Inputs, Replicates, hidden_units, linked, most_units, signs, teacher
-from experiments.verdicts import Verdict, matches, mean_of
+from experiments.results.verdicts import Verdict, matches, mean_of
 
 
 class MixedBoundary(AbstractPrediction):

@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.predictions.curl.learning import VARIANCE, Teachers, divided, teachers, train
 from experiments.predictions.curl.matrices import error_matrix, most_inputs, most_units, signs
-from experiments.verdicts import Verdict, close, matches
+from experiments.results.verdicts import Verdict, close, matches
 
 PERTURBATION, DEPARTED = 1e-6, 1e-8  # of W2 at the start; a run whose loss ever is higher has left its teacher
 GROWTH = 10.0  # ln of a growth that is certainly seen: from the perturbation to DEPARTED it is less than 5

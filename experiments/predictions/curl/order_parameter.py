@@ -11,8 +11,8 @@ from experiments.predictions.contract import AbstractPrediction, Duration, Findi
 from experiments.predictions.curl.learning import Ratios, Several, Units
 from experiments.predictions.curl.onsets import TOLERANCE, Onsets, judged, large_network_onset, search
 from experiments.predictions.curl.theory import hidden_boundary
+from experiments.results.verdicts import exceeds, mean_of
 from experiments.spec.units import Time
-from experiments.verdicts import exceeds, mean_of
 
 UNSETTLED = 1e-10  # a run with a higher q goes on moving
 SMALLEST = 1e-33  # q of runs that stand still to the last digit

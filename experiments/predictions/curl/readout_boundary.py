@@ -10,7 +10,7 @@ from experiments.figures import style
 from experiments.predictions.contract import AbstractPrediction, Finding, Positives
 from experiments.predictions.curl import boundary_figure, theory
 from experiments.predictions.curl.matrices import Inputs, Replicates, hidden_units, linked, most_units, teacher
-from experiments.verdicts import matches
+from experiments.results.verdicts import matches
 
 
 class ReadoutBoundary(AbstractPrediction):

@@ -12,8 +12,8 @@ from experiments.predictions.contract import AbstractPrediction, Duration, Findi
 from experiments.predictions.curl.learning import Course, Ratios, Several, Units, divided, log_bars, teachers, train
 from experiments.predictions.curl.onsets import PERTURBATION, TOLERANCE, Onsets, judged, large_network_onset, search
 from experiments.predictions.curl.theory import readout_boundary
+from experiments.results.verdicts import Verdict, exceeds, stays_below
 from experiments.spec.units import Time
-from experiments.verdicts import Verdict, exceeds, stays_below
 
 LOOKS = tuple(zip(OKABE_ITO, MARKERS, strict=True))
 HIGH, LOW = 1e-3, 1e-6  # the loss of a student that has left its teacher, and of one that has found a solution

@@ -25,7 +25,7 @@ from experiments.predictions.curl.learning import (
     teachers,
 )
 from experiments.predictions.curl.matrices import error_matrix
-from experiments.verdicts import close
+from experiments.results.verdicts import close
 from rules.curl import Curl
 
 SPAN = 12.0  # ln of the largest change of the loss: an error that grows is still small

@@ -20,7 +20,7 @@ from experiments.predictions.curl.matrices import (
     most_stable,
     teacher,
 )
-from experiments.verdicts import Mean, Verdict, close, matches, mean_of
+from experiments.results.verdicts import Mean, Verdict, close, matches, mean_of
 
 WIDEST, NARROWEST = 0.15, 1.2  # c = inputs per hidden unit, between which the limits are looked for
 

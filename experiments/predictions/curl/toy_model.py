@@ -16,7 +16,7 @@ from dynamics.jacobian import eigenvalues, flat_flow, jacobian
 from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding
 from experiments.predictions.curl.learning import curl_flow, float64
-from experiments.verdicts import Verdict, close
+from experiments.results.verdicts import Verdict, close
 from rules.curl import Curl
 
 KINDS = {"none": (1, 1), "W1": (-1, 1), "W2": (1, -1)}  # which weight is flipped, and the signs (d1, d2)

@@ -23,7 +23,7 @@ from experiments.predictions.hebbian.setting import (
     stationary_flow,
     student,
 )
-from experiments.verdicts import Verdict, close, exceeds
+from experiments.results.verdicts import Verdict, close, exceeds
 
 
 class HebbianBatchSize(AbstractPrediction):

@@ -18,8 +18,8 @@ from dynamics.window import Window
 from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Positives, Seeds, Size
 from experiments.predictions.hebbian.setting import balance, f64, intervals, keys_from, marked, share_inside, student
+from experiments.results.verdicts import Verdict, close, exceeds, matches
 from experiments.spec.units import Time
-from experiments.verdicts import Verdict, close, exceeds, matches
 
 RELAXATIONS = 10  # of the weights, tau_plast / s each, before anything is averaged
 RECORDS_EVERY = 10  # presentations

@@ -19,7 +19,7 @@ from dynamics.timescales import Timescales
 from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, NonNegatives, Positive, Seeds, Size
 from experiments.predictions.hebbian.setting import RandomSignal, f64, intervals, keys_from, marked
-from experiments.verdicts import Verdict, exceeds
+from experiments.results.verdicts import Verdict, exceeds
 from rules.contract import AbstractRule
 from rules.feedback_alignment import DFA
 from rules.gradient import SGD

@@ -25,7 +25,7 @@ from experiments.predictions.hebbian.setting import (
     share_inside,
     student,
 )
-from experiments.verdicts import JUDGED, Verdict, close, matches, stays_below
+from experiments.results.verdicts import JUDGED, Verdict, close, matches, stays_below
 
 RELAXATIONS = 8  # 1 / (step s): until the mean weights rest, and then as often as `averaged` says
 SMALL = 0.5  # decays below this (in units of s) show the parabola

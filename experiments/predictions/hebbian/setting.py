@@ -21,7 +21,7 @@ from dynamics.network import Network
 from dynamics.plasticity import mean_drive
 from dynamics.stimulus import Clock
 from dynamics.timescales import Timescales
-from experiments.verdicts import JUDGED, SHOWN, mean_of
+from experiments.results.verdicts import JUDGED, SHOWN, mean_of
 from rules.contract import AbstractRule
 from rules.gradient import SGD
 

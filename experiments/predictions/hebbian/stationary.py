@@ -19,7 +19,7 @@ from dynamics.timescales import Timescales
 from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, Positives, Seeds, Size
 from experiments.predictions.hebbian.setting import RandomSignal, balance, f64, keys_from
-from experiments.verdicts import Verdict, close, matches
+from experiments.results.verdicts import Verdict, close, matches
 from rules.contract import AbstractRule
 from rules.feedback_alignment import DFA
 from rules.gradient import SGD

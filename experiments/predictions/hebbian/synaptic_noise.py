@@ -21,8 +21,8 @@ from dynamics.window import Window
 from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Positives, Seeds, Size
 from experiments.predictions.hebbian.setting import RandomSignal, balance, f64, keys_from, marked, share_inside
+from experiments.results.verdicts import Verdict, close, matches
 from experiments.spec.units import Time
-from experiments.verdicts import Verdict, close, matches
 from rules.contract import AbstractRule
 from rules.feedback_alignment import DFA
 

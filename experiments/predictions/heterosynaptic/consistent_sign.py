@@ -13,7 +13,7 @@ from dynamics.instruments import drive, forward_matrices, gradient
 from experiments.figures import OKABE_ITO, style
 from experiments.predictions.contract import Finding
 from experiments.predictions.heterosynaptic.training import AbstractTraining, Course, band, consistency
-from experiments.verdicts import Verdict, close, stays_below
+from experiments.results.verdicts import Verdict, close, stays_below
 
 
 class ConsistentSign(AbstractTraining):

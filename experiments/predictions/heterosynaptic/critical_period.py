@@ -18,8 +18,8 @@ from dynamics.stimulus import Clock
 from experiments.figures import LINES, MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Size
 from experiments.predictions.heterosynaptic.training import Replicates, f64, times
+from experiments.results.verdicts import close, mean_of, stays_below
 from experiments.tasks.contract import Digits
-from experiments.verdicts import close, mean_of, stays_below
 from rules.heterosynaptic import Heterosynaptic
 
 Epoch = Annotated[int, Field(strict=True, ge=0, le=1000)]

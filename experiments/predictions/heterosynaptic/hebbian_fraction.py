@@ -15,7 +15,7 @@ from dynamics.plasticity import mean_drive
 from experiments.figures import LINES, OKABE_ITO, style
 from experiments.predictions.contract import Finding, Fraction
 from experiments.predictions.heterosynaptic.training import AbstractTraining, Course, band, f64, last_crossing
-from experiments.verdicts import Verdict, close, exceeds, mean_of, stays_below
+from experiments.results.verdicts import Verdict, close, exceeds, mean_of, stays_below
 
 
 class HebbianFraction(AbstractTraining):

@@ -19,7 +19,7 @@ from dynamics.stimulus import Clock
 from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Size
 from experiments.predictions.heterosynaptic.training import Replicates, consistency, f64, times
-from experiments.verdicts import close
+from experiments.results.verdicts import close
 from rules.heterosynaptic import Heterosynaptic
 
 NAMES = ("W1", "W2", "W3")

@@ -13,7 +13,7 @@ from dynamics.instruments import alignment, drive
 from experiments.figures import OKABE_ITO, style
 from experiments.predictions.contract import Finding, Fraction
 from experiments.predictions.heterosynaptic.training import AbstractTraining, Course, band, f64, last_crossing
-from experiments.verdicts import Verdict, close, exceeds, mean_of
+from experiments.results.verdicts import Verdict, close, exceeds, mean_of
 
 
 class Settling(AbstractTraining):

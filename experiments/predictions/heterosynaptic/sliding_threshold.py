@@ -21,7 +21,7 @@ from dynamics.timescales import Timescales
 from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, NonNegatives, Positive, Positives
 from experiments.predictions.heterosynaptic.training import Stacked, f64, times
-from experiments.verdicts import close
+from experiments.results.verdicts import close
 from rules.heterosynaptic import Heterosynaptic
 
 PROPAGATION, PRESENTATION, PLASTICITY = 0.002, 0.1, 4000.0  # seconds, far apart: what is between them is the theory

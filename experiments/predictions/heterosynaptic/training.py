@@ -17,8 +17,8 @@ from dynamics.simulate import simulate
 from dynamics.stimulus import Clock
 from dynamics.timescales import Timescales
 from experiments.predictions.contract import AbstractPrediction, Positive, Size, Sizes
+from experiments.results.verdicts import mean_of
 from experiments.tasks.contract import TeacherStudent
-from experiments.verdicts import mean_of
 from rules.heterosynaptic import Heterosynaptic
 
 Replicates = Annotated[int, Field(strict=True, ge=2, le=1000)]  # one seed has no interval

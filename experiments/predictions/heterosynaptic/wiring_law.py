@@ -19,7 +19,7 @@ from dynamics.stimulus import Clock
 from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Size, Sizes
 from experiments.predictions.heterosynaptic.training import Replicates, Stacked, f64, teachers, times
-from experiments.verdicts import exceeds, matches, mean_of, stays_below
+from experiments.results.verdicts import exceeds, matches, mean_of, stays_below
 from rules.heterosynaptic import Heterosynaptic
 
 

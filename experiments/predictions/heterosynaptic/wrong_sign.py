@@ -20,7 +20,7 @@ from dynamics.stimulus import Clock
 from experiments.figures import LINES, MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Size
 from experiments.predictions.heterosynaptic.training import Replicates, band, f64, times
-from experiments.verdicts import close, stays_below
+from experiments.results.verdicts import close, stays_below
 from rules.curl import Curl
 
 NAMES = ("W1", "W2", "W3")

@@ -13,11 +13,11 @@ import pandas as pd
 import xarray as xr
 
 from dynamics.errors import PlasticodeError, unknown
-from experiments.labels import STATUS
 from experiments.machine.ownership import is_file
 from experiments.machine.reading import check_regular
+from experiments.results.labels import STATUS
+from experiments.results.netcdf import opened
 from experiments.spec.units import printable
-from experiments.store import opened
 
 VALUES = 2**21  # of a slab, which bounds the memory, whatever the size of the results
 FIXED = ("status", "presentation", "time")

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from experiments.labels import STATUS
 from experiments.machine.reading import is_texts, parse_json
+from experiments.results.labels import STATUS
 
 RECORD, MATRIX = "record", "matrix"
 TEXTS = ("spec", "spec_hash", "versions", "device", "dtype", "matmul_precision", "part", "units", "long_name")

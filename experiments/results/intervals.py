@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import stdtrit
 
-from experiments.labels import STATUS
+from experiments.results.labels import STATUS
 
 OK = STATUS.index("ok")
 PIECE_VALUES = 2**22  # numbers of a probe that a search through all records reads at once: 16 MiB in float32
