@@ -11,8 +11,8 @@ from benchmarks.trust_draws import Structure
 from benchmarks.trust_mesh import Mesh, Timing, count, mesh
 from benchmarks.trust_reference import Path, arrivals, integrate, looks, ring_of, stacked
 from dynamics.coupled import Coupled
-from experiments.assemble import Plan, build
-from experiments.jobs import Job, points_of
+from experiments.points.assemble import Plan, build
+from experiments.points.jobs import Job, points_of
 
 KICK = 1e-6
 FINER = (1, 2, 4, 8, 16)  # how often steps are cut, as far as it takes

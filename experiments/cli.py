@@ -194,7 +194,7 @@ def check(spec: SpecName, sets: Sets = None, quick: Quick = False) -> None:
         from experiments import runner
         from experiments.estimate import estimate
         from experiments.machine.progress import shown
-        from experiments.notes import notes_of
+        from experiments.points.notes import notes_of
         from experiments.report import check_study
         from experiments.spec.spec import load_spec
         from experiments.terminal import print_table
@@ -254,7 +254,7 @@ def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
     from experiments import report, runner, stored
     from experiments.machine.interrupts import interruptible
     from experiments.machine.progress import shown
-    from experiments.notes import notes_of
+    from experiments.points.notes import notes_of
     from experiments.terminal import none_ok, print_outcome
 
     target = out or Path("results") / f"{spec.name}{'-quick' if quick else ''}"

@@ -23,9 +23,9 @@ import numpy as np
 from dynamics.errors import PlasticodeError
 from experiments import runner
 from experiments.chunks import ChunkStore, Record
-from experiments.jobs import Chunking, ChunkKey, job_of
 from experiments.machine.processes import one_core_each
 from experiments.machine.progress import Meter
+from experiments.points.jobs import Chunking, ChunkKey, job_of
 from experiments.programs import JobRunner
 from experiments.results.labels import versions
 from experiments.rundir import code_of

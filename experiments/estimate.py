@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.jobs import Chunking, Job, points_of
 from experiments.machine.memory import peak_bytes
 from experiments.machine.progress import Meter, OnProgress, span
+from experiments.points.jobs import Chunking, Job, points_of
 from experiments.programs import JobRunner, Programs
 from experiments.results.text_tables import TextTable
 from experiments.runner import chunking

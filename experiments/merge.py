@@ -15,9 +15,9 @@ from xarray.backends import H5NetCDFStore
 
 from dynamics.errors import PlasticodeError
 from experiments.chunks import ChunkStore, Record
-from experiments.jobs import Chunking, ChunkKey, Job, marks_of
 from experiments.machine.interrupts import raise_if_interrupted
 from experiments.machine.reading import number_attribute, opened_hdf5, parse_json, text_attribute
+from experiments.points.jobs import Chunking, ChunkKey, Job, marks_of
 from experiments.results.labels import (
     STATUS,
     Table,

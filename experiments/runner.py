@@ -12,9 +12,9 @@ import xarray as xr
 
 from dynamics.errors import PlasticodeError
 from experiments.chunks import ChunkStore, Record
-from experiments.jobs import Chunking, ChunkKey, Job, check, marks_of
 from experiments.machine.processes import cores
 from experiments.machine.progress import Meter, OnProgress
+from experiments.points.jobs import Chunking, ChunkKey, Job, check, marks_of
 from experiments.programs import JobRunner
 from experiments.results.labels import Table, device_kind
 from experiments.spec.grid import expand

@@ -18,11 +18,11 @@ from dynamics.errors import PlasticodeError
 from experiments import cluster, report, rundir
 from experiments.chunks import ChunkStore
 from experiments.figures import attempt
-from experiments.jobs import Chunking, Job
 from experiments.machine.interrupts import heard
 from experiments.machine.lock import InUse
 from experiments.machine.progress import Meter, OnProgress
 from experiments.merge import identity_in, merge
+from experiments.points.jobs import Chunking, Job
 from experiments.report import StudyReport
 from experiments.results.labels import provenance
 from experiments.results.netcdf import opened, output_directory, status_counts

@@ -15,7 +15,7 @@ sys.path.insert(0, sys.argv[1])
 import experiments.cli, experiments.stored, experiments.figures, experiments.report, sklearn.datasets
 import xarray.backends.h5netcdf_
 from experiments import stored
-from experiments.jobs import Chunking
+from experiments.points.jobs import Chunking
 for line in sys.stdin:
     request = json.loads(line)
     if "wait" in request:

@@ -8,7 +8,8 @@ import pytest
 from dynamics.coupled import Coupled
 from dynamics.discrete import Discrete
 from dynamics.flow import WeightFlow
-from experiments import assemble, jobs, runner
+from experiments import runner
+from experiments.points import assemble, jobs
 from experiments.spec.spec import make_spec
 
 SMALL = {

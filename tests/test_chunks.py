@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from experiments.chunks import PARTIAL, ChunkStore
-from experiments.jobs import ChunkKey
+from experiments.points.jobs import ChunkKey
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY, OTHER = ChunkKey("", 0, 0), ChunkKey("delay", 12, 3)
@@ -251,7 +251,7 @@ import os, sys
 import numpy as np
 from pathlib import Path
 from experiments.chunks import ChunkStore
-from experiments.jobs import ChunkKey
+from experiments.points.jobs import ChunkKey
 place, points = Path(sys.argv[1]), int(sys.argv[2])
 for file in place.iterdir():
     file.unlink()

@@ -14,7 +14,7 @@ import xarray as xr
 
 from dynamics.errors import PlasticodeError
 from experiments import cluster, stored
-from experiments.jobs import CACHE_BLOCK, Chunking
+from experiments.points.jobs import CACHE_BLOCK, Chunking
 from tests.forks import forking, until
 from tests.test_resume import POINTS, SPEC, WRITTEN, chunks, names
 

@@ -8,7 +8,7 @@ from distributed.security import Security
 from dynamics.errors import PlasticodeError
 from experiments import cluster
 from experiments.chunks import ChunkStore
-from experiments.jobs import Chunking
+from experiments.points.jobs import Chunking
 from experiments.spec.spec import make_spec
 
 

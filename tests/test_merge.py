@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from experiments import merge as module
 from experiments import runner
 from experiments.chunks import ChunkStore
-from experiments.jobs import Chunking, ChunkKey, check
 from experiments.machine.progress import Meter
 from experiments.merge import identity_in, merge, slabs
+from experiments.points.jobs import Chunking, ChunkKey, check
 from experiments.results.labels import STATUS
 from experiments.results.netcdf import load
 from experiments.runner import Outcome, Task
@@ -305,7 +305,7 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from experiments import chunks, merge, store
-from experiments.jobs import Chunking, check
+from experiments.points.jobs import Chunking, check
 from experiments.spec.spec import make_spec
 place, points, records, probes, size = Path(sys.argv[1]), *map(int, sys.argv[2:])
 names = ["loss", "accuracy", "tangent_kernel", "weight_norm", "alignment", "feedback_mismatch"]

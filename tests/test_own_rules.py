@@ -11,9 +11,10 @@ import xarray as xr
 from typer.testing import CliRunner
 
 from dynamics.errors import PlasticodeError
-from experiments import jobs, runner
+from experiments import runner
 from experiments.cli import app
-from experiments.notes import notes_of
+from experiments.points import jobs
+from experiments.points.notes import notes_of
 from experiments.report import bibtex
 from experiments.rundir import header_of
 from experiments.spec.spec import make_spec

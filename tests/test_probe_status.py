@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dynamics.simulate import all_finite
-from experiments import jobs
+from experiments.points import jobs
 from experiments.results.labels import STATUS, Table
 from experiments.spec.grid import expand
 from experiments.spec.spec import make_spec

@@ -14,9 +14,9 @@ import pytest
 from dynamics.errors import PlasticodeError
 from experiments import programs, runner
 from experiments.chunks import ChunkStore
-from experiments.jobs import Chunking, check
 from experiments.machine import memory
 from experiments.machine.progress import Meter, Progress
+from experiments.points.jobs import Chunking, check
 from experiments.programs import JobRunner, compiled
 from experiments.spec.spec import make_spec
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from dynamics.errors import PlasticodeError
-from experiments import jobs
-from experiments.assemble import circuit_of, plan
+from experiments.points import jobs
+from experiments.points.assemble import circuit_of, plan
 from experiments.spec.grid import expand
 from experiments.spec.spec import dump_toml, load_spec, make_spec
 from experiments.spec.units import Time

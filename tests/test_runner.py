@@ -10,9 +10,10 @@ import xarray as xr
 
 from dynamics.errors import PlasticodeError
 from dynamics.window import Window
-from experiments import assemble, jobs, programs, runner
-from experiments.jobs import Chunking
+from experiments import programs, runner
 from experiments.machine.progress import Progress
+from experiments.points import assemble, jobs
+from experiments.points.jobs import Chunking
 from experiments.results.labels import STATUS
 from experiments.spec.grid import expand
 from experiments.spec.spec import make_spec

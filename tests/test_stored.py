@@ -18,8 +18,8 @@ import pytest
 import xarray as xr
 
 from experiments import chunks, merge, programs, rundir, runner, stored
-from experiments.jobs import Chunking
 from experiments.machine import progress
+from experiments.points.jobs import Chunking
 from experiments.results import labels, netcdf
 from tests.test_cli import TINY, WRITTEN, interrupt_at, names, plasticode, summary
 

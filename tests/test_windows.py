@@ -9,11 +9,12 @@ from dynamics.collocation import MAX_NODES
 from dynamics.errors import PlasticodeError
 from dynamics.window import Window
 from dynamics.window_choice import MOST_PARTS, SETTLING, refined
-from experiments import assemble, programs, runner
+from experiments import programs, runner
+from experiments.points import assemble
+from experiments.points.windows import windows_for
 from experiments.results.labels import STATUS
 from experiments.spec.grid import expand
 from experiments.spec.spec import load_spec, make_spec
-from experiments.windows import windows_for
 
 SMALL = {
     "task": {"name": "gaussian-regression", "inputs": 3, "outputs": 2, "samples": 20, "test_samples": 10},

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from experiments.jobs import Job
+from experiments.points.jobs import Job
 from experiments.spec.grid import Group, Sweep
 from experiments.spec.probes import PROBES
 from experiments.spec.spec import Spec, dump_toml

@@ -8,7 +8,7 @@ from dynamics import window
 from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
 from dynamics.window import Window
-from experiments import assemble
+from experiments.points import assemble
 from experiments.predictions import configured
 from experiments.predictions.continuous import accuracies
 from experiments.predictions.continuous.activity_noise import ActivityNoise

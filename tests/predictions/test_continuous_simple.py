@@ -7,7 +7,7 @@ import pytest
 
 from dynamics.delays import Delays
 from dynamics.noise import Noise
-from experiments import assemble
+from experiments.points import assemble
 from experiments.predictions import configured
 from experiments.reproduce import measure
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from dynamics.errors import PlasticodeError
 from dynamics.simulate import all_finite, record_marks
-from experiments.assemble import Plan, build, plan
-from experiments.relaxations import check_relaxations
+from experiments.points.assemble import Plan, build, plan
+from experiments.points.relaxations import check_relaxations
 from experiments.spec.grid import Group, Sweep, expand
 from experiments.spec.probes import PROBES
 from experiments.spec.spec import Spec

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from dynamics.errors import PlasticodeError
-from experiments.assemble import Plan, circuit_of
+from experiments.points.assemble import Plan, circuit_of
 
 
 def check_relaxations(plan: Plan, values: dict[str, np.ndarray]) -> None:

@@ -25,11 +25,11 @@ from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
 from dynamics.window import Window
 from dynamics.window_choice import refined as finer_windows
+from experiments.points.windows import windows_for
 from experiments.spec.grid import Group
 from experiments.spec.spec import Spec
 from experiments.spec.units import refused
 from experiments.tasks.contract import Data
-from experiments.windows import windows_for
 from rules.registry import check_numbers, make_rule
 
 Values = dict[str, Float[Array, "*layers"]]

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.jobs import Job
+from experiments.points.jobs import Job
 from rules.curl import flipped
 
 
