@@ -29,11 +29,12 @@ from typer.testing import CliRunner
 
 from benchmarks.tamper_directories import change_directory
 from benchmarks.tamper_files import SECRET, SECRET_NUMBER, change_results
-from experiments import cli, figures, report, runner, status, stored  # noqa: F401 - before the forks
+from experiments import cli, figures, report, runner, stored  # noqa: F401 - before the forks
 from experiments.machine import lock  # noqa: F401 - before the forks
 from experiments.machine.lock import Lock
 from experiments.points.jobs import Chunking
 from experiments.results import netcdf  # noqa: F401 - before the forks
+from experiments.storage import status  # noqa: F401 - before the forks
 
 SECONDS = 5.0  # of the processor, for one command
 WAIT = 60.0  # by the clock, on a machine that many share

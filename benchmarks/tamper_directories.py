@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 from benchmarks.tamper_files import ODD_TEXTS, change_results, special
-from experiments.chunks import ChunkStore
+from experiments.storage.chunks import ChunkStore
 
 VALUES: tuple[Any, ...] = (
     None, True, -1, 0, 1, 2.5, 10**30, 10**400, 1e308, float("nan"), float("inf"), "", "x", [], {}, [1], {"a": 1},

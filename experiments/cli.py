@@ -77,7 +77,7 @@ def run(
 def status(directory: Annotated[Path, typer.Argument(metavar="DIR", help="The --out directory of a run.")]) -> None:
     """Tell how far a run is: what is finished, who is at it, how to go on."""
     with _sentences():
-        from experiments.status import status_of
+        from experiments.storage.status import status_of
 
         for line in status_of(directory):
             typer.echo(line)

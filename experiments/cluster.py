@@ -22,16 +22,16 @@ import numpy as np
 
 from dynamics.errors import PlasticodeError
 from experiments import runner
-from experiments.chunks import ChunkStore, Record
 from experiments.machine.processes import one_core_each
 from experiments.machine.progress import Meter
 from experiments.points.jobs import Chunking, ChunkKey, job_of
 from experiments.programs import JobRunner
 from experiments.results.labels import versions
-from experiments.rundir import code_of
 from experiments.runner import ATTEMPTS, Executor, Outcome, Task
 from experiments.spec.spec import Spec, make_spec
 from experiments.spec.units import printable
+from experiments.storage.chunks import ChunkStore, Record
+from experiments.storage.rundir import code_of
 from rules.registry import look_in, looked_in, own_folders
 
 UNKNOWN_SIZE = 32  # workers that a cluster may come to have

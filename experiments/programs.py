@@ -21,11 +21,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dynamics.errors import PlasticodeError
 from dynamics.regime import REFINEMENTS
-from experiments.chunks import ChunkStore, Record
 from experiments.machine.memory import free_bytes
 from experiments.machine.progress import Meter
 from experiments.points.assemble import refined
 from experiments.points.jobs import ChunkKey, Job, advance_point, init_point, marks_of, measure_point, points_of
+from experiments.storage.chunks import ChunkStore, Record
 
 SHORT_WORK = 20_000  # steps times points: such a job runs faster than the compiler optimises
 BLOCK_WORK, BLOCK_SECONDS = 250_000, 1.0  # between two looks at the clock and at the keyboard: the first one, others

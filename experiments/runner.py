@@ -11,7 +11,6 @@ import numpy as np
 import xarray as xr
 
 from dynamics.errors import PlasticodeError
-from experiments.chunks import ChunkStore, Record
 from experiments.machine.processes import cores
 from experiments.machine.progress import Meter, OnProgress
 from experiments.points.jobs import Chunking, ChunkKey, Job, check, marks_of
@@ -19,6 +18,7 @@ from experiments.programs import JobRunner
 from experiments.results.labels import Table, device_kind
 from experiments.spec.grid import expand
 from experiments.spec.spec import Spec
+from experiments.storage.chunks import ChunkStore, Record
 
 COMPILE_AHEAD = 8  # jobs
 ATTEMPTS = 3  # at a chunk

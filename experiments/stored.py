@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dynamics.errors import PlasticodeError
-from experiments import cluster, report, rundir
-from experiments.chunks import ChunkStore
+from experiments import cluster, report
 from experiments.figures import attempt
 from experiments.machine.interrupts import heard
 from experiments.machine.lock import InUse
 from experiments.machine.progress import Meter, OnProgress
-from experiments.merge import identity_in, merge
 from experiments.points.jobs import Chunking, Job
 from experiments.report import StudyReport
 from experiments.results.labels import provenance
@@ -30,6 +28,9 @@ from experiments.results.text_tables import TextTable, final_tables
 from experiments.runner import Executor, Results, Task, chunking, local, meter_of
 from experiments.spec.spec import Spec
 from experiments.spec.units import printable
+from experiments.storage import rundir
+from experiments.storage.chunks import ChunkStore
+from experiments.storage.merge import identity_in, merge
 
 MERGE_PATIENCE = 10  # seconds that a shard tries to merge, while the others let go of their locks
 

@@ -14,8 +14,8 @@ import h5netcdf
 import numpy as np
 import pytest
 
-from experiments.chunks import PARTIAL, ChunkStore
 from experiments.points.jobs import ChunkKey
+from experiments.storage.chunks import PARTIAL, ChunkStore
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY, OTHER = ChunkKey("", 0, 0), ChunkKey("delay", 12, 3)
@@ -153,7 +153,7 @@ def test_one_flipped_bit_anywhere_is_noticed(tmp_path):
 def test_a_cut_beyond_the_first_block_is_noticed(tmp_path, monkeypatch):
     """Files are hashed in pieces."""
     files = filled(tmp_path).files
-    monkeypatch.setattr("experiments.chunks.BLOCK", 1000)
+    monkeypatch.setattr("experiments.storage.chunks.BLOCK", 1000)
     assert ChunkStore(tmp_path, "run").scan() == []
     damaged("last", files["all-0000-000002"])
     assert ChunkStore(tmp_path, "run").scan() == [files["all-0000-000002"].name]
@@ -250,7 +250,7 @@ FILL = """
 import os, sys
 import numpy as np
 from pathlib import Path
-from experiments.chunks import ChunkStore
+from experiments.storage.chunks import ChunkStore
 from experiments.points.jobs import ChunkKey
 place, points = Path(sys.argv[1]), int(sys.argv[2])
 for file in place.iterdir():

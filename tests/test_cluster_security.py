@@ -7,9 +7,9 @@ from distributed.security import Security
 
 from dynamics.errors import PlasticodeError
 from experiments import cluster
-from experiments.chunks import ChunkStore
 from experiments.points.jobs import Chunking
 from experiments.spec.spec import make_spec
+from experiments.storage.chunks import ChunkStore
 
 
 def connected(tmp_path, workers, scheduler):

@@ -20,16 +20,16 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import merge as module
 from experiments import runner
-from experiments.chunks import ChunkStore
 from experiments.machine.progress import Meter
-from experiments.merge import identity_in, merge, slabs
 from experiments.points.jobs import Chunking, ChunkKey, check
 from experiments.results.labels import STATUS
 from experiments.results.netcdf import load
 from experiments.runner import Outcome, Task
 from experiments.spec.spec import Spec, make_spec
+from experiments.storage import merge as module
+from experiments.storage.chunks import ChunkStore
+from experiments.storage.merge import identity_in, merge, slabs
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = {

@@ -16,8 +16,8 @@ from experiments.cli import app
 from experiments.points import jobs
 from experiments.points.notes import notes_of
 from experiments.report import bibtex
-from experiments.rundir import header_of
 from experiments.spec.spec import make_spec
+from experiments.storage.rundir import header_of
 from rules.curl import flipped
 from rules.registry import rule_fields, rule_names
 

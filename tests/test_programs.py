@@ -13,12 +13,12 @@ import pytest
 
 from dynamics.errors import PlasticodeError
 from experiments import programs, runner
-from experiments.chunks import ChunkStore
 from experiments.machine import memory
 from experiments.machine.progress import Meter, Progress
 from experiments.points.jobs import Chunking, check
 from experiments.programs import JobRunner, compiled
 from experiments.spec.spec import make_spec
+from experiments.storage.chunks import ChunkStore
 
 ROOT = Path(__file__).resolve().parent.parent
 COLLECTIVES = r"all-reduce|all-gather|all-to-all|collective-permute|collective-broadcast|reduce-scatter|send|recv"

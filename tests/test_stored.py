@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import chunks, merge, programs, rundir, runner, stored
+from experiments import programs, runner, stored
 from experiments.machine import progress
 from experiments.points.jobs import Chunking
 from experiments.results import labels, netcdf
+from experiments.storage import chunks, merge, rundir
 from tests.test_cli import TINY, WRITTEN, interrupt_at, names, plasticode, summary
 
 OUT = Path("results/tiny")

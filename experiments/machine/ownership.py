@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from dynamics.errors import PlasticodeError
 from experiments.machine import reading
 from experiments.machine.lock import has_ended, this_process
-from experiments.merge import identity_in
 from experiments.spec.units import printable
+from experiments.storage.merge import identity_in
 
 FIGURES = "figures"
 RUN = ("results.nc", "spec.toml", "summary.json", "report.html", FIGURES)  # what `run` and `compare` write

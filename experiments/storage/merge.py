@@ -14,7 +14,6 @@ import xarray as xr
 from xarray.backends import H5NetCDFStore
 
 from dynamics.errors import PlasticodeError
-from experiments.chunks import ChunkStore, Record
 from experiments.machine.interrupts import raise_if_interrupted
 from experiments.machine.reading import number_attribute, opened_hdf5, parse_json, text_attribute
 from experiments.points.jobs import Chunking, ChunkKey, Job, marks_of
@@ -30,6 +29,7 @@ from experiments.results.labels import (
 )
 from experiments.spec.grid import Sweep, expand
 from experiments.spec.spec import Spec
+from experiments.storage.chunks import ChunkStore, Record
 
 SLAB_BYTES = 24 * 2**20
 

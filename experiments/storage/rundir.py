@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from dynamics.errors import PlasticodeError
-from experiments.chunks import ChunkStore, is_of_store
 from experiments.machine import ownership
 from experiments.machine.lock import Lock, locked
 from experiments.machine.reading import is_count, is_run, opened_hdf5, parse_json, read_json, text_attribute
-from experiments.merge import identity_in
 from experiments.points.jobs import Chunking, Job
 from experiments.results.labels import versions
 from experiments.results.netcdf import check_output, told
 from experiments.spec.spec import Spec, dump_toml
 from experiments.spec.toml_text import parse_toml
 from experiments.spec.units import printable, shown, visible
+from experiments.storage.chunks import ChunkStore, is_of_store
+from experiments.storage.merge import identity_in
 from rules.registry import own_modules, rule_names
 
 CHUNKS, HEADER, LOCK = "chunks", "run.json", "lock"
