@@ -24,7 +24,7 @@ Advance = Callable[[tuple, tuple, Any, Array], tuple[Array, ...]]
 
 def configure() -> None:
     """Float32, matrix products at full precision, one CPU device per core: as the project's own runner."""
-    from experiments.runner import configure
+    from experiments.execution.runner import configure
 
     configure("float32")
 

@@ -23,7 +23,7 @@ from benchmarks.trust_report import Judged, is_wrong, markdown
 from benchmarks.trust_runs import Outcome, assembled, through_python, through_spec
 from benchmarks.trust_truth import Truth, truth
 from dynamics.errors import PlasticodeError
-from experiments.runner import configure
+from experiments.execution.runner import configure
 
 PYTHON = 3  # draws of a structure that go through Python too
 

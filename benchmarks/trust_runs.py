@@ -14,10 +14,10 @@ from benchmarks.trust_draws import Structure
 from benchmarks.trust_reference import plastic
 from dynamics.errors import NotOkWarning
 from dynamics.simulate import simulate
+from experiments.execution.programs import JobRunner
 from experiments.machine.progress import Meter
 from experiments.points.assemble import build, plan
 from experiments.points.jobs import ChunkKey, Job, init_point, points_of
-from experiments.programs import JobRunner
 from experiments.spec.grid import expand
 from experiments.spec.probes import PROBES, Probe
 from experiments.spec.spec import make_spec

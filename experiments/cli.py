@@ -191,8 +191,8 @@ def check(spec: SpecName, sets: Sets = None, quick: Quick = False) -> None:
     """Check a spec without running it: how much memory, disk and time it takes, measured on a little of it."""
     with _sentences():
         _check_addresses()
-        from experiments import runner
-        from experiments.estimate import estimate
+        from experiments.execution import runner
+        from experiments.execution.estimate import estimate
         from experiments.machine.progress import shown
         from experiments.points.notes import notes_of
         from experiments.report import check_study
@@ -251,7 +251,8 @@ def _command() -> str:
 
 def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
     """Run a spec, write what it leaves behind, print the essentials, and end with the exit code that it deserves."""
-    from experiments import report, runner, stored
+    from experiments import report, stored
+    from experiments.execution import runner
     from experiments.machine.interrupts import interruptible
     from experiments.machine.progress import shown
     from experiments.points.notes import notes_of

@@ -24,11 +24,11 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from experiments.execution.runner import Results
 from experiments.machine.interrupts import raise_if_interrupted
 from experiments.places import LARGEST_DRAWN, Places, add_ticks, edges, is_logarithmic, places
 from experiments.results.intervals import Interval, axes, count, interval, measured, position, positions, probes, spread
 from experiments.results.text_tables import title_of, value_text
-from experiments.runner import Results
 from experiments.spec.units import printable
 
 # The palette of Okabe and Ito, told apart with every kind of colour vision; its yellow is too faint for lines.

@@ -13,6 +13,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from dynamics.errors import PlasticodeError, unknown
+from experiments.execution.runner import Results
 from experiments.figures import attempt, generic_figures, save
 from experiments.machine.interrupts import raise_if_interrupted
 from experiments.machine.ownership import json_or_none
@@ -20,7 +21,6 @@ from experiments.page import details, document, escaped, paragraph, picture, tab
 from experiments.results.netcdf import summary, write_json
 from experiments.results.text_tables import TextTable, final_tables
 from experiments.results.verdicts import WORDS, Verdict
-from experiments.runner import Results
 from experiments.spec.grid import expand
 from experiments.spec.spec import Spec, dump_toml
 from experiments.studies import NEEDED_PARTS, STUDIES

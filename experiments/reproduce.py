@@ -136,7 +136,7 @@ def _run(
 def _start() -> None:
     """Sets up a worker process: the parent alone hears of interrupts."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from experiments import runner
+    from experiments.execution import runner
 
     runner.configure("float64", devices=1)
 

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dynamics.errors import PlasticodeError
-from experiments import cluster, report
+from experiments import report
+from experiments.execution import cluster
+from experiments.execution.runner import Executor, Results, Task, chunking, local, meter_of
 from experiments.figures import attempt
 from experiments.machine.interrupts import heard
 from experiments.machine.lock import InUse
@@ -25,7 +27,6 @@ from experiments.report import StudyReport
 from experiments.results.labels import provenance
 from experiments.results.netcdf import opened, output_directory, status_counts
 from experiments.results.text_tables import TextTable, final_tables
-from experiments.runner import Executor, Results, Task, chunking, local, meter_of
 from experiments.spec.spec import Spec
 from experiments.spec.units import printable
 from experiments.storage import rundir

@@ -50,7 +50,7 @@ def release_programs() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def settings_stay() -> Iterator[None]:
     """Commands that run in the process of the tests leave the settings above alone: tests that follow rely on them."""
-    from experiments import runner  # not before jaxtyping's hook is there
+    from experiments.execution import runner  # not before jaxtyping's hook is there
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "configure", lambda *_, **__: None)

@@ -8,7 +8,7 @@ import pytest
 from dynamics.coupled import Coupled
 from dynamics.discrete import Discrete
 from dynamics.flow import WeightFlow
-from experiments import runner
+from experiments.execution import runner
 from experiments.points import assemble, jobs
 from experiments.spec.spec import make_spec
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from experiments import runner
 from experiments.cli import app
+from experiments.execution import runner
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = """

@@ -18,8 +18,9 @@ from rich.console import Console
 from scipy import stats
 from typer.testing import CliRunner, Result
 
-from experiments import runner, studies
+from experiments import studies
 from experiments.cli import app
+from experiments.execution import runner
 from experiments.figures import generic_figures, is_logarithmic, save
 from experiments.machine import progress
 from experiments.report import StudyReport, Verdict

@@ -13,7 +13,8 @@ import pytest
 import xarray as xr
 
 from dynamics.errors import PlasticodeError
-from experiments import cluster, stored
+from experiments import stored
+from experiments.execution import cluster
 from experiments.points.jobs import CACHE_BLOCK, Chunking
 from tests.forks import forking, until
 from tests.test_resume import POINTS, SPEC, WRITTEN, chunks, names

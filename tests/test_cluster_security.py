@@ -6,7 +6,7 @@ from distributed import Client, LocalCluster
 from distributed.security import Security
 
 from dynamics.errors import PlasticodeError
-from experiments import cluster
+from experiments.execution import cluster
 from experiments.points.jobs import Chunking
 from experiments.spec.spec import make_spec
 from experiments.storage.chunks import ChunkStore

@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 
 from experiments import figures, report
 from experiments.cli import app
+from experiments.execution.runner import Results
 from experiments.page import table
 from experiments.places import LARGEST_PLACED, edges, places
 from experiments.results import netcdf
 from experiments.results.export import export_table
 from experiments.results.labels import STATUS
 from experiments.results.text_tables import final_tables
-from experiments.runner import Results
 from experiments.spec.spec import make_spec
 
 COORDINATES = [math.inf, 0.0, -0.0, 1e-30, 1e30, -1e30, 0.01, 0.1, 1.0, 10.0, 3.0]

@@ -10,9 +10,9 @@ import pytest
 import xarray as xr
 
 from experiments import figures, report, stored
+from experiments.execution.runner import Results
 from experiments.figures import generic_figures, save
 from experiments.results import netcdf
-from experiments.runner import Results
 from experiments.storage import merge
 from tests.test_cli import WRITTEN, names, plasticode, summary
 from tests.test_ownership import OUT, here, run  # noqa: F401

@@ -20,12 +20,12 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import runner
+from experiments.execution import runner
+from experiments.execution.runner import Outcome, Task
 from experiments.machine.progress import Meter
 from experiments.points.jobs import Chunking, ChunkKey, check
 from experiments.results.labels import STATUS
 from experiments.results.netcdf import load
-from experiments.runner import Outcome, Task
 from experiments.spec.spec import Spec, make_spec
 from experiments.storage import merge as module
 from experiments.storage.chunks import ChunkStore

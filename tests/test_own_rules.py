@@ -11,8 +11,8 @@ import xarray as xr
 from typer.testing import CliRunner
 
 from dynamics.errors import PlasticodeError
-from experiments import runner
 from experiments.cli import app
+from experiments.execution import runner
 from experiments.points import jobs
 from experiments.points.notes import notes_of
 from experiments.report import bibtex

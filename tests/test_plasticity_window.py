@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import runner
+from experiments.execution import runner
 from experiments.figures import save
 from experiments.results.labels import STATUS
 from experiments.spec.spec import load_spec

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from dynamics.errors import PlasticodeError
-from experiments import programs, runner
+from experiments.execution import programs, runner
+from experiments.execution.programs import JobRunner, compiled
 from experiments.machine import memory
 from experiments.machine.progress import Meter, Progress
 from experiments.points.jobs import Chunking, check
-from experiments.programs import JobRunner, compiled
 from experiments.spec.spec import make_spec
 from experiments.storage.chunks import ChunkStore
 

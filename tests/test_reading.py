@@ -13,13 +13,13 @@ import pytest
 from h5py import h5d, h5s, h5t  # pyright: ignore[reportAttributeAccessIssue]
 
 from dynamics.errors import PlasticodeError
+from experiments.execution.runner import Results
 from experiments.machine import reading
 from experiments.machine.lock import read_owner
 from experiments.machine.progress import Progress, told
 from experiments.machine.reading import check_regular, checked_hdf5, parse_json, read_bytes, read_json
 from experiments.page import escaped, paragraph
 from experiments.results.netcdf import load, save
-from experiments.runner import Results
 from experiments.spec.toml_text import parse_setting, parse_toml, read_toml
 from experiments.spec.units import visible
 from experiments.storage.chunks import ChunkStore

@@ -12,11 +12,11 @@ import xarray as xr
 from scipy import stats
 
 from experiments import report
+from experiments.execution.runner import Results
 from experiments.figures import MOST_LINES, MOST_PANELS, generic_figures
 from experiments.results import netcdf
 from experiments.results.intervals import finals
 from experiments.results.text_tables import MOST_ACROSS, MOST_ROWS, final_tables
-from experiments.runner import Results
 from experiments.spec.spec import make_spec
 
 ROOT = Path(__file__).resolve().parent.parent

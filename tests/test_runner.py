@@ -10,7 +10,7 @@ import xarray as xr
 
 from dynamics.errors import PlasticodeError
 from dynamics.window import Window
-from experiments import programs, runner
+from experiments.execution import programs, runner
 from experiments.machine.progress import Progress
 from experiments.points import assemble, jobs
 from experiments.points.jobs import Chunking

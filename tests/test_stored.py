@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import programs, runner, stored
+from experiments import stored
+from experiments.execution import programs, runner
 from experiments.machine import progress
 from experiments.points.jobs import Chunking
 from experiments.results import labels, netcdf
@@ -142,7 +143,7 @@ def test_a_clock_that_is_set_back_changes_nothing(straight, monkeypatch):
 
 
 def test_a_chunk_that_always_fails_is_recorded_and_the_rest_goes_on(straight, monkeypatch):
-    from experiments.programs import JobRunner
+    from experiments.execution.programs import JobRunner
 
     real = JobRunner.run
 

@@ -9,7 +9,7 @@ from dynamics.collocation import MAX_NODES
 from dynamics.errors import PlasticodeError
 from dynamics.window import Window
 from dynamics.window_choice import MOST_PARTS, SETTLING, refined
-from experiments import programs, runner
+from experiments.execution import programs, runner
 from experiments.points import assemble
 from experiments.points.windows import windows_for
 from experiments.results.labels import STATUS

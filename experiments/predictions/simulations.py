@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from experiments import runner
+from experiments.execution import runner
 from experiments.results.labels import STATUS
 from experiments.spec.spec import make_spec
 

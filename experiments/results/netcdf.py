@@ -16,12 +16,12 @@ import xarray as xr
 from xarray.backends import H5NetCDFStore
 
 from dynamics.errors import PlasticodeError
+from experiments.execution.runner import Results
 from experiments.machine import ownership
 from experiments.machine.reading import checked_hdf5
 from experiments.results.intervals import axes, count, finals
 from experiments.results.labels import STATUS
 from experiments.results.schema import check_dimensions, check_values
-from experiments.runner import Results
 from experiments.spec.units import printable
 
 ENGINE = "h5netcdf"

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import xarray as xr
 
+from experiments.execution.runner import Results
 from experiments.results.intervals import Interval, axes, count, finals, interval, positions, probes
 from experiments.results.netcdf import MOST_FINALS
-from experiments.runner import Results
 
 MOST_ROWS = 30
 MOST_COLUMNS = 6  # of the axis that is preferred across

@@ -11,10 +11,10 @@ import xarray as xr
 from scipy.special import stdtrit
 
 from dynamics.theory import lagged_overlap, overlap_law
+from experiments.execution.runner import Results
 from experiments.report import StudyReport
 from experiments.results.labels import STATUS
 from experiments.results.verdicts import SHOWN, Decision, Mean, Verdict, decided, in_range, mean_of
-from experiments.runner import Results
 from experiments.spec.grid import Group, expand
 from experiments.spec.spec import Spec
 from experiments.studies import plasticity_figure

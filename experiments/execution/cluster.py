@@ -21,13 +21,13 @@ import jax
 import numpy as np
 
 from dynamics.errors import PlasticodeError
-from experiments import runner
+from experiments.execution import runner
+from experiments.execution.programs import JobRunner
+from experiments.execution.runner import ATTEMPTS, Executor, Outcome, Task
 from experiments.machine.processes import one_core_each
 from experiments.machine.progress import Meter
 from experiments.points.jobs import Chunking, ChunkKey, job_of
-from experiments.programs import JobRunner
 from experiments.results.labels import versions
-from experiments.runner import ATTEMPTS, Executor, Outcome, Task
 from experiments.spec.spec import Spec, make_spec
 from experiments.spec.units import printable
 from experiments.storage.chunks import ChunkStore, Record

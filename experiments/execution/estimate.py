@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.execution.programs import JobRunner, Programs
+from experiments.execution.runner import chunking
 from experiments.machine.memory import peak_bytes
 from experiments.machine.progress import Meter, OnProgress, span
 from experiments.points.jobs import Chunking, Job, points_of
-from experiments.programs import JobRunner, Programs
 from experiments.results.text_tables import TextTable
-from experiments.runner import chunking
 from experiments.spec.spec import Spec
 
 CALIBRATION_SECONDS = 0.3  # of integration

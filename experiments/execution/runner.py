@@ -11,10 +11,10 @@ import numpy as np
 import xarray as xr
 
 from dynamics.errors import PlasticodeError
+from experiments.execution.programs import JobRunner
 from experiments.machine.processes import cores
 from experiments.machine.progress import Meter, OnProgress
 from experiments.points.jobs import Chunking, ChunkKey, Job, check, marks_of
-from experiments.programs import JobRunner
 from experiments.results.labels import Table, device_kind
 from experiments.spec.grid import expand
 from experiments.spec.spec import Spec
