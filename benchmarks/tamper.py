@@ -29,11 +29,12 @@ from typer.testing import CliRunner
 
 from benchmarks.tamper_directories import change_directory
 from benchmarks.tamper_files import SECRET, SECRET_NUMBER, change_results
-from experiments import cli, figures, report, stored  # noqa: F401 - before the forks
+from experiments import cli, stored  # noqa: F401 - before the forks
 from experiments.execution import runner  # noqa: F401 - before the forks
 from experiments.machine import lock  # noqa: F401 - before the forks
 from experiments.machine.lock import Lock
 from experiments.points.jobs import Chunking
+from experiments.report.report import figures, report  # noqa: F401 - before the forks
 from experiments.results import netcdf  # noqa: F401 - before the forks
 from experiments.storage import status  # noqa: F401 - before the forks
 

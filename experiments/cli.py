@@ -195,7 +195,7 @@ def check(spec: SpecName, sets: Sets = None, quick: Quick = False) -> None:
         from experiments.execution.estimate import estimate
         from experiments.machine.progress import shown
         from experiments.points.notes import notes_of
-        from experiments.report import check_study
+        from experiments.report.report import check_study
         from experiments.spec.spec import load_spec
         from experiments.terminal import print_table
 
@@ -251,11 +251,12 @@ def _command() -> str:
 
 def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
     """Run a spec, write what it leaves behind, print the essentials, and end with the exit code that it deserves."""
-    from experiments import report, stored
+    from experiments import stored
     from experiments.execution import runner
     from experiments.machine.interrupts import interruptible
     from experiments.machine.progress import shown
     from experiments.points.notes import notes_of
+    from experiments.report.report import report
     from experiments.terminal import none_ok, print_outcome
 
     target = out or Path("results") / f"{spec.name}{'-quick' if quick else ''}"

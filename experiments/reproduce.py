@@ -150,7 +150,7 @@ def _broken(prediction: AbstractPrediction, error: Exception, seconds: float) ->
 
 
 def _png(figure: Figure) -> bytes:
-    from experiments.figures import style
+    from experiments.report.figures import style
 
     file = io.BytesIO()
     with style():

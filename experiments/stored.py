@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dynamics.errors import PlasticodeError
-from experiments import report
 from experiments.execution import cluster
 from experiments.execution.runner import Executor, Results, Task, chunking, local, meter_of
-from experiments.figures import attempt
 from experiments.machine.interrupts import heard
 from experiments.machine.lock import InUse
 from experiments.machine.progress import Meter, OnProgress
 from experiments.points.jobs import Chunking, Job
-from experiments.report import StudyReport
+from experiments.report.figures import attempt
+from experiments.report.report import StudyReport, report
 from experiments.results.labels import provenance
 from experiments.results.netcdf import opened, output_directory, status_counts
 from experiments.results.text_tables import TextTable, final_tables

@@ -52,7 +52,7 @@ def print_pairs(title: str, rows: dict[str, str]) -> None:
 
 def print_outcome(ended: "Ended") -> None:
     """What a run has come to."""
-    from experiments.report import verdict_table
+    from experiments.report.report import verdict_table
 
     if ended.study is None:
         return
@@ -72,7 +72,7 @@ def print_outcome(ended: "Ended") -> None:
 def print_predictions(measured: "Measured") -> None:
     """What has come of predictions."""
     from experiments.predictions.report import sentence, summary_table
-    from experiments.report import verdict_table
+    from experiments.report.report import verdict_table
 
     for name, outcome in measured.outcomes.items():
         if not outcome.passed or len(measured.outcomes) == 1:

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from matplotlib import colors
 from typer.testing import CliRunner
 
-from experiments import figures, report
 from experiments.cli import app
 from experiments.execution.runner import Results
-from experiments.page import table
-from experiments.places import LARGEST_PLACED, edges, places
+from experiments.report.page import table
+from experiments.report.places import LARGEST_PLACED, edges, places
+from experiments.report.report import figures, report
 from experiments.results import netcdf
 from experiments.results.export import export_table
 from experiments.results.labels import STATUS
@@ -139,7 +139,7 @@ def test_what_is_too_large_for_an_axis_is_left_out_and_the_figure_says_so():
 
 def test_the_three_outcomes_differ_for_every_kind_of_vision():
     """Green, vermilion and blue on the page: by lightness or by blue against yellow, which all who see colours see."""
-    from experiments.page import _CSS
+    from experiments.report.page import _CSS
 
     found = {name: _CSS.split(f".{name} {{ color: ")[1][:7] for name in ("pass", "fail", "undecided")}
     blues = {name: (lambda rgb: rgb[2] - (rgb[0] + rgb[1]) / 2)(colors.to_rgb(code)) for name, code in found.items()}

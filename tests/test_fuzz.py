@@ -20,8 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from experiments import cli, report
+from experiments import cli
 from experiments.execution import runner
+from experiments.report.report import report
 from experiments.spec.spec import built_in_specs, load_spec
 from experiments.spec.tables import TRACED
 from experiments.spec.toml_text import inline, parse_toml

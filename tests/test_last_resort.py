@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import figures, report, stored
+from experiments import stored
 from experiments.execution.runner import Results
-from experiments.figures import generic_figures, save
+from experiments.report.figures import generic_figures, save
+from experiments.report.report import figures, report
 from experiments.results import netcdf
 from experiments.storage import merge
 from tests.test_cli import WRITTEN, names, plasticode, summary

@@ -15,7 +15,7 @@ from experiments.cli import app
 from experiments.execution import runner
 from experiments.points import jobs
 from experiments.points.notes import notes_of
-from experiments.report import bibtex
+from experiments.report.report import bibtex
 from experiments.spec.spec import make_spec
 from experiments.storage.rundir import header_of
 from rules.curl import flipped

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from experiments.execution import runner
-from experiments.figures import save
+from experiments.report.figures import save
 from experiments.results.labels import STATUS
 from experiments.spec.spec import load_spec
 from experiments.studies import plasticity_window as pw

@@ -18,7 +18,7 @@ from experiments.machine import reading
 from experiments.machine.lock import read_owner
 from experiments.machine.progress import Progress, told
 from experiments.machine.reading import check_regular, checked_hdf5, parse_json, read_bytes, read_json
-from experiments.page import escaped, paragraph
+from experiments.report.page import escaped, paragraph
 from experiments.results.netcdf import load, save
 from experiments.spec.toml_text import parse_setting, parse_toml, read_toml
 from experiments.spec.units import visible

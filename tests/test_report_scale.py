@@ -11,9 +11,9 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from experiments import report
 from experiments.execution.runner import Results
-from experiments.figures import MOST_LINES, MOST_PANELS, generic_figures
+from experiments.report.figures import MOST_LINES, MOST_PANELS, generic_figures
+from experiments.report.report import report
 from experiments.results import netcdf
 from experiments.results.intervals import finals
 from experiments.results.text_tables import MOST_ACROSS, MOST_ROWS, final_tables

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from experiments.figures import OKABE_ITO, band, looks, style
+from experiments.report.figures import OKABE_ITO, band, looks, style
 from experiments.results.intervals import interval
 
 if TYPE_CHECKING:

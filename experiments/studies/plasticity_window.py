@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 
 from dynamics.theory import lagged_overlap, overlap_law
 from experiments.execution.runner import Results
-from experiments.report import StudyReport
+from experiments.report.report import StudyReport
 from experiments.results.labels import STATUS
 from experiments.results.verdicts import SHOWN, Decision, Mean, Verdict, decided, in_range, mean_of
 from experiments.spec.grid import Group, expand

@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from pydantic import model_validator
 
-from experiments.figures import looks, style
 from experiments.predictions.continuous.accuracies import (
     NAMES,
     AbstractDigitsPrediction,
@@ -24,6 +23,7 @@ from experiments.predictions.continuous.accuracies import (
     marked,
 )
 from experiments.predictions.contract import Finding, NonNegatives
+from experiments.report.figures import looks, style
 from experiments.results.verdicts import Verdict, between, exceeds, matches
 from experiments.tasks.contract import Digits
 

@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from pydantic import model_validator
 
-from experiments.figures import looks, style
 from experiments.predictions.continuous.accuracies import (
     NAMES,
     AbstractDigitsPrediction,
@@ -22,6 +21,7 @@ from experiments.predictions.continuous.accuracies import (
     marked,
 )
 from experiments.predictions.contract import Finding, Positives
+from experiments.report.figures import looks, style
 from experiments.results.verdicts import Verdict, exceeds, stays_below
 from experiments.tasks.contract import Digits
 

@@ -15,7 +15,6 @@ from dynamics.noise import Noise
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
 from dynamics.window import Window
-from experiments.figures import looks, style
 from experiments.predictions.continuous.accuracies import (
     NAMES,
     AbstractDigitsPrediction,
@@ -30,6 +29,7 @@ from experiments.predictions.continuous.accuracies import (
 )
 from experiments.predictions.continuous.closed_forms import f64
 from experiments.predictions.contract import Finding, NonNegatives, Positive
+from experiments.report.figures import looks, style
 from experiments.results.verdicts import JUDGED, Verdict, close, exceeds, stays_below
 from experiments.studies.plasticity_window import WINDOW_DROP
 from experiments.tasks.contract import Digits

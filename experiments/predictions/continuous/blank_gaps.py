@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from pydantic import model_validator
 
-from experiments.figures import looks, style
 from experiments.predictions.continuous.accuracies import (
     NAMES,
     AbstractDigitsPrediction,
@@ -24,6 +23,7 @@ from experiments.predictions.continuous.accuracies import (
 )
 from experiments.predictions.continuous.interference import weight_changes
 from experiments.predictions.contract import Finding, NonNegatives, Positive
+from experiments.report.figures import looks, style
 from experiments.results.verdicts import Verdict, bracketed, close, exceeds, matches
 from experiments.tasks.contract import Digits
 

@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from pydantic import Field, model_validator
 
-from experiments.figures import looks, style
 from experiments.predictions.continuous.accuracies import (
     NAMES,
     Chance,
@@ -25,6 +24,7 @@ from experiments.predictions.continuous.accuracies import (
     trained,
 )
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Positives, Size
+from experiments.report.figures import looks, style
 from experiments.results.verdicts import Verdict, exceeds
 from experiments.spec.units import Time
 from experiments.tasks.contract import Circles

@@ -18,7 +18,6 @@ from dynamics.noise import Noise
 from dynamics.simulate import simulate
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
-from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.continuous.closed_forms import f64
 from experiments.predictions.contract import (
     AbstractPrediction,
@@ -30,6 +29,7 @@ from experiments.predictions.contract import (
     Size,
     Sizes,
 )
+from experiments.report.figures import MARKERS, OKABE_ITO, style
 from experiments.results.verdicts import close
 from experiments.spec.units import Time
 from rules import KP

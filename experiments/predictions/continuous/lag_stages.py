@@ -17,9 +17,9 @@ from dynamics.integrators import FixedStep
 from dynamics.stimulus import Clock, Stream
 from dynamics.theory import lagged_overlap
 from dynamics.timescales import Timescales
-from experiments.figures import LINES, MARKERS, OKABE_ITO, style
 from experiments.predictions.continuous.closed_forms import f64
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, NonNegatives
+from experiments.report.figures import LINES, MARKERS, OKABE_ITO, style
 from experiments.results.verdicts import close
 from experiments.spec.units import Time
 

@@ -10,7 +10,6 @@ from pydantic import Field
 
 from dynamics.circuit import Circuit
 from dynamics.network import Network
-from experiments.figures import OKABE_ITO, style
 from experiments.predictions.continuous.closed_depth import (
     SMALL,
     Case,
@@ -24,6 +23,7 @@ from experiments.predictions.continuous.closed_depth import (
 )
 from experiments.predictions.continuous.closed_forms import f64
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive
+from experiments.report.figures import OKABE_ITO, style
 from experiments.results.verdicts import Verdict, all_match, exceeds, matches, mean_of
 from experiments.spec.units import Time
 from rules import DFA, SGD

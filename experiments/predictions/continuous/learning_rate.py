@@ -19,10 +19,10 @@ from dynamics.stimulus import Clock, Stream
 from dynamics.theory import lagged_overlap
 from dynamics.timescales import Timescales
 from dynamics.window import Window
-from experiments.figures import OKABE_ITO, style
 from experiments.predictions.continuous.closed_depth import Repeats
 from experiments.predictions.continuous.closed_forms import f64
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, NonNegative, Size
+from experiments.report.figures import OKABE_ITO, style
 from experiments.results.verdicts import Verdict, close, matches, mean_of
 from experiments.spec.units import Time
 from rules import SGD

@@ -8,9 +8,9 @@ import xarray as xr
 from matplotlib.figure import Figure
 from pydantic import Field
 
-from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Size
 from experiments.predictions.simulations import swept
+from experiments.report.figures import MARKERS, OKABE_ITO, style
 from experiments.results.verdicts import matches, mean_of
 from experiments.spec.units import Time
 

@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dynamics.theory import overlap_law
-from experiments.figures import OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, NonNegatives
 from experiments.predictions.simulations import swept
+from experiments.report.figures import OKABE_ITO, style
 from experiments.results.verdicts import close
 from experiments.spec.units import Time
 

@@ -8,7 +8,6 @@ import xarray as xr
 from matplotlib.figure import Figure
 from pydantic import Field, model_validator
 
-from experiments.figures import looks, style
 from experiments.predictions.continuous.accuracies import (
     NAMES,
     AbstractDigitsPrediction,
@@ -26,6 +25,7 @@ from experiments.predictions.continuous.accuracies import (
 )
 from experiments.predictions.contract import Finding, Positive, Size
 from experiments.predictions.simulations import swept
+from experiments.report.figures import looks, style
 from experiments.results.verdicts import Verdict, between, exceeds, matches, stays_below
 from experiments.studies.plasticity_window import (
     KERNEL_FACTOR,

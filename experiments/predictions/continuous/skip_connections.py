@@ -9,7 +9,6 @@ from pydantic import Field
 
 from dynamics.instruments import forward_matrices
 from dynamics.network import Network
-from experiments.figures import OKABE_ITO, style
 from experiments.predictions.continuous.closed_depth import (
     SMALL,
     Lag,
@@ -22,6 +21,7 @@ from experiments.predictions.continuous.closed_depth import (
 )
 from experiments.predictions.continuous.closed_forms import f64
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive
+from experiments.report.figures import OKABE_ITO, style
 from experiments.results.verdicts import all_match, exceeds, matches, mean_of
 from experiments.spec.units import Time
 from rules import SGD

@@ -17,9 +17,9 @@ from dynamics.network import Network
 from dynamics.stimulus import Clock, Stream
 from dynamics.theory import lagged_overlap
 from dynamics.timescales import Timescales
-from experiments.figures import LINES, MARKERS, OKABE_ITO, style
 from experiments.predictions.continuous.closed_forms import f64, traced_overlap
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding
+from experiments.report.figures import LINES, MARKERS, OKABE_ITO, style
 from experiments.results.verdicts import Verdict, close
 from experiments.spec.units import Time
 from experiments.studies.single_synapse import SingleSynapse

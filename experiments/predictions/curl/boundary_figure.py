@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.figures import OKABE_ITO, style
+from experiments.report.figures import OKABE_ITO, style
 from experiments.results.verdicts import mean_of
 
 Boundary = Callable[[float], float]

@@ -10,7 +10,6 @@ from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 from pydantic import Field
 
-from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, Fractions, Positive
 from experiments.predictions.curl.matrices import (
     Inputs,
@@ -21,6 +20,7 @@ from experiments.predictions.curl.matrices import (
     solution_flow,
     teacher,
 )
+from experiments.report.figures import MARKERS, OKABE_ITO, style
 from experiments.results.verdicts import close, mean_of
 
 NUDGE = 1e-8  # the size of the error that a run starts with

@@ -15,7 +15,6 @@ from pydantic import Field, model_validator
 
 from dynamics.flow import FlowState
 from dynamics.instruments import loss
-from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Fraction, Positive, Size
 from experiments.predictions.curl.learning import (
     VARIANCE,
@@ -26,6 +25,7 @@ from experiments.predictions.curl.learning import (
     log_bars,
     norms_of,
 )
+from experiments.report.figures import MARKERS, OKABE_ITO, style
 from experiments.results.verdicts import exceeds, stays_below
 from experiments.spec.units import Time
 from rules.curl import Curl

@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.figures import style
 from experiments.predictions.contract import AbstractPrediction, Finding, Positives
 from experiments.predictions.curl import boundary_figure, theory
 from experiments.predictions.curl.matrices import Inputs, Replicates, hidden_units, linked, most_inputs, teacher
+from experiments.report.figures import style
 from experiments.results.verdicts import matches
 
 

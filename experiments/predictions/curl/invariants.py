@@ -13,9 +13,9 @@ from pydantic import Field
 
 from dynamics.circuit import Weights
 from dynamics.instruments import charges
-from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, Fraction, Size
 from experiments.predictions.curl.learning import VARIANCE, Several, curl_flow, float64, log_bars
+from experiments.report.figures import MARKERS, OKABE_ITO, style
 from experiments.results.verdicts import Verdict, exceeds, matches, stays_below
 from rules.contract import AbstractRule
 from rules.curl import Curl

@@ -15,7 +15,6 @@ from pydantic import Field
 
 from dynamics.jacobian import flat_flow
 from dynamics.lyapunov import flow_map, lyapunov_exponents
-from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, Fraction, Fractions, Positive
 from experiments.predictions.curl import theory
 from experiments.predictions.curl.matrices import (
@@ -25,6 +24,7 @@ from experiments.predictions.curl.matrices import (
     solution_flow,
     teacher,
 )
+from experiments.report.figures import MARKERS, OKABE_ITO, style
 from experiments.results.verdicts import Verdict, close, exceeds, mean_of
 
 NUDGE = 1e-6  # of every weight, off the solution

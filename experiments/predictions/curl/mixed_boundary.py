@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, Fractions, Positives
 from experiments.predictions.curl import theory
 from experiments.predictions.curl.matrices import Inputs, Replicates, hidden_units, linked, most_units, signs, teacher
+from experiments.report.figures import MARKERS, OKABE_ITO, style
 from experiments.results.verdicts import Verdict, matches, mean_of
 
 

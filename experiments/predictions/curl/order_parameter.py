@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.figures import OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding
 from experiments.predictions.curl.learning import Ratios, Several, Units
 from experiments.predictions.curl.onsets import TOLERANCE, Onsets, judged, large_network_onset, search
 from experiments.predictions.curl.theory import hidden_boundary
+from experiments.report.figures import OKABE_ITO, style
 from experiments.results.verdicts import exceeds, mean_of
 from experiments.spec.units import Time
 

@@ -7,11 +7,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from pydantic import Field
 
-from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding
 from experiments.predictions.curl.learning import Course, Ratios, Several, Units, divided, log_bars, teachers, train
 from experiments.predictions.curl.onsets import PERTURBATION, TOLERANCE, Onsets, judged, large_network_onset, search
 from experiments.predictions.curl.theory import readout_boundary
+from experiments.report.figures import MARKERS, OKABE_ITO, style
 from experiments.results.verdicts import Verdict, exceeds, stays_below
 from experiments.spec.units import Time
 

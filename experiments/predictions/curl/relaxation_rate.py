@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from pydantic import Field, model_validator
 
 from dynamics.flow import FlowState
-from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, Fraction
 from experiments.predictions.curl.learning import (
     VARIANCE,
@@ -25,6 +24,7 @@ from experiments.predictions.curl.learning import (
     teachers,
 )
 from experiments.predictions.curl.matrices import error_matrix
+from experiments.report.figures import MARKERS, OKABE_ITO, style
 from experiments.results.verdicts import close
 from rules.curl import Curl
 

@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.figures import OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, Positives
 from experiments.predictions.curl import theory
 from experiments.predictions.curl.matrices import (
@@ -20,6 +19,7 @@ from experiments.predictions.curl.matrices import (
     most_stable,
     teacher,
 )
+from experiments.report.figures import OKABE_ITO, style
 from experiments.results.verdicts import Mean, Verdict, close, matches, mean_of
 
 WIDEST, NARROWEST = 0.15, 1.2  # c = inputs per hidden unit, between which the limits are looked for

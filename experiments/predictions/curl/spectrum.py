@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dynamics.jacobian import eigenvalues, flat_flow, jacobian
-from experiments.figures import OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, Fraction, Positive
 from experiments.predictions.curl import theory
 from experiments.predictions.curl.matrices import Inputs, Replicates, error_matrix, hidden_units, solution_flow, teacher
+from experiments.report.figures import OKABE_ITO, style
 from experiments.results.verdicts import Verdict, close, matches
 
 SMALL = (10, 20)  # inputs and hidden units of the network whose whole Jacobian is taken

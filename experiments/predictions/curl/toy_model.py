@@ -13,9 +13,9 @@ from pydantic import Field
 
 from dynamics.flow import FlowState, WeightFlow
 from dynamics.jacobian import eigenvalues, flat_flow, jacobian
-from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding
 from experiments.predictions.curl.learning import curl_flow, float64
+from experiments.report.figures import MARKERS, OKABE_ITO, style
 from experiments.results.verdicts import Verdict, close
 from rules.curl import Curl
 

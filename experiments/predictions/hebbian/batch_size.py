@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from dynamics.circuit import Weights
 from dynamics.errors import PlasticodeError
 from dynamics.instruments import hebbian_alignment
-from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size, Sizes
 from experiments.predictions.hebbian.setting import (
     balance,
@@ -23,6 +22,7 @@ from experiments.predictions.hebbian.setting import (
     stationary_flow,
     student,
 )
+from experiments.report.figures import MARKERS, OKABE_ITO, style
 from experiments.results.verdicts import Verdict, close, exceeds
 
 

@@ -15,9 +15,9 @@ from dynamics.noise import Noise
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
 from dynamics.window import Window
-from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Positives, Seeds, Size
 from experiments.predictions.hebbian.setting import balance, f64, intervals, keys_from, marked, share_inside, student
+from experiments.report.figures import MARKERS, OKABE_ITO, style
 from experiments.results.verdicts import Verdict, close, exceeds, matches
 from experiments.spec.units import Time
 

@@ -16,9 +16,9 @@ from dynamics.instruments import hebbian_alignment
 from dynamics.network import Network
 from dynamics.stimulus import Clock
 from dynamics.timescales import Timescales
-from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, NonNegatives, Positive, Seeds, Size
 from experiments.predictions.hebbian.setting import RandomSignal, f64, intervals, keys_from, marked
+from experiments.report.figures import MARKERS, OKABE_ITO, style
 from experiments.results.verdicts import Verdict, exceeds
 from rules.contract import AbstractRule
 from rules.feedback_alignment import DFA

@@ -14,7 +14,6 @@ from dynamics.errors import PlasticodeError
 from dynamics.flow import batch_factors
 from dynamics.plasticity import weight_drifts
 from dynamics.timescales import Timescales
-from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
 from experiments.predictions.hebbian.setting import (
     f64,
@@ -25,6 +24,7 @@ from experiments.predictions.hebbian.setting import (
     share_inside,
     student,
 )
+from experiments.report.figures import MARKERS, OKABE_ITO, style
 from experiments.results.verdicts import JUDGED, Verdict, close, matches, stays_below
 
 RELAXATIONS = 8  # 1 / (step s): until the mean weights rest, and then as often as `averaged` says

@@ -16,9 +16,9 @@ from dynamics.flow import WeightFlow
 from dynamics.network import Network
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
-from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, Positives, Seeds, Size
 from experiments.predictions.hebbian.setting import RandomSignal, balance, f64, keys_from
+from experiments.report.figures import MARKERS, OKABE_ITO, style
 from experiments.results.verdicts import Verdict, close, matches
 from rules.contract import AbstractRule
 from rules.feedback_alignment import DFA

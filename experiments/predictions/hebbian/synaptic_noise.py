@@ -18,9 +18,9 @@ from dynamics.noise import Noise
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
 from dynamics.window import Window
-from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Positives, Seeds, Size
 from experiments.predictions.hebbian.setting import RandomSignal, balance, f64, keys_from, marked, share_inside
+from experiments.report.figures import MARKERS, OKABE_ITO, style
 from experiments.results.verdicts import Verdict, close, matches
 from experiments.spec.units import Time
 from rules.contract import AbstractRule

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from dynamics.circuit import Weights
 from dynamics.instruments import drive, forward_matrices, gradient
-from experiments.figures import OKABE_ITO, style
 from experiments.predictions.contract import Finding
 from experiments.predictions.heterosynaptic.training import AbstractTraining, Course, band, consistency
+from experiments.report.figures import OKABE_ITO, style
 from experiments.results.verdicts import Verdict, close, stays_below
 
 

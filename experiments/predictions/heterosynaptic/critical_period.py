@@ -15,9 +15,9 @@ from dynamics.flow import WeightFlow
 from dynamics.instruments import accuracy
 from dynamics.network import Network
 from dynamics.stimulus import Clock
-from experiments.figures import LINES, MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Size
 from experiments.predictions.heterosynaptic.training import Replicates, f64, times
+from experiments.report.figures import LINES, MARKERS, OKABE_ITO, style
 from experiments.results.verdicts import close, mean_of, stays_below
 from experiments.tasks.contract import Digits
 from rules.heterosynaptic import Heterosynaptic

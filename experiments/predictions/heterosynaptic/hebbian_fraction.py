@@ -12,9 +12,9 @@ from dynamics.circuit import Weights
 from dynamics.flow import batch_factors
 from dynamics.instruments import forward_matrices
 from dynamics.plasticity import mean_drive
-from experiments.figures import LINES, OKABE_ITO, style
 from experiments.predictions.contract import Finding, Fraction
 from experiments.predictions.heterosynaptic.training import AbstractTraining, Course, band, f64, last_crossing
+from experiments.report.figures import LINES, OKABE_ITO, style
 from experiments.results.verdicts import Verdict, close, exceeds, mean_of, stays_below
 
 

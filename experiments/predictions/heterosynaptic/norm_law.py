@@ -16,9 +16,9 @@ from dynamics.instruments import drive, gradient
 from dynamics.network import Network
 from dynamics.simulate import simulate
 from dynamics.stimulus import Clock
-from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Size
 from experiments.predictions.heterosynaptic.training import Replicates, consistency, f64, times
+from experiments.report.figures import MARKERS, OKABE_ITO, style
 from experiments.results.verdicts import close
 from rules.heterosynaptic import Heterosynaptic
 

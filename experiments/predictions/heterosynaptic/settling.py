@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from dynamics.circuit import Weights
 from dynamics.instruments import alignment, drive
-from experiments.figures import OKABE_ITO, style
 from experiments.predictions.contract import Finding, Fraction
 from experiments.predictions.heterosynaptic.training import AbstractTraining, Course, band, f64, last_crossing
+from experiments.report.figures import OKABE_ITO, style
 from experiments.results.verdicts import Verdict, close, exceeds, mean_of
 
 

@@ -18,9 +18,9 @@ from dynamics.network import Network
 from dynamics.simulate import simulate
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
-from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, NonNegatives, Positive, Positives
 from experiments.predictions.heterosynaptic.training import Stacked, f64, times
+from experiments.report.figures import MARKERS, OKABE_ITO, style
 from experiments.results.verdicts import close
 from rules.heterosynaptic import Heterosynaptic
 

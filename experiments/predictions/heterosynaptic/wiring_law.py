@@ -16,9 +16,9 @@ from dynamics.instruments import alignment
 from dynamics.network import Network
 from dynamics.simulate import simulate
 from dynamics.stimulus import Clock
-from experiments.figures import MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Size, Sizes
 from experiments.predictions.heterosynaptic.training import Replicates, Stacked, f64, teachers, times
+from experiments.report.figures import MARKERS, OKABE_ITO, style
 from experiments.results.verdicts import exceeds, matches, mean_of, stays_below
 from rules.heterosynaptic import Heterosynaptic
 

@@ -17,9 +17,9 @@ from dynamics.network import Network
 from dynamics.regime import Slow
 from dynamics.simulate import simulate
 from dynamics.stimulus import Clock
-from experiments.figures import LINES, MARKERS, OKABE_ITO, style
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Size
 from experiments.predictions.heterosynaptic.training import Replicates, band, f64, times
+from experiments.report.figures import LINES, MARKERS, OKABE_ITO, style
 from experiments.results.verdicts import close, stays_below
 from rules.curl import Curl
 

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 
 from dynamics.errors import PlasticodeError, unknown
 from experiments.execution.runner import Results
-from experiments.figures import attempt, generic_figures, save
 from experiments.machine.interrupts import raise_if_interrupted
 from experiments.machine.ownership import json_or_none
-from experiments.page import details, document, escaped, paragraph, picture, table
+from experiments.report.figures import attempt, generic_figures, save
+from experiments.report.page import details, document, escaped, paragraph, picture, table
 from experiments.results.netcdf import summary, write_json
 from experiments.results.text_tables import TextTable, final_tables
 from experiments.results.verdicts import WORDS, Verdict

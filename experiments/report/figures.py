@@ -26,7 +26,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 
 from experiments.execution.runner import Results
 from experiments.machine.interrupts import raise_if_interrupted
-from experiments.places import LARGEST_DRAWN, Places, add_ticks, edges, is_logarithmic, places
+from experiments.report.places import LARGEST_DRAWN, Places, add_ticks, edges, is_logarithmic, places
 from experiments.results.intervals import Interval, axes, count, interval, measured, position, positions, probes, spread
 from experiments.results.text_tables import title_of, value_text
 from experiments.spec.units import printable
