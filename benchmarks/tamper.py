@@ -29,7 +29,7 @@ from typer.testing import CliRunner
 
 from benchmarks.tamper_directories import change_directory
 from benchmarks.tamper_files import SECRET, SECRET_NUMBER, change_results
-from experiments import cli, stored  # noqa: F401 - before the forks
+from experiments import cli, session  # noqa: F401 - before the forks
 from experiments.execution import runner  # noqa: F401 - before the forks
 from experiments.machine import lock  # noqa: F401 - before the forks
 from experiments.machine.lock import Lock
@@ -68,13 +68,13 @@ def make_base(place: Path) -> None:
     here = os.getcwd()
     os.chdir(place)
     try:
-        stored.chunking = lambda *_: Chunking(2, 2, 1)
+        session.chunking = lambda *_: Chunking(2, 2, 1)
         _asked("run", "spec.toml", "--out", "whole")
-        merge, stored.merge = stored.merge, _refused
+        merge, session.merge = session.merge, _refused
         try:
             _asked("run", "spec.toml", "--out", "begun")
         finally:
-            stored.merge = merge
+            session.merge = merge
     finally:
         os.chdir(here)
     directory = place / "begun" / "chunks"
@@ -143,8 +143,8 @@ def _child(place: Path, also_run: bool, log: Path) -> None:
     """All tries of a case; the log has a line for each that begins, and one for each that fails."""
     resource.setrlimit(resource.RLIMIT_AS, (2**35, 2**35))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    stored.chunking = lambda *_: Chunking(2, 2, 1)
-    stored.local = lambda *_, **__: iter(())  # what is missing stays missing: to compute it is not the question here
+    session.chunking = lambda *_: Chunking(2, 2, 1)
+    session.local = lambda *_, **__: iter(())  # what is missing stays missing: to compute it is not the question here
     lock.BEAT = status.BEAT = BEAT
     lock.SILENCE = 10 * BEAT
     with log.open("w") as file:

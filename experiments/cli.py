@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from experiments.session import How
     from experiments.spec.spec import Spec
-    from experiments.stored import How
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 ADDRESSES = 3e9  # bytes of address space: with 2e9 the libraries abort as they start their threads
@@ -64,8 +64,8 @@ def run(
     """
     with _sentences():
         _check_addresses()
+        from experiments.session import spread
         from experiments.spec.spec import load_spec
-        from experiments.stored import spread
 
         loaded = load_spec(spec, sets or (), quick, seed)
         if quick and loaded == load_spec(spec, sets or (), False, seed):
@@ -113,8 +113,8 @@ def compare(
     """Compare learning rules on one task: a table with 95 % intervals, learning curves, gradient alignment."""
     with _sentences():
         _check_addresses()
+        from experiments.session import spread
         from experiments.spec.compare import comparison
-        from experiments.stored import spread
 
         names = [name.strip() for name in rules.split(",") if name.strip()]
         _execute(comparison(names, task, seeds, sets or (), quick), out, quick, spread(workers, None, None, force))
@@ -251,7 +251,7 @@ def _command() -> str:
 
 def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
     """Run a spec, write what it leaves behind, print the essentials, and end with the exit code that it deserves."""
-    from experiments import stored
+    from experiments import session
     from experiments.execution import runner
     from experiments.machine.interrupts import interruptible
     from experiments.machine.progress import shown
@@ -267,7 +267,7 @@ def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
         typer.echo(note, err=True)
     try:
         with interruptible():
-            ended = stored.run(spec, jobs, target, how, shown, lambda text: typer.echo(text, err=True))
+            ended = session.run(spec, jobs, target, how, shown, lambda text: typer.echo(text, err=True))
     except KeyboardInterrupt:  # while merging or reporting
         _tell_interrupted(f"finished points are kept in {target}")
     print_outcome(ended)

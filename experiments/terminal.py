@@ -13,8 +13,8 @@ from experiments.spec.units import visible
 
 if TYPE_CHECKING:
     from experiments.reproduce import Measured
+    from experiments.session import Ended
     from experiments.spec.spec import Spec
-    from experiments.stored import Ended
 
 NARROWEST = 110  # characters of a table that goes to a file
 WIDEST_UNBROKEN = 25  # characters of a column that is kept on one line

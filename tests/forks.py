@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SERVER = """
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
-import experiments.cli, experiments.stored, experiments.report.report.figures, experiments.report.report.report, sklearn.datasets
+import experiments.cli, experiments.session, experiments.report.report.figures, experiments.report.report.report, sklearn.datasets
 import xarray.backends.h5netcdf_
 from experiments import stored
 from experiments.points.jobs import Chunking

@@ -13,7 +13,7 @@ import pytest
 import xarray as xr
 
 from dynamics.errors import PlasticodeError
-from experiments import stored
+from experiments import session
 from experiments.execution import cluster
 from experiments.points.jobs import CACHE_BLOCK, Chunking
 from tests.forks import forking, until
@@ -187,7 +187,7 @@ def test_a_scheduler_that_is_not_there_is_told(forks):
 )
 def test_options_that_do_not_go_together_are_told(options, told):
     with pytest.raises(PlasticodeError, match=told):
-        stored.spread(*options)
+        session.spread(*options)
 
 
 def test_the_size_of_chunks_gives_every_worker_some_and_every_device_a_block():

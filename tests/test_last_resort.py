@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import stored
+from experiments import session
 from experiments.execution.runner import Results
 from experiments.report.figures import generic_figures, save
 from experiments.report.report import figures, report
@@ -84,7 +84,7 @@ def test_a_figure_that_fails_costs_no_other(where, monkeypatch):
 def test_a_page_that_fails_costs_no_figure(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(report, "page", fails)
-        patch.setattr(stored, "final_tables", fails)
+        patch.setattr(session, "final_tables", fails)
         told = run(code=1)
     assert "report.html could not be made" in told.stderr and "the table could not be made" in told.stderr
     assert "report.html" not in told.stdout and names(OUT) == [name for name in WRITTEN if name != "report.html"]
@@ -134,15 +134,15 @@ def test_a_signal_at_the_end_of_a_run_ends_it_at_once(number, moment, dropped, m
 
 def test_a_second_signal_while_an_interrupted_run_is_reported(monkeypatch):
     """The first one fell into the computation, and what was finished is merged."""
-    real = stored._keep
+    real = session._keep
 
     def signalled(*arguments):
         real(*arguments)
         os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stored, "_keep", signalled)
-        patch.setattr(stored, "merge", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        patch.setattr(session, "_keep", signalled)
+        patch.setattr(session, "merge", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
         assert "interrupted: finished points are kept in out" in run(code=130).stderr
     assert names(OUT) == ["chunks"]
 

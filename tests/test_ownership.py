@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dynamics.errors import PlasticodeError
-from experiments import stored
+from experiments import session
 from experiments.machine import ownership
 from experiments.points.jobs import Chunking
 from experiments.results import netcdf
@@ -36,7 +36,7 @@ seeds = 2
 def here(tmp_path, monkeypatch):
     """Each test runs in an empty directory, with a quick spec in it, in chunks of two points."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(stored, "chunking", lambda *_: Chunking(2, 2, 1))
+    monkeypatch.setattr(session, "chunking", lambda *_: Chunking(2, 2, 1))
     Path("quick.toml").write_text(SPEC)
 
 
@@ -161,9 +161,9 @@ def test_a_figure_that_no_run_made_is_not_overwritten():
 
 
 def test_a_file_that_appears_while_a_run_is_at_work_is_not_overwritten(monkeypatch):
-    real = stored.merge
+    real = session.merge
     with monkeypatch.context() as patch:
-        patch.setattr(stored, "merge", lambda *arguments: put("out/spec.toml") or real(*arguments))
+        patch.setattr(session, "merge", lambda *arguments: put("out/spec.toml") or real(*arguments))
         assert "holds spec.toml, which no run made" in run(code=2).stderr
     assert (OUT / "spec.toml").read_text() == "mine" and names(OUT) == ["chunks", "spec.toml"]
     (OUT / "spec.toml").unlink()

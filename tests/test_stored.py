@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import stored
+from experiments import session
 from experiments.execution import programs, runner
 from experiments.machine import progress
 from experiments.points.jobs import Chunking
@@ -33,7 +33,7 @@ ONE_RULE = ["--set", 'sweep.rule=["fa"]']
 def here(tmp_path, monkeypatch):
     """Each test runs in an empty directory, with a tiny spec in it, in chunks of two points."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(stored, "chunking", lambda *_: Chunking(2, 2, 1))
+    monkeypatch.setattr(session, "chunking", lambda *_: Chunking(2, 2, 1))
     Path("tiny.toml").write_text(TINY)
 
 
@@ -43,7 +43,7 @@ def straight(tmp_path_factory) -> bytes:
     with pytest.MonkeyPatch.context() as patch:
         place = tmp_path_factory.mktemp("straight")
         patch.chdir(place)
-        patch.setattr(stored, "chunking", lambda *_: Chunking(2, 2, 1))
+        patch.setattr(session, "chunking", lambda *_: Chunking(2, 2, 1))
         Path("tiny.toml").write_text(TINY)
         plasticode("run", "tiny.toml", *ONE_RULE)
         return (place / OUT / "results.nc").read_bytes()
@@ -172,7 +172,7 @@ def test_a_chunk_that_always_fails_is_recorded_and_the_rest_goes_on(straight, mo
 def test_a_finished_run_answers_without_running_again(straight, monkeypatch):
     first = run()
     before = {path: path.stat().st_mtime_ns for path in OUT.rglob("*")}
-    monkeypatch.setattr(stored, "local", lambda *_, **__: pytest.fail("it must not run"))
+    monkeypatch.setattr(session, "local", lambda *_, **__: pytest.fail("it must not run"))
     second = run()
     assert {path: path.stat().st_mtime_ns for path in OUT.rglob("*")} == before
     assert "all points are finished" in second.stderr
@@ -211,7 +211,7 @@ def test_force_runs_a_finished_run_again_and_a_report_that_was_removed_is_writte
     before = (OUT / "results.nc").stat().st_mtime_ns
     (OUT / "report.html").unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(stored, "local", lambda *_, **__: pytest.fail("it must not run"))
+        patch.setattr(session, "local", lambda *_, **__: pytest.fail("it must not run"))
         run()
     assert names(OUT) == WRITTEN and (OUT / "results.nc").stat().st_mtime_ns == before
     run("--force")
@@ -221,7 +221,7 @@ def test_force_runs_a_finished_run_again_and_a_report_that_was_removed_is_writte
 def stopped(monkeypatch) -> Path:
     """A run that has finished its chunks, and nothing else."""
     with monkeypatch.context() as patch:
-        refuse(patch, stored, "merge", 1)
+        refuse(patch, session, "merge", 1)
         run(code=2)
     return OUT / "chunks" / "run.json"
 
@@ -245,7 +245,7 @@ def test_a_header_that_was_lost_or_makes_no_sense_costs_no_chunk(broken, straigh
     assert plasticode("status", str(OUT), code=2).stderr.count("\n") == 1
     assert "stimulus.presentations is 30 there, 31 here" in run("--set", "stimulus.presentations=31", code=2).stderr
     assert chunk_files() == kept
-    monkeypatch.setattr(stored, "local", lambda tasks, *_, **__: iter(tasks and [pytest.fail("it must not run")]))
+    monkeypatch.setattr(session, "local", lambda tasks, *_, **__: iter(tasks and [pytest.fail("it must not run")]))
     assert "cut" not in run().stderr
     assert (OUT / "results.nc").read_bytes() == straight
 
@@ -260,7 +260,7 @@ def test_of_shards_that_start_at_once_with_other_chunks_one_way_to_cut_holds(str
         return real(directory, header)
 
     monkeypatch.setattr(rundir, "_started", slow)
-    monkeypatch.setattr(stored, "chunking", lambda *_: Chunking(1, 1, 1))
+    monkeypatch.setattr(session, "chunking", lambda *_: Chunking(1, 1, 1))
     run("--shard", "1/2")
     assert len(chunk_files()) == 2  # of three chunks, as the first one cuts
     run("--shard", "2/2")
@@ -269,20 +269,20 @@ def test_of_shards_that_start_at_once_with_other_chunks_one_way_to_cut_holds(str
 
 def test_a_run_that_was_robbed_while_it_merged_publishes_nothing(monkeypatch):
     """It wakes up in the middle of its report, and finds the lock of another."""
-    real = stored.report.write
+    real = session.report.write
 
     def robbed(spec, results, directory, failures):
         lock = OUT / "chunks" / "lock"
         lock.write_text(json.dumps(json.loads(lock.read_text()) | {"token": "another", "pid": 7}))
         return real(spec, results, directory, failures)
 
-    monkeypatch.setattr(stored.report, "write", robbed)
+    monkeypatch.setattr(session.report, "write", robbed)
     assert "was taken over by process 7" in run(code=2).stderr
     assert not (OUT / "results.nc").exists() and len(chunk_files()) == 3
 
 
 def test_a_directory_that_is_removed_meanwhile_is_told(monkeypatch):
-    monkeypatch.setattr(stored, "merge", lambda *_: shutil.rmtree(OUT) or _gone())
+    monkeypatch.setattr(session, "merge", lambda *_: shutil.rmtree(OUT) or _gone())
     assert "cannot be written" in run(code=2).stderr
 
 
@@ -291,14 +291,14 @@ def _gone():
 
 
 def test_a_chunk_that_is_damaged_while_the_run_goes_on_is_told_and_made_anew(straight, monkeypatch):
-    real = stored.merge
+    real = session.merge
 
     def damaged(*arguments):
         next(OUT.glob("chunks/*000001.*.nc")).write_bytes(b"damaged")
         return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stored, "merge", damaged)
+        patch.setattr(session, "merge", damaged)
         assert "was changed while the run went on: the same command makes it anew" in run(code=2).stderr
     assert "1 of the chunk files were cut" in run().stderr
     assert (OUT / "results.nc").read_bytes() == straight
@@ -314,7 +314,7 @@ def test_a_disk_that_is_full_for_checkpoints_costs_no_chunk(straight, monkeypatc
 
 def test_an_interrupt_within_the_first_chunk_keeps_how_far_it_was(monkeypatch):
     """All points are one chunk: nothing is finished, yet the same command goes on, to the same bytes."""
-    monkeypatch.setattr(stored, "chunking", lambda *_: Chunking(6, 6, 1))
+    monkeypatch.setattr(session, "chunking", lambda *_: Chunking(6, 6, 1))
     run("--out", "straight")
     monkeypatch.setattr(programs, "BLOCK_WORK", 0)
     monkeypatch.setattr(programs, "BLOCK_SECONDS", 0.0)
@@ -337,7 +337,7 @@ def test_an_interrupt_within_the_first_chunk_keeps_how_far_it_was(monkeypatch):
 
 def test_the_status_of_a_run_that_has_just_begun(monkeypatch):
     """While its first chunk is computed: asked from inside of it."""
-    monkeypatch.setattr(stored, "chunking", lambda *_: Chunking(6, 6, 1))
+    monkeypatch.setattr(session, "chunking", lambda *_: Chunking(6, 6, 1))
     told = []
 
     def ask(now: progress.Progress) -> None:
@@ -360,7 +360,7 @@ def test_the_status_of_what_is_no_run_is_told():
 
 
 def test_every_chunk_says_where_it_comes_from(monkeypatch):
-    monkeypatch.setattr(stored, "merge", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(session, "merge", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     run(code=2)
     for path in OUT.glob("chunks/*.nc"):
         with h5netcdf.File(path, "r") as file:
