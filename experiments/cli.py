@@ -140,12 +140,12 @@ def reproduce(
     """Measure predictions of the literature: each with a verdict, a figure, and a page about all of them."""
     with _sentences():
         _check_addresses()
-        from experiments import predictions, reproduce
+        from experiments import predictions
         from experiments.machine.interrupts import interruptible
         from experiments.machine.ownership import REPRODUCED
         from experiments.machine.processes import cores
         from experiments.machine.progress import shown
-        from experiments.predictions import report
+        from experiments.predictions import report, reproduce
         from experiments.results.netcdf import output_directory
         from experiments.spec.toml_text import parse_setting
         from experiments.terminal import print_predictions

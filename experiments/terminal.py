@@ -12,7 +12,7 @@ from experiments.results.text_tables import TextTable
 from experiments.spec.units import visible
 
 if TYPE_CHECKING:
-    from experiments.reproduce import Measured
+    from experiments.predictions.reproduce import Measured
     from experiments.session import Ended
     from experiments.spec.spec import Spec
 

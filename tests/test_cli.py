@@ -18,10 +18,10 @@ from rich.console import Console
 from scipy import stats
 from typer.testing import CliRunner, Result
 
-from experiments import studies
 from experiments.cli import app
 from experiments.execution import runner
 from experiments.machine import progress
+from experiments.predictions import study
 from experiments.report.figures import generic_figures, is_logarithmic, save
 from experiments.report.report import StudyReport, Verdict
 from experiments.results.netcdf import load
@@ -175,7 +175,7 @@ def verdicts(monkeypatch):
     module = types.ModuleType("study_of_a_test")
     module.study = study
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setitem(studies.STUDIES, "claims", module.__name__)
+    monkeypatch.setitem(study.STUDIES, "claims", module.__name__)
     return second
 
 

@@ -7,10 +7,10 @@ import pytest
 import xarray as xr
 
 from experiments.execution import runner
+from experiments.predictions.study import plasticity_window as pw
 from experiments.report.figures import save
 from experiments.results.labels import STATUS
 from experiments.spec.spec import load_spec
-from experiments.studies import plasticity_window as pw
 
 DURATION = 0.08
 SMALL = (

@@ -9,9 +9,9 @@ from typing import Any
 
 from experiments.predictions import plain
 from experiments.predictions.references import REFERENCES
+from experiments.predictions.reproduce import Measured, Outcome
 from experiments.report.page import bare_table, details, document, paragraph, picture, table
 from experiments.report.report import pretty_bibtex, verdict_json, verdict_table
-from experiments.reproduce import Measured, Outcome
 from experiments.results.netcdf import write_json
 from experiments.results.text_tables import TextTable
 from experiments.results.verdicts import WORDS

@@ -16,6 +16,7 @@ from dynamics.errors import PlasticodeError, unknown
 from experiments.execution.runner import Results
 from experiments.machine.interrupts import raise_if_interrupted
 from experiments.machine.ownership import json_or_none
+from experiments.predictions.study import NEEDED_PARTS, STUDIES
 from experiments.report.figures import attempt, generic_figures, save
 from experiments.report.page import details, document, escaped, paragraph, picture, table
 from experiments.results.netcdf import summary, write_json
@@ -23,7 +24,6 @@ from experiments.results.text_tables import TextTable, final_tables
 from experiments.results.verdicts import WORDS, Verdict
 from experiments.spec.grid import expand
 from experiments.spec.spec import Spec, dump_toml
-from experiments.studies import NEEDED_PARTS, STUDIES
 from rules.registry import rule_class, rule_names
 
 WRITTEN = ("spec.toml", "summary.json", "report.html", "figures")  # beside the results

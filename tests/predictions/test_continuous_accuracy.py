@@ -15,7 +15,7 @@ from experiments.predictions.continuous.activity_noise import ActivityNoise
 from experiments.predictions.continuous.blank_gaps import BlankGaps
 from experiments.predictions.continuous.interference import weight_changes
 from experiments.predictions.continuous.plasticity_window import FLOW_TIME, PlasticityWindow, reached
-from experiments.reproduce import measure
+from experiments.predictions.reproduce import measure
 from experiments.results.verdicts import between, bracketed, mean_of
 from experiments.tasks.contract import Circles, Digits
 

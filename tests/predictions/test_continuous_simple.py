@@ -9,7 +9,7 @@ from dynamics.delays import Delays
 from dynamics.noise import Noise
 from experiments.points import assemble
 from experiments.predictions import configured
-from experiments.reproduce import measure
+from experiments.predictions.reproduce import measure
 
 NOISY = {"seeds": 60, "synapses": 200, "presentations": 5}
 

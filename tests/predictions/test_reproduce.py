@@ -19,7 +19,7 @@ from experiments.cli import app
 from experiments.machine.progress import Progress
 from experiments.predictions import PREDICTIONS, prediction_class, report
 from experiments.predictions.references import REFERENCES
-from experiments.reproduce import Measured, measure, measure_all
+from experiments.predictions.reproduce import Measured, measure, measure_all
 from experiments.results.verdicts import close, exceeds, matches, mean_of, stays_below
 from tests.predictions.fakes import Broken, Line
 

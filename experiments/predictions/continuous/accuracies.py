@@ -20,9 +20,9 @@ from pydantic import Field
 from dynamics.theory import lagged_overlap
 from experiments.predictions.contract import AbstractPrediction, Duration, Positive, Size
 from experiments.predictions.simulations import swept
+from experiments.predictions.study.plasticity_window import accuracies
 from experiments.results.verdicts import mean_of
 from experiments.spec.units import Time
-from experiments.studies.plasticity_window import accuracies
 from experiments.tasks.contract import AbstractTask
 
 RuleName = Literal["sgd", "fa", "dfa", "kp"]

@@ -29,9 +29,9 @@ from experiments.predictions.continuous.accuracies import (
 )
 from experiments.predictions.continuous.closed_forms import f64
 from experiments.predictions.contract import Finding, NonNegatives, Positive
+from experiments.predictions.study.plasticity_window import WINDOW_DROP
 from experiments.report.figures import looks, style
 from experiments.results.verdicts import JUDGED, Verdict, close, exceeds, stays_below
-from experiments.studies.plasticity_window import WINDOW_DROP
 from experiments.tasks.contract import Digits
 from rules import SGD
 

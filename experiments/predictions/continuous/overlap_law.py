@@ -13,7 +13,7 @@ from experiments.report.figures import OKABE_ITO, style
 from experiments.results.verdicts import close
 from experiments.spec.units import Time
 
-SYNAPSE = "experiments.studies.single_synapse:SingleSynapse"
+SYNAPSE = "experiments.predictions.study.single_synapse:SingleSynapse"
 
 
 class OverlapLaw(AbstractPrediction):

@@ -25,9 +25,7 @@ from experiments.predictions.continuous.accuracies import (
 )
 from experiments.predictions.contract import Finding, Positive, Size
 from experiments.predictions.simulations import swept
-from experiments.report.figures import looks, style
-from experiments.results.verdicts import Verdict, between, exceeds, matches, stays_below
-from experiments.studies.plasticity_window import (
+from experiments.predictions.study.plasticity_window import (
     KERNEL_FACTOR,
     PAPER_EDGES,
     WINDOW_DROP,
@@ -35,6 +33,8 @@ from experiments.studies.plasticity_window import (
     accuracies,
     window_of,
 )
+from experiments.report.figures import looks, style
+from experiments.results.verdicts import Verdict, between, exceeds, matches, stays_below
 from experiments.tasks.contract import Digits
 
 FLOW_STEPS = 20  # steps of the weight flow per tau_plast: enough for tangent kernels up to 40

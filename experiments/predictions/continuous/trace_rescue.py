@@ -19,10 +19,10 @@ from dynamics.theory import lagged_overlap
 from dynamics.timescales import Timescales
 from experiments.predictions.continuous.closed_forms import f64, traced_overlap
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding
+from experiments.predictions.study.single_synapse import SingleSynapse
 from experiments.report.figures import LINES, MARKERS, OKABE_ITO, style
 from experiments.results.verdicts import Verdict, close
 from experiments.spec.units import Time
-from experiments.studies.single_synapse import SingleSynapse
 
 WEAK = 1e6  # tau_plast / T of a run that measures a strength
 STEPS_PER_LAG = 20

@@ -12,12 +12,12 @@ from scipy.special import stdtrit
 
 from dynamics.theory import lagged_overlap, overlap_law
 from experiments.execution.runner import Results
+from experiments.predictions.study import plasticity_figure
 from experiments.report.report import StudyReport
 from experiments.results.labels import STATUS
 from experiments.results.verdicts import SHOWN, Decision, Mean, Verdict, decided, in_range, mean_of
 from experiments.spec.grid import Group, expand
 from experiments.spec.spec import Spec
-from experiments.studies import plasticity_figure
 
 PAPER, DERIVED = "arXiv:2510.18808", "derived from the model of arXiv:2510.18808"
 LINEAR_TOLERANCE, STAGES_TOLERANCE = 0.01, 0.02  # of the full strength: what the solver's step leaves over

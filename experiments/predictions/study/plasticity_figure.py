@@ -13,7 +13,7 @@ from experiments.report.figures import OKABE_ITO, band, looks, style
 from experiments.results.intervals import interval
 
 if TYPE_CHECKING:
-    from experiments.studies.plasticity_window import Synapse, Window
+    from experiments.predictions.study.plasticity_window import Synapse, Window
 
 NAMES = {"sgd": "SGD", "fa": "FA", "dfa": "DFA", "kp": "KP"}
 

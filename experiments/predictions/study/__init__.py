@@ -1,4 +1,4 @@
 """Studies: what turns the results of a spec into figures and verdicts. A spec names one as `study = "..."`."""
 
-STUDIES = {"plasticity-window": "experiments.studies.plasticity_window"}
+STUDIES = {"plasticity-window": "experiments.predictions.study.plasticity_window"}
 NEEDED_PARTS = {"plasticity-window": ("synapse", "lags", "dense", "gaps", "window", "alignment")}
