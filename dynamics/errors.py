@@ -21,3 +21,34 @@ def unknown(kind: str, name: str, allowed: Iterable[str]) -> PlasticodeError:
     near = difflib.get_close_matches(str(name), allowed, n=1, cutoff=0.4)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     return PlasticodeError(f"{kind} '{name}' is not known: it must be one of {', '.join(allowed)}{hint}")
+
+
+def refused(key: str, value: object, why: str) -> PlasticodeError:
+    """The sentence for a `value` that `key` cannot have."""
+    return PlasticodeError(f"{printable(key)} = {shown(value)} is not allowed: {why}")
+
+
+def shown(value: object) -> str:
+    """A value as a sentence quotes it: one line, shortened."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to print integers of more than 4300 digits
+        return "a number of thousands of digits"
+    return printable(text)
+
+
+def printable(text: str, longest: int = 80) -> str:
+    """Text made fit for a one-line message."""
+    text = text if text.isprintable() else text.encode("unicode_escape").decode()
+    return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
+def visible(text: str) -> str:
+    """Text as it is, but for what would steer a terminal or turn the direction of reading, which is spelt out."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in "\n\xa0" else _spelt(char) for char in text)
+
+
+def _spelt(char: str) -> str:
+    return char.encode("unicode_escape").decode()

@@ -5,7 +5,7 @@ import inspect
 import json
 import tomllib
 
-from dynamics.errors import unknown
+from dynamics.errors import printable, unknown
 from dynamics.network import Network
 from experiments.predictions import PREDICTIONS, plain, prediction_class
 from experiments.predictions.references import REFERENCES
@@ -13,7 +13,6 @@ from experiments.predictions.study import STUDIES
 from experiments.report.report import pretty_bibtex
 from experiments.spec.spec import built_in_specs, dump_toml, load_spec
 from experiments.spec.toml_text import inline
-from experiments.spec.units import printable
 from experiments.tasks.contract import TASKS
 from rules.registry import RULES, make_rule, rule_class
 

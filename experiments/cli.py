@@ -142,11 +142,11 @@ def reproduce(
         _check_addresses()
         from experiments import predictions
         from experiments.machine.interrupts import interruptible
-        from experiments.machine.ownership import REPRODUCED
         from experiments.machine.processes import cores
         from experiments.machine.progress import shown
         from experiments.predictions import report, reproduce
         from experiments.results.netcdf import output_directory
+        from experiments.results.ownership import REPRODUCED
         from experiments.spec.toml_text import parse_setting
         from experiments.terminal import print_predictions
 
@@ -195,7 +195,7 @@ def check(spec: SpecName, sets: Sets = None, quick: Quick = False) -> None:
         from experiments.execution.estimate import estimate
         from experiments.machine.progress import shown
         from experiments.points.notes import notes_of
-        from experiments.report.report import check_study
+        from experiments.predictions.study.choice import check_study
         from experiments.spec.spec import load_spec
         from experiments.terminal import print_table
 
@@ -219,7 +219,7 @@ def _sentences() -> Iterator[None]:
 
         if not isinstance(error, PlasticodeError):
             raise
-        from experiments.spec.units import visible
+        from dynamics.errors import visible
 
         typer.echo(f"error: {visible(str(error))}", err=True)
         raise typer.Exit(REFUSED) from None
@@ -256,11 +256,11 @@ def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
     from experiments.machine.interrupts import interruptible
     from experiments.machine.progress import shown
     from experiments.points.notes import notes_of
-    from experiments.report.report import report
+    from experiments.predictions.study.choice import check_study
     from experiments.terminal import none_ok, print_outcome
 
     target = out or Path("results") / f"{spec.name}{'-quick' if quick else ''}"
-    report.check_study(spec)
+    check_study(spec)
     runner.configure(spec.dtype)
     jobs = runner.check(spec)
     for note in notes_of(jobs):

@@ -14,23 +14,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from dynamics.errors import PlasticodeError
+from dynamics.errors import PlasticodeError, printable
 from experiments.execution import cluster
-from experiments.execution.runner import Executor, Results, Task, chunking, local, meter_of
+from experiments.execution.runner import Executor, Task, chunking, local, meter_of
 from experiments.machine.interrupts import heard
 from experiments.machine.lock import InUse
 from experiments.machine.progress import Meter, OnProgress
 from experiments.points.jobs import Chunking, Job
+from experiments.predictions.study.choice import study_of
+from experiments.report import report
 from experiments.report.figures import attempt
-from experiments.report.report import StudyReport, report
-from experiments.results.labels import provenance
+from experiments.results.labels import Results, provenance
 from experiments.results.netcdf import opened, output_directory, status_counts
+from experiments.results.ownership import identity_in
 from experiments.results.text_tables import TextTable, final_tables
+from experiments.results.verdicts import StudyReport
 from experiments.spec.spec import Spec
-from experiments.spec.units import printable
 from experiments.storage import rundir
 from experiments.storage.chunks import ChunkStore
-from experiments.storage.merge import identity_in, merge
+from experiments.storage.merge import merge
 
 MERGE_PATIENCE = 10  # seconds that a shard tries to merge, while the others let go of their locks
 
@@ -202,7 +204,8 @@ def _finish(spec: Spec, jobs: dict[str, list[Job]], directory: rundir.RunDirecto
         with opened(place / "results.nc") as results:
             for part, data in results.datasets.items():
                 data.attrs["seconds"] = seconds[part]
-            ended = _reported(ended, results, report.write(spec, results, place, ended.failures))
+            study = report.write(spec, results, study_of(spec, results), place, ended.failures)
+            ended = _reported(ended, results, study)
         directory.lock.check()
     if ended.complete:
         directory.close()
@@ -237,9 +240,9 @@ def _merged(spec: Spec, directory: rundir.RunDirectory) -> Ended:
         points = sum(data["status"].size for data in results.datasets.values())
         ended = Ended(points, points, as_it_was=whole)
         if whole:
-            return _reported(ended, results, report.study_of(spec, results))
+            return _reported(ended, results, study_of(spec, results))
         with output_directory(target) as place:
-            return _reported(ended, results, report.write(spec, results, place))
+            return _reported(ended, results, report.write(spec, results, study_of(spec, results), place))
 
 
 def _merge_shards(

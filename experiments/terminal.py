@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dynamics.errors import visible
 from experiments.results.text_tables import TextTable
-from experiments.spec.units import visible
 
 if TYPE_CHECKING:
     from experiments.predictions.reproduce import Measured

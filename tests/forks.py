@@ -12,9 +12,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SERVER = """
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
-import experiments.cli, experiments.session, experiments.report.report.figures, experiments.report.report.report, sklearn.datasets
+import experiments.cli, experiments.session, experiments.report.figures, experiments.report.report, sklearn.datasets
 import xarray.backends.h5netcdf_
-from experiments import stored
+from experiments import session
 from experiments.points.jobs import Chunking
 for line in sys.stdin:
     request = json.loads(line)
@@ -30,7 +30,7 @@ for line in sys.stdin:
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1), os.dup2(log, 2), os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     if request["chunk"]:
-        stored.chunking = lambda *_: Chunking(request["chunk"], request["chunk"], 1)
+        session.chunking = lambda *_: Chunking(request["chunk"], request["chunk"], 1)
     sys.argv = ["plasticode", *request["arguments"]]
     code = 99
     try:

@@ -21,10 +21,9 @@ from typer.testing import CliRunner, Result
 from experiments.cli import app
 from experiments.execution import runner
 from experiments.machine import progress
-from experiments.predictions import study
 from experiments.report.figures import generic_figures, is_logarithmic, save
-from experiments.report.report import StudyReport, Verdict
 from experiments.results.netcdf import load
+from experiments.results.verdicts import StudyReport, Verdict
 from experiments.spec.spec import dump_toml, load_spec
 from rules.registry import RULES
 from tests.forks import until

@@ -15,10 +15,9 @@ import xarray as xr
 from pyarrow import parquet
 
 from dynamics.errors import PlasticodeError
-from experiments.execution.runner import Results
 from experiments.results import export
 from experiments.results.export import export_table
-from experiments.results.labels import STATUS, coordinates
+from experiments.results.labels import STATUS, Results, coordinates
 from experiments.results.netcdf import save
 from experiments.spec.grid import expand
 from experiments.spec.spec import make_spec

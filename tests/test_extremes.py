@@ -13,13 +13,13 @@ from matplotlib import colors
 from typer.testing import CliRunner
 
 from experiments.cli import app
-from experiments.execution.runner import Results
+from experiments.predictions.study.choice import study_of
+from experiments.report import figures, report
 from experiments.report.page import table
 from experiments.report.places import LARGEST_PLACED, edges, places
-from experiments.report.report import figures, report
 from experiments.results import netcdf
 from experiments.results.export import export_table
-from experiments.results.labels import STATUS
+from experiments.results.labels import STATUS, Results
 from experiments.results.text_tables import final_tables
 from experiments.spec.spec import make_spec
 
@@ -77,7 +77,7 @@ def test_any_results_can_be_written_read_and_drawn(tmp_path_factory, data):
     loaded = netcdf.load(place / "results.nc")
     for name in ("loss", *data.coords):
         np.testing.assert_array_equal(loaded.datasets[""][name].values, data[name].values)
-    report.write(make_spec({}), loaded, place)
+    report.write(make_spec({}), loaded, study_of(make_spec({}), loaded), place)
     written = strict((place / "summary.json").read_text())
     for name in ("timescales.decay", "network.gain"):
         if name in data.coords:

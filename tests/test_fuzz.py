@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from experiments import cli
 from experiments.execution import runner
-from experiments.report.report import report
+from experiments.predictions.study.choice import check_study
 from experiments.spec.spec import built_in_specs, load_spec
 from experiments.spec.tables import TRACED
 from experiments.spec.toml_text import inline, parse_toml
@@ -75,7 +75,8 @@ TIMES = ["inf", "-inf", "nan", "1e308 s", "1e308 h", "1e-320 s", "0 s", "0 T", "
 TIMES += ["50", "50 mm", "1 h", "1e6 h", "1 ns", "١ s", "1e-9999 s", "1e9999 s", "9" * 5000 + " s"]
 NAMES = ["sgd", "fa", "curl", "hebbian", "digits", "circles", "gaussian-inputs", "mnist", "coupled", "flow", "discrete"]
 NAMES += ["euler", "milstein", "window", "tsit5", "relu", "softmax", "float64", "accuracy", "tangent_kernel", "ito"]
-NAMES += ["stratonovich", "plasticity-window", "experiments.predictions.study.single_synapse:SingleSynapse", "seeds", "seed"]
+NAMES += ["experiments.predictions.study.single_synapse:SingleSynapse", "stratonovich", "plasticity-window"]
+NAMES += ["seeds", "seed"]
 PLACES = ["../x:Y", ".x:Y", ":", "x:", ":Y", "json:JSONDecoder", "__main__:x", "../../escaped"]
 PLACES += ["/etc/passwd", "/root/x"]
 PLACES += ["~", "~nobody-at-all/x", "/dev/zero", "C:\\x", "a" * 300, "a/" * 3000, ".", "..", " "]
@@ -235,7 +236,7 @@ def checked(source: str, sets: list[str], quick: bool, seed: int | None) -> str:
         try:
             with cli._sentences():
                 spec = load_spec(source, sets, quick, seed)
-                report.check_study(spec)
+                check_study(spec)
                 runner.check(spec)
         except typer.Exit as leaving:
             assert leaving.exit_code == 2

@@ -10,10 +10,10 @@ import pytest
 import xarray as xr
 
 from experiments import session
-from experiments.execution.runner import Results
+from experiments.report import figures, report
 from experiments.report.figures import generic_figures, save
-from experiments.report.report import figures, report
 from experiments.results import netcdf
+from experiments.results.labels import Results
 from experiments.storage import merge
 from tests.test_cli import WRITTEN, names, plasticode, summary
 from tests.test_ownership import OUT, here, run  # noqa: F401

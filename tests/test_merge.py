@@ -26,10 +26,11 @@ from experiments.machine.progress import Meter
 from experiments.points.jobs import Chunking, ChunkKey, check
 from experiments.results.labels import STATUS
 from experiments.results.netcdf import load
+from experiments.results.ownership import identity_in
 from experiments.spec.spec import Spec, make_spec
 from experiments.storage import merge as module
 from experiments.storage.chunks import ChunkStore
-from experiments.storage.merge import identity_in, merge, slabs
+from experiments.storage.merge import merge, slabs
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = {

@@ -9,9 +9,8 @@ import pytest
 
 from dynamics.errors import PlasticodeError
 from experiments import session
-from experiments.machine import ownership
 from experiments.points.jobs import Chunking
-from experiments.results import netcdf
+from experiments.results import netcdf, ownership
 from experiments.results.netcdf import output_directory, write_json
 from tests.test_cli import WRITTEN, names, plasticode
 

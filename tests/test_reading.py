@@ -12,18 +12,17 @@ import numpy as np
 import pytest
 from h5py import h5d, h5s, h5t  # pyright: ignore[reportAttributeAccessIssue]
 
-from dynamics.errors import PlasticodeError
-from experiments.execution.runner import Results
+from dynamics.errors import PlasticodeError, visible
 from experiments.machine import reading
 from experiments.machine.lock import read_owner
 from experiments.machine.progress import Progress, told
 from experiments.machine.reading import check_regular, checked_hdf5, parse_json, read_bytes, read_json
 from experiments.report.page import escaped, paragraph
+from experiments.results.labels import Results
 from experiments.results.netcdf import load, save
+from experiments.results.ownership import identity_in
 from experiments.spec.toml_text import parse_setting, parse_toml, read_toml
-from experiments.spec.units import visible
 from experiments.storage.chunks import ChunkStore
-from experiments.storage.merge import identity_in
 from experiments.storage.rundir import opened, read_header
 from experiments.tasks.contract import idx
 from experiments.tasks.idx import read_idx

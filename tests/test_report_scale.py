@@ -11,11 +11,12 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from experiments.execution.runner import Results
+from experiments.predictions.study.choice import study_of
+from experiments.report import report
 from experiments.report.figures import MOST_LINES, MOST_PANELS, generic_figures
-from experiments.report.report import report
 from experiments.results import netcdf
 from experiments.results.intervals import finals
+from experiments.results.labels import Results
 from experiments.results.text_tables import MOST_ACROSS, MOST_ROWS, final_tables
 from experiments.spec.spec import make_spec
 
@@ -30,7 +31,7 @@ from experiments.results.text_tables import final_tables
 peaks = []
 for path in sys.argv[1:]:
     with tempfile.TemporaryDirectory() as directory, netcdf.opened(Path(path)) as results:
-        report.write(make_spec({}), results, Path(directory))
+        report.write(make_spec({}), results, study_of(make_spec({}), results), Path(directory))
         final_tables(results)
     peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 print(*peaks)
@@ -67,7 +68,7 @@ def test_what_follows_a_sweep_takes_little_time_per_point(tmp_path, seeds):
     axes |= {"seed": np.arange(seeds)} if seeds else {}
     results = Results({"": results_of(axes, matrices=2)}, True)
     start = time.process_time()  # of this process: other tests run beside
-    report.write(make_spec({}), results, tmp_path)
+    report.write(make_spec({}), results, study_of(make_spec({}), results), tmp_path)
     final_tables(results)
     seconds = time.process_time() - start
     assert seconds < SECONDS_PER_POINT * 20_000

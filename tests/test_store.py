@@ -11,8 +11,8 @@ import xarray as xr
 from scipy import stats
 
 from dynamics.errors import PlasticodeError
-from experiments.execution.runner import Results
 from experiments.results.intervals import interval
+from experiments.results.labels import Results
 from experiments.results.netcdf import load, opened, output_directory, save, summary, write_json
 
 SEEDS, RECORDS = 5, 3

@@ -88,7 +88,7 @@ WRITES = {
 def test_a_disk_that_is_full_is_told_and_nothing_finished_is_lost(write, straight, monkeypatch):
     where, name, call, finished = WRITES[write]
     with monkeypatch.context() as patch:
-        from experiments.report.report import report
+        from experiments.report import report
 
         refuse(patch, report if name == "write_json" else where, name, call)
         told = run(code=2).stderr.splitlines()[-1]

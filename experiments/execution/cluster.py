@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from dynamics.errors import PlasticodeError
+from dynamics.errors import PlasticodeError, printable
 from experiments.execution import runner
 from experiments.execution.programs import JobRunner
 from experiments.execution.runner import ATTEMPTS, Executor, Outcome, Task
@@ -29,7 +29,6 @@ from experiments.machine.progress import Meter
 from experiments.points.jobs import Chunking, ChunkKey, job_of
 from experiments.results.labels import versions
 from experiments.spec.spec import Spec, make_spec
-from experiments.spec.units import printable
 from experiments.storage.chunks import ChunkStore, Record
 from experiments.storage.rundir import code_of
 from rules.registry import look_in, looked_in, own_folders

@@ -8,27 +8,19 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import xarray as xr
 
 from dynamics.errors import PlasticodeError
 from experiments.execution.programs import JobRunner
 from experiments.machine.processes import cores
 from experiments.machine.progress import Meter, OnProgress
 from experiments.points.jobs import Chunking, ChunkKey, Job, check, marks_of
-from experiments.results.labels import Table, device_kind
+from experiments.results.labels import Results, Table, device_kind
 from experiments.spec.grid import expand
 from experiments.spec.spec import Spec
 from experiments.storage.chunks import ChunkStore, Record
 
 COMPILE_AHEAD = 8  # jobs
 ATTEMPTS = 3  # at a chunk
-
-
-class Results(NamedTuple):
-    """One labelled data set per part of the spec ("" when it has none); `complete` is false after an interrupt."""
-
-    datasets: dict[str, xr.Dataset]
-    complete: bool
 
 
 class Task(NamedTuple):
@@ -87,7 +79,7 @@ def run(spec: Spec, on_progress: OnProgress | None = None, jobs: dict[str, list[
             seconds[part] += outcome.seconds
     except KeyboardInterrupt:
         complete = False
-    datasets = {name: tables[name].dataset(part, jobs[name]) for name, part in parts.items()}
+    datasets = {name: tables[name].dataset(part, name, jobs[name][0].outputs) for name, part in parts.items()}
     return Results({name: data.assign_attrs(seconds=seconds[name]) for name, data in datasets.items()}, complete)
 
 

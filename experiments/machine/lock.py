@@ -18,9 +18,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dynamics.errors import PlasticodeError
+from dynamics.errors import PlasticodeError, printable
 from experiments.machine.reading import read_json
-from experiments.spec.units import printable
 
 BEAT = 2.0  # seconds between two heartbeats
 SILENCE = 10 * BEAT  # how long a lock is watched that may be stale
@@ -189,8 +188,7 @@ def _just_taken(path: Path) -> InUse:
 
 
 def _create(path: Path, content: str) -> bool:
-    """Make a file that is never seen without its content, or else return False; `FileExistsError` where there is one.
-    """
+    """Make a file that is never seen without its content, else return False; `FileExistsError` where there is one."""
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         partial.write_text(content)

@@ -15,7 +15,7 @@ from dynamics.coupled import Coupled
 from dynamics.delays import Delays
 from dynamics.discrete import Discrete
 from dynamics.doubling import finer as finer_steps
-from dynamics.errors import PlasticodeError
+from dynamics.errors import PlasticodeError, refused
 from dynamics.flow import WeightFlow
 from dynamics.integrators import Adaptive, FixedStep
 from dynamics.network import Network
@@ -28,7 +28,6 @@ from dynamics.window_choice import refined as finer_windows
 from experiments.points.windows import windows_for
 from experiments.spec.grid import Group
 from experiments.spec.spec import Spec
-from experiments.spec.units import refused
 from experiments.tasks.contract import Data
 from rules.registry import check_numbers, make_rule
 

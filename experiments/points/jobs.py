@@ -85,6 +85,11 @@ class Job(NamedTuple):
         return group_stem(self.part, self.number)
 
     @property
+    def outputs(self) -> int:
+        """Of the network."""
+        return self.plan.sizes[-1]
+
+    @property
     def steps(self) -> float:
         """Steps times points."""
         return float(self.group.size * self.plan.spec.stimulus.presentations * self.plan.steps)

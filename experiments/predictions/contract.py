@@ -7,10 +7,10 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 from matplotlib.figure import Figure
 from pydantic import Field, ValidationError
 
-from dynamics.errors import PlasticodeError
+from dynamics.errors import PlasticodeError, printable, refused
 from experiments.results.verdicts import Verdict
 from experiments.spec.tables import AbstractTable, Quantity, unknown_key
-from experiments.spec.units import Time, printable, refused
+from experiments.spec.units import Time
 
 Duration = Annotated[Time, Quantity(relative=False)]
 Positive = Annotated[float, Quantity(time=False)]

@@ -24,12 +24,12 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from experiments.execution.runner import Results
+from dynamics.errors import printable
 from experiments.machine.interrupts import raise_if_interrupted
 from experiments.report.places import LARGEST_DRAWN, Places, add_ticks, edges, is_logarithmic, places
 from experiments.results.intervals import Interval, axes, count, interval, measured, position, positions, probes, spread
+from experiments.results.labels import Results
 from experiments.results.text_tables import title_of, value_text
-from experiments.spec.units import printable
 
 # The palette of Okabe and Ito, told apart with every kind of colour vision; its yellow is too faint for lines.
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")

@@ -5,9 +5,9 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
+from dynamics.errors import visible
 from experiments.results.text_tables import TextTable
 from experiments.results.verdicts import WORDS
-from experiments.spec.units import visible
 
 _CSS = """
 :root { color-scheme: light; }

@@ -1,27 +1,21 @@
 """What a run leaves behind: results, summary, figures and one page to read them on. Studies return a `StudyReport`."""
 
 import dataclasses
-import importlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from matplotlib.figure import Figure
-
-from dynamics.errors import PlasticodeError, unknown
-from experiments.execution.runner import Results
 from experiments.machine.interrupts import raise_if_interrupted
-from experiments.machine.ownership import json_or_none
-from experiments.predictions.study import NEEDED_PARTS, STUDIES
-from experiments.report.figures import attempt, generic_figures, save
+from experiments.report.figures import attempt, save
 from experiments.report.page import details, document, escaped, paragraph, picture, table
+from experiments.results.labels import Results
 from experiments.results.netcdf import summary, write_json
+from experiments.results.ownership import json_or_none
 from experiments.results.text_tables import TextTable, final_tables
-from experiments.results.verdicts import WORDS, Verdict
+from experiments.results.verdicts import WORDS, StudyReport, Verdict
 from experiments.spec.grid import expand
 from experiments.spec.spec import Spec, dump_toml
 from rules.registry import rule_class, rule_names
@@ -29,47 +23,12 @@ from rules.registry import rule_class, rule_names
 WRITTEN = ("spec.toml", "summary.json", "report.html", "figures")  # beside the results
 
 
-@dataclass(frozen=True)
-class StudyReport:
-    """What a study makes of results: verdicts, figures by file stem, and sentences to print.
-
-    `failed` says why files that should be there are not, by their name.
-    """
-
-    verdicts: list[Verdict] = field(default_factory=list)
-    figures: dict[str, Figure] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-
-
-def study_of(spec: Spec, results: Results) -> StudyReport:
-    """The report of the spec's study; without a study, where points are missing, or where the study breaks off, the
-    figures that any result has."""
-    check_study(spec)
-    failed: dict[str, str] = {}
-    notes = []
-    if spec.study and results.complete:
-        with attempt(f"study '{spec.study}'", failed):
-            return importlib.import_module(STUDIES[spec.study]).study(spec, results)
-    elif spec.study:
-        notes = [f"The study '{spec.study}' needs all points and was left out."]
-    return StudyReport(figures=generic_figures(results, failed), notes=notes, failed=failed)
-
-
-def check_study(spec: Spec) -> None:
-    """Raise `PlasticodeError` where the spec names a study that does not exist."""
-    if spec.study and spec.study not in STUDIES:
-        raise unknown("study", spec.study, STUDIES)
-    missing = [part for part in NEEDED_PARTS.get(spec.study, ()) if part not in spec.parts()]
-    if missing:
-        raise PlasticodeError(
-            f"study = '{spec.study}' needs the part '{missing[0]}', which the spec has not: see "
-            f"`plasticode show {spec.study}`"
-        )
-
-
 def write(
-    spec: Spec, results: Results, directory: Path, failures: Mapping[str, str] = MappingProxyType({})
+    spec: Spec,
+    results: Results,
+    study: StudyReport,
+    directory: Path,
+    failures: Mapping[str, str] = MappingProxyType({}),
 ) -> StudyReport:
     """Write spec.toml, figures/*.png, summary.json and report.html into an existing directory.
 
@@ -78,21 +37,20 @@ def write(
     nothing else.
     """
     (directory / "spec.toml").write_text(dump_toml(spec), encoding="utf-8")
-    report = study_of(spec, results)
-    failed = dict(report.failed)
-    files = save(report.figures, directory / "figures", failed)
+    failed = dict(study.failed)
+    files = save(study.figures, directory / "figures", failed)
     raise_if_interrupted()
     with attempt("report.html", failed):
-        (directory / "report.html").write_text(page(spec, results, report, files, failures), encoding="utf-8")
+        (directory / "report.html").write_text(page(spec, results, study, files, failures), encoding="utf-8")
     content = {"name": spec.name, "spec_hash": spec.hash(), **summary(results)}
-    content["verdicts"] = [verdict_json(verdict) for verdict in report.verdicts]
-    content["notes"] = report.notes
+    content["verdicts"] = [verdict_json(verdict) for verdict in study.verdicts]
+    content["notes"] = study.notes
     content["failures"] = dict(failures)
     content["figures"] = [file.name for file in files.values()]
     content["not_written"] = failed
     write_json(content, directory / "summary.json")
     raise_if_interrupted()
-    return dataclasses.replace(report, failed=failed)
+    return dataclasses.replace(study, failed=failed)
 
 
 def is_whole(directory: Path) -> bool:

@@ -12,12 +12,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from dynamics.errors import PlasticodeError, unknown
-from experiments.machine.ownership import is_file
+from dynamics.errors import PlasticodeError, printable, unknown
 from experiments.machine.reading import check_regular
 from experiments.results.labels import STATUS
 from experiments.results.netcdf import opened
-from experiments.spec.units import printable
+from experiments.results.ownership import is_file
 
 VALUES = 2**21  # of a slab, which bounds the memory, whatever the size of the results
 FIXED = ("status", "presentation", "time")

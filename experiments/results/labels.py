@@ -2,13 +2,12 @@
 
 import json
 from importlib import metadata
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import xarray as xr
 
-from experiments.points.jobs import Job
 from experiments.spec.grid import Group, Sweep
 from experiments.spec.probes import PROBES
 from experiments.spec.spec import Spec, dump_toml
@@ -16,6 +15,13 @@ from experiments.spec.spec import Spec, dump_toml
 STATUS = ("ok", "diverged", "not-converged", "missing")
 FLAGS = {"flag_values": np.arange(len(STATUS), dtype=np.int8), "flag_meanings": " ".join(STATUS)}
 VERSIONED = ("plasticode", "jax", "jaxlib", "diffrax", "equinox", "optax", "numpy")
+
+
+class Results(NamedTuple):
+    """One labelled data set per part of the spec ("" when it has none); `complete` is false after an interrupt."""
+
+    datasets: dict[str, xr.Dataset]
+    complete: bool
 
 
 class Table:
@@ -54,8 +60,11 @@ class Table:
     def _empty(self, like: np.ndarray) -> np.ndarray:
         return np.full((len(self.status), len(self.marks)), np.nan, like.dtype)
 
-    def dataset(self, spec: Spec, jobs: list[Job]) -> xr.Dataset:
-        """Everything filed so far, over the grid of the sweep and the records; of a table of all points."""
+    def dataset(self, spec: Spec, part: str, outputs: int) -> xr.Dataset:
+        """Everything filed so far, over the grid of the sweep and the records; of a table of all points.
+
+        `part` is the name of the part of a spec, `outputs` the number of outputs of its networks.
+        """
         names = sorted({matrix for columns in self.matrices.values() for matrix in columns})
         dataset = xr.Dataset(coords=coordinates(self.sweep, self.marks, names))
         axes, shape = [axis.name for axis in self.sweep.axes], self.sweep.shape
@@ -66,7 +75,7 @@ class Table:
             if columns:  # else no circuit of this sweep has such a matrix
                 stacked = stack(columns, names).reshape(*shape, len(self.marks), len(names))
                 dataset[name] = ([*axes, "record", "matrix"], stacked, attributes(name))
-        return dataset.assign_attrs(provenance(spec, device_kind()) | part_attributes(jobs))
+        return dataset.assign_attrs(provenance(spec, device_kind()) | part_attributes(part, outputs))
 
 
 def stack(columns: dict[str, np.ndarray], names: list[str]) -> np.ndarray:
@@ -107,9 +116,9 @@ def attributes(name: str) -> dict[str, Any]:
     return {"long_name": PROBES[name].long_name, "units": PROBES[name].units}
 
 
-def part_attributes(jobs: list[Job]) -> dict[str, Any]:
+def part_attributes(part: str, outputs: int) -> dict[str, Any]:
     """What a part of a result says of itself."""
-    return {"part": jobs[0].part, "outputs": jobs[0].plan.sizes[-1]}
+    return {"part": part, "outputs": outputs}
 
 
 def provenance(spec: Spec, device: str) -> dict[str, Any]:

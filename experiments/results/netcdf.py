@@ -15,14 +15,12 @@ import numpy as np
 import xarray as xr
 from xarray.backends import H5NetCDFStore
 
-from dynamics.errors import PlasticodeError
-from experiments.execution.runner import Results
-from experiments.machine import ownership
+from dynamics.errors import PlasticodeError, printable
 from experiments.machine.reading import checked_hdf5
+from experiments.results import ownership
 from experiments.results.intervals import axes, count, finals
-from experiments.results.labels import STATUS
+from experiments.results.labels import STATUS, Results
 from experiments.results.schema import check_dimensions, check_values
-from experiments.spec.units import printable
 
 ENGINE = "h5netcdf"
 ATTRIBUTES = ("seconds", "device", "dtype", "spec_hash")  # that summary.json repeats

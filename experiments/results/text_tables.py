@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import xarray as xr
 
-from experiments.execution.runner import Results
 from experiments.results.intervals import Interval, axes, count, finals, interval, positions, probes
+from experiments.results.labels import Results
 from experiments.results.netcdf import MOST_FINALS
 
 MOST_ROWS = 30

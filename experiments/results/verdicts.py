@@ -12,10 +12,11 @@ twice as much, as well, and the claim is undecided. What is not finite is no mea
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
@@ -227,3 +228,16 @@ def _noted(note: str, shown: Mean, why: str) -> str:
     if np.isfinite(shown.half):
         interval = f"mean of {shown.n}, 95 % interval {shown.value - shown.half:.4g} to {shown.value + shown.half:.4g}"
     return "; ".join(filter(None, (note, interval, why)))
+
+
+@dataclass(frozen=True)
+class StudyReport:
+    """What a study makes of results: verdicts, figures by file stem, and sentences to print.
+
+    `failed` says why files that should be there are not, by their name.
+    """
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    figures: dict[str, Figure] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)

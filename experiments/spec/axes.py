@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from dynamics.errors import PlasticodeError, unknown
+from dynamics.errors import PlasticodeError, printable, refused, shown, unknown
 from experiments.spec.paths import SWEPT_TABLES, check_path, flattened, quantity_at
 from experiments.spec.tables import Quantity
 from experiments.spec.toml_text import inline
-from experiments.spec.units import Time, printable, read_number, read_time, refused, shown
+from experiments.spec.units import Time, read_number, read_time
 
 MOST_POINTS = 1_000_000
 MOST_PROGRAMS = 1000

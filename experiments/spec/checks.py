@@ -2,10 +2,9 @@
 
 from collections.abc import Collection
 
-from dynamics.errors import PlasticodeError
+from dynamics.errors import PlasticodeError, refused
 from experiments.spec.spec import Spec
 from experiments.spec.tables import CLASSIFICATION, TRACED, UNSUPERVISED
-from experiments.spec.units import refused
 
 MOST_MATRICES = 64
 ORDERED = {"euler": "ito", "milstein": "ito", "heun": "stratonovich", "tsit5": "stratonovich", "dopri5": "stratonovich"}

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from dynamics.errors import PlasticodeError, unknown
+from dynamics.errors import PlasticodeError, refused, unknown
 from experiments.spec.checks import CLASSIFICATION, UNSUPERVISED
 from experiments.spec.spec import Spec, load_spec
 from experiments.spec.toml_text import inline
-from experiments.spec.units import refused
 from experiments.tasks.contract import TASKS
 from rules.registry import rule_fields
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from dynamics.errors import PlasticodeError
+from dynamics.errors import PlasticodeError, refused
 from experiments.spec.axes import Coordinate, coordinate, dimensions
 from experiments.spec.checks import check, check_list
 from experiments.spec.paths import assign
 from experiments.spec.spec import Spec, make_spec
 from experiments.spec.tables import TRACED, Quantity, rule_fields, rule_quantity
-from experiments.spec.units import Time, refused
+from experiments.spec.units import Time
 
 MOST_RECORDED = 200_000_000  # numbers, over all points, times and probes
 MOST_LISTED = 10_000_000  # numbers of one list per point

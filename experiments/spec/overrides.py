@@ -4,9 +4,8 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dynamics.errors import PlasticodeError
+from dynamics.errors import PlasticodeError, printable, refused
 from experiments.spec.paths import assign, check_path, covers, flattened, merged
-from experiments.spec.units import printable, refused
 
 SWEEP = "sweep."
 MOST_PARTS = 100

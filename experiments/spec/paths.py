@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from dynamics.errors import PlasticodeError
+from dynamics.errors import PlasticodeError, printable, refused
 from experiments.spec.tables import (
     DEFAULT_NAMES,
     TABLES,
@@ -19,7 +19,6 @@ from experiments.spec.tables import (
     rule_quantity,
     unknown_key,
 )
-from experiments.spec.units import printable, refused
 from experiments.tasks.contract import TASKS
 
 PLAIN_KEYS = ("name", "description", "study", "regime", "seed", "dtype")

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from dynamics.errors import PlasticodeError, unknown
+from dynamics.errors import PlasticodeError, printable, refused, unknown
 from experiments.spec.axes import canonical_sweep, check_size, swept_paths
 from experiments.spec.overrides import MOST_PARTS, apply_overrides
 from experiments.spec.paths import assign, check_path, flattened
@@ -33,7 +33,6 @@ from experiments.spec.tables import (
     unknown_key,
 )
 from experiments.spec.toml_text import inline, parse_setting, read_toml, write_toml
-from experiments.spec.units import printable, refused
 from experiments.tasks.contract import TASKS, Task
 
 SPECS = Path(__file__).parent.parent / "specs"

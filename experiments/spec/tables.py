@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_serializer, model_validator
 from pydantic_core import CoreSchema, core_schema
 
-from dynamics.errors import PlasticodeError, unknown
-from experiments.spec.units import Time, printable, read_number, read_time, refused
+from dynamics.errors import PlasticodeError, printable, refused, unknown
+from experiments.spec.units import Time, read_number, read_time
 
 Width = Annotated[int, Field(strict=True, gt=0, le=100_000)]
 Count = Annotated[int, Field(strict=True, gt=0, le=1_000_000_000)]

@@ -9,9 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dynamics.errors import PlasticodeError
+from dynamics.errors import PlasticodeError, printable
 from experiments.machine.reading import read_bytes
-from experiments.spec.units import printable
 
 LARGEST_FILE = 1_000_000  # bytes
 DEEPEST = 20  # levels of nested lists and tables; a spec needs 5

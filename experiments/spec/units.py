@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from dynamics.errors import PlasticodeError
+from dynamics.errors import printable, refused
 
 # unit -> (multiply, divide): dividing by 1000 rounds correctly, so that "50 ms" is exactly 0.05.
 UNITS = {
@@ -22,7 +22,7 @@ _NUMBER_AND_UNIT = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0
 _EXAMPLES = 'a time is a number of seconds, "inf", or a number and a unit (ns, us, ms, s, min, h, T), such as "50 ms"'
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Time:
     """A time: `value` in seconds (unit "s") or in stimulus durations (unit "T")."""
 
@@ -32,6 +32,9 @@ class Time:
     def seconds(self, duration: float) -> float:
         """The time in seconds where a stimulus lasts `duration` seconds."""
         return self.value * duration if self.unit == "T" else self.value
+
+    def __repr__(self) -> str:
+        return repr(str(self))
 
     def __str__(self) -> str:
         """The text that reads back as exactly this time, in the most legible unit."""
@@ -98,37 +101,6 @@ def _from_text(text: str) -> Time:
     if math.isinf(number * multiply):
         raise ValueError("the number is too large")
     return Time(number * multiply / divide)
-
-
-def refused(key: str, value: object, why: str) -> PlasticodeError:
-    """The sentence for a `value` that `key` cannot have."""
-    return PlasticodeError(f"{printable(key)} = {shown(value)} is not allowed: {why}")
-
-
-def shown(value: object) -> str:
-    """A value as a sentence quotes it: one line, shortened."""
-    try:
-        text = repr(str(value) if isinstance(value, Time) else value)
-    except ValueError:  # Python refuses to print integers of more than 4300 digits
-        return "a number of thousands of digits"
-    return printable(text)
-
-
-def printable(text: str, longest: int = 80) -> str:
-    """Text made fit for a one-line message."""
-    text = text if text.isprintable() else text.encode("unicode_escape").decode()
-    return text if len(text) <= longest else text[: longest - 3] + "..."
-
-
-def visible(text: str) -> str:
-    """Text as it is, but for what would steer a terminal or turn the direction of reading, which is spelt out."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() or char in "\n\xa0" else _spelt(char) for char in text)
-
-
-def _spelt(char: str) -> str:
-    return char.encode("unicode_escape").decode()
 
 
 def _plain(number: float) -> str:

@@ -19,10 +19,9 @@ import h5netcdf
 import h5py
 import numpy as np
 
-from dynamics.errors import PlasticodeError
+from dynamics.errors import PlasticodeError, printable
 from experiments.machine.reading import check_regular, checked_hdf5, read_bytes, read_json
 from experiments.points.jobs import ChunkKey
-from experiments.spec.units import printable
 
 PARTIAL, CHECKPOINT = ".partial", ".checkpoint"
 BLOCK = 2**22

@@ -15,7 +15,6 @@ from xarray.backends import H5NetCDFStore
 
 from dynamics.errors import PlasticodeError
 from experiments.machine.interrupts import raise_if_interrupted
-from experiments.machine.reading import number_attribute, opened_hdf5, parse_json, text_attribute
 from experiments.points.jobs import Chunking, ChunkKey, Job, marks_of
 from experiments.results.labels import (
     STATUS,
@@ -182,7 +181,7 @@ class _Source:
     def labels(self) -> xr.Dataset:
         """The result without its data."""
         data = xr.Dataset(coords=coordinates(self.sweep, self.marks, self.matrix_names))
-        return data.assign_attrs(provenance(self.spec, "") | part_attributes(self.jobs))
+        return data.assign_attrs(provenance(self.spec, "") | part_attributes(self.jobs[0].part, self.jobs[0].outputs))
 
     def encoding(self) -> dict[str, Any]:
         """Missing values are NaN as they stand: a fill value would turn a coordinate into a masked one."""
@@ -257,14 +256,3 @@ def _fill(file: Any, source: _Source, disk: _Disk) -> bool:
         del table
     file.attrs["device"] = ", ".join(sorted(source.devices)) or "none"
     return missing
-
-
-def identity_in(path: Path) -> tuple[dict[str, Any], bool] | None:
-    """Which run made a results file, and whether no point of it is missing; None where there is no such file."""
-    try:
-        with opened_hdf5(path, path.parent) as file:
-            run = parse_json(text_attribute(file, "run"))["run"]
-            complete = number_attribute(file, "complete")
-    except Exception:  # whatever the reader makes of the file of a stranger
-        return None
-    return (run, complete == 1) if isinstance(run, dict) else None

@@ -15,18 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dynamics.errors import PlasticodeError
-from experiments.machine import ownership
+from dynamics.errors import PlasticodeError, printable, shown, visible
 from experiments.machine.lock import Lock, locked
 from experiments.machine.reading import is_count, is_run, opened_hdf5, parse_json, read_json, text_attribute
 from experiments.points.jobs import Chunking, Job
+from experiments.results import ownership
 from experiments.results.labels import versions
 from experiments.results.netcdf import check_output, told
+from experiments.results.ownership import identity_in
 from experiments.spec.spec import Spec, dump_toml
 from experiments.spec.toml_text import parse_toml
-from experiments.spec.units import printable, shown, visible
 from experiments.storage.chunks import ChunkStore, is_of_store
-from experiments.storage.merge import identity_in
 from rules.registry import own_modules, rule_names
 
 CHUNKS, HEADER, LOCK = "chunks", "run.json", "lock"

@@ -5,14 +5,13 @@ import re
 import shlex
 from pathlib import Path
 
-from dynamics.errors import PlasticodeError
+from dynamics.errors import PlasticodeError, visible
 from experiments.machine.lock import BEAT, described, living, read_owner
 from experiments.machine.progress import told
 from experiments.machine.reading import check_regular
 from experiments.results.netcdf import opened, status_counts
-from experiments.spec.units import visible
+from experiments.results.ownership import identity_in
 from experiments.storage.chunks import CHECKPOINT
-from experiments.storage.merge import identity_in
 from experiments.storage.rundir import CHUNKS, LOCK, read_header
 
 _CHUNK = re.compile(r"(.+-\d{4,})-(\d{6,})\.[0-9a-f]{32}\.nc")

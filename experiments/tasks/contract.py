@@ -13,8 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Integer
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from dynamics.errors import PlasticodeError
-from experiments.spec.units import printable, refused
+from dynamics.errors import PlasticodeError, printable, refused
 from experiments.tasks.idx import find_idx, lying_in, read_idx
 
 LARGEST_ARRAY = 50_000_000  # numbers in one array, 200 MB as float32; MNIST's has 47 million

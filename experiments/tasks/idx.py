@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from dynamics.errors import PlasticodeError
+from dynamics.errors import PlasticodeError, printable
 from experiments.machine.reading import read_bytes
-from experiments.spec.units import printable
 
 LARGEST = 100_000_000  # bytes; the largest file of MNIST has 47 million
 MOST_TOLD = 8  # names of files

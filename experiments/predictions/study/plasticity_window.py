@@ -11,11 +11,9 @@ import xarray as xr
 from scipy.special import stdtrit
 
 from dynamics.theory import lagged_overlap, overlap_law
-from experiments.execution.runner import Results
 from experiments.predictions.study import plasticity_figure
-from experiments.report.report import StudyReport
-from experiments.results.labels import STATUS
-from experiments.results.verdicts import SHOWN, Decision, Mean, Verdict, decided, in_range, mean_of
+from experiments.results.labels import STATUS, Results
+from experiments.results.verdicts import SHOWN, Decision, Mean, StudyReport, Verdict, decided, in_range, mean_of
 from experiments.spec.grid import Group, expand
 from experiments.spec.spec import Spec
 

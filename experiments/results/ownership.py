@@ -13,11 +13,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dynamics.errors import PlasticodeError
+from dynamics.errors import PlasticodeError, printable
 from experiments.machine import reading
 from experiments.machine.lock import has_ended, this_process
-from experiments.spec.units import printable
-from experiments.storage.merge import identity_in
+from experiments.machine.reading import number_attribute, opened_hdf5, parse_json, text_attribute
 
 FIGURES = "figures"
 RUN = ("results.nc", "spec.toml", "summary.json", "report.html", FIGURES)  # what `run` and `compare` write
@@ -169,3 +168,14 @@ def json_or_none(path: Path) -> Any:
         return reading.read_json(path, LARGEST_SUMMARY) if is_file(path) else None
     except (OSError, ValueError, RecursionError):
         return None
+
+
+def identity_in(path: Path) -> tuple[dict[str, Any], bool] | None:
+    """Which run made a results file, and whether no point of it is missing; None where there is no such file."""
+    try:
+        with opened_hdf5(path, path.parent) as file:
+            run = parse_json(text_attribute(file, "run"))["run"]
+            complete = number_attribute(file, "complete")
+    except Exception:  # whatever the reader makes of the file of a stranger
+        return None
+    return (run, complete == 1) if isinstance(run, dict) else None
