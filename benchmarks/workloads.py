@@ -121,7 +121,7 @@ def _random_samples(workload: Workload) -> tuple[np.ndarray, np.ndarray]:
 
 @functools.cache
 def _digits() -> tuple[np.ndarray, np.ndarray]:
-    from experiments.tasks.contract import Digits
+    from experiments.tasks.real import Digits
 
     data = Digits().load()
     assert data.train_targets is not None

@@ -13,7 +13,7 @@ from experiments.predictions.study import STUDIES
 from experiments.report.report import pretty_bibtex
 from experiments.spec.spec import built_in_specs, dump_toml, load_spec
 from experiments.spec.toml_text import inline
-from experiments.tasks.contract import TASKS
+from experiments.tasks.registry import TASKS
 from rules.registry import RULES, make_rule, rule_class
 
 EXAMPLE = Network((4, 3, 3, 2))  # small enough for its circuit to be read, deep enough for FA and DFA to differ

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dynamics.errors import PlasticodeError
-from experiments.tasks.contract import Mnist
+from experiments.tasks.real import Mnist
 from tests.mnist_files import IMAGES, LABELS, arrays_of, idx_bytes, write_mnist
 
 

@@ -24,7 +24,7 @@ from experiments.results.ownership import identity_in
 from experiments.spec.toml_text import parse_setting, parse_toml, read_toml
 from experiments.storage.chunks import ChunkStore
 from experiments.storage.rundir import opened, read_header
-from experiments.tasks.contract import idx
+from experiments.tasks import idx
 from experiments.tasks.idx import read_idx
 from tests.test_store import dataset
 

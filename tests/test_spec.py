@@ -13,8 +13,8 @@ from dynamics.errors import PlasticodeError
 from experiments.spec.grid import expand
 from experiments.spec.paths import PLAIN_KEYS
 from experiments.spec.spec import Spec, built_in_specs, dump_toml, load_spec, make_spec
-from experiments.spec.tables import CLASSIFICATION, DEFAULT_NAMES, TABLES, UNSUPERVISED
-from experiments.tasks.contract import TASKS
+from experiments.spec.tables import DEFAULT_NAMES, TABLES
+from experiments.tasks.registry import TASKS
 from tests.spec_texts import FULL, PARTS
 
 
@@ -198,8 +198,7 @@ def test_the_known_keys_are_those_of_the_spec():
 
 @pytest.mark.parametrize("name", sorted(set(TASKS) - {"mnist"}))
 def test_the_kinds_of_tasks_are_known(name):
-    kind = TASKS[name]().load().kind
-    assert (name in CLASSIFICATION, name in UNSUPERVISED) == (kind == "classification", kind == "unsupervised")
+    assert TASKS[name].kind == TASKS[name]().load().kind
 
 
 def test_probes_follow_the_task():

@@ -5,26 +5,22 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from dynamics.errors import PlasticodeError
-from experiments.tasks.contract import (
-    Circles,
-    Digits,
-    GaussianInputs,
-    GaussianRegression,
-    Mnist,
-    TeacherStudent,
-    contract,
-)
+from experiments.tasks.circles import Circles
+from experiments.tasks.contract import AbstractTask
+from experiments.tasks.gaussian import GaussianInputs, GaussianRegression, TeacherStudent
+from experiments.tasks.real import Digits, Mnist
+from experiments.tasks.registry import TASKS, Task
 from tests.mnist_files import arrays_of, write_mnist
 
-TASK = TypeAdapter(contract.Task)
+TASK = TypeAdapter(Task)
 @pytest.fixture
 def mnist(tmp_path):
     """A tiny MNIST of random bytes: its directory and its arrays by file name."""
     return tmp_path, write_mnist(tmp_path)
 
 
-def every_task(mnist_path) -> list[contract.AbstractTask]:
-    return [task(path=str(mnist_path)) if task is Mnist else task() for task in contract.TASKS.values()]
+def every_task(mnist_path) -> list[AbstractTask]:
+    return [task(path=str(mnist_path)) if task is Mnist else task() for task in TASKS.values()]
 
 
 def rows(array: np.ndarray) -> set[bytes]:
@@ -35,7 +31,7 @@ def rows(array: np.ndarray) -> set[bytes]:
 
 
 def test_the_names_in_a_spec_choose_the_tasks(mnist):
-    for name, task in contract.TASKS.items():
+    for name, task in TASKS.items():
         fields = {"path": str(mnist[0])} if task is Mnist else {}
         assert type(TASK.validate_python({"name": name, **fields})) is task
 
@@ -265,4 +261,4 @@ def test_a_task_cannot_be_changed_and_needs_a_load():
     with pytest.raises(ValidationError, match="frozen"):
         Digits().seed = 1  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(TypeError, match="abstract"):
-        contract.AbstractTask()  # pyright: ignore[reportAbstractUsage]
+        AbstractTask()  # pyright: ignore[reportAbstractUsage]

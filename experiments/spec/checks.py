@@ -4,7 +4,8 @@ from collections.abc import Collection
 
 from dynamics.errors import PlasticodeError, refused
 from experiments.spec.spec import Spec
-from experiments.spec.tables import CLASSIFICATION, TRACED, UNSUPERVISED
+from experiments.spec.tables import TRACED
+from experiments.tasks.registry import of_kind
 
 MOST_MATRICES = 64
 ORDERED = {"euler": "ito", "milstein": "ito", "heun": "stratonovich", "tsit5": "stratonovich", "dopri5": "stratonovich"}
@@ -28,24 +29,25 @@ def check(spec: Spec, swept: Collection[str] = ()) -> None:
 
 
 def _check_task(spec: Spec) -> None:
-    task = spec.task.name
-    if task not in CLASSIFICATION:
+    task, kind = spec.task.name, spec.task.kind
+    if kind != "classification":
+        classifications = ", ".join(of_kind("classification"))
         if "accuracy" in spec.probes:
             raise PlasticodeError(
                 f"record.probes has 'accuracy', but the task '{task}' is no classification: "
-                f"accuracy is allowed with {', '.join(CLASSIFICATION)}"
+                f"accuracy is allowed with {classifications}"
             )
         if spec.network.loss == "softmax":
             raise PlasticodeError(
                 f"network.loss = 'softmax' is not allowed with the task '{task}', whose targets are not one-hot: "
-                f"it must be 'squared', or the task one of {', '.join(CLASSIFICATION)}"
+                f"it must be 'squared', or the task one of {classifications}"
             )
-    if task in UNSUPERVISED and spec.network.outputs is None:
+    if kind == "unsupervised" and spec.network.outputs is None:
         raise PlasticodeError(
             f"spec key 'network.outputs' is missing: the task '{task}' is unsupervised, so the number of outputs "
             "must be given"
         )
-    if task not in UNSUPERVISED and spec.network.outputs is not None:
+    if kind != "unsupervised" and spec.network.outputs is not None:
         raise refused("network.outputs", spec.network.outputs, f"the task '{task}' sets the number of outputs")
 
 

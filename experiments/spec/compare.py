@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 from dynamics.errors import PlasticodeError, refused, unknown
-from experiments.spec.checks import CLASSIFICATION, UNSUPERVISED
 from experiments.spec.spec import Spec, load_spec
 from experiments.spec.toml_text import inline
-from experiments.tasks.contract import TASKS
+from experiments.tasks.registry import TASKS
 from rules.registry import rule_fields
 
 
@@ -30,7 +29,7 @@ def comparison(
             raise refused("--rules", ",".join(rules), f"'{rule}' may be given once")
     if task not in TASKS:
         raise unknown("task", task, TASKS)
-    entries = [_entry(rule, task not in UNSUPERVISED) for rule in rules]
+    entries = [_entry(rule, TASKS[task].kind != "unsupervised") for rule in rules]
     settings = [f"sweep.rule={inline(entries)}", f"task={inline(task)}", f"record.probes={inline(_probes(task))}"]
     if seeds is not None:
         settings.append(f"sweep.seeds={seeds}")
@@ -45,6 +44,9 @@ def _entry(rule: str, supervised: bool) -> str | dict[str, str]:
 
 def _probes(task: str) -> list[str]:
     """What can be measured on a task: without targets there is neither accuracy nor a gradient."""
-    if task in CLASSIFICATION:
-        return ["accuracy", "loss", "alignment"]
-    return ["weight_norm", "hebbian_alignment"] if task in UNSUPERVISED else ["loss", "alignment"]
+    probes = {
+        "classification": ["accuracy", "loss", "alignment"],
+        "regression": ["loss", "alignment"],
+        "unsupervised": ["weight_norm", "hebbian_alignment"],
+    }
+    return probes[TASKS[task].kind]

@@ -19,7 +19,7 @@ from experiments.spec.tables import (
     rule_quantity,
     unknown_key,
 )
-from experiments.tasks.contract import TASKS
+from experiments.tasks.registry import TASKS
 
 PLAIN_KEYS = ("name", "description", "study", "regime", "seed", "dtype")
 SWEPT_TABLES = ("linspace", "logspace")

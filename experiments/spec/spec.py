@@ -17,8 +17,6 @@ from experiments.spec.axes import canonical_sweep, check_size, swept_paths
 from experiments.spec.overrides import MOST_PARTS, apply_overrides
 from experiments.spec.paths import assign, check_path, flattened
 from experiments.spec.tables import (
-    CLASSIFICATION,
-    UNSUPERVISED,
     AbstractTable,
     Delays,
     Discrete,
@@ -33,7 +31,7 @@ from experiments.spec.tables import (
     unknown_key,
 )
 from experiments.spec.toml_text import inline, parse_setting, read_toml, write_toml
-from experiments.tasks.contract import TASKS, Task
+from experiments.tasks.registry import TASKS, Task
 
 SPECS = Path(__file__).parent.parent / "specs"
 LONGEST_NAME = 200  # bytes; file systems allow 255, and suffixes come after
@@ -122,9 +120,9 @@ class Spec(AbstractTable):
         """What is recorded: `record.probes`; else the loss, the accuracy of a classification, norms without targets."""
         if self.record.probes is not None:
             return self.record.probes
-        if self.task.name in UNSUPERVISED:
+        if self.task.kind == "unsupervised":
             return ("weight_norm",)
-        return ("accuracy", "loss") if self.task.name in CLASSIFICATION else ("loss",)
+        return ("accuracy", "loss") if self.task.kind == "classification" else ("loss",)
 
     @property
     def solver(self) -> str:

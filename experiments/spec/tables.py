@@ -217,8 +217,6 @@ class Rule(AbstractTable):
         return _in_seconds(self.name, self.parameters, duration)
 
 
-CLASSIFICATION = ("digits", "circles", "mnist")
-UNSUPERVISED = ("gaussian-inputs",)
 DEFAULT_NAMES = {"rule": "sgd", "task": "digits"}
 TABLES: dict[str, type[BaseModel]] = {
     "network": Network,

@@ -17,7 +17,8 @@ from experiments.predictions.continuous.interference import weight_changes
 from experiments.predictions.continuous.plasticity_window import FLOW_TIME, PlasticityWindow, reached
 from experiments.predictions.reproduce import measure
 from experiments.results.verdicts import between, bracketed, mean_of
-from experiments.tasks.contract import Circles, Digits
+from experiments.tasks.circles import Circles
+from experiments.tasks.real import Digits
 
 DELAY = {"rules": ["fa"], "hidden": [16], "delays": [0.0, 0.6, 0.8, 0.9, 1.2], "presentations": 300, "seeds": 12}
 DELAY |= {"plasticity": 20.0}

@@ -25,7 +25,7 @@ from experiments.predictions.continuous.accuracies import (
 from experiments.predictions.contract import Finding, NonNegatives
 from experiments.report.figures import looks, style
 from experiments.results.verdicts import Verdict, between, exceeds, matches
-from experiments.tasks.contract import Digits
+from experiments.tasks.real import Digits
 
 LATE = 1.1  # T: from here on no synapse's input and error overlap, lags included
 KNEE = (0.5, 1.0)  # T: where half the overlap is left, and none

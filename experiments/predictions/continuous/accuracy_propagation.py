@@ -23,7 +23,7 @@ from experiments.predictions.continuous.accuracies import (
 from experiments.predictions.contract import Finding, Positives
 from experiments.report.figures import looks, style
 from experiments.results.verdicts import Verdict, exceeds, stays_below
-from experiments.tasks.contract import Digits
+from experiments.tasks.real import Digits
 
 
 class Curves(NamedTuple):

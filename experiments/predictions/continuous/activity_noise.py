@@ -32,7 +32,7 @@ from experiments.predictions.contract import Finding, NonNegatives, Positive
 from experiments.predictions.study.plasticity_window import WINDOW_DROP
 from experiments.report.figures import looks, style
 from experiments.results.verdicts import JUDGED, Verdict, close, exceeds, stays_below
-from experiments.tasks.contract import Digits
+from experiments.tasks.real import Digits
 from rules import SGD
 
 UNITS, TIMES = 500, 40

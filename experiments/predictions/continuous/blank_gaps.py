@@ -25,7 +25,7 @@ from experiments.predictions.continuous.interference import weight_changes
 from experiments.predictions.contract import Finding, NonNegatives, Positive
 from experiments.report.figures import looks, style
 from experiments.results.verdicts import Verdict, bracketed, close, exceeds, matches
-from experiments.tasks.contract import Digits
+from experiments.tasks.real import Digits
 
 
 class BlankGaps(AbstractDigitsPrediction):

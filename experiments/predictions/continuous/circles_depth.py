@@ -27,7 +27,7 @@ from experiments.predictions.contract import AbstractPrediction, Duration, Findi
 from experiments.report.figures import looks, style
 from experiments.results.verdicts import Verdict, exceeds
 from experiments.spec.units import Time
-from experiments.tasks.contract import Circles
+from experiments.tasks.circles import Circles
 
 Depth = Annotated[int, Field(strict=True, ge=1, le=6)]
 

@@ -35,7 +35,7 @@ from experiments.predictions.study.plasticity_window import (
 )
 from experiments.report.figures import looks, style
 from experiments.results.verdicts import Verdict, between, exceeds, matches, stays_below
-from experiments.tasks.contract import Digits
+from experiments.tasks.real import Digits
 
 FLOW_STEPS = 20  # steps of the weight flow per tau_plast: enough for tangent kernels up to 40
 SESSION, LATEST = 30, 2  # records of a run, and how many before the last are averaged with it: single ones swing

@@ -19,7 +19,7 @@ from experiments.predictions.contract import AbstractPrediction, Finding, Positi
 from experiments.predictions.heterosynaptic.training import Replicates, f64, times
 from experiments.report.figures import LINES, MARKERS, OKABE_ITO, style
 from experiments.results.verdicts import close, mean_of, stays_below
-from experiments.tasks.contract import Digits
+from experiments.tasks.real import Digits
 from rules.heterosynaptic import Heterosynaptic
 
 Epoch = Annotated[int, Field(strict=True, ge=0, le=1000)]

@@ -18,7 +18,7 @@ from dynamics.stimulus import Clock
 from dynamics.timescales import Timescales
 from experiments.predictions.contract import AbstractPrediction, Positive, Size, Sizes
 from experiments.results.verdicts import mean_of
-from experiments.tasks.contract import TeacherStudent
+from experiments.tasks.gaussian import TeacherStudent
 from rules.heterosynaptic import Heterosynaptic
 
 Replicates = Annotated[int, Field(strict=True, ge=2, le=1000)]  # one seed has no interval

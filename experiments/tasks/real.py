@@ -1,0 +1,102 @@
+"""Handwritten digits: real data."""
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Float32
+from pydantic import Field
+
+from dynamics.errors import PlasticodeError, printable, refused
+from experiments.tasks.classes import classification, one_hot
+from experiments.tasks.contract import AbstractTask, Count, Data, Fraction, Kind, Seed
+from experiments.tasks.idx import find_idx, lying_in, read_idx
+
+
+class Digits(AbstractTask):
+    """Handwritten digits, real data: 1797 images of 8x8 pixels in 10 classes, bundled with scikit-learn.
+
+    Inputs (samples, 64): pixel intensities from 0 to 1 in steps of 1/16, dimensionless, times `scale`.
+    Targets (samples, 10): one-hot. Of every class the same fraction, `test_fraction`, is kept for the test.
+
+    Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository
+    (1998), its test set.
+    """
+
+    kind: ClassVar[Kind] = "classification"
+    name: Literal["digits"] = "digits"
+    test_fraction: Fraction = 0.2
+    scale: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    seed: Seed = 0
+
+    def load(self) -> Data:
+        """The images, split at random by `seed`."""
+        from sklearn.datasets import load_digits  # here, because this import alone takes a second
+
+        pixels, labels = load_digits(return_X_y=True)
+        inputs = np.asarray(pixels) / 16 * self.scale
+        return classification(inputs, np.asarray(labels), self.test_fraction, self.seed)
+
+
+class Mnist(AbstractTask):
+    """Handwritten digits, real data: images of 28x28 pixels in 10 classes, from local files in the MNIST format.
+
+    `path` is a directory with MNIST's four IDX files, plain or gzipped, by their usual names (a dot
+    before idx will do); nothing is downloaded. Blocks of `pool` x
+    `pool` pixels are averaged. `train_samples` and `test_samples` keep that many samples from the start of each file
+    (absent: all). The split into training and test is the one of the files.
+
+    Inputs (samples, (28/pool)^2): pixel intensities from 0 to 1, dimensionless. Targets (samples, 10): one-hot.
+
+    Source: Y. LeCun, L. Bottou, Y. Bengio and P. Haffner, Proc. IEEE 86, 2278 (1998).
+    """
+
+    kind: ClassVar[Kind] = "classification"
+    name: Literal["mnist"] = "mnist"
+    path: Annotated[str, Field(min_length=1, max_length=4096)]
+    pool: Literal[1, 2, 4, 7, 14, 28] = 1
+    train_samples: Count | None = None
+    test_samples: Count | None = None
+
+    def load(self) -> Data:
+        """The files' samples; a missing, damaged or too short file raises `PlasticodeError`."""
+        train_images, train_labels, test_images, test_labels = self._files()
+        train = self._read(train_images, train_labels, "train_samples", self.train_samples)
+        test = self._read(test_images, test_labels, "test_samples", self.test_samples)
+        return Data(*train, *test, "classification")
+
+    def _files(self) -> list[Path]:
+        """The four files, in the order training images, training labels, test images, test labels."""
+        kinds = ("images-idx3-ubyte", "labels-idx1-ubyte")
+        names = [f"{part}-{kind}" for part in ("train", "t10k") for kind in kinds]
+        try:
+            directory = Path(self.path).expanduser()
+            found = [find_idx(directory, name) for name in names]
+        except (OSError, RuntimeError, ValueError) as error:  # too long a name, no permission, nobody's home
+            raise refused("task.path", self.path, f"it cannot be read ({type(error).__name__})") from None
+        missing = [name for name, file in zip(names, found, strict=True) if file is None]
+        if missing:
+            raise PlasticodeError(
+                f"task.path '{printable(self.path, 1000)}' lacks {', '.join(missing)}: it must be a directory "
+                f"with MNIST's four files {', '.join(names)}, plain or gzipped; {lying_in(directory)}"
+            )
+        return [file for file in found if file is not None]
+
+    def _read(
+        self, image_file: Path, label_file: Path, key: str, limit: int | None
+    ) -> tuple[Float32[np.ndarray, "samples inputs"], Float32[np.ndarray, "samples 10"]]:
+        """Pooled images in rows and one-hot labels: the first `limit` of a pair of files."""
+        images, labels = read_idx(image_file, 3), read_idx(label_file, 1)
+        if images.shape[1:] != (28, 28):
+            size = f"{images.shape[1]}x{images.shape[2]}"
+            raise PlasticodeError(f"'{image_file}' has images of {size} pixels: MNIST's are 28x28")
+        if len(images) != len(labels):
+            raise PlasticodeError(f"'{label_file}' has {len(labels)} labels for the {len(images)} images beside it")
+        if labels.size and labels.max() > 9:
+            raise PlasticodeError(f"'{label_file}' has the label {labels.max()}: MNIST's are 0 to 9")
+        if len(images) < (limit or 1):
+            raise PlasticodeError(f"task.{key} is {limit or 'all'}, but '{image_file}' has only {len(images)} images")
+        images, side = images[:limit], 28 // self.pool
+        blocks = images.reshape(len(images), side, self.pool, side, self.pool)
+        pixels = blocks.mean(axis=(2, 4), dtype=np.float32) / 255
+        return pixels.reshape(len(images), side * side), one_hot(labels[:limit], 10)
