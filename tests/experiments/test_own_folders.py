@@ -12,7 +12,7 @@ from dynamics.errors import PlasticodeError
 from experiments.spec.spec import load_spec
 from rules.registry import look_in, looked_in, own_folders
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TELLTALE = "open({place!r}, 'w').close()\n"
 # Commands in one process, one after the other; what they say is not the point.
 COMMANDS = """

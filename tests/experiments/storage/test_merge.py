@@ -32,7 +32,7 @@ from experiments.storage import merge as module
 from experiments.storage.chunks import ChunkStore
 from experiments.storage.merge import merge, slabs
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 BASE = {
     "task": {"name": "gaussian-regression", "inputs": 3, "outputs": 2, "samples": 20, "test_samples": 10},
     "network": {"hidden": [4]},

@@ -12,7 +12,7 @@ from experiments import session
 from experiments.points.jobs import Chunking
 from experiments.results import netcdf, ownership
 from experiments.results.netcdf import output_directory, write_json
-from tests.test_cli import WRITTEN, names, plasticode
+from tests.experiments.test_cli import WRITTEN, names, plasticode
 
 OUT = Path("out")
 SPEC = """

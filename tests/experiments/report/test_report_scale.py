@@ -20,7 +20,7 @@ from experiments.results.labels import Results
 from experiments.results.text_tables import MOST_ACROSS, MOST_ROWS, final_tables
 from experiments.spec.spec import make_spec
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 SECONDS_PER_POINT = 5e-4  # some ten times what it takes, a fifth of what a loop over positions takes
 REPORT = """
 import resource, sys, tempfile

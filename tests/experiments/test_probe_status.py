@@ -14,7 +14,7 @@ from experiments.points import jobs
 from experiments.results.labels import STATUS, Table
 from experiments.spec.grid import expand
 from experiments.spec.spec import make_spec
-from tests.test_cli import plasticode, summary
+from tests.experiments.test_cli import plasticode, summary
 
 BASE = {
     "task": {"name": "gaussian-regression", "inputs": 3, "outputs": 2, "samples": 8, "test_samples": 4},

@@ -17,7 +17,7 @@ import pytest
 from experiments.points.jobs import ChunkKey
 from experiments.storage.chunks import PARTIAL, ChunkStore
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 KEY, OTHER = ChunkKey("", 0, 0), ChunkKey("delay", 12, 3)
 ATTRIBUTES = {"seconds": 1.5, "device": "2 x µ", "spec": "a = 1\n"}
 

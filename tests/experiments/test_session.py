@@ -23,7 +23,7 @@ from experiments.machine import progress
 from experiments.points.jobs import Chunking
 from experiments.results import labels, netcdf
 from experiments.storage import chunks, merge, rundir
-from tests.test_cli import TINY, WRITTEN, interrupt_at, names, plasticode, summary
+from tests.experiments.test_cli import TINY, WRITTEN, interrupt_at, names, plasticode, summary
 
 OUT = Path("results/tiny")
 ONE_RULE = ["--set", 'sweep.rule=["fa"]']

@@ -16,7 +16,7 @@ from experiments.machine import lock as module
 from experiments.machine.lock import InUse, Lock, living, locked, read_owner
 from tests.forks import holder, until
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 QUICK = {"BEAT": 0.04, "SILENCE": 600.0, "SETTLE": 0.05}  # a busy machine may keep a heart from beating for seconds
 AT_ONCE = 120  # seconds, on a busy machine; who waits for silence waits longer
 DEAD = 2**22 + 12345  # beyond the highest process number of Linux

@@ -15,8 +15,8 @@ from experiments.report.figures import generic_figures, save
 from experiments.results import netcdf
 from experiments.results.labels import Results
 from experiments.storage import merge
-from tests.test_cli import WRITTEN, names, plasticode, summary
-from tests.test_ownership import OUT, here, run  # noqa: F401
+from tests.experiments.results.test_ownership import OUT, here, run  # noqa: F401
+from tests.experiments.test_cli import WRITTEN, names, plasticode, summary
 
 STRANGE = ["$x^{", "$", "$a$ and $\\nosuch{$", "_hidden", "a_{b", "two\nlines", "\\$5", "{}", "%d"]
 

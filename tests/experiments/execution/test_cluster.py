@@ -16,8 +16,8 @@ from dynamics.errors import PlasticodeError
 from experiments import session
 from experiments.execution import cluster
 from experiments.points.jobs import CACHE_BLOCK, Chunking
+from tests.experiments.test_resume import POINTS, SPEC, WRITTEN, chunks, names
 from tests.forks import forking, until
-from tests.test_resume import POINTS, SPEC, WRITTEN, chunks, names
 
 # They wire their circuit in the process that asks, and in none that works for it.
 PICKY = """

@@ -28,7 +28,7 @@ from experiments.spec.spec import dump_toml, load_spec
 from rules.registry import RULES
 from tests.forks import until
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 WRITTEN = ["figures", "report.html", "results.nc", "spec.toml", "summary.json"]
 TINY = """
 description = "A <tiny> one"

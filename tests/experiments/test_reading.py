@@ -26,7 +26,7 @@ from experiments.storage.chunks import ChunkStore
 from experiments.storage.rundir import opened, read_header
 from experiments.tasks import idx
 from experiments.tasks.idx import read_idx
-from tests.test_store import dataset
+from tests.experiments.results.test_netcdf import dataset
 
 SECRET = 4711.25
 

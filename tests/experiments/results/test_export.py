@@ -22,7 +22,7 @@ from experiments.results.netcdf import save
 from experiments.spec.grid import expand
 from experiments.spec.spec import make_spec
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 FORMATS = pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 RECORDS = 3
 EXTREMES = [np.inf, -np.inf, -0.0, 1e-45, 3.4028235e38, 16777217, 0.1, 1 / 3]
