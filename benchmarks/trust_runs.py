@@ -19,8 +19,8 @@ from experiments.machine.progress import Meter
 from experiments.points.assemble import build, plan
 from experiments.points.jobs import ChunkKey, Job, init_point, points_of
 from experiments.spec.grid import expand
+from experiments.spec.loading import make_spec
 from experiments.spec.probes import PROBES, Probe
-from experiments.spec.spec import make_spec
 from experiments.tasks.contract import Data
 
 WEIGHTS = "plastic weights"
@@ -41,14 +41,15 @@ def assembled(drawn: Structure, values: dict[str, np.ndarray]) -> Job:
     """The job of a spec that sweeps over the draws, on the structure's own data; it records the final weights."""
     sweep: dict[str, Any] = {path: _axis(path, column) for path, column in values.items()}
     spec = make_spec(drawn.spec | {"sweep": sweep | {"zip": [list(sweep)]}})
-    (group,) = expand(spec).groups
+    grid = expand(spec)
+    (group,) = grid.groups
     data = Data(drawn.inputs, drawn.targets, drawn.inputs[:1], drawn.targets[:1], "classification")
     record = group.static.record.model_copy(update={"probes": (WEIGHTS,)})
     group = dataclasses.replace(group, static=group.static.model_copy(update={"record": record}))
     made = plan(group, data)
     names = ("train_inputs", "train_targets", "test_inputs", "test_targets")
     arrays = {name: getattr(data, name).astype(spec.dtype) for name in names}
-    job = Job("", 0, group, made, arrays, 1, 1, 1)
+    job = Job("", 0, grid, group, made, arrays, 1, 1, 1)
     points, seeds = points_of(job, slice(0, 1))
     point = {path: column[0] for path, column in points.items()}
     state = jax.eval_shape(functools.partial(init_point, made), point, seeds[0], arrays)

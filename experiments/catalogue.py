@@ -11,7 +11,8 @@ from experiments.predictions import PREDICTIONS, plain, prediction_class
 from experiments.predictions.references import REFERENCES
 from experiments.predictions.study import STUDIES
 from experiments.report.report import pretty_bibtex
-from experiments.spec.spec import built_in_specs, dump_toml, load_spec
+from experiments.spec.loading import built_in_specs, load_spec
+from experiments.spec.spec import dump_toml
 from experiments.spec.toml_text import inline
 from experiments.tasks.registry import TASKS
 from rules.registry import RULES, make_rule, rule_class

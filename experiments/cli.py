@@ -65,7 +65,7 @@ def run(
     with _sentences():
         _check_addresses()
         from experiments.session import spread
-        from experiments.spec.spec import load_spec
+        from experiments.spec.loading import load_spec
 
         loaded = load_spec(spec, sets or (), quick, seed)
         if quick and loaded == load_spec(spec, sets or (), False, seed):
@@ -196,13 +196,13 @@ def check(spec: SpecName, sets: Sets = None, quick: Quick = False) -> None:
         from experiments.machine.progress import shown
         from experiments.points.notes import notes_of
         from experiments.predictions.study.choice import check_study
-        from experiments.spec.spec import load_spec
+        from experiments.spec.loading import load_spec
         from experiments.terminal import print_table
 
         loaded = load_spec(spec, sets or (), quick)
         check_study(loaded)
         runner.configure(loaded.dtype)
-        jobs = runner.check(loaded)
+        jobs = runner.prepare(loaded)
         for note in notes_of(jobs):
             typer.echo(note, err=True)
         with shown(f"{loaded.name}: calibration") as on_progress:
@@ -262,7 +262,7 @@ def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
     target = out or Path("results") / f"{spec.name}{'-quick' if quick else ''}"
     check_study(spec)
     runner.configure(spec.dtype)
-    jobs = runner.check(spec)
+    jobs = runner.prepare(spec)
     for note in notes_of(jobs):
         typer.echo(note, err=True)
     try:

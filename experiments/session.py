@@ -20,7 +20,7 @@ from experiments.execution.runner import Executor, Task, chunking, local, meter_
 from experiments.machine.interrupts import heard
 from experiments.machine.lock import InUse
 from experiments.machine.progress import Meter, OnProgress
-from experiments.points.jobs import Chunking, Job
+from experiments.points.jobs import Chunking, Job, sweeps
 from experiments.predictions.study.choice import study_of
 from experiments.report import report
 from experiments.report.figures import attempt
@@ -29,6 +29,7 @@ from experiments.results.netcdf import opened, output_directory, status_counts
 from experiments.results.ownership import identity_in
 from experiments.results.text_tables import TextTable, final_tables
 from experiments.results.verdicts import StudyReport
+from experiments.spec.grid import Sweep
 from experiments.spec.spec import Spec
 from experiments.storage import rundir
 from experiments.storage.chunks import ChunkStore
@@ -103,7 +104,7 @@ def run(
             notify(notice)
         if directory.is_merged:
             notify(f"all points are finished: nothing is run again in {target}; --force would")
-            return _merged(spec, directory)
+            return _merged(spec, sweeps(jobs), directory)
         interrupted = _fill(spec, jobs, directory, how, shown)
         if how.shard is None:
             return _finish(spec, jobs, directory, interrupted)
@@ -204,7 +205,8 @@ def _finish(spec: Spec, jobs: dict[str, list[Job]], directory: rundir.RunDirecto
         with opened(place / "results.nc") as results:
             for part, data in results.datasets.items():
                 data.attrs["seconds"] = seconds[part]
-            study = report.write(spec, results, study_of(spec, results), place, ended.failures)
+            study = study_of(spec, sweeps(jobs), results)
+            study = report.write(spec, sweeps(jobs), results, study, place, ended.failures)
             ended = _reported(ended, results, study)
         directory.lock.check()
     if ended.complete:
@@ -232,17 +234,18 @@ def _reported(ended: Ended, results: Results, study: StudyReport) -> Ended:
     return ended._replace(study=study, tables=tables, counts=counts)
 
 
-def _merged(spec: Spec, directory: rundir.RunDirectory) -> Ended:
+def _merged(spec: Spec, grids: dict[str, Sweep], directory: rundir.RunDirectory) -> Ended:
     """What a finished run has come to; a report that was removed is written again."""
     directory.close()
     target, whole = directory.target, report.is_whole(directory.target)
     with opened(target / "results.nc") as results:
         points = sum(data["status"].size for data in results.datasets.values())
         ended = Ended(points, points, as_it_was=whole)
+        study = study_of(spec, grids, results)
         if whole:
-            return _reported(ended, results, study_of(spec, results))
+            return _reported(ended, results, study)
         with output_directory(target) as place:
-            return _reported(ended, results, report.write(spec, results, study_of(spec, results), place))
+            return _reported(ended, results, report.write(spec, grids, results, study, place))
 
 
 def _merge_shards(
@@ -251,7 +254,7 @@ def _merge_shards(
     """The last shard to finish merges; it tries for a while, since others may only just be letting go."""
     if (found := identity_in(target / "results.nc")) is not None and found[1]:  # another was faster
         with rundir.opened(target, header) as whole:
-            return _merged(spec, whole)
+            return _merged(spec, sweeps(jobs), whole)
     directory.store.scan()
     ended = _state(jobs, directory)
     left = [key.stem for task in _missing(_share(jobs, directory.chunking), directory.store) for key in task.chunks]
@@ -259,7 +262,7 @@ def _merge_shards(
     while set(left) <= set(ended.failures) and time.monotonic() < until:
         try:
             with rundir.opened(target, header) as whole:
-                return _merged(spec, whole) if whole.is_merged else _finish(spec, jobs, whole, False)
+                return _merged(spec, sweeps(jobs), whole) if whole.is_merged else _finish(spec, jobs, whole, False)
         except InUse:
             time.sleep(1)
     return ended

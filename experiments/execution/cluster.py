@@ -28,7 +28,8 @@ from experiments.machine.processes import one_core_each
 from experiments.machine.progress import Meter
 from experiments.points.jobs import Chunking, ChunkKey, job_of
 from experiments.results.labels import versions
-from experiments.spec.spec import Spec, make_spec
+from experiments.spec.loading import make_spec
+from experiments.spec.spec import Spec
 from experiments.storage.chunks import ChunkStore, Record
 from experiments.storage.rundir import code_of
 from rules.registry import look_in, looked_in, own_folders

@@ -13,9 +13,8 @@ from dynamics.errors import PlasticodeError
 from experiments.execution.programs import JobRunner
 from experiments.machine.processes import cores
 from experiments.machine.progress import Meter, OnProgress
-from experiments.points.jobs import Chunking, ChunkKey, Job, check, marks_of
+from experiments.points.jobs import Chunking, ChunkKey, Job, marks_of, prepare
 from experiments.results.labels import Results, Table, device_kind
-from experiments.spec.grid import expand
 from experiments.spec.spec import Spec
 from experiments.storage.chunks import ChunkStore, Record
 
@@ -61,13 +60,13 @@ def run(spec: Spec, on_progress: OnProgress | None = None, jobs: dict[str, list[
     """Runs every part of `spec`, in memory. An interrupt between two blocks keeps the finished chunks; the rest is
     `missing`.
 
-    `on_progress` is called after every block, with work as of `Job.work`. `jobs` are those of `check(spec)`, for
+    `on_progress` is called after every block, with work as of `Job.work`. `jobs` are those of `prepare(spec)`, for
     who has checked already.
     """
     if spec.dtype == "float64" and not jax.config.values["jax_enable_x64"]:
         raise PlasticodeError("dtype = 'float64' is not possible yet: call runner.configure('float64') first")
-    parts, jobs = spec.parts(), check(spec) if jobs is None else jobs
-    tables = {name: Table(expand(part), marks_of(part)) for name, part in parts.items()}
+    parts, jobs = spec.parts(), prepare(spec) if jobs is None else jobs
+    tables = {name: Table(jobs[name][0].sweep, marks_of(part)) for name, part in parts.items()}
     seconds, complete = dict.fromkeys(parts, 0.0), True
     tasks = [Task(job, job.chunks(chunking(jobs))) for members in jobs.values() for job in members]
     try:

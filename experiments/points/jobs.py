@@ -68,10 +68,12 @@ def group_stem(part: str, group: int) -> str:
 
 
 class Job(NamedTuple):
-    """One static group, ready to run: number `number` of the `part` of a spec; `point_bytes` of state and records."""
+    """One static group, ready to run: number `number` of the `part` of a spec, whose grid is `sweep`; `point_bytes` of
+    state and records."""
 
     part: str
     number: int
+    sweep: Sweep
     group: Group
     plan: Plan
     data: dict[str, np.ndarray]
@@ -129,13 +131,18 @@ class Job(NamedTuple):
         return {ChunkKey(self.part, self.number, number): points for number, points in enumerate(pieces)}
 
 
-def check(spec: Spec) -> dict[str, list[Job]]:
+def prepare(spec: Spec) -> dict[str, list[Job]]:
     """The jobs of every part, after everything that can be refused has been: data loaded, rules wired on their task."""
     return {name: list(_jobs(expand(part), name)) for name, part in spec.parts().items()}
 
 
+def sweeps(jobs: dict[str, list[Job]]) -> dict[str, Sweep]:
+    """The grid of every part."""
+    return {part: members[0].sweep for part, members in jobs.items()}
+
+
 def job_of(spec: Spec, part: str, number: int) -> Job:
-    """One of the jobs of `check(spec)`."""
+    """One of the jobs of `prepare(spec)`."""
     return next(itertools.islice(_jobs(expand(spec.parts()[part]), part, number), 1))
 
 
@@ -147,7 +154,7 @@ def _jobs(sweep: Sweep, part: str, first: int = 0) -> Iterator[Job]:
         if key not in loaded:
             loaded[key] = task.load()
         data = loaded[key]
-        job = Job(part, number, group, plan(group, data), _arrays(data, group.static.dtype), 0, 0, 0)
+        job = Job(part, number, sweep, group, plan(group, data), _arrays(data, group.static.dtype), 0, 0, 0)
         state, record = _wired(job, data)
         records = job.plan.spec.record.points + 1
         # What judges a run is in its state too, but seldom touched: only what every step needs has to fit a cache.

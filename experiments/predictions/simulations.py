@@ -8,7 +8,7 @@ import xarray as xr
 
 from experiments.execution import runner
 from experiments.results.labels import STATUS
-from experiments.spec.spec import make_spec
+from experiments.spec.loading import make_spec
 
 
 def swept(table: Mapping[str, Any]) -> xr.Dataset:

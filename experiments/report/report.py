@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +16,7 @@ from experiments.results.netcdf import summary, write_json
 from experiments.results.ownership import json_or_none
 from experiments.results.text_tables import TextTable, final_tables
 from experiments.results.verdicts import WORDS, StudyReport, Verdict
-from experiments.spec.grid import expand
+from experiments.spec.grid import Sweep
 from experiments.spec.spec import Spec, dump_toml
 from rules.registry import rule_class, rule_names
 
@@ -25,6 +25,7 @@ WRITTEN = ("spec.toml", "summary.json", "report.html", "figures")  # beside the 
 
 def write(
     spec: Spec,
+    sweeps: Mapping[str, Sweep],
     results: Results,
     study: StudyReport,
     directory: Path,
@@ -41,7 +42,7 @@ def write(
     files = save(study.figures, directory / "figures", failed)
     raise_if_interrupted()
     with attempt("report.html", failed):
-        (directory / "report.html").write_text(page(spec, results, study, files, failures), encoding="utf-8")
+        (directory / "report.html").write_text(page(spec, sweeps, results, study, files, failures), encoding="utf-8")
     content = {"name": spec.name, "spec_hash": spec.hash(), **summary(results)}
     content["verdicts"] = [verdict_json(verdict) for verdict in study.verdicts]
     content["notes"] = study.notes
@@ -73,12 +74,12 @@ def verdict_table(verdicts: Sequence[Verdict], sources: bool = True) -> TextTabl
     return TextTable("Verdicts", header, rows, "\n".join(notes))
 
 
-def bibtex(spec: Spec) -> list[str]:
-    """The references of the rules of a spec, those wrapped by another rule included, one field per line."""
+def bibtex(sweeps: Iterable[Sweep]) -> list[str]:
+    """The references of the rules of all points, those wrapped by another rule included, one field per line."""
     names = {
         name
-        for part in spec.parts().values()
-        for group in expand(part).groups
+        for sweep in sweeps
+        for group in sweep.groups
         for name in rule_names(group.static.rule.name, group.static.rule.parameters)
     }
     references = dict.fromkeys(rule_class(name).reference for name in sorted(names))
@@ -101,7 +102,12 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
 
 
 def page(
-    spec: Spec, results: Results, report: StudyReport, files: Mapping[str, Path], failures: Mapping[str, str]
+    spec: Spec,
+    sweeps: Mapping[str, Sweep],
+    results: Results,
+    report: StudyReport,
+    files: Mapping[str, Path],
+    failures: Mapping[str, str],
 ) -> str:
     """The report as one page of HTML that needs no other file."""
     sections = [f"<h1>{escaped(spec.name)}</h1>", f'<p class="lead">{escaped(spec.description)}</p>']
@@ -119,7 +125,7 @@ def page(
     sections.append("".join(map(table, final_tables(results))))
     sections.append(f"<h2>How it was made</h2>{_provenance(spec, results)}")
     sections.append(details("Spec", dump_toml(spec)))
-    sections.append(details("References of the rules (bibtex)", "\n\n".join(bibtex(spec))))
+    sections.append(details("References of the rules (bibtex)", "\n\n".join(bibtex(sweeps.values()))))
     return document(spec.name, sections)
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from dynamics.errors import PlasticodeError, refused, unknown
-from experiments.spec.spec import Spec, load_spec
+from experiments.spec.loading import load_spec
+from experiments.spec.spec import Spec
 from experiments.spec.toml_text import inline
 from experiments.tasks.registry import TASKS
 from rules.registry import rule_fields

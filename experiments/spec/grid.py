@@ -13,8 +13,9 @@ import numpy as np
 from dynamics.errors import PlasticodeError, refused
 from experiments.spec.axes import Coordinate, coordinate, dimensions
 from experiments.spec.checks import check, check_list
+from experiments.spec.loading import make_spec
 from experiments.spec.paths import assign
-from experiments.spec.spec import Spec, make_spec
+from experiments.spec.spec import Spec
 from experiments.spec.tables import TRACED, Quantity, rule_fields, rule_quantity
 from experiments.spec.units import Time
 
@@ -154,8 +155,8 @@ def _group(table: Mapping[str, Any], axes: list[Axis], positions: list[np.ndarra
     values = _values(static, traced, len(index))
     step = static.integrator.dt
     if step.unit == "T":  # a static step has to suit the shortest of the stimuli
-        assign(table, "integrator.dt", str(Time(step.seconds(float(values["stimulus.duration"].min())))))
-        static = make_spec(table)
+        seconds = Time(step.seconds(float(values["stimulus.duration"].min())))
+        static = static.model_copy(update={"integrator": static.integrator.model_copy(update={"dt": seconds})})
     seed = members.get("seed")
     seeds = np.full(len(index), static.seed, np.int64) if seed is None else seed[0].values[seed[1]]
     return Group(static, index, values, seeds)

@@ -46,7 +46,8 @@ PROBES = {
     ),
     "weight_norm": Probe(lambda c, w, s, d: instruments.weight_norms(w), "Frobenius norm", supervised=False),
     "feedback_mismatch": Probe(
-        lambda c, w, s, d: instruments.feedback_mismatch(c, w), "distance of feedback from transposed forward weights",
+        lambda c, w, s, d: instruments.feedback_mismatch(c, w),
+        "distance of feedback from transposed forward weights",
         supervised=False,
     ),
     "tangent_kernel": Probe(

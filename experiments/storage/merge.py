@@ -26,7 +26,6 @@ from experiments.results.labels import (
     rows_of,
     stack,
 )
-from experiments.spec.grid import Sweep, expand
 from experiments.spec.spec import Spec
 from experiments.storage.chunks import ChunkStore, Record
 
@@ -135,7 +134,7 @@ class _Source:
 
     def __init__(self, spec: Spec, jobs: list[Job], chunking: Chunking, store: ChunkStore):
         self.spec, self.jobs, self.store = spec, jobs, store
-        self.sweep: Sweep = expand(spec)
+        self.sweep = jobs[0].sweep
         self.marks = marks_of(spec)
         self.seconds: dict[ChunkKey, float] = {}
         self.devices: set[str] = set()

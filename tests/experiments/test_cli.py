@@ -24,7 +24,8 @@ from experiments.machine import progress
 from experiments.report.figures import generic_figures, is_logarithmic, save
 from experiments.results.netcdf import load
 from experiments.results.verdicts import StudyReport, Verdict
-from experiments.spec.spec import dump_toml, load_spec
+from experiments.spec.loading import load_spec
+from experiments.spec.spec import dump_toml
 from rules.registry import RULES
 from tests.forks import until
 
@@ -164,7 +165,7 @@ def verdicts(monkeypatch):
     """A study with two claims; the test chooses whether the second holds."""
     second = {"outcome": "passed"}
 
-    def study(spec, results):
+    def study(spec, sweeps, results):
         claims = [
             Verdict("first", "a paper", "x", 1.0, 1.01, 0.1, "passed"),
             Verdict("second <claim>", "a paper", "y", "10 T", float("nan"), "none", second["outcome"], "a note"),

@@ -21,7 +21,8 @@ from experiments.results import netcdf
 from experiments.results.export import export_table
 from experiments.results.labels import STATUS, Results
 from experiments.results.text_tables import final_tables
-from experiments.spec.spec import make_spec
+from experiments.spec.grid import expand
+from experiments.spec.loading import make_spec
 
 COORDINATES = [math.inf, 0.0, -0.0, 1e-30, 1e30, -1e30, 0.01, 0.1, 1.0, 10.0, 3.0]
 NUMBERS = [math.inf, -math.inf, math.nan, 0.0, -0.0, 5e-324, 1e-45, 1e-300, 3.4e38, 1.7e308, -1.7e308, 0.5, 1.0, -2.0]
@@ -77,7 +78,8 @@ def test_any_results_can_be_written_read_and_drawn(tmp_path_factory, data):
     loaded = netcdf.load(place / "results.nc")
     for name in ("loss", *data.coords):
         np.testing.assert_array_equal(loaded.datasets[""][name].values, data[name].values)
-    report.write(make_spec({}), loaded, study_of(make_spec({}), loaded), place)
+    spec, sweeps = make_spec({}), {"": expand(make_spec({}))}
+    report.write(spec, sweeps, loaded, study_of(spec, sweeps, loaded), place)
     written = strict((place / "summary.json").read_text())
     for name in ("timescales.decay", "network.gain"):
         if name in data.coords:

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from experiments import cli
 from experiments.execution import runner
 from experiments.predictions.study.choice import check_study
-from experiments.spec.spec import built_in_specs, load_spec
+from experiments.spec.loading import built_in_specs, load_spec
 from experiments.spec.tables import TRACED
 from experiments.spec.toml_text import inline, parse_toml
 from tests.spec_texts import FULL, PARTS
@@ -237,7 +237,7 @@ def checked(source: str, sets: list[str], quick: bool, seed: int | None) -> str:
             with cli._sentences():
                 spec = load_spec(source, sets, quick, seed)
                 check_study(spec)
-                runner.check(spec)
+                runner.prepare(spec)
         except typer.Exit as leaving:
             assert leaving.exit_code == 2
             return is_sentence(stderr.getvalue())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dynamics.errors import PlasticodeError
-from experiments.spec.spec import load_spec
+from experiments.spec.loading import load_spec
 from rules.registry import look_in, looked_in, own_folders
 
 ROOT = Path(__file__).resolve().parents[2]

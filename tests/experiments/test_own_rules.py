@@ -16,7 +16,8 @@ from experiments.execution import runner
 from experiments.points import jobs
 from experiments.points.notes import notes_of
 from experiments.report.report import bibtex
-from experiments.spec.spec import make_spec
+from experiments.spec.grid import expand
+from experiments.spec.loading import make_spec
 from experiments.storage.rundir import header_of
 from rules.curl import flipped
 from rules.registry import rule_fields, rule_names
@@ -97,8 +98,9 @@ def test_texts_with_colons_are_no_rules():
 
 def test_a_rule_of_ones_own_inside_curl_descent_is_cited_and_watched(own_rules):
     spec = make_spec({"rule": {"name": "curl", "credit": "texts_and_loops:Texts"}, "network": {"hidden": [3]}})
-    assert [entry.partition(",")[0] for entry in bibtex(spec)] == ["@inproceedings{ninou2025curl", "@misc{texts"]
-    found = jobs.check(spec)
+    cited = bibtex([expand(spec)])
+    assert [entry.partition(",")[0] for entry in cited] == ["@inproceedings{ninou2025curl", "@misc{texts"]
+    found = jobs.prepare(spec)
     assert set(header_of(spec, found, runner.chunking(found))["run"]["code"]) == {"texts_and_loops"}
 
 
@@ -120,7 +122,7 @@ def test_the_names_of_rules_in_rules():
 )
 def test_each_hebbian_rule_cites_its_own_paper(rule, entry):
     task = {"name": "gaussian-inputs"}
-    cited = bibtex(make_spec({"rule": rule, "task": task, "network": {"hidden": [], "outputs": 2}}))
+    cited = bibtex([expand(make_spec({"rule": rule, "task": task, "network": {"hidden": [], "outputs": 2}}))])
     assert len(cited) == 1 and re.search(entry, cited[0])
 
 
@@ -138,14 +140,14 @@ def test_a_recurrent_rule_runs_with_the_default_probes():
 def test_a_recurrent_rule_is_refused_where_only_feedforward_ones_run():
     for regime in ("flow", "discrete"):
         with pytest.raises(PlasticodeError, match="cycle through activity of z1.*only the coupled regime can run it"):
-            jobs.check(make_spec({"rule": "texts_and_loops:Lateral", "regime": regime, "network": {"hidden": [3]}}))
+            jobs.prepare(make_spec({"rule": "texts_and_loops:Lateral", "regime": regime, "network": {"hidden": [3]}}))
 
 
 @pytest.mark.parametrize("shard", [["--shard", "1/2"], ["--shard=1/2"]])
 def test_the_command_that_goes_on_with_all_has_no_shard(shard, monkeypatch):
     monkeypatch.setattr("sys.argv", ["plasticode", "run", "spec.toml", *shard, "--out", "x"])
     spec = make_spec({"network": {"hidden": [3]}})
-    found = jobs.check(spec)
+    found = jobs.prepare(spec)
     header = header_of(spec, found, runner.chunking(found))
     assert header["command"] == ["plasticode", "run", "spec.toml", "--out", "x"]
 
@@ -166,13 +168,13 @@ def test_flips_round_halves_up(dtype):
 def test_a_fraction_that_is_rounded_is_told():
     task = {"name": "gaussian-regression", "inputs": 10, "outputs": 2}
     base = {"task": task, "network": {"hidden": [4]}, "rule": {"name": "curl", "flips": 0.5}}
-    assert notes_of(jobs.check(make_spec(base))) == []
-    assert notes_of(jobs.check(make_spec(base | {"rule": "sgd"}))) == []
-    told = notes_of(jobs.check(make_spec(base | {"rule": {"name": "curl", "flips": [0.05, 0.5]}})))
+    assert notes_of(jobs.prepare(make_spec(base))) == []
+    assert notes_of(jobs.prepare(make_spec(base | {"rule": "sgd"}))) == []
+    told = notes_of(jobs.prepare(make_spec(base | {"rule": {"name": "curl", "flips": [0.05, 0.5]}})))
     assert told == [
         "note: rule.flips = 0.05 flips 1 of 10 neurons, 0.1 of them, as flips are whole neurons (halves are rounded up)"
     ]
-    (told,) = notes_of(jobs.check(make_spec(base | {"sweep": {"rule.flips": [0.0, 0.05, 0.3]}})))
+    (told,) = notes_of(jobs.prepare(make_spec(base | {"sweep": {"rule.flips": [0.0, 0.05, 0.3]}})))
     assert told.endswith("and 2 more such cases")  # 0.05 of 4 and 0.3 of 4
 
 

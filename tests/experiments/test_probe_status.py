@@ -13,7 +13,7 @@ from dynamics.simulate import all_finite
 from experiments.points import jobs
 from experiments.results.labels import STATUS, Table
 from experiments.spec.grid import expand
-from experiments.spec.spec import make_spec
+from experiments.spec.loading import make_spec
 from tests.experiments.test_cli import plasticode, summary
 
 BASE = {
@@ -36,7 +36,7 @@ SETS = {
 def first_record(gain, probes):
     """The weights and the record of the first point of a spec at its start, in float32."""
     spec = make_spec({**BASE, "network": BASE["network"] | {"gain": gain}, "record": {"points": 1, "probes": probes}})
-    (job,) = jobs.check(spec)[""]
+    (job,) = jobs.prepare(spec)[""]
     values, seeds = jobs.points_of(job, slice(0, 1))
     point = {path: jnp.asarray(value[0]) for path, value in values.items()}
     data = jax.tree.map(jnp.asarray, job.data)

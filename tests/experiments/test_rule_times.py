@@ -7,7 +7,8 @@ from dynamics.errors import PlasticodeError
 from experiments.points import jobs
 from experiments.points.assemble import circuit_of, plan
 from experiments.spec.grid import expand
-from experiments.spec.spec import dump_toml, load_spec, make_spec
+from experiments.spec.loading import load_spec, make_spec
+from experiments.spec.spec import dump_toml
 from experiments.spec.units import Time
 from tests.problems import f64
 
@@ -99,19 +100,19 @@ def test_a_threshold_faster_than_a_step_is_refused(regime, threshold, step):
     integrator = {"name": "euler", "dt": "1 ms"}
     spec = spec_of(threshold, regime=regime, integrator=integrator)
     with pytest.raises(PlasticodeError, match=f"{step} is not allowed with rule.threshold_timescale = .* twice"):
-        jobs.check(spec)
-    jobs.check(spec_of("100 ms", regime=regime, integrator=integrator))
+        jobs.prepare(spec)
+    jobs.prepare(spec_of("100 ms", regime=regime, integrator=integrator))
 
 
 def test_the_worst_point_of_a_sweep_counts():
     sweep = {"rule.threshold_timescale": ["1 s", "20 ms", "2 s"], "stimulus.gap": ["0 ms", "10 ms"]}
     with pytest.raises(PlasticodeError, match="= 0.06 s is not allowed with rule.threshold_timescale = 0.02 s"):
-        jobs.check(spec_of(regime="discrete", sweep=sweep))
+        jobs.prepare(spec_of(regime="discrete", sweep=sweep))
 
 
 def test_windows_and_adaptive_steps_have_no_such_limit():
-    jobs.check(spec_of("0.4 ms"))
-    jobs.check(spec_of("0.4 ms", integrator={"adaptive": True}))
+    jobs.prepare(spec_of("0.4 ms"))
+    jobs.prepare(spec_of("0.4 ms", integrator={"adaptive": True}))
 
 
 @pytest.mark.parametrize(
@@ -121,11 +122,11 @@ def test_windows_and_adaptive_steps_have_no_such_limit():
 def test_a_decay_faster_than_a_step_is_refused(regime, decay, step):
     spec = spec_of(regime=regime, timescales={"decay": decay})
     with pytest.raises(PlasticodeError, match=f"{step} = .* s is not allowed with timescales.decay = .* s"):
-        jobs.check(spec)
-    jobs.check(spec_of(regime=regime, timescales={"decay": "30 ms"}))
+        jobs.prepare(spec)
+    jobs.prepare(spec_of(regime=regime, timescales={"decay": "30 ms"}))
 
 
 def test_a_wrapped_rule_is_looked_at_too():
     with pytest.raises(PlasticodeError, match="not allowed with the time constant of 'threshold' = 0.02 s"):
         inner = CURL | {"credit": {"name": "bcm", "threshold_timescale": "0.4 T"}}
-        jobs.check(make_spec({**BCM, "rule": inner, "regime": "discrete"}))
+        jobs.prepare(make_spec({**BCM, "rule": inner, "regime": "discrete"}))

@@ -7,10 +7,12 @@ import pytest
 import xarray as xr
 
 from experiments.execution import runner
+from experiments.points.jobs import prepare, sweeps
 from experiments.predictions.study import plasticity_window as pw
+from experiments.predictions.study.window import Window
 from experiments.report.figures import save
 from experiments.results.labels import STATUS
-from experiments.spec.spec import load_spec
+from experiments.spec.loading import load_spec
 
 DURATION = 0.08
 SMALL = (
@@ -112,9 +114,9 @@ def test_a_sweep_that_begins_inside_the_window_measures_no_edge():
     assert set(edge_verdicts(lower=1, kernel=20, first=5).values()) == {"failed"}
 
 
-def window_at(lower: float, factor: float, seeds: int) -> pw.Window:
+def window_at(lower: float, factor: float, seeds: int) -> Window:
     """A window whose lower edge has an interval from lower / factor to lower * factor."""
-    return pw.Window(lower, 1000.0, (lower / factor, lower * factor), False, False, seeds)
+    return Window(lower, 1000.0, (lower / factor, lower * factor), False, False, seeds)
 
 
 def test_an_interval_that_crosses_a_bound_decides_nothing():
@@ -135,11 +137,12 @@ def test_an_interval_that_crosses_a_bound_decides_nothing():
 @pytest.fixture(scope="module")
 def finished():
     spec = load_spec("plasticity-window", SMALL)
-    return spec, runner.run(spec)
+    prepared = prepare(spec)
+    return spec, sweeps(prepared), runner.run(spec, jobs=prepared)
 
 
-def verdicts_of(spec, results):
-    report = pw.study(spec, results)
+def verdicts_of(spec, grids, results):
+    report = pw.study(spec, grids, results)
     return {verdict.name: verdict for verdict in report.verdicts}, report
 
 
@@ -161,37 +164,37 @@ def test_expectations_are_computed_from_the_spec_that_ran(finished):
 
 def test_the_closed_forms_see_a_wrong_time_constant(finished):
     """Results made with other lag stages or with another T fail against the closed forms of this spec."""
-    spec, results = finished
+    spec, grids, results = finished
     lags = results.datasets["lags"]
     swapped = lags.copy(data={name: value.values for name, value in lags.data_vars.items()})
     swapped["weight_norm"] = lags["weight_norm"].copy(data=lags["weight_norm"].values[[1, 0, 2]])
-    assert not verdicts_of(spec, results._replace(datasets={**results.datasets, "lags": swapped}))[0][
+    assert not verdicts_of(spec, grids, results._replace(datasets={**results.datasets, "lags": swapped}))[0][
         "overlap with lag stages"
     ].passed
     other = load_spec("plasticity-window", [*SMALL[1:], "stimulus.duration=50 ms"])
-    assert not verdicts_of(other, results)[0]["Kolen-Pollack alignment"].passed
+    assert not verdicts_of(other, sweeps(prepare(other)), results)[0]["Kolen-Pollack alignment"].passed
 
 
 @pytest.mark.parametrize("status", STATUS[1:])
 def test_points_that_are_not_ok_fail_the_claims_and_harm_no_figure(finished, status, tmp_path):
-    spec, results = finished
+    spec, grids, results = finished
     datasets = {name: data.copy(deep=True) for name, data in results.datasets.items()}
     for data in datasets.values():
         data["status"][:] = STATUS.index(status)
         for name in data.data_vars:
             if data[name].dtype.kind == "f":
                 data[name][:] = np.nan
-    verdicts, report = verdicts_of(spec, results._replace(datasets=datasets))
+    verdicts, report = verdicts_of(spec, grids, results._replace(datasets=datasets))
     assert {verdict.outcome for verdict in verdicts.values()} == {"failed"}
     assert save(report.figures, tmp_path)["plasticity-window"].exists()
 
 
 def test_what_learns_without_overlap_fails_its_claim(finished):
-    spec, results = finished
+    spec, grids, results = finished
     dense = results.datasets["dense"].copy(deep=True)
     dense["accuracy"][:] = 0.9
-    verdicts = verdicts_of(spec, results._replace(datasets={**results.datasets, "dense": dense}))[0]
+    verdicts = verdicts_of(spec, grids, results._replace(datasets={**results.datasets, "dense": dense}))[0]
     assert {v.outcome for name, v in verdicts.items() if name.startswith("no overlap")} == {"failed"}
     dense["accuracy"][:] = xr.where(dense["seed"] == dense["seed"][0], 0.1, 0.3)  # a mean of 0.2, give or take 1.3
-    verdicts = verdicts_of(spec, results._replace(datasets={**results.datasets, "dense": dense}))[0]
+    verdicts = verdicts_of(spec, grids, results._replace(datasets={**results.datasets, "dense": dense}))[0]
     assert {v.outcome for name, v in verdicts.items() if name.startswith("no overlap")} == {"undecided"}

@@ -1,16 +1,18 @@
 """Which study a spec names, and what it makes of results."""
 
 import importlib
+from collections.abc import Mapping
 
 from dynamics.errors import PlasticodeError, unknown
 from experiments.predictions.study import NEEDED_PARTS, STUDIES
 from experiments.report.figures import attempt, generic_figures
 from experiments.results.labels import Results
 from experiments.results.verdicts import StudyReport
+from experiments.spec.grid import Sweep
 from experiments.spec.spec import Spec
 
 
-def study_of(spec: Spec, results: Results) -> StudyReport:
+def study_of(spec: Spec, sweeps: Mapping[str, Sweep], results: Results) -> StudyReport:
     """The report of the spec's study; without a study, where points are missing, or where the study breaks off, the
     figures that any result has."""
     check_study(spec)
@@ -18,7 +20,7 @@ def study_of(spec: Spec, results: Results) -> StudyReport:
     notes = []
     if spec.study and results.complete:
         with attempt(f"study '{spec.study}'", failed):
-            return importlib.import_module(STUDIES[spec.study]).study(spec, results)
+            return importlib.import_module(STUDIES[spec.study]).study(spec, sweeps, results)
     elif spec.study:
         notes = [f"The study '{spec.study}' needs all points and was left out."]
     return StudyReport(figures=generic_figures(results, failed), notes=notes, failed=failed)

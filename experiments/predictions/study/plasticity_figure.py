@@ -1,7 +1,7 @@
 """The figure of the plasticity-window study: overlap law, accuracy against delay, accuracy against timescale."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -9,21 +9,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from experiments.predictions.study.window import Synapse, Window
 from experiments.report.figures import OKABE_ITO, band, looks, style
 from experiments.results.intervals import interval
-
-if TYPE_CHECKING:
-    from experiments.predictions.study.plasticity_window import Synapse, Window
 
 NAMES = {"sgd": "SGD", "fa": "FA", "dfa": "DFA", "kp": "KP"}
 
 
 def draw(
-    synapses: "Sequence[Synapse]",
+    synapses: Sequence[Synapse],
     data: Mapping[str, xr.Dataset],
     delays: Mapping[str, np.ndarray],
     timescales: np.ndarray,
-    windows: "Mapping[str, Window]",
+    windows: Mapping[str, Window],
     kernels: Mapping[str, float],
     duration: float,
 ) -> Figure:
@@ -39,7 +37,7 @@ def draw(
     return figure
 
 
-def _strengths(panel: Axes, synapses: "Sequence[Synapse]", duration: float) -> None:
+def _strengths(panel: Axes, synapses: Sequence[Synapse], duration: float) -> None:
     for synapse, colour, marker in zip(synapses, OKABE_ITO, "os^D", strict=False):
         x = synapse.delays / duration
         pre, error = synapse.stages
@@ -77,7 +75,7 @@ def _against_timescale(
     panel: Axes,
     data: xr.Dataset,
     timescales: np.ndarray,
-    windows: "Mapping[str, Window]",
+    windows: Mapping[str, Window],
     kernels: Mapping[str, float],
     duration: float,
 ) -> None:

@@ -4,7 +4,7 @@ Every expectation is computed from the spec that ran, with the closed forms of d
 bibtex bacvanski2025continuous (arXiv:2510.18808), or derived from its model.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
@@ -12,9 +12,10 @@ from scipy.special import stdtrit
 
 from dynamics.theory import lagged_overlap, overlap_law
 from experiments.predictions.study import plasticity_figure
+from experiments.predictions.study.window import Synapse, Window
 from experiments.results.labels import STATUS, Results
 from experiments.results.verdicts import SHOWN, Decision, Mean, StudyReport, Verdict, decided, in_range, mean_of
-from experiments.spec.grid import Group, expand
+from experiments.spec.grid import Group, Sweep
 from experiments.spec.spec import Spec
 
 PAPER, DERIVED = "arXiv:2510.18808", "derived from the model of arXiv:2510.18808"
@@ -29,36 +30,12 @@ LEAST_SEEDS = 5  # with fewer, the interval of the window's edge spans more than
 LAST_QUARTER = 0.75
 
 
-class Window(NamedTuple):
-    """The plasticity window of one rule, tau_plast in units of T.
-
-    `interval` is the 95 % interval of the lower edge; an edge at the end of the sweep is a bound, not a measurement. It
-    is over so many `seeds`.
-    """
-
-    lower: float
-    upper: float
-    interval: tuple[float, float]
-    lower_is_bound: bool
-    upper_is_bound: bool
-    seeds: int
-
-
-class Synapse(NamedTuple):
-    """S/S0 of one synapse against the delay (seconds), measured and by the closed form; its numbers of lag stages."""
-
-    delays: np.ndarray
-    measured: np.ndarray
-    expected: np.ndarray
-    stages: tuple[int, int]
-
-
-def study(spec: Spec, results: Results) -> StudyReport:
+def study(spec: Spec, sweeps: Mapping[str, Sweep], results: Results) -> StudyReport:
     """Figure, verdicts and sentences for a finished plasticity-window run."""
-    data, parts = dict(results.datasets), spec.parts()
+    data = dict(results.datasets)
     duration = spec.stimulus.duration.seconds(1.0)
-    bare, chains = synapses(data, parts)
-    timescales = _along(expand(parts["window"]).groups[0], "timescales.plasticity") / duration
+    bare, chains = synapses(data, sweeps)
+    timescales = _along(sweeps["window"].groups[0], "timescales.plasticity") / duration
     finite = np.isfinite(timescales)
     timescales, data["window"] = timescales[finite], data["window"].isel({"timescales.plasticity": finite})
     rules = [str(rule) for rule in data["window"]["rule"].values]
@@ -68,11 +45,11 @@ def study(spec: Spec, results: Results) -> StudyReport:
     verdicts = [
         _largest_error("linear overlap law", PAPER, [bare], LINEAR_TOLERANCE),
         _largest_error("overlap with lag stages", DERIVED, chains, STAGES_TOLERANCE),
-        *_late_errors(data["dense"], _along(expand(parts["dense"]).groups[0], "delays.error") / duration),
+        *_late_errors(data["dense"], _along(sweeps["dense"].groups[0], "delays.error") / duration),
         *(_lower_edges(kernels, windows) if seeds >= LEAST_SEEDS else []),
-        _alignment_rate(data["alignment"], expand(parts["alignment"]).groups[0]),
+        _alignment_rate(data["alignment"], sweeps["alignment"].groups[0]),
     ]
-    delays = {name: _along(expand(parts[name]).groups[0], "delays.error") / duration for name in ("dense", "gaps")}
+    delays = {name: _along(sweeps[name].groups[0], "delays.error") / duration for name in ("dense", "gaps")}
     figure = plasticity_figure.draw([bare, *chains], data, delays, timescales, windows, kernels, duration)
     notes = [_window_sentence(rule, window, duration) for rule, window in windows.items()]
     if seeds < LEAST_SEEDS:
@@ -97,13 +74,13 @@ def _along(group: Group, path: str) -> np.ndarray:
     return values[np.sort(np.unique(values, return_index=True)[1])]
 
 
-def synapses(data: dict[str, xr.Dataset], parts: dict[str, Spec]) -> tuple[Synapse, list[Synapse]]:
+def synapses(data: dict[str, xr.Dataset], sweeps: Mapping[str, Sweep]) -> tuple[Synapse, list[Synapse]]:
     """The bare synapse, and those with lag stages. Weights are |W| after one presentation, starting from 0.
 
     S0, the change at full overlap, is that of the bare synapse where its signals overlap most, divided by the overlap
     there; it is carried over to other tau_plast by 1/tau_plast.
     """
-    bare_group = expand(parts["synapse"]).groups[0]
+    bare_group = sweeps["synapse"].groups[0]
     bare = _changes(data["synapse"])
     duration, delays = bare_group.values["stimulus.duration"], bare_group.values["delays.error"]
     expected = overlap_law(delays, duration)
@@ -114,7 +91,7 @@ def synapses(data: dict[str, xr.Dataset], parts: dict[str, Spec]) -> tuple[Synap
     first = Synapse(delays, bare / full, expected, (0, 0))
     rest, changes = [], _changes(data["lags"]).reshape(-1)
     offset = 0
-    for group in expand(parts["lags"]).groups:
+    for group in sweeps["lags"].groups:
         measured = changes[offset : offset + group.size] * group.values["timescales.plasticity"] / whole
         offset += group.size
         stages = group.static.rule.parameters

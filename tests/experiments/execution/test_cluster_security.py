@@ -8,7 +8,7 @@ from distributed.security import Security
 from dynamics.errors import PlasticodeError
 from experiments.execution import cluster
 from experiments.points.jobs import Chunking
-from experiments.spec.spec import make_spec
+from experiments.spec.loading import make_spec
 from experiments.storage.chunks import ChunkStore
 
 

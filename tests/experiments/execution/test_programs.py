@@ -16,8 +16,8 @@ from experiments.execution import programs, runner
 from experiments.execution.programs import JobRunner, compiled
 from experiments.machine import memory
 from experiments.machine.progress import Meter, Progress
-from experiments.points.jobs import Chunking, check
-from experiments.spec.spec import make_spec
+from experiments.points.jobs import Chunking, prepare
+from experiments.spec.loading import make_spec
 from experiments.storage.chunks import ChunkStore
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -41,7 +41,7 @@ WHOLE = Chunking(6, 6, 1)
 
 
 def chunk_of(table: dict, store: ChunkStore | None = None) -> tuple[JobRunner, dict]:
-    (job,) = check(make_spec(table))[""]
+    (job,) = prepare(make_spec(table))[""]
     return JobRunner(job, 6, store), job.chunks(WHOLE)
 
 
@@ -168,7 +168,7 @@ def test_the_limit_of_a_batch_system_is_seen(tmp_path, monkeypatch):
 
 
 def test_chunks_keep_states_and_records_within_bounds():
-    (job,) = check(make_spec(SMALL))[""]
+    (job,) = prepare(make_spec(SMALL))[""]
     assert job.state_bytes >= 4 * (4 * 3 + 2 * 4 + 2 * 4)  # weights, feedback
     records = job.point_bytes - job.state_bytes
     assert records >= 5 * 4 * (1 + 3)  # loss and three norms
@@ -261,7 +261,7 @@ def test_chunks_are_seconds_of_work_whatever_the_network():
     """At most 20 s of what a step costs, or a block of points for each device; no less than 2 s of many points."""
     for hidden in ([3], [64], [256, 256], [1000]):
         table = {"network": {"hidden": hidden}, "stimulus": {"presentations": 1000}, "sweep": {"seeds": 2000}}
-        (job,) = check(make_spec(table))[""]
+        (job,) = prepare(make_spec(table))[""]
         for devices in (1, 2, 16):
             cut = Chunking.of(devices, True, job.group.size)
             size = max(map(len, job.chunks(cut).values()))

@@ -16,7 +16,7 @@ from experiments.points import assemble, jobs
 from experiments.points.jobs import Chunking
 from experiments.results.labels import STATUS
 from experiments.spec.grid import expand
-from experiments.spec.spec import make_spec
+from experiments.spec.loading import make_spec
 
 SMALL = {
     "task": {"name": "gaussian-regression", "inputs": 3, "outputs": 2, "samples": 20, "test_samples": 10},
@@ -63,7 +63,7 @@ def test_a_batch_of_all_traced_numbers_equals_its_points_run_alone(integrator, m
     spec = make_spec(zipped)
     batch = runner.run(spec).datasets[""]
     assert (batch["status"] != STATUS.index("diverged")).all()
-    job = runner.check(spec)[""][0]
+    job = runner.prepare(spec)[""][0]
     for i in range(2):
         values, seeds = jobs.points_of(job, slice(i, i + 1))
         point = {path: jnp.asarray(value[0]) for path, value in values.items()}
@@ -94,7 +94,7 @@ def test_one_program_per_static_group_whatever_is_swept(monkeypatch):
 
 def test_compiled_size_does_not_depend_on_the_number_of_presentations():
     def text(presentations: int) -> str:
-        job = runner.check(make_spec({**SMALL, "stimulus": {"presentations": presentations}}))[""][0]
+        job = runner.prepare(make_spec({**SMALL, "stimulus": {"presentations": presentations}}))[""][0]
         values, seeds = jobs.points_of(job, slice(0, 1))
         point = {path: value[0] for path, value in values.items()}
         state = jax.eval_shape(functools.partial(jobs.init_point, job.plan), point, seeds[0], job.data)
@@ -222,14 +222,14 @@ def test_results_carry_dimensions_units_and_provenance():
 )
 def test_numbers_that_cannot_run_together_are_refused_in_a_sentence(change, parts):
     with pytest.raises(PlasticodeError) as error:
-        runner.check(make_spec({**SMALL, **change}))
+        runner.prepare(make_spec({**SMALL, **change}))
     assert all(part in str(error.value) for part in parts) and "\n" not in str(error.value)
 
 
 def test_steps_are_never_longer_than_asked_for():
     times = {"stimulus.gap": ["0 ms", "33 ms"], "stimulus.duration": ["50 ms", "77 ms"]}
     spec = make_spec(swept(times, integrator=EULER))
-    job = runner.check(spec)[""][0]
+    job = runner.prepare(spec)[""][0]
     period = job.group.values["stimulus.duration"] + job.group.values["stimulus.gap"]
     assert (period / job.plan.steps).max() <= 0.001 * (1 + 1e-9)
     assert period.max() / (job.plan.steps - 1) > 0.001  # and no finer than that needs

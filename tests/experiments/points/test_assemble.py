@@ -10,7 +10,7 @@ from dynamics.discrete import Discrete
 from dynamics.flow import WeightFlow
 from experiments.execution import runner
 from experiments.points import assemble, jobs
-from experiments.spec.spec import make_spec
+from experiments.spec.loading import make_spec
 
 SMALL = {
     "task": {"name": "gaussian-regression", "inputs": 3, "outputs": 2, "samples": 20, "test_samples": 10},
@@ -31,7 +31,7 @@ COUPLED = {
 
 def regimes(table):
     """The regime of every point of a spec, and the key of its weights."""
-    (job,) = runner.check(make_spec(table))[""]
+    (job,) = runner.prepare(make_spec(table))[""]
     values, seeds = jobs.points_of(job, slice(None))
     data = jax.tree.map(jnp.asarray, job.data)
     for i, seed in enumerate(seeds):

@@ -14,7 +14,7 @@ from experiments.points import assemble
 from experiments.points.windows import windows_for
 from experiments.results.labels import STATUS
 from experiments.spec.grid import expand
-from experiments.spec.spec import load_spec, make_spec
+from experiments.spec.loading import load_spec, make_spec
 
 SMALL = {
     "task": {"name": "gaussian-regression", "inputs": 3, "outputs": 2, "samples": 20, "test_samples": 10},
@@ -140,7 +140,7 @@ def test_refined_windows_are_shorter_with_more_nodes_and_otherwise_the_same():
 def test_the_solver_follows_from_the_regime_and_the_activations(changes, solver):
     spec = spec_of(**changes)
     assert spec.solver == solver
-    window = runner.check(spec)[""][0].plan.window
+    window = runner.prepare(spec)[""][0].plan.window
     assert (window is not None) == (solver == "window")
 
 
@@ -148,7 +148,7 @@ def test_windows_are_planned_as_the_spec_says(tmp_path):
     """The tolerance arrives, from a file and through what is written back."""
     (tmp_path / "spec.toml").write_text("integrator.tolerance = 1e-5\ntask = 'gaussian-regression'\n")
     spec = load_spec(tmp_path / "spec.toml")
-    assert runner.check(spec)[""][0].plan.window.tolerance == 1e-5
+    assert runner.prepare(spec)[""][0].plan.window.tolerance == 1e-5
     assert make_spec(spec.resolved()).solver == "window"
     assert make_spec(spec.resolved()).resolved() == spec.resolved()
     assert spec.hash() != load_spec(tmp_path / "spec.toml", ["integrator.tolerance=1e-4"]).hash()
@@ -289,7 +289,7 @@ def test_relu_networks_meet_the_tolerance_at_their_defaults():
 )
 def test_sums_are_compensated_where_a_step_changes_weights_by_little(changes, slow):
     table = {"dtype": "float32", "integrator": {"name": "heun"}} | changes
-    assert runner.check(spec_of(**table))[""][0].plan.slow == slow
+    assert runner.prepare(spec_of(**table))[""][0].plan.slow == slow
 
 
 @pytest.mark.parametrize("name", ["window", "euler"])

@@ -18,7 +18,8 @@ from experiments.results import netcdf
 from experiments.results.intervals import finals
 from experiments.results.labels import Results
 from experiments.results.text_tables import MOST_ACROSS, MOST_ROWS, final_tables
-from experiments.spec.spec import make_spec
+from experiments.spec.grid import expand
+from experiments.spec.loading import make_spec
 
 ROOT = Path(__file__).resolve().parents[3]
 SECONDS_PER_POINT = 5e-4  # some ten times what it takes, a fifth of what a loop over positions takes
@@ -26,12 +27,13 @@ REPORT = """
 import resource, sys, tempfile
 from pathlib import Path
 from experiments import report, store
-from experiments.spec.spec import make_spec
+from experiments.spec.loading import make_spec
 from experiments.results.text_tables import final_tables
 peaks = []
 for path in sys.argv[1:]:
     with tempfile.TemporaryDirectory() as directory, netcdf.opened(Path(path)) as results:
-        report.write(make_spec({}), results, study_of(make_spec({}), results), Path(directory))
+        spec, sweeps = make_spec({}), {"": expand(make_spec({}))}
+        report.write(spec, sweeps, results, study_of(spec, sweeps, results), Path(directory))
         final_tables(results)
     peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 print(*peaks)
@@ -68,7 +70,8 @@ def test_what_follows_a_sweep_takes_little_time_per_point(tmp_path, seeds):
     axes |= {"seed": np.arange(seeds)} if seeds else {}
     results = Results({"": results_of(axes, matrices=2)}, True)
     start = time.process_time()  # of this process: other tests run beside
-    report.write(make_spec({}), results, study_of(make_spec({}), results), tmp_path)
+    spec, sweeps = make_spec({}), {"": expand(make_spec({}))}
+    report.write(spec, sweeps, results, study_of(spec, sweeps, results), tmp_path)
     final_tables(results)
     seconds = time.process_time() - start
     assert seconds < SECONDS_PER_POINT * 20_000

@@ -20,7 +20,7 @@ from experiments.results.export import export_table
 from experiments.results.labels import STATUS, Results, coordinates
 from experiments.results.netcdf import save
 from experiments.spec.grid import expand
-from experiments.spec.spec import make_spec
+from experiments.spec.loading import make_spec
 
 ROOT = Path(__file__).resolve().parents[3]
 FORMATS = pytest.mark.parametrize("suffix", [".csv", ".parquet"])

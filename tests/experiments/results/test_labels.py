@@ -5,7 +5,7 @@ import pytest
 
 from experiments.results.labels import STATUS, Table, coordinates
 from experiments.spec.grid import expand
-from experiments.spec.spec import make_spec
+from experiments.spec.loading import make_spec
 
 MARKS = np.array([0, 2, 6])
 

@@ -9,7 +9,7 @@ import pytest
 
 from dynamics.errors import PlasticodeError
 from experiments.spec.grid import Sweep, expand
-from experiments.spec.spec import load_spec, make_spec
+from experiments.spec.loading import load_spec, make_spec
 from experiments.spec.units import Time
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from dynamics.errors import PlasticodeError
 from experiments.spec.grid import expand
-from experiments.spec.spec import load_spec
+from experiments.spec.loading import load_spec
 from experiments.spec.units import Time
 from tests.spec_texts import PARTS
 

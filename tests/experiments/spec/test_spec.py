@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from dynamics.errors import PlasticodeError
 from experiments.spec.grid import expand
+from experiments.spec.loading import built_in_specs, load_spec, make_spec
 from experiments.spec.paths import PLAIN_KEYS
-from experiments.spec.spec import Spec, built_in_specs, dump_toml, load_spec, make_spec
+from experiments.spec.spec import Spec, dump_toml
 from experiments.spec.tables import DEFAULT_NAMES, TABLES
 from experiments.tasks.registry import TASKS
 from tests.spec_texts import FULL, PARTS

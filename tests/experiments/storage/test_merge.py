@@ -23,11 +23,12 @@ from hypothesis import strategies as st
 from experiments.execution import runner
 from experiments.execution.runner import Outcome, Task
 from experiments.machine.progress import Meter
-from experiments.points.jobs import Chunking, ChunkKey, check
+from experiments.points.jobs import Chunking, ChunkKey, prepare
 from experiments.results.labels import STATUS
 from experiments.results.netcdf import load
 from experiments.results.ownership import identity_in
-from experiments.spec.spec import Spec, make_spec
+from experiments.spec.loading import make_spec
+from experiments.spec.spec import Spec
 from experiments.storage import merge as module
 from experiments.storage.chunks import ChunkStore
 from experiments.storage.merge import merge, slabs
@@ -67,7 +68,7 @@ CUTS = [(3, 0, 1), (99, 0, 2**26), (99, 0, 500), (1, 2, 400), (2, 3, 2**26)]
 def computed(case: str) -> tuple[Spec, dict, dict]:
     """A spec, its jobs, and the records of each job's points, really run once."""
     spec = make_spec({**BASE, **CASES[case]})
-    jobs = check(spec)
+    jobs = prepare(spec)
     tasks = [Task(job, job.chunks(Chunking(99, 99, 1))) for members in jobs.values() for job in members]
     records = {}
     for outcome in runner.local(tasks, Meter(None, 1.0)):
@@ -306,8 +307,8 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from experiments import chunks, merge, store
-from experiments.points.jobs import Chunking, check
-from experiments.spec.spec import make_spec
+from experiments.points.jobs import Chunking, prepare
+from experiments.spec.loading import make_spec
 place, points, records, probes, size = Path(sys.argv[1]), *map(int, sys.argv[2:])
 names = ["loss", "accuracy", "tangent_kernel", "weight_norm", "alignment", "feedback_mismatch"]
 task = {"name": "teacher-student", "inputs": 2, "teacher_hidden": [2]}
@@ -315,7 +316,7 @@ spec = make_spec({
     "task": task, "network": {"hidden": [2]}, "rule": "fa", "stimulus": {"presentations": records - 1},
     "record": {"points": records - 1, "probes": ["loss", "weight_norm"]}, "sweep": {"seeds": points},
 })
-jobs, cut = check(spec), Chunking(size, size, 1)
+jobs, cut = prepare(spec), Chunking(size, size, 1)
 (place / "chunks").mkdir()
 kept, random = chunks.ChunkStore(place / "chunks", "run"), np.random.default_rng(0)
 matrices = [f"W{number}" for number in range(probes - 1)]

@@ -1,0 +1,145 @@
+"""Specs from text: read, overridden, checked. `make_spec` is the only door; its errors are `PlasticodeError`."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from dynamics.errors import PlasticodeError, printable, refused, unknown
+from experiments.spec.axes import canonical_sweep, check_size, swept_paths
+from experiments.spec.checks import check
+from experiments.spec.overrides import apply_overrides
+from experiments.spec.paths import assign, check_path
+from experiments.spec.spec import Part, Spec
+from experiments.spec.tables import Rule, unknown_key
+from experiments.spec.toml_text import inline, parse_setting, read_toml
+from experiments.tasks.registry import TASKS
+from rules.registry import look_in
+
+SPECS = Path(__file__).parent.parent / "specs"
+
+
+def make_spec(table: Mapping[str, Any]) -> Spec:
+    """The spec of a table such as TOML decodes to; a mistake in it raises `PlasticodeError`."""
+    try:
+        spec = Spec.model_validate(dict(table))
+    except ValidationError as error:
+        raise explained(error) from None
+    if not spec.part_table:
+        return _swept(spec)
+    if spec.sweep:
+        raise PlasticodeError("spec key 'sweep' is not allowed beside 'parts': each part has its own sweep")
+    spec._parts = _parts(spec)
+    if len(spec.part_table) > 1:
+        check_size([part.table() for part in spec.parts().values()])
+    return spec
+
+
+def _swept(spec: Spec) -> Spec:
+    """A spec without parts: its sweep written in one way, and all checked that does not differ from point to point."""
+    table = spec.table()
+    if spec.sweep:
+        table["sweep"] = canonical_sweep(table)
+        spec = spec.model_copy(update={"sweep": table["sweep"]})
+    traced, static = swept_paths(table)
+    if not static:  # otherwise, what has to fit together is known for each point only, and checked there
+        check(spec, traced)
+    if "rule" in spec.sweep and spec.rule != Rule.model_validate(spec.rule.name):
+        rule = inline(table["rule"])
+        raise PlasticodeError(f"rule = {rule} is not allowed with sweep.rule, which replaces it: list it there")
+    return spec
+
+
+def _parts(spec: Spec) -> dict[str, Spec]:
+    """The single-sweep specs of all parts."""
+    base, parts = {key: value for key, value in spec.table().items() if key != "parts"}, {}
+    for name, part in spec.part_table.items():
+        table = dict(base)
+        try:
+            for path, value in part.set.items():
+                check_path(path, table, f"parts.{name}.set.")
+                assign(table, path, value)
+            parts[name] = make_spec(table | {"sweep": part.sweep})
+        except PlasticodeError as error:
+            raise PlasticodeError(f"in part '{name}': {error}") from None
+    return parts
+
+
+def load_spec(source: str | Path, sets: Sequence[str] = (), quick: bool = False, seed: int | None = None) -> Spec:
+    """Read a spec: a file, or the name of a built-in one.
+
+    `quick` applies the spec's [quick] table, then `sets` ("path=value") and `seed` are applied, the last one winning.
+    A path "sweep.AXIS" replaces an axis of the sweep. A mistake raises `PlasticodeError`.
+    """
+    path = find_spec(source)
+    table = {"name": path.stem} | read_toml(path)
+    look_in(path.parent)
+    settings: dict[str, Any] = {}
+    for text in sets:
+        key, value = parse_setting(text)
+        settings.pop(key, None)
+        settings[key] = value
+    if seed is not None:
+        settings["seed"] = seed
+    if not quick:
+        apply_overrides(table, {}, quick=True)  # so that a wrong path in [quick] shows at once
+    return make_spec(apply_overrides(table, settings, quick))
+
+
+def find_spec(source: str | Path) -> Path:
+    """The file of a spec, given by its path or, for a built-in one, by its name."""
+    names = built_in_specs()
+    if isinstance(source, str) and source in names:
+        return names[source]
+    path = Path(source)
+    is_name = isinstance(source, str) and path.suffix != ".toml" and len(path.parts) == 1
+    try:
+        if is_name and not path.exists():
+            raise unknown("spec", printable(str(source)), names)
+    except ValueError as error:
+        if isinstance(error, PlasticodeError):
+            raise
+        raise unknown("spec", printable(str(source)), names) from None
+    except OSError:
+        raise unknown("spec", printable(str(source)), names) from None
+    return path
+
+
+def built_in_specs() -> dict[str, Path]:
+    """The files of the built-in specs, by name."""
+    return {path.stem: path for path in sorted(SPECS.glob("*.toml"))}
+
+
+def explained(error: ValidationError) -> PlasticodeError:
+    """The first error of pydantic as one sentence that names the key, the value and what is allowed."""
+    first = error.errors(include_url=False)[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, PlasticodeError):
+        return cause
+    location = [str(item) for item in first["loc"]]
+    if location[0] == "task" and len(location) > 1 and location[1] in TASKS:
+        del location[1]  # pydantic names the member of the union of tasks
+    key, value = ".".join(location) or "spec", first["input"]
+    if first["type"] == "extra_forbidden":
+        allowed = _allowed_keys(first["loc"])
+        return unknown("spec key", printable(key), allowed) if len(location) == 1 else unknown_key(key, allowed)
+    if first["type"] == "missing":
+        return PlasticodeError(f"spec key '{printable(key)}' is missing: it must be given")
+    if first["type"] == "union_tag_invalid":
+        return unknown("task", printable(str(first.get("ctx", {}).get("tag"))), TASKS)
+    if first["type"] == "tuple_type":
+        return refused(key, value, "it must be a list, such as [64, 64]")
+    message = str(cause) if cause is not None else first["msg"].replace("Input should", "it should")
+    return refused(key, value, message.replace("should be", "must be").replace("should have", "must have"))
+
+
+def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
+    """The known keys of the table in which pydantic met an unknown one."""
+    if len(location) == 1:
+        model: Any = Spec
+    elif location[0] == "task":
+        model = TASKS[str(location[1])]
+    else:
+        model = Part if location[0] == "parts" else Spec.model_fields[str(location[0])].annotation
+    return [field.alias or key for key, field in model.model_fields.items()]
