@@ -32,6 +32,7 @@ def interruptible() -> Iterator[None]:
         raise_if_interrupted()
         raise
     finally:
+        INTERRUPTED.clear()  # whoever runs next in this process was not interrupted
         _SPENT.clear()
         sys.unraisablehook = unraisable
         for number, handler in previous.items():

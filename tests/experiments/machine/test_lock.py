@@ -132,17 +132,17 @@ def test_the_lock_of_a_dead_process_or_without_sense_is_taken_over_at_once(path,
 @pytest.mark.parametrize(("failures", "refusal"), [(2, InUse), (99, PermissionError)])
 def test_a_lock_that_the_system_does_not_show_is_respected(path, monkeypatch, failures, refusal):
     """A file on a network has just been replaced, or it is that of another user, who is at work."""
-    read, failed = Path.read_text, []
+    read, failed = module.read_json, []
 
-    def fails(self, *arguments, **options):
-        if self == path and len(failed) < failures:
-            failed.append(self)
-            raise PermissionError(13, "Permission denied", str(self))
-        return read(self, *arguments, **options)
+    def fails(file, *arguments):
+        if file == path and len(failed) < failures:
+            failed.append(file)
+            raise PermissionError(13, "Permission denied", str(file))
+        return read(file, *arguments)
 
     with locked(path) as lock:
         with monkeypatch.context() as patched:
-            patched.setattr(Path, "read_text", fails)
+            patched.setattr(module, "read_json", fails)
             with pytest.raises(refusal):
                 take(path)
         assert (read_owner(path) or {})["token"] == lock.owner["token"]

@@ -97,7 +97,7 @@ BAD = [
     ("seed = 1" + "0" * 5000, ["cannot be read"]),
     ("seed = 0x1" + "0" * 5000, ["thousands of digits"]),
     ("seed = " + "[" * 5000 + "]" * 5000, ["nested too deeply"]),
-    (".".join("a" * 500) + " = 1", ["nested too deeply", "20"]),
+    (".".join("a" * 500) + " = 1", ["too many parts", "10"]),
     ("'a\\nb\n' = 1", ["not valid TOML"]),
     ('"a\\nb" = 1', ["spec key 'a\\nb'"]),
     ("quick = 3", ["quick = 3", "table of dotted paths"]),
