@@ -92,7 +92,7 @@ def forking(place: Path) -> Iterator[Forks]:
 HOLD = """
 import sys, time
 from pathlib import Path
-from experiments import lock
+from experiments.machine import lock
 lock.BEAT = float(sys.argv[2])
 with lock.locked(Path(sys.argv[1])):
     print("held", flush=True)

@@ -61,9 +61,9 @@ def assert_equal(first, second, rtol: float = 0.0):
 def in_a_process(devices: int) -> str:
     script = """
 import sys
-from experiments import runner
+from experiments.execution import runner
 runner.configure("float32", devices=int(sys.argv[1]))
-from tests import test_programs as here
+from tests.experiments.execution import test_programs as here
 import jax
 assert len(jax.local_devices()) == int(sys.argv[1])
 for table in (here.SMALL, here.NOISY, {**here.SMALL, "regime": "flow"}, {**here.SMALL, "regime": "discrete"}):

@@ -26,7 +26,10 @@ SECONDS_PER_POINT = 5e-4  # some ten times what it takes, a fifth of what a loop
 REPORT = """
 import resource, sys, tempfile
 from pathlib import Path
-from experiments import report, store
+from experiments.predictions.study.choice import study_of
+from experiments.report import report
+from experiments.results import netcdf
+from experiments.spec.grid import expand
 from experiments.spec.loading import make_spec
 from experiments.results.text_tables import final_tables
 peaks = []

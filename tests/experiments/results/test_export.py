@@ -247,7 +247,7 @@ def test_slabs_are_the_grid_in_its_order(shape, rows):
 MEASURED = """
 import sys
 from pathlib import Path
-from experiments import export
+from experiments.results import export
 
 def kilobytes(key):
     return int(Path("/proc/self/status").read_text().split(key)[1].split()[0])

@@ -306,7 +306,8 @@ BIG = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from experiments import chunks, merge, store
+from experiments.results import netcdf
+from experiments.storage import chunks, merge
 from experiments.points.jobs import Chunking, prepare
 from experiments.spec.loading import make_spec
 place, points, records, probes, size = Path(sys.argv[1]), *map(int, sys.argv[2:])
