@@ -2,7 +2,7 @@
 
     python -m benchmarks.kills [--cases 200] [--seed 0] [--only K]
 
-A case survives where the stopped command ends with the exit code that is promised, within 5 s of processor time, without
+A case survives where the stopped command ends with the promised exit code, within 5 s of processor time, without
 a traceback and without a touch on other files, and where the same command, run again, ends with the bytes of a run that
 nobody stopped and leaves nothing half written behind. Each command is a process of its own.
 """
@@ -97,16 +97,16 @@ class Ended(NamedTuple):
     seconds: float
 
 
-def command(place: Path, arguments: tuple[str, ...], prepare: Callable[[Path], None] = lambda _: None) -> Ended:
-    """Run a command line in `place`, in a process of its own that is prepared first; it is killed where it waits."""
-    log, mark = place.parent / "log", place.parent / "mark"
+def command(base: Path, arguments: tuple[str, ...], prepare: Callable[[Path], None] = lambda _: None) -> Ended:
+    """Run a command line here, in a process of its own that is prepared first; it is killed where it waits."""
+    log, mark = base / "log", base / "mark"
     mark.unlink(missing_ok=True)
     process = os.fork()
     if not process:
         try:
-            _become(place, log)
+            become(log)
             prepare(mark)
-            _main(arguments)
+            main_of(arguments)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -121,17 +121,17 @@ def command(place: Path, arguments: tuple[str, ...], prepare: Callable[[Path], N
     return Ended(os.waitstatus_to_exitcode(done[1]), said, spent)
 
 
-def _become(place: Path, log: Path) -> None:
+def become(log: Path) -> None:
+    """What a process of a command is like at first."""
     os.setsid()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    os.chdir(place)
     written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0), os.dup2(written, 1), os.dup2(written, 2)
     stored.chunking = lambda *_: Chunking(2, 2, 1)
 
 
-def _main(arguments: tuple[str, ...]) -> None:
+def main_of(arguments: tuple[str, ...]) -> None:
     """The command, and what Python does when it ends."""
     sys.argv, code = ["plasticode", *arguments], 99
     try:
@@ -194,6 +194,8 @@ def stopping(case: Case) -> Callable[[Path], None]:
                 timer.daemon = True
                 timer.start()
             os.kill(os.getpid(), numbers[0])
+            if case.phase == "compile":  # in its thread, as a program that takes long
+                time.sleep(10 * WAIT)
 
         if case.phase == "compile":  # for real, instead of what the straight run has kept
             jax.config.update("jax_enable_compilation_cache", False)
@@ -233,13 +235,14 @@ def make_base(base: Path) -> dict[tuple[str, str], int]:
     shutil.copytree(place, base / "begin")
     places = [(module, name) for functions in PHASES.values() for module, name, _ in functions]
     counts = base / "events"
+    os.chdir(place)
 
     def counting(_: Path) -> None:
         for one in places:
             hook(one, 1, 0, lambda one=one: _note(counts, one))
 
     for arguments in (RUN, EXPORT):
-        ended = command(place, arguments, counting)
+        ended = command(base, arguments, counting)
         assert ended.code == 0, ended
     events = {}
     for line in counts.read_text().splitlines():
@@ -260,14 +263,15 @@ def examine(base: Path, case: Case) -> list[str]:
     shutil.copytree(base / ("straight" if exporting else "begin"), place)
     if exporting:
         (place / "table.csv").write_text("before")
+    os.chdir(place)
     before, said = tree(place), EXPORT if exporting else RUN
-    stopped = command(place, said, stopping(case))
-    faults = _faults(stopped, SIGNALS[case.sent][1]) + ([] if (base / "mark").exists() else ["no signal was sent"])
+    stopped = command(base, said, stopping(case))
+    faults = faults_of(stopped, SIGNALS[case.sent][1]) + ([] if (base / "mark").exists() else ["no signal was sent"])
     after = tree(place)
     kept = {path for path in before if path != "table.csv"}
     faults += [f"{path} was changed or lost" for path in kept if before[path] != after.get(path)]
-    again = command(place, said)
-    faults += _faults(again, {0})
+    again = command(base, said)
+    faults += faults_of(again, {0})
     straight, now = tree(base / "straight"), tree(place)
     same = "table.csv" if exporting else "case/results.nc"
     faults += [] if now.get(same) == straight[same] else [f"{same} differs from that of a straight run"]
@@ -276,7 +280,7 @@ def examine(base: Path, case: Case) -> list[str]:
     return faults + ([f"left, or lacking, after the second run: {sorted(odd)}"] if odd else [])
 
 
-def _faults(ended: Ended, codes: set[int]) -> list[str]:
+def faults_of(ended: Ended, codes: set[int]) -> list[str]:
     faults = [] if ended.code in codes else [f"exit code {ended.code}, not of {sorted(codes)}: {ended.said[-2000:]}"]
     if "Traceback" in ended.said or "Exception ignored" in ended.said:
         faults.append(ended.said[-3000:])
@@ -284,14 +288,21 @@ def _faults(ended: Ended, codes: set[int]) -> list[str]:
 
 
 @contextlib.contextmanager
-def based() -> Iterator[tuple[Path, dict[tuple[str, str], int]]]:
-    """A folder with a straight run, and the events in it."""
+def folder() -> Iterator[Path]:
+    """A folder that goes at the end; what is compiled is kept there."""
     base = Path(tempfile.mkdtemp(prefix="kills-"))  # no TemporaryDirectory: the first process that ends removed it
     jax.config.update("jax_compilation_cache_dir", str(base / "programs"))
     try:
-        yield base, make_base(base)
+        yield base
     finally:
         shutil.rmtree(base, ignore_errors=True)
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for it, but not without end."""
+    limit = time.monotonic() + WAIT
+    while not condition() and time.monotonic() < limit:
+        time.sleep(0.002)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -303,7 +314,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     numbers = range(options.cases) if options.only is None else [options.only]
     tried, bad, start = Counter(), Counter(), time.monotonic()
-    with based() as (base, events), contextlib.suppress(KeyboardInterrupt):  # what was tried by then is told
+    with folder() as base, contextlib.suppress(KeyboardInterrupt):  # what was tried by then is told
+        events = make_base(base)
         for number in numbers:
             case = chosen(number, options.seed, events)
             faults = examine(base, case)

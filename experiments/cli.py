@@ -233,6 +233,15 @@ def _sentences() -> Iterator[None]:
 
         typer.echo(f"error: {visible(str(error))}", err=True)
         raise typer.Exit(REFUSED) from None
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # what nothing above had better words for
+        from experiments.units import printable
+
+        where = f"'{printable(str(error.filename), 200)}'" if error.filename else "the working folder"
+        told = f"{where} cannot be used ({printable(error.strerror or str(error))}): it must be a place that exists"
+        typer.echo(f"error: {told} and that this process may read", err=True)
+        raise typer.Exit(REFUSED) from None
     except MemoryError:
         told = "there is not enough memory; what is finished is kept, and `check` tells what a spec needs"
         typer.echo(f"error: {told}", err=True)
@@ -263,8 +272,8 @@ def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
     """Run a spec, write what it leaves behind, and tell how it ended, also where it was interrupted."""
     target = out or Path("results") / f"{spec.name}{'-quick' if quick else ''}"
     try:
-        ended = _ran(spec, target, how)
-        _conclude(spec, target, ended)
+        with interruptible():
+            _conclude(spec, target, _ran(spec, target, how))
     except KeyboardInterrupt:  # before the first point, or while merging, reporting or printing
         kept = any((target / name).exists() for name in ("chunks", "results.nc"))
         _tell_interrupted(f"finished points are kept in {target}" if kept else "nothing was changed")

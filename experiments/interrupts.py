@@ -22,18 +22,25 @@ def interruptible() -> Iterator[None]:
     """Both raise `KeyboardInterrupt` in the body, and are noted: where one falls into a callback of jax's or a
     finaliser, Python drops the exception, and what is at work there may make another error of it. A second one, of
     either kind, ends the process at once, unless the first was `heard`: tidying up must not meet an exception."""
-    if threading.current_thread() is not threading.main_thread() or _UNRAISABLE:  # within another
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
+    with contextlib.nullcontext() if _UNRAISABLE else _handled():
+        try:
+            yield
+        except Exception:
+            raise_if_interrupted()
+            raise
+
+
+@contextlib.contextmanager
+def _handled() -> Iterator[None]:
     INTERRUPTED.clear()
     previous = {number: signal.getsignal(number) for number in SIGNALS}
     _UNRAISABLE.append(sys.unraisablehook)
-    _arm()
     try:
+        _arm()
         yield
-    except Exception:
-        raise_if_interrupted()
-        raise
     finally:
         sys.unraisablehook = _UNRAISABLE.pop()
         for number, handler in previous.items():
