@@ -21,4 +21,4 @@ def test_a_tenth_of_the_kills_and_signals_lose_nothing():
 
 
 def test_some_of_the_odd_directories_do_no_harm():
-    assert said("odd_directories", "--cases", "8").startswith("8 of 8 odd directories survive")
+    assert said("odd_directories", "--cases", "6").startswith("6 of 6 odd directories survive")
