@@ -1,6 +1,7 @@
 """The command line. Commands import what they need themselves, so that `plasticode --help` answers at once."""
 
 import contextlib
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -9,8 +10,11 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from experiments.machine.interrupts import INTERRUPTED as SIGNALLED
+from experiments.machine.interrupts import interruptible, quiet
+
 if TYPE_CHECKING:
-    from experiments.session import How
+    from experiments.session import Ended, How
     from experiments.spec.spec import Spec
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
@@ -42,8 +46,16 @@ Workers = Annotated[
 
 
 def main() -> None:
-    """The entry point `plasticode`."""
-    app()
+    """The command line. What was interrupted does not wait for programs that are still being compiled."""
+    quiet()
+    try:
+        app()
+    except SystemExit as end:
+        if end.code != INTERRUPTED:
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
 
 
 @app.command()
@@ -91,11 +103,9 @@ def export(
 ) -> None:
     """Write results as a table: one row per point and record."""
     with _sentences():
-        from experiments.machine.interrupts import interruptible
         from experiments.results.export import export_table
 
-        with interruptible():
-            rows = export_table(source, table, part)
+        rows = export_table(source, table, part)
         typer.echo(f"Written to {table}: {rows} rows.")
 
 
@@ -141,7 +151,6 @@ def reproduce(
     with _sentences():
         _check_addresses()
         from experiments import predictions
-        from experiments.machine.interrupts import interruptible
         from experiments.machine.processes import cores
         from experiments.machine.progress import shown
         from experiments.predictions import report, reproduce
@@ -152,7 +161,7 @@ def reproduce(
 
         chosen = predictions.configured(names or (), dict(map(parse_setting, sets or ())), quick, seed)
         target = out or Path("results") / f"reproduce{'-quick' if quick else ''}"
-        with interruptible(), output_directory(target, REPRODUCED) as directory:
+        with output_directory(target, REPRODUCED) as directory:
             with shown("reproduce") as on_progress:
                 measured = reproduce.measure_all(chosen, workers or cores(), on_progress)
             if not measured.outcomes:
@@ -213,7 +222,8 @@ def check(spec: SpecName, sets: Sets = None, quick: Quick = False) -> None:
 def _sentences() -> Iterator[None]:
     """A user's mistake ends in one sentence and exit code 2, an interrupt in how to start again."""
     try:
-        yield
+        with interruptible():
+            yield
     except ValueError as error:
         from dynamics.errors import PlasticodeError
 
@@ -223,12 +233,21 @@ def _sentences() -> Iterator[None]:
 
         typer.echo(f"error: {visible(str(error))}", err=True)
         raise typer.Exit(REFUSED) from None
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # what nothing above had better words for
+        from dynamics.errors import printable
+
+        where = f"'{printable(str(error.filename), 200)}'" if error.filename else "the working folder"
+        told = f"{where} cannot be used ({printable(error.strerror or str(error))}): it must be a place that exists"
+        typer.echo(f"error: {told} and that this process may read", err=True)
+        raise typer.Exit(REFUSED) from None
     except MemoryError:
         told = "there is not enough memory; what is finished is kept, and `check` tells what a spec needs"
         typer.echo(f"error: {told}", err=True)
         raise typer.Exit(REFUSED) from None
     except KeyboardInterrupt:
-        _tell_interrupted("nothing was kept")
+        _tell_interrupted("nothing was changed")
 
 
 def _check_addresses() -> None:
@@ -250,26 +269,35 @@ def _command() -> str:
 
 
 def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
-    """Run a spec, write what it leaves behind, print the essentials, and end with the exit code that it deserves."""
+    """Run a spec, write what it leaves behind, and tell how it ended, also where it was interrupted."""
+    target = out or Path("results") / f"{spec.name}{'-quick' if quick else ''}"
+    try:
+        with interruptible():
+            _conclude(spec, target, _ran(spec, target, how))
+    except KeyboardInterrupt:  # before the first point, or while merging, reporting or printing
+        kept = any((target / name).exists() for name in ("chunks", "results.nc"))
+        _tell_interrupted(f"finished points are kept in {target}" if kept else "nothing was changed")
+
+
+def _ran(spec: "Spec", target: Path, how: "How") -> "Ended":
     from experiments import session
     from experiments.execution import runner
-    from experiments.machine.interrupts import interruptible
     from experiments.machine.progress import shown
     from experiments.points.notes import notes_of
     from experiments.predictions.study.choice import check_study
-    from experiments.terminal import none_ok, print_outcome
 
-    target = out or Path("results") / f"{spec.name}{'-quick' if quick else ''}"
     check_study(spec)
     runner.configure(spec.dtype)
     jobs = runner.prepare(spec)
     for note in notes_of(jobs):
         typer.echo(note, err=True)
-    try:
-        with interruptible():
-            ended = session.run(spec, jobs, target, how, shown, lambda text: typer.echo(text, err=True))
-    except KeyboardInterrupt:  # while merging or reporting
-        _tell_interrupted(f"finished points are kept in {target}")
+    return session.run(spec, jobs, target, how, shown, lambda text: typer.echo(text, err=True))
+
+
+def _conclude(spec: "Spec", target: Path, ended: "Ended") -> None:
+    """Print the essentials, and end with the exit code that they deserve."""
+    from experiments.terminal import none_ok, print_outcome
+
     print_outcome(ended)
     kept = f"{ended.points} of {ended.of} points are finished"
     if ended.study is not None and not ended.as_it_was:
@@ -303,5 +331,6 @@ def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
 
 
 def _tell_interrupted(what: str) -> NoReturn:
+    SIGNALLED.clear()  # it was obeyed
     typer.echo(f"\ninterrupted: {what}; to go on: {_command()}", err=True)
     raise typer.Exit(INTERRUPTED)

@@ -159,9 +159,10 @@ def _kept(directory: rundir.RunDirectory) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        kept = sum(path.exists() for path in directory.store.files.values())
         raise PlasticodeError(
             f"the output '{directory.target}' cannot be written ({printable(error.strerror or str(error))}): "
-            f"{len(directory.store.files)} finished chunks are kept, and the same command goes on from there"
+            f"{kept} finished chunks are kept, and the same command goes on from there"
         ) from None
 
 

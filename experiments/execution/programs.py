@@ -9,8 +9,10 @@ import functools
 import io
 import json
 import math
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -124,7 +126,7 @@ class JobRunner:
     def _programs(self, job: Job, size: int) -> Programs:
         name = job.plan.steps, job.plan.window, size
         if name not in self.compiled:
-            self.compiled[name] = compiled(job, size)
+            self.compiled[name] = _aside(compiled, job, size)
         return self.compiled[name]
 
     def _execute(self, job: Job, programs: Programs, key: ChunkKey, points: np.ndarray, meter: Meter) -> Record:
@@ -184,6 +186,17 @@ class JobRunner:
             return _thawed(saved, programs)
         state = programs.init(*inputs)
         return state, [jax.device_get(programs.measure(state, *inputs))], 0
+
+
+def _aside(work: Callable[[Job, int], Programs], job: Job, size: int) -> Programs:
+    """Do it in a thread, so that the main one hears of interrupts: a compiler may take minutes."""
+    if threading.current_thread() is not threading.main_thread():
+        return work(job, size)
+    pool = ThreadPoolExecutor(1)
+    try:
+        return pool.submit(work, job, size).result()
+    finally:
+        pool.shutdown(wait=False)
 
 
 def _replace_rows(rows: np.ndarray, old: np.ndarray, new: np.ndarray) -> None:

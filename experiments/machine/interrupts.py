@@ -8,49 +8,64 @@ from collections.abc import Iterator
 
 INTERRUPTED = threading.Event()
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_SPENT: list[int] = []  # those that were received, and not yet obeyed
+_UNRAISABLE: list[object] = []  # that of the system, while `interruptible` has another in its place
+
+
+def quiet() -> None:
+    """Outside of `interruptible` Ctrl-C ends the process as the system does, without a traceback."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
     """Both raise `KeyboardInterrupt` in the body, and are noted: where one falls into a callback of jax's or a
-    finaliser, Python drops the exception, and what is at work there may make another error of it. A second one of the
-    same kind does what the system does, unless the first was `heard`."""
+    finaliser, Python drops the exception, and what is at work there may make another error of it. A second one, of
+    either kind, ends the process at once, unless the first was `heard`: tidying up must not meet an exception."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    with contextlib.nullcontext() if _UNRAISABLE else _handled():
+        try:
+            yield
+        except Exception:
+            raise_if_interrupted()
+            raise
+
+
+@contextlib.contextmanager
+def _handled() -> Iterator[None]:
     INTERRUPTED.clear()
-    _SPENT.clear()
     previous = {number: signal.getsignal(number) for number in SIGNALS}
-    unraisable = sys.unraisablehook
-    sys.unraisablehook = lambda told: None if told.exc_type is KeyboardInterrupt else unraisable(told)
-    for number in SIGNALS:
-        signal.signal(number, _interrupt)
+    _UNRAISABLE.append(sys.unraisablehook)
     try:
+        _arm()
         yield
-    except Exception:
-        raise_if_interrupted()
-        raise
     finally:
         INTERRUPTED.clear()  # whoever runs next in this process was not interrupted
-        _SPENT.clear()
-        sys.unraisablehook = unraisable
+        sys.unraisablehook = _UNRAISABLE.pop()
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def _interrupt(number: int, _: object) -> None:
+def _arm() -> None:
+    for number in SIGNALS:
+        signal.signal(number, _interrupt)
+
+
+def _interrupt(*_: object) -> None:
     INTERRUPTED.set()
-    _SPENT.append(number)
-    signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    sys.unraisablehook = lambda told: None  # the finalisers of what was interrupted half made
     raise KeyboardInterrupt
 
 
 def heard() -> None:
     """An interrupt was obeyed: the next one raises again."""
     INTERRUPTED.clear()
-    while _SPENT:
-        signal.signal(_SPENT.pop(), _interrupt)
+    if _UNRAISABLE and threading.current_thread() is threading.main_thread():
+        _arm()
 
 
 def raise_if_interrupted() -> None:

@@ -231,7 +231,7 @@ def _remove(path: Path, other: Owner | None) -> bool:
 @contextlib.contextmanager
 def _guarded(directory: Path) -> Iterator[None]:
     """Only one process at a time is here, where the file system can see to that."""
-    descriptor = os.open(directory, os.O_RDONLY)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_NOFOLLOW)
     until = time.monotonic() + GUARD_PATIENCE
     try:
         while time.monotonic() < until:

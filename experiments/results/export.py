@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import pandas as pd
 import xarray as xr
 
 from dynamics.errors import PlasticodeError, printable, unknown
+from experiments.machine.lock import has_ended, this_process
 from experiments.machine.reading import check_regular
 from experiments.results.labels import STATUS
 from experiments.results.netcdf import opened
@@ -207,9 +209,10 @@ def _unreadable(path: Path, error: Exception) -> PlasticodeError:
 @contextlib.contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
     """A hidden file beside `target`, which replaces it at the end; on any error it vanishes."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = target.with_name(f".{target.name}.{os.uname().nodename}-{os.getpid()}.partial")
     with contextlib.suppress(OSError):
         partial.unlink()  # a link there would be followed
+    _remove_leftovers(target)
     try:
         yield partial
         with partial.open("rb") as file:
@@ -223,3 +226,14 @@ def _replacing(target: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove what exports to the same file left half written that were killed: of processes here that have ended."""
+    host = this_process()
+    pattern = re.compile(rf"\.{re.escape(target.name)}\.{re.escape(os.uname().nodename)}-([0-9]+)\.partial")
+    with contextlib.suppress(OSError):
+        for path in target.parent.iterdir():
+            match = pattern.fullmatch(path.name)
+            if match and is_file(path) and has_ended(host | {"pid": match[1]}):
+                path.unlink()

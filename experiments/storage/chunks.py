@@ -5,6 +5,7 @@ renamed or brought from another run does not match: it is removed and told about
 """
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -101,7 +102,8 @@ class ChunkStore:
         self.files[key.stem] = final
         self.forget(key)
         for path in (self._failure(key), *self._leftovers.pop(key.stem, ())):
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a folder of the user's
+                path.unlink(missing_ok=True)
 
     def forget(self, key: ChunkKey) -> None:
         """Remove the checkpoints of a chunk that is finished."""
@@ -185,6 +187,8 @@ class ChunkStore:
     @contextlib.contextmanager
     def _partial(self, stem: str) -> Iterator[Path]:
         """A name to write to; what is still there at the end is removed."""
+        if self.directory.is_symlink():  # it was replaced while the run went on
+            raise OSError(errno.ELOOP, "chunks is a link")
         partial = self.directory / f"{stem}.{os.uname().nodename}-{os.getpid()}{PARTIAL}"
         partial.unlink(missing_ok=True)  # a link there would be followed
         try:

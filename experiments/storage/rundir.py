@@ -97,7 +97,7 @@ def opened(
     directory = target / CHUNKS
     check_output(target)
     _refuse_foreign(target)
-    made = [path for path in (directory, *directory.parents) if not path.exists()]
+    made = [path for path in (target, *target.parents) if not path.exists()]
     shards = f"{LOCK}-[0-9]*-of-[0-9]*"
     name, conflicts = (LOCK, shards) if shard is None else (f"{LOCK}-{shard[0]}-of-{shard[1]}", LOCK)
     try:
@@ -110,8 +110,10 @@ def opened(
                 ownership.remove_leftovers(target.absolute(), alone=True)
             yield run
     finally:
-        for path in (directory, *made):  # those that are empty
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            directory.rmdir()
+        with contextlib.suppress(OSError):  # as far as they are empty: `made/../DIR` needs what is made on its way
+            for path in made:
                 path.rmdir()
 
 
@@ -170,9 +172,9 @@ def _foreign_files(directory: Path) -> list[Path]:
     names = os.listdir(directory) if directory.is_dir() else []
     found = [directory / name for name in names if _LOCKS.fullmatch(name) and not _may_be_lock(directory / name)]
     header = directory / HEADER
-    unknown = os.path.lexists(header) and (not ownership.is_file(header) or read_header(directory) is None)
-    unknown = unknown and os.path.lexists(header) and not any(map(is_of_store, names))
-    return found + ([header] if unknown else [])
+    unknown = ownership.is_file(header) and read_header(directory) is None and not any(map(is_of_store, names))
+    unknown = unknown or (os.path.lexists(header) and not ownership.is_file(header))
+    return found + ([header] if unknown and os.path.lexists(header) else [])
 
 
 def _may_be_lock(path: Path) -> bool:

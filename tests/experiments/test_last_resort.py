@@ -1,8 +1,11 @@
 """What may go wrong once all points have run: no figure, no text and no signal costs the results."""
 
+import contextlib
+import gc
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +13,13 @@ import pytest
 import xarray as xr
 
 from experiments import session
+from experiments.machine.interrupts import SIGNALS, heard, interruptible
 from experiments.report import figures, report
 from experiments.report.figures import generic_figures, save
 from experiments.results import netcdf
 from experiments.results.labels import Results
 from experiments.storage import merge
-from tests.experiments.results.test_ownership import OUT, here, run  # noqa: F401
+from tests.experiments.results.test_ownership import OUT, here, put, run  # noqa: F401
 from tests.experiments.test_cli import WRITTEN, names, plasticode, summary
 
 STRANGE = ["$x^{", "$", "$a$ and $\\nosuch{$", "_hidden", "a_{b", "two\nlines", "\\$5", "{}", "%d"]
@@ -153,3 +157,66 @@ def test_a_signal_while_a_table_is_written_leaves_the_one_that_was_there(monkeyp
     monkeypatch.setattr("experiments.results.export._write_csv", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     assert "interrupted" in plasticode("export", "out", "table.csv", code=130).stderr
     assert Path("table.csv").read_text() == "before" and names(".") == ["out", "quick.toml", "table.csv"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "where, kept",
+    [
+        ("experiments.spec.loading.load_spec", False),
+        ("experiments.execution.runner.prepare", False),
+        ("experiments.terminal.print_outcome", True),
+    ],
+)
+def test_a_signal_before_and_after_the_points_run(where, kept, number, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(where, lambda *_: os.kill(os.getpid(), number))
+        told = run(code=130).stderr
+    expected = "finished points are kept in out" if kept else "nothing was changed"
+    assert expected in told and told.count("to go on") == 1
+    assert names(".") == (["out", "quick.toml"] if kept else ["quick.toml"])
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_what_is_half_made_when_a_signal_falls_says_nothing(capsys, monkeypatch):
+    class Half:
+        def __init__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            self.closed = False
+
+        def __del__(self):
+            self.closed  # noqa: B018 - which it does not have
+
+    monkeypatch.setattr("sys.unraisablehook", lambda told: print(told.exc_value))
+    with interruptible():
+        with contextlib.suppress(KeyboardInterrupt):
+            Half()
+        gc.collect()
+    assert not "".join(capsys.readouterr())
+
+
+def test_a_second_signal_ends_the_process_as_the_system_does():
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            assert {signal.getsignal(number) for number in SIGNALS} == {signal.SIG_DFL}
+            heard()
+            assert signal.SIG_DFL not in {signal.getsignal(number) for number in SIGNALS}
+            with interruptible():  # within another
+                os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_what_a_killed_export_left_goes_with_the_next_one_to_the_same_file():
+    """Of a process that has ended, here; nothing else that is named alike."""
+    run()
+    host, living = os.uname().nodename, os.getppid()
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    stays = [f".table.csv.{host}-{living}.partial", f".table.csv.{ended.pid}.partial"]
+    stays += [f".other.csv.{host}-{ended.pid}.partial", f".table.csv.elsewhere-{ended.pid}.partial"]
+    put(*stays, f".table.csv.{host}-{ended.pid}.partial", "kept")
+    link = Path(f".table.csv.{host}-0{ended.pid}.partial")
+    link.symlink_to("kept")
+    plasticode("export", "out", "table.csv")
+    assert names(".") == sorted([*stays, link.name, "kept", "out", "quick.toml", "table.csv"])

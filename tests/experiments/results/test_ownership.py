@@ -9,9 +9,11 @@ import pytest
 
 from dynamics.errors import PlasticodeError
 from experiments import session
+from experiments.machine import lock
 from experiments.points.jobs import Chunking
 from experiments.results import netcdf, ownership
 from experiments.results.netcdf import output_directory, write_json
+from experiments.storage.chunks import ChunkStore
 from tests.experiments.test_cli import WRITTEN, names, plasticode
 
 OUT = Path("out")
@@ -120,10 +122,66 @@ def test_a_link_is_refused_before_anything_is_written(name):
     assert tree() == before
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to(Path("elsewhere").absolute())])
+def test_a_header_that_is_no_file_is_refused_beside_chunks(make, monkeypatch):
+    """Where a lost header is no harm."""
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "merge", lambda *_: put("out/spec.toml"))
+        run(code=2)
+    header = OUT / "chunks" / "run.json"
+    header.replace("elsewhere")
+    Path("out/spec.toml").unlink()
+    make(header)
+    before = tree()
+    assert "holds chunks/run.json" in run(code=2).stderr and tree() == before
+    header.unlink()
+    run()
+    assert names(OUT) == WRITTEN
+
+
+def test_chunks_that_become_a_link_are_not_followed(monkeypatch):
+    """Nor does the heart of the lock, or what lets it go, write anything there."""
+    put("elsewhere/mine.txt")
+    real = ChunkStore.write
+
+    def linked(self, *arguments):
+        if not self.directory.is_symlink():
+            self.directory.rename("chunks")
+            self.directory.symlink_to(Path("elsewhere").absolute())
+        real(self, *arguments)
+
+    monkeypatch.setattr(ChunkStore, "write", linked)
+    monkeypatch.setattr(lock, "BEAT", 0.01)
+    assert "cannot be written (chunks is a link): 0 finished chunks are kept" in run(code=2).stderr
+    assert names("elsewhere") == ["mine.txt"]
+
+
+def test_a_folder_that_a_run_makes_on_its_way_stays_where_its_path_needs_it():
+    run(out="new/../there")
+    assert "4 points" in plasticode("status", "new/../there").stdout
+    assert names(".") == ["new", "quick.toml", "there"]
+
+
+@pytest.mark.parametrize("name", ["a" * 256, "a/" * 3000])
+def test_a_path_that_is_too_long_is_told(name):
+    for command in (("status", name), ("export", name, "table.csv"), ("run", "quick.toml", "--out", name)):
+        told = plasticode(*command, code=2).stderr
+        assert told.count("\n") == 1 and told.startswith("error: ") and len(told) < 20_000
+
+
+def test_a_working_folder_that_is_gone_is_told():
+    Path("gone").mkdir()
+    os.chdir("gone")
+    Path("../gone").rmdir()
+    told = plasticode("run", "../quick.toml", "--out", "../out", code=2).stderr
+    assert told.count("\n") == 1 and told.startswith("error: ")
+
+
 def test_what_else_is_there_stays():
     """Also beside the chunks, where it has names like those of chunks, or is a folder, or a link."""
     mine = ["out/notes.txt", "out/figures.txt", "out/chunks/notes.nc", "out/chunks/sub/all-0000-000000.failed.json"]
-    mine += ["out/chunks/lock-notes", "out/chunks/x.partial", "out/chunks/all-0000-000007.failed.json/x", "kept"]
+    mine += ["out/chunks/all-0000-000000.failed.json/x", "out/chunks/all-0000-000007.failed.json/x", "kept"]
+    mine += ["out/chunks/lock-notes", "out/chunks/x.partial"]
     put(*mine)
     (OUT / "chunks" / "all-0000-000009.failed.json").symlink_to(Path("kept").absolute())
     (OUT / "figures").mkdir()

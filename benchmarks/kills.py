@@ -1,0 +1,344 @@
+"""Kills and signals: runs are stopped at random moments of every phase, from a seed, and the same command goes on.
+
+    python -m benchmarks.kills [--cases 200] [--seed 0] [--only K]
+
+A case survives where the stopped command ends with the promised exit code, within 5 s of processor time, without
+a traceback and without a touch on other files, and where the same command, run again, ends with the bytes of a run that
+nobody stopped and leaves nothing half written behind. Each command is a process of its own.
+"""
+
+import argparse
+import atexit
+import contextlib
+import importlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+import jax  # noqa: E402
+import xarray as xr  # noqa: E402
+import xarray.backends.h5netcdf_  # noqa: E402, F401 - before the forks, as all that runs need
+
+from experiments import cli, session  # noqa: E402, F401
+from experiments.points.jobs import Chunking  # noqa: E402
+from experiments.report import figures, report  # noqa: E402, F401
+from experiments.results import export  # noqa: E402, F401
+from experiments.storage import status  # noqa: E402, F401
+
+xr.Dataset(coords={"x": [0.0]})  # xarray imports other packages at its first use, once for all forks
+SECONDS = 5.0  # of the processor, for one command once it was told to end
+WAIT = 120.0  # by the clock, on a machine that many share
+SPEC = """
+regime = "discrete"
+task = {name = "circles", samples = 40}
+network.hidden = [2]
+stimulus.presentations = 4
+record.points = 2
+record.probes = ["loss"]
+[sweep]
+"network.gain" = [0.5, 1]
+seeds = 4
+"""
+RUN, EXPORT = ("run", "spec.toml", "--out", "case"), ("export", "case", "table.csv")
+
+# What a phase consists of: functions, by the module or class that they are looked up in, and how often they are called.
+PHASES = {
+    "check": [("experiments.spec.loading", "load_spec", 1), ("experiments.execution.runner", "prepare", 1)],
+    "compile": [("experiments.execution.programs.JobRunner", "prepare", 1)],
+    "run": [("experiments.execution.programs.JobRunner", name, 4) for name in ("_execute", "_begun")],
+    "chunk write": [
+        ("experiments.storage.chunks.ChunkStore", "write", 4),
+        ("experiments.storage.chunks", "_write_whole", 4),
+    ],
+    "merge": [("experiments.session", "merge", 1), ("experiments.storage.merge", "_fill", 1)],
+    "report": [
+        ("experiments.session", "study_of", 1),
+        *(("experiments.report.report", name, 1) for name in ("page", "summary", "write_json")),
+    ],
+    "figures": [("experiments.report.figures", "_figure", 1), ("experiments.report.report", "save", 1)],
+    "publish": [("experiments.results.netcdf", "_publish", 1), ("experiments.storage.rundir", "_clear", 1)],
+    "end": [("experiments.terminal", "print_outcome", 1)],
+    "export": [("experiments.results.export", name, 1) for name in ("_writer", "_write_csv", "export_table")],
+}
+SIGNALS = {  # what is sent, and the exit codes that are promised
+    "SIGINT": ((signal.SIGINT,), {cli.INTERRUPTED}),
+    "SIGTERM": ((signal.SIGTERM,), {cli.INTERRUPTED}),
+    "SIGINT twice": ((signal.SIGINT, signal.SIGINT), {cli.INTERRUPTED, -signal.SIGINT}),
+    "SIGTERM, SIGINT": ((signal.SIGTERM, signal.SIGINT), {cli.INTERRUPTED, -signal.SIGINT}),
+    "SIGHUP": ((signal.SIGHUP,), {-signal.SIGHUP}),
+    "SIGKILL": ((signal.SIGKILL,), {-signal.SIGKILL}),
+    "SIGSTOP, SIGKILL": ((signal.SIGSTOP,), {-signal.SIGKILL}),
+}
+
+
+class Case(NamedTuple):
+    """What is sent when: at an event, a call or return of Python's, in the n-th call of a function of a phase."""
+
+    phase: str
+    place: tuple[str, str]
+    call: int
+    event: int
+    sent: str
+    delay: float  # until the second signal
+
+    def __str__(self) -> str:
+        return f"{self.sent} in {self.phase}: event {self.event} of call {self.call} of {'.'.join(self.place)}"
+
+
+class Ended(NamedTuple):
+    """The exit code of a command, its words, and the seconds of the processor that it took, since a signal if any."""
+
+    code: int
+    said: str
+    seconds: float
+
+
+def command(base: Path, arguments: tuple[str, ...], prepare: Callable[[Path], None] = lambda _: None) -> Ended:
+    """Run a command line here, in a process of its own that is prepared first; it is killed where it waits."""
+    log, mark = base / "log", base / "mark"
+    mark.unlink(missing_ok=True)
+    process = os.fork()
+    if not process:
+        try:
+            become(log)
+            prepare(mark)
+            main_of(arguments)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(99)
+    until = time.monotonic() + WAIT
+    while not (done := os.wait4(process, os.WNOHANG | os.WUNTRACED))[0] or os.WIFSTOPPED(done[1]):
+        if done[0] or time.monotonic() > until:
+            os.kill(process, signal.SIGKILL)
+        time.sleep(0.002)
+    spent = done[2].ru_utime + done[2].ru_stime - (float(mark.read_text()) if mark.exists() else 0.0)
+    said = log.read_text(errors="replace") + ("\nit waited without end" if time.monotonic() > until else "")
+    return Ended(os.waitstatus_to_exitcode(done[1]), said, spent)
+
+
+def become(log: Path) -> None:
+    """What a process of a command is like at first."""
+    os.setsid()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0), os.dup2(written, 1), os.dup2(written, 2)
+    session.chunking = lambda *_: Chunking(2, 2, 1)
+
+
+def main_of(arguments: tuple[str, ...]) -> None:
+    """The command, and what Python does when it ends."""
+    sys.argv, code = ["plasticode", *arguments], 99
+    try:
+        cli.main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0
+    except BaseException:
+        traceback.print_exc()
+    threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue]
+    atexit._run_exitfuncs()
+    sys.stdout.flush(), sys.stderr.flush()
+    os._exit(code)
+
+
+def _owner(path: str) -> Any:
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError:
+        module, _, name = path.rpartition(".")
+        return getattr(importlib.import_module(module), name)
+
+
+def hook(place: tuple[str, str], call: int, event: int, act: Callable[[], None]) -> None:
+    """Have `act` called at an event in the n-th call of a function, or as that returns; an event 0 is never met."""
+    owner, name = _owner(place[0]), place[1]
+    real, calls = getattr(owner, name), iter(range(1, 10**9))
+    met = Counter()
+
+    def hooked(*arguments: Any, **named: Any) -> Any:
+        if next(calls) != call:
+            return real(*arguments, **named)
+
+        def count(*_: object) -> None:
+            met["events"] += 1
+            if met["events"] == event:
+                act()
+
+        before = sys.getprofile()
+        sys.setprofile(count)
+        try:
+            return real(*arguments, **named)
+        finally:
+            sys.setprofile(before)
+            if event > met["events"] or not event:
+                act()
+
+    hooked.events = met  # pyright: ignore[reportFunctionMemberAccess]
+    setattr(owner, name, hooked)
+
+
+def stopping(case: Case) -> Callable[[Path], None]:
+    """What prepares a process to send itself the signals of a case."""
+
+    def prepare(mark: Path) -> None:
+        def act() -> None:
+            mark.write_text(str(time.process_time()))
+            numbers = SIGNALS[case.sent][0]
+            for number in numbers[1:]:
+                timer = threading.Timer(case.delay, os.kill, (os.getpid(), number))
+                timer.daemon = True
+                timer.start()
+            os.kill(os.getpid(), numbers[0])
+            if case.phase == "compile":  # in its thread, as a program that takes long
+                time.sleep(10 * WAIT)
+
+        if case.phase == "compile":  # for real, instead of what the straight run has kept
+            jax.config.update("jax_enable_compilation_cache", False)
+        hook(case.place, case.call, case.event, act)
+
+    return prepare
+
+
+def chosen(number: int, seed: int, events: dict[tuple[str, str], int]) -> Case:
+    """A case by its number: phases and signals take turns, the moment is random."""
+    random, phases, sent = Random(f"{seed}/{number}"), list(PHASES), list(SIGNALS)
+    phase = phases[number % len(phases)]
+    module, name, calls = random.choice(PHASES[phase])
+    most = events[module, name]
+    event = random.randint(1, most) if random.random() < 0.5 else int(most ** random.random())
+    which = sent[(number // len(phases) + number) % len(sent)]
+    return Case(phase, (module, name), random.randint(1, calls), event, which, random.uniform(0, 0.3))
+
+
+def tree(directory: Path) -> dict[str, bytes | str]:
+    """All there is, by path: the content of files, where links lead, "" for all else."""
+    found = {}
+    for path in sorted(directory.rglob("*")):
+        content = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else ""
+        found[str(path.relative_to(directory))] = content
+    return found
+
+
+def make_base(base: Path) -> dict[tuple[str, str], int]:
+    """A straight run and its table in `base`/straight, and files of the user's; returns the events in each function."""
+    place = base / "straight"
+    place.mkdir()
+    (place / "spec.toml").write_text(SPEC)
+    for name in ("mine.txt", ".mine.csv.1.partial", "case/notes.txt", "case/chunks/notes.nc"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text("mine")
+    shutil.copytree(place, base / "begin")
+    places = [(module, name) for functions in PHASES.values() for module, name, _ in functions]
+    counts = base / "events"
+    os.chdir(place)
+
+    def counting(_: Path) -> None:
+        for one in places:
+            hook(one, 1, 0, lambda one=one: _note(counts, one))
+
+    for arguments in (RUN, EXPORT):
+        ended = command(base, arguments, counting)
+        assert ended.code == 0, ended
+    events = {}
+    for line in counts.read_text().splitlines():
+        module, name, count = line.split()
+        events[module, name] = max(1, int(count))
+    return events
+
+
+def _note(counts: Path, one: tuple[str, str]) -> None:
+    with counts.open("a") as file:
+        print(*one, getattr(_owner(one[0]), one[1]).events["events"], file=file)
+
+
+def examine(base: Path, case: Case) -> list[str]:
+    """What has gone wrong in a case."""
+    place, exporting = base / "place", case.phase == "export"
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(base / ("straight" if exporting else "begin"), place)
+    if exporting:
+        (place / "table.csv").write_text("before")
+    os.chdir(place)
+    before, said = tree(place), EXPORT if exporting else RUN
+    stopped = command(base, said, stopping(case))
+    faults = faults_of(stopped, SIGNALS[case.sent][1]) + ([] if (base / "mark").exists() else ["no signal was sent"])
+    after = tree(place)
+    kept = {path for path in before if path != "table.csv"}
+    faults += [f"{path} was changed or lost" for path in kept if before[path] != after.get(path)]
+    again = command(base, said)
+    faults += faults_of(again, {0})
+    straight, now = tree(base / "straight"), tree(place)
+    same = "table.csv" if exporting else "case/results.nc"
+    faults += [] if now.get(same) == straight[same] else [f"{same} differs from that of a straight run"]
+    wanted = set(straight) if exporting else set(straight) - {"table.csv"}
+    odd = set(now) ^ wanted
+    return faults + ([f"left, or lacking, after the second run: {sorted(odd)}"] if odd else [])
+
+
+def faults_of(ended: Ended, codes: set[int]) -> list[str]:
+    faults = [] if ended.code in codes else [f"exit code {ended.code}, not of {sorted(codes)}: {ended.said[-2000:]}"]
+    if "Traceback" in ended.said or "Exception ignored" in ended.said:
+        faults.append(ended.said[-3000:])
+    return faults + ([f"it took {ended.seconds:.1f} s of the processor"] if ended.seconds > SECONDS else [])
+
+
+@contextlib.contextmanager
+def folder() -> Iterator[Path]:
+    """A folder that goes at the end; what is compiled is kept there."""
+    base = Path(tempfile.mkdtemp(prefix="kills-"))  # no TemporaryDirectory: the first process that ends removed it
+    jax.config.update("jax_compilation_cache_dir", str(base / "programs"))
+    try:
+        yield base
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for it, but not without end."""
+    limit = time.monotonic() + WAIT
+    while not condition() and time.monotonic() < limit:
+        time.sleep(0.002)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Try so many cases, and tell which have failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kills")
+    parser.add_argument("--cases", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=int, metavar="K", help="the case with this number alone")
+    options = parser.parse_args(arguments)
+    numbers = range(options.cases) if options.only is None else [options.only]
+    tried, bad, start = Counter(), Counter(), time.monotonic()
+    with folder() as base, contextlib.suppress(KeyboardInterrupt):  # what was tried by then is told
+        events = make_base(base)
+        for number in numbers:
+            case = chosen(number, options.seed, events)
+            faults = examine(base, case)
+            tried[case.phase] += 1
+            bad[case.phase] += bool(faults)
+            if faults:
+                again = f"python -m benchmarks.kills --seed {options.seed} --only {number}"
+                print(f"case {number} ({case}), again with {again}:", *faults, sep="\n", flush=True)
+    minutes, all_of, failed = (time.monotonic() - start) / 60, tried.total(), bad.total()
+    print(f"{all_of - failed} of {all_of} cases survive (seed {options.seed}, {minutes:.1f} minutes)")
+    for phase in tried:
+        print(f"{phase:12} {tried[phase] - bad[phase]} of {tried[phase]}")
+    return int(failed > 0 or not all_of)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
