@@ -2,66 +2,33 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from dynamics import doubling as steps
 from dynamics import judge as windows
 from dynamics import rounding, stepping
-from dynamics.circuit import Circuit, Weights
+from dynamics.circuit import Weights
 from dynamics.collocation import nodes
-from dynamics.delays import Delays, History
+from dynamics.coupled_run import AbstractCoupled, CoupledProgress
+from dynamics.delays import History
 from dynamics.errors import PlasticodeError
-from dynamics.field import CoupledSystem, Inputs, Signals, State
+from dynamics.field import CoupledSystem, Signals
 from dynamics.fitting import check_gaps, check_history, check_steps, fitted, misled, needed_history
-from dynamics.integrators import Adaptive, FixedStep, Point, check_calculus
+from dynamics.integrators import Adaptive, FixedStep, check_calculus
 from dynamics.judge import Judge, accuracy_at_start
 from dynamics.loop import Count, repeat
-from dynamics.noise import Noise
-from dynamics.regime import AbstractRegime, Quality, Slow, check_circuit, check_dtypes
+from dynamics.regime import Quality, Slow, check_circuit, check_dtypes
 from dynamics.simulate import all_finite
-from dynamics.stimulus import Clock, Held, Stream, held
-from dynamics.timescales import Timescales
 from dynamics.waveforms import Relaxation, Waves
-from dynamics.window import Course, Past, Shown, Window
+from dynamics.window import Course, Shown, Window
 from dynamics.window_choice import refined
 
 
-class CoupledProgress(NamedTuple):
-    """How far a coupled run has come: the state, the fixed matrices, the past that delays look back at, what is known
-    of the error, whether adaptive steps have always arrived, what rounding has taken from the weights (by fixed steps,
-    from the state), and of every twin that judges fixed steps (dynamics.doubling) all but its weights."""
-
-    state: State
-    fixed: Weights
-    history: History | Past | None
-    accuracy: windows.Accuracy | steps.Accuracy | None = None
-    arrived: Bool[Array, ""] | None = None
-    low: PyTree = None
-    twins: tuple[Point, ...] = ()
-
-
-class Coupled(AbstractRegime[CoupledProgress]):
-    """A coupled run: a circuit that a stream of presentations is shown to. One period is `clock.steps` steps.
-
-    `history` is the length of the delays' ring buffer, the largest lag in steps + 2; None: as long as the lags need,
-    which must then be known and not traced. What windows leave open follows from the numbers of the run too. `key`
-    drives the noise.
-    """
-
-    circuit: Circuit
-    timescales: Timescales
-    stream: Stream
-    clock: Clock
-    delays: Delays = Delays()
-    noise: Noise = Noise()
-    integrator: FixedStep | Adaptive | Window = FixedStep()
-    key: PRNGKeyArray | None = None
-    history: int = eqx.field(static=True, default=None)  # type: ignore[assignment]
+class Coupled(AbstractCoupled):
+    """A coupled run: a circuit that a stream of presentations is shown to, by `integrator`."""
 
     def __post_init__(self):
         if isinstance(self.integrator, Window):
@@ -203,30 +170,3 @@ class Coupled(AbstractRegime[CoupledProgress]):
         if number is None:
             return None
         return dataclasses.replace(self, clock=dataclasses.replace(self.clock, steps=number[0]), history=number[1])
-
-    def system(self, fixed: Weights) -> CoupledSystem:
-        """The coupled field with the given fixed matrices."""
-        return CoupledSystem(self.circuit, self.timescales, self.clock, self.delays, self.noise, fixed)
-
-    @property
-    def delayed(self) -> bool:
-        """Whether anything is late."""
-        lags = self.delays.error, self.delays.hop, self.delays.input, *(p.lag for p in self.circuit.projections)
-        return any(lag is not None for lag in lags)
-
-    def targets(self) -> Float[Array, "samples outputs"]:
-        """The targets of the samples; zeros on an unsupervised task."""
-        targets = self.stream.targets
-        return jnp.zeros((self.stream.inputs.shape[0], 1), self.clock.dt.dtype) if targets is None else targets
-
-    def shown(self, k: Int[Array, ""]) -> tuple[Held, Held]:
-        """Stimulus and target during presentation k, late by the constant lags."""
-        gamma = self.delays.stages > 0  # gamma lags are filters inside the field: the signals enter them at once
-        signals = (self.stream.inputs, self.delays.input), (self.targets(), self.delays.error)
-        stimulus, target = held([(v, None if gamma else lag) for v, lag in signals], self.stream, self.clock, k)
-        return stimulus, target
-
-    def inputs_at(self, k: Int[Array, ""]) -> Callable[[Float[Array, ""]], Inputs]:
-        """The inputs during step j of presentation k, as a function of j."""
-        stimulus, target = self.shown(k)
-        return lambda j: Inputs(stimulus.over(j)[0], *target.over(j))

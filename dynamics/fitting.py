@@ -3,21 +3,19 @@
 import dataclasses
 import functools
 import math
-from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
+from dynamics.coupled_run import AbstractCoupled
 from dynamics.errors import PlasticodeError
 from dynamics.window import Window
 from dynamics.window_choice import Demands, choose
 
-if TYPE_CHECKING:
-    from dynamics.coupled import Coupled
 
-def fitted(run: "Coupled", window: Window) -> Window:
+def fitted(run: AbstractCoupled, window: Window) -> Window:
     """The window with what it leaves open; where the numbers of the run are traced, a cautious choice."""
     times, x = run.timescales, run.stream.inputs
     if None not in (window.nodes, window.parts, window.gaps):
@@ -34,7 +32,7 @@ def fitted(run: "Coupled", window: Window) -> Window:
     return choose(window, Demands(duration, gap, prop, plast, dec, square, spacing))
 
 
-def _late(run: "Coupled") -> dict[str, Float[Array, ""]]:
+def _late(run: AbstractCoupled) -> dict[str, Float[Array, ""]]:
     """Constant lags that look back at the past of signals, by what a user calls them."""
     if run.delays.stages > 0:
         return {}
@@ -43,7 +41,7 @@ def _late(run: "Coupled") -> dict[str, Float[Array, ""]]:
     return {name: lag for name, lag in lags.items() if lag is not None}
 
 
-def needed_history(run: "Coupled") -> int:
+def needed_history(run: AbstractCoupled) -> int:
     """The length of the ring buffer that the lags need, which must be known."""
     needed = 0
     for name, lag in _late(run).items():
@@ -54,7 +52,7 @@ def needed_history(run: "Coupled") -> int:
     return needed
 
 
-def check_steps(run: "Coupled") -> None:
+def check_steps(run: AbstractCoupled) -> None:
     """Refuses steps that are seen to be unstable."""
     clock, tau = run.clock, run.timescales.propagation
     if any(isinstance(x, Tracer) for x in (clock.duration, clock.gap, tau)):
@@ -70,7 +68,7 @@ def check_steps(run: "Coupled") -> None:
     )
 
 
-def check_history(run: "Coupled") -> None:
+def check_history(run: AbstractCoupled) -> None:
     """Refuses a ring buffer that is too short for the lags (for those that are known while tracing)."""
     for name, lag in _late(run).items():
         late = _steps_late(run, lag)
@@ -81,7 +79,7 @@ def check_history(run: "Coupled") -> None:
             raise PlasticodeError(f"history is {run.history} steps, but {name} needs at least {needed}")
 
 
-def misled(run: "Coupled") -> Bool[Array, ""]:
+def misled(run: AbstractCoupled) -> Bool[Array, ""]:
     """Whether the run rests on a promise that its numbers break, which no one can see where they are traced."""
     broken = [jnp.zeros((), bool)]
     for lag in _late(run).values():
@@ -92,7 +90,7 @@ def misled(run: "Coupled") -> Bool[Array, ""]:
     return functools.reduce(jnp.logical_or, broken)
 
 
-def check_gaps(run: "Coupled") -> None:
+def check_gaps(run: AbstractCoupled) -> None:
     """Refuses windows without gaps beside a gap, where it is known."""
     gap = run.clock.gap
     if isinstance(run.integrator, Window) and not run.integrator.gaps and not isinstance(gap, Tracer):
@@ -102,7 +100,7 @@ def check_gaps(run: "Coupled") -> None:
             )
 
 
-def _steps_late(run: "Coupled", lag: Float[Array, ""]) -> np.ndarray | None:
+def _steps_late(run: AbstractCoupled, lag: Float[Array, ""]) -> np.ndarray | None:
     """A lag in steps; None where it, or the clock, is traced."""
     numbers = lag, run.clock.duration, run.clock.gap
     if any(isinstance(number, Tracer) for number in numbers):

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dynamics.coupled import Coupled, CoupledProgress
+from dynamics.coupled import Coupled
+from dynamics.coupled_run import CoupledProgress
 from dynamics.errors import PlasticodeError
 from dynamics.integrators import FixedStep, Point
 from dynamics.norms import norm, scaled

@@ -1,13 +1,13 @@
 """Coupled runs in steps: fixed ones with the twins that judge them (dynamics.doubling), and adaptive ones."""
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dynamics.circuit import Weights
+from dynamics.coupled_run import AbstractCoupled, CoupledProgress
 from dynamics.delays import History
 from dynamics.doubling import difference, order_of, twin_steps
 from dynamics.errors import PlasticodeError
@@ -18,13 +18,10 @@ from dynamics.regime import Slow
 from dynamics.rounding import add
 from dynamics.stimulus import Clock
 
-if TYPE_CHECKING:
-    from dynamics.coupled import Coupled, CoupledProgress
-
 Sums = tuple[Weights, Slow]
 
 
-def begin(run: "Coupled", fixed: Weights, weights: Weights) -> Point:
+def begin(run: AbstractCoupled, fixed: Weights, weights: Weights) -> Point:
     """The start of fixed steps."""
     system = run.system(fixed)
     state = system.with_paths(system.initial_state(weights))
@@ -38,14 +35,14 @@ def begin(run: "Coupled", fixed: Weights, weights: Weights) -> Point:
     return run.integrator.begin(state, History.of(signals, run.history) if signals else None)
 
 
-def twins_at_start(run: "Coupled", fixed: Weights, weights: Weights) -> tuple[Point, ...]:
+def twins_at_start(run: AbstractCoupled, fixed: Weights, weights: Weights) -> tuple[Point, ...]:
     """All but the weights of the twins of a run, which take those from the run."""
     return tuple(_without_weights(begin(twin, fixed, weights)) for twin in _twins(run))
 
 
 def advance_by_steps(
-    run: "Coupled", progress: "CoupledProgress", first: Int[Array, ""], count: Count
-) -> "CoupledProgress":
+    run: AbstractCoupled, progress: CoupledProgress, first: Int[Array, ""], count: Count
+) -> CoupledProgress:
     """Shows presentations first .. first + count - 1 in fixed steps."""
     fixed, twins = progress.fixed, jax.lax.stop_gradient(_twins(run))
 
@@ -69,14 +66,14 @@ def advance_by_steps(
     return progress._replace(state=end.y, history=end.history, low=end.low, twins=others, accuracy=accuracy)
 
 
-def _presented(run: "Coupled", at: Point, fixed: Weights, k: Int[Array, ""], joined: int = 1) -> Point:
+def _presented(run: AbstractCoupled, at: Point, fixed: Weights, k: Int[Array, ""], joined: int = 1) -> Point:
     """Presentation k in fixed steps, each with the noise of `joined` steps of the run that this is a twin of."""
     assert isinstance(run.integrator, FixedStep)
     steps = run.clock.steps
     return run.integrator.run(run.system(fixed), at, run.inputs_at(k), k * steps, steps, run.key, joined)
 
 
-def _twins(run: "Coupled") -> tuple["Coupled", ...]:
+def _twins(run: AbstractCoupled) -> tuple[AbstractCoupled, ...]:
     """The runs that judge this one, in fixed steps: the last two differ in the length of their steps alone."""
     steps, noise = twin_steps(run.clock.steps), dataclasses.replace(run.noise, activity=None, error=None)
     if noise.present and run.clock.steps % 2:
@@ -93,7 +90,7 @@ def _twins(run: "Coupled") -> tuple["Coupled", ...]:
     return (coarse,) if run.noise.activity is None and run.noise.error is None else (quiet, coarse)
 
 
-def _order(run: "Coupled") -> Float[Array, ""]:
+def _order(run: AbstractCoupled) -> Float[Array, ""]:
     """The order of the error of fixed steps."""
     lags = run.delays.stages == 0 and run.delayed
     inside = jnp.abs(run.clock.on_steps - jnp.round(run.clock.on_steps)) > 1e-3  # the stimulus ends in a step
@@ -105,8 +102,8 @@ def _order(run: "Coupled") -> Float[Array, ""]:
 
 
 def advance_adaptively(
-    run: "Coupled", solver: Adaptive, progress: "CoupledProgress", first: Int[Array, ""], count: Count
-) -> "CoupledProgress":
+    run: AbstractCoupled, solver: Adaptive, progress: CoupledProgress, first: Int[Array, ""], count: Count
+) -> CoupledProgress:
     """Shows presentations first .. first + count - 1 in adaptive steps, and each again with ten times the tolerance."""
     on, off = jnp.ones_like(run.clock.dt), jnp.zeros_like(run.clock.dt)
     looser = dataclasses.replace(solver, rtol=10 * solver.rtol, atol=10 * solver.atol)

@@ -7,13 +7,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("dynamics", "rules", "experiments")
 LONGEST_FUNCTION = 60
 LONGEST_FILE = 400
-FORBIDDEN_IMPORTS = {"dynamics": {"rules", "experiments"}, "rules": {"experiments"}}
 UNFINISHED = re.compile(r"\b(NotImplementedError|TODO|FIXME)\b")
 SLOW_TO_IMPORT = ("jax", "matplotlib", "sklearn", "xarray")
 
@@ -60,12 +57,6 @@ def test_files_are_short():
     files = source_files(*PACKAGES, "tests", "benchmarks")
     lengths = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in files}
     assert {name: length for name, length in lengths.items() if length >= LONGEST_FILE} == {}
-
-
-@pytest.mark.parametrize("package", FORBIDDEN_IMPORTS)
-def test_imports_flow_one_way(package):
-    imports = nodes((ast.Import, ast.ImportFrom), package)
-    assert [place for place, node in imports if imported_packages(node) & FORBIDDEN_IMPORTS[package]] == []
 
 
 def test_classes_are_abstract_or_final():

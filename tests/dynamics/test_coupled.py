@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from dynamics.circuit import Circuit
-from dynamics.coupled import Coupled, CoupledSystem, Inputs
+from dynamics.coupled import Coupled
 from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
+from dynamics.field import CoupledSystem, Inputs
 from dynamics.network import Network
 from dynamics.noise import Noise
 from dynamics.stimulus import Clock, Stream

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from dynamics.circuit import Circuit, Error, Given, Layer, Projection, TwoFactor
-from dynamics.coupled import Coupled, CoupledSystem, Inputs
+from dynamics.coupled import Coupled
 from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
+from dynamics.field import CoupledSystem, Inputs
 from dynamics.flow import WeightFlow
 from dynamics.integrators import Adaptive, FixedStep, _Moment
 from dynamics.network import Network

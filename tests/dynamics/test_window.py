@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from dynamics.circuit import Circuit, Error, Gaussian, Projection, TwoFactor
-from dynamics.coupled import CoupledSystem, Inputs
 from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
+from dynamics.field import CoupledSystem, Inputs
 from dynamics.instruments import feedback_mismatch
 from dynamics.noise import Noise
 from dynamics.window import Window

@@ -17,7 +17,8 @@ from scipy import stats
 
 from dynamics.circuit import AbstractFactor, Activity, Circuit, Error, Given, Layer, Projection, TwoFactor
 from dynamics.collocation import integration, leak, nodes, ornstein_uhlenbeck
-from dynamics.coupled import Coupled, CoupledProgress
+from dynamics.coupled import Coupled
+from dynamics.coupled_run import CoupledProgress
 from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs

@@ -249,5 +249,5 @@ def test_too_small_an_address_space_is_told_before_the_libraries_abort(command):
 
 def test_memory_that_runs_out_is_a_sentence(monkeypatch):
     write_spec("")
-    monkeypatch.setattr(runner, "check", lambda *_: [0] * 2**60)
+    monkeypatch.setattr(runner, "prepare", lambda *_: [0] * 2**60)
     assert "there is not enough memory" in refusal("run", "spec.toml")

@@ -11,7 +11,8 @@ import numpy as np
 from pydantic import Field
 
 from dynamics.circuit import Circuit, Weights
-from dynamics.coupled import Coupled, CoupledProgress
+from dynamics.coupled import Coupled
+from dynamics.coupled_run import CoupledProgress
 from dynamics.instruments import cosine, drive, forward_matrices, gradient
 from dynamics.integrators import FixedStep
 from dynamics.stimulus import Clock, Stream

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from pydantic import Field, field_validator
 
 from dynamics.circuit import Weights
-from dynamics.coupled import Coupled, CoupledProgress
+from dynamics.coupled import Coupled
+from dynamics.coupled_run import CoupledProgress
 from dynamics.discrete import Discrete, DiscreteState
 from dynamics.network import Network
 from dynamics.stimulus import Clock, Stream

@@ -1,0 +1,114 @@
+"""What may import what: packages in one order, modules without a circle. Imports inside functions count as well."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# What a package (or a module directly in experiments) may import, and so may what that imports. All may import machine.
+ARROWS = {
+    "dynamics": (),
+    "rules": ("dynamics",),
+    "machine": ("dynamics",),  # which tells errors
+    "tasks": ("machine",),
+    "spec": ("tasks", "rules"),
+    "results": ("spec",),
+    "points": ("spec",),
+    "storage": ("points", "results"),
+    "execution": ("storage",),
+    "report": ("results",),
+    "predictions": ("execution", "report"),
+    "session": ("predictions",),
+    "terminal": ("session",),
+    "catalogue": ("predictions",),
+    "cli": ("terminal", "catalogue"),
+    "start": ("cli",),
+}
+Imports = dict[str, set[str]]
+
+
+def modules() -> dict[str, str]:
+    """The text of every module, by its name."""
+    found = {}
+    for top in ("dynamics", "rules", "experiments"):
+        for path in sorted((ROOT / top).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path.read_text(encoding="utf-8")
+    return found
+
+
+def imports_of(texts: dict[str, str]) -> Imports:
+    """The modules among `texts` that each imports."""
+    found: Imports = {}
+    for name, text in texts.items():
+        named: set[str] = set()
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Import):
+                named |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                named |= {one if one in texts else node.module for one in inner}
+        found[name] = (named & set(texts)) - {name}
+    return found
+
+
+def package(module: str) -> str:
+    """The name under which a module is in `ARROWS`."""
+    top, *rest = module.split(".")
+    return rest[0] if top == "experiments" and rest else top
+
+
+def allowed(name: str) -> set[str]:
+    return {name, "machine"}.union(*(allowed(one) for one in ARROWS[name]))
+
+
+def upwards(imports: Imports) -> list[str]:
+    """Imports that `ARROWS` does not allow."""
+    pairs = ((one, other) for one, others in imports.items() for other in others)
+    return sorted(f"{a} -> {b}" for a, b in pairs if package(b) not in allowed(package(a)))
+
+
+def in_circles(imports: Imports) -> set[str]:
+    """The modules that are left when those are taken away, again and again, that import none of what is left."""
+    left = dict(imports)
+    while free := [name for name, others in left.items() if not others & set(left)]:
+        for name in free:
+            del left[name]
+    return set(left)
+
+
+@pytest.fixture(scope="module")
+def imports() -> Imports:
+    return imports_of(modules())
+
+
+def test_every_package_has_its_place(imports: Imports):
+    assert {package(name) for name in imports} - {"experiments"} == set(ARROWS)
+
+
+def test_no_import_runs_up(imports: Imports):
+    assert upwards(imports) == []
+
+
+def test_no_modules_import_each_other(imports: Imports):
+    assert in_circles(imports) == set()
+
+
+@pytest.mark.parametrize(
+    "module, text",
+    [
+        ("experiments.results.labels", "def f():\n    from experiments.points import jobs"),
+        ("dynamics.errors", "from experiments.spec.units import Time"),
+        ("rules.contract", "import experiments.spec.units"),
+    ],
+)
+def test_arrows_that_run_up_are_seen(module: str, text: str):
+    texts = modules()
+    assert len(upwards(imports_of(texts | {module: f"{texts[module]}\n{text}\n"}))) == 1
+
+
+def test_circles_are_seen():
+    texts = modules()
+    texts["dynamics.errors"] += "\nif TYPE_CHECKING:\n    from dynamics.circuit import Circuit\n"
+    assert {"dynamics.errors", "dynamics.circuit"} <= in_circles(imports_of(texts))
