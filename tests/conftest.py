@@ -1,6 +1,7 @@
 """Settings of every test run: strict numerics, two host devices, no display. They must precede the first use of jax."""
 
 import atexit
+import functools
 import gc
 import os
 import shutil
@@ -53,7 +54,7 @@ def settings_stay() -> Iterator[None]:
     from experiments.execution import runner  # not before jaxtyping's hook is there
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "configure", lambda *_, **__: None)
+        patch.setattr(runner, "configure", functools.wraps(runner.configure)(lambda *_, **__: None))
         yield
 
 

@@ -73,6 +73,16 @@ def load(path: Path) -> Results:
         return results._replace(datasets={part: data.load() for part, data in results.datasets.items()})
 
 
+def open_results(source: str | Path) -> xr.Dataset | xr.DataTree:
+    """The results of a run, read into memory: `source` is its directory, or its results.nc.
+
+    One data set, or where the spec has parts a tree of one each. What is no result raises `PlasticodeError`.
+    """
+    path = Path(source)
+    datasets = load(path / "results.nc" if path.is_dir() else path).datasets
+    return datasets[""] if set(datasets) == {""} else xr.DataTree.from_dict(datasets)
+
+
 def _opened_part(path: Path, part: str, group: h5netcdf.Group) -> xr.Dataset:
     # Values as they stand: a run masks, scales and dates nothing.
     data = xr.open_dataset(H5NetCDFStore(group), cache=False, mask_and_scale=False, decode_times=False)

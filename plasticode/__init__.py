@@ -1,0 +1,97 @@
+"""Plasticode: learning rules in continuous time.
+
+    import plasticode
+
+    results = plasticode.run(plasticode.load_spec("delay-sweep", quick=True)).datasets[""]
+    results = plasticode.open("results/delay-sweep")       # what `plasticode run` has written
+
+Circuits (`Circuit`, `Layer`, `Projection`, `TwoFactor`, ...), rules that wire them (`FA`, `Oja`, ...), the regimes
+that run them (`Coupled`, `WeightFlow`, `Discrete`, through `simulate`), and the experiments of specs. Each name has
+its own documentation; all are imported when they are first used.
+"""
+
+import ast
+import importlib
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the list of all public names: for type checkers, and read by `_places` below
+    from dynamics import instruments as instruments
+    from dynamics import theory as theory
+    from dynamics.circuit import AbstractFactor as AbstractFactor
+    from dynamics.circuit import Activity as Activity
+    from dynamics.circuit import Circuit as Circuit
+    from dynamics.circuit import Error as Error
+    from dynamics.circuit import Gaussian as Gaussian
+    from dynamics.circuit import Given as Given
+    from dynamics.circuit import Layer as Layer
+    from dynamics.circuit import Local as Local
+    from dynamics.circuit import Projection as Projection
+    from dynamics.circuit import SlowVariable as SlowVariable
+    from dynamics.circuit import TwoFactor as TwoFactor
+    from dynamics.coupled import Coupled as Coupled
+    from dynamics.delays import Delays as Delays
+    from dynamics.discrete import Discrete as Discrete
+    from dynamics.errors import NotOkWarning as NotOkWarning
+    from dynamics.errors import PlasticodeError as PlasticodeError
+    from dynamics.flow import WeightFlow as WeightFlow
+    from dynamics.integrators import Adaptive as Adaptive
+    from dynamics.integrators import FixedStep as FixedStep
+    from dynamics.network import Network as Network
+    from dynamics.noise import Noise as Noise
+    from dynamics.simulate import Recording as Recording
+    from dynamics.simulate import simulate as simulate
+    from dynamics.stimulus import Clock as Clock
+    from dynamics.stimulus import Stream as Stream
+    from dynamics.timescales import Timescales as Timescales
+    from dynamics.window import Window as Window
+    from experiments.execution.runner import configure as configure
+    from experiments.execution.runner import run as run
+    from experiments.results.netcdf import open_results as open  # noqa: F401
+    from experiments.spec.loading import load_spec as load_spec
+    from experiments.spec.loading import make_spec as make_spec
+    from rules.contract import AbstractRule as AbstractRule
+    from rules.contract import number as number
+    from rules.contract import timescale as timescale
+    from rules.curl import Curl as Curl
+    from rules.feedback_alignment import DFA as DFA
+    from rules.feedback_alignment import FA as FA
+    from rules.gradient import SGD as SGD
+    from rules.hebbian import BCM as BCM
+    from rules.hebbian import AntiHebbian as AntiHebbian
+    from rules.hebbian import Hebbian as Hebbian
+    from rules.hebbian import Oja as Oja
+    from rules.heterosynaptic import Heterosynaptic as Heterosynaptic
+    from rules.kolen_pollack import KP as KP
+
+
+def _places() -> dict[str, tuple[str, str]]:
+    """Where each public name comes from, and what it is called there."""
+    (listed,) = (
+        node for node in ast.parse(Path(__file__).read_text(encoding="utf-8")).body if isinstance(node, ast.If)
+    )
+    imports = (node for node in listed.body if isinstance(node, ast.ImportFrom))
+    return {alias.asname or alias.name: (node.module or "", alias.name) for node in imports for alias in node.names}
+
+
+_PLACES = _places()
+__all__ = sorted([*_PLACES, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll] - made at the first use
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name at its first use."""
+    if name == "__version__":
+        value: Any = metadata.version("plasticode")
+    elif name in _PLACES:
+        module, inner = _PLACES[name]
+        found = importlib.import_module(module)
+        value = getattr(found, inner) if hasattr(found, inner) else importlib.import_module(f"{module}.{inner}")
+    else:
+        raise AttributeError(f"module 'plasticode' has no attribute '{name}'")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
