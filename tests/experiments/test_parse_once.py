@@ -1,0 +1,73 @@
+"""A run makes each spec once, and expands its grid once: in the whole command, merging, report and study included."""
+
+from collections import Counter
+
+import pytest
+
+from experiments.points import jobs
+from experiments.predictions import study
+from experiments.results.verdicts import StudyReport
+from experiments.spec import grid, loading
+from tests.experiments.test_cli import plasticode
+
+SPEC = """
+regime = "discrete"
+task = {name = "circles", samples = 40}
+network.hidden = [2]
+stimulus.presentations = 4
+record.points = 2
+"""
+SWEEP = """
+rule = ["sgd", "fa"]
+"network.gain" = [0.5, 1, 2]
+seeds = 2
+"""
+PARTS = "[parts.one.sweep]" + SWEEP + "[parts.two.sweep]\nseeds = 2\n"
+
+
+@pytest.fixture
+def counted(tmp_path, monkeypatch) -> Counter:
+    """How often specs are made and grids expanded, in a folder with nothing in it."""
+    calls: Counter = Counter()
+
+    def counting(name, real):
+        def call(*arguments):
+            calls[name] += 1
+            return real(*arguments)
+
+        return call
+
+    make_spec, expand = counting("make_spec", loading.make_spec), counting("expand", grid.expand)
+    for module in (loading, grid):
+        monkeypatch.setattr(module, "make_spec", make_spec)
+    for module in (grid, jobs):
+        monkeypatch.setattr(module, "expand", expand)
+    monkeypatch.chdir(tmp_path)
+    return calls
+
+
+@pytest.mark.parametrize(
+    "text, specs, grids",
+    [(f"{SPEC}[sweep]{SWEEP}", 1 + 2, 1), (f"{SPEC}{PARTS}", 1 + 2 + 3, 2)],
+    ids=["12 points", "two parts"],
+)
+def test_a_spec_is_made_once_for_the_file_each_part_and_each_static_group(text, specs, grids, counted, tmp_path):
+    (tmp_path / "spec.toml").write_text(text)
+    plasticode("run", "spec.toml", "--out", "out")
+    assert (counted["make_spec"], counted["expand"]) == (specs, grids)
+
+
+def test_a_study_gets_the_grids_of_the_run(counted, tmp_path, monkeypatch):
+    seen = []
+
+    class Module:
+        @staticmethod
+        def study(spec, sweeps, results):
+            seen.extend((sweep.shape, results.datasets[part]["status"].shape) for part, sweep in sweeps.items())
+            return StudyReport()
+
+    monkeypatch.setitem(study.STUDIES, "a-test", "a_test")
+    monkeypatch.setattr("importlib.import_module", lambda _: Module)
+    (tmp_path / "spec.toml").write_text(f'study = "a-test"\n{SPEC}{PARTS}')
+    plasticode("run", "spec.toml", "--out", "out")
+    assert [a == b for a, b in seen] == [True, True] and counted["expand"] == 2
