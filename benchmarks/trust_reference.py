@@ -158,7 +158,7 @@ class _Field(NamedTuple):
         if law.row_decay is not None:
             change = change - law.row_decay(local)[:, None] * w
         change = change / _level(times.plasticity, p.level)
-        if law.clamped:
+        if law.holds_norm:
             return change - w * jnp.sum(w * change) / jnp.sum(w * w)
         if law.decays and times.decay is not None:
             change = change - w / _level(times.decay, p.level)

@@ -90,7 +90,7 @@ class TwoFactor(eqx.Module):
     `post` gives m, `row_decay` r (absent: 0). The pre-factor p is what the projection carries, times `sign` (one
     number per presynaptic neuron) where there is one. An eligibility trace, where the run has one, filters p, or m if
     `traced` is "post": a feedback law puts it there, so that it filters the same activity as its forward partner.
-    `decays` says whether W / tau_dec applies. `clamped` holds the Frobenius norm of W: the drift is projected on the
+    `decays` says whether W / tau_dec applies. `holds_norm` holds the Frobenius norm of W: the drift is projected on the
     tangent of the sphere |W| = const, and discrete updates rescale W as published (bibtex: ninou2025curl); synaptic
     noise is not projected.
     """
@@ -100,7 +100,7 @@ class TwoFactor(eqx.Module):
     row_decay: AbstractFactor | None = None
     traced: Literal["pre", "post"] = eqx.field(static=True, default="pre")
     decays: bool = eqx.field(static=True, default=True)
-    clamped: bool = eqx.field(static=True, default=False)
+    holds_norm: bool = eqx.field(static=True, default=False)
 
     def pre(self, carried: Float[Array, " sources"]) -> Float[Array, " sources"]:
         """The pre-factor p, from what the projection carries."""

@@ -83,7 +83,7 @@ class Discrete(AbstractRegime[DiscreteState]):
         drifts = slow_drifts(self.circuit, state.slow, locals_, self.clock.duration / self.clock.period)
         changes = self._steps(scaled, state.weights), jax.tree.map(lambda d: self.clock.period * d, drifts)
         (weights, slow), low = add((state.weights, state.slow), state.low, changes)
-        return DiscreteState(self._clamped(weights, state.weights), slow, optimiser, state.fixed, low)
+        return DiscreteState(self._norms_held(weights, state.weights), slow, optimiser, state.fixed, low)
 
     def _steps(self, descent: Weights, weights: Weights) -> Weights:
         """-eta times the descent direction, minus the weight decay of one period."""
@@ -92,14 +92,14 @@ class Discrete(AbstractRegime[DiscreteState]):
             assert p.law is not None
             eta = self.clock.duration / at_level(self.timescales.plasticity, p.level)
             steps[p.name] = -eta * descent[p.name]
-            if p.law.decays and not p.law.clamped and self.timescales.decay is not None:
+            if p.law.decays and not p.law.holds_norm and self.timescales.decay is not None:
                 steps[p.name] -= self.clock.period / at_level(self.timescales.decay, p.level) * weights[p.name]
         return steps
 
-    def _clamped(self, weights: Weights, before: Weights) -> Weights:
+    def _norms_held(self, weights: Weights, before: Weights) -> Weights:
         """Clamped matrices rescaled to the Frobenius norm that they had."""
-        clamped = {p.name for p in self.circuit.plastic if p.law is not None and p.law.clamped}
-        return {name: w * (norm(before[name]) / norm(w)) if name in clamped else w for name, w in weights.items()}
+        held = {p.name for p in self.circuit.plastic if p.law is not None and p.law.holds_norm}
+        return {name: w * (norm(before[name]) / norm(w)) if name in held else w for name, w in weights.items()}
 
     def weights(self, progress: DiscreteState) -> Weights:
         """All matrices."""

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from dynamics.delays import History
 from dynamics.errors import PlasticodeError, unknown
-from dynamics.noise import brownian_increments, given
+from dynamics.noise import brownian_increments, required_key
 from dynamics.rounding import add, nothing
 
 
@@ -275,7 +275,7 @@ class FixedStep(eqx.Module):
             like, increments = system.brownian_shape(at.y), None
             if like is not None:
                 numbers = [absolute * joined + i for i in range(joined)]
-                keys = [jax.random.fold_in(given(key), number) for number in numbers]
+                keys = [jax.random.fold_in(required_key(key), number) for number in numbers]
                 draws = [brownian_increments(k, like, system.dt / joined) for k in keys]
                 increments = jax.tree.map(lambda *parts: sum(parts[1:], parts[0]), *draws)
             change = self._step(system, at.y, _Moment(inputs, past, absolute, start), increments)

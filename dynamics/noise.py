@@ -43,7 +43,7 @@ class Noise(eqx.Module):
         return self.synaptic is not None or self.synaptic_multiplicative is not None
 
 
-def given(key: PRNGKeyArray | None) -> PRNGKeyArray:
+def required_key(key: PRNGKeyArray | None) -> PRNGKeyArray:
     """The key of a noisy run, which must have one."""
     if key is None:
         raise PlasticodeError("noise is drawn from a random key, but the run has none: give it key")

@@ -77,11 +77,11 @@ def weight_drift(
 ) -> Float[Array, "targets sources"]:
     """W' = (<m p^T> - diag(<r>) W) / tau_plast - W / tau_dec, in weight per second (both taus in seconds).
 
-    A clamped matrix gets the part of it that is tangent to the sphere |W| = const.
+    A matrix whose norm is held gets the part of it that is tangent to the sphere |W| = const.
     """
     # Scaling the factors costs a pass less over the matrix than scaling their product.
     drift = direction(w, Factors(f.post / plasticity, f.pre, None if f.row_decay is None else f.row_decay / plasticity))
-    if law.clamped:
+    if law.holds_norm:
         along = scaled(w)
         return drift - along * (jnp.sum(drift * along) / jnp.sum(along * along))
     if law.decays and decay is not None:

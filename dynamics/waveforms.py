@@ -124,7 +124,7 @@ class Relaxation(eqx.Module):
         """F where all that a matrix does besides learning is decay with tau_dec."""
         law, decay = p.law, self.system.timescales.decay
         assert law is not None
-        if decay is None or not law.decays or law.clamped or law.row_decay is not None:
+        if decay is None or not law.decays or law.holds_norm or law.row_decay is not None:
             return None
         return jnp.sum(self._integrals, axis=1, keepdims=True) / at_level(decay, p.level)
 
@@ -257,12 +257,12 @@ class Relaxation(eqx.Module):
         tau = at_level(times.plasticity, p.level)
         still_pre, fade = self._still_pre(p), self._still_fade(p)
         varying_pre = pre if still_pre is None else None
-        if law.clamped and law.row_decay is not None:
+        if law.holds_norm and law.row_decay is not None:
             raise PlasticodeError(
                 f"the law of '{p.name}' clamps its norm and has a row decay, and the window integrator knows either: "
                 "integrator.name must be euler, heun, tsit5 or dopri5"
             )
-        if law.clamped:
+        if law.holds_norm:
             w = self.start.weights[p.name]
             rate = jnp.sum(post * self._product(p, pre, last), axis=1, keepdims=True) / (tau * jnp.sum(w * w))
         elif law.row_decay is not None:
@@ -288,7 +288,7 @@ class Relaxation(eqx.Module):
                 change = jnp.exp(-fade[node])[:, None] * change + jnp.expm1(-fade[node])[:, None] * w
             law = self.system.circuit.projection(name).law
             assert law is not None
-            if law.clamped:  # the product form keeps the norm up to the error of the nodes: keep it exactly
+            if law.holds_norm:  # the product form keeps the norm up to the error of the nodes: keep it exactly
                 longer = jnp.sum(change * (2 * w + change)) / jnp.sum(w * w)  # |W + change|^2 = (1 + longer) |W|^2
                 root = jnp.sqrt(1 + longer)
                 change = change / root - (longer / (root * (1 + root))) * w
@@ -312,7 +312,7 @@ class Relaxation(eqx.Module):
             post, pre, fade = self._whole(name, drive)
             law = self.system.circuit.projection(name).law
             assert law is not None
-            if fade is None and not law.clamped:
+            if fade is None and not law.holds_norm:
                 squares.append((((post @ post.T / unit) * (pre @ pre.T / unit)) @ b) @ b)
             else:
                 changes = self.changes_at(drives) if changes is None else changes

@@ -21,7 +21,7 @@ from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, Signals, State
 from dynamics.jumps import Cut, Jump, in_order
 from dynamics.kinks import roundoff, with_value
-from dynamics.noise import brownian_increments, given
+from dynamics.noise import brownian_increments, required_key
 from dynamics.norms import norm
 from dynamics.stimulus import Clock, Stream, mixed, samples
 from dynamics.timescales import at_level
@@ -339,7 +339,7 @@ class Window(eqx.Module):
         }
         if not noisy:
             return {}
-        draws = brownian_increments(given(key), noisy, jnp.ones_like(system.dt))
+        draws = brownian_increments(required_key(key), noisy, jnp.ones_like(system.dt))
         return {
             (name, variable): amplitudes[variable][0] * (layout.paths[system.circuit.layer(name).level] @ g)
             for (name, variable), g in draws.items()
@@ -358,7 +358,7 @@ class Window(eqx.Module):
             return course
         weights, low = course.state.weights, course.low
         draws = brownian_increments(
-            jax.random.fold_in(given(key), int(after)), {"add": weights, "multiply": weights}, jnp.ones_like(h)
+            jax.random.fold_in(required_key(key), int(after)), {"add": weights, "multiply": weights}, jnp.ones_like(h)
         )
 
         def multiplied(weights: Weights, low: Weights) -> tuple[Weights, Weights]:
@@ -386,7 +386,7 @@ class Window(eqx.Module):
         after it: together tau_dec (1 - E^2) / 2 at its end, which is exact, and h/2 each where nothing decays.
         """
         p, decay = system.circuit.projection(name), system.timescales.decay
-        if decay is None or p.law is None or not p.law.decays or p.law.clamped:
+        if decay is None or p.law is None or not p.law.decays or p.law.holds_norm:
             return jnp.sqrt(h / 2)
         rate = 1 / at_level(decay, p.level)
         faded = -jnp.expm1(-h * rate)  # 1 - E

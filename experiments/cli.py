@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from experiments.machine.interrupts import INTERRUPTED as SIGNALLED
-from experiments.machine.interrupts import interruptible, quiet
+from experiments.machine.interrupts import SIGNALLED, interruptible, quiet
 
 if TYPE_CHECKING:
     from experiments.session import Ended, How
@@ -76,13 +75,13 @@ def run(
     """
     with _sentences():
         _check_addresses()
-        from experiments.session import spread
+        from experiments.session import how_to_run
         from experiments.spec.loading import load_spec
 
         loaded = load_spec(spec, sets or (), quick, seed)
         if quick and loaded == load_spec(spec, sets or (), False, seed):
             typer.echo(f"{loaded.name} has no smaller version, a table [quick]: all of it is run", err=True)
-        _execute(loaded, out, quick, spread(workers, scheduler, shard, force))
+        _execute(loaded, out, quick, how_to_run(workers, scheduler, shard, force))
 
 
 @app.command()
@@ -123,11 +122,11 @@ def compare(
     """Compare learning rules on one task: a table with 95 % intervals, learning curves, gradient alignment."""
     with _sentences():
         _check_addresses()
-        from experiments.session import spread
+        from experiments.session import how_to_run
         from experiments.spec.compare import comparison
 
         names = [name.strip() for name in rules.split(",") if name.strip()]
-        _execute(comparison(names, task, seeds, sets or (), quick), out, quick, spread(workers, None, None, force))
+        _execute(comparison(names, task, seeds, sets or (), quick), out, quick, how_to_run(workers, None, None, force))
 
 
 @app.command()
@@ -152,7 +151,7 @@ def reproduce(
         _check_addresses()
         from experiments import predictions
         from experiments.machine.processes import cores
-        from experiments.machine.progress import shown
+        from experiments.machine.progress import shown_progress
         from experiments.predictions import report, reproduce
         from experiments.results.netcdf import output_directory
         from experiments.results.ownership import REPRODUCED
@@ -162,7 +161,7 @@ def reproduce(
         chosen = predictions.configured(names or (), dict(map(parse_setting, sets or ())), quick, seed)
         target = out or Path("results") / f"reproduce{'-quick' if quick else ''}"
         with output_directory(target, REPRODUCED) as directory:
-            with shown("reproduce") as on_progress:
+            with shown_progress("reproduce") as on_progress:
                 measured = reproduce.measure_all(chosen, workers or cores(), on_progress)
             if not measured.outcomes:
                 raise KeyboardInterrupt  # nothing to keep
@@ -202,7 +201,7 @@ def check(spec: SpecName, sets: Sets = None, quick: Quick = False) -> None:
         _check_addresses()
         from experiments.execution import runner
         from experiments.execution.estimate import estimate
-        from experiments.machine.progress import shown
+        from experiments.machine.progress import shown_progress
         from experiments.points.notes import notes_of
         from experiments.predictions.study.choice import check_study
         from experiments.spec.loading import load_spec
@@ -214,7 +213,7 @@ def check(spec: SpecName, sets: Sets = None, quick: Quick = False) -> None:
         jobs = runner.prepare(loaded)
         for note in notes_of(jobs):
             typer.echo(note, err=True)
-        with shown(f"{loaded.name}: calibration") as on_progress:
+        with shown_progress(f"{loaded.name}: calibration") as on_progress:
             print_table(estimate(loaded, jobs, on_progress).table)
 
 
@@ -282,7 +281,7 @@ def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
 def _ran(spec: "Spec", target: Path, how: "How") -> "Ended":
     from experiments import session
     from experiments.execution import runner
-    from experiments.machine.progress import shown
+    from experiments.machine.progress import shown_progress
     from experiments.points.notes import notes_of
     from experiments.predictions.study.choice import check_study
 
@@ -291,7 +290,7 @@ def _ran(spec: "Spec", target: Path, how: "How") -> "Ended":
     jobs = runner.prepare(spec)
     for note in notes_of(jobs):
         typer.echo(note, err=True)
-    return session.run(spec, jobs, target, how, shown, lambda text: typer.echo(text, err=True))
+    return session.run(spec, jobs, target, how, shown_progress, lambda text: typer.echo(text, err=True))
 
 
 def _conclude(spec: "Spec", target: Path, ended: "Ended") -> None:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from dynamics.errors import PlasticodeError, printable
 from experiments.execution import cluster
-from experiments.execution.runner import Executor, Task, chunking, local, meter_of
+from experiments.execution.runner import Assignment, Executor, chunking, local, meter_of
 from experiments.machine.interrupts import heard
 from experiments.machine.lock import InUse
 from experiments.machine.progress import Meter, OnProgress
@@ -47,7 +47,7 @@ class How(NamedTuple):
     force: bool = False
 
 
-def spread(workers: int | None, scheduler: str | None, shard: str | None, force: bool) -> How:
+def how_to_run(workers: int | None, scheduler: str | None, shard: str | None, force: bool) -> How:
     """The options of the command line, as far as they go together."""
     given = {"--workers": workers, "--scheduler": scheduler, "--shard": shard}
     named = [name for name, value in given.items() if value is not None]
@@ -136,7 +136,7 @@ def _fill(
     return False
 
 
-def _keep(spec: Spec, directory: rundir.RunDirectory, execute: Executor, tasks: list[Task], meter: Meter) -> None:
+def _keep(spec: Spec, directory: rundir.RunDirectory, execute: Executor, tasks: list[Assignment], meter: Meter) -> None:
     store, labels = directory.store, provenance(spec, "")
     for key, points, record, seconds, device, error in execute(tasks, meter):
         directory.lock.check()
@@ -166,7 +166,7 @@ def _kept(directory: rundir.RunDirectory) -> Iterator[None]:
         ) from None
 
 
-def _share(jobs: dict[str, list[Job]], chunking: Chunking, shard: tuple[int, int] | None = None) -> list[Task]:
+def _share(jobs: dict[str, list[Job]], chunking: Chunking, shard: tuple[int, int] | None = None) -> list[Assignment]:
     """All chunks; of a shard (i, n) every n-th one, beginning with the i-th."""
     tasks, count = [], 0
     for job in [job for members in jobs.values() for job in members]:
@@ -174,13 +174,13 @@ def _share(jobs: dict[str, list[Job]], chunking: Chunking, shard: tuple[int, int
         numbers = range(count, count + len(chunks))
         count += len(chunks)
         mine = [shard is None or number % shard[1] == shard[0] - 1 for number in numbers]
-        tasks.append(Task(job, dict(itertools.compress(chunks.items(), mine))))
+        tasks.append(Assignment(job, dict(itertools.compress(chunks.items(), mine))))
     return [task for task in tasks if task.chunks]
 
 
-def _missing(tasks: list[Task], store: ChunkStore) -> list[Task]:
+def _missing(tasks: list[Assignment], store: ChunkStore) -> list[Assignment]:
     """The chunks that are not finished."""
-    left = [Task(job, {key: at for key, at in chunks.items() if key not in store}) for job, chunks in tasks]
+    left = [Assignment(job, {key: at for key, at in chunks.items() if key not in store}) for job, chunks in tasks]
     return [task for task in left if task.chunks]
 
 
@@ -191,7 +191,7 @@ def _executor(spec: Spec, directory: rundir.RunDirectory, how: How) -> AbstractC
     return cluster.connected(spec, directory.store, directory.chunking, code, how.workers, how.scheduler)
 
 
-def _points(tasks: list[Task]) -> int:
+def _points(tasks: list[Assignment]) -> int:
     return sum(len(points) for task in tasks for points in task.chunks.values())
 
 

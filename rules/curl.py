@@ -59,4 +59,4 @@ class Curl(AbstractRule):
         count = flipped(at_level(self.flips, p.level), neurons)
         sign = 1 - 2 * (jnp.arange(neurons, dtype=count.dtype) < count).astype(count.dtype)
         sign = sign if p.law.sign is None else sign * p.law.sign  # curl descent on top of curl descent
-        return dataclasses.replace(p, law=dataclasses.replace(p.law, sign=sign, clamped=self.clamp))
+        return dataclasses.replace(p, law=dataclasses.replace(p.law, sign=sign, holds_norm=self.clamp))

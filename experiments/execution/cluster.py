@@ -23,7 +23,7 @@ import numpy as np
 from dynamics.errors import PlasticodeError, printable
 from experiments.execution import runner
 from experiments.execution.programs import JobRunner
-from experiments.execution.runner import ATTEMPTS, Executor, Outcome, Task
+from experiments.execution.runner import ATTEMPTS, Assignment, Executor, Outcome
 from experiments.machine.processes import one_core_each
 from experiments.machine.progress import Meter
 from experiments.points.jobs import Chunking, ChunkKey, job_of
@@ -116,16 +116,16 @@ def dask_setup(_: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _execute(client: Any, request: Request, tasks: list[Task], meter: Meter) -> Iterator[Outcome]:
+def _execute(client: Any, request: Request, tasks: list[Assignment], meter: Meter) -> Iterator[Outcome]:
     """Hand out chunks, and collect what becomes of them; a chunk that fails is handed out again."""
     from distributed import as_completed
 
     waiting = ((task, key, points) for task in tasks for key, points in task.chunks.items())
     failed: collections.Counter[ChunkKey] = collections.Counter()
-    handed: dict[Any, tuple[Task, ChunkKey, np.ndarray]] = {}
+    handed: dict[Any, tuple[Assignment, ChunkKey, np.ndarray]] = {}
     finished = as_completed()
 
-    def hand_out(task: Task, key: ChunkKey, points: np.ndarray) -> None:
+    def hand_out(task: Assignment, key: ChunkKey, points: np.ndarray) -> None:
         mine = request._replace(part=key.part, number=key.group)
         future = client.submit(_chunk, mine, key, max(map(len, task.chunks.values())), pure=False)
         handed[future] = task, key, points

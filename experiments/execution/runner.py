@@ -22,7 +22,7 @@ COMPILE_AHEAD = 8  # jobs
 ATTEMPTS = 3  # at a chunk
 
 
-class Task(NamedTuple):
+class Assignment(NamedTuple):
     """A job, and those of its chunks that are to be run."""
 
     job: Job
@@ -40,7 +40,7 @@ class Outcome(NamedTuple):
     error: BaseException | None = None
 
 
-Executor = Callable[[list[Task], Meter], Iterator[Outcome]]
+Executor = Callable[[list[Assignment], Meter], Iterator[Outcome]]
 
 
 def configure(dtype: str, devices: int | None = None) -> None:
@@ -68,7 +68,7 @@ def run(spec: Spec, on_progress: OnProgress | None = None, jobs: dict[str, list[
     parts, jobs = spec.parts(), prepare(spec) if jobs is None else jobs
     tables = {name: Table(jobs[name][0].sweep, marks_of(part)) for name, part in parts.items()}
     seconds, complete = dict.fromkeys(parts, 0.0), True
-    tasks = [Task(job, job.chunks(chunking(jobs))) for members in jobs.values() for job in members]
+    tasks = [Assignment(job, job.chunks(chunking(jobs))) for members in jobs.values() for job in members]
     try:
         for outcome in local(tasks, meter_of(tasks, tasks, on_progress)):
             if outcome.record is None:
@@ -89,20 +89,20 @@ def chunking(jobs: dict[str, list[Job]], workers: int = 1, devices: int | None =
     return Chunking.of(devices, jax.default_backend() == "cpu", points, workers)
 
 
-def meter_of(everything: list[Task], left: list[Task], on_progress: OnProgress | None) -> Meter:
+def meter_of(everything: list[Assignment], left: list[Assignment], on_progress: OnProgress | None) -> Meter:
     """A meter of all that is to be done, of which only some is `left`."""
     total, of = _size(everything)
     work, points = _size(left)
     return Meter(on_progress, total, of, (total - work, of - points))
 
 
-def _size(tasks: list[Task]) -> tuple[float, int]:
+def _size(tasks: list[Assignment]) -> tuple[float, int]:
     """Work, and points."""
     points = [sum(map(len, task.chunks.values())) for task in tasks]
     return float(sum(task.job.point_work * count for task, count in zip(tasks, points, strict=True))), sum(points)
 
 
-def local(tasks: list[Task], meter: Meter, store: ChunkStore | None = None) -> Iterator[Outcome]:
+def local(tasks: list[Assignment], meter: Meter, store: ChunkStore | None = None) -> Iterator[Outcome]:
     """Runs chunks in this process, over all local devices; long ones leave checkpoints in the `store`."""
     compiler = ThreadPoolExecutor(cores())
     try:
@@ -115,7 +115,7 @@ def local(tasks: list[Task], meter: Meter, store: ChunkStore | None = None) -> I
         compiler.shutdown(wait=False, cancel_futures=True)
 
 
-def _prepared(compiler: ThreadPoolExecutor, tasks: list[Task], store: ChunkStore | None) -> Iterator[JobRunner]:
+def _prepared(compiler: ThreadPoolExecutor, tasks: list[Assignment], store: ChunkStore | None) -> Iterator[JobRunner]:
     """The runners of each task in turn; while one runs the next few are compiled, and those that ran are let go.
 
     A program holds memory maps of the process, and Linux allows 65530 of them.

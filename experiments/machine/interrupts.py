@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 
-INTERRUPTED = threading.Event()
+SIGNALLED = threading.Event()
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _UNRAISABLE: list[object] = []  # that of the system, while `interruptible` has another in its place
 
@@ -35,14 +35,14 @@ def interruptible() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _handled() -> Iterator[None]:
-    INTERRUPTED.clear()
+    SIGNALLED.clear()
     previous = {number: signal.getsignal(number) for number in SIGNALS}
     _UNRAISABLE.append(sys.unraisablehook)
     try:
         _arm()
         yield
     finally:
-        INTERRUPTED.clear()  # whoever runs next in this process was not interrupted
+        SIGNALLED.clear()  # whoever runs next in this process was not interrupted
         sys.unraisablehook = _UNRAISABLE.pop()
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -54,7 +54,7 @@ def _arm() -> None:
 
 
 def _interrupt(*_: object) -> None:
-    INTERRUPTED.set()
+    SIGNALLED.set()
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     sys.unraisablehook = lambda told: None  # the finalisers of what was interrupted half made
@@ -63,13 +63,13 @@ def _interrupt(*_: object) -> None:
 
 def heard() -> None:
     """An interrupt was obeyed: the next one raises again."""
-    INTERRUPTED.clear()
+    SIGNALLED.clear()
     if _UNRAISABLE and threading.current_thread() is threading.main_thread():
         _arm()
 
 
 def raise_if_interrupted() -> None:
     """Raise what Python may have dropped."""
-    if INTERRUPTED.is_set():
-        INTERRUPTED.clear()
+    if SIGNALLED.is_set():
+        SIGNALLED.clear()
         raise KeyboardInterrupt

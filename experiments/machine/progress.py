@@ -111,7 +111,7 @@ class Meter:
 
 
 @contextlib.contextmanager
-def shown(what: str, console: Console | None = None) -> Iterator[OnProgress]:
+def shown_progress(what: str, console: Console | None = None) -> Iterator[OnProgress]:
     """Show how far `what` is while the body runs; the body calls `on_progress(progress)`."""
     console = Console(stderr=True) if console is None else console
     if not console.is_terminal:

@@ -3,7 +3,6 @@
 import html
 import json
 import platform
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from experiments.predictions.references import REFERENCES
 from experiments.predictions.reproduce import Measured, Outcome
 from experiments.report.page import bare_table, details, document, paragraph, picture, table
 from experiments.report.report import pretty_bibtex, verdict_json, verdict_table
+from experiments.results.labels import version_of
 from experiments.results.netcdf import write_json
 from experiments.results.text_tables import TextTable
 from experiments.results.verdicts import WORDS
@@ -72,7 +72,7 @@ def _page(measured: Measured, figures: Path) -> str:
     references = [pretty_bibtex(entry) for key, entry in REFERENCES.items() if key in sources]
     sections.append(details("References (bibtex)", "\n\n".join(references)))
     memory = max((outcome.megabytes for outcome in measured.outcomes.values()), default=0)
-    versions = ", ".join(f"{name} {_version(name)}" for name in VERSIONED)
+    versions = ", ".join(f"{name} {version_of(name)}" for name in VERSIONED)
     numbers = f"float64 (trained accuracies: float32) on {platform.machine()}, one core each"
     sections.append(paragraph(f"{numbers}; at most {memory:.0f} MB per process; {versions}."))
     return document("Predictions of the literature", sections)
@@ -107,10 +107,3 @@ def _section(name: str, outcome: Outcome, figures: Path) -> str:
 def _toml(outcome: Outcome) -> str:
     fields: dict[str, Any] = json.loads(outcome.prediction.model_dump_json())
     return "".join(f"{key} = {inline(plain(value))}\n" for key, value in fields.items() if value is not None)
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"

@@ -140,10 +140,11 @@ def device_kind() -> str:
 
 def versions() -> dict[str, str]:
     """The packages that numbers depend on."""
-    return {package: _version(package) for package in VERSIONED}
+    return {package: version_of(package) for package in VERSIONED}
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """Of an installed package."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -137,7 +137,7 @@ def test_the_overlap_of_small_and_large_waveforms(size):
 @pytest.mark.parametrize("size", [1e-30, 1e30])
 def test_a_clamp_holds_matrices_of_any_size(size):
     post, pre, w = f32([1.0, -2.0]), f32([0.5, 1.0, 3.0]), RANDOM.normal(size=(2, 3))
-    drift = weight_drift(TwoFactor(Error(), clamped=True), f32(size * w), Factors(post, pre, None), f32(1.0), None)
+    drift = weight_drift(TwoFactor(Error(), holds_norm=True), f32(size * w), Factors(post, pre, None), f32(1.0), None)
     free = np.outer(post, pre)
     np.testing.assert_allclose(drift, free - w * np.sum(free * w) / np.sum(w * w), rtol=1e-5, atol=1e-5)
     problem = random_problem((4, 5, 2))

@@ -105,7 +105,7 @@ def test_weights_that_are_forgotten_within_a_window_are_right_or_marked():
 
 
 def test_two_kinds_of_decay_at_once_are_refused():
-    circuit = with_law(TwoFactor(Error(), row_decay=Activity(), clamped=True))
+    circuit = with_law(TwoFactor(Error(), row_decay=Activity(), holds_norm=True))
     with pytest.raises(PlasticodeError, match="'W1' clamps its norm and has a row decay"):
         run_by(circuit, Window())
 

@@ -251,7 +251,7 @@ def lines_of(monkeypatch, seconds: float, steps: int) -> list[str]:
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     console = Console(file=StringIO(), width=80)
-    with progress.shown("work", console) as on_progress:
+    with progress.shown_progress("work", console) as on_progress:
         meter = progress.Meter(on_progress, float(steps))
         for _ in range(steps):
             now[0] += seconds / steps
@@ -274,7 +274,7 @@ def test_progress_tells_how_much_time_is_left(monkeypatch):
 def test_progress_on_a_terminal_ends_cleanly(monkeypatch):
     monkeypatch.setattr(progress, "PATIENCE", 0.0)
     console = Console(file=StringIO(), force_terminal=True, width=80)
-    with progress.shown("work", console) as on_progress:
+    with progress.shown_progress("work", console) as on_progress:
         on_progress(progress.Progress(1.0, 4.0, points=1, of=4, failures=2, rate=0.5))
         until(lambda: "25%" in console.file.getvalue())
     shown = console.file.getvalue()

@@ -41,7 +41,7 @@ def circuit_of(name):
 
 
 def is_clamped(name):
-    return any(p.law.clamped for p in circuit_of(name).plastic)
+    return any(p.law.holds_norm for p in circuit_of(name).plastic)
 
 
 def plastic(circuit, weights):

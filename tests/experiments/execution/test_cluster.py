@@ -187,7 +187,7 @@ def test_a_scheduler_that_is_not_there_is_told(forks):
 )
 def test_options_that_do_not_go_together_are_told(options, told):
     with pytest.raises(PlasticodeError, match=told):
-        session.spread(*options)
+        session.how_to_run(*options)
 
 
 def test_the_size_of_chunks_gives_every_worker_some_and_every_device_a_block():

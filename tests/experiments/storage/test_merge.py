@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.execution import runner
-from experiments.execution.runner import Outcome, Task
+from experiments.execution.runner import Assignment, Outcome
 from experiments.machine.progress import Meter
 from experiments.points.jobs import Chunking, ChunkKey, prepare
 from experiments.results.labels import STATUS
@@ -69,7 +69,7 @@ def computed(case: str) -> tuple[Spec, dict, dict]:
     """A spec, its jobs, and the records of each job's points, really run once."""
     spec = make_spec({**BASE, **CASES[case]})
     jobs = prepare(spec)
-    tasks = [Task(job, job.chunks(Chunking(99, 99, 1))) for members in jobs.values() for job in members]
+    tasks = [Assignment(job, job.chunks(Chunking(99, 99, 1))) for members in jobs.values() for job in members]
     records = {}
     for outcome in runner.local(tasks, Meter(None, 1.0)):
         assert outcome.record is not None
@@ -159,7 +159,7 @@ def test_chunks_of_a_real_run_merge_to_that_run(tmp_path, monkeypatch):
     """Nothing is replayed here: chunks as the runner cuts and computes them."""
     spec, jobs, _ = computed("rules")
     monkeypatch.setattr(runner, "chunking", lambda *_: Chunking(1, 1, 1))
-    tasks = [Task(job, job.chunks(Chunking(1, 1, 1))) for job in jobs[""]]
+    tasks = [Assignment(job, job.chunks(Chunking(1, 1, 1))) for job in jobs[""]]
     store = stored(tmp_path / "chunks", list(runner.local(tasks, Meter(None, 1.0))))
     merge(spec, jobs, Chunking(1, 1, 1), store, tmp_path / "results.nc")
     assert_equal(tmp_path / "results.nc", runner.run(spec, jobs=jobs))
