@@ -18,6 +18,7 @@ projection itself carries. A bias is a projection from a layer of one unit whose
 import abc
 import zlib
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import equinox as eqx
@@ -197,74 +198,7 @@ class Circuit(eqx.Module):
     projections: tuple[Projection, ...]
 
     def __check_init__(self):
-        self._check_names()
-        for layer in self.layers:
-            activation(layer.activation)
-            if layer.size < 1:
-                raise PlasticodeError(f"layer '{layer.name}' has {layer.size} neurons: it must have at least 1")
-        reads = any(p.variable == "error" for p in self.projections) or any(
-            p.law is not None and p.law.reads_error for p in self.projections
-        )
-        if reads and not any(layer.role == "output" for layer in self.layers):
-            raise PlasticodeError(
-                "this rule learns from an error, but the task is unsupervised and gives no target: "
-                "the rule must be one that needs no error, such as hebbian, oja or bcm"
-            )
-        for p in self.projections:
-            self._check_projection(p)
-
-    def _check_names(self) -> None:
-        """Refuses names that would meet in one place: of two things, of the task's signals, or with equal draws."""
-        names = [layer.name for layer in self.layers] + [p.name for p in self.projections]
-        for name, count in Counter(names).items():
-            if count > 1:
-                raise PlasticodeError(f"the name '{name}' is used twice in a circuit: names must be unique")
-        for layer in self.layers:
-            for name, count in Counter(v.name for v in layer.slow).items():
-                if count > 1:
-                    raise PlasticodeError(f"layer '{layer.name}' has two slow variables '{name}': one is allowed")
-        for p in self.projections:
-            if p.name in RESERVED:
-                raise PlasticodeError(
-                    f"a projection is called '{p.name}', which is a name of the task's own signals and lags: any name "
-                    f"but {', '.join(RESERVED)} is allowed"
-                )
-        draws: dict[int, str] = {}
-        for name in names:
-            other = draws.setdefault(_draw(name), name)
-            if other != name:
-                raise PlasticodeError(
-                    f"'{other}' and '{name}' would draw the same random numbers, as these names have the same "
-                    "checksum: one of them must be another"
-                )
-
-    def _check_projection(self, p: Projection) -> None:
-        for name in (p.source, p.target):
-            self.layer(name)  # refuses what is not there
-        if p.port not in ("forward", "modulatory"):
-            raise unknown(f"port of projection '{p.name}'", p.port, ("forward", "modulatory"))
-        if p.variable not in ("activity", "error"):
-            raise unknown(f"variable of projection '{p.name}'", p.variable, ("activity", "error"))
-        if p.transpose_of is not None:
-            tied = self.projection(p.transpose_of)
-            if p.init is not None or p.law is not None:
-                raise PlasticodeError(f"projection '{p.name}' is tied to '{tied.name}': it has no init and no law")
-            if tied.transpose_of is not None:
-                raise PlasticodeError(
-                    f"projection '{p.name}' is tied to '{tied.name}', which has no matrix of its own: transpose_of "
-                    "must name a projection with init"
-                )
-            if self.shape(p) != self.shape(tied)[::-1]:
-                raise PlasticodeError(
-                    f"projection '{p.name}' needs a matrix of shape {self.shape(p)}, but the transpose of "
-                    f"'{tied.name}' has {self.shape(tied)[::-1]}"
-                )
-        elif p.init is None:
-            raise PlasticodeError(f"projection '{p.name}' has no matrix: give it init or transpose_of")
-        if p.law is not None and p.law.reads_error and p.target not in self.with_errors:
-            raise PlasticodeError(f"the law of '{p.name}' reads an error, but nothing modulates layer '{p.target}'")
-        if p.variable == "error" and p.source not in self.with_errors:
-            raise PlasticodeError(f"projection '{p.name}' carries the error of '{p.source}', which nothing modulates")
+        _check(self.layers, self.projections)
 
     def layer(self, name: str) -> Layer:
         """The layer called `name`."""
@@ -291,8 +225,7 @@ class Circuit(eqx.Module):
     @property
     def with_errors(self) -> frozenset[str]:
         """Names of the layers that have error units: the output, and those that something modulates."""
-        modulated = {p.target for p in self.projections if p.port == "modulatory"}
-        return frozenset(modulated | {layer.name for layer in self.layers if layer.role == "output"})
+        return _with_errors(self.layers, self.projections)
 
     @property
     def plastic(self) -> tuple[Projection, ...]:
@@ -332,3 +265,93 @@ class Circuit(eqx.Module):
             + (f"transpose of {p.transpose_of}" if p.transpose_of else "plastic" if p.law else "fixed")
             for p in self.projections
         )
+
+
+def _check(layers: Sequence[Layer], projections: Sequence[Projection]) -> None:
+    """Refuses what does not fit together.
+
+    Outside of the class: while a module is made, equinox inspects the whole of it at every method that is looked up.
+    """
+    _check_names(layers, projections)
+    for layer in layers:
+        activation(layer.activation)
+        if layer.size < 1:
+            raise PlasticodeError(f"layer '{layer.name}' has {layer.size} neurons: it must have at least 1")
+    reads = any(p.variable == "error" for p in projections) or any(
+        p.law is not None and p.law.reads_error for p in projections
+    )
+    if reads and not any(layer.role == "output" for layer in layers):
+        raise PlasticodeError(
+            "this rule learns from an error, but the task is unsupervised and gives no target: "
+            "the rule must be one that needs no error, such as hebbian, oja or bcm"
+        )
+    by_name, with_errors = {p.name: p for p in projections}, _with_errors(layers, projections)
+    sizes = {layer.name: layer.size for layer in layers}
+    for name in (end for p in projections for end in (p.source, p.target)):
+        if name not in sizes:
+            raise unknown("layer", name, sizes)
+    for p in projections:
+        _check_projection(p, sizes, by_name, with_errors)
+
+
+def _check_names(layers: Sequence[Layer], projections: Sequence[Projection]) -> None:
+    """Refuses names that would meet in one place: of two things, of the task's signals, or with equal draws."""
+    names = [layer.name for layer in layers] + [p.name for p in projections]
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise PlasticodeError(f"the name '{name}' is used twice in a circuit: names must be unique")
+    for layer in layers:
+        for name, count in Counter(v.name for v in layer.slow).items():
+            if count > 1:
+                raise PlasticodeError(f"layer '{layer.name}' has two slow variables '{name}': one is allowed")
+    for p in projections:
+        if p.name in RESERVED:
+            raise PlasticodeError(
+                f"a projection is called '{p.name}', which is a name of the task's own signals and lags: any name "
+                f"but {', '.join(RESERVED)} is allowed"
+            )
+    draws: dict[int, str] = {}
+    for name in names:
+        other = draws.setdefault(_draw(name), name)
+        if other != name:
+            raise PlasticodeError(
+                f"'{other}' and '{name}' would draw the same random numbers, as these names have the same "
+                "checksum: one of them must be another"
+            )
+
+
+def _check_projection(
+    p: Projection, sizes: Mapping[str, int], projections: Mapping[str, Projection], with_errors: frozenset[str]
+) -> None:
+    if p.port not in ("forward", "modulatory"):
+        raise unknown(f"port of projection '{p.name}'", p.port, ("forward", "modulatory"))
+    if p.variable not in ("activity", "error"):
+        raise unknown(f"variable of projection '{p.name}'", p.variable, ("activity", "error"))
+    if p.transpose_of is not None:
+        if p.transpose_of not in projections:
+            raise unknown("projection", p.transpose_of, projections)
+        tied = projections[p.transpose_of]
+        if p.init is not None or p.law is not None:
+            raise PlasticodeError(f"projection '{p.name}' is tied to '{tied.name}': it has no init and no law")
+        if tied.transpose_of is not None:
+            raise PlasticodeError(
+                f"projection '{p.name}' is tied to '{tied.name}', which has no matrix of its own: transpose_of "
+                "must name a projection with init"
+            )
+        shape, other = (sizes[p.target], sizes[p.source]), (sizes[tied.source], sizes[tied.target])
+        if shape != other:
+            raise PlasticodeError(
+                f"projection '{p.name}' needs a matrix of shape {shape}, but the transpose of "
+                f"'{tied.name}' has {other}"
+            )
+    elif p.init is None:
+        raise PlasticodeError(f"projection '{p.name}' has no matrix: give it init or transpose_of")
+    if p.law is not None and p.law.reads_error and p.target not in with_errors:
+        raise PlasticodeError(f"the law of '{p.name}' reads an error, but nothing modulates layer '{p.target}'")
+    if p.variable == "error" and p.source not in with_errors:
+        raise PlasticodeError(f"projection '{p.name}' carries the error of '{p.source}', which nothing modulates")
+
+
+def _with_errors(layers: Sequence[Layer], projections: Sequence[Projection]) -> frozenset[str]:
+    modulated = {p.target for p in projections if p.port == "modulatory"}
+    return frozenset(modulated | {layer.name for layer in layers if layer.role == "output"})
