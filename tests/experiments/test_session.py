@@ -271,10 +271,10 @@ def test_a_run_that_was_robbed_while_it_merged_publishes_nothing(monkeypatch):
     """It wakes up in the middle of its report, and finds the lock of another."""
     real = session.report.write
 
-    def robbed(spec, results, directory, failures):
+    def robbed(*arguments):
         lock = OUT / "chunks" / "lock"
         lock.write_text(json.dumps(json.loads(lock.read_text()) | {"token": "another", "pid": 7}))
-        return real(spec, results, directory, failures)
+        return real(*arguments)
 
     monkeypatch.setattr(session.report, "write", robbed)
     assert "was taken over by process 7" in run(code=2).stderr
