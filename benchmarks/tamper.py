@@ -34,7 +34,7 @@ from experiments.execution import runner  # noqa: F401 - before the forks
 from experiments.machine import lock  # noqa: F401 - before the forks
 from experiments.machine.lock import Lock
 from experiments.points.jobs import Chunking
-from experiments.report.report import report  # noqa: F401 - before the forks
+from experiments.report import report  # noqa: F401 - before the forks
 from experiments.results import netcdf  # noqa: F401 - before the forks
 from experiments.storage import status  # noqa: F401 - before the forks
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVER = """
-import json, os, sys
+import json, os, sys, traceback
 sys.path.insert(0, sys.argv[1])
 import experiments.cli, experiments.session, experiments.report.figures, experiments.report.report, sklearn.datasets
 import xarray.backends.h5netcdf_
@@ -37,6 +37,8 @@ for line in sys.stdin:
         experiments.cli.main()
     except SystemExit as exit:
         code = exit.code or 0
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush(), sys.stderr.flush()
         os._exit(code)

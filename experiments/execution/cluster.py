@@ -3,6 +3,7 @@
 A worker gets the spec and the name of a chunk, and sends back the records; files are written by the process that asked.
 """
 
+import asyncio
 import collections
 import contextlib
 import functools
@@ -14,6 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +36,7 @@ from experiments.storage.chunks import ChunkStore, Record
 from experiments.storage.rundir import code_of
 from rules.registry import look_in, looked_in, own_folders
 
+GONE = "the dask scheduler is gone: finished chunks are kept, and the same command goes on from there"
 UNKNOWN_SIZE = 32  # workers that a cluster may come to have
 MOST_IN_FLIGHT = 10_000  # chunks that the scheduler knows of
 CONNECT_SECONDS = 10
@@ -137,9 +140,7 @@ def _execute(client: Any, request: Request, tasks: list[Assignment], meter: Mete
         for future in finished:
             task, key, points = handed.pop(future)
             if future.cancelled():
-                raise PlasticodeError(
-                    "the dask scheduler is gone: finished chunks are kept, and the same command goes on from there"
-                )
+                raise PlasticodeError(GONE)
             error = future.exception()
             failed[key] += error is not None
             if error is not None and failed[key] < ATTEMPTS and not isinstance(error, PlasticodeError):
@@ -154,8 +155,12 @@ def _execute(client: Any, request: Request, tasks: list[Assignment], meter: Mete
             else:
                 yield Outcome(key, points, None, 0.0, "", error)
             future.release()
+    except (OSError, RuntimeError, CancelledError, asyncio.CancelledError):
+        if client.status == "running":
+            raise
+        raise PlasticodeError(GONE) from None  # at whatever moment that was
     finally:
-        if handed:
+        with contextlib.suppress(OSError, RuntimeError, CancelledError, asyncio.CancelledError):
             client.cancel(list(handed))
 
 

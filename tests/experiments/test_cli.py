@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 from experiments.cli import app
 from experiments.execution import runner
 from experiments.machine import progress
+from experiments.predictions.study import STUDIES
 from experiments.report.figures import generic_figures, is_logarithmic, save
 from experiments.results.netcdf import load
 from experiments.results.verdicts import StudyReport, Verdict
@@ -175,7 +176,7 @@ def verdicts(monkeypatch):
     module = types.ModuleType("study_of_a_test")
     module.study = study
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setitem(study.STUDIES, "claims", module.__name__)
+    monkeypatch.setitem(STUDIES, "claims", module.__name__)
     return second
 
 
@@ -210,7 +211,7 @@ def interrupt_at(monkeypatch, fraction: float) -> None:
         if now.fraction > fraction:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(progress, "shown", lambda what: contextlib.nullcontext(stop))
+    monkeypatch.setattr(progress, "shown_progress", lambda what: contextlib.nullcontext(stop))
 
 
 def test_an_interrupt_keeps_what_is_finished_and_the_same_command_goes_on(monkeypatch, verdicts):

@@ -329,7 +329,7 @@ def test_an_interrupt_within_the_first_chunk_keeps_how_far_it_was(monkeypatch):
     ]
     assert "nobody is at it; to go on" in status[2]
     told = []
-    monkeypatch.setattr(progress, "shown", lambda what: contextlib.nullcontext(told.append))
+    monkeypatch.setattr(progress, "shown_progress", lambda what: contextlib.nullcontext(told.append))
     run()
     assert told[0].fraction > 0.4 and names(OUT) == WRITTEN
     assert (OUT / "results.nc").read_bytes() == Path("straight/results.nc").read_bytes()
@@ -345,7 +345,7 @@ def test_the_status_of_a_run_that_has_just_begun(monkeypatch):
             next(OUT.glob("chunks/lock")).touch()
             told.extend(plasticode("status", str(OUT)).stdout.splitlines())
 
-    monkeypatch.setattr(progress, "shown", lambda what: contextlib.nullcontext(ask))
+    monkeypatch.setattr(progress, "shown_progress", lambda what: contextlib.nullcontext(ask))
     run()
     assert told[0] == "tiny: 0 of 6 points are finished (0%)" and "is at it: " in told[1]
     facts = progress.Progress(8.0, 10.0, 0, 70, rate=0.5, left=3.0)
