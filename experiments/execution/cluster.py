@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from dynamics.errors import PlasticodeError, printable
+from dynamics.plugins import look_in, looked_in, own_folders
 from experiments.execution import runner
 from experiments.execution.programs import JobRunner
 from experiments.execution.runner import ATTEMPTS, Executor, Outcome, Task
@@ -32,7 +33,6 @@ from experiments.spec.loading import make_spec
 from experiments.spec.spec import Spec
 from experiments.storage.chunks import ChunkStore, Record
 from experiments.storage.rundir import code_of
-from rules.registry import look_in, looked_in, own_folders
 
 UNKNOWN_SIZE = 32  # workers that a cluster may come to have
 MOST_IN_FLIGHT = 10_000  # chunks that the scheduler knows of
