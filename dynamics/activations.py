@@ -62,11 +62,11 @@ def _own(name: str) -> Activation:
 
 def _check_elementwise(name: str, part: str, function: Callable) -> None:
     """Refuse a function that does not keep the shape and the dtype of what it gets."""
-    for shape in ((3,), (2, 3)):
-        given = jax.ShapeDtypeStruct(shape, jnp.result_type(float))
+    for shape, dtype in (((3,), jnp.float32), ((2, 3), jnp.result_type(float))):
+        given = jax.ShapeDtypeStruct(shape, dtype)
         with blamed(f"the {part} of activation '{name}' cannot be computed", modules_of([name])):
             result = jax.eval_shape(function, given)
-        if getattr(result, "shape", None) != shape or result.dtype != given.dtype:
+        if getattr(result, "shape", None) != shape or result.dtype != dtype:
             raise PlasticodeError(
                 f"the {part} of activation '{name}' makes {_described(result)} of {_described(given)}: it must be "
                 "elementwise, and keep the dtype"
