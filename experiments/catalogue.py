@@ -1,4 +1,4 @@
-"""What there is, each with a sentence; a spec, rule or prediction in full."""
+"""What there is, each with a sentence; a spec, rule, prediction or task in full."""
 
 import importlib
 import inspect

@@ -41,7 +41,7 @@ GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 class Request(NamedTuple):
-    """What a worker needs to run chunks of a job; `places` are the folders where a user's own rules may be."""
+    """What a worker needs to run chunks of a job; `places` are the folders of a user's own modules."""
 
     spec: str
     part: str

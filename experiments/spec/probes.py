@@ -82,8 +82,9 @@ def probe_named(name: str) -> Probe:
         return PROBES[name]
     found = imported("probe", name, "a function")
     if callable(found) and not isinstance(found, type):
-        said = (inspect.getdoc(found) or "").partition("\n")[0]
-        found = Probe(found, said or variable(name), supervised=False)
+        measure: Any = found
+        said = (inspect.getdoc(measure) or "").partition("\n")[0]
+        found = Probe(measure, said or variable(name), supervised=False)
     if not (isinstance(found, Probe) and callable(found.measure)):
         what = "a function of circuit, weights, slow and data, or an experiments.spec.probes.Probe"
         raise PlasticodeError(f"probe '{name}' is not a probe: it must be {what}")

@@ -39,7 +39,8 @@ Tolerance = Annotated[float, Field(strict=True, gt=0, lt=1)]
 def _named(known: Collection[str], look_up: Callable[[str], Any] | None, name: str) -> str:
     """A name that is `known`, or a user's own, which is then looked up (with None there are no such)."""
     if name not in known and not (look_up is not None and is_own(name)):
-        raise ValueError(str(unknown("name", name, known)).partition(": ")[2])
+        *most, last = [f"'{other}'" for other in known]
+        raise ValueError(f"it must be {', '.join(most)} or {last}")
     if look_up is not None:
         look_up(name)
     return name
