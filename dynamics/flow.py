@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from dynamics.circuit import Circuit, Local, Weights
 from dynamics.doubling import Accuracy, difference, finer, order_of, twin_steps
 from dynamics.errors import PlasticodeError
-from dynamics.integrators import ITO_SOLVERS, AbstractSystem, FixedStep, Look, Point, solver_named
+from dynamics.integrators import AbstractSystem, FixedStep, Look, Point, solver_named
 from dynamics.loop import Count, repeat
 from dynamics.plasticity import Factors, law_factors, slow_drifts, weight_drifts
 from dynamics.regime import AbstractRegime, Quality, Slow, check_circuit, check_dtypes
@@ -148,7 +148,7 @@ class WeightFlow(AbstractRegime[FlowState]):
     def __check_init__(self):
         check_circuit(self.circuit, self.timescales, self.inputs, self.targets)
         evaluation_order(self.circuit)  # which refuses a cycle
-        if self.sampling_noise and self.integrator.name != ITO_SOLVERS[0]:
+        if self.sampling_noise and self.integrator.name != "euler":
             raise PlasticodeError(
                 f"integrator '{self.integrator.name}' cannot integrate sampling noise, which is Ito and does not "
                 "commute: it must be euler"
@@ -198,9 +198,7 @@ class WeightFlow(AbstractRegime[FlowState]):
     def system(self, fixed: Weights) -> FlowSystem:
         """The averaged vector field."""
         targets = jnp.zeros((self.inputs.shape[0], 1), self.inputs.dtype) if self.targets is None else self.targets
-        return FlowSystem(
-            self.circuit, self.timescales, self.clock, self.inputs, targets, fixed, self.sampling_noise
-        )
+        return FlowSystem(self.circuit, self.timescales, self.clock, self.inputs, targets, fixed, self.sampling_noise)
 
     def weights(self, progress: FlowState) -> Weights:
         """All matrices."""

@@ -9,7 +9,7 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import diffrax
 import equinox as eqx
@@ -64,14 +64,23 @@ class Milstein(diffrax.AbstractItoSolver):
         return terms.vf(t0, y0, args)
 
 
-SOLVERS: dict[str, Callable[[], diffrax.AbstractSolver]] = {
-    "dopri5": diffrax.Dopri5,
-    "euler": diffrax.Euler,
-    "heun": diffrax.Heun,
-    "milstein": Milstein,
-    "tsit5": diffrax.Tsit5,
+class Solver(NamedTuple):
+    """A solver, the solution to which it converges along multiplicative noise, and whether it estimates its error, as
+    adaptive steps need."""
+
+    make: Callable[[], diffrax.AbstractSolver]
+    calculus: Literal["ito", "stratonovich"]
+    adaptive: bool
+
+
+SOLVERS: dict[str, Solver] = {
+    "euler": Solver(diffrax.Euler, "ito", adaptive=False),
+    "milstein": Solver(Milstein, "ito", adaptive=False),
+    "heun": Solver(diffrax.Heun, "stratonovich", adaptive=True),
+    "tsit5": Solver(diffrax.Tsit5, "stratonovich", adaptive=True),
+    "dopri5": Solver(diffrax.Dopri5, "stratonovich", adaptive=True),
 }
-ITO_SOLVERS = ("euler", "milstein")  # the others converge to the Stratonovich solution
+WINDOW = "window"  # the integrator that is none of these solvers: `dynamics.window`
 
 Look = Callable[..., Array]  # look(name, current value, lag in seconds, stepwise=False, side=None): the late value
 
@@ -193,17 +202,16 @@ def solver_named(name: str) -> diffrax.AbstractSolver:
     """The diffrax solver called `name`."""
     if name not in SOLVERS:
         raise unknown("integrator", name, SOLVERS)
-    return SOLVERS[name]()
+    return SOLVERS[name].make()
 
 
 def check_calculus(name: str, calculus: str, multiplicative: bool) -> None:
     """Refuses a solver that would integrate multiplicative noise in the other calculus than the one asked for."""
-    solver_calculus = "ito" if name in ITO_SOLVERS else "stratonovich"
-    if multiplicative and solver_calculus != calculus:
-        fit = [n for n in SOLVERS if (n in ITO_SOLVERS) == (calculus == "ito")]
+    if multiplicative and SOLVERS[name].calculus != calculus:
+        fit = [other for other, solver in SOLVERS.items() if solver.calculus == calculus]
         raise PlasticodeError(
-            f"integrator '{name}' integrates multiplicative noise in the {solver_calculus} sense, but noise.calculus "
-            f"is '{calculus}': the integrator must be one of {', '.join(sorted(fit))}"
+            f"integrator '{name}' integrates multiplicative noise in the {SOLVERS[name].calculus} sense, but "
+            f"noise.calculus is '{calculus}': the integrator must be one of {', '.join(sorted(fit))}"
         )
 
 
@@ -314,10 +322,11 @@ class Adaptive(eqx.Module):
     tolerance: float = eqx.field(static=True, default=1e-3)
 
     def __check_init__(self):
-        if self.name not in ("dopri5", "heun", "tsit5"):
+        fit = sorted(name for name, solver in SOLVERS.items() if solver.adaptive)
+        if self.name not in fit:
             raise PlasticodeError(
-                f"integrator '{self.name}' has no error estimate: with adaptive steps it must be one of dopri5, heun, "
-                "tsit5"
+                f"integrator '{self.name}' has no error estimate: with adaptive steps it must be one of "
+                f"{', '.join(fit)}"
             )
 
     def run(

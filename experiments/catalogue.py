@@ -1,12 +1,15 @@
-"""What there is, each with a sentence; a spec, rule or prediction in full."""
+"""What there is, each with a sentence; a spec, rule, prediction or task in full."""
 
 import importlib
 import inspect
 import json
 import tomllib
 
+from pydantic_core import PydanticUndefined
+
 from dynamics.errors import printable, unknown
 from dynamics.network import Network
+from dynamics.plugins import is_own
 from experiments.predictions import PREDICTIONS, plain, prediction_class
 from experiments.predictions.references import REFERENCES
 from experiments.predictions.study import STUDIES
@@ -14,7 +17,7 @@ from experiments.report.report import pretty_bibtex
 from experiments.spec.loading import built_in_specs, load_spec
 from experiments.spec.spec import dump_toml
 from experiments.spec.toml_text import inline
-from experiments.tasks.registry import TASKS
+from experiments.tasks.registry import TASKS, task_class
 from rules.registry import RULES, make_rule, rule_class
 
 EXAMPLE = Network((4, 3, 3, 2))  # small enough for its circuit to be read, deep enough for FA and DFA to differ
@@ -36,13 +39,16 @@ def contents() -> dict[str, dict[str, str]]:
 
 
 def described(name: str) -> str:
-    """A spec, by name or file, with all defaults as TOML; a rule: docstring, circuit, reference; or a prediction."""
+    """A spec, by name or file, with all defaults; a rule: docstring, circuit, reference; a prediction; a task."""
     if name in built_in_specs() or name.endswith(".toml"):
         return dump_toml(load_spec(name)).rstrip()
     if name in PREDICTIONS:
         return _prediction(name)
-    if name not in RULES and ":" not in name:
-        raise unknown("spec, rule or prediction", printable(name), [*built_in_specs(), *RULES, *PREDICTIONS])
+    if name in TASKS:
+        return _task(name)
+    if name not in RULES and not is_own(name):
+        known = [*built_in_specs(), *RULES, *PREDICTIONS, *TASKS]
+        raise unknown("spec, rule, prediction or task", printable(name), known)
     circuit = make_rule(name, {}).wire(EXAMPLE)
     sizes = "-".join(map(str, EXAMPLE.sizes))
     local = "local" if circuit.is_local else "not local: a matrix is read by two projections"
@@ -52,6 +58,15 @@ def described(name: str) -> str:
         pretty_bibtex(rule_class(name).reference),
     )
     return "\n\n".join(sections)
+
+
+def _task(name: str) -> str:
+    """What a task says of itself, and its fields; one without a default must be given."""
+    cls = task_class(name)
+    fields = {key: field.get_default(call_default_factory=True) for key, field in cls.model_fields.items()}
+    told = {key: "# must be given" if value is PydanticUndefined else inline(value) for key, value in fields.items()}
+    table = "\n".join(f"{key} = {value}" for key, value in told.items() if fields[key] is not None)
+    return f"{inspect.getdoc(cls) or name}\n\n[task]\n{table}"
 
 
 def _prediction(name: str) -> str:

@@ -186,8 +186,8 @@ def list_all() -> None:
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(help="A spec, a rule, or a prediction.")]) -> None:
-    """Print a spec with all its defaults as TOML, a rule with equation and circuit, or a prediction with its claim."""
+def show(name: Annotated[str, typer.Argument(help="A spec, a rule, a prediction, or a task.")]) -> None:
+    """Print a spec with all its defaults as TOML, a rule with equation and circuit, a prediction, a task."""
     with _sentences():
         from experiments.catalogue import described
 

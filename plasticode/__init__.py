@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # the list of all public names: for type checkers, and read by `_places` below
     from dynamics import instruments as instruments
     from dynamics import theory as theory
+    from dynamics.activations import Activation as Activation
     from dynamics.circuit import AbstractFactor as AbstractFactor
     from dynamics.circuit import Activity as Activity
     from dynamics.circuit import Circuit as Circuit
@@ -51,6 +52,9 @@ if TYPE_CHECKING:  # the list of all public names: for type checkers, and read b
     from experiments.results.netcdf import open_results as open  # noqa: F401
     from experiments.spec.loading import load_spec as load_spec
     from experiments.spec.loading import make_spec as make_spec
+    from experiments.spec.probes import Probe as Probe
+    from experiments.tasks.contract import AbstractTask as AbstractTask
+    from experiments.tasks.contract import Data as Data
     from rules.contract import AbstractRule as AbstractRule
     from rules.contract import number as number
     from rules.contract import timescale as timescale

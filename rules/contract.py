@@ -2,10 +2,12 @@
 
 import abc
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from dynamics.circuit import Circuit
@@ -49,3 +51,11 @@ class AbstractRule(eqx.Module):
     @abc.abstractmethod
     def wire(self, network: Network) -> Circuit:
         """The circuit of this rule on `network`."""
+
+    @classmethod
+    def remarks(cls, numbers: Mapping[str, np.ndarray], sizes: tuple[int, ...], dtype: str) -> list[str]:
+        """Sentences about what does not run quite as it is written; most rules have none.
+
+        `numbers` has the traced numbers of the rule, (points,) or (points, layers); `sizes` are those of the layers.
+        """
+        return []

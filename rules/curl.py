@@ -1,10 +1,12 @@
 """Curl descent: some presynaptic neurons learn with the opposite sign, on top of any rule's credit."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from dynamics.circuit import Circuit, Projection
@@ -51,6 +53,20 @@ class Curl(AbstractRule):
             )
         circuit = self.credit.wire(network)
         return Circuit(circuit.layers, tuple(self._signed(p, circuit) for p in circuit.projections))
+
+    @classmethod
+    def remarks(cls, numbers: Mapping[str, np.ndarray], sizes: tuple[int, ...], dtype: str) -> list[str]:
+        """Each fraction of a layer's neurons that is not the one that is flipped."""
+        values, found = numbers["flips"], []
+        columns = values if values.ndim == 2 else np.repeat(values[:, None], len(sizes) - 1, axis=1)
+        for neurons, column in zip(sizes[:-1], columns.T, strict=True):
+            for fraction in np.unique(column):
+                count = int(flipped(jnp.asarray(fraction, dtype), neurons))
+                if abs(count - fraction * neurons) > 1e-6 * neurons:
+                    share = f"{count} of {neurons} neurons, {count / neurons:.3g} of them"
+                    why = "as flips are whole neurons (halves are rounded up)"
+                    found.append(f"rule.flips = {fraction:g} flips {share}, {why}")
+        return found
 
     def _signed(self, p: Projection, circuit: Circuit) -> Projection:
         if p.law is None or p.port != "forward" or circuit.layer(p.source).role == "constant":

@@ -1,12 +1,7 @@
 """Rules by name: what a spec's [rule] table may say, and the rule that it means."""
 
-import contextlib
 import dataclasses
-import importlib
-import os
-import sys
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from dynamics.errors import PlasticodeError, unknown
+from dynamics.plugins import imported, is_own
 from rules.contract import AbstractRule
 from rules.curl import Curl
 from rules.feedback_alignment import DFA, FA
@@ -36,54 +32,13 @@ RULES: dict[str, type[AbstractRule]] = {
 }
 
 
-_FOLDERS: list[str] = []
-
-
-def look_in(*folders: Path | str) -> None:
-    """Where the rules of the specs that follow are, besides the working folder."""
-    _FOLDERS[:] = [os.path.abspath(folder) for folder in folders]
-
-
-def looked_in() -> list[str]:
-    """The folders where the rules of a spec may be."""
-    with contextlib.suppress(OSError):  # a working folder that was removed
-        return list(dict.fromkeys([*_FOLDERS, os.getcwd()]))
-    return list(_FOLDERS)
-
-
-@contextlib.contextmanager
-def own_folders() -> Iterator[None]:
-    """A user's folders are on `sys.path`, after all that is installed, while a module that a spec names is imported.
-
-    At no other time: whatever lies in a folder where a command runs would be imported under the name of a package.
-    """
-    added = looked_in()
-    sys.path += added
-    try:
-        yield
-    finally:
-        for folder in reversed(added):
-            with contextlib.suppress(ValueError):  # the module has a path of its own
-                del sys.path[len(sys.path) - 1 - sys.path[::-1].index(folder)]
-
-
 def rule_class(name: str) -> type[AbstractRule]:
-    """The rule called `name`, or the class that "module:Class" names. This is the one place where a spec names code."""
-    if ":" not in name:
+    """The rule called `name`, or the class that "module:Class" names."""
+    if not is_own(name):
         if name not in RULES:
             raise unknown("rule", name, RULES)
         return RULES[name]
-    module_name, _, class_name = name.partition(":")
-    try:
-        with own_folders():
-            module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # whatever the user's own module does when it is imported
-        why = f"{type(error).__name__}: {error}".splitlines()[0][:300]
-        why = why if why.isprintable() else ascii(why)
-        raise PlasticodeError(f"rule '{name}' cannot be imported: it must name a module and a class ({why})") from None
-    found = getattr(module, class_name, None)
-    if found is None:
-        raise PlasticodeError(f"rule '{name}' does not exist: module '{module_name}' has no '{class_name}'")
+    found = imported("rule", name, "a class")
     if not (isinstance(found, type) and issubclass(found, AbstractRule) and found is not AbstractRule):
         raise PlasticodeError(f"rule '{name}' is not a rule: the class must derive from rules.contract.AbstractRule")
     return found
@@ -134,11 +89,6 @@ def rule_names(name: str, parameters: Mapping[str, Any]) -> Iterator[str]:
         value = parameters.get(key, rule_fields(name)[key])
         table = value if isinstance(value, Mapping) else {"name": value}
         yield from rule_names(table["name"], table)
-
-
-def own_modules(names: Iterable[str]) -> set[str]:
-    """The modules of those rules that are a user's own."""
-    return {name.partition(":")[0] for name in names if ":" in name}
 
 
 def check_numbers(name: str, key: str, values: np.ndarray) -> None:

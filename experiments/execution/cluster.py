@@ -23,6 +23,7 @@ import jax
 import numpy as np
 
 from dynamics.errors import PlasticodeError, printable
+from dynamics.plugins import look_in, looked_in, own_folders
 from experiments.execution import runner
 from experiments.execution.programs import JobRunner
 from experiments.execution.runner import ATTEMPTS, Assignment, Executor, Outcome
@@ -34,7 +35,6 @@ from experiments.spec.loading import make_spec
 from experiments.spec.spec import Spec
 from experiments.storage.chunks import ChunkStore, Record
 from experiments.storage.rundir import code_of
-from rules.registry import look_in, looked_in, own_folders
 
 GONE = "the dask scheduler is gone: finished chunks are kept, and the same command goes on from there"
 UNKNOWN_SIZE = 32  # workers that a cluster may come to have
@@ -44,7 +44,7 @@ GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 class Request(NamedTuple):
-    """What a worker needs to run chunks of a job; `places` are the folders where a user's own rules may be."""
+    """What a worker needs to run chunks of a job; `places` are the folders of a user's own modules."""
 
     spec: str
     part: str

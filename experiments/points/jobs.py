@@ -2,9 +2,6 @@
 
 import functools
 import itertools
-import os
-import sys
-import traceback
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -13,14 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from dynamics.errors import PlasticodeError
+from dynamics.plugins import blamed, is_own, modules_of
 from dynamics.simulate import all_finite, record_marks
 from experiments.points.assemble import Plan, build, plan
 from experiments.points.relaxations import check_relaxations
 from experiments.spec.grid import Group, Sweep, expand
-from experiments.spec.probes import PROBES
+from experiments.spec.probes import probe_named, variable
 from experiments.spec.spec import Spec
 from experiments.tasks.contract import Data
-from rules.registry import own_modules, rule_names
+from experiments.tasks.registry import load
+from rules.registry import rule_names
 
 CACHE_BLOCK = 8  # points that one CPU core advances together
 CHUNK_BYTES = 512 * 2**20  # of the states and records of a chunk
@@ -152,7 +151,7 @@ def _jobs(sweep: Sweep, part: str, first: int = 0) -> Iterator[Job]:
         task = group.static.task
         key = task.model_dump_json()
         if key not in loaded:
-            loaded[key] = task.load()
+            loaded[key] = load(task)
         data = loaded[key]
         job = Job(part, number, sweep, group, plan(group, data), _arrays(data, group.static.dtype), 0, 0, 0)
         state, record = _wired(job, data)
@@ -172,38 +171,26 @@ def _arrays(data: Data, dtype: str) -> dict[str, np.ndarray]:
 def _wired(job: Job, data: Data) -> tuple[Any, Any]:
     """The shapes of the first point's state and record: a rule that does not fit its task is refused here."""
     for name in job.plan.spec.probes:
-        if PROBES[name].supervised and data.train_targets is None:
+        if probe_named(name).supervised and data.train_targets is None:
             raise PlasticodeError(
                 f"record.probes has '{name}', which needs targets, but task '{job.plan.spec.task.name}' is unsupervised"
             )
-    rule = job.plan.spec.rule.name
-    modules = own_modules(rule_names(rule, job.plan.spec.rule.parameters))
+    spec = job.plan.spec
+    rules = [name for name in rule_names(spec.rule.name, spec.rule.parameters) if is_own(name)]
+    activations = [name for name in (spec.network.activation, spec.network.output_activation) if is_own(name)]
+    modules = modules_of([*rules, *activations])
     values, seeds = points_of(job, slice(0, 1))
     point = {path: value[0] for path, value in values.items()}
-    try:
+    what = f"rule '{spec.rule.name}'" if rules else f"activation '{', '.join(activations)}'"
+    elsewhere = ": its circuit must fit the layers" if rules else ""
+    with blamed(f"{what} cannot be run on this network", modules, elsewhere):
         state = jax.eval_shape(functools.partial(init_point, job.plan), point, seeds[0], job.data)
         record = jax.eval_shape(functools.partial(measure_point, job.plan), state, point, seeds[0], job.data)
         if modules:
             now = jnp.int32(0)
             jax.eval_shape(functools.partial(advance_point, job.plan), state, point, seeds[0], job.data, now, now)
         check_relaxations(job.plan, job.group.values)
-    except PlasticodeError:
-        raise
-    except Exception as error:
-        if not modules:
-            raise
-        why = f"{type(error).__name__}: {error}".splitlines()[0]  # a mistake in the user's own rule, whatever it is
-        raise PlasticodeError(f"rule '{rule}' cannot be run on this network ({why}){_place(modules, error)}") from error
     return state, record
-
-
-def _place(modules: set[str], error: BaseException) -> str:
-    """Where in the modules of a user's rules an error arose; elsewhere it comes from what a rule has wired."""
-    files = {getattr(sys.modules.get(name), "__file__", None) for name in modules}
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
-    if not frames:
-        return ": its circuit must fit the layers"
-    return f": see {os.path.basename(frames[-1].filename)}, line {frames[-1].lineno}, in {frames[-1].name}"
 
 
 def _bytes(shapes: Any) -> int:
@@ -240,7 +227,8 @@ def measure_point(plan: Plan, progress: Any, values: dict, seed: jax.Array, data
     """
     regime, _ = build(plan, values, seed, data)
     weights, slow = regime.weights(progress), regime.slow(progress)
-    probes = {name: PROBES[name].measure(regime.circuit, weights, slow, data) for name in plan.spec.probes}
+    named = {variable(name): probe_named(name) for name in plan.spec.probes}
+    probes = {name: probe.measure(regime.circuit, weights, slow, data) for name, probe in named.items()}
     finite = all_finite((weights, slow, probes))
     quality = regime.quality(progress)
     if quality is not None:

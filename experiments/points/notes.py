@@ -1,33 +1,21 @@
 """What a user should know of a spec that is right, but does not run quite as it is written."""
 
-import jax.numpy as jnp
-import numpy as np
-
+from dynamics.plugins import blamed, modules_of
 from experiments.points.jobs import Job
-from rules.curl import flipped
+from rules.registry import rule_class
 
 
 def notes_of(jobs: dict[str, list[Job]]) -> list[str]:
-    """Sentences about the jobs of all parts: fractions of neurons that are rounded to whole ones."""
-    rounded = dict.fromkeys(text for members in jobs.values() for job in members for text in _rounded_flips(job))
-    if not rounded:
-        return []
-    more = f", and {len(rounded) - 1} more such cases" if len(rounded) > 1 else ""
-    return [f"note: {next(iter(rounded))}, as flips are whole neurons (halves are rounded up){more}"]
+    """Sentences about the jobs of all parts: for each rule the first of its own, and how many more there are."""
+    told: dict[str, dict[str, None]] = {}
+    for job in (job for members in jobs.values() for job in members):
+        rule, values = job.plan.spec.rule.name, job.group.values
+        numbers = {path.removeprefix("rule."): value for path, value in values.items() if path.startswith("rule.")}
+        with blamed(f"rule '{rule}' makes no remarks", modules_of([rule])):
+            sentences = rule_class(rule).remarks(numbers, job.plan.sizes, job.plan.spec.dtype)
+        told.setdefault(rule, {}).update(dict.fromkeys(sentences))
+    return [f"note: {next(iter(texts))}{_more(len(texts) - 1)}" for texts in told.values() if texts]
 
 
-def _rounded_flips(job: Job) -> list[str]:
-    """Of curl descent: each fraction of a layer's neurons that is not the one that is flipped."""
-    spec, sizes = job.plan.spec, job.plan.sizes
-    if spec.rule.name != "curl":
-        return []
-    values = np.asarray(job.group.values["rule.flips"])
-    columns = values if values.ndim == 2 else np.repeat(values[:, None], len(sizes) - 1, axis=1)
-    found = []
-    for neurons, column in zip(sizes[:-1], columns.T, strict=True):
-        for fraction in np.unique(column):
-            count = int(flipped(jnp.asarray(fraction, spec.dtype), neurons))
-            if abs(count - fraction * neurons) > 1e-6 * neurons:
-                share = f"{count} of {neurons} neurons, {count / neurons:.3g} of them"
-                found.append(f"rule.flips = {fraction:g} flips {share}")
-    return found
+def _more(cases: int) -> str:
+    return f", and {cases} more such cases" if cases else ""

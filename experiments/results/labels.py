@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from experiments.spec.grid import Group, Sweep
-from experiments.spec.probes import PROBES
+from experiments.spec.probes import probe_named, variable
 from experiments.spec.spec import Spec, dump_toml
 
 STATUS = ("ok", "diverged", "not-converged", "missing")
@@ -68,13 +68,13 @@ class Table:
         names = sorted({matrix for columns in self.matrices.values() for matrix in columns})
         dataset = xr.Dataset(coords=coordinates(self.sweep, self.marks, names))
         axes, shape = [axis.name for axis in self.sweep.axes], self.sweep.shape
-        dataset["status"] = (axes, self.status.reshape(shape), attributes("status"))
+        dataset["status"] = (axes, self.status.reshape(shape), attributes("status", spec))
         for name, numbers in self.numbers.items():
-            dataset[name] = ([*axes, "record"], numbers.reshape(*shape, len(self.marks)), attributes(name))
+            dataset[name] = ([*axes, "record"], numbers.reshape(*shape, len(self.marks)), attributes(name, spec))
         for name, columns in self.matrices.items():
             if columns:  # else no circuit of this sweep has such a matrix
                 stacked = stack(columns, names).reshape(*shape, len(self.marks), len(names))
-                dataset[name] = ([*axes, "record", "matrix"], stacked, attributes(name))
+                dataset[name] = ([*axes, "record", "matrix"], stacked, attributes(name, spec))
         return dataset.assign_attrs(provenance(spec, device_kind()) | part_attributes(part, outputs))
 
 
@@ -107,13 +107,15 @@ def coordinates(sweep: Sweep, marks: np.ndarray, matrices: list[str]) -> dict[st
     return found
 
 
-def attributes(name: str) -> dict[str, Any]:
-    """What a variable of a result says of itself."""
+def attributes(name: str, spec: Spec) -> dict[str, Any]:
+    """What a variable of a result of `spec` says of itself."""
     if name == "status":
         return {"long_name": "status of the point", **FLAGS}
     if name == "error_estimate":
         return {"long_name": "estimated error of the weights' change, relative to it", "units": "1"}
-    return {"long_name": PROBES[name].long_name, "units": PROBES[name].units}
+    own = {variable(probe): probe for probe in spec.record.probes or ()}
+    probe = probe_named(own.get(name, name))
+    return {"long_name": probe.long_name, "units": probe.units}
 
 
 def part_attributes(part: str, outputs: int) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 from collections.abc import Collection
 
 from dynamics.errors import PlasticodeError, refused
+from dynamics.integrators import SOLVERS, WINDOW
 from experiments.spec.spec import Spec
 from experiments.spec.tables import TRACED
 from experiments.tasks.registry import of_kind
 
 MOST_MATRICES = 64
-ORDERED = {"euler": "ito", "milstein": "ito", "heun": "stratonovich", "tsit5": "stratonovich", "dopri5": "stratonovich"}
 
 
 def check(spec: Spec, swept: Collection[str] = ()) -> None:
@@ -84,11 +84,12 @@ def _check_integrator(spec: Spec, swept: Collection[str]) -> None:
     delays = [key for key in TRACED if key.startswith("delays.")]
     delayed = [key for key in delays if spec.at(key).value > 0 or key in swept]
     if spec.integrator.adaptive:
-        if name in ("euler", "milstein", "window"):
-            why = "has a tolerance of its own" if name == "window" else "estimates no error"
+        fitting = [other for other, solver in SOLVERS.items() if solver.adaptive]
+        if name not in fitting:
+            why = "has a tolerance of its own" if name == WINDOW else "estimates no error"
             raise PlasticodeError(
                 f"integrator.adaptive = true is not allowed with integrator.name = '{name}', which {why}: "
-                "it must be one of heun, tsit5, dopri5"
+                f"it must be one of {', '.join(fitting)}"
             )
         if delayed:
             raise PlasticodeError(
@@ -102,11 +103,12 @@ def _check_integrator(spec: Spec, swept: Collection[str]) -> None:
         raise PlasticodeError(
             f"integrator.name = 'milstein' is not allowed with noise.calculus = '{calculus}': it must be 'ito'"
         )
-    if "noise.synaptic_multiplicative" in noisy and ORDERED.get(name, calculus) != calculus:
-        fitting = ["window", *(other for other in ORDERED if ORDERED[other] == calculus)]
+    converges_to = SOLVERS[name].calculus if name in SOLVERS else calculus
+    if "noise.synaptic_multiplicative" in noisy and converges_to != calculus:
+        fitting = [WINDOW, *(other for other, solver in SOLVERS.items() if solver.calculus == calculus)]
         raise PlasticodeError(
             f"integrator.name = '{name}' is not allowed with noise.synaptic_multiplicative and noise.calculus = "
-            f"'{calculus}', as it converges to the {ORDERED[name]} solution: it must be one of {', '.join(fitting)}"
+            f"'{calculus}', as it converges to the {converges_to} solution: it must be one of {', '.join(fitting)}"
         )
 
 
@@ -117,7 +119,7 @@ def _check_regime(spec: Spec, swept: Collection[str]) -> None:
         raise refused("noise.sampling", True, f"it needs regime 'flow' and integrator 'euler', but there are {what}")
     if spec.regime == "coupled":
         return
-    if spec.solver == "window":
+    if spec.solver == WINDOW:
         raise refused("integrator.name", "window", f"regime '{spec.regime}' has steps: it must be euler, heun or tsit5")
     coupled_only = ("noise.", "delays.", "timescales.trace", "timescales.propagation")
     given = [key for key in TRACED if key.startswith("noise.") and spec.at(key) is not None]

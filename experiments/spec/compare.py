@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from dynamics.errors import PlasticodeError, refused, unknown
+from dynamics.errors import PlasticodeError, refused
 from experiments.spec.loading import load_spec
 from experiments.spec.spec import Spec
 from experiments.spec.toml_text import inline
-from experiments.tasks.registry import TASKS
+from experiments.tasks.registry import task_class
 from rules.registry import rule_fields
 
 
@@ -28,9 +28,7 @@ def comparison(
     for rule in rules:
         if rules.count(rule) > 1:
             raise refused("--rules", ",".join(rules), f"'{rule}' may be given once")
-    if task not in TASKS:
-        raise unknown("task", task, TASKS)
-    entries = [_entry(rule, TASKS[task].kind != "unsupervised") for rule in rules]
+    entries = [_entry(rule, task_class(task).kind != "unsupervised") for rule in rules]
     settings = [f"sweep.rule={inline(entries)}", f"task={inline(task)}", f"record.probes={inline(_probes(task))}"]
     if seeds is not None:
         settings.append(f"sweep.seeds={seeds}")
@@ -50,4 +48,4 @@ def _probes(task: str) -> list[str]:
         "regression": ["loss", "alignment"],
         "unsupervised": ["weight_norm", "hebbian_alignment"],
     }
-    return probes[TASKS[task].kind]
+    return probes[task_class(task).kind]

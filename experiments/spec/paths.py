@@ -19,7 +19,7 @@ from experiments.spec.tables import (
     rule_quantity,
     unknown_key,
 )
-from experiments.tasks.registry import TASKS
+from experiments.tasks.registry import task_class
 
 PLAIN_KEYS = ("name", "description", "study", "regime", "seed", "dtype")
 SWEPT_TABLES = ("linspace", "logspace")
@@ -56,8 +56,7 @@ def keys_of(section: str, table: Mapping[str, Any]) -> list[str]:
     if section == "rule":
         return ["name", *dict.fromkeys(key for name in names_in_use(table, "rule") for key in rule_fields(name))]
     if section == "task":
-        models = [TASKS[name] for name in names_in_use(table, "task") if name in TASKS]
-        return list(dict.fromkeys(key for model in models for key in model.model_fields)) or ["name"]
+        return list(dict.fromkeys(key for name in names_in_use(table, "task") for key in task_class(name).model_fields))
     return list(TABLES[section].model_fields)
 
 
@@ -174,7 +173,7 @@ def _current(table: Mapping[str, Any], head: str, key: str) -> Any:
     if head == "rule":
         default = next((fields[key] for fields in map(rule_fields, names_in_use(table, "rule")) if key in fields), None)
     elif head == "task":
-        models = [TASKS[name] for name in names_in_use(table, "task") if name in TASKS]
+        models = [task_class(name) for name in names_in_use(table, "task")]
         default = next((model.model_fields[key].default for model in models if key in model.model_fields), None)
     else:
         default = Quantity.write(TABLES[head].model_fields[key].default)

@@ -1,24 +1,38 @@
 """Probes: what is recorded of a run, by name; each a function of the weights, the data and the circuit."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from dynamics import instruments
 from dynamics.circuit import Circuit, Weights
+from dynamics.errors import PlasticodeError, printable, unknown
+from dynamics.plugins import blamed, imported, is_own, modules_of
 from dynamics.regime import Slow
 
 PROBE_SAMPLES = 256  # alignments are means over this many training samples: their cost is that of a gradient
 
 KERNEL_SAMPLES = 64  # a tangent kernel needs a direction in weight space for every sample
 
+# What else a result has under a name of its own.
+TAKEN = ("status", "record", "presentation", "time", "matrix", "error_estimate", "converged", "finite", "part", "seed")
+
+
+Measure = Callable[[Circuit, Weights, Slow, dict[str, Array]], Array | dict[str, Array]]
+
 
 class Probe(NamedTuple):
-    """`measure(circuit, weights, slow, data)` gives a number, or one per matrix; units and a name for figures."""
+    """`measure(circuit, weights, slow, data)` gives a number, or one per matrix; units and a name for figures.
 
-    measure: Callable[[Circuit, Weights, Slow, dict[str, Array]], Array | dict[str, Array]]
+    `data` has train_inputs, train_targets, test_inputs and test_targets, (samples, width) each; no targets where the
+    task is unsupervised, which a `supervised` probe is refused with. NaN or infinity marks a point as diverged.
+    """
+
+    measure: Measure
     long_name: str
     units: str = "1"
     supervised: bool = True
@@ -33,7 +47,7 @@ def _test(data: dict[str, Array]) -> tuple[Array, Array]:
     return data["test_inputs"], data["test_targets"]
 
 
-PROBES = {
+PROBES: dict[str, Probe] = {
     "accuracy": Probe(lambda c, w, s, d: instruments.accuracy(c, w, *_test(d)), "test accuracy"),
     "loss": Probe(lambda c, w, s, d: instruments.loss(c, w, *_test(d)), "test loss"),
     "alignment": Probe(
@@ -55,3 +69,65 @@ PROBES = {
         "median tangent kernel K",
     ),
 }
+
+
+def probe_named(name: str) -> Probe:
+    """The probe called `name`, or the one that "module:name" names: a `Probe`, or its function alone.
+
+    Of a function alone the first line of its docstring is the long name, and it may be used on any task.
+    """
+    if not is_own(name):
+        if name not in PROBES:
+            raise unknown("probe", printable(name), PROBES)
+        return PROBES[name]
+    found = imported("probe", name, "a function")
+    if callable(found) and not isinstance(found, type):
+        measure: Any = found
+        said = (inspect.getdoc(measure) or "").partition("\n")[0]
+        found = Probe(measure, said or variable(name), supervised=False)
+    if not (isinstance(found, Probe) and callable(found.measure)):
+        what = "a function of circuit, weights, slow and data, or an experiments.spec.probes.Probe"
+        raise PlasticodeError(f"probe '{name}' is not a probe: it must be {what}")
+    for key, text in (("long_name", found.long_name), ("units", found.units)):
+        if not (isinstance(text, str) and text.isprintable()):
+            raise PlasticodeError(f"probe '{name}' has {key} = {printable(repr(text))}: it must be a text of one line")
+    return found._replace(measure=_checked(name, found.measure))
+
+
+def variable(name: str) -> str:
+    """What a probe is called in results: of "module:name" the name."""
+    return name.rpartition(":")[2]
+
+
+def check_variables(names: Iterable[str]) -> None:
+    """Refuse probes of a user's own that would have the same name in a result as something else."""
+    taken = {name: name for name in (*PROBES, *TAKEN)}
+    for name in filter(is_own, dict.fromkeys(names)):
+        if variable(name) in taken:
+            raise PlasticodeError(
+                f"record.probes has '{name}', which results would call '{variable(name)}' as they do "
+                f"'{taken[variable(name)]}': it must have another name"
+            )
+        taken[variable(name)] = name
+
+
+def _checked(name: str, measure: Measure) -> Measure:
+    """A user's own probe, whose mistakes are told in a sentence; its numbers have the dtype of the weights."""
+
+    def measured(circuit: Circuit, weights: Weights, slow: Slow, data: dict[str, Array]) -> Any:
+        with blamed(f"probe '{name}' cannot be measured", modules_of([name])):
+            value = measure(circuit, weights, slow, data)
+            numbers = value if isinstance(value, dict) else {"": value}
+            numbers = {key: jnp.asarray(number) for key, number in numbers.items()}
+        dtype = jax.tree.leaves(weights)[0].dtype
+        for key, number in numbers.items():
+            if number.ndim or jnp.iscomplexobj(number) or not isinstance(key, str):
+                what = f"{number.dtype} of shape {list(number.shape)}"
+                raise PlasticodeError(
+                    f"probe '{name}' gives {what}{f' for {key!r}' if key else ''}: it must give one real number, or a "
+                    "table of one per matrix"
+                )
+        numbers = {key: number.astype(dtype) for key, number in numbers.items()}
+        return numbers if isinstance(value, dict) else numbers[""]
+
+    return measured

@@ -7,8 +7,11 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, PrivateAttr, field_validator
+from pydantic import ConfigDict, Field, PrivateAttr, SerializeAsAny, field_validator
 
+from dynamics.activations import activation
+from dynamics.errors import refused
+from dynamics.plugins import modules_of
 from experiments.spec.overrides import MOST_PARTS
 from experiments.spec.paths import flattened
 from experiments.spec.tables import (
@@ -23,9 +26,12 @@ from experiments.spec.tables import (
     Stimulus,
     Timescales,
     named_table,
+    unknown_key,
 )
 from experiments.spec.toml_text import write_toml
-from experiments.tasks.registry import Task
+from experiments.tasks.contract import AbstractTask
+from experiments.tasks.registry import make_task, task_class
+from rules.registry import rule_names
 
 LONGEST_NAME = 200  # bytes; file systems allow 255, and suffixes come after
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
@@ -59,7 +65,7 @@ class Spec(AbstractTable):
     regime: Literal["coupled", "flow", "discrete"] = "coupled"
     seed: Seed = 0
     dtype: Literal["float32", "float64"] = "float32"
-    task: Task = Field(default={"name": "digits"})  # pyright: ignore[reportAssignmentType] - validated to a task
+    task: SerializeAsAny[AbstractTask] = Field(default="digits")  # pyright: ignore[reportAssignmentType] - is validated
     network: Network = Network()
     rule: Rule = Field(default="sgd")  # pyright: ignore[reportAssignmentType] - validated to a rule
     timescales: Timescales = Timescales()
@@ -76,8 +82,16 @@ class Spec(AbstractTable):
 
     @field_validator("task", mode="before")
     @classmethod
-    def _task_table(cls, value: Any) -> Any:
-        return named_table(value, "task")
+    def _task(cls, value: Any) -> AbstractTask:
+        table = named_table(value, "task")
+        name = table.pop("name")
+        if not isinstance(name, str):
+            raise refused("task.name", name, 'it must be the name of a task, or "module:Class"')
+        allowed = list(task_class(name).model_fields)
+        for key in table:
+            if key not in allowed:
+                raise unknown_key(f"task.{key}", allowed)
+        return make_task(name, table)
 
     @field_validator("name")
     @classmethod
@@ -105,13 +119,20 @@ class Spec(AbstractTable):
             return self.integrator.name
         if self.integrator.adaptive:
             return "tsit5"
-        kinked = "relu" in (self.network.activation, self.network.output_activation)
-        if self.regime == "coupled" and not kinked:
+        smooth = all(activation(name).smooth for name in (self.network.activation, self.network.output_activation))
+        if self.regime == "coupled" and smooth:
             return "window"
         if self.regime == "discrete":  # which takes no steps
             return "euler"
         multiplied = self.noise.synaptic_multiplicative is not None or "noise.synaptic_multiplicative" in self.sweep
         return "euler" if self.noise.sampling or (multiplied and self.noise.calculus == "ito") else "heun"
+
+    @property
+    def modules(self) -> set[str]:
+        """The modules of a user's own code that it names: of its rules, task, probes and activations."""
+        network = self.network
+        names = (self.task.name, *self.probes, network.activation, network.output_activation)
+        return modules_of([*rule_names(self.rule.name, self.rule.parameters), *names])
 
     def at(self, path: str) -> Any:
         """The value at a path of two components, such as "delays.error"."""

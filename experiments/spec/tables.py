@@ -1,15 +1,31 @@
 """The tables of a spec, one pydantic model each, and what each of their numbers may be."""
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import CoreSchema, core_schema
 
+from dynamics.activations import ACTIVATIONS, activation
 from dynamics.errors import PlasticodeError, printable, refused, unknown
+from dynamics.integrators import SOLVERS, WINDOW
+from dynamics.plugins import is_own
+from experiments.spec.probes import PROBES, check_variables, probe_named
 from experiments.spec.units import Time, read_number, read_time
+from rules import registry
+from rules.registry import rule_times, wrapped_rules
 
 Width = Annotated[int, Field(strict=True, gt=0, le=100_000)]
 Count = Annotated[int, Field(strict=True, gt=0, le=1_000_000_000)]
@@ -18,10 +34,21 @@ Index = Annotated[int, Field(strict=True, ge=0)]
 Stages = Annotated[int, Field(strict=True, ge=0, le=1000)]
 Flag = Annotated[bool, Field(strict=True)]
 Tolerance = Annotated[float, Field(strict=True, gt=0, lt=1)]
-Activation = Literal["tanh", "relu", "linear", "softplus"]
-Probe = Literal[
-    "accuracy", "loss", "alignment", "weight_norm", "feedback_mismatch", "hebbian_alignment", "tangent_kernel"
-]  # fmt: skip
+
+
+def _named(known: Collection[str], look_up: Callable[[str], Any] | None, name: str) -> str:
+    """A name that is `known`, or a user's own, which is then looked up (with None there are no such)."""
+    if name not in known and not (look_up is not None and is_own(name)):
+        *most, last = [f"'{other}'" for other in known]
+        raise ValueError(f"it must be {', '.join(most)} or {last}")
+    if look_up is not None:
+        look_up(name)
+    return name
+
+
+Activation = Annotated[str, AfterValidator(functools.partial(_named, ACTIVATIONS, activation))]
+Probe = Annotated[str, AfterValidator(functools.partial(_named, PROBES, probe_named))]
+Solver = Annotated[str, AfterValidator(functools.partial(_named, (WINDOW, *SOLVERS), None))]
 
 LARGEST = 1e30  # of a number; with its inverse well inside the range of float32
 
@@ -162,7 +189,7 @@ class Integrator(AbstractTable):
     steps keep to `rtol` and `atol`, and give up after `max_steps` in a presentation.
     """
 
-    name: Literal["window", "euler", "heun", "tsit5", "dopri5", "milstein"] | None = None
+    name: Solver | None = None
     dt: Annotated[Time, Quantity()] = Time(0.001)
     tolerance: Tolerance = 1e-3
     adaptive: Flag = False
@@ -185,6 +212,12 @@ class Record(AbstractTable):
 
     points: Records = 10
     probes: Annotated[tuple[Probe, ...], Field(min_length=1)] | None = None
+
+    @field_validator("probes")
+    @classmethod
+    def _distinct(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        check_variables(value or ())
+        return value
 
 
 class Rule(AbstractTable):
@@ -241,8 +274,6 @@ def rule_fields(name: str) -> dict[str, object]:
     """The parameters of a rule and their default values; a rule that does not exist raises `PlasticodeError`."""
     if printable(name, 200) != name:
         raise refused("rule", name, 'it must be the name of a rule, or "module:Class"')
-    from rules import registry  # here, because it imports jax
-
     fields = registry.rule_fields(name)
     return fields | {key: RULE_TIME.read(fields[key]) for key in registry.rule_times(name)}
 
@@ -261,8 +292,6 @@ def rule_quantity(default: object) -> Quantity:
 
 
 def _in_seconds(name: str, parameters: Mapping[str, Any], duration: Any) -> dict[str, Any]:
-    from rules.registry import rule_times, wrapped_rules
-
     times, wrapped, result = rule_times(name), wrapped_rules(name), dict(parameters)
     for key, value in parameters.items():
         if key in times:
@@ -302,8 +331,6 @@ def _rule(value: Any, at: str) -> dict[str, Any]:
     for key in table:
         if key not in fields:
             raise unknown_key(f"{at}.{key}", ["name", *fields])
-    from rules.registry import wrapped_rules
-
     wrapped = wrapped_rules(name)
     parameters = {key: _parameter(f"{at}.{key}", table, fields[key], key in wrapped) for key in fields}
     return {"name": name, "parameters": parameters}

@@ -195,7 +195,7 @@ class _Source:
         wanted |= {name: ((*axes, "record", "matrix"), dtype) for name, (dtype, _) in self.matrices.items()}
         for name, (dimensions, dtype) in wanted.items():
             variable = file.create_variable(name, dimensions, dtype)
-            variable.attrs.update(attributes(name))
+            variable.attrs.update(attributes(name, self.spec))
             here = [coordinate for coordinate, its in loose.items() if its <= set(dimensions)]
             if here:  # by the convention that tells a reader which variables are coordinates
                 variable.attrs["coordinates"] = " ".join(here)

@@ -26,7 +26,6 @@ from experiments.results.ownership import identity_in
 from experiments.spec.spec import Spec, dump_toml
 from experiments.spec.toml_text import parse_toml
 from experiments.storage.chunks import ChunkStore, is_of_store
-from rules.registry import own_modules, rule_names
 
 CHUNKS, HEADER, LOCK = "chunks", "run.json", "lock"
 _LOCKS = re.compile(r"lock(-\d+-of-\d+)?|\.lock(-\d+-of-\d+)?\.[0-9a-f]+")
@@ -55,10 +54,9 @@ class RunDirectory:
 
 def header_of(spec: Spec, jobs: dict[str, list[Job]], chunking: Chunking) -> dict[str, Any]:
     """What run.json says. `run` is all that may change a number, besides the devices: the spec, versions, the code of a
-    user's own rules."""
+    user's own."""
     members = [job for jobs_of_part in jobs.values() for job in jobs_of_part]
-    rules = [job.plan.spec.rule for job in members]
-    code = code_of(set().union(*(own_modules(rule_names(rule.name, rule.parameters)) for rule in rules)))
+    code = code_of(set().union(*(job.plan.spec.modules for job in members)))
     return {
         "run": {"spec_hash": spec.hash(), "spec": dump_toml(spec), "versions": versions(), "code": code},
         "chunking": list(chunking),

@@ -1,6 +1,6 @@
 """Concentric circles: the smallest task that needs a hidden layer."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 
@@ -20,7 +20,7 @@ class Circles(AbstractTask):
     """
 
     kind: ClassVar[Kind] = "classification"
-    name: Literal["circles"] = "circles"
+    name: str = "circles"
     samples: Count = 1000
     noise: Deviation = 0.05
     radius_ratio: Fraction = 0.5

@@ -46,10 +46,12 @@ class Data:
 class AbstractTask(BaseModel):
     """A description of a data set: typed fields with defaults, and `load`.
 
-    A final task adds `kind`, what its targets are, and `name`, the word that chooses it in a spec.
+    A final task adds `kind`, what its targets are. `name` is what chooses it in a spec: the tasks of the package give
+    the word as its default, and a task of a user's own, which "module:Class" names, need not declare it.
     """
 
     kind: ClassVar[Kind]
+    name: str = ""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

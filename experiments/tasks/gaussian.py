@@ -37,7 +37,7 @@ class TeacherStudent(AbstractTask):
     """
 
     kind: ClassVar[Kind] = "regression"
-    name: Literal["teacher-student"] = "teacher-student"
+    name: str = "teacher-student"
     inputs: Width = 20
     input_variance: Variance = 1.0
     teacher_hidden: list[Width] = Field(default=[20], max_length=100)
@@ -77,7 +77,7 @@ class GaussianRegression(AbstractTask):
     """
 
     kind: ClassVar[Kind] = "regression"
-    name: Literal["gaussian-regression"] = "gaussian-regression"
+    name: str = "gaussian-regression"
     inputs: Width = 20
     input_variance: Variance = 1.0
     spectrum: list[Eigenvalue] | None = None
@@ -117,7 +117,7 @@ class GaussianInputs(AbstractTask):
     """
 
     kind: ClassVar[Kind] = "unsupervised"
-    name: Literal["gaussian-inputs"] = "gaussian-inputs"
+    name: str = "gaussian-inputs"
     spectrum: list[Eigenvalue] = Field(default=[4.0, 2.0, 1.0, 0.5], min_length=1, max_length=1000)
     samples: Count = 1000
     test_samples: Count = 200

@@ -24,7 +24,7 @@ class Digits(AbstractTask):
     """
 
     kind: ClassVar[Kind] = "classification"
-    name: Literal["digits"] = "digits"
+    name: str = "digits"
     test_fraction: Fraction = 0.2
     scale: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     seed: Seed = 0
@@ -52,7 +52,7 @@ class Mnist(AbstractTask):
     """
 
     kind: ClassVar[Kind] = "classification"
-    name: Literal["mnist"] = "mnist"
+    name: str = "mnist"
     path: Annotated[str, Field(min_length=1, max_length=4096)]
     pool: Literal[1, 2, 4, 7, 14, 28] = 1
     train_samples: Count | None = None

@@ -1,24 +1,113 @@
-"""All tasks, by the names that choose them in a spec."""
+"""All tasks, by the names that choose them in a spec, and those of a user's own."""
 
-from typing import Annotated
+import inspect
+from collections.abc import Mapping
+from typing import Any, get_args
 
-from pydantic import Field
+import numpy as np
+from pydantic import ValidationError
 
+from dynamics.errors import PlasticodeError, printable, unknown
+from dynamics.plugins import blamed, imported, is_own, modules_of
 from experiments.tasks.circles import Circles
-from experiments.tasks.contract import AbstractTask, Kind
+from experiments.tasks.contract import AbstractTask, Data, Kind
 from experiments.tasks.gaussian import GaussianInputs, GaussianRegression, TeacherStudent
 from experiments.tasks.real import Digits, Mnist
 
-Task = Annotated[
-    Digits | Circles | TeacherStudent | GaussianRegression | GaussianInputs | Mnist, Field(discriminator="name")
-]
-
 TASKS: dict[str, type[AbstractTask]] = {
     task.model_fields["name"].default: task
-    for task in (Digits, Circles, TeacherStudent, GaussianRegression, GaussianInputs, Mnist)
+    for task in (
+        Digits,
+        Circles,
+        TeacherStudent,
+        GaussianRegression,
+        GaussianInputs,
+        Mnist,
+    )
 }
 
 
 def of_kind(kind: Kind) -> list[str]:
     """The names of all tasks whose targets are of this kind."""
     return [name for name, task in TASKS.items() if task.kind == kind]
+
+
+def task_class(name: str) -> type[AbstractTask]:
+    """The task called `name`, or the class that "module:Class" names."""
+    if not is_own(name):
+        if name not in TASKS:
+            raise unknown("task", printable(name), TASKS)
+        return TASKS[name]
+    found = imported("task", name, "a class")
+    if not (isinstance(found, type) and issubclass(found, AbstractTask) and found is not AbstractTask):
+        base = "experiments.tasks.contract.AbstractTask"
+        raise PlasticodeError(f"task '{name}' is not a task: the class must derive from {base}")
+    kind = getattr(found, "kind", None)
+    if kind not in get_args(Kind):
+        allowed = ", ".join(get_args(Kind))
+        raise PlasticodeError(f"task '{name}' has kind = {printable(repr(kind))}: it must be one of {allowed}")
+    if inspect.isabstract(found):
+        raise PlasticodeError(f"task '{name}' cannot be used in a spec: it must have a method 'load'")
+    if found.model_fields["name"].annotation is not str:
+        raise PlasticodeError(f"task '{name}' cannot be used in a spec: its field 'name' must be left out, or a str")
+    return found
+
+
+def make_task(name: str, fields: Mapping[str, Any]) -> AbstractTask:
+    """The task `name` with these fields; what is wrong with their values is told by pydantic."""
+    cls = task_class(name)
+    try:
+        return cls.model_validate({**fields, "name": name})
+    except (PlasticodeError, ValidationError):
+        raise
+    except Exception:
+        with blamed(f"task '{name}' cannot be made", modules_of([name])):
+            raise
+
+
+def load(task: AbstractTask) -> Data:
+    """The data of a task; those of a user's own are what `Data` says, or are refused in a sentence."""
+    with blamed(f"task '{task.name}' cannot be loaded", modules_of([task.name])):
+        data = task.load()
+    if not is_own(task.name):
+        return data
+    if not isinstance(data, Data):
+        raise _refused(task, f"gives {type(data).__name__}", "load() must return experiments.tasks.contract.Data")
+    if data.kind != task.kind:
+        raise _refused(task, f"gives data of the kind {printable(repr(data.kind))}", f"its kind is '{task.kind}'")
+    for half in ("train", "test"):
+        inputs, targets = getattr(data, f"{half}_inputs"), getattr(data, f"{half}_targets")
+        _check_array(task, f"{half}_inputs", inputs)
+        if task.kind == "unsupervised":
+            if targets is not None:
+                raise _refused(task, f"gives {half}_targets", "an unsupervised task must have None")
+            continue
+        _check_array(task, f"{half}_targets", targets)
+        if len(inputs) != len(targets):
+            counts = f"{len(inputs)} {half}_inputs and {len(targets)} {half}_targets"
+            raise _refused(task, f"gives {counts}", "there must be a target for every input")
+        one_hot = np.isin(targets, (0, 1)).all() and (targets.sum(axis=1) == 1).all()
+        if task.kind == "classification" and not one_hot:
+            raise _refused(task, f"gives {half}_targets that are not one-hot", "those of a classification must be")
+    _check_widths(task, data)
+    return data
+
+
+def _check_array(task: AbstractTask, name: str, array: Any) -> None:
+    what = f"dtype {array.dtype} and shape {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+    if not (isinstance(array, np.ndarray) and array.dtype == np.float32 and array.ndim == 2 and array.size > 0):
+        raise _refused(task, f"gives {name} of {what}", "it must be a float32 array with one sample per row")
+    if not np.isfinite(array).all():
+        raise _refused(task, f"gives {name} that are NaN or infinite", "all numbers must be finite")
+
+
+def _check_widths(task: AbstractTask, data: Data) -> None:
+    pairs = {"inputs": (data.train_inputs, data.test_inputs), "targets": (data.train_targets, data.test_targets)}
+    for name, (train, test) in pairs.items():
+        if train is not None and test is not None and train.shape[1] != test.shape[1]:
+            widths = f"train_{name} of {train.shape[1]} columns and test_{name} of {test.shape[1]}"
+            raise _refused(task, f"gives {widths}", "both must have the same")
+
+
+def _refused(task: AbstractTask, what: str, allowed: str) -> PlasticodeError:
+    return PlasticodeError(f"task '{task.name}' {what}: {allowed}")

@@ -1,5 +1,6 @@
 """Solvers on the coupled field: orders of convergence, adaptive steps, jumps of the stimulus, and what is refused."""
 
+import diffrax
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +10,7 @@ from dynamics.coupled import Coupled
 from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs
-from dynamics.integrators import Adaptive, FixedStep
+from dynamics.integrators import SOLVERS, Adaptive, FixedStep, solver_named
 from dynamics.noise import Noise
 from tests.dynamics.systems import advance, coupled, show, two_layers
 from tests.problems import clock, distance, f64, random_weights, timescales
@@ -47,12 +48,15 @@ def exact():
     return weights
 
 
-@pytest.mark.parametrize(("solver", "steps", "low", "high"), [
-    ("euler", 128, 0.9, 1.1),
-    ("heun", 128, 1.9, 2.1),
-    ("tsit5", 16, 4.5, 7),
-    ("dopri5", 16, 4.5, 7),
-])
+@pytest.mark.parametrize(
+    ("solver", "steps", "low", "high"),
+    [
+        ("euler", 128, 0.9, 1.1),
+        ("heun", 128, 1.9, 2.1),
+        ("tsit5", 16, 4.5, 7),
+        ("dopri5", 16, 4.5, 7),
+    ],
+)
 def test_order_of_convergence(solver, steps, low, high, exact):
     errors = [distance(fixed(solver, f64(0.2 / n), jnp.int32(n)), exact) for n in (steps, 2 * steps)]
     assert low < np.log2(errors[0] / errors[1]) < high
@@ -97,3 +101,12 @@ def test_unknown_or_unfit_solvers_are_refused():
         with pytest.raises(PlasticodeError, match=f"integrator '{name}' has no error estimate.*dopri5, heun, tsit5"):
             Adaptive(name=name)
     assert isinstance(coupled(PROBLEM, clock(steps=10)), Coupled)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_what_is_declared_of_a_solver_is_what_diffrax_says(name):
+    solver, made = SOLVERS[name], solver_named(name)
+    bases = {"ito": diffrax.AbstractItoSolver, "stratonovich": diffrax.AbstractStratonovichSolver}
+    assert not isinstance(made, bases["stratonovich" if solver.calculus == "ito" else "ito"])
+    assert isinstance(made, bases[solver.calculus]) or name in ("tsit5", "dopri5")  # of which diffrax says nothing
+    assert solver.adaptive == isinstance(made, diffrax.AbstractAdaptiveSolver)

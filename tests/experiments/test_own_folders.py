@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from dynamics.errors import PlasticodeError
+from dynamics.plugins import look_in, looked_in, own_folders
 from experiments.spec.loading import load_spec
-from rules.registry import look_in, looked_in, own_folders
 
 ROOT = Path(__file__).resolve().parents[2]
 TELLTALE = "open({place!r}, 'w').close()\n"
