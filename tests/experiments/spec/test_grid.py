@@ -83,7 +83,7 @@ def test_zipped_axes_are_one_dimension():
     axes = {"delays.error": [1, 2], "seeds": 3, "timescales.plasticity": {"logspace": [1, 100, 3]}}
     grid = sweep(axes | {"zip": [["seeds", "timescales.plasticity"]]})
     assert [axis.paths for axis in grid.axes] == [("delays.error",), ("seed", "timescales.plasticity")]
-    assert [axis.name for axis in grid.axes] == ["delays.error", "seed"]
+    assert [axis.name for axis in grid.axes] == ["delays_error", "seed"]
     assert grid.shape == (2, 3)
     np.testing.assert_allclose(grid.groups[0].values["timescales.plasticity"], [1, 10, 100] * 2)
     assert grid.groups[0].seeds.tolist() == [0, 1, 2] * 2
@@ -150,7 +150,7 @@ def test_swept_optional_numbers_are_present_in_all_points():
 def test_coordinates(path, entry, values, units):
     grid = sweep({path: entry})
     (axis,) = grid.axes
-    assert (axis.name, axis.units, grid.shape) == (path, units, (len(values),))
+    assert (axis.paths, axis.units, grid.shape) == ((path,), units, (len(values),))
     assert axis.values.tolist() == (values if isinstance(values[0], str) else pytest.approx(values, rel=1e-12))
     assert grid.size == sum(group.size for group in grid.groups)
 
