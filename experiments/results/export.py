@@ -188,9 +188,6 @@ def _opened(path: Path, part: str | None) -> Iterator[list[_Part]]:
     """The named part of a results file, or all of them. A file that is no result raises `PlasticodeError`."""
     with opened(path) as results:
         groups = [name for name in results.datasets if name]
-        for name, data in results.datasets.items():
-            if "record" not in data.dims or "presentation" not in data:
-                raise PlasticodeError(f"results file '{path}' has no records in part '{name}': `run` must have made it")
         if part is None:
             yield [_Part(path, name or None, data) for name, data in results.datasets.items()]
         elif part in groups:

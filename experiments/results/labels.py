@@ -134,7 +134,8 @@ def coordinates(sweep: Sweep, marks: np.ndarray, matrices: list[str]) -> dict[st
 def long_name(path: str) -> str:
     """What people call the values at a path of a spec, "plasticity timescale [1]" those of a list; else the path."""
     whole, _, item = path.rpartition(".")
-    return f"{LONG_NAMES[whole]} [{item}]" if whole in LONG_NAMES else LONG_NAMES.get(path, path)
+    in_list = item.isdigit() and whole in LONG_NAMES
+    return f"{LONG_NAMES[whole]} [{item}]" if in_list else LONG_NAMES.get(path, path)
 
 
 def _as_written(numbers: np.ndarray) -> np.ndarray:

@@ -89,9 +89,10 @@ def open_results(source: str | Path) -> xr.Dataset | xr.DataTree:
 def _opened_part(path: Path, part: str, group: h5netcdf.Group) -> xr.Dataset:
     # Values as they stand: a run masks, scales and dates nothing.
     data = xr.open_dataset(H5NetCDFStore(group), cache=False, mask_and_scale=False, decode_times=False)
-    if "status" not in data:
-        where = f"part '{printable(part)}'"
-        raise PlasticodeError(f"results file '{path}' has no status in {where}: it must be written by `run`")
+    for name, what in (("status", "status"), ("presentation", "records")):
+        if name not in data:
+            where = f"part '{printable(part)}'"
+            raise PlasticodeError(f"results file '{path}' has no {what} in {where}: it must be written by `run`")
     versions = parse_json(data.attrs.get("versions", "{}"))
     other = other_format(data.attrs.get("format"), versions if is_texts(versions) else {})
     if other:

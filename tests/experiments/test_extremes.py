@@ -26,7 +26,14 @@ from experiments.spec.loading import make_spec
 
 COORDINATES = [math.inf, 0.0, -0.0, 1e-30, 1e30, -1e30, 0.01, 0.1, 1.0, 10.0, 3.0]
 NUMBERS = [math.inf, -math.inf, math.nan, 0.0, -0.0, 5e-324, 1e-45, 1e-300, 3.4e38, 1.7e308, -1.7e308, 0.5, 1.0, -2.0]
-ABOUT = {"format": FORMAT, "versions": "{}", "device": "1 x cpu", "dtype": "float64", "matmul_precision": "highest", "spec_hash": "0f"}
+ABOUT = {
+    "format": FORMAT,
+    "versions": "{}",
+    "device": "1 x cpu",
+    "dtype": "float64",
+    "matmul_precision": "highest",
+    "spec_hash": "0f",
+}
 
 
 @pytest.fixture(autouse=True)

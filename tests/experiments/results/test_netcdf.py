@@ -40,7 +40,14 @@ def dataset(seed: int = 0, part: str = "") -> xr.Dataset:
             "matrix": ("matrix", ["W1", "W2"]),
         },
     )
-    attributes = {"format": FORMAT, "spec": 'rule = "µ"\n', "spec_hash": "0f", "part": part, "versions": "{}", "seconds": 1.5}
+    attributes = {
+        "format": FORMAT,
+        "spec": 'rule = "µ"\n',
+        "spec_hash": "0f",
+        "part": part,
+        "versions": "{}",
+        "seconds": 1.5,
+    }
     return data.assign_attrs(attributes, device="2 x cpu", dtype="float32", matmul_precision="highest")
 
 

@@ -198,6 +198,7 @@ def test_other_readers_open_the_file(tmp_path, monkeypatch):
     expected = in_memory(monkeypatch, "parts", outcomes("parts", 2)).datasets
     with xr.open_datatree(path, engine="h5netcdf") as tree:
         assert set(tree.children) == set(PARTS) and tree.attrs["complete"] == 1 and "run" in tree.attrs
+        assert tree.attrs["parts"].split() == list(PARTS) and "one part of the spec" in tree.attrs["comment"]
         for part in PARTS:
             xr.testing.assert_equal(tree[part].to_dataset(), expected[part])
     with xr.open_dataset(path, group="gain", engine="h5netcdf") as data:
