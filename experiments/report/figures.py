@@ -29,7 +29,7 @@ from experiments.machine.interrupts import raise_if_interrupted
 from experiments.report.places import LARGEST_DRAWN, Places, add_ticks, edges, is_logarithmic, places
 from experiments.results.intervals import Interval, axes, count, interval, measured, position, positions, probes, spread
 from experiments.results.labels import Results
-from experiments.results.text_tables import title_of, value_text
+from experiments.results.text_tables import path_text, title_of, value_text
 
 # The palette of Okabe and Ito, told apart with every kind of colour vision; its yellow is too faint for lines.
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -63,17 +63,6 @@ MOST_LEGEND = 11  # as many as fit beside one row of panels
 MOST_LINES = 30
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # what the system says of a disk
 MOST_MARKS = 60  # on a line
-NAMES = {
-    "delays.error": "error delay",
-    "delays.hop": "transmission delay per layer",
-    "delays.input": "input delay",
-    "timescales.propagation": "propagation timescale",
-    "timescales.plasticity": "plasticity timescale",
-    "timescales.decay": "decay timescale",
-    "timescales.trace": "trace timescale",
-    "stimulus.duration": "stimulus duration",
-    "stimulus.gap": "gap between stimuli",
-}
 
 Panelled = tuple[Figure, list[Axes]]
 Positions = dict[str, dict[str, int]]
@@ -181,7 +170,7 @@ def colours(count: int) -> list:
 
 def axis_label(data: xr.Dataset, axis: str) -> str:
     """The name of an axis with its unit."""
-    name, units = NAMES.get(axis, axis), data[axis].attrs.get("units", "1")
+    name, units = data[axis].attrs.get("long_name", axis), data[axis].attrs.get("units", "1")
     if units == "T":
         return f"{name} / stimulus duration"
     return name if units in ("", "1") else f"{name} ({units})"
@@ -230,7 +219,8 @@ def _lines(data: xr.Dataset, probe: str, each: Positions, along: str | None) -> 
     for title, panel in zip(each, drawn, strict=True):
         panel.set(title=title, xlabel=label)
         _dress(panel.xaxis, where, along is not None and data[along].attrs.get("units") == "s", along is not None)
-    heading = ", ".join(others) + (f" ({len(lines)} of {number})" if number > len(lines) else "")
+    heading = ", ".join(path_text(data, axis) for axis in others)
+    heading += f" ({len(lines)} of {number})" if number > len(lines) else ""
     _finish(figure, drawn, title_of(data, probe) + _left_out(too_large), heading, texts)
     if probe == "accuracy":  # an interval may leave [0, 1], an accuracy may not
         for panel in drawn:

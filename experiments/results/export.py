@@ -31,7 +31,7 @@ def export_table(source: Path, target: Path, part: str | None = None) -> int:
     """Write a results file, or the results.nc of a directory, as a table; return its number of rows.
 
     A row is a point at a record. Its columns are the swept paths, the status as text, `presentation`, `time` in seconds
-    where all points share it, and the probes; "alignment W1" is a probe of one matrix. All parts make one table, with a
+    where all points share it, and the probes; "alignment_W1" is a probe of one matrix. All parts make one table, with a
     first column `part`, where none is named. What does not exist is empty. The suffix of `target`, .csv or .parquet,
     decides the format; a CSV file has the shortest text of every number that reads back as the same number.
     """
@@ -94,7 +94,7 @@ class _Part:
                 raise _unreadable(self.path, error) from None
             if per_matrix:
                 for index, matrix in enumerate(self.data["matrix"].values):
-                    block[f"{name} {matrix}"] = values[..., index].ravel()
+                    block[f"{name}_{matrix}"] = values[..., index].ravel()
             else:
                 block[name] = _texts(values.ravel(), name)
         return block
@@ -188,9 +188,6 @@ def _opened(path: Path, part: str | None) -> Iterator[list[_Part]]:
     """The named part of a results file, or all of them. A file that is no result raises `PlasticodeError`."""
     with opened(path) as results:
         groups = [name for name in results.datasets if name]
-        for name, data in results.datasets.items():
-            if "record" not in data.dims or "presentation" not in data:
-                raise PlasticodeError(f"results file '{path}' has no records in part '{name}': `run` must have made it")
         if part is None:
             yield [_Part(path, name or None, data) for name, data in results.datasets.items()]
         elif part in groups:

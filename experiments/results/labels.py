@@ -1,6 +1,7 @@
 """Labels results: from arrays of finished points to one xarray Dataset with named dimensions and units."""
 
 import json
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -8,12 +9,34 @@ import jax
 import numpy as np
 import xarray as xr
 
+from dynamics.errors import printable
 from experiments.spec.grid import Group, Sweep
 from experiments.spec.probes import probe_named, variable
 from experiments.spec.spec import Spec, dump_toml
 
 STATUS = ("ok", "diverged", "not-converged", "missing")
 FLAGS = {"flag_values": np.arange(len(STATUS), dtype=np.int8), "flag_meanings": " ".join(STATUS)}
+FORMAT = 2  # of results.nc and of chunks; format 1, which said nothing of itself, had names like "delays.error"
+FORMAT_1 = "0.1.0"  # the version that wrote it
+DIGITS, ULPS = 14, 4  # a number that rounding errors have moved by so much is one of so many digits
+LONG_NAMES = {
+    "rule": "learning rule",
+    "seed": "seed",
+    "network.gain": "gain of the initial weights",
+    "timescales.propagation": "propagation timescale",
+    "timescales.plasticity": "plasticity timescale",
+    "timescales.decay": "decay timescale",
+    "timescales.trace": "trace timescale",
+    "stimulus.duration": "stimulus duration",
+    "stimulus.gap": "gap between stimuli",
+    "delays.error": "error delay",
+    "delays.hop": "transmission delay per layer",
+    "delays.input": "input delay",
+    "noise.activity": "activity noise",
+    "noise.error": "error noise",
+    "noise.synaptic": "synaptic noise",
+    "noise.synaptic_multiplicative": "multiplicative synaptic noise",
+}
 VERSIONED = ("plasticode", "jax", "jaxlib", "diffrax", "equinox", "optax", "numpy")
 
 
@@ -96,15 +119,32 @@ def coordinates(sweep: Sweep, marks: np.ndarray, matrices: list[str]) -> dict[st
     found: dict[str, Any] = {}
     for axis in sweep.axes:
         for member in axis.members:
-            found[member.path] = (axis.name, np.asarray(member.values), {"units": member.units or "1"})
+            labels = {"long_name": long_name(member.path), "units": member.units or "1", "path": member.path}
+            found[member.name] = (axis.name, np.asarray(member.values), labels)
     found["presentation"] = ("record", marks, {"units": "1", "long_name": "presentations shown"})
     periods = [group.values["stimulus.duration"] + group.values["stimulus.gap"] for group in sweep.groups]
     if len(np.unique(np.concatenate(periods))) == 1:
-        seconds = marks * float(periods[0][0])
+        seconds = _as_written(marks * float(periods[0][0]))
         found["time"] = ("record", seconds, {"units": "s", "long_name": "simulated time"})
     if matrices:
         found["matrix"] = ("matrix", matrices, {"long_name": "matrix of the circuit"})
     return found
+
+
+def long_name(path: str) -> str:
+    """What people call the values at a path of a spec, "plasticity timescale [1]" those of a list; else the path."""
+    whole, _, item = path.rpartition(".")
+    in_list = item.isdigit() and whole in LONG_NAMES
+    return f"{LONG_NAMES[whole]} [{item}]" if in_list else LONG_NAMES.get(path, path)
+
+
+def _as_written(numbers: np.ndarray) -> np.ndarray:
+    """The numbers that were meant: 0.3 where three times 0.1 makes 0.30000000000000004, which nobody would select.
+
+    Only what lies within the rounding errors of a sum and a product of a shorter number is taken for it.
+    """
+    short = np.array([float(f"{number:.{DIGITS}g}") for number in numbers.tolist()])
+    return np.where(np.abs(short - numbers) <= ULPS * np.spacing(numbers), short, numbers)
 
 
 def attributes(name: str, spec: Spec) -> dict[str, Any]:
@@ -123,9 +163,29 @@ def part_attributes(part: str, outputs: int) -> dict[str, Any]:
     return {"part": part, "outputs": outputs}
 
 
+def root_attributes(parts: Iterable[str]) -> dict[str, Any]:
+    """What the root group of a file says that has a group for every part of a spec."""
+    said = "each group has the results of one part of the spec: open the file with plasticode.open, all of its groups "
+    said += "with xarray.open_datatree, or one with xarray.open_dataset(..., group=...)"
+    return {"format": FORMAT, "parts": " ".join(parts), "comment": said}
+
+
+def other_format(found: object, versions: Mapping[str, str]) -> str:
+    """Of results in another format, what it is and which version reads it; "" for results in ours.
+
+    `found` is what they say of their format, `versions` the packages that wrote them.
+    """
+    if found == FORMAT:
+        return ""
+    reader = FORMAT_1 if found is None else versions.get("plasticode", "of another version")
+    number = "1" if found is None else printable(str(found))
+    return f"results in format {number}, which plasticode {printable(reader)} reads; here is format {FORMAT}"
+
+
 def provenance(spec: Spec, device: str) -> dict[str, Any]:
     """What made the numbers: the resolved spec and its hash, versions, device, precision."""
     return {
+        "format": FORMAT,
         "spec": dump_toml(spec),
         "spec_hash": spec.hash(),
         "versions": json.dumps(versions()),

@@ -16,10 +16,10 @@ import xarray as xr
 from xarray.backends import H5NetCDFStore
 
 from dynamics.errors import PlasticodeError, printable
-from experiments.machine.reading import checked_hdf5
+from experiments.machine.reading import checked_hdf5, is_texts, parse_json
 from experiments.results import ownership
 from experiments.results.intervals import axes, count, finals
-from experiments.results.labels import STATUS, Results
+from experiments.results.labels import STATUS, Results, other_format, root_attributes
 from experiments.results.schema import check_dimensions, check_values
 
 ENGINE = "h5netcdf"
@@ -35,8 +35,8 @@ def save(results: Results, path: Path) -> None:
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with h5netcdf.File(partial, "w"):
-            pass  # an empty file, to which groups are added
+        with h5netcdf.File(partial, "w") as file:  # to which groups are added
+            file.attrs.update({} if "" in results.datasets else root_attributes(results.datasets))
         for part, data in results.datasets.items():
             # Missing values are NaN as they stand: a fill value would turn a coordinate into a masked one.
             plain = {name: {"_FillValue": None} for name, values in data.variables.items() if values.dtype.kind == "f"}
@@ -76,19 +76,27 @@ def load(path: Path) -> Results:
 def open_results(source: str | Path) -> xr.Dataset | xr.DataTree:
     """The results of a run, read into memory: `source` is its directory, or its results.nc.
 
-    One data set, or where the spec has parts a tree of one each. What is no result raises `PlasticodeError`.
+    One data set, or where the spec has parts a tree of one each, whose root says so. What is no result, and results of
+    another version's format, raise `PlasticodeError`.
     """
     path = Path(source)
     datasets = load(path / "results.nc" if path.is_dir() else path).datasets
-    return datasets[""] if set(datasets) == {""} else xr.DataTree.from_dict(datasets)
+    if "" in datasets:
+        return datasets[""]
+    return xr.DataTree.from_dict({"/": xr.Dataset(attrs=root_attributes(datasets)), **datasets})
 
 
 def _opened_part(path: Path, part: str, group: h5netcdf.Group) -> xr.Dataset:
     # Values as they stand: a run masks, scales and dates nothing.
     data = xr.open_dataset(H5NetCDFStore(group), cache=False, mask_and_scale=False, decode_times=False)
-    if "status" not in data:
-        where = f"part '{printable(part)}'"
-        raise PlasticodeError(f"results file '{path}' has no status in {where}: it must be written by `run`")
+    for name, what in (("status", "status"), ("presentation", "records")):
+        if name not in data:
+            where = f"part '{printable(part)}'"
+            raise PlasticodeError(f"results file '{path}' has no {what} in {where}: it must be written by `run`")
+    versions = parse_json(data.attrs.get("versions", "{}"))
+    other = other_format(data.attrs.get("format"), versions if is_texts(versions) else {})
+    if other:
+        raise PlasticodeError(f"results file '{path}' has {other}: use that one, or run the spec anew")
     check_dimensions(data)
     for name in ("status", *data.coords):
         data.variables[name].load()

@@ -10,7 +10,7 @@ from experiments.machine.reading import is_texts, parse_json
 from experiments.results.labels import STATUS
 
 RECORD, MATRIX = "record", "matrix"
-TEXTS = ("spec", "spec_hash", "versions", "device", "dtype", "matmul_precision", "part", "units", "long_name")
+TEXTS = ("spec", "spec_hash", "versions", "device", "dtype", "matmul_precision", "part", "units", "long_name", "path")
 
 
 def check_dimensions(data: xr.Dataset) -> None:

@@ -48,6 +48,11 @@ def value_text(data: xr.Dataset, axis: str, index: int) -> str:
     return f"{value / scale:.4g} {unit}"
 
 
+def path_text(data: xr.Dataset, axis: str) -> str:
+    """What the spec calls an axis: "delays.error"."""
+    return data[axis].attrs.get("path", axis)
+
+
 def interval_text(one: Interval) -> str:
     """A mean and the half width of its interval, as "0.912 ± 0.008"; seeds that do not count are told."""
     mean, half, n, excluded = (field.item() for field in one)
@@ -74,7 +79,7 @@ def _final_table(part: str, data: xr.Dataset) -> TextTable:
     scalar = [name for name in probes(data) if "matrix" not in data[name].dims]
     if len(names) < 2 or not scalar:
         final = finals(data)
-        header = [*names, *final]
+        header = [*(path_text(data, name) for name in names), *final]
         rows = [
             [value_text(data, name, index) for name, index in position.items()]
             + [interval_text(one.at(**position)) for one in final.values()]
@@ -89,8 +94,8 @@ def _final_table(part: str, data: xr.Dataset) -> TextTable:
         + [interval_text(one.at(**position, **{across: index})) for index in columns]
         for position in itertools.islice(positions(data, down), MOST_ROWS)
     ]
-    header = [*down, *(value_text(data, across, index) for index in columns)]
-    title += f"{title_of(data, scalar[0])} {_end(data)}, by {across}"
+    header = [*(path_text(data, name) for name in down), *(value_text(data, across, index) for index in columns)]
+    title += f"{title_of(data, scalar[0])} {_end(data)}, by {path_text(data, across)}"
     return _noted(TextTable(title, header, rows), data, across)
 
 

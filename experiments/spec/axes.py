@@ -1,8 +1,11 @@
 """The [sweep] table: what it may contain, and the values of its axes."""
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal, localcontext
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ MOST_POINTS = 1_000_000
 MOST_PROGRAMS = 1000
 MOST_AXES = 20  # an array in a netCDF file has at most 32 dimensions
 LARGEST_SEED = 2**31 - 1
+DIGITS = 40  # more than twice those of float64, since a logspace of a million values rounds as often
 _RECORDED, _NAMED = "all points of a sweep are recorded alike", "a text that changes no result cannot be swept"
 NOT_SWEPT: dict[str, str] = {
     **dict.fromkeys(("name", "description", "study"), _NAMED),
@@ -42,6 +46,11 @@ class Coordinate:
     settings: tuple[Any, ...] = ()
     numbers: np.ndarray | None = None
     relative: np.ndarray | None = None
+
+    @property
+    def name(self) -> str:
+        """What results call the path, a name of Python's: "delays_error" for "delays.error"."""
+        return self.path.replace(".", "_")
 
     @property
     def size(self) -> int:
@@ -71,6 +80,7 @@ def canonical_sweep(table: Mapping[str, Any]) -> dict[str, Any]:
             if path in NOT_SWEPT:
                 raise refused(f"sweep.{path}", entry, NOT_SWEPT[path])
             result[path] = _canonical_entry(path, entry, quantity_at(path, table))
+    _check_names(result)
     if "zip" in sweep:
         result["zip"] = _canonical_zip(sweep["zip"], result)
     if len(dimensions(result)) > MOST_AXES:
@@ -172,8 +182,24 @@ def _label(item: Any) -> str:
 
 
 def _space(entry: Mapping[str, Any], first: float, last: float) -> np.ndarray:
+    """The values between two ends, those included: each is the float64 that is nearest to the exact one.
+
+    The ends are taken as they are written, 0.1 as one tenth. In float64 alone the middle of 0.1 and 0.3 would be
+    0.19999999999999998, and who selects 0.2 from the results would find nothing.
+    """
     ((kind, (_, _, count)),) = entry.items()
-    return np.linspace(first, last, count) if kind == "linspace" else np.geomspace(first, last, count)
+    with localcontext(prec=DIGITS):
+        start, end = Decimal(repr(float(first))), Decimal(repr(float(last)))
+        last_step = max(count - 1, 1)
+        if kind == "linspace":
+            values = ((start * (last_step - step) + end * step) / last_step for step in range(count))
+        else:
+            growth = ((end / start).ln() / last_step).exp()
+            values = itertools.accumulate(itertools.repeat(growth, count - 1), operator.mul, initial=start)
+        numbers = np.array([float(value) for value in values])
+    if count > 1:
+        numbers[-1] = last  # of large ends not even this follows from their digits: some lie between two float64
+    return numbers
 
 
 def _ends(path: str, entry: Mapping[str, Any], quantity: Quantity | None) -> tuple[float, float, str]:
@@ -251,6 +277,15 @@ def _canonical_zip(groups: Any, axes: Mapping[str, Any]) -> list[list[str]]:
                 first, other = (f"'{name}' ({shown(_length(axes[name]))} values)" for name in (group[0], path))
                 raise PlasticodeError(f"sweep.zip ties {first} to {other}: tied axes must have the same length")
     return groups
+
+
+def _check_names(paths: Iterable[str]) -> None:
+    """Refuse paths that results cannot tell apart: "rule.flips.0" beside a parameter `flips_0` of a user's rule."""
+    found: dict[str, str] = {}
+    for path in paths:
+        other = found.setdefault(path.replace(".", "_"), path)
+        if other != path:
+            raise PlasticodeError(f"sweep has both '{other}' and '{path}', which results call alike: one is allowed")
 
 
 def _length(entry: Any) -> int:

@@ -34,8 +34,8 @@ class Axis:
 
     @property
     def name(self) -> str:
-        """The first path; "seed" for seeds."""
-        return self.members[0].path
+        """The first path as results call it, such as "delays_error"; "seed" for seeds."""
+        return self.members[0].name
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -3,11 +3,12 @@
 import math
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal
 
 from dynamics.errors import printable, refused
 
-# unit -> (multiply, divide): dividing by 1000 rounds correctly, so that "50 ms" is exactly 0.05.
+# unit -> (multiply, divide)
 UNITS = {
     "ns": (1, 10**9),
     "us": (1, 10**6),
@@ -44,7 +45,7 @@ class Time:
             return "inf"
         for unit, scale in (("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)):
             scaled = self.value * scale
-            if scaled >= 1 and scaled / scale == self.value and scaled == round(scaled, 6):
+            if scaled >= 1 and scaled == round(scaled, 6) and _in_seconds(_plain(scaled), 1, scale) == self.value:
                 return f"{_plain(scaled)} {unit}"
         return f"{_plain(self.value)} s"
 
@@ -97,10 +98,15 @@ def _from_text(text: str) -> Time:
         raise ValueError("the number is too large")
     if unit == "T":
         return Time(number, "T")
-    multiply, divide = UNITS[unit]
-    if math.isinf(number * multiply):
+    seconds = _in_seconds(match[1], *UNITS[unit])
+    if math.isinf(seconds):
         raise ValueError("the number is too large")
-    return Time(number * multiply / divide)
+    return Time(seconds)
+
+
+def _in_seconds(number: str, multiply: int, divide: int) -> float:
+    """The float64 nearest to the time that is written: "2.1 ms" is 0.0021, and 2.1 / 1000 is not."""
+    return float(Decimal(number) * multiply / divide)
 
 
 def _plain(number: float) -> str:

@@ -23,6 +23,7 @@ from experiments.results.labels import (
     coordinates,
     part_attributes,
     provenance,
+    root_attributes,
     rows_of,
     stack,
 )
@@ -42,6 +43,8 @@ def merge(
     """
     seconds, missing = {}, False
     with _written(path) as (file, disk):
+        if "" not in jobs:
+            file.attrs.update(root_attributes(jobs))
         for name, part in spec.parts().items():
             source = _Source(part, jobs[name], chunking, store)
             group = file.create_group(name) if name else file

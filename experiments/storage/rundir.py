@@ -17,10 +17,18 @@ from typing import Any
 
 from dynamics.errors import PlasticodeError, printable, shown, visible
 from experiments.machine.lock import Lock, locked
-from experiments.machine.reading import is_count, is_run, opened_hdf5, parse_json, read_json, text_attribute
+from experiments.machine.reading import (
+    is_count,
+    is_run,
+    number_attribute,
+    opened_hdf5,
+    parse_json,
+    read_json,
+    text_attribute,
+)
 from experiments.points.jobs import Chunking, Job
 from experiments.results import ownership
-from experiments.results.labels import versions
+from experiments.results.labels import FORMAT, other_format, versions
 from experiments.results.netcdf import check_output, told
 from experiments.results.ownership import identity_in
 from experiments.spec.spec import Spec, dump_toml
@@ -58,7 +66,13 @@ def header_of(spec: Spec, jobs: dict[str, list[Job]], chunking: Chunking) -> dic
     members = [job for jobs_of_part in jobs.values() for job in jobs_of_part]
     code = code_of(set().union(*(job.plan.spec.modules for job in members)))
     return {
-        "run": {"spec_hash": spec.hash(), "spec": dump_toml(spec), "versions": versions(), "code": code},
+        "run": {
+            "format": FORMAT,
+            "spec_hash": spec.hash(),
+            "spec": dump_toml(spec),
+            "versions": versions(),
+            "code": code,
+        },
         "chunking": list(chunking),
         "name": spec.name,
         "place": os.getcwd(),
@@ -230,6 +244,8 @@ def _run_of_chunks(directory: Path) -> dict[str, Any] | None:
         with contextlib.suppress(Exception), opened_hdf5(path, directory) as file:  # it may be anybody's
             run: dict[str, Any] = {key: text_attribute(file, key) for key in ("spec", "spec_hash", "versions")}
             run["versions"] = parse_json(run["versions"])
+            if "format" in file.attrs:
+                run["format"] = number_attribute(file, "format")
             if is_run(run):
                 return run
     return None
@@ -261,6 +277,8 @@ def _started(directory: Path, header: dict[str, Any]) -> dict[str, Any]:
 
 def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
     """What another run is, if it is another."""
+    if other := other_format(there.get("format"), there.get("versions", {})):
+        return other
     if there.get("spec_hash") != here["spec_hash"]:
         hashes = [printable(str(run.get("spec_hash"))[:8]) for run in (there, here)]
         change = _first_change(there, here)

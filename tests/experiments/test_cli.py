@@ -108,9 +108,9 @@ def test_a_run_leaves_everything_behind(ran):
     assert names(here) == WRITTEN and names(place / "results") == ["tiny"]
     assert names(here / "figures") == ["accuracy.png", "loss.png"] == summary(here)["figures"]
     with xr.open_dataset(here / "results.nc") as data, h5py.File(here / "results.nc") as file:
-        assert data["accuracy"].dims == ("rule", "delays.error", "seed", "record")
+        assert data["accuracy"].dims == ("rule", "delays_error", "seed", "record")
         assert list(data["rule"].values) == ["sgd", "fa"] and list(data["seed"].values) == [5, 6, 7]
-        assert data["delays.error"].attrs["units"] == "T"
+        assert data["delays_error"].attrs["units"] == "T"
         np.testing.assert_array_equal(file["accuracy"][:], data["accuracy"])
         assert (data["status"] == 0).all() and np.isfinite(data["loss"]).all()
     assert "0.5 T" in result.stdout and "results/tiny" in result.stdout
@@ -121,7 +121,7 @@ def test_the_summary_is_what_the_results_say(ran):
     rows = summary(ran[0] / "results" / "tiny")["parts"][""]["final"]
     assert len(rows) == 4
     for row in rows:
-        point = data.sel(rule=row["at"]["rule"]).sel({"delays.error": row["at"]["delays.error"]})
+        point = data.sel(rule=row["at"]["rule"]).sel({"delays_error": row["at"]["delays_error"]})
         for probe in ("accuracy", "loss"):
             values = point[probe].values[:, -1].astype(float)
             half = stats.t.ppf(0.975, 2) * stats.sem(values)
@@ -344,7 +344,7 @@ def test_check_counts_and_runs_nothing(monkeypatch):
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_any_number_of_swept_numbers_has_a_figure(count):
     """Curves, lines, heat maps: one figure per part and probe, each drawn without a warning."""
-    axes = {"rule": ["sgd", "fa"], "delays.error": [0.0, 0.1], "timescales.plasticity": [0.01, 0.1, 1], "seed": [0, 1]}
+    axes = {"rule": ["sgd", "fa"], "delays_error": [0.0, 0.1], "timescales_plasticity": [0.01, 0.1, 1], "seed": [0, 1]}
     kept = ["rule", *[name for name in axes if name not in ("rule", "seed")][: count - 1], "seed"]
     shape = [len(axes[name]) for name in kept]
     random = np.random.default_rng(0)
@@ -353,7 +353,7 @@ def test_any_number_of_swept_numbers_has_a_figure(count):
         "loss": ([*kept, "record"], random.uniform(size=(*shape, 4))),
         "weight_norm": ([*kept, "record", "matrix"], random.uniform(size=(*shape, 4, 2))),
     }
-    coordinates = {name: (name, axes[name], {"units": "s" if "." in name else "1"}) for name in kept}
+    coordinates = {name: (name, axes[name], {"units": "s" if "_" in name else "1"}) for name in kept}
     coordinates |= {"presentation": ("record", range(4)), "matrix": ["W1", "V2"]}
     figures = generic_figures(runner.Results({"a": xr.Dataset(variables, coordinates)}, True))
     assert list(figures) == ["a-loss", "a-weight_norm"]

@@ -19,14 +19,21 @@ from experiments.report.page import table
 from experiments.report.places import LARGEST_PLACED, edges, places
 from experiments.results import netcdf
 from experiments.results.export import export_table
-from experiments.results.labels import STATUS, Results
+from experiments.results.labels import FORMAT, STATUS, Results
 from experiments.results.text_tables import final_tables
 from experiments.spec.grid import expand
 from experiments.spec.loading import make_spec
 
 COORDINATES = [math.inf, 0.0, -0.0, 1e-30, 1e30, -1e30, 0.01, 0.1, 1.0, 10.0, 3.0]
 NUMBERS = [math.inf, -math.inf, math.nan, 0.0, -0.0, 5e-324, 1e-45, 1e-300, 3.4e38, 1.7e308, -1.7e308, 0.5, 1.0, -2.0]
-ABOUT = {"versions": "{}", "device": "1 x cpu", "dtype": "float64", "matmul_precision": "highest", "spec_hash": "0f"}
+ABOUT = {
+    "format": FORMAT,
+    "versions": "{}",
+    "device": "1 x cpu",
+    "dtype": "float64",
+    "matmul_precision": "highest",
+    "spec_hash": "0f",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +46,7 @@ def coarse(monkeypatch):
 def datasets(draw) -> xr.Dataset:
     """Results over up to two axes of legal numbers, with seeds, statuses and values of every kind."""
     coordinates = st.lists(st.sampled_from(COORDINATES), min_size=1, max_size=4, unique_by=float)
-    axes = {name: draw(coordinates) for name in ("timescales.decay", "network.gain")[: draw(st.integers(0, 2))]}
+    axes = {name: draw(coordinates) for name in ("timescales_decay", "network_gain")[: draw(st.integers(0, 2))]}
     axes |= {"seed": list(range(draw(st.integers(1, 3))))} if draw(st.booleans()) else {}
     shape, records = tuple(map(len, axes.values())), draw(st.integers(1, 3))
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
@@ -53,7 +60,7 @@ def datasets(draw) -> xr.Dataset:
     data = xr.Dataset({"status": (list(axes), status.astype(np.int8))})
     data["loss"] = ((*axes, "record"), loss, {"units": "1"})
     data["alignment"] = ((*axes, "record", "matrix"), alignment, {"units": "1"})
-    units = {"timescales.decay": draw(st.sampled_from(["s", "T"]))}
+    units = {"timescales_decay": draw(st.sampled_from(["s", "T"]))}
     data = data.assign_coords({name: (name, values, {"units": units.get(name, "1")}) for name, values in axes.items()})
     data = data.assign_coords(presentation=("record", np.arange(records)), matrix=["W1", "W2"])
     return data.assign_attrs(ABOUT, seconds=1.0)
@@ -81,7 +88,7 @@ def test_any_results_can_be_written_read_and_drawn(tmp_path_factory, data):
     spec, sweeps = make_spec({}), {"": expand(make_spec({}))}
     report.write(spec, sweeps, loaded, study_of(spec, sweeps, loaded), place)
     written = strict((place / "summary.json").read_text())
-    for name in ("timescales.decay", "network.gain"):
+    for name in ("timescales_decay", "network_gain"):
         if name in data.coords:
             axis = written["parts"][""]["axes"][name]["values"]
             assert [float(value) for value in axis] == data[name].values.tolist()
@@ -114,7 +121,7 @@ def drawn(axes: dict[str, list[float]]) -> figures.Figure:
 
 
 def test_infinity_has_a_tick_at_the_edge_of_a_line():
-    (panel,) = drawn({"timescales.decay": [math.inf, 10.0, 1.0, 100.0]}).axes
+    (panel,) = drawn({"timescales_decay": [math.inf, 10.0, 1.0, 100.0]}).axes
     (line,) = panel.lines
     x, y = line.get_data()
     np.testing.assert_allclose(x, [1, 10, 100, 1000])  # a step of the logarithmic scale beyond
@@ -124,7 +131,7 @@ def test_infinity_has_a_tick_at_the_edge_of_a_line():
 
 
 def test_infinity_has_cells_of_its_own_in_a_map():
-    panel, _ = drawn({"timescales.decay": [1.0, math.inf, 3.0], "timescales.plasticity": [math.inf, 2.0]}).axes
+    panel, _ = drawn({"timescales_decay": [1.0, math.inf, 3.0], "timescales_plasticity": [math.inf, 2.0]}).axes
     (mesh,) = panel.collections
     np.testing.assert_array_equal(mesh.get_array(), [[1, 5, 3], [0, 4, 2]])
     assert [text.get_text() for text in panel.get_xticklabels()].count("inf") == 1
@@ -132,8 +139,8 @@ def test_infinity_has_cells_of_its_own_in_a_map():
 
 
 def test_what_is_too_large_for_an_axis_is_left_out_and_the_figure_says_so():
-    data = xr.Dataset({"status": ("network.gain", np.zeros(3, np.int8))}, {"network.gain": [1.0, 2.0, 3.0]})
-    data["loss"] = (("network.gain", "record"), np.array([[1.0], [1.7e308], [2.0]]), {"units": "1"})
+    data = xr.Dataset({"status": ("network_gain", np.zeros(3, np.int8))}, {"network_gain": [1.0, 2.0, 3.0]})
+    data["loss"] = (("network_gain", "record"), np.array([[1.0], [1.7e308], [2.0]]), {"units": "1"})
     (panel,) = figures.generic_figures(Results({"": data}, True))["loss"].axes
     np.testing.assert_array_equal(panel.lines[0].get_ydata(), [1, np.nan, 2])
     assert "not drawn" in panel.get_ylabel().replace("\n", " ")
@@ -169,10 +176,10 @@ def test_infinity_as_a_value_of_a_sweep_runs_through_the_command(tmp_path, monke
         assert result.exit_code == 0, (result.output, result.exception)
         assert "inf" in result.stdout and "inf s" not in result.stdout
         part = strict((tmp_path / name / "summary.json").read_text())["parts"][""]
-        assert part["axes"]["timescales.decay"]["values"] == [10.0, "inf"]
-        assert {row["at"]["timescales.decay"] for row in part["final"]} == {10.0, "inf"}
+        assert part["axes"]["timescales_decay"]["values"] == [10.0, "inf"]
+        assert {row["at"]["timescales_decay"] for row in part["final"]} == {10.0, "inf"}
         data = netcdf.load(tmp_path / name / "results.nc").datasets[""]
-        assert data["timescales.decay"].values.tolist() == [10.0, math.inf]
+        assert data["timescales_decay"].values.tolist() == [10.0, math.inf]
         assert (tmp_path / name / "figures/accuracy.png").exists()
-    still = data["accuracy"].sel({"timescales.plasticity": math.inf, "timescales.decay": math.inf}).values
+    still = data["accuracy"].sel({"timescales_plasticity": math.inf, "timescales_decay": math.inf}).values
     assert np.ptp(still) == 0  # weights that neither learn nor decay

@@ -36,8 +36,9 @@ RULES = '''
 from typing import ClassVar
 import equinox as eqx
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 from dynamics.circuit import Circuit, Given, Projection
-from rules import FA, SGD, AbstractRule
+from rules import FA, SGD, AbstractRule, number
 
 class Texts(AbstractRule):
     """A rule with texts that look like the names of rules."""
@@ -57,6 +58,13 @@ class Lateral(AbstractRule):
         inhibition = Given(-0.05 * (jnp.ones((n, n), network.gain.dtype) - jnp.eye(n, dtype=network.gain.dtype)))
         return Circuit(circuit.layers, (*circuit.projections,
             Projection("L1", "z1", "activity", "z1", "forward", inhibition)))
+
+class Twice(AbstractRule):
+    reference: ClassVar[str] = ""
+    rate: Float[Array, "*layers"] = number(1.0)
+    rate_0: Float[Array, ""] = number(1.0)
+    def wire(self, network):
+        return SGD().wire(network)
 
 class Named(AbstractRule):
     reference: ClassVar[str] = ""
@@ -102,6 +110,12 @@ def test_a_rule_of_ones_own_inside_curl_descent_is_cited_and_watched(own_rules):
     assert [entry.partition(",")[0] for entry in cited] == ["@inproceedings{ninou2025curl", "@misc{texts"]
     found = jobs.prepare(spec)
     assert set(header_of(spec, found, runner.chunking(found))["run"]["code"]) == {"texts_and_loops"}
+
+
+def test_paths_that_results_would_call_alike_are_refused():
+    axes = {"rule.rate_0": [1.0, 2.0], "rule.rate.0": [1.0, 2.0]}
+    with pytest.raises(PlasticodeError, match="sweep has both 'rule.rate_0' and 'rule.rate.0', which results call ali"):
+        make_spec({"rule": "texts_and_loops:Twice", "sweep": axes})
 
 
 def test_the_names_of_rules_in_rules():

@@ -30,7 +30,7 @@ SMALL = (
 
 def data_of(accuracy: np.ndarray, status: np.ndarray | None = None) -> xr.Dataset:
     """A sweep over timescales as the runner labels it: `accuracy` is (seeds, timescales)."""
-    dims = ("timescales.plasticity", "seed")
+    dims = ("timescales_plasticity", "seed")
     status = np.zeros(accuracy.T.shape, np.int8) if status is None else status.T
     return xr.Dataset(
         {"accuracy": ((*dims, "record"), accuracy.T[:, :, None]), "status": (dims, status)},

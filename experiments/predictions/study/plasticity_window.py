@@ -37,7 +37,7 @@ def study(spec: Spec, sweeps: Mapping[str, Sweep], results: Results) -> StudyRep
     bare, chains = synapses(data, sweeps)
     timescales = _along(sweeps["window"].groups[0], "timescales.plasticity") / duration
     finite = np.isfinite(timescales)
-    timescales, data["window"] = timescales[finite], data["window"].isel({"timescales.plasticity": finite})
+    timescales, data["window"] = timescales[finite], data["window"].isel(timescales_plasticity=finite)
     rules = [str(rule) for rule in data["window"]["rule"].values]
     windows = {rule: window_of(data["window"].sel(rule=rule), timescales) for rule in rules}
     kernels = {rule: tangent_kernel(data["window"].sel(rule=rule)) for rule in rules}

@@ -195,7 +195,7 @@ def test_a_point_that_cannot_be_resolved_is_marked_and_others_are_not(coarse, mo
     data = results(**coarse)
     assert statuses(data) == ["not-converged", "ok"]
     estimate = data["error_estimate"]
-    assert estimate.dims == ("timescales.propagation", "record") and estimate.attrs["units"] == "1"
+    assert estimate.dims == ("timescales_propagation", "record") and estimate.attrs["units"] == "1"
     assert estimate.values[0, -1] > 1e-4 > estimate.values[1, -1] >= 0
     assert np.isfinite(data["loss"]).all()  # the numbers are there, with the mark
 

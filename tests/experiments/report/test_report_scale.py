@@ -16,7 +16,7 @@ from experiments.report import report
 from experiments.report.figures import MOST_LINES, MOST_PANELS, generic_figures
 from experiments.results import netcdf
 from experiments.results.intervals import finals
-from experiments.results.labels import Results
+from experiments.results.labels import FORMAT, Results
 from experiments.results.text_tables import MOST_ACROSS, MOST_ROWS, final_tables
 from experiments.spec.grid import expand
 from experiments.spec.loading import make_spec
@@ -56,7 +56,7 @@ def results_of(axes: dict, records: int = 2, probes: int = 1, matrices: int = 0,
         data = data.assign_coords(matrix=[f"W{index + 1}" for index in range(matrices)])
     data = data.assign_coords({name: (name, values, {"units": "1"}) for name, values in axes.items()})
     data = data.assign_coords(presentation=("record", np.arange(records)))
-    about = {"versions": "{}", "device": "1 x cpu", "dtype": "float32", "matmul_precision": "highest"}
+    about = {"format": FORMAT, "versions": "{}", "device": "1 x cpu", "dtype": "float32", "matmul_precision": "highest"}
     return data.assign_attrs(about, spec_hash="0f", seconds=1.0)
 
 
@@ -69,7 +69,7 @@ def names(count: int) -> list[str]:
 
 @pytest.mark.parametrize("seeds", [0, 3])
 def test_what_follows_a_sweep_takes_little_time_per_point(tmp_path, seeds):
-    axes = {"delays.error": np.linspace(0, 1, 200), "timescales.decay": np.geomspace(1, 10, 100)}
+    axes = {"delays_error": np.linspace(0, 1, 200), "timescales_decay": np.geomspace(1, 10, 100)}
     axes |= {"seed": np.arange(seeds)} if seeds else {}
     results = Results({"": results_of(axes, matrices=2)}, True)
     start = time.process_time()  # of this process: other tests run beside
@@ -104,7 +104,7 @@ def test_memory_does_not_hold_all_probes(tmp_path, axes):
 @pytest.mark.parametrize("records", [1, 3])
 def test_finals_are_those_of_each_position_by_itself(seeds, records):
     """Of some positions nothing, of others a matrix or a value is missing."""
-    axes = {"rule": names(3), "delays.error": [0.0, 0.5]} | ({"seed": np.arange(seeds)} if seeds else {})
+    axes = {"rule": names(3), "delays_error": [0.0, 0.5]} | ({"seed": np.arange(seeds)} if seeds else {})
     data = results_of(axes, records, matrices=3, diverged=0.4)
     data["alignment"][{"rule": 1, "matrix": 1}] = np.nan
     data["alignment"][{"matrix": 2}] = np.nan
@@ -112,14 +112,14 @@ def test_finals_are_those_of_each_position_by_itself(seeds, records):
     found = finals(data)
     assert list(found) == ["probe0", "alignment W1", "alignment W2"]
     for rule, delay in np.ndindex(3, 2):
-        here = data.isel({"rule": rule, "delays.error": delay})
+        here = data.isel({"rule": rule, "delays_error": delay})
         ok = np.atleast_1d(here["status"].values == 0)
         for name, one in found.items():
             probe, _, matrix = name.partition(" ")
             values = here[probe].sel(matrix=matrix) if matrix else here[probe]
             values = values.values.reshape(len(ok), records).astype(float)
             kept = values[ok & np.isfinite(values[:, -1]), -1]
-            cell = one.at(**{"rule": rule, "delays.error": delay})
+            cell = one.at(**{"rule": rule, "delays_error": delay})
             absent = matrix and ok.any() and not np.isfinite(values[ok]).any()
             assert (int(cell.n), int(cell.excluded)) == (len(kept), 0 if absent else len(ok) - len(kept))
             half = stats.t.ppf(0.975, len(kept) - 1) * stats.sem(kept) if len(kept) > 1 else np.nan

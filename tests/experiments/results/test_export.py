@@ -17,7 +17,7 @@ from pyarrow import parquet
 from dynamics.errors import PlasticodeError
 from experiments.results import export
 from experiments.results.export import export_table
-from experiments.results.labels import STATUS, Results, coordinates
+from experiments.results.labels import FORMAT, STATUS, Results, coordinates
 from experiments.results.netcdf import save
 from experiments.spec.grid import expand
 from experiments.spec.loading import make_spec
@@ -26,14 +26,14 @@ ROOT = Path(__file__).resolve().parents[3]
 FORMATS = pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 RECORDS = 3
 EXTREMES = [np.inf, -np.inf, -0.0, 1e-45, 3.4028235e38, 16777217, 0.1, 1 / 3]
-COLUMNS = ["rule", "width", "delays.error", "seed", "status", "presentation", "time"]
-PROBES = ["accuracy", "alignment W1", "alignment W2"]
+COLUMNS = ["rule", "width", "delays_error", "seed", "status", "presentation", "time"]
+PROBES = ["accuracy", "alignment_W1", "alignment_W2"]
 
 
 def dataset(dtype: type = np.float32) -> xr.Dataset:
     """Results such as the runner makes: zipped axes, a delay, seeds, a point of every status, numbers of every size."""
     random = np.random.default_rng(0)
-    dims, shape = ("rule", "delays.error", "seed"), (2, 3, 4)
+    dims, shape = ("rule", "delays_error", "seed"), (2, 3, 4)
     accuracy = random.standard_normal((*shape, RECORDS)).astype(dtype) * 10.0 ** random.integers(-30, 30, RECORDS)
     accuracy[0, 1, :2].flat[:] = [*EXTREMES[:6]]
     accuracy[0, 1, 2, :2] = EXTREMES[6:]
@@ -51,7 +51,7 @@ def dataset(dtype: type = np.float32) -> xr.Dataset:
         {
             "rule": ("rule", ["sgd", 'fa(sign="µ, -")']),
             "width": ("rule", np.array([2**53 + 1, 7])),
-            "delays.error": ("delays.error", [0, 0.1, 1 / 3], {"units": "s"}),
+            "delays_error": ("delays_error", [0, 0.1, 1 / 3], {"units": "s"}),
             "seed": ("seed", np.arange(4)),
             "presentation": ("record", np.arange(RECORDS) * 10, {"units": "1"}),
             "time": ("record", np.arange(RECORDS) * 0.055, {"units": "s"}),
@@ -62,7 +62,8 @@ def dataset(dtype: type = np.float32) -> xr.Dataset:
 
 def written(directory: Path, **parts: xr.Dataset) -> Path:
     """The directory, with a results file; the part "root" is a result without parts."""
-    save(Results({name.replace("root", ""): data for name, data in parts.items()}, True), directory / "results.nc")
+    named = {name.replace("root", ""): data.assign_attrs(format=FORMAT) for name, data in parts.items()}
+    save(Results(named, True), directory / "results.nc")
     return directory
 
 
@@ -72,7 +73,7 @@ def expected(data: xr.Dataset) -> pd.DataFrame:
     flat = data.drop_vars("matrix", errors="ignore")
     for name, values in data.data_vars.items():
         if "matrix" in values.dims:
-            each = {f"{name} {matrix}": values.sel(matrix=matrix, drop=True) for matrix in data["matrix"].values}
+            each = {f"{name}_{matrix}": values.sel(matrix=matrix, drop=True) for matrix in data["matrix"].values}
             flat = flat.drop_vars(str(name)).assign(each)
     frame = flat.to_dataframe(dim_order=dims).reset_index().drop(columns=["record"])
     return frame.assign(status=[STATUS[code] for code in frame["status"]])
@@ -129,7 +130,7 @@ def test_a_csv_file_has_the_shortest_numbers_and_empty_cells(tmp_path):
 
 @FORMATS
 def test_a_single_point_has_a_row_per_record(tmp_path, suffix):
-    data = dataset().isel({"rule": 0, "delays.error": 0, "seed": 0}, drop=True)
+    data = dataset().isel({"rule": 0, "delays_error": 0, "seed": 0}, drop=True)
     source = written(tmp_path, root=data) / "results.nc"
     assert export_table(source, tmp_path / f"table{suffix}") == RECORDS
     assert_equal(read(tmp_path / f"table{suffix}"), expected(data)[["status", "presentation", "time", *PROBES]])
@@ -140,7 +141,7 @@ def test_a_single_point_has_a_row_per_record(tmp_path, suffix):
 def test_units_change_no_number(tmp_path, suffix, units):
     """Some units make readers see a time span, which is no number."""
     data = dataset()
-    data["delays.error"].attrs["units"] = data["time"].attrs["units"] = units
+    data["delays_error"].attrs["units"] = data["time"].attrs["units"] = units
     export_table(written(tmp_path, root=data), tmp_path / f"table{suffix}")
     assert_equal(read(tmp_path / f"table{suffix}"), expected(dataset())[COLUMNS + PROBES])
 
@@ -158,8 +159,8 @@ def test_every_swept_path_of_a_spec_is_a_column(tmp_path, suffix):
     table = read(tmp_path / f"table{suffix}")
     rows = itertools.product(["sgd", "fa"], [(0.05, 1), (0.08, 2)], [0, 1], [0, 50])
     frame = [[rule, *times, seed, "ok", mark, index] for index, (rule, times, seed, mark) in enumerate(rows)]
-    header = ["rule", "stimulus.duration", "delays.error", "seed", "status", "presentation", "loss"]
-    assert_equal(table, pd.DataFrame(frame, columns=header).astype({"delays.error": float}))
+    header = ["rule", "stimulus_duration", "delays_error", "seed", "status", "presentation", "loss"]
+    assert_equal(table, pd.DataFrame(frame, columns=header).astype({"delays_error": float}))
 
 
 def test_a_run_of_which_nothing_is_there_is_a_table_without_probes(tmp_path):
@@ -194,7 +195,7 @@ def two_parts(dtype: type = np.float32) -> dict[str, xr.Dataset]:
 def test_parts_make_one_table(tmp_path, suffix):
     parts = two_parts(np.float64 if suffix == ".parquet" else np.float32)
     rows = export_table(written(tmp_path, **parts), tmp_path / f"table{suffix}")
-    header = ["part", "rule", "width", "delays.error", "noise", "seed", *COLUMNS[4:], *PROBES, "loss"]
+    header = ["part", "rule", "width", "delays_error", "noise", "seed", *COLUMNS[4:], *PROBES, "loss"]
     frame = pd.concat([expected(data).assign(part=name) for name, data in parts.items()])[header].reset_index(drop=True)
     assert rows == len(frame) == 80
     table = read(tmp_path / f"table{suffix}")
@@ -205,7 +206,7 @@ def test_parts_make_one_table(tmp_path, suffix):
 def test_columns_that_the_first_part_lacks_are_among_their_kind(tmp_path):
     other, data = two_parts().values()
     export_table(written(tmp_path, a=data, b=other), tmp_path / "table.csv")
-    coordinates = ["part", "noise", "width", "rule", "delays.error", "seed"]
+    coordinates = ["part", "noise", "width", "rule", "delays_error", "seed"]
     assert list(read(tmp_path / "table.csv")) == [*coordinates, *COLUMNS[4:], "accuracy", "loss", *PROBES[1:]]
 
 

@@ -12,7 +12,7 @@ from scipy import stats
 
 from dynamics.errors import PlasticodeError
 from experiments.results.intervals import interval
-from experiments.results.labels import Results
+from experiments.results.labels import FORMAT, Results
 from experiments.results.netcdf import load, opened, output_directory, save, summary, write_json
 
 SEEDS, RECORDS = 5, 3
@@ -21,7 +21,7 @@ SEEDS, RECORDS = 5, 3
 def dataset(seed: int = 0, part: str = "") -> xr.Dataset:
     """Results such as the runner makes: two rules, a delay, seeds, and a probe that one rule lacks."""
     random = np.random.default_rng(seed)
-    dims = ("rule", "delays.error", "seed")
+    dims = ("rule", "delays_error", "seed")
     shape = (2, 3, SEEDS)
     alignment = random.uniform(-1, 1, (*shape, RECORDS, 2)).astype(np.float32)
     alignment[0, ..., 1] = np.nan
@@ -33,14 +33,21 @@ def dataset(seed: int = 0, part: str = "") -> xr.Dataset:
         },
         {
             "rule": ("rule", ["sgd", "fa"]),
-            "delays.error": ("delays.error", [0, 0.025, 0.05], {"units": "s"}),
+            "delays_error": ("delays_error", [0, 0.025, 0.05], {"units": "s"}),
             "seed": ("seed", np.arange(SEEDS)),
             "presentation": ("record", np.arange(RECORDS) * 10, {"units": "1"}),
             "time": ("record", np.arange(RECORDS) * 0.5, {"units": "s"}),
             "matrix": ("matrix", ["W1", "W2"]),
         },
     )
-    attributes = {"spec": 'rule = "µ"\n', "spec_hash": "0f", "part": part, "versions": "{}", "seconds": 1.5}
+    attributes = {
+        "format": FORMAT,
+        "spec": 'rule = "µ"\n',
+        "spec_hash": "0f",
+        "part": part,
+        "versions": "{}",
+        "seconds": 1.5,
+    }
     return data.assign_attrs(attributes, device="2 x cpu", dtype="float32", matmul_precision="highest")
 
 
@@ -89,7 +96,7 @@ def test_a_value_that_is_not_finite_is_counted_out():
     data = dataset()
     data["accuracy"][1, 0, 0, 0] = np.nan
     data["accuracy"][1, 0, 1, 0] = np.inf
-    one = interval(data, "accuracy").at(rule=1, record=0, **{"delays.error": 0})
+    one = interval(data, "accuracy").at(rule=1, record=0, delays_error=0)
     assert (int(one.n), int(one.excluded)) == (SEEDS - 2, 2) and np.isfinite(one.mean)
 
 
@@ -126,11 +133,11 @@ def test_results_come_back_as_they_were_saved(tmp_path, parts):
 def test_other_readers_open_the_file(tmp_path):
     save(Results({"a": dataset(part="a")}, True), tmp_path / "results.nc")
     with warnings.catch_warnings(action="error"), xr.open_dataset(tmp_path / "results.nc", group="a") as opened:
-        assert opened["delays.error"].attrs["units"] == "s" and opened["accuracy"].dtype == np.float32
+        assert opened["delays_error"].attrs["units"] == "s" and opened["accuracy"].dtype == np.float32
     with h5py.File(tmp_path / "results.nc") as file:
         np.testing.assert_array_equal(file["a/accuracy"][:], dataset()["accuracy"])
         scales = [dimension[0].name for dimension in file["a/accuracy"].dims]
-        assert scales == ["/a/rule", "/a/delays.error", "/a/seed", "/a/record"]
+        assert scales == ["/a/rule", "/a/delays_error", "/a/seed", "/a/record"]
 
 
 def test_missing_points_are_known_after_loading(tmp_path):
@@ -198,11 +205,11 @@ def test_a_summary_has_the_numbers_of_a_recomputation(tmp_path):
     write_json(summary(Results({"": data}, True)), tmp_path / "summary.json")
     part = json.loads((tmp_path / "summary.json").read_text())["parts"][""]
     assert part["status"] == {"ok": 27, "diverged": 3, "not-converged": 0, "missing": 0}
-    assert part["axes"]["delays.error"] == {"units": "s", "values": [0, 0.025, 0.05]}
+    assert part["axes"]["delays_error"] == {"units": "s", "values": [0, 0.025, 0.05]}
     assert len(part["final"]) == 6
     for row in part["final"]:
-        rule, delay = row["at"]["rule"], row["at"]["delays.error"]
-        values = data["accuracy"].sel(rule=rule).sel({"delays.error": delay}).values[:, -1].astype(float)
+        rule, delay = row["at"]["rule"], row["at"]["delays_error"]
+        values = data["accuracy"].sel(rule=rule).sel(delays_error=delay).values[:, -1].astype(float)
         values = values[:4] if rule == "fa" else values
         half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
         assert row["accuracy"]["mean"] == pytest.approx(values.mean(), rel=1e-12)

@@ -3,9 +3,12 @@
 import itertools
 import math
 import time
+from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dynamics.errors import PlasticodeError
 from experiments.spec.grid import Sweep, expand
@@ -83,7 +86,7 @@ def test_zipped_axes_are_one_dimension():
     axes = {"delays.error": [1, 2], "seeds": 3, "timescales.plasticity": {"logspace": [1, 100, 3]}}
     grid = sweep(axes | {"zip": [["seeds", "timescales.plasticity"]]})
     assert [axis.paths for axis in grid.axes] == [("delays.error",), ("seed", "timescales.plasticity")]
-    assert [axis.name for axis in grid.axes] == ["delays.error", "seed"]
+    assert [axis.name for axis in grid.axes] == ["delays_error", "seed"]
     assert grid.shape == (2, 3)
     np.testing.assert_allclose(grid.groups[0].values["timescales.plasticity"], [1, 10, 100] * 2)
     assert grid.groups[0].seeds.tolist() == [0, 1, 2] * 2
@@ -150,9 +153,33 @@ def test_swept_optional_numbers_are_present_in_all_points():
 def test_coordinates(path, entry, values, units):
     grid = sweep({path: entry})
     (axis,) = grid.axes
-    assert (axis.name, axis.units, grid.shape) == (path, units, (len(values),))
+    assert (axis.paths, axis.units, grid.shape) == ((path,), units, (len(values),))
     assert axis.values.tolist() == (values if isinstance(values[0], str) else pytest.approx(values, rel=1e-12))
     assert grid.size == sum(group.size for group in grid.groups)
+
+
+@given(st.integers(-999, 999), st.integers(-999, 999), st.integers(2, 9), st.integers(-9, 9))
+def test_a_linspace_has_the_numbers_that_are_meant(first, last, count, exponent):
+    """The float64 next to the exact fraction, between ends as they are written in decimals; also at the ends."""
+    unit = Fraction(10) ** exponent
+    ends = [float(f"{end}e{exponent}") for end in (first, last)]
+    grid = sweep({"rule.feedback_scale": {"linspace": [*ends, count]}}, rule="fa")
+    assert grid.axes[0].values.tolist() == [float((first + Fraction(last - first, count - 1) * i) * unit) for i in range(count)]
+
+
+@given(st.integers(1, 999), st.integers(-9, 9), st.integers(1, 6))
+def test_a_logspace_of_decades_has_round_numbers(first, exponent, decades):
+    texts = [f"{first}e{exponent + i}" for i in range(decades + 1)]
+    for written in (texts, texts[::-1]):
+        entry = {"logspace": [float(written[0]), float(written[-1]), decades + 1]}
+        assert sweep({"network.gain": entry}).axes[0].values.tolist() == list(map(float, written))
+
+
+def test_a_logspace_is_that_of_numpy():
+    found = sweep({"network.gain": {"logspace": [0.3, 7e5, 41]}}).axes[0].values
+    np.testing.assert_allclose(found, np.geomspace(0.3, 7e5, 41), rtol=1e-14)
+    tie = [7.135163280271567e18, 1.885316544218319e16]  # digits that lie between two float64
+    assert sweep({"network.gain": {"logspace": [*tie, 3]}}).axes[0].values[[0, 2]].tolist() == tie
 
 
 BAD = [

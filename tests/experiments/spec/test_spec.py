@@ -158,7 +158,7 @@ def test_the_order_of_axes_survives_writing(write):
     axes = "'delays.error' = {linspace = [0, 1, 2]}\nseeds = 2\n'delays.hop' = {linspace = [0, 1, 2]}"
     spec = load_spec(write(f"[sweep]\n{axes}"))
     again = load_spec(write(dump_toml(spec), "other.toml"))
-    assert [axis.name for axis in expand(again).axes] == ["delays.error", "seed", "delays.hop"]
+    assert [axis.name for axis in expand(again).axes] == ["delays_error", "seed", "delays_hop"]
 
 
 def test_the_hash_follows_the_content():

@@ -22,6 +22,9 @@ from experiments.spec.units import Time, parse_time
         ("3 us", 3e-6),
         ("3 µs", 3e-6),
         ("5 ns", 5e-9),
+        ("2.1 ms", 0.0021),  # 2.1 / 1000 is not
+        ("8.2 min", 492.0),
+        ("-0 s", 0.0),
         ("1e-3 s", 0.001),
         (".5 s", 0.5),
         ("inf", math.inf),

@@ -198,21 +198,22 @@ def test_other_readers_open_the_file(tmp_path, monkeypatch):
     expected = in_memory(monkeypatch, "parts", outcomes("parts", 2)).datasets
     with xr.open_datatree(path, engine="h5netcdf") as tree:
         assert set(tree.children) == set(PARTS) and tree.attrs["complete"] == 1 and "run" in tree.attrs
+        assert tree.attrs["parts"].split() == list(PARTS) and "one part of the spec" in tree.attrs["comment"]
         for part in PARTS:
             xr.testing.assert_equal(tree[part].to_dataset(), expected[part])
     with xr.open_dataset(path, group="gain", engine="h5netcdf") as data:
-        assert data["loss"].attrs["long_name"] == "test loss" and data["network.gain"].attrs["units"] == "1"
+        assert data["loss"].attrs["long_name"] == "test loss" and data["network_gain"].attrs["units"] == "1"
         assert data["time"].dims == ("record",) and data.attrs["spec_hash"] == spec.parts()["gain"].hash()
         assert data["status"].attrs["flag_meanings"].split() == list(STATUS)
     with h5py.File(path) as file:
         assert [scale[0].name for scale in file["gain/weight_norm"].dims if len(scale)][:2] == [
-            "/gain/network.gain", "/gain/seed"
+            "/gain/network_gain", "/gain/seed"
         ]  # fmt: skip
         np.testing.assert_array_equal(file["gain/weight_norm"][:], expected["gain"]["weight_norm"].values)
         assert file["rules/status"][:].tolist() == expected["rules"]["status"].values.tolist()
         assert [name.decode() for name in file["gain/matrix"][:]] == expected["gain"]["matrix"].values.tolist()
         assert file["gain/loss"].attrs["coordinates"].split() == ["presentation", "time"]  # as netCDF's convention is
-        assert "_FillValue" not in file["gain/network.gain"].attrs
+        assert "_FillValue" not in file["gain/network_gain"].attrs
         assert file["gain/loss"].attrs["units"] == "1" and file["gain"].attrs["part"] == "gain"
 
 
