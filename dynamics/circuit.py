@@ -341,8 +341,7 @@ def _check_projection(
         shape, other = (sizes[p.target], sizes[p.source]), (sizes[tied.source], sizes[tied.target])
         if shape != other:
             raise PlasticodeError(
-                f"projection '{p.name}' needs a matrix of shape {shape}, but the transpose of "
-                f"'{tied.name}' has {other}"
+                f"projection '{p.name}' needs a matrix of shape {shape}, but the transpose of '{tied.name}' has {other}"
             )
     elif p.init is None:
         raise PlasticodeError(f"projection '{p.name}' has no matrix: give it init or transpose_of")

@@ -69,9 +69,7 @@ def _solve(matrix: Float[Array, "s s"], right: Float[Array, "s s"]) -> Float[Arr
     return jax.lax.fori_loop(0, matrix.shape[0], eliminate, both)[:, matrix.shape[0] :]
 
 
-def filtered(
-    k: Float[Array, "s s"], start: Float[Array, " n"], drive: Float[Array, "rows n"]
-) -> Float[Array, "s n"]:
+def filtered(k: Float[Array, "s s"], start: Float[Array, " n"], drive: Float[Array, "rows n"]) -> Float[Array, "s n"]:
     """z = z(t0) + K (u - z(t0)): the leaky unit that starts at `start`; a constant drive may have one row."""
     return start[None] + weighted(k, drive - start[None])
 

@@ -23,9 +23,7 @@ def overlap_law(delay: Numbers, duration: Numbers) -> np.ndarray:
     return np.asarray(np.maximum(0.0, 1.0 - np.abs(np.asarray(delay, float)) / np.asarray(duration, float)))
 
 
-def lagged_overlap(
-    delay: Numbers, duration: Numbers, pre_stages: int, error_stages: int, tau: Numbers
-) -> np.ndarray:
+def lagged_overlap(delay: Numbers, duration: Numbers, pre_stages: int, error_stages: int, tau: Numbers) -> np.ndarray:
     """S/S0 = E[max(0, 1 - |D|/T)], D = d + V - U, U ~ Gamma(pre_stages, tau), V ~ Gamma(error_stages, tau).
 
     The overlap law where the presynaptic signal has passed `pre_stages` and the error `error_stages` first-order

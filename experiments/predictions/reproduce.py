@@ -105,9 +105,7 @@ def _run(
     predictions: Mapping[str, AbstractPrediction], workers: int, finished: Callable[[str, Outcome], None]
 ) -> list[str]:
     """Measure predictions in one pool; returns the names of those that went down with a process."""
-    pool = ProcessPoolExecutor(
-        min(workers, len(predictions)), multiprocessing.get_context("spawn"), initializer=_start
-    )
+    pool = ProcessPoolExecutor(min(workers, len(predictions)), multiprocessing.get_context("spawn"), initializer=_start)
     lost: list[str] = []
     try:
         left = {pool.submit(measure, prediction): name for name, prediction in predictions.items()}

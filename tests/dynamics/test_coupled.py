@@ -112,9 +112,7 @@ def test_a_hop_lag_is_the_same_lag_on_every_projection_but_those_of_biases(stage
     problem, time = two_layers(bias=True), clock(0.1, 0.02, 6)
     everywhere = coupled(problem, time, delays=Delays(hop=f64(0.03), stages=stages), history=4)
     circuit = everywhere.circuit
-    projections = tuple(
-        p if p.source == "one" else dataclasses.replace(p, lag=f64(0.03)) for p in circuit.projections
-    )
+    projections = tuple(p if p.source == "one" else dataclasses.replace(p, lag=f64(0.03)) for p in circuit.projections)
     own = dataclasses.replace(everywhere, circuit=Circuit(circuit.layers, projections), delays=Delays(stages=stages))
     weights = random_weights(circuit)
     ends = [show(run, weights, jnp.int32(0), 3).state for run in (everywhere, own)]

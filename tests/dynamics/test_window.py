@@ -118,11 +118,14 @@ def test_a_lag_of_zero_is_no_lag():
     assert distance(ends[0], ends[1]) < 1e-9 and distance(ends[0], ends[2]) < 1e-9
 
 
-@pytest.mark.parametrize("lags", [
-    {"error": DURATION + GAP, "input": 2 * (DURATION + GAP)},  # whole periods
-    {"error": DURATION, "input": GAP},  # jumps that meet
-    {"error": (DURATION + GAP) / 2, "input": 0.0},  # a cut of the parts, and a lag of zero beside it
-])
+@pytest.mark.parametrize(
+    "lags",
+    [
+        {"error": DURATION + GAP, "input": 2 * (DURATION + GAP)},  # whole periods
+        {"error": DURATION, "input": GAP},  # jumps that meet
+        {"error": (DURATION + GAP) / 2, "input": 0.0},  # a cut of the parts, and a lag of zero beside it
+    ],
+)
 def test_lags_that_coincide_with_cuts(lags):
     circuit = FA().wire(SMALL.network)
     by_windows = windowed(circuit, gap=GAP, lags=lags, nodes=14, parts=2, tolerance=1e-8)
@@ -333,11 +336,14 @@ def test_what_is_not_finite_is_not_a_lack_of_convergence():
     assert jnp.isnan(told.error) and told.converged
 
 
-@pytest.mark.parametrize(("settings", "message"), [
-    ({"nodes": 0}, "a window has 0 nodes"),
-    ({"nodes": 25}, "a window has 25 nodes: it must have 1 to 24"),
-    ({"parts": 0}, "a presentation has 0 parts"),
-])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"nodes": 0}, "a window has 0 nodes"),
+        ({"nodes": 25}, "a window has 25 nodes: it must have 1 to 24"),
+        ({"parts": 0}, "a presentation has 0 parts"),
+    ],
+)
 def test_settings_that_are_refused(settings, message):
     with pytest.raises(PlasticodeError, match=message):
         Window(**settings)

@@ -65,9 +65,7 @@ def units(noise, duration, decay=None, window=None, drift=False) -> Coupled:
     data = Stream(stimulus, jnp.zeros((1, MANY), jnp.float64), jax.random.key(1))
     times = timescales(propagation=TAU, plasticity=1.0, decay=decay)
     window = window or Window(nodes=8, parts=1, gaps=False)
-    return Coupled(
-        circuit, times, data, clock(duration), noise=noise, key=jax.random.key(2), integrator=window
-    )
+    return Coupled(circuit, times, data, clock(duration), noise=noise, key=jax.random.key(2), integrator=window)
 
 
 def start_of(run: Coupled) -> CoupledProgress:
@@ -105,9 +103,7 @@ def test_activity_and_error_noise_are_independent_and_so_are_units():
     assert close(z * e, -1 / 2) and close(z[1:] * z[:-1], 0)
 
 
-@pytest.mark.parametrize(
-    ("ratio", "tolerance"), [(0.05, 1e-14), (1.0, 1e-9), (5.0, 1e-4), (1e4, 1e-4)]
-)
+@pytest.mark.parametrize(("ratio", "tolerance"), [(0.05, 1e-14), (1.0, 1e-9), (5.0, 1e-4), (1e4, 1e-4)])
 def test_covariances_inside_a_window_are_exact_where_the_nodes_resolve_what_is_left_of_its_start(ratio, tolerance):
     """E xi_i xi_j = exp(-|t_i - t_j|/tau). What is fresh is exact in every window; the start decays by collocation."""
     c, fresh = nodes(8), np.asarray(ornstein_uhlenbeck(f64(ratio), 8))
@@ -137,9 +133,7 @@ def test_decay_confines_additive_synaptic_noise_to_its_stationary_variance(prese
     assert within(w, 0.25 * decay / 2 * -np.expm1(-2 * t / decay)) and close(w, np.exp(-t / decay))
 
 
-@pytest.mark.parametrize(
-    ("calculus", "parts", "presentations"), [("ito", 1, 1), ("ito", 2, 3), ("stratonovich", 1, 1)]
-)
+@pytest.mark.parametrize(("calculus", "parts", "presentations"), [("ito", 1, 1), ("ito", 2, 3), ("stratonovich", 1, 1)])
 def test_multiplicative_synaptic_noise_is_lognormal_in_both_calculi(calculus, parts, presentations):
     """Ito: E W = W0. Stratonovich: E W = W0 exp(s^2 t / 2). In both log W is normal of variance s^2 t."""
     t, window = 0.06, Window(nodes=4, parts=parts, gaps=False)
@@ -192,11 +186,14 @@ def response_circuit() -> Circuit:
         Layer("z2", COLUMNS, level=2),
     )
     law, nothing = TwoFactor(Activity()), Given(jnp.zeros((COLUMNS, 1), jnp.float64))
-    return Circuit(layers, (
-        Projection("W1", "z0", "activity", "z1", "forward", nothing),
-        Projection("b1", "one", "activity", "z1", "forward", nothing, law),
-        Projection("W2", "z1", "activity", "z2", "forward", Given(jnp.eye(COLUMNS, dtype=jnp.float64)), law),
-    ))
+    return Circuit(
+        layers,
+        (
+            Projection("W1", "z0", "activity", "z1", "forward", nothing),
+            Projection("b1", "one", "activity", "z1", "forward", nothing, law),
+            Projection("W2", "z1", "activity", "z2", "forward", Given(jnp.eye(COLUMNS, dtype=jnp.float64)), law),
+        ),
+    )
 
 
 @eqx.filter_jit
@@ -301,10 +298,13 @@ def pair(noise: Noise, plasticity=1e3, steps=1, integrator=None) -> Coupled:
     """One noisy unit before another, a Hebbian synapse between them: int z1 z2 is what it learns."""
     layers = (Layer("z0", 1, role="input", level=0), Layer("z1", 1), Layer("z2", 1, level=2))
     ones, law = Given(jnp.ones((1, 1), jnp.float64)), TwoFactor(Activity())
-    circuit = Circuit(layers, (
-        Projection("W1", "z0", "activity", "z1", "forward", ones),
-        Projection("W2", "z1", "activity", "z2", "forward", ones, law),
-    ))
+    circuit = Circuit(
+        layers,
+        (
+            Projection("W1", "z0", "activity", "z1", "forward", ones),
+            Projection("W2", "z1", "activity", "z2", "forward", ones, law),
+        ),
+    )
     data = Stream(jnp.zeros((1, 1), jnp.float64), None, jax.random.key(1))
     integrator, key = integrator or Window(nodes=6, parts=2, gaps=False), jax.random.key(0)
     time = clock(5 * TAU, 0.0, steps)
@@ -334,8 +334,6 @@ def test_weights_are_distributed_as_with_short_euler_steps():
 
 
 # Keys
-
-
 
 
 def test_a_run_in_two_pieces_is_the_run_in_one():

@@ -183,7 +183,7 @@ def test_the_command_itself_refuses(name):
     assert left_behind() == ["spec.toml"]
 
 
-OWN_RULES = '''
+OWN_RULES = """
 from typing import ClassVar
 import jax.numpy as jnp
 from dynamics.circuit import AbstractFactor, Activity, Circuit, TwoFactor
@@ -214,7 +214,7 @@ class PlainNumber(AbstractRule):
     rate: float = 2.0
     def wire(self, network):
         return SGD().wire(network)
-'''
+"""
 
 
 @pytest.mark.parametrize(
