@@ -77,20 +77,8 @@ NAMES = ["sgd", "fa", "curl", "hebbian", "digits", "circles", "gaussian-inputs",
 NAMES += ["euler", "milstein", "window", "tsit5", "relu", "softmax", "float64", "accuracy", "ito", "seeds", "seed"]
 NAMES += ["experiments.predictions.study.single_synapse:SingleSynapse", "stratonovich", "plasticity-window"]
 PLACES = ["../x:Y", ".x:Y", ":", "x:", ":Y", "json:JSONDecoder", "__main__:x", "../../escaped"]
-PLACES += [
-    "/etc/passwd",
-    "/root/x",
-    "~",
-    "~nobody-at-all/x",
-    "/dev/zero",
-    "C:\\x",
-    "a" * 300,
-    "a/" * 3000,
-    ".",
-    "..",
-    " ",
-]
-PLACES += ["x" * 10**5, "os.path:"]
+PLACES += ["/etc/passwd", "/root/x", "x" * 10**5, "os.path:"]
+PLACES += ["~", "~nobody-at-all/x", "/dev/zero", "C:\\x", "a" * 300, "a/" * 3000, ".", "..", " "]
 UNICODE = ["", "\0", "a\0b", "\n", "\r\n", "\x1b[31m", "\x7f", "\u202eabc", "\u2066\u2069", "\ufeff", "שלום", "𝕏" * 100]
 UNICODE += ["HUGE", "\u2028", "\x85", "é" * 130, "\udcff", "\ud800", "\U0010ffff", "'", '"', "\\"]
 UNICODE += ["${HOME}", "%s%n", "{0}"]
