@@ -23,9 +23,9 @@ ODD_TEXTS = (
 )
 ODD_VALUES = (-1, 2**63 - 1, 1.5, float("nan"), float("inf"), "", "x", *ODD_TEXTS[:3], "[" * 5000, "{}", "[1]", "null")
 ODD_TYPES = ("f8", "i8", "u1", "c16", "S3", "?", "V5", np.dtype([("a", "i4"), ("b", "f4")]))
-ATTRIBUTES = ("units", "long_name", "path", "coordinates", "_FillValue", "scale_factor", "add_offset", "dtype", "calendar",
+ATTRIBUTES = ("units", "long_name", "coordinates", "_FillValue", "scale_factor", "add_offset", "dtype", "calendar",
               "_Netcdf4Dimid", "_Netcdf4Coordinates", "CLASS", "NAME", "flag_values", "missing_value", "DIMENSION_LIST",
-              "REFERENCE_LIST", "_Unsigned", "_Encoding")  # fmt: skip
+              "REFERENCE_LIST", "path", "_Unsigned", "_Encoding")  # fmt: skip
 OF_FILE = ("run", "complete", "versions", "device", "dtype", "seconds", "spec", "spec_hash", "matmul_precision",
            "outputs", "part", "format", "parts", "_NCProperties")  # fmt: skip
 UNITS = ("days since 0000-01-01", "seconds since 9999", "1", 3, "timedelta64[ns]", *ODD_TEXTS)
