@@ -164,9 +164,8 @@ def test_a_linspace_has_the_numbers_that_are_meant(first, last, count, exponent)
     unit = Fraction(10) ** exponent
     ends = [float(f"{end}e{exponent}") for end in (first, last)]
     grid = sweep({"rule.feedback_scale": {"linspace": [*ends, count]}}, rule="fa")
-    assert grid.axes[0].values.tolist() == [
-        float((first + Fraction(last - first, count - 1) * i) * unit) for i in range(count)
-    ]
+    exact = [float((first + Fraction(last - first, count - 1) * i) * unit) for i in range(count)]
+    assert grid.axes[0].values.tolist() == exact
 
 
 @given(st.integers(1, 999), st.integers(-9, 9), st.integers(1, 6))
