@@ -141,7 +141,14 @@ def _execute(client: Any, request: Request, tasks: list[Assignment], meter: Mete
             task, key, points = handed.pop(future)
             if future.cancelled():
                 raise PlasticodeError(GONE)
-            error = future.exception()
+            error, found = future.exception(), None
+            if error is None:
+                try:
+                    found = future.result()
+                except Exception as lost:  # the worker that held it has died since
+                    if client.status != "running":
+                        raise
+                    error = lost
             failed[key] += error is not None
             if error is not None and failed[key] < ATTEMPTS and not isinstance(error, PlasticodeError):
                 hand_out(task, key, points)
@@ -149,8 +156,8 @@ def _execute(client: Any, request: Request, tasks: list[Assignment], meter: Mete
             if (item := next(waiting, None)) is not None:
                 hand_out(*item)
             meter.settle(task.job.point_work * len(points), len(points), error is not None)
-            if error is None:
-                record, seconds, device = future.result()
+            if found is not None:
+                record, seconds, device = found
                 yield Outcome(key, points, record, seconds, device)
             else:
                 yield Outcome(key, points, None, 0.0, "", error)

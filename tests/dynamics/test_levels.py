@@ -70,7 +70,7 @@ def test_steps_equal_an_independent_simulation(name):
 
 
 # Wirings that others have too, or that differ from another in what they multiply only, as steps have shown.
-SAME = ("template", "curl-fa", "heterosynaptic-identity", "fa", "hebbian", "anti-hebbian", "curl")
+SAME = ("template", "curl-fa", "heterosynaptic-identity", "fa", "hebbian", "anti-hebbian", "curl", "dfa", "bcm")
 CASES = [*((name, LATE) for name in ALL_RULES if name not in SAME), *((n, PLAIN) for n in ("kp", "oja", "curl-clamp"))]
 
 
