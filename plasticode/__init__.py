@@ -2,8 +2,8 @@
 
     import plasticode
 
-    results = plasticode.run(plasticode.load_spec("delay-sweep", quick=True)).datasets[""]
-    results = plasticode.open("results/delay-sweep")       # what `plasticode run` has written
+    data = plasticode.run(plasticode.load_spec("my-sweep.toml")).datasets[""]   # in memory
+    data = plasticode.open("results/my-sweep")                                  # what `plasticode run` has written
 
 Circuits (`Circuit`, `Layer`, `Projection`, `TwoFactor`, ...), rules that wire them (`FA`, `Oja`, ...), the regimes
 that run them (`Coupled`, `WeightFlow`, `Discrete`, through `simulate`), and the experiments of specs. Each name has
