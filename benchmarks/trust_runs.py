@@ -17,7 +17,7 @@ from dynamics.simulate import simulate
 from experiments.execution.programs import JobRunner
 from experiments.machine.progress import Meter
 from experiments.points.assemble import build, plan
-from experiments.points.jobs import ChunkKey, Job, init_point, points_of
+from experiments.points.jobs import ChunkKey, Job, bytes_of, init_point, points_of
 from experiments.spec.grid import expand
 from experiments.spec.loading import make_spec
 from experiments.spec.probes import PROBES, Probe
@@ -53,8 +53,7 @@ def assembled(drawn: Structure, values: dict[str, np.ndarray]) -> Job:
     points, seeds = points_of(job, slice(0, 1))
     point = {path: column[0] for path, column in points.items()}
     state = jax.eval_shape(functools.partial(init_point, made), point, seeds[0], arrays)
-    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    return job._replace(state_bytes=held, weight_bytes=held)
+    return job._replace(state_bytes=bytes_of(state), weight_bytes=bytes_of(state))
 
 
 def _axis(path: str, column: np.ndarray) -> list[Any]:

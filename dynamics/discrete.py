@@ -97,7 +97,7 @@ class Discrete(AbstractRegime[DiscreteState]):
         return steps
 
     def _norms_held(self, weights: Weights, before: Weights) -> Weights:
-        """Clamped matrices rescaled to the Frobenius norm that they had."""
+        """The matrices whose norm is held, rescaled to the Frobenius norm that they had."""
         held = {p.name for p in self.circuit.plastic if p.law is not None and p.law.holds_norm}
         return {name: w * (norm(before[name]) / norm(w)) if name in held else w for name, w in weights.items()}
 

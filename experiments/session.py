@@ -206,8 +206,8 @@ def _finish(spec: Spec, jobs: dict[str, list[Job]], directory: rundir.RunDirecto
         with opened(place / "results.nc") as results:
             for part, data in results.datasets.items():
                 data.attrs["seconds"] = seconds[part]
-            study = study_of(spec, sweeps(jobs), results)
-            study = report.write(spec, sweeps(jobs), results, study, place, ended.failures)
+            grids = sweeps(jobs)
+            study = report.write(spec, grids, results, study_of(spec, grids, results), place, ended.failures)
             ended = _reported(ended, results, study)
         directory.lock.check()
     if ended.complete:

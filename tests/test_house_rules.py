@@ -27,13 +27,6 @@ def nodes(kind, *folders: str) -> Iterator[tuple[str, ast.AST]]:
                 yield f"{path.relative_to(ROOT)}:{node.lineno}", node
 
 
-def imported_packages(node: ast.Import | ast.ImportFrom) -> set[str]:
-    if isinstance(node, ast.Import):
-        return {alias.name.split(".")[0] for alias in node.names}
-    is_relative = node.level > 0  # which stays inside its own package
-    return set() if is_relative else {node.module.split(".")[0]}
-
-
 def base_name(base: ast.expr) -> str:
     """The class name in `Base`, `module.Base` or `Base[T]`."""
     if isinstance(base, ast.Subscript):

@@ -141,14 +141,7 @@ def _execute(client: Any, request: Request, tasks: list[Assignment], meter: Mete
             task, key, points = handed.pop(future)
             if future.cancelled():
                 raise PlasticodeError(GONE)
-            error, found = future.exception(), None
-            if error is None:
-                try:
-                    found = future.result()
-                except Exception as lost:  # the worker that held it has died since
-                    if client.status != "running":
-                        raise
-                    error = lost
+            found, error = _ended(client, future)
             failed[key] += error is not None
             if error is not None and failed[key] < ATTEMPTS and not isinstance(error, PlasticodeError):
                 hand_out(task, key, points)
@@ -169,6 +162,18 @@ def _execute(client: Any, request: Request, tasks: list[Assignment], meter: Mete
     finally:
         with contextlib.suppress(OSError, RuntimeError, CancelledError, asyncio.CancelledError):
             client.cancel(list(handed))
+
+
+def _ended(client: Any, future: Any) -> tuple[Any, BaseException | None]:
+    """What `_chunk` has returned, or else its error."""
+    if (error := future.exception()) is not None:
+        return None, error
+    try:
+        return future.result(), None
+    except Exception as lost:  # the worker that held it has died since
+        if client.status != "running":
+            raise
+        return None, lost
 
 
 _BUSY = threading.Lock()  # a worker with several threads runs one chunk after the other all the same

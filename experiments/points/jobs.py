@@ -157,9 +157,9 @@ def _jobs(sweep: Sweep, part: str, first: int = 0) -> Iterator[Job]:
         state, record = _wired(job, data)
         records = job.plan.spec.record.points + 1
         # What judges a run is in its state too, but seldom touched: only what every step needs has to fit a cache.
-        held = _bytes((state.state if group.static.regime == "coupled" else state.weights, state.fixed))
+        held = bytes_of((state.state if group.static.regime == "coupled" else state.weights, state.fixed))
         yield job._replace(
-            state_bytes=_bytes(state), weight_bytes=held, point_bytes=_bytes(state) + records * _bytes(record)
+            state_bytes=bytes_of(state), weight_bytes=held, point_bytes=bytes_of(state) + records * bytes_of(record)
         )
 
 
@@ -193,7 +193,8 @@ def _wired(job: Job, data: Data) -> tuple[Any, Any]:
     return state, record
 
 
-def _bytes(shapes: Any) -> int:
+def bytes_of(shapes: Any) -> int:
+    """What a tree of arrays, or of their shapes, takes; at least 1."""
     return max(sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes)), 1)
 
 

@@ -184,9 +184,8 @@ def _foreign_files(directory: Path) -> list[Path]:
     names = os.listdir(directory) if directory.is_dir() else []
     found = [directory / name for name in names if _LOCKS.fullmatch(name) and not _may_be_lock(directory / name)]
     header = directory / HEADER
-    unknown = ownership.is_file(header) and read_header(directory) is None and not any(map(is_of_store, names))
-    unknown = unknown or (os.path.lexists(header) and not ownership.is_file(header))
-    return found + ([header] if unknown and os.path.lexists(header) else [])
+    known = ownership.is_file(header) and (read_header(directory) is not None or any(map(is_of_store, names)))
+    return found + ([header] if not known and os.path.lexists(header) else [])
 
 
 def _may_be_lock(path: Path) -> bool:

@@ -1,7 +1,6 @@
 """Overrides: their order, parts, and settings of the command line, right and wrong."""
 
 import math
-from pathlib import Path
 
 import pytest
 
@@ -10,16 +9,6 @@ from experiments.spec.grid import expand
 from experiments.spec.loading import load_spec
 from experiments.spec.units import Time
 from tests.spec_texts import PARTS
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write(text: str | bytes, name: str = "mine.toml") -> Path:
-        path = tmp_path / name
-        path.write_bytes(text.encode() if isinstance(text, str) else text)
-        return path
-
-    return write
 
 
 def test_settings_win_over_quick_and_quick_over_the_file(write):

@@ -3,7 +3,6 @@
 import copy
 import math
 import tomllib
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -17,17 +16,6 @@ from experiments.spec.spec import Spec, dump_toml
 from experiments.spec.tables import DEFAULT_NAMES, TABLES
 from experiments.tasks.registry import TASKS
 from tests.spec_texts import FULL, PARTS
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write(text: str | bytes, name: str = "mine.toml") -> Path:
-        path = tmp_path / name
-        path.write_bytes(text.encode() if isinstance(text, str) else text)
-        return path
-
-    return write
-
 
 # Refusals
 
