@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVER = """
@@ -89,6 +90,13 @@ def forking(place: Path) -> Iterator[Forks]:
             yield Forks(server, place)
         finally:
             server.kill()
+
+
+def local_cluster(**settings: Any) -> Any:
+    """A dask cluster of this machine. Without a dashboard it still serves pages, at a port that others may have."""
+    from distributed import LocalCluster
+
+    return LocalCluster(dashboard_address=None, scheduler_kwargs={"dashboard_address": "127.0.0.1:0"}, **settings)
 
 
 HOLD = """

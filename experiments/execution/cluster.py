@@ -7,6 +7,7 @@ import asyncio
 import collections
 import contextlib
 import functools
+import gc
 import importlib
 import json
 import logging
@@ -40,6 +41,14 @@ GONE = "the dask scheduler is gone: finished chunks are kept, and the same comma
 UNKNOWN_SIZE = 32  # workers that a cluster may come to have
 MOST_IN_FLIGHT = 10_000  # chunks that the scheduler knows of
 CONNECT_SECONDS = 10
+ALONE = {
+    # A worker has one chunk, so that its death is nobody else's fault; the attempts are counted here.
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.scheduler.allowed-failures": 0,
+    # Without a dashboard dask still serves pages about the run, to anybody and without a certificate.
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+}
 GPUS = Path("/proc/driver/nvidia/gpus")
 
 
@@ -77,7 +86,7 @@ def connected(
     """An executor on the `scheduler` of a cluster, or on so many `workers` of this machine; `code`: see `code_of`."""
     try:
         import cryptography  # noqa: F401  which dask makes certificates with
-        from distributed import Client, LocalCluster, Security
+        from distributed import LocalCluster, Security
     except ImportError:
         raise PlasticodeError(
             "--workers and --scheduler need dask.distributed and cryptography, and one of them is not installed: "
@@ -94,24 +103,32 @@ def connected(
             import dask.config
 
             stack.enter_context(one_core_each())
-            # A worker has one chunk, so that its death is nobody else's fault; the attempts are counted here.
-            blame = {"distributed.scheduler.worker-saturation": 1.0, "distributed.scheduler.allowed-failures": 0}
-            stack.enter_context(dask.config.set(blame))
+            stack.enter_context(dask.config.set(ALONE))
             settings: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "processes": True}
             settings |= {"dashboard_address": None, "silence_logs": logging.CRITICAL, "preload": [__name__]}
+            settings |= {"scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"}}
             # Whoever reaches a scheduler can have code run: only those with this run's certificate may speak to it.
             address: Any = stack.enter_context(LocalCluster(**settings, security=Security.temporary()))
         else:
             address = scheduler
-        try:
-            client = stack.enter_context(Client(address, timeout=CONNECT_SECONDS))
-        except (OSError, ValueError, TypeError) as error:  # a TypeError where certificates are missing
-            raise PlasticodeError(
-                f"--scheduler '{printable(str(scheduler))}' does not answer ({printable(str(error).splitlines()[0])}): "
-                "it must be the address of a dask scheduler, such as tcp://host:8786, or tls://host:8786 with the "
-                "certificates in dask's configuration (distributed.comm.tls)"
-            ) from None
+        client = stack.enter_context(_client(address))
         yield functools.partial(_execute, client, request)
+
+
+def _client(address: Any) -> Any:
+    """A client of the scheduler at an address, or of a cluster of this machine."""
+    from distributed import Client
+
+    try:
+        return Client(address, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError, TypeError) as error:  # a TypeError where certificates are missing
+        said = printable((str(error) or repr(error)).splitlines()[0])
+    gc.collect()  # a failed client, collected while dask starts the loop of another one, would wait for itself
+    raise PlasticodeError(
+        f"--scheduler '{printable(str(address))}' does not answer ({said}): it must be the address of a dask "
+        "scheduler, such as tcp://host:8786, or tls://host:8786 with the certificates in dask's configuration "
+        "(distributed.comm.tls)"
+    )
 
 
 def dask_setup(_: Any) -> None:

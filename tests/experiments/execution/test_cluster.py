@@ -17,7 +17,7 @@ from experiments import session
 from experiments.execution import cluster
 from experiments.points.jobs import CACHE_BLOCK, Chunking
 from tests.experiments.test_resume import POINTS, SPEC, WRITTEN, chunks, names
-from tests.forks import forking, until
+from tests.forks import forking, local_cluster, until
 
 # They wire their circuit in the process that asks, and in none that works for it.
 PICKY = """
@@ -128,10 +128,8 @@ def test_a_chunk_that_kills_its_workers_is_recorded_and_no_other(forks):
 
 
 def test_a_scheduler_that_goes_away_is_told_and_costs_no_chunk(forks, straight):
-    from distributed import LocalCluster
-
     out = forks.place / "deserted"
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as found:
+    with local_cluster(n_workers=1, threads_per_worker=1) as found:
         address = found.scheduler_address
         process = forks.start("run", "spec.toml", "--out", "deserted", "--scheduler", address, chunk=1)
         until(lambda: len(chunks(out)) >= 2)
@@ -159,9 +157,7 @@ def test_a_worker_that_lives_long_imports_changed_code_again_and_refuses_other_c
 
 
 def test_the_scheduler_of_a_cluster_gets_the_chunks(forks, straight):
-    from distributed import LocalCluster
-
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as found:
+    with local_cluster(n_workers=1, threads_per_worker=1) as found:
         arguments = ("run", "spec.toml", "--out", "scheduled", "--scheduler", found.scheduler_address)
         assert forks.wait(forks.start(*arguments, chunk=1)) == 0, forks.said()
     assert same(forks.place / "scheduled", straight)
