@@ -6,11 +6,13 @@ The error of the weights' change is relative to the distance that the weights ha
     sweeps    what further sweeps would change, known in every window of every presentation
     windows   |W - W_finer|: a companion of the run, by windows of more nodes, is shown the first presentations in a
               row, so that what it differs by may grow as errors do where learning is unstable; then one in so many,
-              each from the start that it has in the run, for all that it stands for: there growth is not seen
+              each from the start that it has in the run, for all that it stands for
     rounding  of the weights themselves to their dtype
 
 In a circuit with cycles what is wrong in the state lives on and may grow, and where an activation has a kink some
-presentations are far worse than others. There the companion is shown everything.
+presentations are far worse than others. There the companion is shown everything. So it is where `Window.whole` asks for
+it: what has grown in the first presentations may go on to grow, so that a run that goes on for longer has no estimate,
+and is tried again with a companion that is shown everything. Growth that begins later is not seen.
 """
 
 import dataclasses
@@ -20,7 +22,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from dynamics.circuit import Weights
 from dynamics.collocation import interpolation, nodes, others
@@ -34,10 +36,12 @@ from dynamics.window import Course, Doubt, Layout, Past, Shown, Window, distance
 # and wrong when the first were 16: chaotic ones of 29 presentations.
 FIRST, ONE_IN = 48, 64
 STRICTER = 64  # how much smaller the tolerance of finer windows is
-# Where a window meets kinks, what it and the finer one get wrong is of one size and of either sign, and may nearly
-# cancel in their difference: of 107 random relu circuits that was less than half of the error for five, and 1.35 times
-# the error in the median.
-AT_KINKS = 2
+# What a window and the finer one get wrong may be nearly the same, so that their difference says too little: it counts
+# twice where that happens. At kinks: of 107 random relu circuits the difference was less than half of the error for
+# five, and 1.35 times the error in the median. Where learning is chaotic: what both have in common grows as their
+# difference does. That has grown where it ends at so many times its mean over the presentations in a row: 2 times is
+# what errors that add up make, n times a growth by e^n.
+DOUBTED, GROWTH = 2, 4
 
 
 class Accuracy(NamedTuple):
@@ -47,6 +51,9 @@ class Accuracy(NamedTuple):
     left       what sweeps, and the splitting of synaptic noise, have left of it
     judged     `moved` of the presentations that the companion was shown, and of those that they stand for
     missed     how far it has ended from the run in those
+    in_a_row   the sum of how far it was from the run after each of the presentations in a row
+    times      how often `missed` counts
+    unseen     whether errors have grown, and the companion was not shown all that followed
     companion  the run by finer windows; None beside noise, when every presentation is judged from its own start
     """
 
@@ -54,13 +61,18 @@ class Accuracy(NamedTuple):
     left: Float[Array, ""]
     judged: Float[Array, ""]
     missed: Float[Array, ""]
+    in_a_row: Float[Array, ""]
+    times: Float[Array, ""]
+    unseen: Bool[Array, ""]
     companion: Course | None
 
     def relative(self, weights: Weights) -> Float[Array, ""]:
-        """The estimated relative error of the change of the plastic `weights`; 0 where they have not moved at all."""
+        """The estimated relative error of the change of the plastic `weights`; 0 where they have not moved at all,
+        infinite where nothing is known of it."""
         tiny = jnp.finfo(self.moved.dtype).tiny
         error = (self.left + rounded(weights, self.moved)) / jnp.maximum(self.moved, tiny)
-        error = error + self.missed / jnp.maximum(self.judged, tiny)
+        error = error + self.times * self.missed / jnp.maximum(self.judged, tiny)
+        error = jnp.where(self.unseen, jnp.inf, error)
         return jnp.where(self.moved == 0, jnp.zeros_like(error), error)
 
 
@@ -112,10 +124,11 @@ def _added(
 ) -> Accuracy:
     left = doubt.left + doubt.weak * doubt.moved
     accuracy = accuracy._replace(moved=accuracy.moved + doubt.moved, left=accuracy.left + left)
-    first = k < FIRST
-    circuit = judge.system.circuit
-    always = accuracy.companion is not None and (is_cyclic(circuit) or circuit.has_kinks)
+    first, circuit = k < FIRST, judge.system.circuit
+    always = accuracy.companion is not None and (judge.window.whole or is_cyclic(circuit) or circuit.has_kinks)
     chained = accuracy.companion is not None and (first | always)
+    if accuracy.companion is not None:
+        accuracy = accuracy._replace(unseen=accuracy.unseen | ((accuracy.times > 1) & jnp.logical_not(chained)))
 
     def shown_again() -> Accuracy:
         start = before._replace(past=_resampled(before.past, judge.window, judge.finer))
@@ -127,11 +140,14 @@ def _added(
             end, plain, _ = judge.window.present(judge.system, judge.layout, before, shown, k, None)
             size = plain.moved
         missed = distance(end.state.weights, exact.state.weights, jnp.zeros_like(size))
-        missed = AT_KINKS * missed if circuit.has_kinks else missed
+        in_a_row = accuracy.in_a_row + jnp.where(chained, missed, 0)
+        grows = circuit.has_kinks | (missed * (k + 1).astype(missed.dtype) > GROWTH * in_a_row)
+        times = jnp.where(chained, jnp.where(grows, DOUBTED, 1).astype(missed.dtype), accuracy.times)
         stands_for = jnp.where(first | always, 1, ONE_IN).astype(size.dtype)
         missed = jnp.where(chained, missed, accuracy.missed + stands_for * missed)
         companion = None if accuracy.companion is None else exact
-        return accuracy._replace(judged=accuracy.judged + stands_for * size, missed=missed, companion=companion)
+        judged = accuracy.judged + stands_for * size
+        return accuracy._replace(judged=judged, missed=missed, in_a_row=in_a_row, times=times, companion=companion)
 
     if always:
         return shown_again()
@@ -143,7 +159,8 @@ def accuracy_at_start(window: Window, system: CoupledSystem, course: Course) -> 
     zero = jnp.zeros_like(system.dt)
     companion = course._replace(past=_resampled(course.past, window, finer_than(window)))
     companion = None if system.noise.present else companion
-    return Accuracy(zero, zero, zero, zero, companion)
+    times = jnp.full_like(zero, DOUBTED if system.circuit.has_kinks else 1)
+    return Accuracy(zero, zero, zero, zero, zero, times, jnp.asarray(False), companion)
 
 
 def finer_than(window: Window) -> Window:

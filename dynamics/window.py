@@ -91,6 +91,7 @@ class Window(eqx.Module):
     settling    also cuts this many propagation time constants (the longest) after every jump; None: no such cuts
     gaps        whether there are blank gaps, which take windows of their own
     sweeps      a fixed number of sweeps, as gradients in reverse mode need; None: as many as the tolerance asks for
+    whole       whether finer windows judge the whole run, at about twice the price, and not some of its presentations
 
     What is None of nodes, parts and gaps follows from the run that the windows are given to (dynamics.window_choice).
     """
@@ -101,6 +102,7 @@ class Window(eqx.Module):
     settling: float | None = eqx.field(static=True, default=None)
     gaps: bool = eqx.field(static=True, default=None)  # type: ignore[assignment]
     sweeps: int | None = eqx.field(static=True, default=None)
+    whole: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
         if self.nodes is not None and not 1 <= self.nodes <= MAX_NODES:
@@ -110,9 +112,9 @@ class Window(eqx.Module):
 
     def start(self, system: CoupledSystem, state: State, periods: int) -> Past | None:
         """The past before the first presentation, of `periods` presentations: everything as it is at the start."""
-        windows, points = periods * (self.parts + len(self._cuts(system))), self.nodes + 1
-        signals = self._signals(system, state)
-        rows = {name: jnp.broadcast_to(x, (windows, points, *x.shape)) for name, x in signals.items()}
+        shape = (periods * (self.parts + len(self._cuts(system))), self.nodes + 1)
+        signals = self._signals(system, state).items()
+        rows = {name: jnp.broadcast_to(x, (*shape, *x.shape)) for name, x in signals}
         return Past(rows) if rows else None
 
     def _signals(self, system: CoupledSystem, y: State) -> Signals:
@@ -148,8 +150,7 @@ class Window(eqx.Module):
 
     def _total(self, system: CoupledSystem, names: tuple[str, ...]) -> Float[Array, ""] | None:
         """The sum of named lags."""
-        delays = system.delays
-        lags = {"input": delays.input, "error": delays.error, "hop": delays.hop}
+        lags = {name: getattr(system.delays, name) for name in ("input", "error", "hop")}
         lags |= {p.name: p.lag for p in system.circuit.projections if p.lag is not None}
         total = [jnp.asarray(lags[name]) for name in names]
         return sum(total[1:], total[0]) if total else None

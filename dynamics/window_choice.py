@@ -107,4 +107,4 @@ def refined(window: Window) -> Window | None:
     """The windows to try next for a run that has not reached the tolerance; None where they are fine enough."""
     if window.parts >= MOST_PARTS:
         return None
-    return dataclasses.replace(window, parts=4 * window.parts, nodes=min(window.nodes + 3, MAX_NODES))
+    return dataclasses.replace(window, parts=4 * window.parts, nodes=min(window.nodes + 3, MAX_NODES), whole=True)
