@@ -1,5 +1,6 @@
 """What windows say of their own error where it is hard to see: small errors, noise, kinks, factors of a user's own."""
 
+import dataclasses
 from typing import ClassVar
 
 import jax
@@ -24,7 +25,9 @@ from tests.problems import f64, random_weights
 KEY, SHOWN, TOLERANCE = jax.random.key(0), 4, 1e-3
 
 
-def run_by(circuit: Circuit, integrator, scale=1.0, steps=1, plasticity=20.0, noise=None, decay=None, delays=None):
+def run_by(
+    circuit: Circuit, integrator, scale=1.0, steps=1, plasticity=20.0, noise=None, decay=None, delays=None, shown=SHOWN
+):
     """The weights after a few presentations of random samples, and what the run says of its quality."""
     sizes = (circuit.layer("z0").size, circuit.layer("z2").size)
     keys = jax.random.split(KEY, 3)
@@ -37,7 +40,7 @@ def run_by(circuit: Circuit, integrator, scale=1.0, steps=1, plasticity=20.0, no
 
     @jax.jit
     def end(weights):
-        progress = run.advance(run.init(weights), jnp.int32(0), SHOWN)
+        progress = run.advance(run.init(weights), jnp.int32(0), shown)
         return run.weights(progress), run.quality(progress)
 
     weights = random_weights(circuit)
@@ -117,6 +120,19 @@ def test_late_errors_of_two_outputs_are_refused():
     circuit = Circuit((*wired.layers, second), wired.projections)
     with pytest.raises(PlasticodeError, match="delays.error is not allowed with output layers z2, z3"):
         run_by(circuit, Window(), delays=Delays(error=f64(0.01)))
+
+
+def test_where_errors_grow_all_presentations_are_judged_or_none():
+    """Hebb's law of one matrix of a linear network: it, and what is wrong of it, grow exponentially."""
+    wired = FA().wire(network("linear", hidden=6))
+    law = {"W1": TwoFactor(Activity())}
+    circuit = Circuit(wired.layers, tuple(dataclasses.replace(p, law=law.get(p.name)) for p in wired.projections))
+    window = Window(nodes=6, parts=1, gaps=False)
+    _, few = judged(circuit, window, plasticity=2.0, shown=40)
+    error, many = judged(circuit, window, plasticity=2.0, shown=60)
+    assert jnp.isfinite(few.error) and jnp.isinf(many.error) and not many.converged
+    _, whole = judged(circuit, dataclasses.replace(window, whole=True), plasticity=2.0, shown=60)
+    assert error < whole.error < 10 * error
 
 
 @pytest.mark.parametrize("case", ["softmax", "heterosynaptic"])
