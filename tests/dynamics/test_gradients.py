@@ -88,7 +88,6 @@ SIMULATED = {
     "heun": lambda times: coupled(
         PROBLEM, clock(0.05, 0.02, 7), times, solver="heun", delays=Delays(error=f64(0.02)), history=4
     ),
-    "dopri5": lambda times: coupled(PROBLEM, clock(0.05, 0.02, 7), times, solver="dopri5"),
     "milstein": lambda times: coupled(
         PROBLEM, clock(0.05, 0.02, 8), times, solver="milstein", noise=Noise(synaptic=f64(0.1)), key=jax.random.key(4)
     ),
