@@ -7,24 +7,26 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from dynamics import doubling as steps
-from dynamics import judge as windows
 from dynamics import rounding, stepping
 from dynamics.circuit import Weights
-from dynamics.collocation import nodes
 from dynamics.coupled_run import AbstractCoupled, CoupledProgress
 from dynamics.delays import History
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Signals
 from dynamics.fitting import check_gaps, check_history, check_steps, fitted, misled, needed_history
-from dynamics.integrators import Adaptive, FixedStep, check_calculus
-from dynamics.judge import Judge, accuracy_at_start
+from dynamics.integrators import doubling as steps
+from dynamics.integrators import judge as windows
+from dynamics.integrators.adaptive import Adaptive
+from dynamics.integrators.collocation import nodes
+from dynamics.integrators.fixed_step import FixedStep
+from dynamics.integrators.judge import Judge, accuracy_at_start
+from dynamics.integrators.solvers import check_calculus
+from dynamics.integrators.waveforms import Relaxation, Waves
+from dynamics.integrators.window import Course, Shown, Window
+from dynamics.integrators.window_choice import refined
 from dynamics.loop import Count, repeat
 from dynamics.regime import Quality, Slow, check_circuit, check_dtypes
 from dynamics.simulate import all_finite
-from dynamics.waveforms import Relaxation, Waves
-from dynamics.window import Course, Shown, Window
-from dynamics.window_choice import refined
 
 
 class Coupled(AbstractCoupled):

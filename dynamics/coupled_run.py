@@ -7,23 +7,24 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from dynamics import doubling as steps
-from dynamics import judge as windows
 from dynamics.circuit import Circuit, Weights
 from dynamics.delays import Delays, History
 from dynamics.field import CoupledSystem, Inputs, State
-from dynamics.integrators import Adaptive, FixedStep, Point
+from dynamics.integrators import doubling as steps
+from dynamics.integrators import judge as windows
+from dynamics.integrators.adaptive import Adaptive
+from dynamics.integrators.fixed_step import FixedStep, Point
+from dynamics.integrators.window import Past, Window
 from dynamics.noise import Noise
 from dynamics.regime import AbstractRegime
 from dynamics.stimulus import Clock, Held, Stream, held
 from dynamics.timescales import Timescales
-from dynamics.window import Past, Window
 
 
 class CoupledProgress(NamedTuple):
     """How far a coupled run has come: the state, the fixed matrices, the past that delays look back at, what is known
     of the error, whether adaptive steps have always arrived, what rounding has taken from the weights (by fixed steps,
-    from the state), and of every twin that judges fixed steps (dynamics.doubling) all but its weights."""
+    from the state), and of every twin that judges fixed steps (dynamics.integrators.doubling) all but its weights."""
 
     state: State
     fixed: Weights

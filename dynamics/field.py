@@ -16,7 +16,6 @@ from jaxtyping import Array, Float
 from dynamics.activations import activation
 from dynamics.circuit import Circuit, Layer, Local, Projection, Weights
 from dynamics.delays import Delays, chain_drift, chain_output
-from dynamics.integrators import AbstractSystem, Look
 from dynamics.kinks import earlier_side
 from dynamics.noise import Noise
 from dynamics.plasticity import (
@@ -29,6 +28,7 @@ from dynamics.plasticity import (
     weight_drifts,
 )
 from dynamics.stimulus import Clock
+from dynamics.system import AbstractSystem, Look
 from dynamics.timescales import Timescales, at_level
 
 Signals = dict[str, Float[Array, " _n"]]

@@ -11,8 +11,8 @@ from jaxtyping import Array, Bool, Float
 
 from dynamics.coupled_run import AbstractCoupled
 from dynamics.errors import PlasticodeError
-from dynamics.window import Window
-from dynamics.window_choice import Demands, choose
+from dynamics.integrators.window import Window
+from dynamics.integrators.window_choice import Demands, choose
 
 
 def fitted(run: AbstractCoupled, window: Window) -> Window:

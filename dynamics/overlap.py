@@ -7,10 +7,10 @@ from jaxtyping import Array, Float, Int
 from dynamics.coupled import Coupled
 from dynamics.coupled_run import CoupledProgress
 from dynamics.errors import PlasticodeError
-from dynamics.integrators import FixedStep, Point
+from dynamics.integrators.fixed_step import FixedStep, Point
+from dynamics.integrators.window import Past
 from dynamics.norms import norm, scaled
 from dynamics.plasticity import Factors
-from dynamics.window import Past
 
 
 def overlap(post: Float[Array, "time targets"], pre: Float[Array, "time sources"]) -> Float[Array, ""]:

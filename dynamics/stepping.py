@@ -1,4 +1,4 @@
-"""Coupled runs in steps: fixed ones with the twins that judge them (dynamics.doubling), and adaptive ones."""
+"""Coupled runs in steps: fixed ones with the twins that judge them (integrators.doubling), and adaptive ones."""
 
 import dataclasses
 
@@ -9,10 +9,12 @@ from jaxtyping import Array, Float, Int
 from dynamics.circuit import Weights
 from dynamics.coupled_run import AbstractCoupled, CoupledProgress
 from dynamics.delays import History
-from dynamics.doubling import difference, order_of, twin_steps
 from dynamics.errors import PlasticodeError
 from dynamics.field import Inputs, State
-from dynamics.integrators import Adaptive, FixedStep, Point, solver_named
+from dynamics.integrators.adaptive import Adaptive
+from dynamics.integrators.doubling import difference, order_of, twin_steps
+from dynamics.integrators.fixed_step import FixedStep, Point
+from dynamics.integrators.solvers import solver_named
 from dynamics.loop import Count, repeat
 from dynamics.regime import Slow
 from dynamics.rounding import add

@@ -14,17 +14,16 @@ from dynamics.circuit import Circuit
 from dynamics.coupled import Coupled
 from dynamics.delays import Delays
 from dynamics.discrete import Discrete
-from dynamics.doubling import finer as finer_steps
 from dynamics.errors import PlasticodeError, refused
 from dynamics.flow import WeightFlow
-from dynamics.integrators import Adaptive, FixedStep
+from dynamics.integrators import Adaptive, FixedStep, Window
+from dynamics.integrators.doubling import finer as finer_steps
+from dynamics.integrators.window_choice import refined as finer_windows
 from dynamics.network import Network
 from dynamics.noise import Noise
 from dynamics.regime import AbstractRegime
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
-from dynamics.window import Window
-from dynamics.window_choice import refined as finer_windows
 from experiments.points.windows import windows_for
 from experiments.spec.grid import Group
 from experiments.spec.spec import Spec
@@ -120,7 +119,7 @@ def _slowest(values: dict[str, np.ndarray]) -> float:
 
 
 def _steps(period: float, dt: float, even: bool) -> int:
-    """Steps per presentation; `even` where a twin shares the noise of each two (dynamics.doubling)."""
+    """Steps per presentation; `even` where a twin shares the noise of each two (integrators.doubling)."""
     steps = period / dt * (1 - 1e-9) if dt > 0 else math.inf
     if steps > MAX_STEPS:
         raise PlasticodeError(

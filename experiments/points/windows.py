@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from dynamics.window import Window
-from dynamics.window_choice import Demands, choose
+from dynamics.integrators import Window
+from dynamics.integrators.window_choice import Demands, choose
 from experiments.spec.spec import Spec
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from dynamics.errors import PlasticodeError, refused
-from dynamics.integrators import SOLVERS, WINDOW
+from dynamics.integrators.solvers import SOLVERS, WINDOW
 from experiments.spec.spec import Spec
 from experiments.spec.tables import TRACED
 from experiments.tasks.registry import of_kind

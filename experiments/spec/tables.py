@@ -20,7 +20,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from dynamics.activations import ACTIVATIONS, activation
 from dynamics.errors import PlasticodeError, printable, refused, unknown
-from dynamics.integrators import SOLVERS, WINDOW
+from dynamics.integrators.solvers import SOLVERS, WINDOW
 from dynamics.plugins import is_own
 from experiments.spec.probes import PROBES, check_variables, probe_named
 from experiments.spec.units import Time, read_number, read_time

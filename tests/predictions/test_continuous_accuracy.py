@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from scipy.special import stdtrit
 
-from dynamics import window
 from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
-from dynamics.window import Window
+from dynamics.integrators import Window, window
 from experiments.points import assemble
 from experiments.predictions import configured
 from experiments.predictions.continuous import accuracies

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from dynamics.errors import PlasticodeError
-from dynamics.window import Window
+from dynamics.integrators import Window
 from experiments.execution import programs, runner
 from experiments.machine.progress import Progress
 from experiments.points import assemble, jobs

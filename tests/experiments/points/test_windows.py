@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dynamics.collocation import MAX_NODES
 from dynamics.errors import PlasticodeError
-from dynamics.window import Window
-from dynamics.window_choice import MOST_PARTS, SETTLING, refined
+from dynamics.integrators import Window
+from dynamics.integrators.collocation import MAX_NODES
+from dynamics.integrators.window_choice import MOST_PARTS, SETTLING, refined
 from experiments.execution import programs, runner
 from experiments.points import assemble
 from experiments.points.windows import windows_for

@@ -1,7 +1,7 @@
 """The window integrator: parallel in time. A presentation is cut into windows, and each is solved at once.
 
 Windows end where an input jumps, so that waveforms are smooth within one; what is late is looked up in the waveforms
-of earlier windows. The solver itself is `dynamics.window_solver`.
+of earlier windows. The solver itself is `integrators.window_solver`.
 """
 
 import functools
@@ -16,17 +16,17 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from dynamics import rounding
 from dynamics.circuit import Projection, Weights
-from dynamics.collocation import MAX_NODES, interpolation, nodes, ornstein_uhlenbeck
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, Signals, State
-from dynamics.jumps import Cut, Jump, in_order
+from dynamics.integrators.collocation import MAX_NODES, interpolation, nodes, ornstein_uhlenbeck
+from dynamics.integrators.jumps import Cut, Jump, in_order
+from dynamics.integrators.waveforms import Filters, Relaxation, Waves
+from dynamics.integrators.window_solver import Context, Solved, WindowSolver, filters_of
 from dynamics.kinks import roundoff, with_value
 from dynamics.noise import brownian_increments, required_key
 from dynamics.norms import norm
 from dynamics.stimulus import Clock, Stream, mixed, samples
 from dynamics.timescales import at_level
-from dynamics.waveforms import Filters, Relaxation, Waves
-from dynamics.window_solver import Context, Solved, WindowSolver, filters_of
 
 
 class Past(NamedTuple):
@@ -92,7 +92,7 @@ class Window(eqx.Module):
     gaps        whether there are blank gaps, which take windows of their own
     sweeps      a fixed number of sweeps, as gradients in reverse mode need; None: as many as the tolerance asks for
 
-    What is None of nodes, parts and gaps follows from the run that the windows are given to (dynamics.window_choice).
+    What is None of nodes, parts and gaps follows from the run that windows are given to (integrators.window_choice).
     """
 
     tolerance: float = eqx.field(static=True, default=1e-3)

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from dynamics.collocation import MAX_NODES, integration
 from dynamics.errors import PlasticodeError
-from dynamics.window import Window
+from dynamics.integrators.collocation import MAX_NODES, integration
+from dynamics.integrators.window import Window
 
 SETTLING = 20.0  # propagation time constants: after them, what a jump has excited is gone, through a few layers
 CONTRACTION = 8.0  # H |x|^2 / tau_plast: sweeps still converge, in some 20
@@ -61,7 +61,7 @@ def nodes_for(tolerance: float, ratio: float) -> int:
     """The nodes that resolve what follows a jump over a window of `ratio` propagation time constants.
 
     Waveforms are then made of exponentials exp(-t/tau_prop); the nodes that they take grow like the root of the ratio
-    and the logarithm of the tolerance. The factors were fitted to the estimates of `dynamics.judge` on networks of
+    and the logarithm of the tolerance. The factors were fitted to the estimates of `integrators.judge` on networks of
     one to four layers, at tolerances from 1e-2 to 1e-5.
     """
     nodes = math.ceil(0.5 + (1.18 + 0.445 * math.log(1 / tolerance)) * (0.7 + 0.35 * math.sqrt(ratio)))
