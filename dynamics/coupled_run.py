@@ -5,16 +5,11 @@ from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from dynamics.circuit import Circuit, Weights
-from dynamics.delays import Delays, History
+from dynamics.delays import Delays
 from dynamics.field import CoupledSystem, Inputs, State
-from dynamics.integrators import doubling as steps
-from dynamics.integrators import judge as windows
-from dynamics.integrators.adaptive import Adaptive
-from dynamics.integrators.fixed_step import FixedStep, Point
-from dynamics.integrators.window import Past, Window
 from dynamics.noise import Noise
 from dynamics.regime import AbstractRegime
 from dynamics.stimulus import Clock, Held, Stream, held
@@ -22,36 +17,28 @@ from dynamics.timescales import Timescales
 
 
 class CoupledProgress(NamedTuple):
-    """How far a coupled run has come: the state, the fixed matrices, the past that delays look back at, what is known
-    of the error, whether adaptive steps have always arrived, what rounding has taken from the weights (by fixed steps,
-    from the state), and of every twin that judges fixed steps (dynamics.integrators.doubling) all but its weights."""
+    """How far a coupled run has come: the state, the fixed matrices, and what its integrator remembers (the past that
+    delays look back at, what rounding has taken, what is known of the error: see the integrator)."""
 
     state: State
     fixed: Weights
-    history: History | Past | None
-    accuracy: windows.Accuracy | steps.Accuracy | None = None
-    arrived: Bool[Array, ""] | None = None
-    low: PyTree = None
-    twins: tuple[Point, ...] = ()
+    memory: PyTree
 
 
 class AbstractCoupled(AbstractRegime[CoupledProgress]):
-    """What a coupled run is made of, and what follows from that alone. One period is `clock.steps` steps.
+    """What a coupled run is made of, as its integrator sees it. One period is `clock.steps` steps.
 
-    `history` is the length of the delays' ring buffer, the largest lag in steps + 2; None: as long as the lags need,
-    which must then be known and not traced. What windows leave open follows from the numbers of the run too. `key`
-    drives the noise.
+    `history` is the length of the delays' ring buffer, the largest lag in steps + 2. `key` drives the noise.
     """
 
-    circuit: Circuit
-    timescales: Timescales
-    stream: Stream
-    clock: Clock
-    delays: Delays = Delays()
-    noise: Noise = Noise()
-    integrator: FixedStep | Adaptive | Window = FixedStep()
-    key: PRNGKeyArray | None = None
-    history: int = eqx.field(static=True, default=None)  # type: ignore[assignment]
+    circuit: eqx.AbstractVar[Circuit]
+    timescales: eqx.AbstractVar[Timescales]
+    stream: eqx.AbstractVar[Stream]
+    clock: eqx.AbstractVar[Clock]
+    delays: eqx.AbstractVar[Delays]
+    noise: eqx.AbstractVar[Noise]
+    key: eqx.AbstractVar[PRNGKeyArray | None]
+    history: eqx.AbstractVar[int]
 
     def system(self, fixed: Weights) -> CoupledSystem:
         """The coupled field with the given fixed matrices."""

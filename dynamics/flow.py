@@ -19,7 +19,7 @@ from dynamics.circuit import Circuit, Local, Weights
 from dynamics.errors import PlasticodeError
 from dynamics.integrators.doubling import Accuracy, difference, finer, order_of, twin_steps
 from dynamics.integrators.fixed_step import FixedStep, Point
-from dynamics.integrators.solvers import solver_named
+from dynamics.integrators.solvers import check_noise, solver_named
 from dynamics.loop import Count, repeat
 from dynamics.plasticity import Factors, law_factors, slow_drifts, weight_drifts
 from dynamics.regime import AbstractRegime, Quality, Slow, check_circuit, check_dtypes
@@ -150,11 +150,12 @@ class WeightFlow(AbstractRegime[FlowState]):
     def __check_init__(self):
         check_circuit(self.circuit, self.timescales, self.inputs, self.targets)
         evaluation_order(self.circuit)  # which refuses a cycle
-        if self.sampling_noise and self.integrator.name != "euler":
+        if self.sampling_noise and not self.integrator.sampling:
             raise PlasticodeError(
                 f"integrator '{self.integrator.name}' cannot integrate sampling noise, which is Ito and does not "
                 "commute: it must be euler"
             )
+        check_noise(self.integrator.name, self.sampling_noise)
 
     def init(self, weights: Weights) -> FlowState:
         """The start, from given matrices."""

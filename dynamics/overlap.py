@@ -8,7 +8,6 @@ from dynamics.coupled import Coupled
 from dynamics.coupled_run import CoupledProgress
 from dynamics.errors import PlasticodeError
 from dynamics.integrators.fixed_step import FixedStep, Point
-from dynamics.integrators.window import Past
 from dynamics.norms import norm, scaled
 from dynamics.plasticity import Factors
 
@@ -38,8 +37,6 @@ def waveforms(run: Coupled, progress: CoupledProgress, k: Int[Array, ""]) -> tup
     if not isinstance(integrator, FixedStep):
         raise PlasticodeError("waveforms are recorded at fixed steps: integrator.name must be euler or heun, say")
 
-    assert not isinstance(progress.history, Past)
-
     def step(at: Point, j: Int[Array, ""]) -> tuple:
         start, absolute = j.astype(run.clock.dt.dtype), k * run.clock.steps + j
         after = integrator.run(system, at, lambda i: inputs_at(start + i), absolute, 1, run.key)
@@ -51,5 +48,5 @@ def waveforms(run: Coupled, progress: CoupledProgress, k: Int[Array, ""]) -> tup
         return after, system.factors(at.y, inputs_at(start), look)
 
     steps = jnp.arange(run.clock.steps, dtype=jnp.int32)
-    start = Point(progress.state, progress.low, progress.history)
+    start = Point(progress.state, progress.memory.low, progress.memory.history)
     return run.advance(progress, k, 1), jax.lax.scan(step, start, steps)[1]

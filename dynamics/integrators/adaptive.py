@@ -1,18 +1,39 @@
 """Steps chosen by an error estimate, through `diffrax.diffeqsolve`: no delays, no noise."""
 
+import dataclasses
+from typing import NamedTuple
+
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from dynamics import rounding
+from dynamics.circuit import Weights
+from dynamics.coupled_run import AbstractCoupled, CoupledProgress
 from dynamics.errors import PlasticodeError
+from dynamics.field import Inputs, State
+from dynamics.integrators.contract import AbstractIntegrator, Demands, Settings
+from dynamics.integrators.doubling import Accuracy, difference, steps_within
 from dynamics.integrators.solvers import SOLVERS, solver_named
 from dynamics.integrators.terms import Base, Drift, Moment
+from dynamics.regime import Quality, Slow
 from dynamics.system import AbstractSystem
 
+Sums = tuple[Weights, Slow]
 
-class Adaptive(eqx.Module):
+
+class Adapted(NamedTuple):
+    """What adaptive steps remember: the error so far, whether they have always arrived, and what rounding has taken
+    from weights and slow variables."""
+
+    accuracy: Accuracy
+    arrived: Bool[Array, ""]
+    low: Sums
+
+
+class Adaptive(AbstractIntegrator):
     """Steps chosen by an error estimate (rtol, atol) with the embedded diffrax solver `name`. No delays, no noise.
 
     A presentation, or a gap, takes at most `max_steps`. Runs are judged by one with 10 times the rtol and atol, against
@@ -32,6 +53,51 @@ class Adaptive(eqx.Module):
                 f"integrator '{self.name}' has no error estimate: with adaptive steps it must be one of "
                 f"{', '.join(fit)}"
             )
+
+    def init(self, run: AbstractCoupled, fixed: Weights, weights: Weights) -> CoupledProgress:
+        state, zero = run.system(fixed).initial_state(weights), jnp.zeros_like(run.clock.dt)
+        low = rounding.nothing(_sums(state))
+        return CoupledProgress(state, fixed, Adapted(Accuracy(zero, zero), jnp.asarray(True), low))
+
+    def show(
+        self, run: AbstractCoupled, ready: PyTree, progress: CoupledProgress, k: Int[Array, ""]
+    ) -> CoupledProgress:
+        """Presentation k, and once more with ten times the tolerance."""
+        state, memory = progress.state, progress.memory
+        looser = dataclasses.replace(self, rtol=10 * self.rtol, atol=10 * self.atol)
+        shown = [held.values[0] for held in run.shown(k)]
+        end, ok = self._through(run, progress.fixed, state, *shown)
+        other = looser._through(run, progress.fixed, state, *shown)[0]
+        still = jax.tree.map(jnp.zeros_like, state.weights), None
+        on = jnp.ones_like(run.clock.dt)
+        judged = difference(still, (end.weights, None), (other.weights, None), None, on)
+        total, low = rounding.add(_sums(state), memory.low, _sums(end))
+        accuracy = jax.tree.map(jnp.add, memory.accuracy, judged)
+        return progress._replace(state=_with_sums(end, total), memory=Adapted(accuracy, memory.arrived & ok, low))
+
+    def _through(
+        self, run: AbstractCoupled, fixed: Weights, state: State, x: Array, y: Array
+    ) -> tuple[State, Bool[Array, ""]]:
+        """A presentation and its gap, with the change of weights and slow variables in place of these."""
+        on, off, system = jnp.ones_like(run.clock.dt), jnp.zeros_like(run.clock.dt), run.system(fixed)
+        still = jax.tree.map(jnp.zeros_like, state)
+        base, start = _with_sums(still, _sums(state)), _with_sums(state, _sums(still))
+        middle, one = self.run(system, start, Inputs(x, y, on), run.clock.on_steps, base)
+        blank = Inputs(jnp.zeros_like(x), jnp.zeros_like(y), off)
+        end, other = self.run(system, middle, blank, run.clock.steps - run.clock.on_steps, base)
+        return end, one & other
+
+    def quality(self, run: AbstractCoupled, progress: CoupledProgress) -> Quality:
+        """Weights are NaN where steps have not arrived."""
+        memory = progress.memory
+        error = memory.accuracy.relative(progress.state.weights)
+        return Quality(error, (error <= self.tolerance) & memory.arrived)
+
+    def planned(self, settings: Settings, demands: Demands) -> tuple["Adaptive", int]:
+        """The first step is at most integrator.dt."""
+        steps = steps_within(float(demands.period.max()), settings.dt, even=False)
+        numbers = jnp.asarray(settings.rtol), jnp.asarray(settings.atol)
+        return Adaptive(*numbers, self.name, settings.max_steps, settings.tolerance), steps
 
     def run(
         self, system: AbstractSystem, y: PyTree, inputs: PyTree, steps: Float[Array, ""], base: PyTree | None = None
@@ -60,3 +126,12 @@ class Adaptive(eqx.Module):
         failed = solution.result != diffrax.RESULTS.successful
         assert solution.ys is not None
         return jax.tree.map(lambda leaf: jnp.where(failed, jnp.nan, leaf[-1]), solution.ys), ~failed
+
+
+def _sums(state: State) -> Sums:
+    """What grows by small changes: weights and slow variables."""
+    return state.weights, state.slow
+
+
+def _with_sums(state: State, total: Sums) -> State:
+    return dataclasses.replace(state, weights=total[0], slow=total[1])

@@ -25,7 +25,8 @@ from jaxtyping import Array, Float, Int
 from dynamics.circuit import Weights
 from dynamics.field import CoupledSystem
 from dynamics.integrators.collocation import interpolation, nodes, others
-from dynamics.integrators.window import Course, Doubt, Layout, Past, Shown, Window, distance
+from dynamics.integrators.window_parts import Course, Doubt, Layout, Past, Shown, distance
+from dynamics.integrators.windows import AbstractWindow as Window
 from dynamics.noise import Noise
 from dynamics.rounding import rounded
 from dynamics.settle import is_cyclic

@@ -10,22 +10,31 @@ from dynamics.integrators.milstein import Milstein
 
 
 class Solver(NamedTuple):
-    """A solver, the solution to which it converges along multiplicative noise, and whether it estimates its error, as
-    adaptive steps need."""
+    """What is known of a solver.
+
+    calculus   the solution to which it converges along multiplicative noise       strong   with which strong order
+    adaptive   whether it estimates its error, as adaptive steps need
+    sampling   whether it integrates noise that does not commute, as sampling noise
+    together   whether two Brownian motions may drive one number
+    noiseless  of a solver for noise alone: the one that it is where it sees none
+    """
 
     make: Callable[[], diffrax.AbstractSolver]
     calculus: Literal["ito", "stratonovich"]
-    adaptive: bool
+    strong: float = 1.0
+    adaptive: bool = False
+    sampling: bool = False
+    together: bool = True
+    noiseless: str | None = None
 
 
 SOLVERS: dict[str, Solver] = {
-    "euler": Solver(diffrax.Euler, "ito", adaptive=False),
-    "milstein": Solver(Milstein, "ito", adaptive=False),
+    "euler": Solver(diffrax.Euler, "ito", strong=0.5, sampling=True),
+    "milstein": Solver(Milstein, "ito", together=False, noiseless="euler"),
     "heun": Solver(diffrax.Heun, "stratonovich", adaptive=True),
     "tsit5": Solver(diffrax.Tsit5, "stratonovich", adaptive=True),
     "dopri5": Solver(diffrax.Dopri5, "stratonovich", adaptive=True),
 }
-WINDOW = "window"  # the integrator that is none of these solvers: `integrators.window`
 
 
 def solver_named(name: str) -> diffrax.AbstractSolver:
@@ -43,3 +52,9 @@ def check_calculus(name: str, calculus: str, multiplicative: bool) -> None:
             f"integrator '{name}' integrates multiplicative noise in the {SOLVERS[name].calculus} sense, but "
             f"noise.calculus is '{calculus}': the integrator must be one of {', '.join(sorted(fit))}"
         )
+
+
+def check_noise(name: str, present: bool) -> None:
+    """Refuses a solver for noise where there is none."""
+    if SOLVERS[name].noiseless is not None and not present:
+        raise PlasticodeError(f"integrator '{name}' is for noise, but there is none: use euler or heun")

@@ -20,7 +20,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from dynamics.activations import ACTIVATIONS, activation
 from dynamics.errors import PlasticodeError, printable, refused, unknown
-from dynamics.integrators.solvers import SOLVERS, WINDOW
+from dynamics.integrators.registry import INTEGRATORS
 from dynamics.plugins import is_own
 from experiments.spec.probes import PROBES, check_variables, probe_named
 from experiments.spec.units import Time, read_number, read_time
@@ -48,7 +48,7 @@ def _named(known: Collection[str], look_up: Callable[[str], Any] | None, name: s
 
 Activation = Annotated[str, AfterValidator(functools.partial(_named, ACTIVATIONS, activation))]
 Probe = Annotated[str, AfterValidator(functools.partial(_named, PROBES, probe_named))]
-Solver = Annotated[str, AfterValidator(functools.partial(_named, (WINDOW, *SOLVERS), None))]
+Solver = Annotated[str, AfterValidator(functools.partial(_named, INTEGRATORS, None))]
 
 LARGEST = 1e30  # of a number; with its inverse well inside the range of float32
 

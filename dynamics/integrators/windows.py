@@ -1,0 +1,336 @@
+"""How a presentation is cut into windows and solved, one window at once: parallel in time.
+
+Windows end where an input jumps, so that waveforms are smooth within one; what is late is looked up in the waveforms
+of earlier windows. The solver itself is `integrators.window_solver`.
+"""
+
+import functools
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from dynamics import rounding
+from dynamics.circuit import Projection, Weights
+from dynamics.errors import PlasticodeError
+from dynamics.field import CoupledSystem, Inputs, Signals, State
+from dynamics.integrators.collocation import MAX_NODES, interpolation, nodes, ornstein_uhlenbeck
+from dynamics.integrators.contract import AbstractIntegrator
+from dynamics.integrators.jumps import Cut, Jump, in_order
+from dynamics.integrators.waveforms import Relaxation, Waves
+from dynamics.integrators.window_parts import Course, Doubt, Layout, Past, Shown, distance
+from dynamics.integrators.window_solver import Context, Solved, WindowSolver, filters_of
+from dynamics.kinks import roundoff, with_value
+from dynamics.noise import brownian_increments, required_key
+from dynamics.stimulus import Clock, Stream, mixed, samples
+from dynamics.timescales import at_level
+
+
+class AbstractWindow(AbstractIntegrator):
+    """How windows cut a presentation and solve it: `integrators.window.Window` says what its settings mean."""
+
+    tolerance: float = eqx.field(static=True, default=1e-3)
+    nodes: int = eqx.field(static=True, default=None)  # type: ignore[assignment]
+    parts: int = eqx.field(static=True, default=None)  # type: ignore[assignment]
+    settling: float | None = eqx.field(static=True, default=None)
+    gaps: bool = eqx.field(static=True, default=None)  # type: ignore[assignment]
+    sweeps: int | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self):
+        if self.nodes is not None and not 1 <= self.nodes <= MAX_NODES:
+            raise PlasticodeError(f"a window has {self.nodes} nodes: it must have 1 to {MAX_NODES}")
+        if self.parts is not None and self.parts < 1:
+            raise PlasticodeError(f"a presentation has {self.parts} parts: it must have at least 1")
+
+    def start(self, system: CoupledSystem, state: State, periods: int) -> Past | None:
+        """The past before the first presentation, of `periods` presentations: everything as it is at the start."""
+        windows, points = periods * (self.parts + len(self._cuts(system))), self.nodes + 1
+        signals = self._signals(system, state)
+        rows = {name: jnp.broadcast_to(x, (windows, points, *x.shape)) for name, x in signals.items()}
+        return Past(rows) if rows else None
+
+    def _signals(self, system: CoupledSystem, y: State) -> Signals:
+        """Signals that a constant lag looks back at: those of the coupled system that no input determines."""
+        nothing = Inputs(*3 * (jnp.zeros((1,), system.dt.dtype),))
+        clamped = {f"{layer.name}.activity" for layer in system.circuit.layers if layer.clamped}
+        return {name: x for name, x in system.signals(y, nothing).items() if name not in clamped}
+
+    def _lags(self, system: CoupledSystem) -> dict[str, tuple[str, Float[Array, ""]]]:
+        """Constant lags that look back at a signal: by projection, and "error" for that of the output error."""
+        if system.gamma:
+            return {}
+        looks = {}
+        for p in system.circuit.projections:
+            lag = system.lag(p)
+            if lag is not None and not system.circuit.layer(p.source).clamped:
+                looks[p.name] = (f"{p.source}.{p.variable}", lag)
+        if system.delays.error is not None:
+            looks["error"] = (f"{system.outputs()[0].name}.activity", system.delays.error)
+        return looks
+
+    def _arrivals(self, system: CoupledSystem) -> dict[str, tuple[str, ...]]:
+        """The lags, by name, of everything that jumps: "stimulus", "target", and by projection late stimuli."""
+        if system.gamma:
+            return {"stimulus": (), "target": ()}
+        lags = system.lags()
+        stimulus = ("input",) if "input" in lags else ()
+        arrivals = {"stimulus": stimulus, "target": ("error",) if "error" in lags else ()}
+        for p in system.circuit.projections:
+            if p.name in lags and system.circuit.layer(p.source).role == "input":
+                arrivals[p.name] = (*stimulus, _hop(p))
+        return arrivals
+
+    def _total(self, system: CoupledSystem, names: tuple[str, ...]) -> Float[Array, ""] | None:
+        """The sum of named lags."""
+        delays = system.delays
+        lags = {"input": delays.input, "error": delays.error, "hop": delays.hop}
+        lags |= {p.name: p.lag for p in system.circuit.projections if p.lag is not None}
+        total = [jnp.asarray(lags[name]) for name in names]
+        return sum(total[1:], total[0]) if total else None
+
+    def _jumps(self, system: CoupledSystem) -> dict[tuple[str, ...], Jump]:
+        """The times within a presentation at which a drive jumps, or has a kink because a late one has jumped."""
+        jumps = set(self._arrivals(system).values())
+        if not system.gamma:
+            lags = system.lags()
+            late = {_hop(p) for p in system.circuit.projections if p.name in lags} | ({"error"} & set(lags))
+            jumps |= {tuple(sorted((*jump, name))) for jump in jumps for name in late}
+        pace = {name: (2 + i) ** 0.5 for i, name in enumerate(sorted({name for names in jumps for name in names}))}
+        pushes = {names: sum((pace[name] for name in names), 0.0) for names in sorted(jumps)}
+        return {
+            names: Jump.of(system.clock, self._total(system, names), push, self.gaps) for names, push in pushes.items()
+        }
+
+    def _cuts(self, system: CoupledSystem) -> list[Cut]:
+        """Where windows end, besides the equal parts, and how fast lags that grow would push that."""
+        clock, cuts = system.clock, []
+        for jump in self._jumps(system).values():
+            cuts += jump.cuts()
+        if self.settling is None:
+            return cuts
+        slowest = self.settling * jnp.max(system.timescales.propagation)
+        zero = jnp.zeros_like(clock.period)
+        return cuts + [(jnp.minimum(start + slowest, clock.period), zero) for start in (zero, *(t for t, _ in cuts))]
+
+    def layout(self, system: CoupledSystem, past: Past | None) -> Layout:
+        """Windows and filters, the same for every presentation."""
+        clock, cuts = system.clock, self._cuts(system)
+        even = clock.period * jnp.asarray(np.arange(self.parts) / self.parts, clock.dt.dtype)
+        order, start = in_order(clock, even, cuts)
+        ends = jnp.concatenate([start[1:], clock.period[None]])
+        length = ends - start
+        filters = jax.vmap(functools.partial(filters_of, system, s=self.nodes))(length)
+        looks = self._lags(system)
+        earlier, current = {}, {}
+        if past is not None:
+            windows = next(iter(past.rows.values())).shape[0]
+            for name, (_, lag) in looks.items():
+                earlier[name], current[name] = self._look(clock, start, length, lag, windows)
+        paths = {}
+        if system.noise.activity is not None or system.noise.error is not None:
+            for layer in system.circuit.layers:
+                if not layer.clamped and layer.level not in paths:
+                    tau = at_level(system.timescales.propagation, layer.level)
+                    paths[layer.level] = jax.vmap(lambda h, tau=tau: ornstein_uhlenbeck(h / tau, self.nodes))(length)
+        on = self._on(system, jnp.argsort(order))
+        return Layout(start, filters._replace(current=current), earlier, on, paths)
+
+    def _on(
+        self, system: CoupledSystem, place: Int[Array, " windows"]
+    ) -> dict[str, Float[Array, "windows presentations"]]:
+        """Which presentations of every signal are on in which windows; `place` says which window begins at a cut."""
+        windows, rows = jnp.arange(place.shape[0]), {}
+        behind = iter([windows >= at for at in place[self.parts :]])
+        for names, jump in self._jumps(system).items():
+            off = jnp.zeros_like(windows, bool) if jump.off is None else next(behind)
+            on = jnp.ones_like(windows, bool) if jump.on is None else next(behind)
+            newer, older = on & (jump.wraps | ~off), ~on & jump.wraps & ~off
+            rows[names] = jnp.stack([newer] if jump.on is None else [newer, older], axis=1)
+        return {name: rows[names].astype(system.dt.dtype) for name, names in self._arrivals(system).items()}
+
+    def _look(
+        self, clock: Clock, start: Float[Array, " windows"], length: Array, lag: Float[Array, ""], earlier: int
+    ) -> tuple[Float[Array, "windows s earlier points"], Float[Array, "windows s points"]]:
+        """The weights with which points of earlier windows, and of the window itself, give the signal `lag` ago."""
+        count, s = start.shape[0], self.nodes
+        back = np.arange(count)[:, None] - np.arange(earlier, 0, -1)[None]  # oldest first
+        periods = jnp.asarray(back // count, start.dtype)
+        began = start[back % count] + clock.period * periods
+        ends = jnp.concatenate([began[:, 1:], start[:, None]], axis=1)
+        c = jnp.asarray(nodes(s), start.dtype)
+        times = start[:, None] + length[:, None] * c[None] - lag
+        # A window's end looks at the side that its inside looks at: where waveforms have a kink another window starts.
+        inner = times - clock.period * roundoff(lag / clock.period)
+
+        def weights(times: Array, inner: Array, began: Array, ends: Array) -> Array:
+            """(s, points) for one window of the past: 0 for times outside it."""
+            inside = (inner >= began) & (inner < ends)
+            return jnp.where(inside[:, None], interpolation(within(times - began, ends - began), s), 0)
+
+        def within(since: Array, length: Array) -> Array:
+            x = since / jnp.where(length > 0, length, 1)
+            return with_value(jnp.clip(x, 0, 1), x)
+
+        past = jax.vmap(jax.vmap(weights, (None, None, 0, 0), 1))(times, inner, began, ends)
+        x = jax.vmap(within)(times - start[:, None], length)
+        now = jnp.where((inner >= start[:, None])[..., None], jax.vmap(lambda x: interpolation(x, s))(x), 0)
+        return past, now
+
+    def arrivals(self, system: CoupledSystem, stream: Stream, targets: Array, k: Int[Array, ""]) -> dict[str, Shown]:
+        """Everything that is shown during presentation k, as it arrives."""
+        jumps, signals = self._jumps(system), {}
+        for name, names in self._arrivals(system).items():
+            newer = k - jumps[names].periods.astype(k.dtype)
+            rows = newer[None] if jumps[names].on is None else jnp.stack([newer, newer - 1])
+            signals[name] = (targets if name == "target" else stream.inputs, rows)
+        shown = zip(signals.items(), samples(list(signals.values()), stream), strict=True)
+        return {name: Shown(values, (rows >= 0).astype(system.dt.dtype)) for (name, (_, rows)), values in shown}
+
+    def present(
+        self,
+        system: CoupledSystem,
+        layout: Layout,
+        course: Course,
+        shown: dict[str, Shown],
+        k: Int[Array, ""],
+        key: PRNGKeyArray | None,
+        report: Callable[[Relaxation, Waves], PyTree] | None = None,
+    ) -> tuple[Course, Doubt, PyTree]:
+        """Presentation k, window by window; what is known of the error, and a report of each window.
+
+        Noise depends on `key` and the window's number.
+        """
+        count = layout.start.shape[0]
+        solver = WindowSolver(self.nodes, self.tolerance, self.sweeps)
+
+        def one(course: Course, at: tuple[Int[Array, ""], Layout]) -> tuple[Course, tuple[Doubt, PyTree]]:
+            i, layout = at
+            window_key = None if key is None else jax.random.fold_in(key, k * count + i)
+            y, low, past = self._kicked(system, layout, course, window_key, after=False)
+            inputs, context = self._context(system, layout, y, past, shown, window_key)
+            window, solved = solver.solve(system, y, inputs, context)
+            weights, low = rounding.add(y.weights, low, window.changes_at(solved.waves.drive))
+            past = None if past is None else self._remember(past, y, solved.waves)
+            end = Course(window.end(solved.waves, weights), low, past)
+            end = self._kicked(system, layout, end, window_key, after=True)
+            told = None if report is None else report(window, solved.waves)
+            return end, (self._doubt(system, layout, window, solved, alone=count == 1), told)
+
+        end, (doubts, reports) = jax.lax.scan(one, course, (jnp.arange(count, dtype=jnp.int32), layout))
+        doubt = jax.tree.map(jnp.sum, doubts)
+        if count > 1:
+            doubt = doubt._replace(moved=distance(end.state.weights, course.state.weights, jnp.zeros_like(doubt.moved)))
+        return end, doubt, reports
+
+    def _doubt(self, system: CoupledSystem, layout: Layout, window: Relaxation, solved: Solved, alone: bool) -> Doubt:
+        """What is known of one window; `alone` says that it is a whole presentation.
+
+        The splitting of noise is of second order in lambda H, lambda being the rate at which learning pulls a weight
+        back: a taught weight's variance is too large by lambda H coth(lambda H) - 1, about (lambda H)^2 / 3, which is
+        the square of how far the first correction has moved the drives.
+        """
+        length = layout.filters.length
+        weak = jnp.square(solved.second) if system.noise.on_synapses else jnp.zeros_like(length)
+        moved = window.moved(solved.waves.drive, solved.size) if alone else jnp.zeros_like(length)
+        return Doubt(moved, solved.left * length * solved.size, weak * length / system.clock.period)
+
+    def _context(
+        self,
+        system: CoupledSystem,
+        layout: Layout,
+        y: State,
+        past: Past | None,
+        shown: dict[str, Shown],
+        key: PRNGKeyArray | None,
+    ) -> tuple[Inputs, Context]:
+        """What the outside, the past and the noise give in one window."""
+        at = {name: mixed(layout.on[name] * signal.begun, signal.values) for name, signal in shown.items()}
+        late = {name: value for name, (value, _) in at.items() if name not in ("stimulus", "target")}
+        earlier = {}
+        for name, weights in layout.past.items():
+            assert past is not None
+            earlier[name] = jnp.einsum("swp,wpn->sn", weights, past.rows[self._lags(system)[name][0]])
+        context = Context(layout.filters, late, earlier, self._paths(system, y, layout, key))
+        return Inputs(at["stimulus"][0], *at["target"]), context
+
+    def _remember(self, past: Past, y: State, waves: Waves) -> Past:
+        rows = {}
+        for name, old in past.rows.items():
+            layer, variable = name.rsplit(".", 1)
+            first = (y.activity if variable == "activity" else y.error)[layer]
+            new = jnp.concatenate([first[None], waves.value[layer, variable]])
+            rows[name] = jnp.concatenate([old[1:], new[None]])
+        return Past(rows)
+
+    def _paths(self, system: CoupledSystem, y: State, layout: Layout, key: PRNGKeyArray | None) -> dict:
+        """Ornstein-Uhlenbeck paths from 0 of all noisy activities and errors, exact at the nodes."""
+        amplitudes = {"activity": (system.noise.activity, y.activity), "error": (system.noise.error, y.error)}
+        noisy = {
+            (name, variable): jnp.zeros((self.nodes, x.shape[0]), x.dtype)
+            for variable, (s, signals) in amplitudes.items()
+            if s is not None
+            for name, x in signals.items()
+        }
+        if not noisy:
+            return {}
+        draws = brownian_increments(required_key(key), noisy, jnp.ones_like(system.dt))
+        return {
+            (name, variable): amplitudes[variable][0] * (layout.paths[system.circuit.layer(name).level] @ g)
+            for (name, variable), g in draws.items()
+        }
+
+    def _kicked(
+        self, system: CoupledSystem, layout: Layout, course: Course, key: PRNGKeyArray | None, after: bool
+    ) -> Course:
+        """The course with half of a window's synaptic noise: one half comes before it and one after (weak order 2).
+
+        Both halves of additive noise together have the exact variance where a matrix does nothing but decay; those of
+        multiplicative noise are exact.
+        """
+        noise, h = system.noise, layout.filters.length
+        if not noise.on_synapses:
+            return course
+        weights, low = course.state.weights, course.low
+        draws = brownian_increments(
+            jax.random.fold_in(required_key(key), int(after)), {"add": weights, "multiply": weights}, jnp.ones_like(h)
+        )
+
+        def multiplied(weights: Weights, low: Weights) -> tuple[Weights, Weights]:
+            s = noise.synaptic_multiplicative
+            if s is None:
+                return weights, low
+            mean = -s * s / 2 if noise.calculus == "ito" else jnp.zeros_like(s)
+            grown = {n: jnp.expm1(mean * h / 2 + s * jnp.sqrt(h / 2) * g) for n, g in draws["multiply"].items()}
+            return rounding.add(weights, low, jax.tree.map(jnp.multiply, grown, weights))
+
+        def added(weights: Weights, low: Weights) -> tuple[Weights, Weights]:
+            if noise.synaptic is None:
+                return weights, low
+            size = {n: noise.synaptic * self._half(system, n, h, after) for n in weights}
+            return rounding.add(weights, low, {n: size[n] * g for n, g in draws["add"].items()})
+
+        for part in (added, multiplied) if after else (multiplied, added):
+            weights, low = part(weights, low)
+        return course._replace(state=eqx.tree_at(lambda y: y.weights, course.state, weights), low=low)
+
+    def _half(self, system: CoupledSystem, name: str, h: Float[Array, ""], after: bool) -> Float[Array, ""]:
+        """The standard deviation of half a window's additive noise of unit size on matrix `name`.
+
+        With E = exp(-h/tau_dec) the variances are tau_dec (1 - E) / 2 before the window, and (1 + E - E^2) times that
+        after it: together tau_dec (1 - E^2) / 2 at its end, which is exact, and h/2 each where nothing decays.
+        """
+        p, decay = system.circuit.projection(name), system.timescales.decay
+        if decay is None or p.law is None or not p.law.decays or p.law.holds_norm:
+            return jnp.sqrt(h / 2)
+        rate = 1 / at_level(decay, p.level)
+        faded = -jnp.expm1(-h * rate)  # 1 - E
+        before = jnp.where(rate > 0, faded / jnp.where(rate > 0, 2 * rate, 1), h / 2)
+        return jnp.sqrt(before * (1 + faded * (1 - faded)) if after else before)
+
+
+def _hop(p: Projection) -> str:
+    """The name of the lag of a projection: its own, or the common one."""
+    return "hop" if p.lag is None else p.name
