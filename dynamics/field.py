@@ -96,13 +96,8 @@ class CoupledSystem(AbstractSystem):
 
     def with_paths(self, state: State) -> State:
         """The silent state with the paths of its noise, which begin at 0."""
-        noisy = {"activity": self.noise.activity, "error": self.noise.error}
-        paths = {
-            variable: jax.tree.map(jnp.zeros_like, getattr(state, variable))
-            for variable, s in noisy.items()
-            if s is not None
-        }
-        return dataclasses.replace(state, path=paths)
+        noisy = {variable: getattr(state, variable) for variable in self.noise.fluctuations}
+        return dataclasses.replace(state, path=jax.tree.map(jnp.zeros_like, noisy))
 
     def _traced_sizes(self, dtype: jnp.dtype) -> Signals:
         ends = {p.name: p.source if p.law.traced == "pre" else p.target for p in self.circuit.plastic if p.law}
@@ -241,33 +236,22 @@ class CoupledSystem(AbstractSystem):
 
     def brownian_shape(self, y: State) -> dict | None:
         """One Brownian motion per noisy number."""
-        noise = self.noise
-        kinds = {
-            "activity": (noise.activity, y.activity),
-            "error": (noise.error, y.error),
-            "synaptic": (noise.synaptic, y.weights),
-            "multiplicative": (noise.synaptic_multiplicative, y.weights),
-        }
-        return {kind: values for kind, (s, values) in kinds.items() if s is not None} or None
+        noisy = {variable: getattr(y, variable) for variable in self.noise.fluctuations}
+        return noisy | {kind.draws[0]: y.weights for kind, _ in self.noise.on_synapses.values()} or None
 
     def amplitude(self, y: State) -> dict | None:
         """Noise amplitudes (dynamics.noise) of the weights."""
-        noise, amplitudes = self.noise, {}
-        if noise.synaptic is not None:
-            amplitudes["synaptic"] = {n: jnp.full_like(w, noise.synaptic) for n, w in y.weights.items()}
-        if noise.synaptic_multiplicative is not None:
-            amplitudes["multiplicative"] = {n: noise.synaptic_multiplicative * w for n, w in y.weights.items()}
-        return amplitudes or None
+        kinds = self.noise.on_synapses.values()
+        return {k.draws[0]: {n: k.amplitude(s, w) for n, w in y.weights.items()} for k, s in kinds} or None
 
     def kick(self, amplitude: dict, increments: dict, still: State) -> State:
         moved = {kind: jax.tree.map(jnp.multiply, a, increments[kind]) for kind, a in amplitude.items()}
-        additive, multiplicative = moved.get("synaptic", {}), moved.get("multiplicative", {})
-        weights = {n: additive.get(n, w) + multiplicative.get(n, w) for n, w in still.weights.items()}
+        weights = jax.tree.map(lambda *changes: sum(changes[1:], changes[0]), *moved.values())
         return eqx.tree_at(lambda s: s.weights, still, weights)
 
     def stir(self, y: State, increments: dict) -> State | None:
         """xi <- rho xi + (1 - rho^2)^(1/2) s N(0, 1), rho = exp(-dt/tau_prop), in the paths and what contains them."""
-        assert y.path.keys() == {"activity", "error"} & increments.keys(), "a noisy state starts from with_paths"
+        assert y.path.keys() == self.noise.fluctuations.keys(), "a noisy state starts from with_paths"
         if not y.path:
             return None
         changes = {}
@@ -275,7 +259,7 @@ class CoupledSystem(AbstractSystem):
             moved = changes.setdefault(variable, {})
             for name, xi in paths.items():
                 ratio = self.dt / at_level(self.timescales.propagation, self.circuit.layer(name).level)
-                fresh = getattr(self.noise, variable) * jnp.sqrt(-jnp.expm1(-2 * ratio) / self.dt)
+                fresh = self.noise.fluctuations[variable] * jnp.sqrt(-jnp.expm1(-2 * ratio) / self.dt)
                 moved[name] = jnp.expm1(-ratio) * xi + fresh * increments[variable][name]
         still = jax.tree.map(lambda _: None, y)
         moved = [*changes.values(), changes]

@@ -115,8 +115,7 @@ class AbstractIntegrator(eqx.Module):
                 f"the integrator {type(self).__name__} knows {' and '.join(lacks)}: the run must have none, or another "
                 "integrator such as FixedStep"
             )
-        multiplied = run.noise.synaptic_multiplicative is not None
-        if multiplied and run.noise.calculus not in self.calculi:
+        if run.noise.multiplied and run.noise.calculus not in self.calculi:
             raise PlasticodeError(
                 f"noise.calculus = '{run.noise.calculus}' is not allowed with the integrator {type(self).__name__}: it "
                 f"must be {' or '.join(self.calculi) or 'another integrator'}"

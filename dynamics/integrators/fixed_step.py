@@ -91,13 +91,11 @@ class FixedStep(AbstractIntegrator):
         return SOLVERS[self.name].adaptive
 
     def check(self, run: AbstractCoupled) -> None:
-        both = None not in (run.noise.synaptic, run.noise.synaptic_multiplicative)
-        if both and not SOLVERS[self.name].together:
-            raise PlasticodeError(
-                f"integrator '{self.name}' allows one of noise.synaptic and noise.synaptic_multiplicative, not both"
-            )
+        kinds = [f"noise.{name}" for name in run.noise.on_synapses]
+        if len(kinds) > 1 and not SOLVERS[self.name].together:
+            raise PlasticodeError(f"integrator '{self.name}' allows one of {' and '.join(kinds)}, not both")
         _check_steps(run)
-        check_calculus(self.name, run.noise.calculus, run.noise.synaptic_multiplicative is not None)
+        check_calculus(self.name, run.noise.calculus, run.noise.multiplied)
         super().check(run)
 
     def init(self, run: AbstractCoupled, fixed: Weights, weights: Weights) -> CoupledProgress:
@@ -172,7 +170,7 @@ class FixedStep(AbstractIntegrator):
         lags = run.delays.stages == 0 and run.delayed
         inside = jnp.abs(run.clock.on_steps - jnp.round(run.clock.on_steps)) > 1e-3  # the stimulus ends in a step
         strong = 1.0 if run.noise.on_synapses else None
-        if run.noise.synaptic_multiplicative is not None:
+        if run.noise.multiplied:
             strong = SOLVERS[self.name].strong
         return order_of(solver_named(self.name), run.circuit.has_kinks, inside | lags, strong)
 
@@ -245,14 +243,14 @@ def _check_steps(run: AbstractCoupled) -> None:
 
 def _twins(run: AbstractCoupled) -> tuple[AbstractCoupled, ...]:
     """The runs that judge this one: the last two differ in the length of their steps alone."""
-    steps, noise = twin_steps(run.clock.steps), dataclasses.replace(run.noise, activity=None, error=None)
+    steps, noise = twin_steps(run.clock.steps), run.noise.of_weights()
     if noise.present and run.clock.steps % 2:
         raise PlasticodeError(f"clock.steps is {run.clock.steps}: with noise of the weights it must be even")
     longest = -(-(run.history - 2) * steps // run.clock.steps) + 2 if run.history else 0
     quiet = dataclasses.replace(run, noise=noise)
     time = Clock(run.clock.duration, run.clock.gap, steps)
     coarse = dataclasses.replace(quiet, clock=time, history=longest)
-    return (coarse,) if run.noise.activity is None and run.noise.error is None else (quiet, coarse)
+    return (quiet, coarse) if run.noise.fluctuations else (coarse,)
 
 
 def _weights_of(point: Point) -> tuple[Weights, Weights | None]:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from dynamics import rounding
-from dynamics.circuit import Projection, Weights
+from dynamics.circuit import Projection
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, Signals, State
 from dynamics.integrators.collocation import MAX_NODES, interpolation, nodes, ornstein_uhlenbeck
@@ -24,7 +24,7 @@ from dynamics.integrators.waveforms import Relaxation, Waves
 from dynamics.integrators.window_parts import Course, Doubt, Layout, Past, Shown, distance
 from dynamics.integrators.window_solver import Context, Solved, WindowSolver, filters_of
 from dynamics.kinks import roundoff, with_value
-from dynamics.noise import brownian_increments, required_key
+from dynamics.noise import Half, brownian_increments, required_key
 from dynamics.stimulus import Clock, Stream, mixed, samples
 from dynamics.timescales import at_level
 
@@ -130,7 +130,7 @@ class AbstractWindow(AbstractIntegrator):
             for name, (_, lag) in looks.items():
                 earlier[name], current[name] = self._look(clock, start, length, lag, windows)
         paths = {}
-        if system.noise.activity is not None or system.noise.error is not None:
+        if system.noise.fluctuations:
             for layer in system.circuit.layers:
                 if not layer.clamped and layer.level not in paths:
                     tau = at_level(system.timescales.propagation, layer.level)
@@ -267,18 +267,17 @@ class AbstractWindow(AbstractIntegrator):
 
     def _paths(self, system: CoupledSystem, y: State, layout: Layout, key: PRNGKeyArray | None) -> dict:
         """Ornstein-Uhlenbeck paths from 0 of all noisy activities and errors, exact at the nodes."""
-        amplitudes = {"activity": (system.noise.activity, y.activity), "error": (system.noise.error, y.error)}
+        levels = system.noise.fluctuations
         noisy = {
             (name, variable): jnp.zeros((self.nodes, x.shape[0]), x.dtype)
-            for variable, (s, signals) in amplitudes.items()
-            if s is not None
-            for name, x in signals.items()
+            for variable in levels
+            for name, x in getattr(y, variable).items()
         }
         if not noisy:
             return {}
         draws = brownian_increments(required_key(key), noisy, jnp.ones_like(system.dt))
         return {
-            (name, variable): amplitudes[variable][0] * (layout.paths[system.circuit.layer(name).level] @ g)
+            (name, variable): levels[variable] * (layout.paths[system.circuit.layer(name).level] @ g)
             for (name, variable), g in draws.items()
         }
 
@@ -290,30 +289,17 @@ class AbstractWindow(AbstractIntegrator):
         Both halves of additive noise together have the exact variance where a matrix does nothing but decay; those of
         multiplicative noise are exact.
         """
-        noise, h = system.noise, layout.filters.length
-        if not noise.on_synapses:
+        kinds, h = list(system.noise.on_synapses.values()), layout.filters.length
+        if not kinds:
             return course
         weights, low = course.state.weights, course.low
-        draws = brownian_increments(
-            jax.random.fold_in(required_key(key), int(after)), {"add": weights, "multiply": weights}, jnp.ones_like(h)
-        )
-
-        def multiplied(weights: Weights, low: Weights) -> tuple[Weights, Weights]:
-            s = noise.synaptic_multiplicative
-            if s is None:
-                return weights, low
-            mean = -s * s / 2 if noise.calculus == "ito" else jnp.zeros_like(s)
-            grown = {n: jnp.expm1(mean * h / 2 + s * jnp.sqrt(h / 2) * g) for n, g in draws["multiply"].items()}
-            return rounding.add(weights, low, jax.tree.map(jnp.multiply, grown, weights))
-
-        def added(weights: Weights, low: Weights) -> tuple[Weights, Weights]:
-            if noise.synaptic is None:
-                return weights, low
-            size = {n: noise.synaptic * self._half(system, n, h, after) for n in weights}
-            return rounding.add(weights, low, {n: size[n] * g for n, g in draws["add"].items()})
-
-        for part in (added, multiplied) if after else (multiplied, added):
-            weights, low = part(weights, low)
+        key = jax.random.fold_in(required_key(key), int(after))
+        draws = brownian_increments(key, {kind.draws[1]: weights for kind, _ in kinds}, jnp.ones_like(h))
+        halves = {n: Half(h, self._half(system, n, h, after), system.noise.calculus) for n in weights}
+        for kind, level in kinds if after else reversed(kinds):
+            draw = draws[kind.draws[1]]
+            change = {n: kind.change(level, w, draw[n], halves[n]) for n, w in weights.items()}
+            weights, low = rounding.add(weights, low, change)
         return course._replace(state=eqx.tree_at(lambda y: y.weights, course.state, weights), low=low)
 
     def _half(self, system: CoupledSystem, name: str, h: Float[Array, ""], after: bool) -> Float[Array, ""]:

@@ -19,7 +19,7 @@ from dynamics.flow import WeightFlow
 from dynamics.integrators.contract import AbstractIntegrator
 from dynamics.integrators.registry import integrator_named
 from dynamics.network import Network
-from dynamics.noise import Noise
+from dynamics.noise import KINDS, Noise
 from dynamics.regime import AbstractRegime
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
@@ -192,13 +192,7 @@ def build(plan: Plan, values: Values, seed: Integer[Array, ""], data: dict[str, 
         stream,
         clock,
         Delays(**lags, stages=spec.delays.stages),
-        Noise(
-            values.get("noise.activity"),
-            values.get("noise.error"),
-            values.get("noise.synaptic"),
-            values.get("noise.synaptic_multiplicative"),
-            spec.noise.calculus,
-        ),
+        Noise(**{name: values.get(f"noise.{name}") for name in KINDS}, calculus=spec.noise.calculus),
         jax.tree.map(lambda number: number.astype(dtype), plan.integrator),
         noise_key,
         plan.history,

@@ -3,7 +3,10 @@
 import numpy as np
 
 from dynamics.integrators.contract import Demands, Settings
+from dynamics.noise import KINDS, AbstractSynapticNoise
 from experiments.spec.spec import Spec
+
+ON_SYNAPSES = [f"noise.{name}" for name, kind in KINDS.items() if isinstance(kind, AbstractSynapticNoise)]
 
 
 def settings_of(spec: Spec, values: dict[str, np.ndarray]) -> Settings:
@@ -24,7 +27,7 @@ def demands_of(spec: Spec, values: dict[str, np.ndarray], inputs: np.ndarray) ->
         _smallest(values["timescales.decay"]),
         float(np.max(np.sum(np.square(inputs, dtype=float), axis=1))),
         settings_of(spec, values).dt if noises else None,
-        spec.noise.sampling or any(path.startswith("noise.synaptic") for path in noises),
+        spec.noise.sampling or any(path in ON_SYNAPSES for path in noises),
         _slowest(values),
     )
 

@@ -6,7 +6,7 @@ from dynamics.errors import PlasticodeError, refused
 from dynamics.integrators.adaptive import Adaptive
 from dynamics.integrators.registry import fitting, integrator_named
 from experiments.spec.spec import Spec
-from experiments.spec.tables import TRACED
+from experiments.spec.tables import MULTIPLIED, TRACED
 from experiments.tasks.registry import of_kind
 
 MOST_MATRICES = 64
@@ -102,10 +102,11 @@ def _check_integrator(spec: Spec, swept: Collection[str]) -> None:
             f"integrator.name = '{name}' is not allowed with noise.calculus = '{calculus}': it must be "
             f"{' or '.join(repr(one) for one in integrator.calculi)}"
         )
-    if "noise.synaptic_multiplicative" in noisy and calculus not in integrator.calculi:
+    multiplied = [key for key in noisy if key in MULTIPLIED]
+    if multiplied and calculus not in integrator.calculi:
         fit = fitting(lambda one: calculus in one.calculi)
         raise PlasticodeError(
-            f"integrator.name = '{name}' is not allowed with noise.synaptic_multiplicative and noise.calculus = "
+            f"integrator.name = '{name}' is not allowed with {multiplied[0]} and noise.calculus = "
             f"'{calculus}', as it converges to the {' or '.join(integrator.calculi)} solution: it must be one of "
             f"{', '.join(fit)}"
         )

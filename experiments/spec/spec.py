@@ -17,6 +17,7 @@ from dynamics.plugins import modules_of
 from experiments.spec.overrides import MOST_PARTS
 from experiments.spec.paths import flattened
 from experiments.spec.tables import (
+    MULTIPLIED,
     AbstractTable,
     Delays,
     Discrete,
@@ -129,7 +130,7 @@ class Spec(AbstractTable):
     def _suits(self, integrator: AbstractIntegrator) -> bool:
         """Whether an integrator is at its best here."""
         smooth = all(activation(name).smooth for name in (self.network.activation, self.network.output_activation))
-        multiplied = self.noise.synaptic_multiplicative is not None or "noise.synaptic_multiplicative" in self.sweep
+        multiplied = any(self.at(key) is not None or key in self.sweep for key in MULTIPLIED)
         if self.regime == "flow" and not (integrator.flows and (integrator.sampling or not self.noise.sampling)):
             return False
         return (integrator.kinks or smooth) and (not multiplied or self.noise.calculus in integrator.calculi)

@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
+    create_model,
     field_validator,
     model_serializer,
     model_validator,
@@ -21,6 +22,7 @@ from pydantic_core import CoreSchema, core_schema
 from dynamics.activations import ACTIVATIONS, activation
 from dynamics.errors import PlasticodeError, printable, refused, unknown
 from dynamics.integrators.registry import INTEGRATORS
+from dynamics.noise import KINDS
 from dynamics.plugins import is_own
 from experiments.spec.probes import PROBES, check_variables, probe_named
 from experiments.spec.units import Time, read_number, read_time
@@ -170,13 +172,15 @@ class Delays(AbstractTable):
     stages: Stages = 0
 
 
-class Noise(AbstractTable):
+def _levels() -> type[AbstractTable]:
+    """The amplitudes of all kinds of noise that there are, as a table."""
+    fields: dict[str, Any] = dict.fromkeys(KINDS, (NoiseLevel, None))
+    return create_model("AbstractLevels", __base__=AbstractTable, **fields)
+
+
+class Noise(_levels()):
     """[noise]: amplitudes; an absent one adds no noise. `sampling` makes a weight flow the Ito SDE of its samples."""
 
-    activity: NoiseLevel = None
-    error: NoiseLevel = None
-    synaptic: NoiseLevel = None
-    synaptic_multiplicative: NoiseLevel = None
     calculus: Literal["ito", "stratonovich"] = "ito"
     sampling: Flag = False
 
@@ -261,6 +265,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "discrete": Discrete,
     "record": Record,
 }
+MULTIPLIED = tuple(f"noise.{name}" for name, kind in KINDS.items() if kind.multiplied)  # with a calculus
 TRACED: dict[str, Quantity] = {
     f"{name}.{key}": item
     for name in ("network", "timescales", "stimulus", "delays", "noise")
