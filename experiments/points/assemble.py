@@ -19,13 +19,14 @@ from dynamics.flow import WeightFlow
 from dynamics.integrators.contract import AbstractIntegrator
 from dynamics.integrators.registry import integrator_named
 from dynamics.network import Network
-from dynamics.noise import KINDS, Noise
+from dynamics.noise import Noise
 from dynamics.regime import AbstractRegime
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
 from experiments.points.demands import demands_of, settings_of
 from experiments.spec.grid import Group
 from experiments.spec.spec import Spec
+from experiments.spec.tables import TRACED
 from experiments.tasks.contract import Data
 from rules.registry import check_numbers, make_rule
 
@@ -41,9 +42,8 @@ class Plan:
     spec        the group's spec; its traced numbers are not looked at
     sizes       the network's layer sizes; `supervised` says whether the task gives targets
     steps       per period; chosen so that no point of the group steps by more than integrator.dt, or nodes of windows
-    lags        which of delays.error, hop, input any point has
     history     the length of the ring buffer that the largest lag needs; 0 without constant lags
-    decays      whether the weights of any point decay
+    absent      the paths of traced numbers that stand for nothing at every point, such as a lag of 0
     integrator  of a coupled run or a weight flow; its numbers are cast to the dtype of the points
     """
 
@@ -51,9 +51,8 @@ class Plan:
     sizes: tuple[int, ...]
     supervised: bool
     steps: int
-    lags: frozenset[str]
     history: int
-    decays: bool
+    absent: frozenset[str]
     integrator: AbstractIntegrator
 
     @property
@@ -78,8 +77,9 @@ def plan(group: Group, data: Data) -> Plan:
     period = values["stimulus.duration"] + values["stimulus.gap"]
     integrator = integrator_named(spec.solver, spec.integrator.adaptive)
     integrator, steps = integrator.planned(settings_of(spec, values), demands_of(spec, values, data.train_inputs))
-    lags = {name: values[f"delays.{name}"] for name in ("error", "hop", "input")}
-    lags = {name: lag for name, lag in lags.items() if np.any(lag > 0)}
+    absent = {path: quantity.absent for path, quantity in TRACED.items() if quantity.absent is not None}
+    absent = frozenset(path for path, nothing in absent.items() if (values[path] == nothing).all())
+    lags = {path: lag for path, lag in values.items() if path.startswith("delays.") and path not in absent}
     for path in values:
         if path.startswith("rule."):
             check_numbers(spec.rule.name, path.removeprefix("rule."), values[path])
@@ -94,10 +94,9 @@ def plan(group: Group, data: Data) -> Plan:
                 )
         if integrator.explicit:
             _check_steps(spec, values, lags, period / steps)
-    decays = bool(np.isfinite(values["timescales.decay"]).any())
     sizes = (data.train_inputs.shape[1], *spec.network.hidden, outputs)
     _check_memory(spec, sizes, max(history, spec.delays.stages))
-    return Plan(spec, sizes, data.train_targets is not None, steps, frozenset(lags), history, decays, integrator)
+    return Plan(spec, sizes, data.train_targets is not None, steps, history, absent, integrator)
 
 
 def refined(plan: Plan) -> Plan | None:
@@ -128,7 +127,7 @@ def _check_memory(spec: Spec, sizes: tuple[int, ...], past: int) -> None:
 def _check_steps(spec: Spec, values: dict[str, np.ndarray], lags: dict[str, np.ndarray], step: np.ndarray) -> None:
     """Refuses steps that explicit fixed-step solvers are unstable at: above twice a relaxation time constant."""
     m = spec.delays.stages
-    stages = {f"delays.{name}": lag[lag > 0].min() / m for name, lag in lags.items() if m}
+    stages = {path: lag[lag > 0].min() / m for path, lag in lags.items() if m}
     names = [f"timescales.{name}" for name in ("propagation", "trace", "decay")]
     relaxations = stages | {name: values[name].min() for name in names if name in values}
     for path, tau in relaxations.items():
@@ -138,6 +137,12 @@ def _check_steps(spec: Spec, values: dict[str, np.ndarray], lags: dict[str, np.n
                 f"integrator.dt = {float(step.max()):g} s is not allowed with {what} = {tau:g} s: explicit steps are "
                 f"unstable above twice that, and it must be at most {tau:g} s to be accurate"
             )
+
+
+def _numbers(plan: Plan, values: Values, section: str) -> dict[str, Any]:
+    """The traced numbers of a section of a spec that stand for something, by name: what they are in the engine too."""
+    paths = [path for path in TRACED if path.startswith(f"{section}.") and path in values and path not in plan.absent]
+    return {path.removeprefix(f"{section}."): values[path] for path in paths}
 
 
 def network_of(plan: Plan, values: Values) -> Network:
@@ -151,7 +156,7 @@ def network_of(plan: Plan, values: Values) -> Network:
         table.bias,
         table.skips,
         plan.supervised,
-        values["network.gain"],
+        **_numbers(plan, values, "network"),
     )
 
 
@@ -171,13 +176,8 @@ def build(plan: Plan, values: Values, seed: Integer[Array, ""], data: dict[str, 
     """
     spec, dtype = plan.spec, values["network.gain"].dtype
     circuit = circuit_of(plan, values)
-    timescales = Timescales(
-        values["timescales.propagation"],
-        values["timescales.plasticity"],
-        values["timescales.decay"] if plan.decays else None,
-        values.get("timescales.trace"),
-    )
-    clock = Clock(values["stimulus.duration"], values["stimulus.gap"], plan.steps)
+    timescales = Timescales(**_numbers(plan, values, "timescales"))
+    clock = Clock(**_numbers(plan, values, "stimulus"), steps=plan.steps)
     weights_key, order_key, noise_key = jax.random.split(jax.random.key(seed), 3)
     stream = Stream(data["train_inputs"], data.get("train_targets"), order_key)
     if spec.regime == "flow":
@@ -185,14 +185,13 @@ def build(plan: Plan, values: Values, seed: Integer[Array, ""], data: dict[str, 
         return WeightFlow(circuit, timescales, x, y, clock, steps, noise_key, sampling), weights_key
     if spec.regime == "discrete":
         return Discrete(circuit, timescales, stream, clock, spec.discrete.optimiser), weights_key
-    lags: dict[str, Any] = {name: values[f"delays.{name}"] for name in plan.lags}
     coupled = Coupled(
         circuit,
         timescales,
         stream,
         clock,
-        Delays(**lags, stages=spec.delays.stages),
-        Noise(**{name: values.get(f"noise.{name}") for name in KINDS}, calculus=spec.noise.calculus),
+        Delays(**_numbers(plan, values, "delays"), stages=spec.delays.stages),
+        Noise(**_numbers(plan, values, "noise"), calculus=spec.noise.calculus),
         jax.tree.map(lambda number: number.astype(dtype), plan.integrator),
         noise_key,
         plan.history,

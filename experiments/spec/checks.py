@@ -87,10 +87,7 @@ def _check_integrator(spec: Spec, swept: Collection[str]) -> None:
             f"integrator.adaptive = true is not allowed with integrator.name = '{name}', which {why}: "
             f"it must be one of {', '.join(fitting(lambda one: one.adaptive))}"
         )
-    noises = [key for key in TRACED if key.startswith("noise.")]
-    noisy = [key for key in noises if spec.at(key) is not None or key in swept]
-    delays = [key for key in TRACED if key.startswith("delays.")]
-    delayed = [key for key in delays if spec.at(key).value > 0 or key in swept]
+    noisy, delayed = (_given([k for k in TRACED if k.startswith(at)], spec, swept) for at in ("noise.", "delays."))
     able = Adaptive if adaptive else type(integrator)
     for keys, takes, kind in ((delayed, able.delays, "delays"), (noisy, able.noise, "noise")):
         if keys and not takes:
@@ -125,14 +122,23 @@ def _check_regime(spec: Spec, swept: Collection[str]) -> None:
         raise refused(
             "integrator.name", spec.solver, f"regime '{spec.regime}' has steps: it must be euler, heun or tsit5"
         )
-    coupled_only = ("noise.", "delays.", "timescales.trace", "timescales.propagation")
-    given = [key for key in TRACED if key.startswith("noise.") and spec.at(key) is not None]
-    given += [key for key in TRACED if key.startswith("delays.") and spec.at(key).value > 0]
-    given += ["timescales.trace"] if spec.timescales.trace is not None else []
+    given = _given([key for key, quantity in TRACED.items() if quantity.coupled], spec, swept)
     given += ["integrator.adaptive"] if spec.integrator.adaptive else []
-    given += [key for key in swept if key.startswith(coupled_only)]
     if given:
         raise PlasticodeError(
             f"{given[0]} is not allowed with regime = '{spec.regime}', which has settled activities and errors: only "
             "the coupled regime has delays, traces, adaptive steps and this noise"
         )
+
+
+def _given(keys: list[str], spec: Spec, swept: Collection[str]) -> list[str]:
+    """Those of the traced numbers at `keys` that stand for something here, and paths to them that are swept."""
+    given = []
+    for key in keys:
+        quantity, value = TRACED[key], spec.at(key)
+        if quantity.absent is not None:
+            known = getattr(value, "value", value) != quantity.absent
+        else:
+            known = quantity.optional and value is not None
+        given += [key] if known else [path for path in swept if path == key or path.startswith(f"{key}.")][:1]
+    return given

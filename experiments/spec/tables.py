@@ -61,6 +61,9 @@ class Quantity:
 
     A quantity is a time, read as `units.Time`, or dimensionless, read as float. `per_layer` allows a list as well, one
     value per layer. A list of no value, NaN, and infinity unless `infinite` is set, are always refused.
+
+    `absent` is the number that stands for nothing: where no point has another, the run has none. `coupled`: only the
+    coupled regime heeds it.
     """
 
     time: bool = True
@@ -70,6 +73,8 @@ class Quantity:
     per_layer: bool = False
     relative: bool = True
     optional: bool = False
+    absent: float | None = None
+    coupled: bool = False
 
     def read(self, value: Any) -> Any:
         """A Time or float, or a tuple of them for a list; the `ValueError` of anything else says what is allowed."""
@@ -118,8 +123,8 @@ class Quantity:
 RULE_NUMBER = Quantity(time=False, zero=True, negative=True, per_layer=True)
 RULE_TIME = Quantity(per_layer=True)
 PerLayer = Time | tuple[Time, ...]
-Delay = Annotated[Time, Quantity(zero=True)]
-NoiseLevel = Annotated[float | None, Quantity(time=False, zero=True, optional=True)]
+Lag = Annotated[Time, Quantity(zero=True, absent=0.0, coupled=True)]
+NoiseLevel = Annotated[float | None, Quantity(time=False, zero=True, optional=True, coupled=True)]
 
 
 class AbstractTable(BaseModel):
@@ -149,26 +154,26 @@ class Network(AbstractTable):
 class Timescales(AbstractTable):
     """[timescales]: time constants, each one time or one per layer."""
 
-    propagation: Annotated[PerLayer, Quantity(per_layer=True)] = Time(0.002)
+    propagation: Annotated[PerLayer, Quantity(per_layer=True, coupled=True)] = Time(0.002)
     plasticity: Annotated[PerLayer, Quantity(per_layer=True, infinite=True)] = Time(1.5)
-    decay: Annotated[PerLayer, Quantity(per_layer=True, infinite=True)] = Time(math.inf)
-    trace: Annotated[PerLayer | None, Quantity(per_layer=True, optional=True)] = None
+    decay: Annotated[PerLayer, Quantity(per_layer=True, infinite=True, absent=math.inf)] = Time(math.inf)
+    trace: Annotated[PerLayer | None, Quantity(per_layer=True, optional=True, coupled=True)] = None
 
 
 class Stimulus(AbstractTable):
     """[stimulus]: each presentation lasts `duration` (the unit T) and is followed by a blank `gap`."""
 
     duration: Annotated[Time, Quantity(relative=False)] = Time(0.05)
-    gap: Delay = Time(0.0)
+    gap: Annotated[Time, Quantity(zero=True)] = Time(0.0)
     presentations: Count = 1500
 
 
 class Delays(AbstractTable):
     """[delays]: constant lags; `stages` = 0 for a sharp lag, m > 0 for a gamma-distributed one of m stages."""
 
-    error: Delay = Time(0.0)
-    hop: Delay = Time(0.0)
-    input: Delay = Time(0.0)
+    error: Lag = Time(0.0)
+    hop: Lag = Time(0.0)
+    input: Lag = Time(0.0)
     stages: Stages = 0
 
 
