@@ -31,7 +31,8 @@ from dynamics.stimulus import Clock
 from dynamics.system import AbstractSystem, Look
 from dynamics.timescales import Timescales, at_level
 
-Signals = dict[str, Float[Array, " _n"]]
+Signals = dict[str, Float[Array, " _n"]]  # by layer
+Sources = dict[tuple[str, str], Float[Array, " _n"]]  # by layer and variable
 
 
 class Inputs(NamedTuple):
@@ -117,28 +118,28 @@ class CoupledSystem(AbstractSystem):
         lags |= {p.name: self.lag(p) for p in self.circuit.projections}
         return {name: lag for name, lag in lags.items() if lag is not None}
 
-    def _sources(self, state: State, stimulus: Float[Array, " inputs"]) -> Signals:
-        """Every variable that a projection can carry, by `layer.variable`."""
-        signals = {f"{name}.error": value for name, value in state.error.items()}
+    def _sources(self, state: State, stimulus: Float[Array, " inputs"]) -> Sources:
+        """Every variable that a projection can carry."""
+        signals = {(name, "error"): value for name, value in state.error.items()}
         for layer in self.circuit.layers:
             if layer.role == "input":
-                signals[f"{layer.name}.activity"] = stimulus
+                signals[layer.name, "activity"] = stimulus
             elif layer.role == "constant":
-                signals[f"{layer.name}.activity"] = jnp.ones(layer.size, stimulus.dtype)
+                signals[layer.name, "activity"] = jnp.ones(layer.size, stimulus.dtype)
             else:
-                signals[f"{layer.name}.activity"] = state.activity[layer.name]
+                signals[layer.name, "activity"] = state.activity[layer.name]
         return signals
 
-    def signals(self, y: State, inputs: Inputs) -> Signals:
+    def signals(self, y: State, inputs: Inputs) -> Sources:
         """What constant lags look back at: sources of late projections, the output's activity for a late error."""
         if self.gamma:
             return {}
         sources = self._sources(y, inputs.stimulus)
         kept = {}
         if self.delays.error is not None:
-            kept |= {f"{o.name}.activity": sources[f"{o.name}.activity"] for o in self.outputs()}
+            kept |= {(o.name, "activity"): sources[o.name, "activity"] for o in self.outputs()}
         late = [p for p in self.circuit.projections if self.lag(p) is not None]
-        return kept | {f"{p.source}.{p.variable}": sources[f"{p.source}.{p.variable}"] for p in late}
+        return kept | {(p.source, p.variable): sources[p.source, p.variable] for p in late}
 
     def outputs(self) -> list[Layer]:
         return [layer for layer in self.circuit.layers if layer.role == "output"]
@@ -195,7 +196,7 @@ class CoupledSystem(AbstractSystem):
         """What each projection delivers now, after its lag; adds the drift of its filter chain to `d_chain`."""
         sources, carried = self._sources(y, stimulus), {}
         for p in self.circuit.projections:
-            name = f"{p.source}.{p.variable}"
+            name = p.source, p.variable
             signal, lag = sources[name], self.lag(p)
             if lag is None:
                 carried[p.name] = signal
@@ -216,7 +217,7 @@ class CoupledSystem(AbstractSystem):
             c = output_error(layer, inputs.target, activity, inputs.on)
             d_chain["error"] = chain_drift(y.chain["error"], c, lag)
             return chain_output(y.chain["error"], c, lag)
-        late = look(f"{layer.name}.activity", activity, lag, side=self._side(lag))
+        late = look((layer.name, "activity"), activity, lag, side=self._side(lag))
         return output_error(layer, inputs.target, late, inputs.on)
 
     def _side(self, lag: Float[Array, ""]) -> Float[Array, ""]:

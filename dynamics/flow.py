@@ -93,7 +93,7 @@ class FlowSystem(AbstractSystem):
     def dt(self) -> Float[Array, ""]:
         return self.clock.dt
 
-    def signals(self, y: PyTree, inputs: PyTree) -> dict[str, Float[Array, " _n"]]:
+    def signals(self, y: PyTree, inputs: PyTree) -> dict[Any, Float[Array, " _n"]]:
         return {}
 
     def _factors(self, y: tuple[Weights, Slow]) -> tuple[dict[str, Local], dict[str, Factors]]:

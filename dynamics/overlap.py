@@ -1,5 +1,7 @@
 """Temporal overlap: how much of two signals coincides, measured on the waveforms that a plastic synapse sees."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -41,7 +43,7 @@ def waveforms(run: Coupled, progress: CoupledProgress, k: Int[Array, ""]) -> tup
         start, absolute = j.astype(run.clock.dt.dtype), k * run.clock.steps + j
         after = integrator.run(system, at, lambda i: inputs_at(start + i), absolute, 1, run.key)
 
-        def look(name: str, current: Array, lag: Array, stepwise: bool = False, side: Array | None = None) -> Array:
+        def look(name: Any, current: Array, lag: Array, stepwise: bool = False, side: Array | None = None) -> Array:
             assert after.history is not None  # where there are lags there is one, which has this step's signals now
             return after.history.at(name, absolute, jnp.zeros_like(start), lag / run.clock.dt, current, side)
 

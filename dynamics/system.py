@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 from jaxtyping import Array, Float, PyTree
@@ -27,7 +28,7 @@ class AbstractSystem(eqx.Module):
         """dy/dt without the noise."""
 
     @abc.abstractmethod
-    def signals(self, y: PyTree, inputs: PyTree) -> dict[str, Float[Array, " _n"]]:
+    def signals(self, y: PyTree, inputs: PyTree) -> dict[Any, Float[Array, " _n"]]:
         """The signals that delays look back at."""
 
     @abc.abstractmethod

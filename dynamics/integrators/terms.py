@@ -54,7 +54,7 @@ class Drift(diffrax.AbstractTerm):
     base: Base
 
     def vf(self, t: Any, y: PyTree, args: Moment) -> PyTree:
-        def look(name: str, current: Array, lag: Array, stepwise: bool = False, side: Array | None = None) -> Array:
+        def look(name: Any, current: Array, lag: Array, stepwise: bool = False, side: Array | None = None) -> Array:
             assert args.history is not None
             fraction = jnp.zeros_like(args.start) if stepwise else t - args.start
             return args.history.at(name, args.step, fraction, lag / self.system.dt, current, side)

@@ -12,9 +12,10 @@ from dynamics.norms import norm
 
 
 class Past(NamedTuple):
-    """The waveforms of the last windows, oldest first, by signal: the value at the start of each and at its nodes."""
+    """The waveforms of the last windows, oldest first, by layer and variable: the value at the start of each and at its
+    nodes."""
 
-    rows: dict[str, Float[Array, "windows points _n"]]
+    rows: dict[tuple[str, str], Float[Array, "windows points _n"]]
 
 
 class Course(NamedTuple):

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from dynamics import rounding
 from dynamics.circuit import Projection
 from dynamics.errors import PlasticodeError
-from dynamics.field import CoupledSystem, Inputs, Signals, State
+from dynamics.field import CoupledSystem, Inputs, Sources, State
 from dynamics.integrators.collocation import MAX_NODES, interpolation, nodes, ornstein_uhlenbeck
 from dynamics.integrators.contract import AbstractIntegrator
 from dynamics.integrators.jumps import Cut, Jump, in_order
@@ -52,13 +52,13 @@ class AbstractWindow(AbstractIntegrator):
         rows = {name: jnp.broadcast_to(x, (windows, points, *x.shape)) for name, x in signals.items()}
         return Past(rows) if rows else None
 
-    def _signals(self, system: CoupledSystem, y: State) -> Signals:
+    def _signals(self, system: CoupledSystem, y: State) -> Sources:
         """Signals that a constant lag looks back at: those of the coupled system that no input determines."""
         nothing = Inputs(*3 * (jnp.zeros((1,), system.dt.dtype),))
-        clamped = {f"{layer.name}.activity" for layer in system.circuit.layers if layer.clamped}
+        clamped = {(layer.name, "activity") for layer in system.circuit.layers if layer.clamped}
         return {name: x for name, x in system.signals(y, nothing).items() if name not in clamped}
 
-    def _lags(self, system: CoupledSystem) -> dict[str, tuple[str, Float[Array, ""]]]:
+    def _lags(self, system: CoupledSystem) -> dict[str, tuple[tuple[str, str], Float[Array, ""]]]:
         """Constant lags that look back at a signal: by projection, and "error" for that of the output error."""
         if system.gamma:
             return {}
@@ -66,9 +66,9 @@ class AbstractWindow(AbstractIntegrator):
         for p in system.circuit.projections:
             lag = system.lag(p)
             if lag is not None and not system.circuit.layer(p.source).clamped:
-                looks[p.name] = (f"{p.source}.{p.variable}", lag)
+                looks[p.name] = ((p.source, p.variable), lag)
         if system.delays.error is not None:
-            looks["error"] = (f"{system.outputs()[0].name}.activity", system.delays.error)
+            looks["error"] = ((system.outputs()[0].name, "activity"), system.delays.error)
         return looks
 
     def _arrivals(self, system: CoupledSystem) -> dict[str, tuple[str, ...]]:
@@ -258,11 +258,10 @@ class AbstractWindow(AbstractIntegrator):
 
     def _remember(self, past: Past, y: State, waves: Waves) -> Past:
         rows = {}
-        for name, old in past.rows.items():
-            layer, variable = name.rsplit(".", 1)
+        for (layer, variable), old in past.rows.items():
             first = (y.activity if variable == "activity" else y.error)[layer]
             new = jnp.concatenate([first[None], waves.value[layer, variable]])
-            rows[name] = jnp.concatenate([old[1:], new[None]])
+            rows[layer, variable] = jnp.concatenate([old[1:], new[None]])
         return Past(rows)
 
     def _paths(self, system: CoupledSystem, y: State, layout: Layout, key: PRNGKeyArray | None) -> dict:

@@ -113,7 +113,7 @@ def test_delayed_signals_contain_the_noise():
         problem, time, noise=Noise(activity=f64(0.5)), delays=Delays(error=f64(0.01)), history=4, key=jax.random.key(1)
     )
     progress = show(run, random_weights(run.circuit), jnp.int32(0), 3)
-    rows = progress.memory.history.rows["z2.activity"]
+    rows = progress.memory.history.rows["z2", "activity"]
     assert jnp.abs(rows[:, None] - rows[None]).max() > 0.1 and jnp.abs(progress.state.path["activity"]["z2"]).min() > 0
 
 
