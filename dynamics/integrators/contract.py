@@ -109,8 +109,8 @@ class AbstractIntegrator(eqx.Module):
 
     def check(self, run: AbstractCoupled) -> None:
         """Refuses a run that it cannot integrate, as far as that is known while tracing."""
-        has = {"delays": run.delayed and not self.delays, "noise": run.noise.present and not self.noise}
-        if lacks := [f"no {what}" for what, missing in has.items() if missing]:
+        if (run.delayed and not self.delays) or (run.noise.present and not self.noise):
+            lacks = [f"no {what}" for what, can in (("delays", self.delays), ("noise", self.noise)) if not can]
             raise PlasticodeError(
                 f"the integrator {type(self).__name__} knows {' and '.join(lacks)}: the run must have none, or another "
                 "integrator such as FixedStep"
