@@ -36,7 +36,7 @@ from experiments.tasks.contract import AbstractTask
 from experiments.tasks.registry import make_task, task_class
 from rules.registry import rule_names
 
-DEFAULT_SOLVERS = ("window", "heun", "euler")  # the first one that suits; the last takes whatever there is
+DEFAULT_SOLVERS = ("window", "heun", "euler")  # the first one that suits, or the last: checks then tell what does not
 LONGEST_NAME = 200  # bytes; file systems allow 255, and suffixes come after
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 PartName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=64)]
@@ -125,7 +125,7 @@ class Spec(AbstractTable):
             return "tsit5"
         if self.regime == "discrete":  # which takes no steps
             return "euler"
-        return next(name for name in DEFAULT_SOLVERS if self._suits(integrator_named(name)))
+        return next((name for name in DEFAULT_SOLVERS if self._suits(integrator_named(name))), DEFAULT_SOLVERS[-1])
 
     def _suits(self, integrator: AbstractIntegrator) -> bool:
         """Whether an integrator is at its best here."""
