@@ -1,7 +1,7 @@
 """What every part of a coupled run knows of it: its numbers, its field, what is shown when, and how far it has come."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -37,6 +37,7 @@ class AbstractCoupled(AbstractRegime[CoupledProgress]):
     clock: eqx.AbstractVar[Clock]
     delays: eqx.AbstractVar[Delays]
     noise: eqx.AbstractVar[Noise]
+    integrator: eqx.AbstractVar[Any]  # which is given the run, and so comes later: integrators.contract
     key: eqx.AbstractVar[PRNGKeyArray | None]
     history: eqx.AbstractVar[int]
 

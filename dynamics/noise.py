@@ -46,8 +46,8 @@ class AbstractSynapticNoise(eqx.Module):
     draws       what steps, and windows, call its random numbers: they depend on that
     """
 
-    multiplied: eqx.AbstractClassVar[bool]
-    draws: eqx.AbstractClassVar[tuple[str, str]]
+    multiplied: ClassVar[bool]
+    draws: ClassVar[tuple[str, str]]
 
     @abc.abstractmethod
     def amplitude(self, level: Level, w: Matrix) -> Matrix:

@@ -81,8 +81,6 @@ class AbstractIntegrator(eqx.Module):
     flows: ClassVar[bool] = False
     dense: ClassVar[bool] = False
 
-    tolerance: eqx.AbstractVar[float]  # what `quality` holds its estimates against
-
     @property
     def calculi(self) -> tuple[str, ...]:
         """The senses in which it integrates noise that is multiplied by what it drives."""

@@ -10,7 +10,7 @@ from dynamics.integrators.fixed_step import FixedStep
 from dynamics.integrators.solvers import SOLVERS
 from dynamics.integrators.window import Window
 
-INTEGRATORS: dict[str, Callable[[], AbstractIntegrator]] = {
+INTEGRATORS: dict[str, Callable[..., AbstractIntegrator]] = {
     "window": Window,
     **{name: functools.partial(FixedStep, name) for name in SOLVERS},
 }

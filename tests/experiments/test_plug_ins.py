@@ -17,7 +17,6 @@ MIDPOINT = '''
 import math
 from typing import ClassVar
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -29,7 +28,6 @@ class Midpoint(AbstractIntegrator):
     """The midpoint method of second order."""
 
     explicit: ClassVar[bool] = True
-    tolerance: float = eqx.field(static=True, default=1e-3)
 
     def init(self, run, fixed, weights):
         return CoupledProgress(run.system(fixed).initial_state(weights), fixed, None)
@@ -49,7 +47,7 @@ class Midpoint(AbstractIntegrator):
         return Quality(jnp.zeros_like(run.clock.dt), jnp.asarray(True))
 
     def planned(self, settings, demands):
-        return Midpoint(settings.tolerance), math.ceil(demands.period.max() / settings.dt)
+        return self, math.ceil(demands.period.max() / settings.dt)
 '''
 DOUBLED = '''
 class Doubled(AbstractSynapticNoise):
