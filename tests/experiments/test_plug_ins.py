@@ -84,9 +84,10 @@ import jax
 import jax.numpy as jnp
 jax.config.update("jax_enable_x64", True)
 from dynamics.errors import PlasticodeError
-from experiments.points.assemble import build
-from experiments.points.jobs import points_of, prepare
+from experiments.points.assemble import build, plan
+from experiments.spec.grid import expand
 from experiments.spec.loading import make_spec
+from experiments.tasks.registry import load
 
 SMALL = {
     "task": {"name": "gaussian-regression", "inputs": 2, "outputs": 1, "samples": 9, "test_samples": 9},
@@ -95,9 +96,12 @@ SMALL = {
 }
 QUICK = {"xla_llvm_disable_expensive_passes": True, "xla_backend_optimization_level": 0}
 def runs(**changes):
-    (job,) = prepare(make_spec({**SMALL, **changes}))[""]
-    values, seeds = points_of(job, slice(None))
-    return [build(job.plan, {p: v[i] for p, v in values.items()}, seeds[i], job.data) for i in range(len(seeds))]
+    (group,) = expand(make_spec({**SMALL, **changes})).groups
+    data = load(group.static.task)
+    made = plan(group, data)
+    shown = {name: getattr(data, name).astype(float) for name in ("train_inputs", "train_targets")}
+    points = [{path: jnp.asarray(value[i]) for path, value in group.values.items()} for i in range(group.size)]
+    return [build(made, point, jnp.uint32(0), shown) for point in points]
 def end(**changes):
     ((run, key),) = runs(**changes)
     after = lambda run: run.weights(run.advance(run.init(run.circuit.initial_weights(key)), jnp.int32(0), jnp.int32(3)))
