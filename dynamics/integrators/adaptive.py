@@ -59,15 +59,18 @@ class Adaptive(AbstractIntegrator):
         low = rounding.nothing(_sums(state))
         return CoupledProgress(state, fixed, Adapted(Accuracy(zero, zero), jnp.asarray(True), low))
 
+    def ready(self, run: AbstractCoupled, progress: CoupledProgress) -> "Adaptive":
+        """What judges a run: ten times the tolerance."""
+        return dataclasses.replace(self, rtol=10 * self.rtol, atol=10 * self.atol)
+
     def show(
-        self, run: AbstractCoupled, ready: PyTree, progress: CoupledProgress, k: Int[Array, ""]
+        self, run: AbstractCoupled, ready: "Adaptive", progress: CoupledProgress, k: Int[Array, ""]
     ) -> CoupledProgress:
-        """Presentation k, and once more with ten times the tolerance."""
+        """Presentation k, and once more with the tolerance of what judges it."""
         state, memory = progress.state, progress.memory
-        looser = dataclasses.replace(self, rtol=10 * self.rtol, atol=10 * self.atol)
         shown = [held.values[0] for held in run.shown(k)]
         end, ok = self._through(run, progress.fixed, state, *shown)
-        other = looser._through(run, progress.fixed, state, *shown)[0]
+        other = ready._through(run, progress.fixed, state, *shown)[0]
         still = jax.tree.map(jnp.zeros_like, state.weights), None
         on = jnp.ones_like(run.clock.dt)
         judged = difference(still, (end.weights, None), (other.weights, None), None, on)
