@@ -12,7 +12,7 @@ from benchmarks.contract import Competitor, Setting, stages
 from benchmarks.devices import Advance, JaxProgram
 from benchmarks.workloads import TAU_PROP, T, Workload
 from dynamics import Clock, Coupled, FixedStep, Network, Stream, Timescales, Window
-from dynamics.window_choice import nodes_for
+from dynamics.integrators.window_choice import nodes_for
 from rules import FA
 
 TOLERANCES = (1e-2, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)  # the last ones only where a looser one misses the target

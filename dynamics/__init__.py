@@ -9,6 +9,7 @@ from dynamics.errors import PlasticodeError as PlasticodeError
 from dynamics.flow import WeightFlow as WeightFlow
 from dynamics.integrators import Adaptive as Adaptive
 from dynamics.integrators import FixedStep as FixedStep
+from dynamics.integrators.window import Window as Window
 from dynamics.network import Network as Network
 from dynamics.noise import Noise as Noise
 from dynamics.simulate import Recording as Recording
@@ -16,4 +17,3 @@ from dynamics.simulate import simulate as simulate
 from dynamics.stimulus import Clock as Clock
 from dynamics.stimulus import Stream as Stream
 from dynamics.timescales import Timescales as Timescales
-from dynamics.window import Window as Window

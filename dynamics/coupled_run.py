@@ -1,56 +1,45 @@
 """What every part of a coupled run knows of it: its numbers, its field, what is shown when, and how far it has come."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from dynamics import doubling as steps
-from dynamics import judge as windows
 from dynamics.circuit import Circuit, Weights
-from dynamics.delays import Delays, History
+from dynamics.delays import Delays
 from dynamics.field import CoupledSystem, Inputs, State
-from dynamics.integrators import Adaptive, FixedStep, Point
 from dynamics.noise import Noise
 from dynamics.regime import AbstractRegime
 from dynamics.stimulus import Clock, Held, Stream, held
 from dynamics.timescales import Timescales
-from dynamics.window import Past, Window
 
 
 class CoupledProgress(NamedTuple):
-    """How far a coupled run has come: the state, the fixed matrices, the past that delays look back at, what is known
-    of the error, whether adaptive steps have always arrived, what rounding has taken from the weights (by fixed steps,
-    from the state), and of every twin that judges fixed steps (dynamics.doubling) all but its weights."""
+    """How far a coupled run has come: the state, the fixed matrices, and what its integrator remembers (the past that
+    delays look back at, what rounding has taken, what is known of the error: see the integrator)."""
 
     state: State
     fixed: Weights
-    history: History | Past | None
-    accuracy: windows.Accuracy | steps.Accuracy | None = None
-    arrived: Bool[Array, ""] | None = None
-    low: PyTree = None
-    twins: tuple[Point, ...] = ()
+    memory: PyTree
 
 
 class AbstractCoupled(AbstractRegime[CoupledProgress]):
-    """What a coupled run is made of, and what follows from that alone. One period is `clock.steps` steps.
+    """What a coupled run is made of, as its integrator sees it. One period is `clock.steps` steps.
 
-    `history` is the length of the delays' ring buffer, the largest lag in steps + 2; None: as long as the lags need,
-    which must then be known and not traced. What windows leave open follows from the numbers of the run too. `key`
-    drives the noise.
+    `history` is the length of the delays' ring buffer, the largest lag in steps + 2. `key` drives the noise.
     """
 
-    circuit: Circuit
-    timescales: Timescales
-    stream: Stream
-    clock: Clock
-    delays: Delays = Delays()
-    noise: Noise = Noise()
-    integrator: FixedStep | Adaptive | Window = FixedStep()
-    key: PRNGKeyArray | None = None
-    history: int = eqx.field(static=True, default=None)  # type: ignore[assignment]
+    circuit: eqx.AbstractVar[Circuit]
+    timescales: eqx.AbstractVar[Timescales]
+    stream: eqx.AbstractVar[Stream]
+    clock: eqx.AbstractVar[Clock]
+    delays: eqx.AbstractVar[Delays]
+    noise: eqx.AbstractVar[Noise]
+    integrator: eqx.AbstractVar[Any]  # which is given the run, and so comes later: integrators.contract
+    key: eqx.AbstractVar[PRNGKeyArray | None]
+    history: eqx.AbstractVar[int]
 
     def system(self, fixed: Weights) -> CoupledSystem:
         """The coupled field with the given fixed matrices."""

@@ -6,6 +6,7 @@ keeps a second-order solver second order.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -31,16 +32,19 @@ class Delays(eqx.Module):
 
 
 class History(eqx.Module):
-    """The last `length` values of named signals, in a ring: the value at step i sits in row i mod length."""
+    """The last `length` values of signals, in a ring: the value at step i sits in row i mod length.
 
-    rows: dict[str, Float[Array, "length n"]]
+    The signals of a circuit are called by layer and variable.
+    """
+
+    rows: dict[Any, Float[Array, "length n"]]
 
     @staticmethod
-    def of(signals: Mapping[str, Float[Array, " _n"]], length: int) -> "History":
+    def of(signals: Mapping[Any, Float[Array, " _n"]], length: int) -> "History":
         """A history in which every signal has always had its present value. `length` >= largest lag in steps + 2."""
         return History({name: jnp.tile(value[None], (length, 1)) for name, value in signals.items()})
 
-    def push(self, step: Int[Array, ""], signals: Mapping[str, Float[Array, " _n"]]) -> "History":
+    def push(self, step: Int[Array, ""], signals: Mapping[Any, Float[Array, " _n"]]) -> "History":
         """The history with the signals of integer `step` written into it."""
 
         def write(rows: Float[Array, "length n"], value: Float[Array, " n"]) -> Float[Array, "length n"]:
@@ -50,7 +54,7 @@ class History(eqx.Module):
 
     def at(
         self,
-        name: str,
+        name: Any,
         step: Int[Array, ""],
         fraction: Float[Array, ""],
         lag: Float[Array, ""],

@@ -16,7 +16,6 @@ from jaxtyping import Array, Float
 from dynamics.activations import activation
 from dynamics.circuit import Circuit, Layer, Local, Projection, Weights
 from dynamics.delays import Delays, chain_drift, chain_output
-from dynamics.integrators import AbstractSystem, Look
 from dynamics.kinks import earlier_side
 from dynamics.noise import Noise
 from dynamics.plasticity import (
@@ -29,9 +28,11 @@ from dynamics.plasticity import (
     weight_drifts,
 )
 from dynamics.stimulus import Clock
+from dynamics.system import AbstractSystem, Look
 from dynamics.timescales import Timescales, at_level
 
-Signals = dict[str, Float[Array, " _n"]]
+Signals = dict[str, Float[Array, " _n"]]  # by layer
+Sources = dict[tuple[str, str], Float[Array, " _n"]]  # by layer and variable
 
 
 class Inputs(NamedTuple):
@@ -96,13 +97,8 @@ class CoupledSystem(AbstractSystem):
 
     def with_paths(self, state: State) -> State:
         """The silent state with the paths of its noise, which begin at 0."""
-        noisy = {"activity": self.noise.activity, "error": self.noise.error}
-        paths = {
-            variable: jax.tree.map(jnp.zeros_like, getattr(state, variable))
-            for variable, s in noisy.items()
-            if s is not None
-        }
-        return dataclasses.replace(state, path=paths)
+        noisy = {variable: getattr(state, variable) for variable in self.noise.fluctuations}
+        return dataclasses.replace(state, path=jax.tree.map(jnp.zeros_like, noisy))
 
     def _traced_sizes(self, dtype: jnp.dtype) -> Signals:
         ends = {p.name: p.source if p.law.traced == "pre" else p.target for p in self.circuit.plastic if p.law}
@@ -122,28 +118,28 @@ class CoupledSystem(AbstractSystem):
         lags |= {p.name: self.lag(p) for p in self.circuit.projections}
         return {name: lag for name, lag in lags.items() if lag is not None}
 
-    def _sources(self, state: State, stimulus: Float[Array, " inputs"]) -> Signals:
-        """Every variable that a projection can carry, by `layer.variable`."""
-        signals = {f"{name}.error": value for name, value in state.error.items()}
+    def _sources(self, state: State, stimulus: Float[Array, " inputs"]) -> Sources:
+        """Every variable that a projection can carry."""
+        signals = {(name, "error"): value for name, value in state.error.items()}
         for layer in self.circuit.layers:
             if layer.role == "input":
-                signals[f"{layer.name}.activity"] = stimulus
+                signals[layer.name, "activity"] = stimulus
             elif layer.role == "constant":
-                signals[f"{layer.name}.activity"] = jnp.ones(layer.size, stimulus.dtype)
+                signals[layer.name, "activity"] = jnp.ones(layer.size, stimulus.dtype)
             else:
-                signals[f"{layer.name}.activity"] = state.activity[layer.name]
+                signals[layer.name, "activity"] = state.activity[layer.name]
         return signals
 
-    def signals(self, y: State, inputs: Inputs) -> Signals:
+    def signals(self, y: State, inputs: Inputs) -> Sources:
         """What constant lags look back at: sources of late projections, the output's activity for a late error."""
         if self.gamma:
             return {}
         sources = self._sources(y, inputs.stimulus)
         kept = {}
         if self.delays.error is not None:
-            kept |= {f"{o.name}.activity": sources[f"{o.name}.activity"] for o in self.outputs()}
+            kept |= {(o.name, "activity"): sources[o.name, "activity"] for o in self.outputs()}
         late = [p for p in self.circuit.projections if self.lag(p) is not None]
-        return kept | {f"{p.source}.{p.variable}": sources[f"{p.source}.{p.variable}"] for p in late}
+        return kept | {(p.source, p.variable): sources[p.source, p.variable] for p in late}
 
     def outputs(self) -> list[Layer]:
         return [layer for layer in self.circuit.layers if layer.role == "output"]
@@ -200,7 +196,7 @@ class CoupledSystem(AbstractSystem):
         """What each projection delivers now, after its lag; adds the drift of its filter chain to `d_chain`."""
         sources, carried = self._sources(y, stimulus), {}
         for p in self.circuit.projections:
-            name = f"{p.source}.{p.variable}"
+            name = p.source, p.variable
             signal, lag = sources[name], self.lag(p)
             if lag is None:
                 carried[p.name] = signal
@@ -221,7 +217,7 @@ class CoupledSystem(AbstractSystem):
             c = output_error(layer, inputs.target, activity, inputs.on)
             d_chain["error"] = chain_drift(y.chain["error"], c, lag)
             return chain_output(y.chain["error"], c, lag)
-        late = look(f"{layer.name}.activity", activity, lag, side=self._side(lag))
+        late = look((layer.name, "activity"), activity, lag, side=self._side(lag))
         return output_error(layer, inputs.target, late, inputs.on)
 
     def _side(self, lag: Float[Array, ""]) -> Float[Array, ""]:
@@ -241,33 +237,22 @@ class CoupledSystem(AbstractSystem):
 
     def brownian_shape(self, y: State) -> dict | None:
         """One Brownian motion per noisy number."""
-        noise = self.noise
-        kinds = {
-            "activity": (noise.activity, y.activity),
-            "error": (noise.error, y.error),
-            "synaptic": (noise.synaptic, y.weights),
-            "multiplicative": (noise.synaptic_multiplicative, y.weights),
-        }
-        return {kind: values for kind, (s, values) in kinds.items() if s is not None} or None
+        noisy = {variable: getattr(y, variable) for variable in self.noise.fluctuations}
+        return noisy | {kind.draws[0]: y.weights for kind, _ in self.noise.on_synapses.values()} or None
 
     def amplitude(self, y: State) -> dict | None:
         """Noise amplitudes (dynamics.noise) of the weights."""
-        noise, amplitudes = self.noise, {}
-        if noise.synaptic is not None:
-            amplitudes["synaptic"] = {n: jnp.full_like(w, noise.synaptic) for n, w in y.weights.items()}
-        if noise.synaptic_multiplicative is not None:
-            amplitudes["multiplicative"] = {n: noise.synaptic_multiplicative * w for n, w in y.weights.items()}
-        return amplitudes or None
+        kinds = self.noise.on_synapses.values()
+        return {k.draws[0]: {n: k.amplitude(s, w) for n, w in y.weights.items()} for k, s in kinds} or None
 
     def kick(self, amplitude: dict, increments: dict, still: State) -> State:
         moved = {kind: jax.tree.map(jnp.multiply, a, increments[kind]) for kind, a in amplitude.items()}
-        additive, multiplicative = moved.get("synaptic", {}), moved.get("multiplicative", {})
-        weights = {n: additive.get(n, w) + multiplicative.get(n, w) for n, w in still.weights.items()}
+        weights = jax.tree.map(lambda *changes: sum(changes[1:], changes[0]), *moved.values())
         return eqx.tree_at(lambda s: s.weights, still, weights)
 
     def stir(self, y: State, increments: dict) -> State | None:
         """xi <- rho xi + (1 - rho^2)^(1/2) s N(0, 1), rho = exp(-dt/tau_prop), in the paths and what contains them."""
-        assert y.path.keys() == {"activity", "error"} & increments.keys(), "a noisy state starts from with_paths"
+        assert y.path.keys() == self.noise.fluctuations.keys(), "a noisy state starts from with_paths"
         if not y.path:
             return None
         changes = {}
@@ -275,7 +260,7 @@ class CoupledSystem(AbstractSystem):
             moved = changes.setdefault(variable, {})
             for name, xi in paths.items():
                 ratio = self.dt / at_level(self.timescales.propagation, self.circuit.layer(name).level)
-                fresh = getattr(self.noise, variable) * jnp.sqrt(-jnp.expm1(-2 * ratio) / self.dt)
+                fresh = self.noise.fluctuations[variable] * jnp.sqrt(-jnp.expm1(-2 * ratio) / self.dt)
                 moved[name] = jnp.expm1(-ratio) * xi + fresh * increments[variable][name]
         still = jax.tree.map(lambda _: None, y)
         moved = [*changes.values(), changes]

@@ -16,9 +16,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from dynamics.circuit import Circuit, Local, Weights
-from dynamics.doubling import Accuracy, difference, finer, order_of, twin_steps
 from dynamics.errors import PlasticodeError
-from dynamics.integrators import AbstractSystem, FixedStep, Look, Point, solver_named
+from dynamics.integrators.doubling import Accuracy, difference, finer, order_of, twin_steps
+from dynamics.integrators.fixed_step import FixedStep, Point
+from dynamics.integrators.solvers import check_noise, solver_named
 from dynamics.loop import Count, repeat
 from dynamics.plasticity import Factors, law_factors, slow_drifts, weight_drifts
 from dynamics.regime import AbstractRegime, Quality, Slow, check_circuit, check_dtypes
@@ -26,6 +27,7 @@ from dynamics.samples import rows, rows_or_none
 from dynamics.settle import evaluation_order, fixed_point
 from dynamics.simulate import all_finite
 from dynamics.stimulus import Clock
+from dynamics.system import AbstractSystem, Look
 from dynamics.timescales import Timescales, at_level
 
 
@@ -64,7 +66,7 @@ class FlowState(NamedTuple):
     """What evolves in the weight flow: plastic matrices and slow variables; the fixed matrices come along unchanged.
 
     low       what rounding has taken from matrices and slow variables (dynamics.rounding)
-    twin      the slow variables of the twin that judges the steps (dynamics.doubling), and what rounding took from them
+    twin      the slow variables of the twin that judges the steps (integrators.doubling), what rounding took from them
     accuracy  what it says of the error so far
     """
 
@@ -91,7 +93,7 @@ class FlowSystem(AbstractSystem):
     def dt(self) -> Float[Array, ""]:
         return self.clock.dt
 
-    def signals(self, y: PyTree, inputs: PyTree) -> dict[str, Float[Array, " _n"]]:
+    def signals(self, y: PyTree, inputs: PyTree) -> dict[Any, Float[Array, " _n"]]:
         return {}
 
     def _factors(self, y: tuple[Weights, Slow]) -> tuple[dict[str, Local], dict[str, Factors]]:
@@ -148,11 +150,12 @@ class WeightFlow(AbstractRegime[FlowState]):
     def __check_init__(self):
         check_circuit(self.circuit, self.timescales, self.inputs, self.targets)
         evaluation_order(self.circuit)  # which refuses a cycle
-        if self.sampling_noise and self.integrator.name != "euler":
+        if self.sampling_noise and not self.integrator.sampling:
             raise PlasticodeError(
                 f"integrator '{self.integrator.name}' cannot integrate sampling noise, which is Ito and does not "
                 "commute: it must be euler"
             )
+        check_noise(self.integrator.name, self.sampling_noise)
 
     def init(self, weights: Weights) -> FlowState:
         """The start, from given matrices."""
@@ -191,7 +194,7 @@ class WeightFlow(AbstractRegime[FlowState]):
         return self.integrator.run(self.system(fixed), at, lambda j: None, k * steps, steps, self.key, joined)
 
     def _twin(self) -> "WeightFlow":
-        """The run that judges this one (dynamics.doubling)."""
+        """The run that judges this one (integrators.doubling)."""
         time = Clock(self.clock.duration, self.clock.gap, twin_steps(self.clock.steps))
         return dataclasses.replace(self, clock=time)
 

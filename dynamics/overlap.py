@@ -1,5 +1,7 @@
 """Temporal overlap: how much of two signals coincides, measured on the waveforms that a plastic synapse sees."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -7,10 +9,9 @@ from jaxtyping import Array, Float, Int
 from dynamics.coupled import Coupled
 from dynamics.coupled_run import CoupledProgress
 from dynamics.errors import PlasticodeError
-from dynamics.integrators import FixedStep, Point
+from dynamics.integrators.fixed_step import FixedStep, Point
 from dynamics.norms import norm, scaled
 from dynamics.plasticity import Factors
-from dynamics.window import Past
 
 
 def overlap(post: Float[Array, "time targets"], pre: Float[Array, "time sources"]) -> Float[Array, ""]:
@@ -38,18 +39,16 @@ def waveforms(run: Coupled, progress: CoupledProgress, k: Int[Array, ""]) -> tup
     if not isinstance(integrator, FixedStep):
         raise PlasticodeError("waveforms are recorded at fixed steps: integrator.name must be euler or heun, say")
 
-    assert not isinstance(progress.history, Past)
-
     def step(at: Point, j: Int[Array, ""]) -> tuple:
         start, absolute = j.astype(run.clock.dt.dtype), k * run.clock.steps + j
         after = integrator.run(system, at, lambda i: inputs_at(start + i), absolute, 1, run.key)
 
-        def look(name: str, current: Array, lag: Array, stepwise: bool = False, side: Array | None = None) -> Array:
+        def look(name: Any, current: Array, lag: Array, stepwise: bool = False, side: Array | None = None) -> Array:
             assert after.history is not None  # where there are lags there is one, which has this step's signals now
             return after.history.at(name, absolute, jnp.zeros_like(start), lag / run.clock.dt, current, side)
 
         return after, system.factors(at.y, inputs_at(start), look)
 
     steps = jnp.arange(run.clock.steps, dtype=jnp.int32)
-    start = Point(progress.state, progress.low, progress.history)
+    start = Point(progress.state, progress.memory.low, progress.memory.history)
     return run.advance(progress, k, 1), jax.lax.scan(step, start, steps)[1]

@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # the list of all public names: for type checkers, and read b
     from dynamics.flow import WeightFlow as WeightFlow
     from dynamics.integrators import Adaptive as Adaptive
     from dynamics.integrators import FixedStep as FixedStep
+    from dynamics.integrators.window import Window as Window
     from dynamics.network import Network as Network
     from dynamics.noise import Noise as Noise
     from dynamics.simulate import Recording as Recording
@@ -46,7 +47,6 @@ if TYPE_CHECKING:  # the list of all public names: for type checkers, and read b
     from dynamics.stimulus import Clock as Clock
     from dynamics.stimulus import Stream as Stream
     from dynamics.timescales import Timescales as Timescales
-    from dynamics.window import Window as Window
     from experiments.execution.runner import configure as configure
     from experiments.execution.runner import run as run
     from experiments.results.netcdf import open_results as open  # noqa: F401

@@ -62,7 +62,7 @@ class JobRunner:
 
     def __init__(self, job: Job, size: int, store: ChunkStore | None = None, neighbours: int = 1):
         self.job, self.size, self.store, self.neighbours = job, size, store, neighbours
-        self.compiled: dict[tuple[int, Any, int], Programs] = {}
+        self.compiled: dict[tuple[str, int], Programs] = {}
         self.is_prepared = False
         self.saved, self.writing = time.monotonic(), 0.0  # when the last checkpoint was made, and how long it took
 
@@ -124,7 +124,7 @@ class JobRunner:
         return True
 
     def _programs(self, job: Job, size: int) -> Programs:
-        name = job.plan.steps, job.plan.window, size
+        name = job.plan.label, size
         if name not in self.compiled:
             self.compiled[name] = _aside(compiled, job, size)
         return self.compiled[name]
@@ -139,9 +139,7 @@ class JobRunner:
         values, seeds = points_of(job, np.resize(points, programs.padded))
         most = max(int(BLOCK_WORK / (job.presentation_work * programs.padded)), 1)
         work = job.presentation_work * len(points)
-        window = job.plan.window
-        name = f"{window.parts}x{window.nodes}" if window is not None else f"{job.plan.steps}"
-        name = f"{name}-{points[0]}-{programs.padded}"
+        name = f"{job.plan.label}-{points[0]}-{programs.padded}"
         started = time.monotonic()
         state, records, shown = self._begun(key, name, programs, (values, seeds, job.data))
         reached = state, shown  # in one piece: an interrupt may fall anywhere
@@ -214,8 +212,8 @@ def compiled(job: Job, size: int) -> Programs:
     values, seeds = points_of(job, np.zeros(padded, int))
     init = batched(functools.partial(init_point, job.plan), 2, 1, options=_effort(0)).lower(values, seeds, job.data)
     state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_sharding()), init.out_info)
-    # The window integrator spends its time in matrix products, which the compiler's last passes do not touch.
-    effort = _effort(0) if job.steps < SHORT_WORK else None if job.plan.window is None else _effort(1, fused=True)
+    # A compiler's last passes do not touch the matrix products in which a dense integrator spends its time.
+    effort = _effort(0) if job.steps < SHORT_WORK else _effort(1, fused=True) if job.plan.dense else None
     advance = batched(functools.partial(advance_point, job.plan), 3, 3, options=effort)
     measure = batched(functools.partial(measure_point, job.plan), 3, 1, options=_effort(1))
     measure, now = measure.lower(state, values, seeds, job.data), jnp.int32(0)

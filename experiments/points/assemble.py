@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,26 +14,24 @@ from dynamics.circuit import Circuit
 from dynamics.coupled import Coupled
 from dynamics.delays import Delays
 from dynamics.discrete import Discrete
-from dynamics.doubling import finer as finer_steps
 from dynamics.errors import PlasticodeError, refused
 from dynamics.flow import WeightFlow
-from dynamics.integrators import Adaptive, FixedStep
+from dynamics.integrators.contract import AbstractIntegrator
+from dynamics.integrators.registry import integrator_named
 from dynamics.network import Network
 from dynamics.noise import Noise
 from dynamics.regime import AbstractRegime
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
-from dynamics.window import Window
-from dynamics.window_choice import refined as finer_windows
-from experiments.points.windows import windows_for
+from experiments.points.demands import demands_of, settings_of
 from experiments.spec.grid import Group
 from experiments.spec.spec import Spec
+from experiments.spec.tables import TRACED
 from experiments.tasks.contract import Data
 from rules.registry import check_numbers, make_rule
 
 Values = dict[str, Float[Array, "*layers"]]
-MAX_STEPS, MAX_HISTORY = 1_000_000, 1_000_000
-SHORT = 3000  # steps in a time constant of the weights: rounding then takes less than 1e-4 of their change in float32
+MAX_HISTORY = 1_000_000
 MAX_NUMBERS = 250_000_000  # weights of one network, or past signals that its lags need: 1 GB each in float32
 
 
@@ -41,25 +39,31 @@ MAX_NUMBERS = 250_000_000  # weights of one network, or past signals that its la
 class Plan:
     """What is static about a group of points: everything that its compiled program depends on.
 
-    spec      the group's spec; its traced numbers are not looked at
-    sizes     the network's layer sizes; `supervised` says whether the task gives targets
-    steps     per period; chosen so that no point of the group steps by more than integrator.dt, or nodes of windows
-    lags      which of delays.error, hop, input any point has
-    history   the length of the ring buffer that the largest lag needs; 0 without constant lags
-    decays    whether the weights of any point decay
-    window    the window integrator, where the spec has it
-    slow      whether the weights of any point change so little in a step that sums have to be compensated
+    spec        the group's spec; its traced numbers are not looked at
+    sizes       the network's layer sizes; `supervised` says whether the task gives targets
+    steps       per period; chosen so that no point of the group steps by more than integrator.dt, or nodes of windows
+    history     the length of the ring buffer that the largest lag needs; 0 without constant lags
+    absent      the paths of traced numbers that stand for nothing at every point, such as a lag of 0
+    integrator  of a coupled run or a weight flow; its numbers are cast to the dtype of the points
     """
 
     spec: Spec
     sizes: tuple[int, ...]
     supervised: bool
     steps: int
-    lags: frozenset[str]
     history: int
-    decays: bool
-    window: Window | None
-    slow: bool
+    absent: frozenset[str]
+    integrator: AbstractIntegrator
+
+    @property
+    def label(self) -> str:
+        """What tells it from finer ones."""
+        return self.integrator.label(self.steps)
+
+    @property
+    def dense(self) -> bool:
+        """Whether its program spends its time in products of matrices."""
+        return self.spec.regime == "coupled" and self.integrator.dense
 
 
 def plan(group: Group, data: Data) -> Plan:
@@ -71,13 +75,11 @@ def plan(group: Group, data: Data) -> Plan:
             f"network.outputs is missing: task '{spec.task.name}' gives no targets, so it must be given"
         )
     period = values["stimulus.duration"] + values["stimulus.gap"]
-    dt = spec.integrator.dt.seconds(float(values["stimulus.duration"].min()))
-    by_windows = spec.regime == "coupled" and spec.solver == "window"
-    window = windows_for(spec, values, data.train_inputs) if by_windows else None
-    shared = spec.noise.sampling or any(path.startswith("noise.synaptic") for path in values)
-    steps = _steps(float(period.max()), dt, shared) if window is None else window.nodes * window.parts
-    lags = {name: values[f"delays.{name}"] for name in ("error", "hop", "input")}
-    lags = {name: lag for name, lag in lags.items() if np.any(lag > 0)}
+    integrator = integrator_named(spec.solver, spec.integrator.adaptive)
+    integrator, steps = integrator.planned(settings_of(spec, values), demands_of(spec, values, data.train_inputs))
+    absent = {path: quantity.absent for path, quantity in TRACED.items() if quantity.absent is not None}
+    absent = frozenset(path for path, nothing in absent.items() if (values[path] == nothing).all())
+    lags = {path: lag for path, lag in values.items() if path.startswith("delays.") and path not in absent}
     for path in values:
         if path.startswith("rule."):
             check_numbers(spec.rule.name, path.removeprefix("rule."), values[path])
@@ -90,44 +92,22 @@ def plan(group: Group, data: Data) -> Plan:
                 raise PlasticodeError(
                     f"delays need {history} past steps: at most {MAX_HISTORY} are allowed; raise integrator.dt"
                 )
-        if window is None:
+        if integrator.explicit:
             _check_steps(spec, values, lags, period / steps)
-    slow = spec.dtype == "float32" and _slowest(values) * steps > SHORT * float(period.min())
-    decays = bool(np.isfinite(values["timescales.decay"]).any())
     sizes = (data.train_inputs.shape[1], *spec.network.hidden, outputs)
     _check_memory(spec, sizes, max(history, spec.delays.stages))
-    return Plan(spec, sizes, data.train_targets is not None, steps, frozenset(lags), history, decays, window, slow)
+    return Plan(spec, sizes, data.train_targets is not None, steps, history, absent, integrator)
 
 
 def refined(plan: Plan) -> Plan | None:
     """The plan to try next for points that have not reached the tolerance: with finer windows, or four times as many
     steps. None where there is none, or it would be too fine."""
-    if plan.window is not None:
-        window = finer_windows(plan.window)
-        return None if window is None else dataclasses.replace(plan, window=window)
-    fixed = plan.spec.regime != "discrete" and not plan.spec.integrator.adaptive
-    number = finer_steps(plan.steps, plan.history) if fixed else None
-    if number is None or number[1] * sum(plan.sizes) > MAX_NUMBERS:
+    if plan.spec.regime == "discrete":
         return None
-    return dataclasses.replace(plan, steps=number[0], history=number[1], slow=plan.spec.dtype == "float32")
-
-
-def _slowest(values: dict[str, np.ndarray]) -> float:
-    """The longest finite time constant of weights and slow variables, in seconds."""
-    paths = [p for p in values if p in ("timescales.plasticity", "timescales.decay") or p.endswith("_timescale")]
-    times = np.concatenate([np.ravel(values[path]) for path in paths])
-    return float(times[np.isfinite(times)].max(initial=0.0))
-
-
-def _steps(period: float, dt: float, even: bool) -> int:
-    """Steps per presentation; `even` where a twin shares the noise of each two (dynamics.doubling)."""
-    steps = period / dt * (1 - 1e-9) if dt > 0 else math.inf
-    if steps > MAX_STEPS:
-        raise PlasticodeError(
-            f"integrator.dt = {dt:g} s gives {steps:.7g} steps per presentation: at most {MAX_STEPS} are allowed"
-        )
-    number = max(math.ceil(steps), 1)
-    return number + number % 2 if even else number
+    finer = plan.integrator.finer(plan.steps, plan.history, np.dtype(plan.spec.dtype))
+    if finer is None or finer.history * sum(plan.sizes) > MAX_NUMBERS:
+        return None
+    return dataclasses.replace(plan, integrator=finer.integrator, steps=finer.steps, history=finer.history)
 
 
 def _check_memory(spec: Spec, sizes: tuple[int, ...], past: int) -> None:
@@ -146,10 +126,8 @@ def _check_memory(spec: Spec, sizes: tuple[int, ...], past: int) -> None:
 
 def _check_steps(spec: Spec, values: dict[str, np.ndarray], lags: dict[str, np.ndarray], step: np.ndarray) -> None:
     """Refuses steps that explicit fixed-step solvers are unstable at: above twice a relaxation time constant."""
-    if spec.integrator.adaptive:
-        return
     m = spec.delays.stages
-    stages = {f"delays.{name}": lag[lag > 0].min() / m for name, lag in lags.items() if m}
+    stages = {path: lag[lag > 0].min() / m for path, lag in lags.items() if m}
     names = [f"timescales.{name}" for name in ("propagation", "trace", "decay")]
     relaxations = stages | {name: values[name].min() for name in names if name in values}
     for path, tau in relaxations.items():
@@ -159,6 +137,12 @@ def _check_steps(spec: Spec, values: dict[str, np.ndarray], lags: dict[str, np.n
                 f"integrator.dt = {float(step.max()):g} s is not allowed with {what} = {tau:g} s: explicit steps are "
                 f"unstable above twice that, and it must be at most {tau:g} s to be accurate"
             )
+
+
+def _numbers(plan: Plan, values: Values, section: str) -> dict[str, Any]:
+    """The traced numbers of a section of a spec that stand for something, by name: what they are in the engine too."""
+    paths = [path for path in TRACED if path.startswith(f"{section}.") and path in values and path not in plan.absent]
+    return {path.removeprefix(f"{section}."): values[path] for path in paths}
 
 
 def network_of(plan: Plan, values: Values) -> Network:
@@ -172,7 +156,7 @@ def network_of(plan: Plan, values: Values) -> Network:
         table.bias,
         table.skips,
         plan.supervised,
-        values["network.gain"],
+        **_numbers(plan, values, "network"),
     )
 
 
@@ -192,47 +176,24 @@ def build(plan: Plan, values: Values, seed: Integer[Array, ""], data: dict[str, 
     """
     spec, dtype = plan.spec, values["network.gain"].dtype
     circuit = circuit_of(plan, values)
-    timescales = Timescales(
-        values["timescales.propagation"],
-        values["timescales.plasticity"],
-        values["timescales.decay"] if plan.decays else None,
-        values.get("timescales.trace"),
-    )
-    clock = Clock(values["stimulus.duration"], values["stimulus.gap"], plan.steps)
+    timescales = Timescales(**_numbers(plan, values, "timescales"))
+    clock = Clock(**_numbers(plan, values, "stimulus"), steps=plan.steps)
     weights_key, order_key, noise_key = jax.random.split(jax.random.key(seed), 3)
     stream = Stream(data["train_inputs"], data.get("train_targets"), order_key)
     if spec.regime == "flow":
-        solver = FixedStep(spec.solver, spec.integrator.tolerance, plan.slow)
-        x, y, sampling = stream.inputs, stream.targets, spec.noise.sampling
-        return WeightFlow(circuit, timescales, x, y, clock, solver, noise_key, sampling), weights_key
+        x, y, sampling, steps = stream.inputs, stream.targets, spec.noise.sampling, cast(Any, plan.integrator)
+        return WeightFlow(circuit, timescales, x, y, clock, steps, noise_key, sampling), weights_key
     if spec.regime == "discrete":
         return Discrete(circuit, timescales, stream, clock, spec.discrete.optimiser), weights_key
-    lags: dict[str, Any] = {name: values[f"delays.{name}"] for name in plan.lags}
     coupled = Coupled(
         circuit,
         timescales,
         stream,
         clock,
-        Delays(**lags, stages=spec.delays.stages),
-        Noise(
-            values.get("noise.activity"),
-            values.get("noise.error"),
-            values.get("noise.synaptic"),
-            values.get("noise.synaptic_multiplicative"),
-            spec.noise.calculus,
-        ),
-        _integrator(plan, dtype),
+        Delays(**_numbers(plan, values, "delays"), stages=spec.delays.stages),
+        Noise(**_numbers(plan, values, "noise"), calculus=spec.noise.calculus),
+        jax.tree.map(lambda number: number.astype(dtype), plan.integrator),
         noise_key,
         plan.history,
     )
     return coupled, weights_key
-
-
-def _integrator(plan: Plan, dtype: jnp.dtype) -> FixedStep | Adaptive | Window:
-    if plan.window is not None:
-        return plan.window
-    settings, name = plan.spec.integrator, plan.spec.solver
-    if not settings.adaptive:
-        return FixedStep(name, settings.tolerance, plan.slow)
-    rtol, atol = jnp.asarray(settings.rtol, dtype), jnp.asarray(settings.atol, dtype)
-    return Adaptive(rtol, atol, name, settings.max_steps, settings.tolerance)

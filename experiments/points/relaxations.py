@@ -18,7 +18,7 @@ def check_relaxations(plan: Plan, values: dict[str, np.ndarray]) -> None:
     period = values["stimulus.duration"] + values["stimulus.gap"]
     if spec.regime == "discrete":
         step, what = period, "stimulus.duration + stimulus.gap"
-    elif spec.regime == "coupled" and (plan.window is not None or spec.integrator.adaptive):
+    elif spec.regime == "coupled" and not plan.integrator.explicit:
         return
     else:
         step, what = period / plan.steps, "integrator.dt"

@@ -3,9 +3,10 @@
 from collections.abc import Collection
 
 from dynamics.errors import PlasticodeError, refused
-from dynamics.integrators import SOLVERS, WINDOW
+from dynamics.integrators.adaptive import Adaptive
+from dynamics.integrators.registry import fitting, integrator_named
 from experiments.spec.spec import Spec
-from experiments.spec.tables import TRACED
+from experiments.spec.tables import MULTIPLIED, TRACED
 from experiments.tasks.registry import of_kind
 
 MOST_MATRICES = 64
@@ -78,57 +79,66 @@ def check_list(key: str, values: list[object], layers: int) -> None:
 
 
 def _check_integrator(spec: Spec, swept: Collection[str]) -> None:
-    name, calculus = spec.solver, spec.noise.calculus
-    noises = [key for key in TRACED if key.startswith("noise.")]
-    noisy = [key for key in noises if spec.at(key) is not None or key in swept]
-    delays = [key for key in TRACED if key.startswith("delays.")]
-    delayed = [key for key in delays if spec.at(key).value > 0 or key in swept]
-    if spec.integrator.adaptive:
-        fitting = [other for other, solver in SOLVERS.items() if solver.adaptive]
-        if name not in fitting:
-            why = "has a tolerance of its own" if name == WINDOW else "estimates no error"
-            raise PlasticodeError(
-                f"integrator.adaptive = true is not allowed with integrator.name = '{name}', which {why}: "
-                f"it must be one of {', '.join(fitting)}"
-            )
-        if delayed:
-            raise PlasticodeError(
-                f"integrator.adaptive = true is not allowed with {delayed[0]}: adaptive integration knows no delays"
-            )
-        if noisy:
-            raise PlasticodeError(
-                f"integrator.adaptive = true is not allowed with {noisy[0]}: adaptive integration knows no noise"
-            )
-    if name == "milstein" and calculus != "ito":
+    name, calculus, adaptive = spec.solver, spec.noise.calculus, spec.integrator.adaptive
+    integrator = integrator_named(name)
+    if adaptive and not integrator.adaptive:
+        why = "estimates no error" if integrator.explicit else "has a tolerance of its own"
         raise PlasticodeError(
-            f"integrator.name = 'milstein' is not allowed with noise.calculus = '{calculus}': it must be 'ito'"
+            f"integrator.adaptive = true is not allowed with integrator.name = '{name}', which {why}: "
+            f"it must be one of {', '.join(fitting(lambda one: one.adaptive))}"
         )
-    converges_to = SOLVERS[name].calculus if name in SOLVERS else calculus
-    if "noise.synaptic_multiplicative" in noisy and converges_to != calculus:
-        fitting = [WINDOW, *(other for other, solver in SOLVERS.items() if solver.calculus == calculus)]
+    noisy, delayed = (_given([k for k in TRACED if k.startswith(at)], spec, swept) for at in ("noise.", "delays."))
+    able = Adaptive if adaptive else type(integrator)
+    for keys, takes, kind in ((delayed, able.delays, "delays"), (noisy, able.noise, "noise")):
+        if keys and not takes:
+            what = "integrator.adaptive = true" if adaptive else f"integrator.name = '{name}'"
+            who = "adaptive integration" if adaptive else "it"
+            raise PlasticodeError(f"{what} is not allowed with {keys[0]}: {who} knows no {kind}")
+    if integrator.for_noise and calculus not in integrator.calculi:
         raise PlasticodeError(
-            f"integrator.name = '{name}' is not allowed with noise.synaptic_multiplicative and noise.calculus = "
-            f"'{calculus}', as it converges to the {converges_to} solution: it must be one of {', '.join(fitting)}"
+            f"integrator.name = '{name}' is not allowed with noise.calculus = '{calculus}': it must be "
+            f"{' or '.join(repr(one) for one in integrator.calculi)}"
+        )
+    multiplied = [key for key in noisy if key in MULTIPLIED]
+    if multiplied and calculus not in integrator.calculi:
+        fit = fitting(lambda one: calculus in one.calculi)
+        raise PlasticodeError(
+            f"integrator.name = '{name}' is not allowed with {multiplied[0]} and noise.calculus = "
+            f"'{calculus}', as it converges to the {' or '.join(integrator.calculi)} solution: it must be one of "
+            f"{', '.join(fit)}"
         )
 
 
 def _check_regime(spec: Spec, swept: Collection[str]) -> None:
     """Refuse what only another regime would heed."""
-    if spec.noise.sampling and (spec.regime != "flow" or spec.solver != "euler"):
+    integrator = integrator_named(spec.solver)
+    if spec.noise.sampling and (spec.regime != "flow" or not integrator.sampling):
         what = f"regime '{spec.regime}' and integrator '{spec.solver}'"
-        raise refused("noise.sampling", True, f"it needs regime 'flow' and integrator 'euler', but there are {what}")
+        fit = "' or '".join(fitting(lambda one: one.sampling))
+        raise refused("noise.sampling", True, f"it needs regime 'flow' and integrator '{fit}', but there are {what}")
     if spec.regime == "coupled":
         return
-    if spec.solver == WINDOW:
-        raise refused("integrator.name", "window", f"regime '{spec.regime}' has steps: it must be euler, heun or tsit5")
-    coupled_only = ("noise.", "delays.", "timescales.trace", "timescales.propagation")
-    given = [key for key in TRACED if key.startswith("noise.") and spec.at(key) is not None]
-    given += [key for key in TRACED if key.startswith("delays.") and spec.at(key).value > 0]
-    given += ["timescales.trace"] if spec.timescales.trace is not None else []
+    if not integrator.flows:
+        raise refused(
+            "integrator.name", spec.solver, f"regime '{spec.regime}' has steps: it must be euler, heun or tsit5"
+        )
+    given = _given([key for key, quantity in TRACED.items() if quantity.coupled], spec, swept)
     given += ["integrator.adaptive"] if spec.integrator.adaptive else []
-    given += [key for key in swept if key.startswith(coupled_only)]
     if given:
         raise PlasticodeError(
             f"{given[0]} is not allowed with regime = '{spec.regime}', which has settled activities and errors: only "
             "the coupled regime has delays, traces, adaptive steps and this noise"
         )
+
+
+def _given(keys: list[str], spec: Spec, swept: Collection[str]) -> list[str]:
+    """Those of the traced numbers at `keys` that stand for something here, and paths to them that are swept."""
+    given = []
+    for key in keys:
+        quantity, value = TRACED[key], spec.at(key)
+        if quantity.absent is not None:
+            known = getattr(value, "value", value) != quantity.absent
+        else:
+            known = quantity.optional and value is not None
+        given += [key] if known else [path for path in swept if path == key or path.startswith(f"{key}.")][:1]
+    return given

@@ -16,7 +16,7 @@ from experiments.spec.checks import check, check_list
 from experiments.spec.loading import make_spec
 from experiments.spec.paths import assign
 from experiments.spec.spec import Spec
-from experiments.spec.tables import TRACED, Quantity, rule_fields, rule_quantity
+from experiments.spec.tables import MULTIPLIED, TRACED, Quantity, rule_fields, rule_quantity
 from experiments.spec.units import Time
 
 MOST_RECORDED = 200_000_000  # numbers, over all points, times and probes
@@ -147,7 +147,7 @@ def _group(table: Mapping[str, Any], axes: list[Axis], positions: list[np.ndarra
     for member, at in ordered:
         if member.settings:
             assign(table, member.path, member.settings[at[0]])
-        elif member.path == "noise.synaptic_multiplicative" and member.numbers is not None:  # a solver is chosen by it
+        elif member.path in MULTIPLIED and member.numbers is not None:  # a solver is chosen by it
             assign(table, member.path, float(member.numbers[at[0]]))
     static = make_spec(table)
     traced = [(member, at) for member, at in ordered if member.numbers is not None]

@@ -11,10 +11,13 @@ from pydantic import ConfigDict, Field, PrivateAttr, SerializeAsAny, field_valid
 
 from dynamics.activations import activation
 from dynamics.errors import refused
+from dynamics.integrators.contract import AbstractIntegrator
+from dynamics.integrators.registry import integrator_named
 from dynamics.plugins import modules_of
 from experiments.spec.overrides import MOST_PARTS
 from experiments.spec.paths import flattened
 from experiments.spec.tables import (
+    MULTIPLIED,
     AbstractTable,
     Delays,
     Discrete,
@@ -33,6 +36,7 @@ from experiments.tasks.contract import AbstractTask
 from experiments.tasks.registry import make_task, task_class
 from rules.registry import rule_names
 
+DEFAULT_SOLVERS = ("window", "heun", "euler")  # the first one that suits, or the last: checks then tell what does not
 LONGEST_NAME = 200  # bytes; file systems allow 255, and suffixes come after
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 PartName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=64)]
@@ -119,13 +123,17 @@ class Spec(AbstractTable):
             return self.integrator.name
         if self.integrator.adaptive:
             return "tsit5"
-        smooth = all(activation(name).smooth for name in (self.network.activation, self.network.output_activation))
-        if self.regime == "coupled" and smooth:
-            return "window"
         if self.regime == "discrete":  # which takes no steps
             return "euler"
-        multiplied = self.noise.synaptic_multiplicative is not None or "noise.synaptic_multiplicative" in self.sweep
-        return "euler" if self.noise.sampling or (multiplied and self.noise.calculus == "ito") else "heun"
+        return next((name for name in DEFAULT_SOLVERS if self._suits(integrator_named(name))), DEFAULT_SOLVERS[-1])
+
+    def _suits(self, integrator: AbstractIntegrator) -> bool:
+        """Whether an integrator is at its best here."""
+        smooth = all(activation(name).smooth for name in (self.network.activation, self.network.output_activation))
+        multiplied = any(self.at(key) is not None or key in self.sweep for key in MULTIPLIED)
+        if self.regime == "flow" and not (integrator.flows and (integrator.sampling or not self.noise.sampling)):
+            return False
+        return (integrator.kinks or smooth) and (not multiplied or self.noise.calculus in integrator.calculi)
 
     @property
     def modules(self) -> set[str]:

@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
+    create_model,
     field_validator,
     model_serializer,
     model_validator,
@@ -20,7 +21,8 @@ from pydantic_core import CoreSchema, core_schema
 
 from dynamics.activations import ACTIVATIONS, activation
 from dynamics.errors import PlasticodeError, printable, refused, unknown
-from dynamics.integrators import SOLVERS, WINDOW
+from dynamics.integrators.registry import INTEGRATORS
+from dynamics.noise import KINDS
 from dynamics.plugins import is_own
 from experiments.spec.probes import PROBES, check_variables, probe_named
 from experiments.spec.units import Time, read_number, read_time
@@ -48,7 +50,7 @@ def _named(known: Collection[str], look_up: Callable[[str], Any] | None, name: s
 
 Activation = Annotated[str, AfterValidator(functools.partial(_named, ACTIVATIONS, activation))]
 Probe = Annotated[str, AfterValidator(functools.partial(_named, PROBES, probe_named))]
-Solver = Annotated[str, AfterValidator(functools.partial(_named, (WINDOW, *SOLVERS), None))]
+Solver = Annotated[str, AfterValidator(functools.partial(_named, INTEGRATORS, None))]
 
 LARGEST = 1e30  # of a number; with its inverse well inside the range of float32
 
@@ -59,6 +61,9 @@ class Quantity:
 
     A quantity is a time, read as `units.Time`, or dimensionless, read as float. `per_layer` allows a list as well, one
     value per layer. A list of no value, NaN, and infinity unless `infinite` is set, are always refused.
+
+    `absent` is the number that stands for nothing: where no point has another, the run has none. `coupled`: only the
+    coupled regime heeds it.
     """
 
     time: bool = True
@@ -68,6 +73,8 @@ class Quantity:
     per_layer: bool = False
     relative: bool = True
     optional: bool = False
+    absent: float | None = None
+    coupled: bool = False
 
     def read(self, value: Any) -> Any:
         """A Time or float, or a tuple of them for a list; the `ValueError` of anything else says what is allowed."""
@@ -116,8 +123,8 @@ class Quantity:
 RULE_NUMBER = Quantity(time=False, zero=True, negative=True, per_layer=True)
 RULE_TIME = Quantity(per_layer=True)
 PerLayer = Time | tuple[Time, ...]
-Delay = Annotated[Time, Quantity(zero=True)]
-NoiseLevel = Annotated[float | None, Quantity(time=False, zero=True, optional=True)]
+Lag = Annotated[Time, Quantity(zero=True, absent=0.0, coupled=True)]
+NoiseLevel = Annotated[float | None, Quantity(time=False, zero=True, optional=True, coupled=True)]
 
 
 class AbstractTable(BaseModel):
@@ -147,36 +154,38 @@ class Network(AbstractTable):
 class Timescales(AbstractTable):
     """[timescales]: time constants, each one time or one per layer."""
 
-    propagation: Annotated[PerLayer, Quantity(per_layer=True)] = Time(0.002)
+    propagation: Annotated[PerLayer, Quantity(per_layer=True, coupled=True)] = Time(0.002)
     plasticity: Annotated[PerLayer, Quantity(per_layer=True, infinite=True)] = Time(1.5)
-    decay: Annotated[PerLayer, Quantity(per_layer=True, infinite=True)] = Time(math.inf)
-    trace: Annotated[PerLayer | None, Quantity(per_layer=True, optional=True)] = None
+    decay: Annotated[PerLayer, Quantity(per_layer=True, infinite=True, absent=math.inf)] = Time(math.inf)
+    trace: Annotated[PerLayer | None, Quantity(per_layer=True, optional=True, coupled=True)] = None
 
 
 class Stimulus(AbstractTable):
     """[stimulus]: each presentation lasts `duration` (the unit T) and is followed by a blank `gap`."""
 
     duration: Annotated[Time, Quantity(relative=False)] = Time(0.05)
-    gap: Delay = Time(0.0)
+    gap: Annotated[Time, Quantity(zero=True)] = Time(0.0)
     presentations: Count = 1500
 
 
 class Delays(AbstractTable):
     """[delays]: constant lags; `stages` = 0 for a sharp lag, m > 0 for a gamma-distributed one of m stages."""
 
-    error: Delay = Time(0.0)
-    hop: Delay = Time(0.0)
-    input: Delay = Time(0.0)
+    error: Lag = Time(0.0)
+    hop: Lag = Time(0.0)
+    input: Lag = Time(0.0)
     stages: Stages = 0
 
 
-class Noise(AbstractTable):
+def _levels() -> type[AbstractTable]:
+    """The amplitudes of all kinds of noise that there are, as a table."""
+    fields: dict[str, Any] = dict.fromkeys(KINDS, (NoiseLevel, None))
+    return create_model("AbstractLevels", __base__=AbstractTable, **fields)
+
+
+class Noise(_levels()):
     """[noise]: amplitudes; an absent one adds no noise. `sampling` makes a weight flow the Ito SDE of its samples."""
 
-    activity: NoiseLevel = None
-    error: NoiseLevel = None
-    synaptic: NoiseLevel = None
-    synaptic_multiplicative: NoiseLevel = None
     calculus: Literal["ito", "stratonovich"] = "ito"
     sampling: Flag = False
 
@@ -261,6 +270,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "discrete": Discrete,
     "record": Record,
 }
+MULTIPLIED = tuple(f"noise.{name}" for name, kind in KINDS.items() if kind.multiplied)  # with a calculus
 TRACED: dict[str, Quantity] = {
     f"{name}.{key}": item
     for name in ("network", "timescales", "stimulus", "delays", "noise")

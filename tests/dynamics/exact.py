@@ -6,10 +6,10 @@ import numpy as np
 from scipy.linalg import expm
 
 from dynamics.coupled import Coupled
+from dynamics.integrators import Window
 from dynamics.network import Network
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
-from dynamics.window import Window
 from rules import SGD
 from tests.dynamics.windows import moved_apart
 

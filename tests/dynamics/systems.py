@@ -7,9 +7,10 @@ from jax import Array
 
 from dynamics.coupled import Coupled
 from dynamics.delays import History, chain_drift, chain_output
-from dynamics.integrators import AbstractSystem, FixedStep
+from dynamics.integrators import FixedStep
 from dynamics.network import Network
 from dynamics.stimulus import Clock, Stream
+from dynamics.system import AbstractSystem
 from rules import FA
 from tests.problems import Problem, clock, f64, random_weights, stream, timescales
 

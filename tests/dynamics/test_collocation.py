@@ -7,7 +7,7 @@ import pytest
 from scipy.interpolate import pade
 from scipy.special import eval_legendre, factorial
 
-from dynamics.collocation import (
+from dynamics.integrators.collocation import (
     MAX_NODES,
     filtered,
     integration,

@@ -177,8 +177,8 @@ def test_learning_over_ten_hours_is_the_same_in_float32():
         start = cast(random_weights(SGD().wire(PROBLEM.network)))
         progress = show(run, start, jnp.int32(0), jnp.int32(100))
         ends = {n: np.asarray(w, float) for n, w in run.weights(progress).items()}
-        if progress.low is not None:
-            ends = {n: w + np.asarray(progress.low.weights[n], float) for n, w in ends.items()}
+        if progress.memory.low is not None:
+            ends = {n: w + np.asarray(progress.memory.low.weights[n], float) for n, w in ends.items()}
         return {n: w - np.asarray(start[n], float) for n, w in ends.items()}, run.quality(progress).converged
 
     (exact, _), (single, ok) = change(jnp.float64), change(jnp.float32)

@@ -11,11 +11,10 @@ import pytest
 from dynamics import instruments
 from dynamics.coupled import Coupled
 from dynamics.delays import Delays
-from dynamics.integrators import FixedStep
+from dynamics.integrators import FixedStep, Window
 from dynamics.kinks import hats, share_on
 from dynamics.noise import Noise
 from dynamics.simulate import simulate
-from dynamics.window import Window
 from rules import FA
 from tests.dynamics.systems import coupled, two_layers
 from tests.problems import clock, discrete, f64, flow, random_weights, stream, timescales

@@ -10,7 +10,8 @@ from dynamics.coupled import Coupled
 from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs
-from dynamics.integrators import SOLVERS, Adaptive, FixedStep, solver_named
+from dynamics.integrators import Adaptive, FixedStep
+from dynamics.integrators.solvers import SOLVERS, solver_named
 from dynamics.noise import Noise
 from tests.dynamics.systems import advance, coupled, show, two_layers
 from tests.problems import clock, distance, f64, random_weights, timescales

@@ -7,10 +7,9 @@ import pytest
 
 from dynamics.circuit import Activity, Circuit, Given, Layer, Projection, TwoFactor
 from dynamics.coupled import Coupled
-from dynamics.integrators import FixedStep
+from dynamics.integrators import FixedStep, Window
 from dynamics.noise import Noise
 from dynamics.stimulus import Stream
-from dynamics.window import Window
 from tests.dynamics import simulator
 from tests.dynamics.simulator import Times
 from tests.dynamics.systems import show

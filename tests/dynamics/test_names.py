@@ -10,8 +10,7 @@ from dynamics.circuit import RESERVED, Activity, Circuit, Error, Gaussian, Layer
 from dynamics.coupled import Coupled
 from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
-from dynamics.integrators import FixedStep
-from dynamics.window import Window
+from dynamics.integrators import FixedStep, Window
 from rules import FA
 from tests.problems import TINY, clock, f64, random_weights, run, stream, timescales
 

@@ -12,7 +12,8 @@ from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs
 from dynamics.flow import WeightFlow
-from dynamics.integrators import Adaptive, FixedStep, _Moment
+from dynamics.integrators import Adaptive, FixedStep
+from dynamics.integrators.terms import Moment
 from dynamics.network import Network
 from dynamics.noise import Noise, brownian_increments
 from dynamics.stimulus import Stream
@@ -81,7 +82,7 @@ def stationary_variance(solver, h):
     circuit = Circuit(layers, (Projection("W1", "z0", "activity", "z1", "forward", Given(one), TwoFactor(Error())),))
     system = CoupledSystem(circuit, timescales(0.01), clock(0.01 * h), Delays(), Noise(activity=f64(1.0)), {})
     start = system.with_paths(system.initial_state({"W1": one}))
-    moment = _Moment(Inputs(f64([0.0]), f64([0.0]), f64(1.0)), None, jnp.int32(0), f64(0.0))
+    moment = Moment(Inputs(f64([0.0]), f64([0.0]), f64(1.0)), None, jnp.int32(0), f64(0.0))
 
     def fast(state):
         return jnp.concatenate([state.activity["z1"], state.error["z1"], state.path["activity"]["z1"]])
@@ -112,7 +113,7 @@ def test_delayed_signals_contain_the_noise():
         problem, time, noise=Noise(activity=f64(0.5)), delays=Delays(error=f64(0.01)), history=4, key=jax.random.key(1)
     )
     progress = show(run, random_weights(run.circuit), jnp.int32(0), 3)
-    rows = progress.history.rows["z2.activity"]
+    rows = progress.memory.history.rows["z2", "activity"]
     assert jnp.abs(rows[:, None] - rows[None]).max() > 0.1 and jnp.abs(progress.state.path["activity"]["z2"]).min() > 0
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from dynamics.errors import NotOkWarning
+from dynamics.integrators import Window
 from dynamics.simulate import simulate
 from dynamics.stimulus import Stream
-from dynamics.window import Window
 from tests.dynamics.exact import error, order_of, regression
 from tests.dynamics.windows import shown
 

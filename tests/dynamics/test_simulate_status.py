@@ -11,9 +11,8 @@ import pytest
 from dynamics.coupled import Coupled
 from dynamics.delays import Delays
 from dynamics.errors import NotOkWarning, PlasticodeError
-from dynamics.integrators import FixedStep
+from dynamics.integrators import FixedStep, Window
 from dynamics.simulate import simulate
-from dynamics.window import Window
 from rules import FA
 from tests.dynamics.windows import SMALL, moved_apart, stepped, windowed
 from tests.problems import clock, f64, random_weights, stream, timescales

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from dynamics.coupled import Coupled
+from dynamics.integrators import Window
 from dynamics.network import Network
 from dynamics.noise import Noise
 from dynamics.stimulus import Stream
-from dynamics.window import Window
 from rules import SGD
 from tests.dynamics.windows import shown
 from tests.problems import clock, f64, timescales

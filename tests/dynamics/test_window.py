@@ -14,9 +14,9 @@ from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs
 from dynamics.instruments import feedback_mismatch
+from dynamics.integrators import Window
+from dynamics.integrators.window_solver import WindowSolver, WindowTerm
 from dynamics.noise import Noise
-from dynamics.window import Window
-from dynamics.window_solver import WindowSolver, WindowTerm
 from rules import BCM, FA, KP, SGD, Heterosynaptic
 from tests.dynamics.systems import show
 from tests.dynamics.windows import (

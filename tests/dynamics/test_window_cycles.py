@@ -8,9 +8,9 @@ from scipy.integrate import solve_ivp
 
 from dynamics.circuit import Activity, Circuit, Gaussian, Given, Layer, Projection, TwoFactor
 from dynamics.coupled import Coupled
+from dynamics.integrators import Window
+from dynamics.integrators.window_choice import refined
 from dynamics.stimulus import Clock, Stream
-from dynamics.window import Window
-from dynamics.window_choice import refined
 from tests.problems import f64, timescales
 
 TAU, PLASTICITY = 0.02, 5.0

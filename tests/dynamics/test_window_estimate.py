@@ -12,12 +12,11 @@ from dynamics.circuit import AbstractFactor, Activity, Circuit, Error, Local, Tw
 from dynamics.coupled import Coupled
 from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
-from dynamics.integrators import FixedStep
+from dynamics.integrators import FixedStep, Window
 from dynamics.network import Network
 from dynamics.noise import Noise
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
-from dynamics.window import Window
 from rules import FA, KP, Heterosynaptic
 from tests.dynamics.windows import moved_apart
 from tests.problems import f64, random_weights

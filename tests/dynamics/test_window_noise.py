@@ -16,17 +16,16 @@ import pytest
 from scipy import stats
 
 from dynamics.circuit import AbstractFactor, Activity, Circuit, Error, Given, Layer, Projection, TwoFactor
-from dynamics.collocation import integration, leak, nodes, ornstein_uhlenbeck
 from dynamics.coupled import Coupled
 from dynamics.coupled_run import CoupledProgress
 from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs
-from dynamics.integrators import FixedStep
+from dynamics.integrators import FixedStep, Window
+from dynamics.integrators.collocation import integration, leak, nodes, ornstein_uhlenbeck
+from dynamics.integrators.window_solver import Context, WindowSolver, filters_of
 from dynamics.noise import Noise
 from dynamics.stimulus import Stream
-from dynamics.window import Window
-from dynamics.window_solver import Context, WindowSolver, filters_of
 from tests.dynamics.systems import assert_resumes, coupled, show, two_layers
 from tests.problems import clock, distance, f64, random_weights, timescales
 

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from dynamics.circuit import Circuit
 from dynamics.coupled import Coupled
 from dynamics.delays import Delays
-from dynamics.integrators import FixedStep
-from dynamics.window import Window
+from dynamics.integrators import FixedStep, Window
 from tests.dynamics.systems import show
 from tests.problems import Problem, clock, f64, random_problem, stream, timescales
 

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from scipy.special import stdtrit
 
-from dynamics import window
 from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
-from dynamics.window import Window
+from dynamics.integrators import Window, windows
 from experiments.points import assemble
 from experiments.predictions import configured
 from experiments.predictions.continuous import accuracies
@@ -183,7 +182,7 @@ def test_targets_that_come_early_are_noticed(monkeypatch):
 
 
 def test_noise_of_another_strength_is_noticed(monkeypatch):
-    paths = window.ornstein_uhlenbeck
-    monkeypatch.setattr(window, "ornstein_uhlenbeck", lambda ratio, s: paths(ratio, s) / 2**0.5)
+    paths = windows.ornstein_uhlenbeck
+    monkeypatch.setattr(windows, "ornstein_uhlenbeck", lambda ratio, s: paths(ratio, s) / 2**0.5)
     verdicts = ActivityNoise()._moments()
     assert [verdict.passed for verdict in verdicts] == [False, True]

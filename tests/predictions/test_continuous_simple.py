@@ -48,8 +48,8 @@ def test_multiplicative_noise_follows_its_closed_forms_at_random_parameters(seed
 def test_stratonovich_in_place_of_ito_is_noticed(monkeypatch):
     other = {"ito": "stratonovich", "stratonovich": "ito"}
 
-    def swapped(*amplitudes):
-        noise = Noise(*amplitudes)
+    def swapped(**amplitudes):
+        noise = Noise(**amplitudes)
         return dataclasses.replace(noise, calculus=other[noise.calculus])
 
     monkeypatch.setattr(assemble, "Noise", swapped)

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from scipy.linalg import expm
 
+import dynamics.integrators.windows
 import dynamics.plasticity
 import dynamics.settle
-import dynamics.window
 from dynamics.errors import PlasticodeError
 from dynamics.network import Network
 from experiments.predictions import prediction_class
@@ -278,6 +278,6 @@ def test_an_error_of_the_wrong_size_fails_the_phase_diagram(plant):
 
 
 def test_synaptic_noise_of_the_wrong_variance_fails_the_bridge(plant):
-    right = dynamics.window.brownian_increments
-    plant(dynamics.window, "brownian_increments", lambda key, like, dt: right(key, like, 2 * dt))
+    right = dynamics.integrators.windows.brownian_increments
+    plant(dynamics.integrators.windows, "brownian_increments", lambda key, like, dt: right(key, like, 2 * dt))
     assert "alignment" in failed(small("hebbian-bridge").measure())

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from pydantic import model_validator
 
 from dynamics.coupled import Coupled
+from dynamics.integrators import Window
 from dynamics.network import Network
 from dynamics.noise import Noise
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
-from dynamics.window import Window
 from experiments.predictions.continuous.accuracies import (
     NAMES,
     AbstractDigitsPrediction,

@@ -15,11 +15,11 @@ from dynamics.circuit import Weights
 from dynamics.coupled import Coupled
 from dynamics.coupled_run import CoupledProgress
 from dynamics.discrete import Discrete, DiscreteState
+from dynamics.integrators import Window
 from dynamics.network import Network
 from dynamics.stimulus import Clock, Stream
 from dynamics.theory import lagged_overlap
 from dynamics.timescales import Timescales
-from dynamics.window import Window
 from experiments.predictions.continuous.closed_depth import Repeats
 from experiments.predictions.continuous.closed_forms import f64
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, NonNegative, Size

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 
 from dynamics.coupled import Coupled
 from dynamics.errors import PlasticodeError
+from dynamics.integrators import Window
 from dynamics.noise import Noise
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
-from dynamics.window import Window
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Positives, Seeds, Size
 from experiments.predictions.hebbian.setting import balance, f64, intervals, keys_from, marked, share_inside, student
 from experiments.report.figures import MARKERS, OKABE_ITO, style

@@ -13,11 +13,11 @@ from dynamics.circuit import Weights
 from dynamics.coupled import Coupled
 from dynamics.errors import PlasticodeError
 from dynamics.flow import batch_factors
+from dynamics.integrators import Window
 from dynamics.network import Network
 from dynamics.noise import Noise
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
-from dynamics.window import Window
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Positives, Seeds, Size
 from experiments.predictions.hebbian.setting import RandomSignal, balance, f64, keys_from, marked, share_inside
 from experiments.report.figures import MARKERS, OKABE_ITO, style

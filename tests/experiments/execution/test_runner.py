@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from dynamics.errors import PlasticodeError
-from dynamics.window import Window
+from dynamics.integrators import Window
 from experiments.execution import programs, runner
 from experiments.machine.progress import Progress
 from experiments.points import assemble, jobs
@@ -108,7 +108,7 @@ def test_compiled_size_does_not_depend_on_the_number_of_presentations():
 def test_a_diverging_point_is_marked_and_harms_no_other(integrator, monkeypatch):
     """The windows of a group follow from all of its points: here the lone point gets the same."""
     window = Window(nodes=12, parts=2, gaps=False)
-    monkeypatch.setattr(assemble, "windows_for", lambda *_: window)
+    monkeypatch.setattr(Window, "planned", lambda *_: (window, 24))
     stimulus = {"presentations": 40}
     table = swept({"timescales.plasticity": ["1e-4 s", "1 s"]}, stimulus=stimulus, integrator=integrator)
     both = runner.run(make_spec(table)).datasets[""]

@@ -5,13 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dynamics.collocation import MAX_NODES
 from dynamics.errors import PlasticodeError
-from dynamics.window import Window
-from dynamics.window_choice import MOST_PARTS, SETTLING, refined
+from dynamics.integrators import Window
+from dynamics.integrators.collocation import MAX_NODES
+from dynamics.integrators.window_choice import MOST_PARTS, SETTLING, refined
 from experiments.execution import programs, runner
-from experiments.points import assemble
-from experiments.points.windows import windows_for
+from experiments.points.demands import demands_of, settings_of
 from experiments.results.labels import STATUS
 from experiments.spec.grid import expand
 from experiments.spec.loading import load_spec, make_spec
@@ -37,7 +36,8 @@ def spec_of(**changes):
 def chosen(inputs=UNIT_INPUTS, **changes) -> Window:
     """The windows for all points of the small spec, changed."""
     (group,) = expand(spec_of(**changes)).groups
-    return windows_for(group.static, group.values, inputs)
+    settings, demands = settings_of(group.static, group.values), demands_of(group.static, group.values, inputs)
+    return Window().planned(settings, demands)[0]
 
 
 def results(**changes):
@@ -140,15 +140,15 @@ def test_refined_windows_are_shorter_with_more_nodes_and_otherwise_the_same():
 def test_the_solver_follows_from_the_regime_and_the_activations(changes, solver):
     spec = spec_of(**changes)
     assert spec.solver == solver
-    window = runner.prepare(spec)[""][0].plan.window
-    assert (window is not None) == (solver == "window")
+    integrator = runner.prepare(spec)[""][0].plan.integrator
+    assert isinstance(integrator, Window) == (solver == "window")
 
 
 def test_windows_are_planned_as_the_spec_says(tmp_path):
     """The tolerance arrives, from a file and through what is written back."""
     (tmp_path / "spec.toml").write_text("integrator.tolerance = 1e-5\ntask = 'gaussian-regression'\n")
     spec = load_spec(tmp_path / "spec.toml")
-    assert runner.prepare(spec)[""][0].plan.window.tolerance == 1e-5
+    assert runner.prepare(spec)[""][0].plan.integrator.tolerance == 1e-5
     assert make_spec(spec.resolved()).solver == "window"
     assert make_spec(spec.resolved()).resolved() == spec.resolved()
     assert spec.hash() != load_spec(tmp_path / "spec.toml", ["integrator.tolerance=1e-4"]).hash()
@@ -186,7 +186,7 @@ def test_windows_integrate_multiplicative_noise_in_both_calculi(calculus):
 def coarse(monkeypatch):
     """Every job starts with nine nodes per presentation: too few for 50 time constants, many for two and a half."""
     window = Window(tolerance=1e-4, nodes=9, parts=1, gaps=False)
-    monkeypatch.setattr(assemble, "windows_for", lambda *_: window)
+    monkeypatch.setattr(Window, "planned", lambda *_: (window, 9))
     return {"sweep": {"timescales.propagation": ["1 ms", "20 ms"]}}
 
 
@@ -205,7 +205,7 @@ def test_finer_windows_make_a_coarse_choice_right(coarse, monkeypatch):
     runs, real = [], programs.JobRunner._execute
 
     def execute(self, job, compiled, key, points, meter):
-        runs.append((len(points), job.plan.window))
+        runs.append((len(points), job.plan.integrator))
         return real(self, job, compiled, key, points, meter)
 
     monkeypatch.setattr(programs.JobRunner, "_execute", execute)
@@ -289,7 +289,7 @@ def test_relu_networks_meet_the_tolerance_at_their_defaults():
 )
 def test_sums_are_compensated_where_a_step_changes_weights_by_little(changes, slow):
     table = {"dtype": "float32", "integrator": {"name": "heun"}} | changes
-    assert runner.prepare(spec_of(**table))[""][0].plan.slow == slow
+    assert runner.prepare(spec_of(**table))[""][0].plan.integrator.compensated == slow
 
 
 @pytest.mark.parametrize("name", ["window", "euler"])

@@ -1,12 +1,11 @@
-"""The window integrator: parallel in time. A presentation is cut into windows, and each is solved at once.
+"""How a presentation is cut into windows and solved, one window at once: parallel in time.
 
 Windows end where an input jumps, so that waveforms are smooth within one; what is late is looked up in the waveforms
-of earlier windows. The solver itself is `dynamics.window_solver`.
+of earlier windows. The solver itself is `integrators.window_solver`.
 """
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -15,86 +14,23 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from dynamics import rounding
-from dynamics.circuit import Projection, Weights
-from dynamics.collocation import MAX_NODES, interpolation, nodes, ornstein_uhlenbeck
+from dynamics.circuit import Projection
 from dynamics.errors import PlasticodeError
-from dynamics.field import CoupledSystem, Inputs, Signals, State
-from dynamics.jumps import Cut, Jump, in_order
+from dynamics.field import CoupledSystem, Inputs, Sources, State
+from dynamics.integrators.collocation import MAX_NODES, interpolation, nodes, ornstein_uhlenbeck
+from dynamics.integrators.contract import AbstractIntegrator
+from dynamics.integrators.jumps import Cut, Jump, in_order
+from dynamics.integrators.waveforms import Relaxation, Waves
+from dynamics.integrators.window_parts import Course, Doubt, Layout, Past, Shown, distance
+from dynamics.integrators.window_solver import Context, Solved, WindowSolver, filters_of
 from dynamics.kinks import roundoff, with_value
-from dynamics.noise import brownian_increments, required_key
-from dynamics.norms import norm
+from dynamics.noise import Half, brownian_increments, required_key
 from dynamics.stimulus import Clock, Stream, mixed, samples
 from dynamics.timescales import at_level
-from dynamics.waveforms import Filters, Relaxation, Waves
-from dynamics.window_solver import Context, Solved, WindowSolver, filters_of
 
 
-class Past(NamedTuple):
-    """The waveforms of the last windows, oldest first, by signal: the value at the start of each and at its nodes."""
-
-    rows: dict[str, Float[Array, "windows points _n"]]
-
-
-class Course(NamedTuple):
-    """How far a run by windows has come: the state, what rounding has left out of its weights, the past."""
-
-    state: State
-    low: Weights
-    past: Past | None
-
-
-class Doubt(NamedTuple):
-    """What is known of the error of a presentation as soon as it is solved.
-
-    moved  how far the weights have moved: the root of the sum of squares over all plastic matrices
-    left   what further sweeps would still change, such a distance too
-    weak   with synaptic noise: the relative error of the variance of a taught weight, from splitting noise and learning
-    """
-
-    moved: Float[Array, ""]
-    left: Float[Array, ""]
-    weak: Float[Array, ""]
-
-
-def distance(left: Weights, right: Weights, none: Float[Array, ""]) -> Float[Array, ""]:
-    """The root of the sum of squared differences over all matrices of `right`; `none`, a zero, where there are none."""
-    return norm(jnp.stack([none, *(norm(left[name] - w) for name, w in right.items())]))
-
-
-class Layout(NamedTuple):
-    """How the windows lie in a presentation: when they start, in seconds, and their filters, stacked.
-
-    past    by late projection: the weights with which the points of earlier windows make up what it delivers
-    on      by signal that is shown: whether its presentations are on (see `Shown`)
-    paths   by level: what makes Ornstein-Uhlenbeck paths of normal draws
-    """
-
-    start: Float[Array, " windows"]
-    filters: Filters
-    past: dict[str, Float[Array, "windows s earlier points"]]
-    on: dict[str, Float[Array, "windows presentations"]]
-    paths: dict[int, Float[Array, "windows s s"]]
-
-
-class Shown(NamedTuple):
-    """What a signal shows in the presentations that arrive during one, newest first; `begun` is 0 before the first."""
-
-    values: Float[Array, "presentations _n"]
-    begun: Float[Array, " presentations"]
-
-
-class Window(eqx.Module):
-    """Integrates presentations window by window: cuts at every jump of an input and at `parts` equal parts.
-
-    tolerance   of the weights' change, relative: sweeps go on until they have converged well below it
-    nodes       per window      parts   of a presentation, where no input jumps
-    settling    also cuts this many propagation time constants (the longest) after every jump; None: no such cuts
-    gaps        whether there are blank gaps, which take windows of their own
-    sweeps      a fixed number of sweeps, as gradients in reverse mode need; None: as many as the tolerance asks for
-    whole       whether finer windows judge the whole run, at about twice the price, and not some of its presentations
-
-    What is None of nodes, parts and gaps follows from the run that the windows are given to (dynamics.window_choice).
-    """
+class AbstractWindow(AbstractIntegrator):
+    """How windows cut a presentation and solve it: `integrators.window.Window` says what its settings mean."""
 
     tolerance: float = eqx.field(static=True, default=1e-3)
     nodes: int = eqx.field(static=True, default=None)  # type: ignore[assignment]
@@ -117,13 +53,13 @@ class Window(eqx.Module):
         rows = {name: jnp.broadcast_to(x, (*shape, *x.shape)) for name, x in signals}
         return Past(rows) if rows else None
 
-    def _signals(self, system: CoupledSystem, y: State) -> Signals:
+    def _signals(self, system: CoupledSystem, y: State) -> Sources:
         """Signals that a constant lag looks back at: those of the coupled system that no input determines."""
         nothing = Inputs(*3 * (jnp.zeros((1,), system.dt.dtype),))
-        clamped = {f"{layer.name}.activity" for layer in system.circuit.layers if layer.clamped}
+        clamped = {(layer.name, "activity") for layer in system.circuit.layers if layer.clamped}
         return {name: x for name, x in system.signals(y, nothing).items() if name not in clamped}
 
-    def _lags(self, system: CoupledSystem) -> dict[str, tuple[str, Float[Array, ""]]]:
+    def _lags(self, system: CoupledSystem) -> dict[str, tuple[tuple[str, str], Float[Array, ""]]]:
         """Constant lags that look back at a signal: by projection, and "error" for that of the output error."""
         if system.gamma:
             return {}
@@ -131,9 +67,9 @@ class Window(eqx.Module):
         for p in system.circuit.projections:
             lag = system.lag(p)
             if lag is not None and not system.circuit.layer(p.source).clamped:
-                looks[p.name] = (f"{p.source}.{p.variable}", lag)
+                looks[p.name] = ((p.source, p.variable), lag)
         if system.delays.error is not None:
-            looks["error"] = (f"{system.outputs()[0].name}.activity", system.delays.error)
+            looks["error"] = ((system.outputs()[0].name, "activity"), system.delays.error)
         return looks
 
     def _arrivals(self, system: CoupledSystem) -> dict[str, tuple[str, ...]]:
@@ -194,7 +130,7 @@ class Window(eqx.Module):
             for name, (_, lag) in looks.items():
                 earlier[name], current[name] = self._look(clock, start, length, lag, windows)
         paths = {}
-        if system.noise.activity is not None or system.noise.error is not None:
+        if system.noise.fluctuations:
             for layer in system.circuit.layers:
                 if not layer.clamped and layer.level not in paths:
                     tau = at_level(system.timescales.propagation, layer.level)
@@ -322,27 +258,25 @@ class Window(eqx.Module):
 
     def _remember(self, past: Past, y: State, waves: Waves) -> Past:
         rows = {}
-        for name, old in past.rows.items():
-            layer, variable = name.rsplit(".", 1)
+        for (layer, variable), old in past.rows.items():
             first = (y.activity if variable == "activity" else y.error)[layer]
             new = jnp.concatenate([first[None], waves.value[layer, variable]])
-            rows[name] = jnp.concatenate([old[1:], new[None]])
+            rows[layer, variable] = jnp.concatenate([old[1:], new[None]])
         return Past(rows)
 
     def _paths(self, system: CoupledSystem, y: State, layout: Layout, key: PRNGKeyArray | None) -> dict:
         """Ornstein-Uhlenbeck paths from 0 of all noisy activities and errors, exact at the nodes."""
-        amplitudes = {"activity": (system.noise.activity, y.activity), "error": (system.noise.error, y.error)}
+        levels = system.noise.fluctuations
         noisy = {
             (name, variable): jnp.zeros((self.nodes, x.shape[0]), x.dtype)
-            for variable, (s, signals) in amplitudes.items()
-            if s is not None
-            for name, x in signals.items()
+            for variable in levels
+            for name, x in getattr(y, variable).items()
         }
         if not noisy:
             return {}
         draws = brownian_increments(required_key(key), noisy, jnp.ones_like(system.dt))
         return {
-            (name, variable): amplitudes[variable][0] * (layout.paths[system.circuit.layer(name).level] @ g)
+            (name, variable): levels[variable] * (layout.paths[system.circuit.layer(name).level] @ g)
             for (name, variable), g in draws.items()
         }
 
@@ -354,30 +288,17 @@ class Window(eqx.Module):
         Both halves of additive noise together have the exact variance where a matrix does nothing but decay; those of
         multiplicative noise are exact.
         """
-        noise, h = system.noise, layout.filters.length
-        if not noise.on_synapses:
+        kinds, h = list(system.noise.on_synapses.values()), layout.filters.length
+        if not kinds:
             return course
         weights, low = course.state.weights, course.low
-        draws = brownian_increments(
-            jax.random.fold_in(required_key(key), int(after)), {"add": weights, "multiply": weights}, jnp.ones_like(h)
-        )
-
-        def multiplied(weights: Weights, low: Weights) -> tuple[Weights, Weights]:
-            s = noise.synaptic_multiplicative
-            if s is None:
-                return weights, low
-            mean = -s * s / 2 if noise.calculus == "ito" else jnp.zeros_like(s)
-            grown = {n: jnp.expm1(mean * h / 2 + s * jnp.sqrt(h / 2) * g) for n, g in draws["multiply"].items()}
-            return rounding.add(weights, low, jax.tree.map(jnp.multiply, grown, weights))
-
-        def added(weights: Weights, low: Weights) -> tuple[Weights, Weights]:
-            if noise.synaptic is None:
-                return weights, low
-            size = {n: noise.synaptic * self._half(system, n, h, after) for n in weights}
-            return rounding.add(weights, low, {n: size[n] * g for n, g in draws["add"].items()})
-
-        for part in (added, multiplied) if after else (multiplied, added):
-            weights, low = part(weights, low)
+        key = jax.random.fold_in(required_key(key), int(after))
+        draws = brownian_increments(key, {kind.draws[1]: weights for kind, _ in kinds}, jnp.ones_like(h))
+        halves = {n: Half(h, self._half(system, n, h, after), system.noise.calculus) for n in weights}
+        for kind, level in kinds if after else reversed(kinds):
+            draw = draws[kind.draws[1]]
+            change = {n: kind.change(level, w, draw[n], halves[n]) for n, w in weights.items()}
+            weights, low = rounding.add(weights, low, change)
         return course._replace(state=eqx.tree_at(lambda y: y.weights, course.state, weights), low=low)
 
     def _half(self, system: CoupledSystem, name: str, h: Float[Array, ""], after: bool) -> Float[Array, ""]:

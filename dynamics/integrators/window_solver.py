@@ -1,4 +1,4 @@
-"""The window solver: a diffrax solver whose step is a window of time, solved at once (dynamics.waveforms)."""
+"""The window solver: a diffrax solver whose step is a window of time, solved at once (integrators.waveforms)."""
 
 from typing import Any, ClassVar, NamedTuple
 
@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dynamics.collocation import leak, others
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, State
+from dynamics.integrators.collocation import leak, others
+from dynamics.integrators.waveforms import Filters, Relaxation, Waves
 from dynamics.settle import is_cyclic
 from dynamics.timescales import at_level
-from dynamics.waveforms import Filters, Relaxation, Waves
 
 MAX_SWEEPS = 40
 SLOWEST = 0.98  # what a sweep's rate of contraction is believed to be at most: beyond it nothing is known
@@ -90,7 +90,7 @@ class Solved(NamedTuple):
 
 class WindowSolver(diffrax.AbstractSolver):
     """A diffrax solver whose step is one window: Radau IIA collocation of the fast variables and of the low-rank change
-    of the weights, by waveform relaxation (dynamics.waveforms).
+    of the weights, by waveform relaxation (integrators.waveforms).
 
     Inputs must be constant during a step. Order 2 s - 1 in the length of the window; the relaxation goes on until it
     has converged to half the `tolerance` (in a cycle to a 16th) relative to the weights' change, at most `MAX_SWEEPS`

@@ -25,12 +25,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from dynamics.circuit import Weights
-from dynamics.collocation import interpolation, nodes, others
 from dynamics.field import CoupledSystem
+from dynamics.integrators.collocation import interpolation, nodes, others
+from dynamics.integrators.window_parts import Course, Doubt, Layout, Past, Shown, distance
+from dynamics.integrators.windows import AbstractWindow as Window
 from dynamics.noise import Noise
 from dynamics.rounding import rounded
 from dynamics.settle import is_cyclic
-from dynamics.window import Course, Doubt, Layout, Past, Shown, Window, distance
 
 # Presentations that a companion is shown: so many at first, then one in so many. Of 2000 random draws four were `ok`
 # and wrong when the first were 16: chaotic ones of 29 presentations.

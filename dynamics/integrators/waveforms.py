@@ -19,9 +19,9 @@ from jaxtyping import Array, Float, Int
 
 from dynamics.activations import activation
 from dynamics.circuit import Layer, Local, Port, Projection, Weights
-from dynamics.collocation import filtered, integration, weighted
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, State
+from dynamics.integrators.collocation import filtered, integration, weighted
 from dynamics.norms import norm
 from dynamics.plasticity import output_error
 from dynamics.settle import evaluation_order, is_cyclic
@@ -42,7 +42,7 @@ class Drive(NamedTuple):
 
 
 class Filters(NamedTuple):
-    """The filter matrices (s, s) of a window of `length` seconds (dynamics.collocation.leak).
+    """The filter matrices (s, s) of a window of `length` seconds (integrators.collocation.leak).
 
     propagation, trace  by level
     slow                by layer and name of the slow variable

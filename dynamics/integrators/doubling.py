@@ -10,6 +10,7 @@ Brownian increments of a twin are those of the run, two at a time. Noise of acti
 second twin with the steps of the run as well: its paths are rough on every scale, and no two step sizes agree in them.
 """
 
+import math
 from typing import NamedTuple
 
 import diffrax
@@ -18,13 +19,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from dynamics.circuit import Weights
+from dynamics.errors import PlasticodeError
 from dynamics.norms import norm
 from dynamics.rounding import rounded
 
 Parts = tuple[Weights, Weights | None]  # weights, and what rounding has taken from them, where that is known
 ROUNDED = 0.2  # of a unit in the last place, as a share of a weight: the standard deviation of one rounding
 AT_KINKS = 1.7
-MAX_REFINED = 100_000  # steps per presentation
+MAX_STEPS, MAX_REFINED = 1_000_000, 100_000  # steps per presentation: at first, and made finer
 COUNTED = 3  # an order beyond it is not relied on: steps may still be too long for it
 
 
@@ -47,6 +49,17 @@ def finer(steps: int, history: int = 0) -> tuple[int, int] | None:
     None beyond `MAX_REFINED`: steps that small are not what such a run lacks.
     """
     return None if 4 * steps > MAX_REFINED else (4 * steps, 4 * (history - 2) + 2 if history else 0)
+
+
+def steps_within(period: float, dt: float, even: bool) -> int:
+    """Steps of at most `dt` seconds per presentation; `even` where a twin shares the noise of each two."""
+    steps = period / dt * (1 - 1e-9) if dt > 0 else math.inf
+    if steps > MAX_STEPS:
+        raise PlasticodeError(
+            f"integrator.dt = {dt:g} s gives {steps:.7g} steps per presentation: at most {MAX_STEPS} are allowed"
+        )
+    number = max(math.ceil(steps), 1)
+    return number + number % 2 if even else number
 
 
 def twin_steps(steps: int) -> int:

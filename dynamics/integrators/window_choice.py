@@ -5,14 +5,14 @@ None of this has to be right: estimates tell of runs that windows do not resolve
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Float
 
-from dynamics.collocation import MAX_NODES, integration
 from dynamics.errors import PlasticodeError
-from dynamics.window import Window
+from dynamics.integrators.collocation import MAX_NODES, integration
+from dynamics.integrators.contract import Demands
+from dynamics.integrators.windows import AbstractWindow
 
 SETTLING = 20.0  # propagation time constants: after them, what a jump has excited is gone, through a few layers
 CONTRACTION = 8.0  # H |x|^2 / tau_plast: sweeps still converge, in some 20
@@ -21,27 +21,10 @@ MAX_PARTS, MAX_NOISY_PARTS = 1000, 10_000
 MOST_PARTS = 32  # beyond this learning is so fast that a point diverges, whatever the windows
 
 
-class Demands(NamedTuple):
-    """What windows have to resolve, one number per point, in seconds; of time constants per layer the smallest.
-
-    square    the largest |x|^2 of all samples: one rare large one is enough to ruin the weights
-    spacing   how far apart nodes may be along noise; None without noise
-    """
-
-    duration: Float[np.ndarray, " points"]
-    gap: Float[np.ndarray, " points"]
-    propagation: Float[np.ndarray, " points"]
-    plasticity: Float[np.ndarray, " points"]
-    decay: Float[np.ndarray, " points"]
-    square: float
-    spacing: float | None
-
-    @property
-    def period(self) -> Float[np.ndarray, " points"]:
-        return self.duration + self.gap
+W = TypeVar("W", bound=AbstractWindow)
 
 
-def choose(window: Window, demands: Demands) -> Window:
+def choose(window: W, demands: Demands) -> W:
     """`window` with what is None of nodes, parts and gaps: few enough to be fast, enough for its tolerance."""
     gaps = bool((demands.gap > 0).any()) if window.gaps is None else window.gaps
     parts = _parts(demands) if window.parts is None else window.parts
@@ -61,7 +44,7 @@ def nodes_for(tolerance: float, ratio: float) -> int:
     """The nodes that resolve what follows a jump over a window of `ratio` propagation time constants.
 
     Waveforms are then made of exponentials exp(-t/tau_prop); the nodes that they take grow like the root of the ratio
-    and the logarithm of the tolerance. The factors were fitted to the estimates of `dynamics.judge` on networks of
+    and the logarithm of the tolerance. The factors were fitted to the estimates of `integrators.judge` on networks of
     one to four layers, at tolerances from 1e-2 to 1e-5.
     """
     nodes = math.ceil(0.5 + (1.18 + 0.445 * math.log(1 / tolerance)) * (0.7 + 0.35 * math.sqrt(ratio)))
@@ -103,7 +86,7 @@ def _noisy_parts(demands: Demands, nodes: int) -> int:
     return math.ceil(parts)
 
 
-def refined(window: Window) -> Window | None:
+def refined(window: W) -> W | None:
     """The windows to try next for a run that has not reached the tolerance; None where they are fine enough."""
     if window.parts >= MOST_PARTS:
         return None

@@ -1,0 +1,153 @@
+"""The window integrator: waveforms at a few nodes (integrators.windows), judged by finer ones (integrators.judge)."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Float, Int, PyTree
+
+from dynamics import rounding
+from dynamics.circuit import Weights
+from dynamics.coupled_run import AbstractCoupled, CoupledProgress
+from dynamics.errors import PlasticodeError
+from dynamics.history import check_late_error, misled
+from dynamics.integrators.collocation import nodes
+from dynamics.integrators.contract import Demands, Finer, Settings
+from dynamics.integrators.judge import Accuracy, Judge, accuracy_at_start
+from dynamics.integrators.waveforms import Relaxation, Waves
+from dynamics.integrators.window_choice import choose, refined
+from dynamics.integrators.window_parts import Course, Layout, Past
+from dynamics.integrators.windows import AbstractWindow
+from dynamics.regime import Quality, Slow
+from dynamics.simulate import all_finite
+
+Report = Callable[[Relaxation, Waves], PyTree]
+Ready = tuple[Layout, Judge]
+
+
+class Windowed(NamedTuple):
+    """What windows remember: the past, the error so far (with the run by finer windows), and what rounding has taken
+    from the weights."""
+
+    past: Past | None
+    accuracy: Accuracy
+    low: Weights
+
+
+class Window(AbstractWindow):
+    """Integrates presentations window by window: cuts at every jump of an input and at `parts` equal parts.
+
+    tolerance   of the weights' change, relative: sweeps go on until they have converged well below it
+    nodes       per window      parts   of a presentation, where no input jumps
+    settling    also cuts this many propagation time constants (the longest) after every jump; None: no such cuts
+    gaps        whether there are blank gaps, which take windows of their own
+    sweeps      a fixed number of sweeps, as gradients in reverse mode need; None: as many as the tolerance asks for
+    whole       whether finer windows judge the whole run, at about twice the price, and not some of its presentations
+
+    What is None of nodes, parts and gaps follows from the run that windows are given to (integrators.window_choice).
+    """
+
+    delays: ClassVar[bool] = True
+    noise: ClassVar[bool] = True
+    kinks: ClassVar[bool] = False
+    dense: ClassVar[bool] = True
+
+    @property
+    def calculi(self) -> tuple[str, ...]:
+        return ("ito", "stratonovich")
+
+    def fitted(self, run: AbstractCoupled) -> "Window":
+        """The window with what it leaves open; where the numbers of the run are traced, a cautious choice."""
+        times, x = run.timescales, run.stream.inputs
+        if None not in (self.nodes, self.parts, self.gaps):
+            return self
+        decay = jnp.asarray(jnp.inf) if times.decay is None else times.decay
+        numbers = run.clock.duration, run.clock.gap, times.propagation, times.plasticity, decay, x
+        if any(isinstance(number, Tracer) for number in numbers):
+            open_ = {"nodes": 12, "parts": 1, "gaps": True}
+            return dataclasses.replace(self, **{k: v for k, v in open_.items() if getattr(self, k) is None})
+        # By NumPy: in a traced function jax's own operations trace even known numbers.
+        duration, gap, prop, plast, dec = (np.atleast_1d(np.asarray(number, float).min()) for number in numbers[:-1])
+        square = float(np.max(np.sum(np.square(np.asarray(x, float)), axis=1)))
+        spacing = float(prop[0]) / 2 if run.noise.present else None
+        return choose(self, Demands(duration, gap, prop, plast, dec, square, spacing))
+
+    def check(self, run: AbstractCoupled) -> None:
+        check_late_error(run)
+        super().check(run)
+        gap = run.clock.gap
+        if not self.gaps and not isinstance(gap, Tracer) and float(gap) > 0:
+            raise PlasticodeError(
+                f"the windows have gaps = False, but the clock has a gap of {gap:g} s: leave gaps out"
+            )
+
+    def init(self, run: AbstractCoupled, fixed: Weights, weights: Weights) -> CoupledProgress:
+        system = run.system(fixed)
+        state = system.initial_state(weights)
+        past = self.start(system, state, max(-(-(run.history - 2) // run.clock.steps), 1))
+        course = Course(state, rounding.nothing(state.weights), past)
+        return CoupledProgress(state, fixed, Windowed(past, accuracy_at_start(self, system, course), course.low))
+
+    def ready(self, run: AbstractCoupled, progress: CoupledProgress) -> Ready:
+        """How the windows lie, and what judges them."""
+        system, past = run.system(progress.fixed), progress.memory.past
+        return self.layout(system, past), Judge.of(self, system, past)
+
+    def show(self, run: AbstractCoupled, ready: Ready, progress: CoupledProgress, k: Int[Array, ""]) -> CoupledProgress:
+        return self._shown(run, ready, progress, k, None)[0]
+
+    def _shown(
+        self, run: AbstractCoupled, ready: Ready, progress: CoupledProgress, k: Int[Array, ""], report: Report | None
+    ) -> tuple[CoupledProgress, PyTree]:
+        """The progress after presentation k, and what every window reports."""
+        system, (layout, judge), memory = run.system(progress.fixed), ready, progress.memory
+        course, shown = (
+            Course(progress.state, memory.low, memory.past),
+            self.arrivals(system, run.stream, run.targets(), k),
+        )
+        after, doubt, told = self.present(system, layout, course, shown, k, run.key, report)
+        accuracy = judge.add(memory.accuracy, course, after, doubt, shown, k)
+        return CoupledProgress(after.state, progress.fixed, Windowed(after.past, accuracy, after.low)), told
+
+    def quality(self, run: AbstractCoupled, progress: CoupledProgress) -> Quality:
+        weights, broken = progress.state.weights, misled(run)
+        if not self.gaps:
+            broken = broken | (run.clock.gap > 0)
+        error = jnp.where(broken, jnp.inf, progress.memory.accuracy.relative(weights))
+        return Quality(error, (error <= self.tolerance) | ~all_finite(weights))
+
+    def probe_inside(
+        self,
+        run: AbstractCoupled,
+        progress: CoupledProgress,
+        k: Int[Array, ""],
+        probe: Callable[[Weights, Slow], PyTree[Array]],
+    ) -> tuple[CoupledProgress, Float[Array, " times"], PyTree[Array]]:
+        def report(solved: Relaxation, waves: Waves) -> PyTree[Array]:
+            def at(node: Int[Array, ""]) -> PyTree[Array]:
+                slow = jax.tree.map(lambda wave: wave[node], waves.slow)
+                return probe({**progress.fixed, **solved.weights_at(waves.drive, node)}, slow)
+
+            return jax.lax.map(at, jnp.arange(self.nodes))
+
+        ready = self.ready(run, progress)
+        end, probes = self._shown(run, ready, progress, k, report)
+        layout = ready[0]
+        c = jnp.asarray(nodes(self.nodes), layout.start.dtype)
+        times = layout.start[:, None] + layout.filters.length[:, None] * c[None]
+        return end, times.ravel(), jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), probes)
+
+    def planned(self, settings: Settings, demands: Demands) -> tuple["Window", int]:
+        window = choose(Window(settings.tolerance), demands)
+        return window, window.nodes * window.parts
+
+    def finer(self, steps: int, history: int, dtype: np.dtype) -> Finer | None:
+        window = refined(self)
+        return None if window is None else Finer(window, steps, history)
+
+    def label(self, steps: int) -> str:
+        return f"{self.parts}x{self.nodes}"

@@ -1,0 +1,66 @@
+"""What windows know of a presentation, hand to each other, and say of their error."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dynamics.circuit import Weights
+from dynamics.field import State
+from dynamics.integrators.waveforms import Filters
+from dynamics.norms import norm
+
+
+class Past(NamedTuple):
+    """The waveforms of the last windows, oldest first, by layer and variable: the value at the start of each and at its
+    nodes."""
+
+    rows: dict[tuple[str, str], Float[Array, "windows points _n"]]
+
+
+class Course(NamedTuple):
+    """How far a run by windows has come: the state, what rounding has left out of its weights, the past."""
+
+    state: State
+    low: Weights
+    past: Past | None
+
+
+class Doubt(NamedTuple):
+    """What is known of the error of a presentation as soon as it is solved.
+
+    moved  how far the weights have moved: the root of the sum of squares over all plastic matrices
+    left   what further sweeps would still change, such a distance too
+    weak   with synaptic noise: the relative error of the variance of a taught weight, from splitting noise and learning
+    """
+
+    moved: Float[Array, ""]
+    left: Float[Array, ""]
+    weak: Float[Array, ""]
+
+
+def distance(left: Weights, right: Weights, none: Float[Array, ""]) -> Float[Array, ""]:
+    """The root of the sum of squared differences over all matrices of `right`; `none`, a zero, where there are none."""
+    return norm(jnp.stack([none, *(norm(left[name] - w) for name, w in right.items())]))
+
+
+class Layout(NamedTuple):
+    """How the windows lie in a presentation: when they start, in seconds, and their filters, stacked.
+
+    past    by late projection: the weights with which the points of earlier windows make up what it delivers
+    on      by signal that is shown: whether its presentations are on (see `Shown`)
+    paths   by level: what makes Ornstein-Uhlenbeck paths of normal draws
+    """
+
+    start: Float[Array, " windows"]
+    filters: Filters
+    past: dict[str, Float[Array, "windows s earlier points"]]
+    on: dict[str, Float[Array, "windows presentations"]]
+    paths: dict[int, Float[Array, "windows s s"]]
+
+
+class Shown(NamedTuple):
+    """What a signal shows in the presentations that arrive during one, newest first; `begun` is 0 before the first."""
+
+    values: Float[Array, "presentations _n"]
+    begun: Float[Array, " presentations"]

@@ -1,0 +1,44 @@
+"""What a spec and the points that share a program ask of their integrator."""
+
+import numpy as np
+
+from dynamics.integrators.contract import Demands, Settings
+from dynamics.noise import KINDS, AbstractSynapticNoise
+from experiments.spec.spec import Spec
+
+ON_SYNAPSES = [f"noise.{name}" for name, kind in KINDS.items() if isinstance(kind, AbstractSynapticNoise)]
+
+
+def settings_of(spec: Spec, values: dict[str, np.ndarray]) -> Settings:
+    """What the spec says of its integrator, for points with these `values`."""
+    given = spec.integrator
+    dt = given.dt.seconds(float(values["stimulus.duration"].min()))
+    return Settings(given.tolerance, dt, given.rtol, given.atol, given.max_steps, spec.dtype)
+
+
+def demands_of(spec: Spec, values: dict[str, np.ndarray], inputs: np.ndarray) -> Demands:
+    """What points with these `values` demand, shown these `inputs`."""
+    noises = [path for path in values if path.startswith("noise.")]
+    return Demands(
+        values["stimulus.duration"],
+        values["stimulus.gap"],
+        _smallest(values["timescales.propagation"]),
+        _smallest(values["timescales.plasticity"]),
+        _smallest(values["timescales.decay"]),
+        float(np.max(np.sum(np.square(inputs, dtype=float), axis=1))),
+        settings_of(spec, values).dt if noises else None,
+        spec.noise.sampling or any(path in ON_SYNAPSES for path in noises),
+        _slowest(values),
+    )
+
+
+def _smallest(values: np.ndarray) -> np.ndarray:
+    """One number per point, of numbers that may be given per layer."""
+    return values if values.ndim == 1 else values.min(axis=1)
+
+
+def _slowest(values: dict[str, np.ndarray]) -> float:
+    """The longest finite time constant of weights and slow variables, in seconds."""
+    paths = [p for p in values if p in ("timescales.plasticity", "timescales.decay") or p.endswith("_timescale")]
+    times = np.concatenate([np.ravel(values[path]) for path in paths])
+    return float(times[np.isfinite(times)].max(initial=0.0))
