@@ -1,5 +1,6 @@
 """What a prediction is: a claim of the literature, computed from parameters, measured by simulation, and drawn."""
 
+import re
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, NamedTuple
@@ -22,6 +23,7 @@ Positives = Annotated[tuple[Positive, ...], Field(min_length=1)]
 NonNegatives = Annotated[tuple[NonNegative, ...], Field(min_length=1)]
 Fractions = Annotated[tuple[Fraction, ...], Field(min_length=1)]
 Sizes = Annotated[tuple[Size, ...], Field(min_length=1)]
+TEXTS = {"number", "title", "source", "equation", "claim", "method", "tolerance"}
 
 
 class Finding(NamedTuple):
@@ -41,6 +43,8 @@ class AbstractPrediction(AbstractTable):
     method     how it is measured; `tolerance` says what is allowed and why
     quick      values of fields for a first look: fewer seeds, smaller networks, the same closed form
     seed       the first of the seeds, from which everything random follows
+
+    Texts may run over several lines, which are joined.
     """
 
     number: ClassVar[str]
@@ -53,6 +57,11 @@ class AbstractPrediction(AbstractTable):
     quick: ClassVar[Mapping[str, Any]] = {}
 
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        for name in TEXTS & vars(cls).keys():
+            setattr(cls, name, re.sub(r"\n\s*", " ", getattr(cls, name)))
 
     @abstractmethod
     def measure(self) -> Finding:

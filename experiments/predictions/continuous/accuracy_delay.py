@@ -1,7 +1,6 @@
 """T1.5a: the accuracy of a network that learns in a dense stream, against the delay of its errors."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -34,27 +33,19 @@ KNEE = (0.5, 1.0)  # T: where half the overlap is left, and none
 class AccuracyDelay(AbstractDigitsPrediction):
     """Accuracy against error delay, rule by rule."""
 
-    number: ClassVar[str] = "T1.5a"
-    title: ClassVar[str] = "In a dense stream accuracy collapses before the delay reaches the stimulus duration"
-    source: ClassVar[str] = "bacvanski2025continuous, abstract and delay maps; the slowing limit is derived"
-    equation: ClassVar[str] = (
-        "T/2 < d_knee < T;  accuracy(d, tau_plast) <= accuracy(0, tau_plast / S_l(d)), "
-        "S_l(d) = E max(0, 1 - |d + V - U| / T), U ~ Gamma(l - 1), V ~ Gamma(1 + L - l), in tau_prop"
-    )
-    claim: ClassVar[str] = (
-        "With errors that come d late in a stream without gaps, accuracy after long enough training has fallen half "
-        "way to chance somewhere between d = T/2 and T, and is at chance beyond T. On the way it is below that of a "
-        "prompt network which is slowed to the same overlap: late errors also meet the next stimulus."
-    )
-    method: ClassVar[str] = (
-        "Test accuracy on digits after training; the knee of the mean curve over seeds, with its jackknife interval. "
-        "The slowing limit is simulated without a delay, with tau_plast / S_l(d) in each layer."
-    )
-    tolerance: ClassVar[str] = (
-        "Intervals over seeds at 99.9 % lie inside the bounds, or above 0. At chance: the 99.9 % interval over seeds "
-        "plus the inequality of the classes in the test set."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {
+    number = "T1.5a"
+    title = "In a dense stream accuracy collapses before the delay reaches the stimulus duration"
+    source = "bacvanski2025continuous, abstract and delay maps; the slowing limit is derived"
+    equation = """T/2 < d_knee < T;  accuracy(d, tau_plast) <= accuracy(0, tau_plast / S_l(d)), S_l(d) = E max(0, 1 - |d
+        + V - U| / T), U ~ Gamma(l - 1), V ~ Gamma(1 + L - l), in tau_prop"""
+    claim = """With errors that come d late in a stream without gaps, accuracy after long enough training has fallen
+        half way to chance somewhere between d = T/2 and T, and is at chance beyond T. On the way it is below that of a
+        prompt network which is slowed to the same overlap: late errors also meet the next stimulus."""
+    method = """Test accuracy on digits after training; the knee of the mean curve over seeds, with its jackknife
+        interval. The slowing limit is simulated without a delay, with tau_plast / S_l(d) in each layer."""
+    tolerance = """Intervals over seeds at 99.9 % lie inside the bounds, or above 0. At chance: the 99.9 % interval over
+        seeds plus the inequality of the classes in the test set."""
+    quick = {
         "rules": ("fa",), "delays": (0.0, 0.5, 0.7, 0.8, 0.9, 1.1), "presentations": 500, "plasticity": 50.0,
         "seeds": 16,
     }  # fmt: skip

@@ -1,7 +1,6 @@
 """T1.5c: the accuracy of a network that learns in a dense stream, against the propagation time constant."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -37,27 +36,19 @@ class Curves(NamedTuple):
 class AccuracyPropagation(AbstractDigitsPrediction):
     """Accuracy against tau_prop, rule by rule."""
 
-    number: ClassVar[str] = "T1.5c"
-    title: ClassVar[str] = "Propagation lags cost accuracy as they use up the overlap of input and error"
-    source: ClassVar[str] = "bacvanski2025continuous, abstract (propagation is fast); bounds derived from its overlap"
-    equation: ClassVar[str] = (
-        "tau_loop < tau_knee < tau_target, where accuracy(tau_prop -> 0, tau_plast / S_l(tau)) is half way to chance;  "
-        "S_l(tau) = E max(0, 1 - |V - U| / T), U ~ Gamma(l - 1), V ~ Gamma(n + 1 + L - l), in tau;  "
-        "n = 0 for the target, n = L for the loop"
-    )
-    claim: ClassVar[str] = (
-        "Of the error, the target passes 1 + L - l filters on its way to layer l, and the network's output, which goes "
-        "round the loop, L more. The lag at which accuracy has fallen half way to chance lies between those at which "
-        "prompt networks do that are slowed to the overlap with the one and with the other."
-    )
-    method: ClassVar[str] = (
-        "Test accuracy on digits after a dense stream; knees of mean curves over seeds, in log tau_prop, with "
-        "jackknife intervals. The slowed networks have the shortest lag, and tau_plast / S_l(tau) in each layer."
-    )
-    tolerance: ClassVar[str] = "The 99.9 % interval over seeds of the distance to a bound lies on the claimed side."
-    quick: ClassVar[Mapping[str, Any]] = {
-        "rules": ("fa",), "lags": (0.02, 0.2, 0.5, 1.0, 2.0, 5.0), "presentations": 600, "plasticity": 50.0,
-    }  # fmt: skip
+    number = "T1.5c"
+    title = "Propagation lags cost accuracy as they use up the overlap of input and error"
+    source = "bacvanski2025continuous, abstract (propagation is fast); bounds derived from its overlap"
+    equation = """tau_loop < tau_knee < tau_target, where accuracy(tau_prop -> 0, tau_plast / S_l(tau)) is half way to
+        chance;  S_l(tau) = E max(0, 1 - |V - U| / T), U ~ Gamma(l - 1), V ~ Gamma(n + 1 + L - l), in tau;  n = 0 for
+        the target, n = L for the loop"""
+    claim = """Of the error, the target passes 1 + L - l filters on its way to layer l, and the network's output, which
+        goes round the loop, L more. The lag at which accuracy has fallen half way to chance lies between those at which
+        prompt networks do that are slowed to the overlap with the one and with the other."""
+    method = """Test accuracy on digits after a dense stream; knees of mean curves over seeds, in log tau_prop, with
+        jackknife intervals. The slowed networks have the shortest lag, and tau_plast / S_l(tau) in each layer."""
+    tolerance = "The 99.9 % interval over seeds of the distance to a bound lies on the claimed side."
+    quick = {"rules": ("fa",), "lags": (0.02, 0.2, 0.5, 1.0, 2.0, 5.0), "presentations": 600, "plasticity": 50.0}
 
     lags: Positives = (0.02, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0)  # tau_prop in units of T
 

@@ -1,7 +1,6 @@
 """T1.9: noise in the activities costs no accuracy until it is as large as the activities themselves."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,29 +40,19 @@ UNITS, TIMES = 500, 40
 class ActivityNoise(AbstractDigitsPrediction):
     """Accuracy against the standard deviation of Ornstein-Uhlenbeck noise in every activity."""
 
-    number: ClassVar[str] = "T1.9"
-    title: ClassVar[str] = "Learning is robust to noise in the activities"
-    source: ClassVar[str] = "bacvanski2025continuous, abstract (integration noise); the deviation is derived"
-    equation: ClassVar[str] = (
-        "tau_prop dz = (-z + f(a)) dt + s sqrt(2 tau_prop) dB;  without input: var z = s^2, "
-        "<z(t) z(t + T)> = s^2 exp(-T / tau_prop)"
-    )
-    claim: ClassVar[str] = (
-        "Weights average over noise that is fast: up to s = 0.3, where activities lie between -1 and 1, accuracy is "
-        "that of the quiet network up to 5 %. It does fall once the noise drowns the activities."
-    )
-    method: ClassVar[str] = (
-        "Test accuracy (without noise) on digits after learning in noise, in pairs of equal seeds. The noise itself: "
-        f"{UNITS} units without input, seen {TIMES} times."
-    )
-    tolerance: ClassVar[str] = (
-        "Accuracies: the loss, with its whole 99.9 % interval over seeds, is below the 5 % that bound the plasticity "
-        "window. Moments of the noise: 99.9 % "
-        "of their sampling distribution, from the number of units and times and their correlation."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {
-        "rules": ("fa",), "noises": (0.0, 0.3, 4.0), "presentations": 600, "plasticity": 50.0,
-    }  # fmt: skip
+    number = "T1.9"
+    title = "Learning is robust to noise in the activities"
+    source = "bacvanski2025continuous, abstract (integration noise); the deviation is derived"
+    equation = """tau_prop dz = (-z + f(a)) dt + s sqrt(2 tau_prop) dB;  without input: var z = s^2, <z(t) z(t + T)> =
+        s^2 exp(-T / tau_prop)"""
+    claim = """Weights average over noise that is fast: up to s = 0.3, where activities lie between -1 and 1, accuracy
+        is that of the quiet network up to 5 %. It does fall once the noise drowns the activities."""
+    method = f"""Test accuracy (without noise) on digits after learning in noise, in pairs of equal seeds. The noise
+        itself: {UNITS} units without input, seen {TIMES} times."""
+    tolerance = """Accuracies: the loss, with its whole 99.9 % interval over seeds, is below the 5 % that bound the
+        plasticity window. Moments of the noise: 99.9 % of their sampling distribution, from the number of units and
+        times and their correlation."""
+    quick = {"rules": ("fa",), "noises": (0.0, 0.3, 4.0), "presentations": 600, "plasticity": 50.0}
 
     noises: NonNegatives = (0.0, 0.1, 0.3, 0.6, 1.0, 2.0, 4.0)
     harmless: Positive = 0.3

@@ -1,7 +1,6 @@
 """T1.7: blank gaps keep late errors off the next stimulus."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -31,30 +30,21 @@ from experiments.tasks.real import Digits
 class BlankGaps(AbstractDigitsPrediction):
     """Accuracy against the gap between stimuli, at a delay shorter and one longer than a stimulus."""
 
-    number: ClassVar[str] = "T1.7"
-    title: ClassVar[str] = "Blank gaps as long as the delay rescue learning from late errors, but not beyond T"
-    source: ClassVar[str] = "bacvanski2025continuous, delays; what gaps do is derived from its model"
-    equation: ClassVar[str] = (
-        "tau_plast dW = (T - d) e_k x_k^T + max(0, d - g) e_k x_(k+1)^T;  with g >= d: "
-        "accuracy(d, tau_plast) is about accuracy(0, tau_plast / S_l(d))"
-    )
-    claim: ClassVar[str] = (
-        "In a dense stream an error that is late by d < T meets its own stimulus for T - d and the next one for d. "
-        "A gap g >= d takes away the second part: accuracy rises, to that of a prompt network slowed to the same "
-        "overlap. At d > T there is no first part, and gaps do not help."
-    )
-    method: ClassVar[str] = (
-        "Test accuracy on digits with and without gaps, in pairs of equal seeds. For the equation: a linear layer that "
-        "starts at 0 and learns little, against the sum over its stimuli, with the error unit's filter in the overlaps."
-    )
-    tolerance: ClassVar[str] = (
-        "The 99.9 % interval over seeds. The slowed network is a bracket, as the two parts of the error, target and "
-        "output, pass different numbers of filters. The equation: 0.2 %, five times the error of Heun steps of "
-        "tau_prop / 8."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {
-        "rules": ("fa",), "gaps": (0.0, 1.2),
-    }  # fmt: skip
+    number = "T1.7"
+    title = "Blank gaps as long as the delay rescue learning from late errors, but not beyond T"
+    source = "bacvanski2025continuous, delays; what gaps do is derived from its model"
+    equation = """tau_plast dW = (T - d) e_k x_k^T + max(0, d - g) e_k x_(k+1)^T;  with g >= d: accuracy(d, tau_plast)
+        is about accuracy(0, tau_plast / S_l(d))"""
+    claim = """In a dense stream an error that is late by d < T meets its own stimulus for T - d and the next one for d.
+        A gap g >= d takes away the second part: accuracy rises, to that of a prompt network slowed to the same overlap.
+        At d > T there is no first part, and gaps do not help."""
+    method = """Test accuracy on digits with and without gaps, in pairs of equal seeds. For the equation: a linear layer
+        that starts at 0 and learns little, against the sum over its stimuli, with the error unit's filter in the
+        overlaps."""
+    tolerance = """The 99.9 % interval over seeds. The slowed network is a bracket, as the two parts of the error,
+        target and output, pass different numbers of filters. The equation: 0.2 %, five times the error of Heun steps of
+        tau_prop / 8."""
+    quick = {"rules": ("fa",), "gaps": (0.0, 1.2)}
 
     rules: Rules = ("fa", "dfa")  # SGD diverges in the stream without gaps
     plasticity: Positive = 40.0

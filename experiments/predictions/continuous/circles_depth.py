@@ -1,7 +1,6 @@
 """T1.10: the deeper a network, the less propagation lag it tolerates."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -44,23 +43,17 @@ class Curve(NamedTuple):
 class CirclesDepth(AbstractPrediction):
     """Accuracy on two circles against tau_prop, for several depths."""
 
-    number: ClassVar[str] = "T1.10"
-    title: ClassVar[str] = "Deeper networks tolerate less propagation lag"
-    source: ClassVar[str] = "bacvanski2025continuous, figs. 5 and 7 (maps of accuracy, per depth); 1 / L is derived"
-    equation: ClassVar[str] = "2 L tau_prop = T where the lag around the loop of the first layer uses up the stimulus"
-    claim: ClassVar[str] = (
-        "At lags of at least T / 2 L of the shallowest, deeper networks learn less well. The lag that a network "
-        "tolerates shrinks at least as fast as 1 / L: at a lag shorter by the ratio of layers the deepest is "
-        "still below the shallowest."
-    )
-    method: ClassVar[str] = (
-        "Test accuracy on two concentric circles after a dense stream, L - 1 equal hidden layers, tau_plast / T fixed; "
-        "differences between pairs of equal seeds, over the lags of at least T / 2 L of the shallowest."
-    )
-    tolerance: ClassVar[str] = "The 99.9 % interval over seeds lies on the claimed side: no other allowance."
-    quick: ClassVar[Mapping[str, Any]] = {
-        "rules": ("sgd",), "depths": (1, 3), "lags": (0.1, 0.25, 0.5, 1.0), "seeds": 24,
-    }  # fmt: skip
+    number = "T1.10"
+    title = "Deeper networks tolerate less propagation lag"
+    source = "bacvanski2025continuous, figs. 5 and 7 (maps of accuracy, per depth); 1 / L is derived"
+    equation = "2 L tau_prop = T where the lag around the loop of the first layer uses up the stimulus"
+    claim = """At lags of at least T / 2 L of the shallowest, deeper networks learn less well. The lag that a network
+        tolerates shrinks at least as fast as 1 / L: at a lag shorter by the ratio of layers the deepest is still below
+        the shallowest."""
+    method = """Test accuracy on two concentric circles after a dense stream, L - 1 equal hidden layers, tau_plast / T
+        fixed; differences between pairs of equal seeds, over the lags of at least T / 2 L of the shallowest."""
+    tolerance = "The 99.9 % interval over seeds lies on the claimed side: no other allowance."
+    quick = {"rules": ("sgd",), "depths": (1, 3), "lags": (0.1, 0.25, 0.5, 1.0), "seeds": 24}
 
     rules: Rules = ("sgd", "fa")
     depths: Annotated[tuple[Depth, ...], Field(min_length=2)] = (1, 2, 3)

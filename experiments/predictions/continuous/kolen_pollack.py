@@ -1,7 +1,6 @@
 """T1.6: under the Kolen-Pollack rule the feedback aligns at the rate of the weight decay, whatever else happens."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -42,25 +41,17 @@ CASES = ("plain run", "late error and noise")
 class KolenPollackRate(AbstractPrediction):
     """The decay of the mismatch between feedback and forward weights."""
 
-    number: ClassVar[str] = "T1.6"
-    title: ClassVar[str] = "Kolen-Pollack feedback aligns at exactly 1 / tau_dec"
-    source: ClassVar[str] = (
-        "bacvanski2025continuous, the Kolen-Pollack limit; derived: W and the transpose of V have the same drive"
-    )
-    equation: ClassVar[str] = "|V - W^T|(t) = |V - W^T|(0) exp(-t / tau_dec)"
-    claim: ClassVar[str] = (
-        "The mismatch of every feedback matrix decays at the rate 1 / tau_dec and no other, independently of "
-        "tau_plast, of late errors and of noise in the activity: both synapses see the same."
-    )
-    method: ClassVar[str] = (
-        "The norm of V - W^T at eight times in coupled runs over tau_plast and seeds, plain and with a late error and "
-        "noise; the rate is that between start and end."
-    )
-    tolerance: ClassVar[str] = (
-        "Not random: twice the error of Heun steps, which decay at a rate lower by (dt / tau_dec)^2 / 6 of it, and "
-        "1e-9 for rounding."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"seeds": 3, "hidden": (8,), "plasticity": (3.0, 100.0), "lifetimes": 2.0}
+    number = "T1.6"
+    title = "Kolen-Pollack feedback aligns at exactly 1 / tau_dec"
+    source = "bacvanski2025continuous, the Kolen-Pollack limit; derived: W and the transpose of V have the same drive"
+    equation = "|V - W^T|(t) = |V - W^T|(0) exp(-t / tau_dec)"
+    claim = """The mismatch of every feedback matrix decays at the rate 1 / tau_dec and no other, independently of
+        tau_plast, of late errors and of noise in the activity: both synapses see the same."""
+    method = """The norm of V - W^T at eight times in coupled runs over tau_plast and seeds, plain and with a late error
+        and noise; the rate is that between start and end."""
+    tolerance = """Not random: twice the error of Heun steps, which decay at a rate lower by (dt / tau_dec)^2 / 6 of it,
+        and 1e-9 for rounding."""
+    quick = {"seeds": 3, "hidden": (8,), "plasticity": (3.0, 100.0), "lifetimes": 2.0}
 
     hidden: Sizes = (8, 6)
     inputs: Size = 4

@@ -1,8 +1,7 @@
 """T1.2: filters before the synapse and on the error's way blur the overlap law, in closed form."""
 
 import math
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -32,25 +31,17 @@ WEAK = 1e6  # tau_plast / T: the weight's own effect on the error is its inverse
 class LagStages(AbstractPrediction):
     """Learning strength of a synapse whose signals have passed chains of first-order filters."""
 
-    number: ClassVar[str] = "T1.2"
-    title: ClassVar[str] = "Filters on the way to a synapse blur the overlap law"
-    source: ClassVar[str] = "bacvanski2025continuous, model of first-order neurons; derived: V - U is a gamma race"
-    equation: ClassVar[str] = (
-        "S(d) / S(0) = E[max(0, 1 - |D| / T)], D = d + V - U, U ~ Gamma(k, tau_prop), V ~ Gamma(m, tau_prop)"
-    )
-    claim: ClassVar[str] = (
-        "Where the presynaptic signal has passed k neurons and the error m, the overlap law holds on average over the "
-        "random delay that the filters stand for, whatever k, m, the explicit delay and tau_prop."
-    )
-    method: ClassVar[str] = (
-        "One presentation in a long gap, weak plasticity; one circuit has a synapse between every stage of a "
-        "presynaptic chain and every stage of an error chain, so that one run measures every (k, m)."
-    )
-    tolerance: ClassVar[str] = (
-        "2e-4 of the full strength: ten times the error of Heun steps of tau_prop / 20, which is about "
-        "(dt / tau_prop)^2 / 100 (2e-5); the weight's own effect on the error is T / tau_plast = 1e-6."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"delays": (0.0, 0.6, 1.2), "propagation": (0.1,)}
+    number = "T1.2"
+    title = "Filters on the way to a synapse blur the overlap law"
+    source = "bacvanski2025continuous, model of first-order neurons; derived: V - U is a gamma race"
+    equation = "S(d) / S(0) = E[max(0, 1 - |D| / T)], D = d + V - U, U ~ Gamma(k, tau_prop), V ~ Gamma(m, tau_prop)"
+    claim = """Where the presynaptic signal has passed k neurons and the error m, the overlap law holds on average over
+        the random delay that the filters stand for, whatever k, m, the explicit delay and tau_prop."""
+    method = """One presentation in a long gap, weak plasticity; one circuit has a synapse between every stage of a
+        presynaptic chain and every stage of an error chain, so that one run measures every (k, m)."""
+    tolerance = """2e-4 of the full strength: ten times the error of Heun steps of tau_prop / 20, which is about (dt /
+        tau_prop)^2 / 100 (2e-5); the weight's own effect on the error is T / tau_plast = 1e-6."""
+    quick = {"delays": (0.0, 0.6, 1.2), "propagation": (0.1,)}
 
     duration: Duration = Time(0.05)
     propagation: Annotated[tuple[Lag, ...], Field(min_length=1, max_length=7)] = (0.05, 0.1, 0.2)  # tau_prop / T

@@ -1,7 +1,7 @@
 """T1.3: how much of its gradient each layer of a deep network follows when every neuron is a lag."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -49,31 +49,23 @@ class Measured(NamedTuple):
 class LayerAlignment(AbstractPrediction):
     """Strength and alignment of learning, layer by layer and depth by depth."""
 
-    number: ClassVar[str] = "T1.3"
-    title: ClassVar[str] = "Depth costs overlap: first layers lose most, direct errors less"
-    source: ClassVar[str] = "bacvanski2025continuous, layerwise and direct error propagation; derived: counting stages"
-    equation: ClassVar[str] = (
-        "S_l = E[max(0, 1 - |V - U|/T)], U ~ Gamma(l-1), V ~ Gamma(m); part of the error from the prediction: "
-        "m = 2L-l+1 layerwise, so that the mean lag is (2L-2l+2) tau_prop, L+2 direct, so that it is (L-l+3) tau_prop; "
-        "from the target: m = L-l+1 layerwise, 2 direct (1 at l = L)"
-    )
-    claim: ClassVar[str] = (
-        "Every stage between a synapse and its two signals costs overlap. Layerwise errors lose the first layer where "
-        "2 L tau_prop approaches T, direct errors only where (L+2) tau_prop does. Where the prediction makes up "
-        "the error the first layer loses most and the last least; the part that the target makes up comes earlier, so "
-        "that it is the middle layers that it suits best, and the last ones have their input too late for it."
-    )
-    method: ClassVar[str] = (
-        "Coupled runs in a dense stream of random samples with orthogonal matrices; direct feedback is the "
-        "transposed product of the forward matrices. Small signals and frozen weights isolate either part of the "
-        "error; then tanh networks learn. Strength: the change of W along its drive without lags. L counts layers of "
-        "neurons, hidden ones and the output."
-    )
-    tolerance: ClassVar[str] = (
-        "The 99.9 % interval over seeds, which differ in samples and their order, for all layers and depths together; "
-        "Heun steps of tau_prop / 10 are off by about 1e-4."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"hidden": (1, 3), "seeds": 8, "presentations": 60}
+    number = "T1.3"
+    title = "Depth costs overlap: first layers lose most, direct errors less"
+    source = "bacvanski2025continuous, layerwise and direct error propagation; derived: counting stages"
+    equation = """S_l = E[max(0, 1 - |V - U|/T)], U ~ Gamma(l-1), V ~ Gamma(m); part of the error from the prediction: m
+        = 2L-l+1 layerwise, so that the mean lag is (2L-2l+2) tau_prop, L+2 direct, so that it is (L-l+3) tau_prop; from
+        the target: m = L-l+1 layerwise, 2 direct (1 at l = L)"""
+    claim = """Every stage between a synapse and its two signals costs overlap. Layerwise errors lose the first layer
+        where 2 L tau_prop approaches T, direct errors only where (L+2) tau_prop does. Where the prediction makes up the
+        error the first layer loses most and the last least; the part that the target makes up comes earlier, so that it
+        is the middle layers that it suits best, and the last ones have their input too late for it."""
+    method = """Coupled runs in a dense stream of random samples with orthogonal matrices; direct feedback is the
+        transposed product of the forward matrices. Small signals and frozen weights isolate either part of the error;
+        then tanh networks learn. Strength: the change of W along its drive without lags. L counts layers of neurons,
+        hidden ones and the output."""
+    tolerance = """The 99.9 % interval over seeds, which differ in samples and their order, for all layers and depths
+        together; Heun steps of tau_prop / 10 are off by about 1e-4."""
+    quick = {"hidden": (1, 3), "seeds": 8, "presentations": 60}
 
     duration: Duration = Time(0.05)
     propagation: Lag = 0.1  # tau_prop / T

@@ -1,7 +1,7 @@
 """T1.4: continuous learning with slow plasticity and fast neurons is SGD with learning rate T / tau_plast."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, NamedTuple
 
 import equinox as eqx
 import jax
@@ -54,29 +54,21 @@ class Problem(NamedTuple):
 class LearningRate(AbstractPrediction):
     """The distance between a coupled run and discrete SGD on the same samples in the same order."""
 
-    number: ClassVar[str] = "T1.4"
-    title: ClassVar[str] = "Learning in continuous time is SGD with learning rate T / tau_plast"
-    source: ClassVar[str] = "bacvanski2025continuous, SGD limit; derived: eta = T/tau_plast, lambda = tau_plast/tau_dec"
-    equation: ClassVar[str] = (
-        "|W(t) - W_sgd(t)| / |W_sgd(t) - W(0)| = O(T/tau_plast) + O(tau_prop/T), with "
-        "W_sgd += (T/tau_plast) e z^T - (T/tau_dec) W after every presentation"
-    )
-    claim: ClassVar[str] = (
-        "The trajectory of the weights approaches that of SGD with weight decay as tau_prop/T and T/tau_plast vanish: "
-        "in first order in each, and along both at once."
-    )
-    method: ClassVar[str] = (
-        "Coupled and discrete runs of one stream, distances root-mean-squared over four times. A linear layer has "
-        "closed forms: exact flow during each presentation where tau_prop vanishes, overlap integrals with one and two "
-        "stages where T/tau_plast does. A tanh network gives the orders, between its two smallest ratios."
-    )
-    tolerance: ClassVar[str] = (
-        "Closed forms: 5e-6, ten times what the window integrator and the ratios of 1e-7 in the place of zero are off "
-        "by. Orders: the 99.9 % interval over seeds, and twice what the order still moves by from one pair of ratios "
-        "to the next, since the next term of the error shrinks with the ratio (and 4e-7 over the smallest ratio, for "
-        "what stands for zero)."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"seeds": 5, "rates": FALLING[2:], "ratios": FALLING[2:]}
+    number = "T1.4"
+    title = "Learning in continuous time is SGD with learning rate T / tau_plast"
+    source = "bacvanski2025continuous, SGD limit; derived: eta = T/tau_plast, lambda = tau_plast/tau_dec"
+    equation = """|W(t) - W_sgd(t)| / |W_sgd(t) - W(0)| = O(T/tau_plast) + O(tau_prop/T), with W_sgd += (T/tau_plast) e
+        z^T - (T/tau_dec) W after every presentation"""
+    claim = """The trajectory of the weights approaches that of SGD with weight decay as tau_prop/T and T/tau_plast
+        vanish: in first order in each, and along both at once."""
+    method = """Coupled and discrete runs of one stream, distances root-mean-squared over four times. A linear layer has
+        closed forms: exact flow during each presentation where tau_prop vanishes, overlap integrals with one and two
+        stages where T/tau_plast does. A tanh network gives the orders, between its two smallest ratios."""
+    tolerance = """Closed forms: 5e-6, ten times what the window integrator and the ratios of 1e-7 in the place of zero
+        are off by. Orders: the 99.9 % interval over seeds, and twice what the order still moves by from one pair of
+        ratios to the next, since the next term of the error shrinks with the ratio (and 4e-7 over the smallest ratio,
+        for what stands for zero)."""
+    quick = {"seeds": 5, "rates": FALLING[2:], "ratios": FALLING[2:]}
 
     duration: Duration = Time(0.05)
     rates: Ratios = FALLING  # T / tau_plast

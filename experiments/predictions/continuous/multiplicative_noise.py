@@ -1,7 +1,6 @@
 """T1.11: what noise in proportion to a weight does to it depends on the calculus, and ours is Ito's."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated
 
 import numpy as np
 import xarray as xr
@@ -20,16 +19,15 @@ CALCULI = {"ito": 1.0, "stratonovich": 2.0}  # the factor of s^2 in the growth o
 class MultiplicativeNoise(AbstractPrediction):
     """Mean square of weights under multiplicative noise and decay, in both calculi."""
 
-    number: ClassVar[str] = "T1.11"
-    title: ClassVar[str] = "Multiplicative synaptic noise, in the sense of Ito and of Stratonovich"
-    source: ClassVar[str] = "oksendal2003stochastic, chapter 5, geometric Brownian motion"
-    equation: ClassVar[str] = (
-        "dW = -W dt / tau_dec + s W dB:  <W^2> = W(0)^2 exp((c s^2 - 2 / tau_dec) t), c = 1 for Ito, 2 for Stratonovich"
-    )
-    claim: ClassVar[str] = "Noise in proportion to a weight makes its mean square grow, by s^2 (Ito) or 2 s^2."
-    method: ClassVar[str] = "|W(t)|^2 / |W(0)|^2 of a matrix that does not learn, over independent seeds."
-    tolerance: ClassVar[str] = "The 99.9 % interval of the mean over seeds; the draws themselves are exact."
-    quick: ClassVar[Mapping[str, Any]] = {"seeds": 40}
+    number = "T1.11"
+    title = "Multiplicative synaptic noise, in the sense of Ito and of Stratonovich"
+    source = "oksendal2003stochastic, chapter 5, geometric Brownian motion"
+    equation = """dW = -W dt / tau_dec + s W dB:  <W^2> = W(0)^2 exp((c s^2 - 2 / tau_dec) t), c = 1 for Ito, 2 for
+        Stratonovich"""
+    claim = "Noise in proportion to a weight makes its mean square grow, by s^2 (Ito) or 2 s^2."
+    method = "|W(t)|^2 / |W(0)|^2 of a matrix that does not learn, over independent seeds."
+    tolerance = "The 99.9 % interval of the mean over seeds; the draws themselves are exact."
+    quick = {"seeds": 40}
 
     amplitude: Positive = 0.6  # s, per root of a second
     decay: Duration = Time(10.0)

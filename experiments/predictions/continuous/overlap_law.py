@@ -1,8 +1,5 @@
 """T1.1: a synapse learns in proportion to the time for which its input and its error overlap."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -19,20 +16,16 @@ SYNAPSE = "experiments.predictions.study.single_synapse:SingleSynapse"
 class OverlapLaw(AbstractPrediction):
     """Learning strength of one synapse against the delay of its error."""
 
-    number: ClassVar[str] = "T1.1"
-    title: ClassVar[str] = "Learning falls linearly with the delay of the error"
-    source: ClassVar[str] = "bacvanski2025continuous, abstract; derived from tau_plast dW/dt = e(t) x(t) for boxes"
-    equation: ClassVar[str] = "S(d) / S(0) = max(0, 1 - d / T)"
-    claim: ClassVar[str] = (
-        "Input and error are held for T, the error d later: the change of the weight is proportional to their overlap, "
-        "and there is none from d = T on."
-    )
-    method: ClassVar[str] = "|W| after one presentation followed by a long gap, starting from 0, against that at d = 0."
-    tolerance: ClassVar[str] = (
-        "1 % of the full strength: the propagation lag of T / 1000 rounds the corners by about 0.2 %, and the weight's "
-        "own effect on the error is T / tau_plast = 1e-6."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"delays": (0.0, 0.5, 1.0, 1.2)}
+    number = "T1.1"
+    title = "Learning falls linearly with the delay of the error"
+    source = "bacvanski2025continuous, abstract; derived from tau_plast dW/dt = e(t) x(t) for boxes"
+    equation = "S(d) / S(0) = max(0, 1 - d / T)"
+    claim = """Input and error are held for T, the error d later: the change of the weight is proportional to their
+        overlap, and there is none from d = T on."""
+    method = "|W| after one presentation followed by a long gap, starting from 0, against that at d = 0."
+    tolerance = """1 % of the full strength: the propagation lag of T / 1000 rounds the corners by about 0.2 %, and the
+        weight's own effect on the error is T / tau_plast = 1e-6."""
+    quick = {"delays": (0.0, 0.5, 1.0, 1.2)}
 
     duration: Duration = Time(0.05)
     delays: NonNegatives = tuple(np.round(np.linspace(0, 1.3, 14), 10).tolist())  # in units of T

@@ -1,7 +1,6 @@
 """T1.5b: plasticity must be slower than the stimulus by the tangent kernel, and fast enough to learn in time."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -59,30 +58,23 @@ class Measured(NamedTuple):
 class PlasticityWindow(AbstractDigitsPrediction):
     """Accuracy against tau_plast, rule by rule."""
 
-    number: ClassVar[str] = "T1.5b"
-    title: ClassVar[str] = "The plasticity window: slow against the stimulus, fast against the session"
-    source: ClassVar[str] = "bacvanski2025continuous, abstract (one to two orders of magnitude); K, lambda: derived"
-    equation: ClassVar[str] = (
-        "K < tau_plast / T < N lambda;  K = -e . de / |e|^2, how fast a presentation removes its own error;  "
-        "1 / lambda: the time, in tau_plast, in which the weight flow learns"
-    )
-    claim: ClassVar[str] = (
-        "Plasticity is slow enough from about the tangent kernel on, which is one to two orders of magnitude; T itself "
-        "is too fast. At the other end N presentations are too few: there learning is the weight flow, and accuracy "
-        "depends on N T / tau_plast alone, so that the end grows with N."
-    )
-    method: ClassVar[str] = (
-        f"Digits; the window is where the accuracy, averaged over seeds, is within {WINDOW_DROP:.0%} of its best. K: "
-        "at the best tau_plast, a median over samples. The end: accuracy half way to chance, after N / 3 and N "
-        "presentations, with its jackknife interval. The weight flow averages over all samples; without lags, it is "
-        "slowed to the overlap with the target that they leave."
-    )
-    tolerance: ClassVar[str] = (
-        "99.9 % intervals over seeds, of the loss of accuracy on the claimed side of 5 %, of K inside its bounds. "
-        "About K: a factor of 2, as an exponential has no sharp edge. The end: the interval, the next order of the "
-        "flow limit, K T / tau_plast, and that the network's output, part of the error, comes later than the target."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"rules": ("fa",), "presentations": 1000, "steps": 9}
+    number = "T1.5b"
+    title = "The plasticity window: slow against the stimulus, fast against the session"
+    source = "bacvanski2025continuous, abstract (one to two orders of magnitude); K, lambda: derived"
+    equation = """K < tau_plast / T < N lambda;  K = -e . de / |e|^2, how fast a presentation removes its own error;  1
+        / lambda: the time, in tau_plast, in which the weight flow learns"""
+    claim = """Plasticity is slow enough from about the tangent kernel on, which is one to two orders of magnitude; T
+        itself is too fast. At the other end N presentations are too few: there learning is the weight flow, and
+        accuracy depends on N T / tau_plast alone, so that the end grows with N."""
+    method = f"""Digits; the window is where the accuracy, averaged over seeds, is within {WINDOW_DROP:.0%} of its best.
+        K: at the best tau_plast, a median over samples. The end: accuracy half way to chance, after N / 3 and N
+        presentations, with its jackknife interval. The weight flow averages over all samples; without lags, it is
+        slowed to the overlap with the target that they leave."""
+    tolerance = """99.9 % intervals over seeds, of the loss of accuracy on the claimed side of 5 %, of K inside its
+        bounds. About K: a factor of 2, as an exponential has no sharp edge. The end: the interval, the next order of
+        the flow limit, K T / tau_plast, and that the network's output, part of the error, comes later than the
+        target."""
+    quick = {"rules": ("fa",), "presentations": 1000, "steps": 9}
 
     presentations: Size = 2000
     shortest: Positive = 1.0  # tau_plast in units of T

@@ -1,7 +1,6 @@
 """T1.3b: a skip connection helps a first layer to learn only where it brings the error back sooner."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -42,28 +41,20 @@ class Measured(NamedTuple):
 class SkipConnections(AbstractPrediction):
     """Strength of learning in a deep network with and without a skip connection to its output."""
 
-    number: ClassVar[str] = "T1.3b"
-    title: ClassVar[str] = "A skip keeps the overlap where it shortens the way of the error"
-    source: ClassVar[str] = "bacvanski2025continuous, skip connections preserve overlap; derived: counting stages"
-    equation: ClassVar[str] = (
-        "S = sum over paths of E[max(0, 1 - |V - U|/T)] <drive of the path, drive> / |drive|^2, "
-        "U ~ Gamma(stages of the presynaptic path), V ~ Gamma(stages of the error's path)"
-    )
-    claim: ClassVar[str] = (
-        "A skip from the first hidden layer to the output gives the error a way back of two stages and raises the "
-        "strength of the first layer. A skip from the input to the output gives the error no way: what the first layer "
-        "learns from the target is as weak as in the chain."
-    )
-    method: ClassVar[str] = (
-        "Gradient descent through transposed weights, skips included, in a dense stream of random samples; orthogonal "
-        "matrices, those of absent skips zero. Small signals and frozen weights isolate the target's and the "
-        "prediction's part of the error; then tanh networks with signals of order one."
-    )
-    tolerance: ClassVar[str] = (
-        "The 99.9 % interval over seeds, which differ in matrices, samples and their order, for all layers and wirings "
-        "together; Heun steps of tau_prop / 10 are off by about 1e-4."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"seeds": 12, "presentations": 60}
+    number = "T1.3b"
+    title = "A skip keeps the overlap where it shortens the way of the error"
+    source = "bacvanski2025continuous, skip connections preserve overlap; derived: counting stages"
+    equation = """S = sum over paths of E[max(0, 1 - |V - U|/T)] <drive of the path, drive> / |drive|^2, U ~
+        Gamma(stages of the presynaptic path), V ~ Gamma(stages of the error's path)"""
+    claim = """A skip from the first hidden layer to the output gives the error a way back of two stages and raises the
+        strength of the first layer. A skip from the input to the output gives the error no way: what the first layer
+        learns from the target is as weak as in the chain."""
+    method = """Gradient descent through transposed weights, skips included, in a dense stream of random samples;
+        orthogonal matrices, those of absent skips zero. Small signals and frozen weights isolate the target's and the
+        prediction's part of the error; then tanh networks with signals of order one."""
+    tolerance = """The 99.9 % interval over seeds, which differ in matrices, samples and their order, for all layers and
+        wirings together; Heun steps of tau_prop / 10 are off by about 1e-4."""
+    quick = {"seeds": 12, "presentations": 60}
 
     duration: Duration = Time(0.05)
     propagation: Lag = 0.1  # tau_prop / T

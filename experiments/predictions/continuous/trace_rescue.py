@@ -1,8 +1,7 @@
 """T1.8: an eligibility trace lets a synapse learn from errors that come after the stimulus has gone."""
 
 import math
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -33,29 +32,19 @@ Trace = Annotated[float, Field(strict=True, ge=0.2, le=5)]
 class TraceRescue(AbstractPrediction):
     """Learning strength against the delay of the error, with and without an eligibility trace."""
 
-    number: ClassVar[str] = "T1.8"
-    title: ClassVar[str] = "An eligibility trace rescues learning beyond the stimulus"
-    source: ClassVar[str] = (
-        "bacvanski2025continuous, abstract: seconds-scale eligibility traces; derived for a trace of unit gain"
-    )
-    equation: ClassVar[str] = (
-        "S(d) = tau_e (exp(T/tau_e) - 1) (1 - exp(-T/tau_e)) exp(-d/tau_e) for d >= T, where tau_e p' = -p + x; "
-        "the factor 1 / (1 + tau_prop/tau_e) is that of the error's own filter"
-    )
-    claim: ClassVar[str] = (
-        "Behind a trace, learning falls exponentially with the delay, with time constant tau_e, where without one "
-        "there is none from d = T on; a synapse with a trace learns from errors as late as that, at the rate S(d)."
-    )
-    method: ClassVar[str] = (
-        "|W| after one presentation in a long gap, weak plasticity; the slope of log S against d; and the weight after "
-        "many presentations with faster plasticity, late errors and gaps that outlast the traces."
-    )
-    tolerance: ClassVar[str] = (
-        "Strength: 1e-4 T, five times the error of Heun steps of tau_prop / 20 at jumps; T / tau_plast = 1e-6. Slope: "
-        "twice that, relative to the strength at the latest delay, over the range of delays. Learned weight: 1e-4, by "
-        "the same error. What must be zero: 1e-6, what is left of the error in the filter at the end of a gap."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"delays": (0.5, 1.0, 1.5, 2.0), "traces": (0.5, 1.0)}
+    number = "T1.8"
+    title = "An eligibility trace rescues learning beyond the stimulus"
+    source = "bacvanski2025continuous, abstract: seconds-scale eligibility traces; derived for a trace of unit gain"
+    equation = """S(d) = tau_e (exp(T/tau_e) - 1) (1 - exp(-T/tau_e)) exp(-d/tau_e) for d >= T, where tau_e p' = -p + x;
+        the factor 1 / (1 + tau_prop/tau_e) is that of the error's own filter"""
+    claim = """Behind a trace, learning falls exponentially with the delay, with time constant tau_e, where without one
+        there is none from d = T on; a synapse with a trace learns from errors as late as that, at the rate S(d)."""
+    method = """|W| after one presentation in a long gap, weak plasticity; the slope of log S against d; and the weight
+        after many presentations with faster plasticity, late errors and gaps that outlast the traces."""
+    tolerance = """Strength: 1e-4 T, five times the error of Heun steps of tau_prop / 20 at jumps; T / tau_plast = 1e-6.
+        Slope: twice that, relative to the strength at the latest delay, over the range of delays. Learned weight: 1e-4,
+        by the same error. What must be zero: 1e-6, what is left of the error in the filter at the end of a gap."""
+    quick = {"delays": (0.5, 1.0, 1.5, 2.0), "traces": (0.5, 1.0)}
 
     duration: Duration = Time(0.05)
     propagation: Annotated[float, Field(strict=True, ge=0.01, le=0.2)] = 0.05  # in units of T, as all that follow

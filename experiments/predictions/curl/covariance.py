@@ -1,7 +1,6 @@
 """T2.8: correlations among the inputs change how fast a linear student leaves the solution, never whether."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,28 +43,20 @@ class Runs(NamedTuple):
 class Covariance(AbstractPrediction):
     """Growth rates off the solution with white and with correlated inputs, against the fraction of flipped inputs."""
 
-    number: ClassVar[str] = "T2.8"
-    title: ClassVar[str] = "The stability boundary does not depend on the covariance of the inputs"
-    source: ClassVar[str] = "ninou2025curl, for white inputs; derived for any others by Sylvester's law of inertia"
-    equation: ClassVar[str] = (
-        "v' = -A Sigma v / tau_plast, and A Sigma is similar to Sigma^(1/2) A Sigma^(1/2), which has as many negative "
-        "eigenvalues as A"
-    )
-    claim: ClassVar[str] = (
-        "Whatever the covariance Sigma of the inputs (if none is redundant), the solution loses its stability with the "
-        "very flip with which it does for white inputs; only the rates depend on Sigma."
-    )
-    method: ClassVar[str] = (
-        "Unstable directions are counted in sampled matrices. Then weight flows of the engine are started beside the "
-        "solution, along the direction that grows fastest or decays most slowly, with random Sigma whose variances are "
-        "spread evenly on a logarithmic scale around 1; their rates are measured over 20 times the time "
-        "of the fastest mode, with a few flips less or more than the last for which A is positive definite."
-    )
-    tolerance: ClassVar[str] = (
-        "Counts and signs: none. Rates: 1e-5 / tau_plast, for the square of an error that grows from 1e-8 to less than "
-        "1e-6, and for the steps of the fifth-order method."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"seeds": 4, "beyond": (-2, 0, 1, 3)}
+    number = "T2.8"
+    title = "The stability boundary does not depend on the covariance of the inputs"
+    source = "ninou2025curl, for white inputs; derived for any others by Sylvester's law of inertia"
+    equation = """v' = -A Sigma v / tau_plast, and A Sigma is similar to Sigma^(1/2) A Sigma^(1/2), which has as many
+        negative eigenvalues as A"""
+    claim = """Whatever the covariance Sigma of the inputs (if none is redundant), the solution loses its stability with
+        the very flip with which it does for white inputs; only the rates depend on Sigma."""
+    method = """Unstable directions are counted in sampled matrices. Then weight flows of the engine are started beside
+        the solution, along the direction that grows fastest or decays most slowly, with random Sigma whose variances
+        are spread evenly on a logarithmic scale around 1; their rates are measured over 20 times the time of the
+        fastest mode, with a few flips less or more than the last for which A is positive definite."""
+    tolerance = """Counts and signs: none. Rates: 1e-5 / tau_plast, for the square of an error that grows from 1e-8 to
+        less than 1e-6, and for the steps of the fifth-order method."""
+    quick = {"seeds": 4, "beyond": (-2, 0, 1, 3)}
 
     inputs: Annotated[int, Field(strict=True, ge=5, le=60)] = 24
     ratio: Positive = 0.4  # c = inputs per hidden unit

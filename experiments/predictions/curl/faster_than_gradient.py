@@ -2,8 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -41,30 +40,20 @@ Step = Annotated[float, Field(strict=True, gt=0, le=1)]
 class FasterThanGradient(AbstractPrediction):
     """The time to a low test error against the number of flipped readout units."""
 
-    number: ClassVar[str] = "T2.9"
-    title: ClassVar[str] = "A few flipped readout units learn faster than the gradient"
-    source: ClassVar[str] = "ninou2025curl, fig. 5f (and 5c at 2000 samples)"
-    equation: ClassVar[str] = (
-        "tau_plast W1' = <delta1 x^T>, tau_plast W2' = <delta2 (D2 z)^T>, both tangent to |W| = const; D2 = diag(+-1), "
-        "a fraction alpha_r of it -1"
-    )
-    claim: ClassVar[str] = (
-        "A tanh student with large initial weights reaches a test error of 1e-3 sooner than by gradient descent if one "
-        "of ten readout units is flipped, or a few, as published by a factor above two, and later from 0.7 on."
-    )
-    method: ClassVar[str] = (
-        "Student and teacher are 100-10-1 networks with tanh units, as is the output; all rules take the same "
-        "full-batch steps, after each of which the Frobenius norms are restored. They are ten times the published "
-        "steps of 0.1 tau_plast, which changes the times with few flips by a few per cent. The error of the output is "
-        "the gradient's, with the slope of its tanh, which the published update leaves out."
-    )
-    tolerance: ClassVar[str] = (
-        "The 99.9 % interval of the mean over seeds of log10(time of gradient descent / time with flips). Who has not "
-        "arrived by the end counts as arriving then, which makes the difference smaller, never larger."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {
-        "inputs": 40, "samples": 800, "few": (0.1,), "many": (1.0,), "seeds": 20, "time": Time(600.0),
-    }  # fmt: skip
+    number = "T2.9"
+    title = "A few flipped readout units learn faster than the gradient"
+    source = "ninou2025curl, fig. 5f (and 5c at 2000 samples)"
+    equation = """tau_plast W1' = <delta1 x^T>, tau_plast W2' = <delta2 (D2 z)^T>, both tangent to |W| = const; D2 =
+        diag(+-1), a fraction alpha_r of it -1"""
+    claim = """A tanh student with large initial weights reaches a test error of 1e-3 sooner than by gradient descent if
+        one of ten readout units is flipped, or a few, as published by a factor above two, and later from 0.7 on."""
+    method = """Student and teacher are 100-10-1 networks with tanh units, as is the output; all rules take the same
+        full-batch steps, after each of which the Frobenius norms are restored. They are ten times the published steps
+        of 0.1 tau_plast, which changes the times with few flips by a few per cent. The error of the output is the
+        gradient's, with the slope of its tanh, which the published update leaves out."""
+    tolerance = """The 99.9 % interval of the mean over seeds of log10(time of gradient descent / time with flips). Who
+        has not arrived by the end counts as arriving then, which makes the difference smaller, never larger."""
+    quick = {"inputs": 40, "samples": 800, "few": (0.1,), "many": (1.0,), "seeds": 20, "time": Time(600.0)}
 
     inputs: Size = 100
     hidden: Size = 10

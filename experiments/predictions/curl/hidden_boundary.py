@@ -1,8 +1,5 @@
 """T2.2a: up to which fraction of sign-flipped inputs the solution of a linear student stays stable."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -16,28 +13,20 @@ from experiments.results.verdicts import matches
 class HiddenBoundary(AbstractPrediction):
     """The critical fraction of flipped inputs against the ratio of inputs to hidden units."""
 
-    number: ClassVar[str] = "T2.2a"
-    title: ClassVar[str] = "Flipped inputs destabilise the solution beyond a closed-form boundary"
-    source: ClassVar[str] = "ninou2025curl, fig. 2 (hidden layer); closed form derived by free convolution"
-    equation: ClassVar[str] = (
-        "alpha_h* = max_{s>1} (1/c - s - s/(s+1)) (s^2 - 1) / (2 s), between 0 and 1; "
-        "at M inputs where lambda_min(alpha_h) + 1.2065 gamma M^(-2/3) = 0"
-    )
-    claim: ClassVar[str] = (
-        "A linear student with c inputs per hidden unit keeps a stable solution while fewer than a fraction "
-        "alpha_h*(c) of its inputs learn with the opposite sign."
-    )
-    method: ClassVar[str] = (
-        "Inputs of a random teacher are flipped one more at a time (by bisection, since flips only ever destabilise) "
-        "until A = |W2|^2 D1 + W1^T W1 is no longer positive definite. That A governs the engine's weight flow is a "
-        "claim of its own."
-    )
-    tolerance: ClassVar[str] = (
-        "The 99.9 % interval of the mean over teachers, and one neuron of the smaller layer: the boundary is expected "
-        "at the given size, with the shift of the smallest of M eigenvalues by the law of Tracy and Widom, whose next "
-        "order is 1/M."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"inputs": 200, "ratios": (0.28, 0.3, 0.4, 0.5)}
+    number = "T2.2a"
+    title = "Flipped inputs destabilise the solution beyond a closed-form boundary"
+    source = "ninou2025curl, fig. 2 (hidden layer); closed form derived by free convolution"
+    equation = """alpha_h* = max_{s>1} (1/c - s - s/(s+1)) (s^2 - 1) / (2 s), between 0 and 1; at M inputs where
+        lambda_min(alpha_h) + 1.2065 gamma M^(-2/3) = 0"""
+    claim = """A linear student with c inputs per hidden unit keeps a stable solution while fewer than a fraction
+        alpha_h*(c) of its inputs learn with the opposite sign."""
+    method = """Inputs of a random teacher are flipped one more at a time (by bisection, since flips only ever
+        destabilise) until A = |W2|^2 D1 + W1^T W1 is no longer positive definite. That A governs the engine's weight
+        flow is a claim of its own."""
+    tolerance = """The 99.9 % interval of the mean over teachers, and one neuron of the smaller layer: the boundary is
+        expected at the given size, with the shift of the smallest of M eigenvalues by the law of Tracy and Widom, whose
+        next order is 1/M."""
+    quick = {"inputs": 200, "ratios": (0.28, 0.3, 0.4, 0.5)}
 
     inputs: Inputs = 500
     ratios: Positives = (0.26, 0.28, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6)  # c = inputs per hidden unit

@@ -1,7 +1,6 @@
 """T2.5: every hidden unit keeps a charge, and rules with another credit do not."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated
 
 import equinox as eqx
 import jax
@@ -39,25 +38,19 @@ Short = Annotated[float, Field(strict=True, gt=0, le=1)]
 class Invariants(AbstractPrediction):
     """How far the charges of hidden units drift, against the step of the integrator."""
 
-    number: ClassVar[str] = "T2.5"
-    title: ClassVar[str] = "Every hidden unit keeps a charge"
-    source: ClassVar[str] = "ninou2025curl, the rule; its invariants derived"
-    equation: ClassVar[str] = "Q_i = sum_j d1_j W1_ij^2 - d2_i w2_i^2 = const for every hidden unit i"
-    claim: ClassVar[str] = (
-        "With the gradient's credit, whatever signs inputs and hidden units learn with, the flow of a linear or relu "
-        "network keeps every Q_i; a tanh network does not, nor does random or learned feedback."
-    )
-    method: ClassVar[str] = (
-        "Random networks, data and targets, a random half of both layers' signs opposite, no clamp. The drift, the "
-        "largest |Q_i(end) - Q_i(start)|, is measured with Euler steps that are halved again and again: of order 1 in "
-        "the step where Q is kept, extrapolated to no step by twice that of half the step less that of the whole."
-    )
-    tolerance: ClassVar[str] = (
-        "Order: the 99.9 % interval of the mean over networks, and 0.01 for the next order at the finest steps. Drift "
-        "without steps: below 1e-5 of the largest |Q_i| where it is kept; above 1e-3, in the mean of its logarithm, "
-        "where it is not."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"seeds": 8, "halvings": 6}
+    number = "T2.5"
+    title = "Every hidden unit keeps a charge"
+    source = "ninou2025curl, the rule; its invariants derived"
+    equation = "Q_i = sum_j d1_j W1_ij^2 - d2_i w2_i^2 = const for every hidden unit i"
+    claim = """With the gradient's credit, whatever signs inputs and hidden units learn with, the flow of a linear or
+        relu network keeps every Q_i; a tanh network does not, nor does random or learned feedback."""
+    method = """Random networks, data and targets, a random half of both layers' signs opposite, no clamp. The drift,
+        the largest |Q_i(end) - Q_i(start)|, is measured with Euler steps that are halved again and again: of order 1 in
+        the step where Q is kept, extrapolated to no step by twice that of half the step less that of the whole."""
+    tolerance = """Order: the 99.9 % interval of the mean over networks, and 0.01 for the next order at the finest
+        steps. Drift without steps: below 1e-5 of the largest |Q_i| where it is kept; above 1e-3, in the mean of its
+        logarithm, where it is not."""
+    quick = {"seeds": 8, "halvings": 6}
 
     inputs: Size = 20
     hidden: Size = 15

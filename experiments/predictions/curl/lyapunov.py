@@ -2,8 +2,7 @@
 
 import functools
 import math
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,31 +42,23 @@ class Found(NamedTuple):
 class Lyapunov(AbstractPrediction):
     """The largest Lyapunov exponent and the remaining error with flips in either layer."""
 
-    number: ClassVar[str] = "T2.10"
-    title: ClassVar[str] = "Flipped inputs make learning chaotic, flipped hidden units do not"
-    source: ClassVar[str] = "ninou2025curl, fig. 3b, which measures fluctuations; the exponents are of this protocol"
-    equation: ClassVar[str] = (
-        "stable solution: exponent 0, that of motion along the solutions; chaos: above 2 ln 2 / t, which a separation "
-        "that grows as t^2 has between t and 2 t"
-    )
-    claim: ClassVar[str] = (
-        "While the solution is stable, perturbed weights return to zero error with exponent 0. Flipped hidden units "
-        "beyond their boundary only make them find another solution. With flipped inputs well beyond theirs, the error "
-        "stays and, with about as many hidden units as inputs, neighbouring weights separate exponentially (in "
-        "expansive networks, c = 0.4, learning fails too, but the exponent was found to be 0)."
-    )
-    method: ClassVar[str] = (
-        "The engine's clamped weight flow (tau_plast = 1 s, white inputs) from 1e-6 beside a random teacher: the error "
-        "after a time t, and the largest exponent by Benettin's method between t and 2 t, its tangent vector being "
-        "carried along from the start. The eigenvalues of the clamped A decide whether a solution is stable, and "
-        "runs whose slowest mode, stable or not, is slower than 30 / t are not judged."
-    )
-    tolerance: ClassVar[str] = (
-        "Exponent 0: 1e-4 / s, since what decays has decayed by exp(-30) at least, and what grows has had half "
-        "of the time to settle again. Learned: error below 1e-6. Chaos: the 99.9 % interval over teachers lies above "
-        "2 ln 2 / t."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"flipped_inputs": (0.0, 0.5, 1.0), "flipped_units": (0.4,), "seeds": 8}
+    number = "T2.10"
+    title = "Flipped inputs make learning chaotic, flipped hidden units do not"
+    source = "ninou2025curl, fig. 3b, which measures fluctuations; the exponents are of this protocol"
+    equation = """stable solution: exponent 0, that of motion along the solutions; chaos: above 2 ln 2 / t, which a
+        separation that grows as t^2 has between t and 2 t"""
+    claim = """While the solution is stable, perturbed weights return to zero error with exponent 0. Flipped hidden
+        units beyond their boundary only make them find another solution. With flipped inputs well beyond theirs, the
+        error stays and, with about as many hidden units as inputs, neighbouring weights separate exponentially (in
+        expansive networks, c = 0.4, learning fails too, but the exponent was found to be 0)."""
+    method = """The engine's clamped weight flow (tau_plast = 1 s, white inputs) from 1e-6 beside a random teacher: the
+        error after a time t, and the largest exponent by Benettin's method between t and 2 t, its tangent vector being
+        carried along from the start. The eigenvalues of the clamped A decide whether a solution is stable, and runs
+        whose slowest mode, stable or not, is slower than 30 / t are not judged."""
+    tolerance = """Exponent 0: 1e-4 / s, since what decays has decayed by exp(-30) at least, and what grows has had half
+        of the time to settle again. Learned: error below 1e-6. Chaos: the 99.9 % interval over teachers lies above 2 ln
+        2 / t."""
+    quick = {"flipped_inputs": (0.0, 0.5, 1.0), "flipped_units": (0.4,), "seeds": 8}
 
     inputs: Annotated[int, Field(strict=True, ge=4, le=40)] = 10
     ratio: Annotated[float, Field(strict=True, ge=0.2, le=4)] = 1.0  # c = inputs per hidden unit

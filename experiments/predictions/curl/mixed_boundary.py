@@ -1,7 +1,6 @@
 """T2.2c: how many hidden units may be flipped as well where a fraction of the inputs is flipped already."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -16,33 +15,20 @@ from experiments.results.verdicts import Verdict, matches, mean_of
 class MixedBoundary(AbstractPrediction):
     """The critical fraction of flipped hidden units against the fraction of flipped inputs."""
 
-    number: ClassVar[str] = "T2.2c"
-    title: ClassVar[str] = "Flips in both layers share one stability boundary"
-    source: ClassVar[str] = "ninou2025curl, fig. 2 has the two ends; derived in between by free convolution"
-    equation: ClassVar[str] = (
-        "alpha_r*(alpha_h) = max_{s: g < 1} (1 - g) [1 - c s (1 + g)] / 2, g(s) = (1 - alpha_h) / (s + 1) + "
-        "alpha_h / (s - 1); at M inputs where lambda_min + 1.2065 gamma M^(-2/3) = 0"
-    )
-    claim: ClassVar[str] = (
-        "The more inputs learn with the opposite sign, the fewer hidden units may: the boundary falls from alpha_r*(0) "
-        "to 0 at alpha_h*(c), or not quite to 0 where c < 1/4."
-    )
-    method: ClassVar[str] = (
-        "A fraction alpha_h of the inputs of a random teacher is flipped, then hidden units one more at a time (by "
-        "bisection, since flips only ever destabilise) until A = |W2|^2 D1 + W1^T D2 W1 is no longer positive definite."
-        " That A governs the engine's weight flow is a claim of its own."
-    )
-    tolerance: ClassVar[str] = (
-        "The 99.9 % interval of the mean over teachers, and one neuron of the smaller layer: the boundary is expected "
-        "at the given size, with the shift of the smallest of M eigenvalues by the law of Tracy and Widom, whose next "
-        "order is 1/M."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {
-        "inputs": 150,
-        "seeds": 10,
-        "flipped_inputs": (0.0, 0.3, 1.0),
-        "ratios": (0.1, 0.3),
-    }
+    number = "T2.2c"
+    title = "Flips in both layers share one stability boundary"
+    source = "ninou2025curl, fig. 2 has the two ends; derived in between by free convolution"
+    equation = """alpha_r*(alpha_h) = max_{s: g < 1} (1 - g) [1 - c s (1 + g)] / 2, g(s) = (1 - alpha_h) / (s + 1) +
+        alpha_h / (s - 1); at M inputs where lambda_min + 1.2065 gamma M^(-2/3) = 0"""
+    claim = """The more inputs learn with the opposite sign, the fewer hidden units may: the boundary falls from
+        alpha_r*(0) to 0 at alpha_h*(c), or not quite to 0 where c < 1/4."""
+    method = """A fraction alpha_h of the inputs of a random teacher is flipped, then hidden units one more at a time
+        (by bisection, since flips only ever destabilise) until A = |W2|^2 D1 + W1^T D2 W1 is no longer positive
+        definite. That A governs the engine's weight flow is a claim of its own."""
+    tolerance = """The 99.9 % interval of the mean over teachers, and one neuron of the smaller layer: the boundary is
+        expected at the given size, with the shift of the smallest of M eigenvalues by the law of Tracy and Widom, whose
+        next order is 1/M."""
+    quick = {"inputs": 150, "seeds": 10, "flipped_inputs": (0.0, 0.3, 1.0), "ratios": (0.1, 0.3)}
 
     inputs: Inputs = 300
     ratios: Positives = (0.1, 0.2, 0.3)  # c = inputs per hidden unit

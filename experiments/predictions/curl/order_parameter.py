@@ -1,8 +1,5 @@
 """T2.3: training leaves the solution, and never settles, beyond a fraction of flipped inputs."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -21,24 +18,18 @@ SMALLEST = 1e-33  # q of runs that stand still to the last digit
 class OrderParameter(AbstractPrediction):
     """The order parameter q of training against the fraction of flipped inputs."""
 
-    number: ClassVar[str] = "T2.3"
-    title: ClassVar[str] = "Weights never settle beyond the hidden boundary"
-    source: ClassVar[str] = "ninou2025curl, fig. 3b; the place of the jump derived by free convolution"
-    equation: ClassVar[str] = (
-        "q = mean_w[Var_t w] / Var_w[mean_t w] jumps at alpha_h*, "
-        "1/c = min_s [s + (1 - alpha_h*) s / (s + 1) + alpha_h* s / (s - 1)]"
-    )
-    claim: ClassVar[str] = (
-        "A linear student that starts a hair beside its teacher returns to it while the fraction of flipped inputs is "
-        "below alpha_h*(c), c = inputs / hidden units; beyond it the student leaves and its weights move for ever."
-    )
-    method: ClassVar[str] = (
-        "Full-batch steps of 0.1 tau_plast with the Frobenius norms restored after each, as published. q over the last "
-        "tenth of the time. For every teacher the fewest flips at which the student leaves it, with a loss above 1e-8, "
-        "are found by bisection; q is compared on both sides of them."
-    )
-    tolerance: ClassVar[str] = TOLERANCE + "0.06. At the jump q rises by more than 8 decades."
-    quick: ClassVar[Mapping[str, Any]] = {"ratios": (0.4, 0.5), "units": 60, "seeds": 8, "time": Time(600.0)}
+    number = "T2.3"
+    title = "Weights never settle beyond the hidden boundary"
+    source = "ninou2025curl, fig. 3b; the place of the jump derived by free convolution"
+    equation = """q = mean_w[Var_t w] / Var_w[mean_t w] jumps at alpha_h*, 1/c = min_s [s + (1 - alpha_h*) s / (s + 1) +
+        alpha_h* s / (s - 1)]"""
+    claim = """A linear student that starts a hair beside its teacher returns to it while the fraction of flipped inputs
+        is below alpha_h*(c), c = inputs / hidden units; beyond it the student leaves and its weights move for ever."""
+    method = """Full-batch steps of 0.1 tau_plast with the Frobenius norms restored after each, as published. q over the
+        last tenth of the time. For every teacher the fewest flips at which the student leaves it, with a loss above
+        1e-8, are found by bisection; q is compared on both sides of them."""
+    tolerance = TOLERANCE + "0.06. At the jump q rises by more than 8 decades."
+    quick = {"ratios": (0.4, 0.5), "units": 60, "seeds": 8, "time": Time(600.0)}
 
     ratios: Ratios = (0.3, 0.4, 0.5)
     units: Units = 100

@@ -1,8 +1,5 @@
 """T2.2b: up to which fraction of sign-flipped hidden units the solution of a linear student stays stable."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -16,29 +13,21 @@ from experiments.results.verdicts import matches
 class ReadoutBoundary(AbstractPrediction):
     """The critical fraction of flipped hidden units against the ratio of inputs to hidden units."""
 
-    number: ClassVar[str] = "T2.2b"
-    title: ClassVar[str] = "Flipped hidden units destabilise the solution beyond a closed-form boundary"
-    source: ClassVar[str] = "ninou2025curl, fig. 2 (readout); closed form derived by free convolution"
-    equation: ClassVar[str] = (
-        "alpha_r* = max_{0<t<1} [1 - t - c (1 - t)^2 (1 + t) / t] / 2: 1/2 as c -> 0, 1 / (16 c) for large c; "
-        "at M inputs where lambda_min(alpha_r) + 1.2065 gamma M^(-2/3) = 0"
-    )
-    claim: ClassVar[str] = (
-        "A linear student with c inputs per hidden unit keeps a stable solution while fewer than a fraction "
-        "alpha_r*(c) of its hidden units learn with the opposite sign: expansive networks are robust, "
-        "compressive ones fragile."
-    )
-    method: ClassVar[str] = (
-        "Hidden units of a random teacher are flipped one more at a time (by bisection, since flips only ever "
-        "destabilise) until A = |W2|^2 + W1^T D2 W1 is no longer positive definite. That A governs the engine's weight "
-        "flow is a claim of its own."
-    )
-    tolerance: ClassVar[str] = (
-        "The 99.9 % interval of the mean over teachers, and one neuron of the smaller layer: the boundary is expected "
-        "at the given size, with the shift of the smallest of M eigenvalues by the law of Tracy and Widom, whose next "
-        "order is 1/M."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"inputs": 200, "ratios": (0.1, 0.3, 1.0)}
+    number = "T2.2b"
+    title = "Flipped hidden units destabilise the solution beyond a closed-form boundary"
+    source = "ninou2025curl, fig. 2 (readout); closed form derived by free convolution"
+    equation = """alpha_r* = max_{0<t<1} [1 - t - c (1 - t)^2 (1 + t) / t] / 2: 1/2 as c -> 0, 1 / (16 c) for large c;
+        at M inputs where lambda_min(alpha_r) + 1.2065 gamma M^(-2/3) = 0"""
+    claim = """A linear student with c inputs per hidden unit keeps a stable solution while fewer than a fraction
+        alpha_r*(c) of its hidden units learn with the opposite sign: expansive networks are robust, compressive ones
+        fragile."""
+    method = """Hidden units of a random teacher are flipped one more at a time (by bisection, since flips only ever
+        destabilise) until A = |W2|^2 + W1^T D2 W1 is no longer positive definite. That A governs the engine's weight
+        flow is a claim of its own."""
+    tolerance = """The 99.9 % interval of the mean over teachers, and one neuron of the smaller layer: the boundary is
+        expected at the given size, with the shift of the smallest of M eigenvalues by the law of Tracy and Widom, whose
+        next order is 1/M."""
+    quick = {"inputs": 200, "ratios": (0.1, 0.3, 1.0)}
 
     inputs: Inputs = 400
     ratios: Positives = (0.1, 0.2, 0.3, 0.5, 1.0, 2.0)  # c = inputs per hidden unit

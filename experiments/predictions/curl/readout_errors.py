@@ -1,7 +1,6 @@
 """T2.4: flipped readout units throw learning off the solution, and it finds another one."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -31,29 +30,19 @@ class Scan(NamedTuple):
 class ReadoutErrors(AbstractPrediction):
     """The highest and the last error of training against the fraction of flipped hidden units."""
 
-    number: ClassVar[str] = "T2.4"
-    title: ClassVar[str] = "Flipped readout units raise the error only for a while"
-    source: ClassVar[str] = "ninou2025curl, fig. 4; the place of the jump derived by free convolution"
-    equation: ClassVar[str] = (
-        "max_t C(t) jumps at alpha_r* = (1/2) max_t {1 - t - c (1 - t)^2 (1 + t) / t}, 0 < t < 1; C(end) is low for "
-        "alpha_r < 1"
-    )
-    claim: ClassVar[str] = (
-        "A linear student that starts a hair beside its teacher leaves it if more than a fraction alpha_r*(c) of its "
-        "hidden units learn with the opposite sign, but ends at another solution unless all of them do."
-    )
-    method: ClassVar[str] = (
-        "Full-batch steps of 0.1 tau_plast with the Frobenius norms restored after each, as published. For every "
-        "teacher the fewest flips at which the loss ever exceeds 1e-8 are found by bisection; far beyond, the loss at "
-        "the end is compared with the highest on the way."
-    )
-    tolerance: ClassVar[str] = TOLERANCE + (
-        "0.01. A student that has left has a loss above 1e-3, one that has found a solution below 1e-6, in the mean of "
-        "its logarithm; that of a random one is about 0.1."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {
-        "ratios": (0.3, 1.0), "units": 40, "seeds": 6, "fractions": (0.5,), "time": Time(600.0),
-    }  # fmt: skip
+    number = "T2.4"
+    title = "Flipped readout units raise the error only for a while"
+    source = "ninou2025curl, fig. 4; the place of the jump derived by free convolution"
+    equation = """max_t C(t) jumps at alpha_r* = (1/2) max_t {1 - t - c (1 - t)^2 (1 + t) / t}, 0 < t < 1; C(end) is low
+        for alpha_r < 1"""
+    claim = """A linear student that starts a hair beside its teacher leaves it if more than a fraction alpha_r*(c) of
+        its hidden units learn with the opposite sign, but ends at another solution unless all of them do."""
+    method = """Full-batch steps of 0.1 tau_plast with the Frobenius norms restored after each, as published. For every
+        teacher the fewest flips at which the loss ever exceeds 1e-8 are found by bisection; far beyond, the loss at the
+        end is compared with the highest on the way."""
+    tolerance = f"""{TOLERANCE}0.01. A student that has left has a loss above 1e-3, one that has found a solution below
+        1e-6, in the mean of its logarithm; that of a random one is about 0.1."""
+    quick = {"ratios": (0.3, 1.0), "units": 40, "seeds": 6, "fractions": (0.5,), "time": Time(600.0)}
 
     ratios: Ratios = (0.3, 1.0, 3.0)
     units: Units = 80

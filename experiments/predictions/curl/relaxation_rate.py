@@ -1,7 +1,6 @@
 """T2.7: how fast the loss falls, or grows, near a solution."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -67,28 +66,20 @@ class Runs(NamedTuple):
 class RelaxationRate(AbstractPrediction):
     """The slope of the logarithm of the loss near a solution against the smallest eigenvalue of A."""
 
-    number: ClassVar[str] = "T2.7"
-    title: ClassVar[str] = "The loss falls at the rate of the smallest eigenvalue"
-    source: ClassVar[str] = "ninou2025curl, linearisation at the solution manifold; the rate derived"
-    equation: ClassVar[str] = (
-        "C(t) = (sigma^2 / 2) sum_k (u_k . v(0))^2 exp(-2 sigma^2 lambda_k t / tau_plast), with the eigenvalues "
-        "lambda_k and eigenvectors u_k of A = |W2|^2 D1 + W1^T D2 W1"
-    )
-    claim: ClassVar[str] = (
-        "A linear student near its teacher loses its error v = W2 W1 - w_t at rates set by A; at the end by its "
-        "smallest eigenvalue: 2 sigma^2 lambda_min / tau_plast. Where that is negative, the loss grows at that rate."
-    )
-    method: ClassVar[str] = (
-        "The weight flow by tsit5 on isotropic inputs of variance 1/2, from a teacher whose W1 is changed so that v is "
-        "1e-7 long. Eigenvalues are those of each teacher's own A, computed with numpy. Along the slowest eigenvector: "
-        "the slope of ln C, over the time in which the loss changes at most e^12-fold in any direction. In a random "
-        "direction: the whole course."
-    )
-    tolerance: ClassVar[str] = (
-        "1e-4 of the largest rate: nothing is random given the teacher, v changes A by 1e-7, and grows at most "
-        "e^6-fold. For the course 1e-4 in ln C."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"seeds": 3, "units": 40, "ratios": (0.3, 1.0)}
+    number = "T2.7"
+    title = "The loss falls at the rate of the smallest eigenvalue"
+    source = "ninou2025curl, linearisation at the solution manifold; the rate derived"
+    equation = """C(t) = (sigma^2 / 2) sum_k (u_k . v(0))^2 exp(-2 sigma^2 lambda_k t / tau_plast), with the eigenvalues
+        lambda_k and eigenvectors u_k of A = |W2|^2 D1 + W1^T D2 W1"""
+    claim = """A linear student near its teacher loses its error v = W2 W1 - w_t at rates set by A; at the end by its
+        smallest eigenvalue: 2 sigma^2 lambda_min / tau_plast. Where that is negative, the loss grows at that rate."""
+    method = """The weight flow by tsit5 on isotropic inputs of variance 1/2, from a teacher whose W1 is changed so that
+        v is 1e-7 long. Eigenvalues are those of each teacher's own A, computed with numpy. Along the slowest
+        eigenvector: the slope of ln C, over the time in which the loss changes at most e^12-fold in any direction. In a
+        random direction: the whole course."""
+    tolerance = """1e-4 of the largest rate: nothing is random given the teacher, v changes A by 1e-7, and grows at most
+        e^6-fold. For the course 1e-4 in ln C."""
+    quick = {"seeds": 3, "units": 40, "ratios": (0.3, 1.0)}
 
     ratios: Ratios = (0.3, 0.5, 1.0)
     hidden_flips: Fractions = (0.0, 0.1, 0.0, 0.2)

@@ -1,8 +1,5 @@
 """T2.2d: networks so wide that any inputs may be flipped, and so narrow that none may."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -28,29 +25,21 @@ WIDEST, NARROWEST = 0.15, 1.2  # c = inputs per hidden unit, between which the l
 class SizeLimits(AbstractPrediction):
     """The ratios of inputs to hidden units at which flipping all inputs, or a single one, becomes unstable."""
 
-    number: ClassVar[str] = "T2.2d"
-    title: ClassVar[str] = "Stable for any flipped inputs below c = 1/4, for none above c = 2/3"
-    source: ClassVar[str] = "ninou2025curl, fig. 2 (hidden layer); the two limits derived"
-    equation: ClassVar[str] = (
-        "alpha_h = 1: lambda_min = (1 / sqrt(c) - 1)^2 - 1 > 0 iff c < 1/4; one flipped input i: stable iff "
-        "[(1 + W1^T W1)^-1]_ii < 1/2, whose mean over i, g with c (1 - g^2) = g, is 1/2 at c = 2/3"
-    )
-    claim: ClassVar[str] = (
-        "With more than four hidden units per input a linear student's solution is stable even if every input learns "
-        "with the opposite sign; with fewer than 1.5 a single flipped input makes it unstable."
-    )
-    method: ClassVar[str] = (
-        "Hidden units of a random teacher are removed one by one (by bisection, since fewer of them only ever "
-        "destabilise) until A with all inputs flipped is no longer positive definite, and until the mean of the "
-        "diagonal of (1 + W1^T W1)^-1 exceeds 1/2. That this diagonal decides is a claim of its own, tested input by "
-        "input, and so is that A governs the engine's weight flow."
-    )
-    tolerance: ClassVar[str] = (
-        "The 99.9 % interval of the mean over teachers, and 1 / inputs. The limit at 1/4 is expected at the given "
-        "size, with the shift of the smallest of M eigenvalues by the law of Tracy and Widom, whose next order is "
-        "1/M; the mean of a diagonal is off its limit by order 1/M."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"inputs": 150, "ratios": (0.2, 0.3, 0.5, 0.8), "seeds": 10}
+    number = "T2.2d"
+    title = "Stable for any flipped inputs below c = 1/4, for none above c = 2/3"
+    source = "ninou2025curl, fig. 2 (hidden layer); the two limits derived"
+    equation = """alpha_h = 1: lambda_min = (1 / sqrt(c) - 1)^2 - 1 > 0 iff c < 1/4; one flipped input i: stable iff [(1
+        + W1^T W1)^-1]_ii < 1/2, whose mean over i, g with c (1 - g^2) = g, is 1/2 at c = 2/3"""
+    claim = """With more than four hidden units per input a linear student's solution is stable even if every input
+        learns with the opposite sign; with fewer than 1.5 a single flipped input makes it unstable."""
+    method = """Hidden units of a random teacher are removed one by one (by bisection, since fewer of them only ever
+        destabilise) until A with all inputs flipped is no longer positive definite, and until the mean of the diagonal
+        of (1 + W1^T W1)^-1 exceeds 1/2. That this diagonal decides is a claim of its own, tested input by input, and so
+        is that A governs the engine's weight flow."""
+    tolerance = """The 99.9 % interval of the mean over teachers, and 1 / inputs. The limit at 1/4 is expected at the
+        given size, with the shift of the smallest of M eigenvalues by the law of Tracy and Widom, whose next order is
+        1/M; the mean of a diagonal is off its limit by order 1/M."""
+    quick = {"inputs": 150, "ratios": (0.2, 0.3, 0.5, 0.8), "seeds": 10}
 
     inputs: Inputs = 400
     ratios: Positives = (0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)  # c, for the figure

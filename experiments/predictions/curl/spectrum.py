@@ -1,8 +1,5 @@
 """T2.1: the eigenvalues that govern the error near the solution of a linear student, and their edges."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -22,28 +19,20 @@ POINTS = 800  # at which the density is evaluated
 class Spectrum(AbstractPrediction):
     """The eigenvalues of A with flips among the inputs, among the hidden units, and among both."""
 
-    number: ClassVar[str] = "T2.1"
-    title: ClassVar[str] = "The spectrum at the solution is a free convolution"
-    source: ClassVar[str] = "ninou2025curl, fig. 2; density and edges of mixed flips derived by free convolution"
-    equation: ClassVar[str] = (
-        "v' = -A Sigma v / tau_plast, A = |W2|^2 D1 + W1^T D2 W1; G(x) = G_D1(x - R(G)), R(G) = [(1 - alpha_r) / "
-        "(1 - G) - alpha_r / (1 + G)] / c, density -Im G / pi; lambda_min = max_s z(s), and so on from above"
-    )
-    claim: ClassVar[str] = (
-        "At a solution the weight flow has the eigenvalues of -A Sigma / tau_plast and zeros along the solutions. In a "
-        "large network with random weights those of A have a closed-form density between two closed-form edges."
-    )
-    method: ClassVar[str] = (
-        "The whole Jacobian of the engine's weight flow of a small student with correlated inputs; then eigenvalues of "
-        "A at random teachers, with Gaussian W1 of variance 1 / inputs and |W2| = 1."
-    )
-    tolerance: ClassVar[str] = (
-        "Jacobian: rounding. Edges: the 99.9 % interval of the mean over teachers, and gamma / M, the order after the "
-        "shift 1.2065 gamma M^(-2/3) of the law of Tracy and Widom, which is expected. Density: eigenvalues repel, "
-        "so that their number below any point has a bias of order 1 and varies by less than log(M); the cumulative "
-        "distributions may differ by (1 + log(M) / sqrt(seeds)) / M."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"inputs": 200, "seeds": 20}
+    number = "T2.1"
+    title = "The spectrum at the solution is a free convolution"
+    source = "ninou2025curl, fig. 2; density and edges of mixed flips derived by free convolution"
+    equation = """v' = -A Sigma v / tau_plast, A = |W2|^2 D1 + W1^T D2 W1; G(x) = G_D1(x - R(G)), R(G) = [(1 - alpha_r)
+        / (1 - G) - alpha_r / (1 + G)] / c, density -Im G / pi; lambda_min = max_s z(s), and so on from above"""
+    claim = """At a solution the weight flow has the eigenvalues of -A Sigma / tau_plast and zeros along the solutions.
+        In a large network with random weights those of A have a closed-form density between two closed-form edges."""
+    method = """The whole Jacobian of the engine's weight flow of a small student with correlated inputs; then
+        eigenvalues of A at random teachers, with Gaussian W1 of variance 1 / inputs and |W2| = 1."""
+    tolerance = """Jacobian: rounding. Edges: the 99.9 % interval of the mean over teachers, and gamma / M, the order
+        after the shift 1.2065 gamma M^(-2/3) of the law of Tracy and Widom, which is expected. Density: eigenvalues
+        repel, so that their number below any point has a bias of order 1 and varies by less than log(M); the cumulative
+        distributions may differ by (1 + log(M) / sqrt(seeds)) / M."""
+    quick = {"inputs": 200, "seeds": 20}
 
     inputs: Inputs = 600
     ratio: Positive = 0.4  # c = inputs per hidden unit

@@ -1,7 +1,6 @@
 """T2.6: two weights in series: gradient descent passes a saddle, one flipped sign makes them rotate."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -31,28 +30,21 @@ Goal = Annotated[float, Field(strict=True, ge=0.001, le=1000)]
 class ToyModel(AbstractPrediction):
     """Invariants, eigenvalues and ends of the model y = w2 w1 x with goal a."""
 
-    number: ClassVar[str] = "T2.6"
-    title: ClassVar[str] = "One flipped sign of two turns a saddle into a centre"
-    source: ClassVar[str] = "ninou2025curl, sign-diverse learning; the model of two weights and its ends are derived"
-    equation: ClassVar[str] = (
-        "w1' = d1 (a - w1 w2) w2, w2' = d2 (a - w1 w2) w1 (tau_plast = 1 s): d = (+, +) keeps w1^2 - w2^2, one flip "
-        "keeps r^2 = w1^2 + w2^2; at the origin eigenvalues +-a and +-i a"
-    )
-    claim: ClassVar[str] = (
-        "Gradient descent leaves the saddle at the origin along hyperbolas and ends at w1 w2 = a. With one flipped "
-        "weight the origin is a centre and motion is on circles: with r^2 < 2a the weights rotate for ever, with the "
-        "period 2 pi / sqrt(a^2 - r^4 / 4); with r^2 > 2a they end where w1 w2 = a and the flipped weight is the "
-        "larger, at w^2 = (r^2 +- sqrt(r^4 - 4 a^2)) / 2."
-    )
-    method: ClassVar[str] = (
-        "A linear 1-1-1 network in the weight flow, by tsit5, from random angles on circles of given radii, inside and "
-        "outside: for three periods, or for thirty time constants, 1 / sqrt(r^4 - 4 a^2) with one flip."
-    )
-    tolerance: ClassVar[str] = (
-        "1e-6 of the scale, sqrt(2a): nothing in the solution is random, the integrator is of fifth order and has more "
-        "than 20 steps in every time constant. The boundary lies between the nearest radii inside and outside."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"starts": 6}
+    number = "T2.6"
+    title = "One flipped sign of two turns a saddle into a centre"
+    source = "ninou2025curl, sign-diverse learning; the model of two weights and its ends are derived"
+    equation = """w1' = d1 (a - w1 w2) w2, w2' = d2 (a - w1 w2) w1 (tau_plast = 1 s): d = (+, +) keeps w1^2 - w2^2, one
+        flip keeps r^2 = w1^2 + w2^2; at the origin eigenvalues +-a and +-i a"""
+    claim = """Gradient descent leaves the saddle at the origin along hyperbolas and ends at w1 w2 = a. With one flipped
+        weight the origin is a centre and motion is on circles: with r^2 < 2a the weights rotate for ever, with the
+        period 2 pi / sqrt(a^2 - r^4 / 4); with r^2 > 2a they end where w1 w2 = a and the flipped weight is the larger,
+        at w^2 = (r^2 +- sqrt(r^4 - 4 a^2)) / 2."""
+    method = """A linear 1-1-1 network in the weight flow, by tsit5, from random angles on circles of given radii,
+        inside and outside: for three periods, or for thirty time constants, 1 / sqrt(r^4 - 4 a^2) with one flip."""
+    tolerance = """1e-6 of the scale, sqrt(2a): nothing in the solution is random, the integrator is of fifth order and
+        has more than 20 steps in every time constant. The boundary lies between the nearest radii inside and
+        outside."""
+    quick = {"starts": 6}
 
     goal: Goal = 1.0
     inside: Annotated[tuple[Scaled, ...], Field(min_length=1)] = (0.2, 0.5, 0.8, 0.95)  # r^2 / (2a), < 1

@@ -1,7 +1,6 @@
 """T4.4: how large a batch must be for Hebbian alignment to be seen in it."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -29,29 +28,20 @@ from experiments.results.verdicts import Verdict, close, exceeds
 class HebbianBatchSize(AbstractPrediction):
     """The cosine between learning signal and Hebbian update, on batches of several sizes."""
 
-    number: ClassVar[str] = "T4.4"
-    title: ClassVar[str] = "Small batches hide Hebbian alignment"
-    source: ClassVar[str] = (
-        "koplow2025emergence, experiments: alignment needs large batches; the formula is derived, with the covariance "
-        "of g and H"
-    )
-    equation: ClassVar[str] = (
-        "cos(B) = <g, H>_B / (|g|_B |H|_B) = [1 + kappa / (B + d + 1)]^(-1/2), kappa = nu^2 n d s / (gamma^2 |V|^2)"
-    )
-    claim: ClassVar[str] = (
-        "At rest under decay, label noise nu hides the alignment of a batch: the cosine rises with the batch size B "
-        "and with gamma, and saturates from B ~ kappa on. Below B ~ d it does not fall further, as one sample's g and "
-        "H share its input."
-    )
-    method: ClassVar[str] = (
-        "The weight flow's rest V = s / (s + gamma) W* of linear regression; there, drives and Hebbian updates of "
-        "independent batches. Held against the formula: the mean overlap over the root mean squares of |g| and |H|. "
-        "Monotony: means of the cosine of every batch, as the instrument gives it."
-    )
-    tolerance: ClassVar[str] = (
-        "Intervals over seeds so wide that all are right at 99.9 %; an increase must be beyond its."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"seeds": 12, "samples": 1024, "batches": (1, 32, 256)}
+    number = "T4.4"
+    title = "Small batches hide Hebbian alignment"
+    source = """koplow2025emergence, experiments: alignment needs large batches; the formula is derived, with the
+        covariance of g and H"""
+    equation = """cos(B) = <g, H>_B / (|g|_B |H|_B) = [1 + kappa / (B + d + 1)]^(-1/2), kappa = nu^2 n d s / (gamma^2
+        |V|^2)"""
+    claim = """At rest under decay, label noise nu hides the alignment of a batch: the cosine rises with the batch size
+        B and with gamma, and saturates from B ~ kappa on. Below B ~ d it does not fall further, as one sample's g and H
+        share its input."""
+    method = """The weight flow's rest V = s / (s + gamma) W* of linear regression; there, drives and Hebbian updates of
+        independent batches. Held against the formula: the mean overlap over the root mean squares of |g| and |H|.
+        Monotony: means of the cosine of every batch, as the instrument gives it."""
+    tolerance = "Intervals over seeds so wide that all are right at 99.9 %; an increase must be beyond its."
+    quick = {"seeds": 12, "samples": 1024, "batches": (1, 32, 256)}
 
     inputs: Size = 16
     outputs: Size = 16

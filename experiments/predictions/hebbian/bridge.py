@@ -1,7 +1,7 @@
 """T4.5: in continuous time the weight decay is tau_plast / tau_dec, and synaptic noise sets what it must exceed."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,31 +35,21 @@ class Moments(NamedTuple):
 class HebbianBridge(AbstractPrediction):
     """A linear neuron with noisy synapses in the coupled regime: activities, errors and weights evolve together."""
 
-    number: ClassVar[str] = "T4.5"
-    title: ClassVar[str] = "In continuous time, tau_plast / tau_dec decides whether plasticity is Hebbian"
-    source: ClassVar[str] = (
-        "koplow2025emergence, noise theorem, for the continuous-time model of bacvanski2025continuous; derived: "
-        "weights with synaptic noise are Ornstein-Uhlenbeck processes of variance tau_plast sigma^2 / (2 (s + gamma))"
-    )
-    equation: ClassVar[str] = (
-        "A = <g, H> = s^2 |w*|^2 (1 - u) (u - k), u = gamma / (s + gamma), gamma = tau_plast / tau_dec, "
-        "k = d tau_plast sigma^2 / (2 s |w*|^2)"
-    )
-    claim: ClassVar[str] = (
-        "With dW = (g / tau_plast - W / tau_dec) dt + sigma dB the drive of plasticity is Hebbian where "
-        "tau_plast / tau_dec exceeds s k / (1 - k), about d tau_plast sigma^2 / (2 |w*|^2), and anti-Hebbian below; "
-        "without noise <g, H> = gamma E|h|^2."
-    )
-    method: ClassVar[str] = (
-        "The coupled regime, by windows, on a stream of orthogonal inputs with <x x^T> = s I. Every 10 presentations "
-        "the settled drive and Hebbian update over all inputs at the weights of that moment; means over time. The flip "
-        "is the root of a line in u through A / (1 - u)."
-    )
-    tolerance: ClassVar[str] = (
-        "99.9 % intervals over seeds. Allowed beyond them where the law for T << tau_plast is judged: its difference "
-        "from the exact moments of the weights at the ends of presentations, of order d T / tau_plast."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"seeds": 5, "averaged": 150.0, "noises": (0.05, 0.2)}
+    number = "T4.5"
+    title = "In continuous time, tau_plast / tau_dec decides whether plasticity is Hebbian"
+    source = """koplow2025emergence, noise theorem, for the continuous-time model of bacvanski2025continuous; derived:
+        weights with synaptic noise are Ornstein-Uhlenbeck processes of variance tau_plast sigma^2 / (2 (s + gamma))"""
+    equation = """A = <g, H> = s^2 |w*|^2 (1 - u) (u - k), u = gamma / (s + gamma), gamma = tau_plast / tau_dec, k = d
+        tau_plast sigma^2 / (2 s |w*|^2)"""
+    claim = """With dW = (g / tau_plast - W / tau_dec) dt + sigma dB the drive of plasticity is Hebbian where tau_plast
+        / tau_dec exceeds s k / (1 - k), about d tau_plast sigma^2 / (2 |w*|^2), and anti-Hebbian below; without noise
+        <g, H> = gamma E|h|^2."""
+    method = """The coupled regime, by windows, on a stream of orthogonal inputs with <x x^T> = s I. Every 10
+        presentations the settled drive and Hebbian update over all inputs at the weights of that moment; means over
+        time. The flip is the root of a line in u through A / (1 - u)."""
+    tolerance = """99.9 % intervals over seeds. Allowed beyond them where the law for T << tau_plast is judged: its
+        difference from the exact moments of the weights at the ends of presentations, of order d T / tau_plast."""
+    quick = {"seeds": 5, "averaged": 150.0, "noises": (0.05, 0.2)}
 
     inputs: Size = 8
     variance: Positive = 1.0  # s

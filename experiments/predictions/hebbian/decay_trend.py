@@ -1,7 +1,6 @@
 """T4.3: the published table of Hebbian alignment against weight decay, as far as it can be told how it was made."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,27 +37,20 @@ STEP = 0.05  # T / tau_plast
 class HebbianDecayTrend(AbstractPrediction):
     """A tanh student of three matrices learns from a random tanh teacher; the cosine of g and H in the middle one."""
 
-    number: ClassVar[str] = "T4.3"
-    title: ClassVar[str] = "Hebbian alignment rises with weight decay"
-    source: ClassVar[str] = (
-        "koplow2025emergence, table 1: student-teacher regression, 32 dimensions, layer 2; learning rate, length and "
-        "widths are not known"
-    )
-    equation: ClassVar[str] = "cos(E g, E H), in a batch of 256; no closed form where weights do not rest"
-    claim: ClassVar[str] = (
-        "The alignment of a hidden layer's learning signal with the Hebbian update rises monotonically with weight "
-        "decay under gradient descent, direct feedback alignment and a random signal; under feedback alignment it is "
-        "there without any decay."
-    )
-    method: ClassVar[str] = (
-        "Mini-batches of fresh samples, one Euler step of the weight flow each. The published gamma is taken as that "
-        "of a mean squared error over n outputs, gamma n / 2 in units of this model. Judged is the end, averaged over "
-        "the last quarter of the records."
-    )
-    tolerance: ClassVar[str] = (
-        "An increase must be beyond its 99.9 % interval over seeds. Values are shown beside the published, not judged."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"seeds": 4, "gammas": (0.0, 5e-4, 5e-3), "time": 16.0, "batch": 32}
+    number = "T4.3"
+    title = "Hebbian alignment rises with weight decay"
+    source = """koplow2025emergence, table 1: student-teacher regression, 32 dimensions, layer 2; learning rate, length
+        and widths are not known"""
+    equation = "cos(E g, E H), in a batch of 256; no closed form where weights do not rest"
+    claim = """The alignment of a hidden layer's learning signal with the Hebbian update rises monotonically with weight
+        decay under gradient descent, direct feedback alignment and a random signal; under feedback alignment it is
+        there without any decay."""
+    method = """Mini-batches of fresh samples, one Euler step of the weight flow each. The published gamma is taken as
+        that of a mean squared error over n outputs, gamma n / 2 in units of this model. Judged is the end, averaged
+        over the last quarter of the records."""
+    tolerance = """An increase must be beyond its 99.9 % interval over seeds. Values are shown beside the published, not
+        judged."""
+    quick = {"seeds": 4, "gammas": (0.0, 5e-4, 5e-3), "time": 16.0, "batch": 32}
 
     inputs: Size = 32
     hidden: Size = 32

@@ -1,7 +1,6 @@
 """T4.2: noise on the weights makes learning anti-Hebbian, decay makes it Hebbian; where they balance is a parabola."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -34,31 +33,22 @@ SMALL = 0.5  # decays below this (in units of s) show the parabola
 class HebbianPhaseDiagram(AbstractPrediction):
     """The sign of the overlap of SGD's and Hebb's updates in linear regression with parameter noise."""
 
-    number: ClassVar[str] = "T4.2"
-    title: ClassVar[str] = "Hebbian and anti-Hebbian learning: decay against noise"
-    source: ClassVar[str] = (
-        "koplow2025emergence, noise theorem and phase diagram (fig. 4); the constants are derived for gaussian inputs"
-    )
-    equation: ClassVar[str] = (
-        "A = E<g, H> = s^2 (d + 2) [gamma s / (s + gamma)^2 |w*|^2 - d sigma^2]; with sigma_c = |w*| / (2 sqrt(d)) it "
-        "is zero at (sigma / sigma_c)^2 = 4 (gamma/s) / (1 + gamma/s)^2"
-    )
-    claim: ClassVar[str] = (
-        "Decay gamma makes the updates of gradient descent Hebbian (A > 0), noise sigma on the weights anti-Hebbian; "
-        "the border is gamma ~ sigma^2 for weak decay. Alignment is largest at gamma = s, and beyond the noise sigma_c "
-        "no decay makes learning Hebbian."
-    )
-    method: ClassVar[str] = (
-        "Stochastic descent from w = 0: every step sees fresh inputs x ~ N(0, s I) through fresh weights w = v + eps, "
-        "eps ~ N(0, sigma^2 I), and moves v. A is the mean of <g, H> per sample once v is stationary. The border at "
-        "each decay is the root of a line in sigma^2 through all noise levels, weighted by their errors."
-    )
-    tolerance: ClassVar[str] = (
-        "Means: 99.9 % intervals over seeds. Shares: 5 % of the cells; a sign is judged only where the predicted |A| "
-        "exceeds the half width. The size of A is held against the closed form with the variance that a finite step "
-        "adds to v."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"inputs": 8, "seeds": 5, "averaged": 20.0, "step": 0.05}
+    number = "T4.2"
+    title = "Hebbian and anti-Hebbian learning: decay against noise"
+    source = """koplow2025emergence, noise theorem and phase diagram (fig. 4); the constants are derived for gaussian
+        inputs"""
+    equation = """A = E<g, H> = s^2 (d + 2) [gamma s / (s + gamma)^2 |w*|^2 - d sigma^2]; with sigma_c = |w*| / (2
+        sqrt(d)) it is zero at (sigma / sigma_c)^2 = 4 (gamma/s) / (1 + gamma/s)^2"""
+    claim = """Decay gamma makes the updates of gradient descent Hebbian (A > 0), noise sigma on the weights
+        anti-Hebbian; the border is gamma ~ sigma^2 for weak decay. Alignment is largest at gamma = s, and beyond the
+        noise sigma_c no decay makes learning Hebbian."""
+    method = """Stochastic descent from w = 0: every step sees fresh inputs x ~ N(0, s I) through fresh weights w = v +
+        eps, eps ~ N(0, sigma^2 I), and moves v. A is the mean of <g, H> per sample once v is stationary. The border at
+        each decay is the root of a line in sigma^2 through all noise levels, weighted by their errors."""
+    tolerance = """Means: 99.9 % intervals over seeds. Shares: 5 % of the cells; a sign is judged only where the
+        predicted |A| exceeds the half width. The size of A is held against the closed form with the variance that a
+        finite step adds to v."""
+    quick = {"inputs": 8, "seeds": 5, "averaged": 20.0, "step": 0.05}
 
     inputs: Size = 32
     variance: Positive = 1.0  # s

@@ -1,7 +1,6 @@
 """T4.1: weight decay makes the mean update of any learning rule Hebbian where learning has come to rest."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,25 +34,19 @@ TOLERANCE = 0.01
 class HebbianStationary(AbstractPrediction):
     """The balance of learning signal and decay in a two-layer tanh network under four rules, and Adam."""
 
-    number: ClassVar[str] = "T4.1"
-    title: ClassVar[str] = "At rest, every rule with weight decay is Hebbian"
-    source: ClassVar[str] = "koplow2025emergence, weak form of the theorem: E[g] = gamma W at stationarity"
-    equation: ClassVar[str] = "<E g, E H>_F = gamma E|h|^2,  h = W z, H = h z^T, gamma = tau_plast / tau_dec"
-    claim: ClassVar[str] = (
-        "Where the weights rest, the mean update of a rule has a positive overlap with the Hebbian update, of exactly "
-        "the size of the decay: for gradient descent, feedback alignment, Kolen-Pollack, a signal from an unrelated "
-        "random network, and Adam."
-    )
-    method: ClassVar[str] = (
-        "The weight flow of a tanh network on a teacher's data for 20 tau_dec; E g, E H and E|h|^2 of both matrices "
-        "from the engine's factors. Adam: discrete updates, one presentation each; its step (without the decay) and "
-        "the weights are averaged over 25 tau_dec."
-    )
-    tolerance: ClassVar[str] = (
-        "1 %: the decay alone leaves exp(-20) of the start, but flat directions of the loss relax more slowly, and at "
-        "gamma = 0.03 leave about 0.2 %. Adam never rests: the 99.9 % interval over seeds."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"gammas": (0.1, 0.3), "seeds": 3}
+    number = "T4.1"
+    title = "At rest, every rule with weight decay is Hebbian"
+    source = "koplow2025emergence, weak form of the theorem: E[g] = gamma W at stationarity"
+    equation = "<E g, E H>_F = gamma E|h|^2,  h = W z, H = h z^T, gamma = tau_plast / tau_dec"
+    claim = """Where the weights rest, the mean update of a rule has a positive overlap with the Hebbian update, of
+        exactly the size of the decay: for gradient descent, feedback alignment, Kolen-Pollack, a signal from an
+        unrelated random network, and Adam."""
+    method = """The weight flow of a tanh network on a teacher's data for 20 tau_dec; E g, E H and E|h|^2 of both
+        matrices from the engine's factors. Adam: discrete updates, one presentation each; its step (without the decay)
+        and the weights are averaged over 25 tau_dec."""
+    tolerance = """1 %: the decay alone leaves exp(-20) of the start, but flat directions of the loss relax more slowly,
+        and at gamma = 0.03 leave about 0.2 %. Adam never rests: the 99.9 % interval over seeds."""
+    quick = {"gammas": (0.1, 0.3), "seeds": 3}
 
     inputs: Size = 8
     hidden: Size = 12

@@ -1,8 +1,5 @@
 """T4.6: synaptic noise takes a fixed amount from the Hebbian alignment of every rule."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,37 +32,22 @@ POWER = 4.0  # tr(C), about: the squared norm of an input
 class HebbianSynapticNoise(AbstractPrediction):
     """The balance of signal, decay and noise in the first layer of a tanh network in the coupled regime."""
 
-    number: ClassVar[str] = "T4.6"
-    title: ClassVar[str] = "Synaptic noise takes the same amount of Hebbian alignment from every rule"
-    source: ClassVar[str] = (
-        "koplow2025emergence, weak form with noise; derived for the model of bacvanski2025continuous: Ito's formula "
-        "for tr(W C W^T) / 2, which is stationary"
-    )
-    equation: ClassVar[str] = (
-        "<g, H> = gamma E|h|^2 - tau_plast sigma^2 n tr(C) / 2,  C = <x x^T>, n postsynaptic neurons"
-    )
-    claim: ClassVar[str] = (
-        "In a first layer with synaptic noise, dW = (g / tau_plast - W / tau_dec) dt + sigma dB, the learning signal "
-        "of any rule must undo what the noise adds, be it feedback alignment or the error of an unrelated network: its "
-        "overlap with the Hebbian update falls below gamma E|h|^2 by an amount that depends on no weight and no rule."
-    )
-    method: ClassVar[str] = (
-        "A tanh network in the coupled regime, by windows. Every 20 presentations settled signals and Hebbian updates "
-        "of the first layer over all samples, at the weights of that moment; means over time. The loss "
-        "gamma E|h|^2 - <g, H> is corrected for the order of presentations, which adds (T / 2 tau_plast) E tr(g C g^T)."
-    )
-    tolerance: ClassVar[str] = (
-        "The 99.9 % interval over seeds, and T tr(C) / tau_plast of gamma E|h|^2: by about that share a sample's own "
-        "error falls while it is shown. Propagation is nearly instantaneous: the error of a sample meets the next one "
-        "for a few tau_prop, which adds 1 % at 0.1 ms."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {
-        "hidden": 24,
-        "noises": (1.0,),
-        "seeds": 8,
-        "averaged": 6.0,
-        "plasticity": "5 s",
-    }
+    number = "T4.6"
+    title = "Synaptic noise takes the same amount of Hebbian alignment from every rule"
+    source = """koplow2025emergence, weak form with noise; derived for the model of bacvanski2025continuous: Ito's
+        formula for tr(W C W^T) / 2, which is stationary"""
+    equation = "<g, H> = gamma E|h|^2 - tau_plast sigma^2 n tr(C) / 2,  C = <x x^T>, n postsynaptic neurons"
+    claim = """In a first layer with synaptic noise, dW = (g / tau_plast - W / tau_dec) dt + sigma dB, the learning
+        signal of any rule must undo what the noise adds, be it feedback alignment or the error of an unrelated network:
+        its overlap with the Hebbian update falls below gamma E|h|^2 by an amount that depends on no weight and no
+        rule."""
+    method = """A tanh network in the coupled regime, by windows. Every 20 presentations settled signals and Hebbian
+        updates of the first layer over all samples, at the weights of that moment; means over time. The loss gamma
+        E|h|^2 - <g, H> is corrected for the order of presentations, which adds (T / 2 tau_plast) E tr(g C g^T)."""
+    tolerance = """The 99.9 % interval over seeds, and T tr(C) / tau_plast of gamma E|h|^2: by about that share a
+        sample's own error falls while it is shown. Propagation is nearly instantaneous: the error of a sample meets the
+        next one for a few tau_prop, which adds 1 % at 0.1 ms."""
+    quick = {"hidden": 24, "noises": (1.0,), "seeds": 8, "averaged": 6.0, "plasticity": "5 s"}
 
     inputs: Size = 16
     hidden: Size = 32

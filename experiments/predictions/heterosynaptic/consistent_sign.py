@@ -1,8 +1,5 @@
 """T3.2: whatever the wiring, every layer's learning signal comes to point down the gradient."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -19,26 +16,18 @@ from experiments.results.verdicts import Verdict, close, stays_below
 class ConsistentSign(AbstractTraining):
     """The consistency score phi of every layer, in networks with random wiring."""
 
-    number: ClassVar[str] = "T3.2"
-    title: ClassVar[str] = "Random wiring gives every layer a learning signal of the descending sign"
-    source: ClassVar[str] = "ziyin2025heterosynaptic, fig. 1d and 2b; derived as q = f' W^T M^T M q_+, M^T M >= 0"
-    equation: ClassVar[str] = "phi_l = <dW_l, grad_l> / |grad_l|^2 < 0 for all l; phi_L = -1"
-    claim: ClassVar[str] = (
-        "Once the feedback weights are stationary, the learning signal of every layer has a negative component along "
-        "the gradient (phi < 0: it descends), in every randomly wired network. The output layer has phi = -1."
-    )
-    method: ClassVar[str] = (
-        "Tanh networks learn random teachers in the weight flow; phi compares <m p^T> of every matrix with the "
-        "gradient of the loss by automatic differentiation. The same networks without decay, whose feedback "
-        "never forgets how it started, are a control."
-    )
-    tolerance: ClassVar[str] = (
-        "No network may have phi >= 0 in any layer at the end, and the mean over networks is below 0 at 99.9 %; the "
-        "output's phi is -1 up to rounding, 1e-9."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {
-        "inputs": 10, "hidden": (20, 20), "samples": 60, "seeds": 10, "step": 0.2, "units": 20, "records": 60,
-    }  # fmt: skip
+    number = "T3.2"
+    title = "Random wiring gives every layer a learning signal of the descending sign"
+    source = "ziyin2025heterosynaptic, fig. 1d and 2b; derived as q = f' W^T M^T M q_+, M^T M >= 0"
+    equation = "phi_l = <dW_l, grad_l> / |grad_l|^2 < 0 for all l; phi_L = -1"
+    claim = """Once the feedback weights are stationary, the learning signal of every layer has a negative component
+        along the gradient (phi < 0: it descends), in every randomly wired network. The output layer has phi = -1."""
+    method = """Tanh networks learn random teachers in the weight flow; phi compares <m p^T> of every matrix with the
+        gradient of the loss by automatic differentiation. The same networks without decay, whose feedback never forgets
+        how it started, are a control."""
+    tolerance = """No network may have phi >= 0 in any layer at the end, and the mean over networks is below 0 at 99.9
+        %; the output's phi is -1 up to rounding, 1e-9."""
+    quick = {"inputs": 10, "hidden": (20, 20), "samples": 60, "seeds": 10, "step": 0.2, "units": 20, "records": 60}
 
     def measure(self) -> Finding:
         circuit = self.circuit()

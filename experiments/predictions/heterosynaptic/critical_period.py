@@ -1,7 +1,6 @@
 """T3.6: the longer a network has seen images on one half of its inputs, the worse it learns from the other half."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -28,24 +27,18 @@ Epoch = Annotated[int, Field(strict=True, ge=0, le=1000)]
 class CriticalPeriod(AbstractPrediction):
     """Accuracy after rewiring: images and noise change places, after some epochs, between two halves of the input."""
 
-    number: ClassVar[str] = "T3.6"
-    title: ClassVar[str] = "Critical period: late rewiring of the inputs costs final accuracy"
-    source: ClassVar[str] = "ziyin2025heterosynaptic, fig. 3 (there with colour images)"
-    equation: ClassVar[str] = "accuracy(RT, so many epochs after RT) falls monotonically with RT"
-    claim: ClassVar[str] = (
-        "One half of the inputs carries images, the other noise. Where they change places after RT epochs, what is "
-        "reached so many epochs later is the worse the larger RT is. Here the images are the digits of scikit-learn."
-    )
-    method: ClassVar[str] = (
-        "Networks with one hidden layer and a random feedback population learn in the weight flow, one Euler step per "
-        "batch, with fresh gaussian noise in every presentation; the slope of the test accuracy against ln(1 + RT), "
-        "per seed. The images have unit variance. `weak` noise is a comparison."
-    )
-    tolerance: ClassVar[str] = (
-        "The mean slope over seeds lies below 0 at 99.9 %, and no step from one RT to the next goes up at 99.9 %: the "
-        "size of the effect is not predicted."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"rewirings": (0, 2, 12), "images": 160, "batch": 40, "epochs": 6}
+    number = "T3.6"
+    title = "Critical period: late rewiring of the inputs costs final accuracy"
+    source = "ziyin2025heterosynaptic, fig. 3 (there with colour images)"
+    equation = "accuracy(RT, so many epochs after RT) falls monotonically with RT"
+    claim = """One half of the inputs carries images, the other noise. Where they change places after RT epochs, what is
+        reached so many epochs later is the worse the larger RT is. Here the images are the digits of scikit-learn."""
+    method = """Networks with one hidden layer and a random feedback population learn in the weight flow, one Euler step
+        per batch, with fresh gaussian noise in every presentation; the slope of the test accuracy against ln(1 + RT),
+        per seed. The images have unit variance. `weak` noise is a comparison."""
+    tolerance = """The mean slope over seeds lies below 0 at 99.9 %, and no step from one RT to the next goes up at 99.9
+        %: the size of the effect is not predicted."""
+    quick = {"rewirings": (0, 2, 12), "images": 160, "batch": 40, "epochs": 6}
 
     rewirings: Annotated[tuple[Epoch, ...], Field(min_length=2)] = (0, 1, 3, 10, 30)  # RT, in epochs
     epochs: Size = 20  # after the rewiring

@@ -1,8 +1,5 @@
 """T3.7: with weight decay, the learning signal of every layer becomes Hebbian late in training."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -21,30 +18,21 @@ from experiments.results.verdicts import Verdict, close, exceeds, mean_of, stays
 class HebbianFraction(AbstractTraining):
     """The fraction of synapses whose learning signal has the sign of the Hebbian product of activities."""
 
-    number: ClassVar[str] = "T3.7"
-    title: ClassVar[str] = "Learning turns Hebbian late in training with weight decay"
-    source: ClassVar[str] = "ziyin2025heterosynaptic, fig. 2b (Hebbian overlap); the stationary value is derived"
-    equation: ClassVar[str] = (
-        "P[sign <q z^T> = sign <a z^T>] crosses 1/2 upward; stationary: <q z^T> ~ W, <a z^T> = W <z z^T>"
-    )
-    claim: ClassVar[str] = (
-        "The sign agreement of the learning signal with the Hebbian update is below chance early in training and rises "
-        "through 1/2 late, after the task is learned. At stationarity decay has to be balanced, so it is the agreement "
-        "of W with W <z z^T>."
-    )
-    method: ClassVar[str] = (
-        "Randomly wired tanh networks learn random teachers in the weight flow. Both products are averages over the "
-        "data, a the preactivation, z the activity below. The paper's overlap is read as this fraction, of the "
-        "learning signal or of the whole update with its decay: both are shown. A control has no decay. Learning lasts "
-        "until the loss has made 90 % of its fall."
-    )
-    tolerance: ClassVar[str] = (
-        "Means over seeds lie on the claimed side of 1/2 (and of the control) at 99.9 %. The stationary value is that "
-        "of the final weights up to 2 %, for what exp(-length) of the mismatch leaves at synapses near a sign change."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {
-        "inputs": 10, "hidden": (20, 20), "samples": 60, "seeds": 8, "step": 0.2, "units": 20,
-    }  # fmt: skip
+    number = "T3.7"
+    title = "Learning turns Hebbian late in training with weight decay"
+    source = "ziyin2025heterosynaptic, fig. 2b (Hebbian overlap); the stationary value is derived"
+    equation = "P[sign <q z^T> = sign <a z^T>] crosses 1/2 upward; stationary: <q z^T> ~ W, <a z^T> = W <z z^T>"
+    claim = """The sign agreement of the learning signal with the Hebbian update is below chance early in training and
+        rises through 1/2 late, after the task is learned. At stationarity decay has to be balanced, so it is the
+        agreement of W with W <z z^T>."""
+    method = """Randomly wired tanh networks learn random teachers in the weight flow. Both products are averages over
+        the data, a the preactivation, z the activity below. The paper's overlap is read as this fraction, of the
+        learning signal or of the whole update with its decay: both are shown. A control has no decay. Learning lasts
+        until the loss has made 90 % of its fall."""
+    tolerance = """Means over seeds lie on the claimed side of 1/2 (and of the control) at 99.9 %. The stationary value
+        is that of the final weights up to 2 %, for what exp(-length) of the mismatch leaves at synapses near a sign
+        change."""
+    quick = {"inputs": 10, "hidden": (20, 20), "samples": 60, "seeds": 8, "step": 0.2, "units": 20}
 
     learned: Fraction = 0.9
 

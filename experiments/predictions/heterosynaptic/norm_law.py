@@ -1,7 +1,6 @@
 """T3.4: at stationarity, squared weight norms are in the ratio of the layers' consistency scores."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -57,27 +56,19 @@ class _End(NamedTuple):
 class NormLaw(AbstractPrediction):
     """Weight norms of a linear network whose layers' consistency scores are set by their wiring."""
 
-    number: ClassVar[str] = "T3.4"
-    title: ClassVar[str] = "Dynamical consistency: squared weight norms share the ratio of the consistency scores"
-    source: ClassVar[str] = "ziyin2025heterosynaptic, dynamical consistency (fig. 1d); the law is derived"
-    equation: ClassVar[str] = (
-        "|W_l|^2 / |phi_l| = sum over modes of c for all l; tau_plast / tau_dec = (s - p) a sqrt(c)"
-    )
-    claim: ClassVar[str] = (
-        "Where each layer's learning signal is phi_l times the gradient, decay makes weights stationary with squared "
-        "norms in the ratio of the phi_l. So all phi_l of a network that has learned have one sign."
-    )
-    method: ClassVar[str] = (
-        "Linear networks of three matrices in the weight flow, white inputs and a target of equal singular values. "
-        "A mode counts as learned if the network transmits an eighth of it (stationary ones: a quarter or nothing). "
-        "Wirings M = sqrt(m) Q with random rotations Q make phi_3 = -1, phi_2 = -m_3, phi_1 = -m_2 m_3; V starts at "
-        "random. Scores are measured against the gradient by automatic differentiation."
-    )
-    tolerance: ClassVar[str] = (
-        "1 %: norms differ by exp(-2 t / tau_dec) of their start, scores by exp(-t / tau_dec), 0.03 % after 8 tau_dec; "
-        "stationary states of Euler's steps are those of the flow."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"first": (0.3, 3.0), "seeds": 3}
+    number = "T3.4"
+    title = "Dynamical consistency: squared weight norms share the ratio of the consistency scores"
+    source = "ziyin2025heterosynaptic, dynamical consistency (fig. 1d); the law is derived"
+    equation = "|W_l|^2 / |phi_l| = sum over modes of c for all l; tau_plast / tau_dec = (s - p) a sqrt(c)"
+    claim = """Where each layer's learning signal is phi_l times the gradient, decay makes weights stationary with
+        squared norms in the ratio of the phi_l. So all phi_l of a network that has learned have one sign."""
+    method = """Linear networks of three matrices in the weight flow, white inputs and a target of equal singular
+        values. A mode counts as learned if the network transmits an eighth of it (stationary ones: a quarter or
+        nothing). Wirings M = sqrt(m) Q with random rotations Q make phi_3 = -1, phi_2 = -m_3, phi_1 = -m_2 m_3; V
+        starts at random. Scores are measured against the gradient by automatic differentiation."""
+    tolerance = """1 %: norms differ by exp(-2 t / tau_dec) of their start, scores by exp(-t / tau_dec), 0.03 % after 8
+        tau_dec; stationary states of Euler's steps are those of the flow."""
+    quick = {"first": (0.3, 3.0), "seeds": 3}
 
     first: Positives = (0.1, 0.3, 1.0, 3.0)  # |phi_1|
     second: Positive = 2.0  # |phi_2|

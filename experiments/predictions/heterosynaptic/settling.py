@@ -1,8 +1,5 @@
 """T3.1: the feedback weights settle first, and only then is the learning signal aligned with the gradient."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -19,26 +16,18 @@ from experiments.results.verdicts import Verdict, close, exceeds, mean_of
 class Settling(AbstractTraining):
     """When |V'| has died away, when the gradient alignment is complete, and what decays in between."""
 
-    number: ClassVar[str] = "T3.1"
-    title: ClassVar[str] = "Feedback weights settle before the learning signal aligns"
-    source: ClassVar[str] = "ziyin2025heterosynaptic, fig. 2b; the exponential is derived from the two weight equations"
-    equation: ClassVar[str] = "V' -> 0 before cos(dW, -grad) saturates; |V - W^T M^T| = const exp(-t / tau_dec)"
-    claim: ClassVar[str] = (
-        "The rate of change of the feedback weights of every layer falls to a small fraction of its peak earlier than "
-        "the gradient alignment of the layer below reaches most of its final value. What aligns it is weight decay, "
-        "which makes V forget where it started."
-    )
-    method: ClassVar[str] = (
-        "Tanh networks with randomly wired feedback populations learn random teachers in the weight flow. Per seed: "
-        "from when on |V'| stays below `settled` of its peak, and the alignment above `aligned` of its end."
-    )
-    tolerance: ClassVar[str] = (
-        "The difference of the two times, over seeds, lies above 0 at 99.9 %. The exponential is exact up to the error "
-        "of Euler's steps, -log(1 - step / tau_dec) / step in place of 1 / tau_dec: twice that is allowed."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {
-        "inputs": 10, "hidden": (20, 20), "samples": 60, "seeds": 10, "step": 0.2, "units": 20,
-    }  # fmt: skip
+    number = "T3.1"
+    title = "Feedback weights settle before the learning signal aligns"
+    source = "ziyin2025heterosynaptic, fig. 2b; the exponential is derived from the two weight equations"
+    equation = "V' -> 0 before cos(dW, -grad) saturates; |V - W^T M^T| = const exp(-t / tau_dec)"
+    claim = """The rate of change of the feedback weights of every layer falls to a small fraction of its peak earlier
+        than the gradient alignment of the layer below reaches most of its final value. What aligns it is weight decay,
+        which makes V forget where it started."""
+    method = """Tanh networks with randomly wired feedback populations learn random teachers in the weight flow. Per
+        seed: from when on |V'| stays below `settled` of its peak, and the alignment above `aligned` of its end."""
+    tolerance = """The difference of the two times, over seeds, lies above 0 at 99.9 %. The exponential is exact up to
+        the error of Euler's steps, -log(1 - step / tau_dec) / step in place of 1 / tau_dec: twice that is allowed."""
+    quick = {"inputs": 10, "hidden": (20, 20), "samples": 60, "seeds": 10, "step": 0.2, "units": 20}
 
     settled: Fraction = 0.1
     aligned: Fraction = 0.9

@@ -1,7 +1,5 @@
 """T3.5: a heterosynaptic synapse has a sliding threshold, as BCM's, without any neuron keeping one."""
 
-from typing import ClassVar
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,24 +28,18 @@ PROPAGATION, PRESENTATION, PLASTICITY = 0.002, 0.1, 4000.0  # seconds, far apart
 class SlidingThreshold(AbstractPrediction):
     """The change of one synapse against postsynaptic activity, after different experiences."""
 
-    number: ClassVar[str] = "T3.5"
-    title: ClassVar[str] = "Metaplasticity: the threshold between depression and potentiation slides with experience"
-    source: ClassVar[str] = "ziyin2025heterosynaptic, fig. 2a2; derived for signals that grow together"
-    equation: ClassVar[str] = "dW(h) = k h^2 - (tau_plast/tau_dec) W, k = g V / W, theta^2 = (W/k) tau_plast/tau_dec"
-    claim: ClassVar[str] = (
-        "Where the learning signal grows with postsynaptic activity h, as g h, a synapse changes by a parabola in h: "
-        "depression below a threshold theta, potentiation above. Its curvature is proportional to the learned "
-        "feedback weight V, so that theta slides with what was experienced."
-    )
-    method: ClassVar[str] = (
-        "A chain of three linear neurons. Experience: the weight flow with input 1 and a target, one per history. "
-        "Test: the coupled regime, for each h, with the target that makes the output error g h; the change in the "
-        "second of two presentations, when activities have settled. A parabola is fitted."
-    )
-    tolerance: ClassVar[str] = (
-        "1 % (of theta, of the range): Euler's steps of experience are a thousandth of tau_plast, weights change by "
-        "1e-4 in a test, and theory integrates the three equations of experience by itself."
-    )
+    number = "T3.5"
+    title = "Metaplasticity: the threshold between depression and potentiation slides with experience"
+    source = "ziyin2025heterosynaptic, fig. 2a2; derived for signals that grow together"
+    equation = "dW(h) = k h^2 - (tau_plast/tau_dec) W, k = g V / W, theta^2 = (W/k) tau_plast/tau_dec"
+    claim = """Where the learning signal grows with postsynaptic activity h, as g h, a synapse changes by a parabola in
+        h: depression below a threshold theta, potentiation above. Its curvature is proportional to the learned feedback
+        weight V, so that theta slides with what was experienced."""
+    method = """A chain of three linear neurons. Experience: the weight flow with input 1 and a target, one per history.
+        Test: the coupled regime, for each h, with the target that makes the output error g h; the change in the second
+        of two presentations, when activities have settled. A parabola is fitted."""
+    tolerance = """1 % (of theta, of the range): Euler's steps of experience are a thousandth of tau_plast, weights
+        change by 1e-4 in a test, and theory integrates the three equations of experience by itself."""
 
     experiences: Positives = (0.3, 0.6, 1.2)  # targets in the past
     duration: Positive = 4.0  # of experience, in units of tau_plast

@@ -1,8 +1,5 @@
 """T3.3: how well a random wiring carries the gradient follows from the size of the feedback population alone."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,29 +32,23 @@ def wiring_law(neurons: float | int | np.ndarray, units: float | int | np.ndarra
 class WiringLaw(AbstractPrediction):
     """Gradient alignment against the number of feedback neurons: frozen weights, and networks that learn."""
 
-    number: ClassVar[str] = "T3.3"
-    title: ClassVar[str] = "Alignment through random wiring is set by the size of the feedback population"
-    source: ClassVar[str] = "ziyin2025heterosynaptic, summary and fig. 2b; derived from V = W^T M^T for gaussian M"
-    equation: ClassVar[str] = "cos = 1 / sqrt(1 + n / n_fb)"
-    claim: ClassVar[str] = (
-        "One hop through n_fb randomly wired feedback neurons aligns the weight change with the gradient of the n "
-        "neurons above it by 1 / sqrt(1 + n / n_fb) where weights are random and V = W^T M^T. Learning improves on "
-        "it for a hop between hidden layers, whose error signals have no more dimensions than there are outputs. It "
-        "does the opposite for a hop from the output whose errors fill all dimensions: what M transmits well is "
-        "learned, and the other errors remain."
-    )
-    method: ClassVar[str] = (
-        "The population is the first n_fb of the largest one, the others being silent. Frozen: random W, white random "
-        "targets at zero output, V = W^T M^T. Learning: tanh networks and random teachers, from random V, with weight "
-        "decay; the hop is from the last of two hidden layers (all else wired one to one), or from the output. "
-        "Alignment is cos(<m p^T>, -gradient) of the first matrix."
-    )
-    tolerance: ClassVar[str] = (
-        "Frozen: the half width of the 99.9 % interval over seeds, and the finite size, by which n + 1 + d stands for "
-        "n: d is how far each seed's matrices are from white (trA trS / trAS - n, A = W W^T, S = <e x^T><x e^T>). "
-        "Learning: the whole 99.9 % interval lies on the claimed side of the law."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"units": (10, 20, 40), "seeds": 12, "length": 4.0}
+    number = "T3.3"
+    title = "Alignment through random wiring is set by the size of the feedback population"
+    source = "ziyin2025heterosynaptic, summary and fig. 2b; derived from V = W^T M^T for gaussian M"
+    equation = "cos = 1 / sqrt(1 + n / n_fb)"
+    claim = """One hop through n_fb randomly wired feedback neurons aligns the weight change with the gradient of the n
+        neurons above it by 1 / sqrt(1 + n / n_fb) where weights are random and V = W^T M^T. Learning improves on it for
+        a hop between hidden layers, whose error signals have no more dimensions than there are outputs. It does the
+        opposite for a hop from the output whose errors fill all dimensions: what M transmits well is learned, and the
+        other errors remain."""
+    method = """The population is the first n_fb of the largest one, the others being silent. Frozen: random W, white
+        random targets at zero output, V = W^T M^T. Learning: tanh networks and random teachers, from random V, with
+        weight decay; the hop is from the last of two hidden layers (all else wired one to one), or from the output.
+        Alignment is cos(<m p^T>, -gradient) of the first matrix."""
+    tolerance = """Frozen: the half width of the 99.9 % interval over seeds, and the finite size, by which n + 1 + d
+        stands for n: d is how far each seed's matrices are from white (trA trS / trAS - n, A = W W^T, S = <e x^T><x
+        e^T>). Learning: the whole 99.9 % interval lies on the claimed side of the law."""
+    quick = {"units": (10, 20, 40), "seeds": 12, "length": 4.0}
 
     neurons: Size = 20
     units: Sizes = (10, 20, 40, 80)

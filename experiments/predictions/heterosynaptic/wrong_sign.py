@@ -1,7 +1,6 @@
 """T3.4b: one layer whose learning signal has the wrong sign takes all the others down with it."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,25 +39,18 @@ class _Course(NamedTuple):
 class WrongSign(AbstractPrediction):
     """Linear networks in which the learning signal of one layer climbs the gradient that the others descend."""
 
-    number: ClassVar[str] = "T3.4b"
-    title: ClassVar[str] = "Mixed signs of the consistency score learn nothing: all weights decay"
-    source: ClassVar[str] = "ziyin2025heterosynaptic, dynamical consistency (fig. 1d); the conservation law is derived"
-    equation: ClassVar[str] = (
-        "phi_l < 0 < phi_k: |W_l|^2/|phi_l| + |W_k|^2/|phi_k| = const exp(-2 t / tau_dec), so both vanish"
-    )
-    claim: ClassVar[str] = (
-        "Where the learning signal of one layer is of the wrong sign, there is no stationary state but zero: all "
-        "layers decay, whichever layer it is, and the network ends up knowing nothing. With consistent signs it learns."
-    )
-    method: ClassVar[str] = (
-        "Linear networks of three matrices in the weight flow, phi_l by per-layer plasticity timescales and its sign "
-        "by the law's (curl descent with all presynaptic neurons of a layer flipped), against equal signs."
-    )
-    tolerance: ClassVar[str] = (
-        "1 % of the sum of norms, for Heun's steps, whose error is of order step^2; so every norm at the end is at "
-        "most exp(-2 length) of those at the start. The loss at the end is that of an empty network to 1 %."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"seeds": 4}
+    number = "T3.4b"
+    title = "Mixed signs of the consistency score learn nothing: all weights decay"
+    source = "ziyin2025heterosynaptic, dynamical consistency (fig. 1d); the conservation law is derived"
+    equation = "phi_l < 0 < phi_k: |W_l|^2/|phi_l| + |W_k|^2/|phi_k| = const exp(-2 t / tau_dec), so both vanish"
+    claim = """Where the learning signal of one layer is of the wrong sign, there is no stationary state but zero: all
+        layers decay, whichever layer it is, and the network ends up knowing nothing. With consistent signs it
+        learns."""
+    method = """Linear networks of three matrices in the weight flow, phi_l by per-layer plasticity timescales and its
+        sign by the law's (curl descent with all presynaptic neurons of a layer flipped), against equal signs."""
+    tolerance = """1 % of the sum of norms, for Heun's steps, whose error is of order step^2; so every norm at the end
+        is at most exp(-2 length) of those at the start. The loss at the end is that of an empty network to 1 %."""
+    quick = {"seeds": 4}
 
     first: Positive = 0.4  # |phi_1|; the others are 1
     strength: Positive = 2.0  # singular values of the target
