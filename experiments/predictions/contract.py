@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 from matplotlib.figure import Figure
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from dynamics.errors import PlasticodeError, printable, refused
 from experiments.results.verdicts import Verdict
@@ -63,6 +63,16 @@ class AbstractPrediction(AbstractTable):
         for name in TEXTS & vars(cls).keys():
             setattr(cls, name, re.sub(r"\n\s*", " ", getattr(cls, name)))
 
+    @model_validator(mode="after")
+    def _fits(self) -> "AbstractPrediction":
+        said = self.misfit()
+        if said:
+            raise ValueError(said)
+        return self
+
+    def misfit(self) -> str | None:
+        """A sentence about parameters that do not fit each other, if there are any."""
+
     @abstractmethod
     def measure(self) -> Finding:
         """Simulate, compare with the expectation, draw. On one device; in float64 unless a spec says float32."""
@@ -79,9 +89,8 @@ class AbstractPrediction(AbstractTable):
             first = error.errors(include_url=False)[0]
             cause = first.get("ctx", {}).get("error")
             reason = str(cause) if cause is not None else first["msg"].replace("Input should", "it must")
-            reason = {"tuple_type": "it must be a list, such as [0.3]", "too_short": "the list is too short"}.get(
-                first["type"], reason
-            )
+            said = {"tuple_type": "it must be a list, such as [0.3]", "too_short": "the list is too short"}
+            reason = said.get(first["type"], reason)
             if not first["loc"]:  # parameters that do not fit each other
                 raise PlasticodeError(f"the parameters of '{name}' are not allowed: {reason}") from None
             path = ".".join([name, *(printable(str(item)) for item in first["loc"])])

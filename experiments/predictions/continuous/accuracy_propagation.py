@@ -3,26 +3,12 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
-from pydantic import model_validator
+from matplotlib.axes import Axes
 
-from experiments.predictions.continuous.accuracies import (
-    NAMES,
-    AbstractDigitsPrediction,
-    Chance,
-    chance_line,
-    chance_of,
-    diverged_note,
-    final_accuracies,
-    in_t,
-    knees,
-    legend_above,
-    marked,
-)
+from experiments.predictions.continuous.accuracies import AbstractDigitsPrediction, in_t, knees
 from experiments.predictions.contract import Finding, Positives
-from experiments.report.figures import looks, style
+from experiments.predictions.kit import legend_outside, look, marked, plotted
 from experiments.results.verdicts import Verdict, exceeds, stays_below
-from experiments.tasks.real import Digits
 
 
 class Curves(NamedTuple):
@@ -52,22 +38,18 @@ class AccuracyPropagation(AbstractDigitsPrediction):
 
     lags: Positives = (0.02, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0)  # tau_prop in units of T
 
-    @model_validator(mode="after")
-    def _starts_prompt(self) -> "AccuracyPropagation":
+    def misfit(self) -> str | None:
         if any(np.diff(self.lags) <= 0) or 8 * self.layers * self.lags[0] > 1:
-            raise ValueError(f"lags must increase, and start at most at {1 / (8 * self.layers):.3g}, a prompt one")
-        return self
+            return f"lags must increase, and start at most at {1 / (8 * self.layers):.3g}, a prompt one"
 
     def measure(self) -> Finding:
-        chance, curves, verdicts, notes = chance_of(Digits(seed=self.seed)), {}, [], []
-        for rule in self.rules:
-            data = self.trained(rule, self._points(rule))
-            notes += [f"{NAMES[rule]}: {note}" for note in diverged_note(data)]
-            accuracy, n = final_accuracies(data, chance.level), len(self.lags)
-            first, slowed = accuracy[:, :1], (accuracy[:, n : 2 * n - 1], accuracy[:, 2 * n - 1 :])
-            curves[rule] = Curves(accuracy[:, :n], *(np.concatenate([first, rest], axis=1) for rest in slowed))
-            verdicts += self._verdicts(NAMES[rule], curves[rule], chance, notes)
-        return Finding(verdicts, self._drawn(curves, chance), notes)
+        (found, notes), n, curves, verdicts = self.learned(self._points), len(self.lags), {}, []
+        for name, accuracy in found.items():
+            slowed = accuracy[:, n : 2 * n - 1], accuracy[:, 2 * n - 1 :]
+            bounds = (np.concatenate([accuracy[:, :1], rest], axis=1) for rest in slowed)
+            curves[name] = Curves(accuracy[:, :n], *bounds)
+            verdicts += self._verdicts(name, curves[name], notes)
+        return Finding(verdicts, self._drawn(curves), notes)
 
     def _points(self, rule: str) -> dict[str, list[Any]]:
         """Every lag; then networks slowed to the overlap with the target at each but the first, and with the loop."""
@@ -75,11 +57,11 @@ class AccuracyPropagation(AbstractDigitsPrediction):
         slow = [self.slowed(rule, 0.0, lag, first, loop) for loop in (False, True) for lag in later]
         return {
             "timescales.propagation": [in_t(lag) for lag in self.lags] + [in_t(first)] * len(slow),
-            "timescales.plasticity": [[in_t(self.plasticity)] * self.layers] * len(self.lags) + slow,
+            "timescales.plasticity": [self.usual] * len(self.lags) + slow,
         }
 
-    def _verdicts(self, name: str, curves: Curves, chance: Chance, notes: list[str]) -> list[Verdict]:
-        late, target, loop = (knees(curve, np.log(self.lags), chance.level) for curve in curves)
+    def _verdicts(self, name: str, curves: Curves, notes: list[str]) -> list[Verdict]:
+        late, target, loop = (knees(curve, np.log(self.lags), self.chance.level) for curve in curves)
         at, around = np.exp(late.mean()), 2 * self.layers
         notes.append(
             f"{name}: half accuracy at tau_prop = {at:.3g} T, where 2 L tau_prop = {around * at:.3g} T. Learning of "
@@ -93,21 +75,18 @@ class AccuracyPropagation(AbstractDigitsPrediction):
             stays_below(f"other stimuli interfere ({name})", f"{quantity} target", 0.0, late - target, bounds),
         ]
 
-    def _drawn(self, curves: dict[str, Curves], chance: Chance) -> Figure:
-        with style():
-            figure = Figure((3.4, 2.9), layout="constrained")
-            panel = figure.subplots()
-            for (rule, each), look in zip(curves.items(), looks(len(curves), marks=True), strict=True):
-                panel.plot(self.lags, each.target.mean(axis=0), color=look["color"], linewidth=1)
-                panel.plot(self.lags, each.loop.mean(axis=0), color=look["color"], linewidth=1, linestyle="--")
-                marked(panel, self.lags, each.late, look, NAMES[rule])
-            for line, text in (("-", "target"), ("--", "loop")):
-                panel.plot([], [], color="0.3", linewidth=1, linestyle=line, label=f"slowed: {text}")
-            critical = 1 / (2 * self.layers)
-            panel.axvline(critical, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
-            panel.text(critical, 0.02, "$2L\\tau=T$ ", color="0.35", fontsize=7, ha="right")
-            chance_line(panel, chance.level)
-            panel.set(xscale="log", xlabel="propagation time constant (stimulus durations T)", ylim=(0, 1))
-            panel.set_ylabel("test accuracy")
-            legend_above(figure, panel, 2)
-        return figure
+    @plotted(3.4, 2.9)
+    def _drawn(self, panel: Axes, curves: dict[str, Curves]) -> None:
+        for i, (name, each) in enumerate(curves.items()):
+            panel.plot(self.lags, each.target.mean(axis=0), color=look(i)["color"], linewidth=1)
+            panel.plot(self.lags, each.loop.mean(axis=0), color=look(i)["color"], linewidth=1, linestyle="--")
+            marked(panel, self.lags, each.late.T, label=name, **look(i))
+        for line, text in (("-", "target"), ("--", "loop")):
+            panel.plot([], [], color="0.3", linewidth=1, linestyle=line, label=f"slowed: {text}")
+        critical = 1 / (2 * self.layers)
+        panel.axvline(critical, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
+        panel.text(critical, 0.02, "$2L\\tau=T$ ", color="0.35", fontsize=7, ha="right")
+        self.chance.draw(panel)
+        panel.set(xscale="log", xlabel="propagation time constant (stimulus durations T)", ylim=(0, 1))
+        panel.set_ylabel("test accuracy")
+        legend_outside(panel, 2)

@@ -1,13 +1,12 @@
 """T1.1: a synapse learns in proportion to the time for which its input and its error overlap."""
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
 from dynamics.theory import overlap_law
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, NonNegatives
-from experiments.predictions.simulations import swept
-from experiments.report.figures import OKABE_ITO, style
-from experiments.results.verdicts import close
+from experiments.predictions.kit import all_close, plotted, swept
+from experiments.report.figures import OKABE_ITO
 from experiments.spec.units import Time
 
 SYNAPSE = "experiments.predictions.study.single_synapse:SingleSynapse"
@@ -34,8 +33,8 @@ class OverlapLaw(AbstractPrediction):
         changes = self._changes()
         delays = np.array(self.delays)
         expected, measured = overlap_law(delays, 1.0), changes[1:] / changes[0]
-        worst = float(np.abs(measured - expected).max())
-        verdict = close("linear overlap law", "largest deviation of S(d)/S(0) from the closed form", 0.0, worst, 0.01)
+        quantity = "largest deviation of S(d)/S(0) from the closed form"
+        verdict = all_close("linear overlap law", quantity, 0.0, np.abs(measured - expected), 0.01)
         return Finding([verdict], self._drawn(delays, measured))
 
     def _changes(self) -> np.ndarray:
@@ -51,13 +50,10 @@ class OverlapLaw(AbstractPrediction):
         }
         return swept(table)["weight_norm"].isel(record=-1).sel(matrix="W1").values
 
-    def _drawn(self, delays: np.ndarray, measured: np.ndarray) -> Figure:
-        with style():
-            figure = Figure((3.4, 2.4), layout="constrained")
-            panel = figure.subplots()
-            fine = np.linspace(0, delays.max(), 200)
-            panel.plot(fine, overlap_law(fine, 1.0), color="0.3", label="max(0, 1 - d/T)")
-            panel.plot(delays, measured, "o", color=OKABE_ITO[0], label="simulation")
-            panel.set(xlabel="error delay d (stimulus durations T)", ylabel="learning strength S(d) / S(0)")
-            panel.legend()
-        return figure
+    @plotted(3.4, 2.4)
+    def _drawn(self, panel: Axes, delays: np.ndarray, measured: np.ndarray) -> None:
+        fine = np.linspace(0, delays.max(), 200)
+        panel.plot(fine, overlap_law(fine, 1.0), color="0.3", label="max(0, 1 - d/T)")
+        panel.plot(delays, measured, "o", color=OKABE_ITO[0], label="simulation")
+        panel.set(xlabel="error delay d (stimulus durations T)", ylabel="learning strength S(d) / S(0)")
+        panel.legend()

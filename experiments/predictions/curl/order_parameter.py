@@ -3,12 +3,13 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.predictions.contract import AbstractPrediction, Duration, Finding
-from experiments.predictions.curl.learning import Ratios, Several, Units
+from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Seeds
+from experiments.predictions.curl.learning import Ratios, Units
 from experiments.predictions.curl.onsets import TOLERANCE, Onsets, judged, large_network_onset, search
 from experiments.predictions.curl.theory import hidden_boundary
-from experiments.report.figures import OKABE_ITO, style
-from experiments.results.verdicts import exceeds, mean_of
+from experiments.predictions.kit import drawn, legend_outside, marked_across
+from experiments.report.figures import OKABE_ITO
+from experiments.results.verdicts import exceeds
 from experiments.spec.units import Time
 
 UNSETTLED = 1e-10  # a run with a higher q goes on moving
@@ -34,7 +35,7 @@ class OrderParameter(AbstractPrediction):
     ratios: Ratios = (0.3, 0.4, 0.5)
     units: Units = 100
     time: Duration = Time(1000.0)
-    seeds: Several = 12
+    seeds: Seeds = 12
 
     def measure(self) -> Finding:
         scans = [search(self.seed, self.seeds, self.units, c, 0, self.time.value) for c in self.ratios]
@@ -55,24 +56,18 @@ class OrderParameter(AbstractPrediction):
         ]
         return Finding(verdicts, self._drawn(scans), notes)
 
-    def _drawn(self, scans: list[Onsets]) -> Figure:
-        with style():
-            figure = Figure((7.0, 2.4), layout="constrained")
-            panels = figure.subplots(1, len(scans), sharey=True, squeeze=False)[0]
-            for panel, scan in zip(panels, scans, strict=True):
-                q = np.maximum(scan.wander, SMALLEST).ravel()
-                panel.semilogy(scan.fractions.ravel(), q, "o", color=OKABE_ITO[0], alpha=0.5, mew=0, label="runs")
-                found, sampled = mean_of(scan.located), mean_of(scan.sampled)
-                panel.errorbar(
-                    found.value, 1e-12, xerr=found.half, fmt="s", color=OKABE_ITO[1], capsize=2, label="mean jump"
-                )
-                panel.axvline(sampled.value, color="0.3", ls="--", label="theory, this size")
-                panel.axvline(hidden_boundary(scan.c), color="0.3", label="theory, infinite size")
-                panel.set(title=f"c = {scan.c:g}", xlabel=r"fraction of flipped inputs $\alpha_h$", xlim=(-0.03, 1.03))
-            panels[0].set_ylabel("order parameter q")
-            handles, labels = panels[0].get_legend_handles_labels()
-            figure.legend(handles, labels, loc="outside upper center", ncols=4)
-        return figure
+    @drawn(7.0, 2.4)
+    def _drawn(self, figure: Figure, scans: list[Onsets]) -> None:
+        panels = figure.subplots(1, len(scans), sharey=True, squeeze=False)[0]
+        for panel, scan in zip(panels, scans, strict=True):
+            q = np.maximum(scan.wander, SMALLEST).ravel()
+            panel.semilogy(scan.fractions.ravel(), q, "o", color=OKABE_ITO[0], alpha=0.5, mew=0, label="runs")
+            marked_across(panel, scan.located, 1e-12, marker="s", color=OKABE_ITO[1], label="mean jump")
+            panel.axvline(scan.sampled.mean(), color="0.3", ls="--", label="theory, this size")
+            panel.axvline(hidden_boundary(scan.c), color="0.3", label="theory, infinite size")
+            panel.set(title=f"c = {scan.c:g}", xlabel=r"fraction of flipped inputs $\alpha_h$", xlim=(-0.03, 1.03))
+        panels[0].set_ylabel("order parameter q")
+        legend_outside(panels[0], 4)
 
 
 def _decades(scan: Onsets) -> np.ndarray:

@@ -6,11 +6,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from pydantic import Field
 
-from experiments.predictions.contract import AbstractPrediction, Duration, Finding
-from experiments.predictions.curl.learning import Course, Ratios, Several, Units, divided, log_bars, teachers, train
+from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Seeds
+from experiments.predictions.curl.learning import Course, Ratios, Units, divided, log_bars, teachers, train
 from experiments.predictions.curl.onsets import PERTURBATION, TOLERANCE, Onsets, judged, large_network_onset, search
 from experiments.predictions.curl.theory import readout_boundary
-from experiments.report.figures import MARKERS, OKABE_ITO, style
+from experiments.predictions.kit import drawn, legend_outside
+from experiments.report.figures import MARKERS, OKABE_ITO
 from experiments.results.verdicts import Verdict, exceeds, stays_below
 from experiments.spec.units import Time
 
@@ -48,7 +49,7 @@ class ReadoutErrors(AbstractPrediction):
     units: Units = 80
     time: Duration = Time(1000.0)
     fractions: Partial = (0.3, 0.5, 0.8)
-    seeds: Several = 12
+    seeds: Seeds = 12
 
     def measure(self) -> Finding:
         scans = [self._scan(c) for c in self.ratios]
@@ -78,21 +79,18 @@ class ReadoutErrors(AbstractPrediction):
             exceeds(f"unless all are flipped {at}", "log10 of the last loss, alpha_r = 1", np.log10(HIGH), last),
         ]
 
-    def _drawn(self, scans: list[Scan]) -> Figure:
-        with style():
-            figure = Figure((7.0, 2.4), layout="constrained")
-            panels = figure.subplots(1, len(scans), sharey=True, squeeze=False)[0]
-            for panel, (found, far) in zip(panels, scans, strict=True):
-                look = {"color": OKABE_ITO[0], "alpha": 0.4, "mew": 0, "label": "highest, each run"}
-                panel.semilogy(found.fractions.ravel(), found.peak.ravel(), ".", **look)
-                for which, word, color, marker in (("peak", "highest", *LOOKS[0]), ("final", "last", *LOOKS[1])):
-                    values, bars = log_bars([getattr(course, which) for course in far.values()])
-                    look = {"fmt": marker, "color": color, "capsize": 2, "label": f"{word}, mean"}
-                    panel.errorbar(list(far), values, bars, **look)
-                panel.axvline(found.sampled.mean(), color="0.3", ls="--", label="theory, this size")
-                panel.axvline(readout_boundary(found.c), color="0.3", label="theory, infinite size")
-                panel.set(title=f"c = {found.c:g}", xlabel=r"fraction of flipped units $\alpha_r$", xlim=(-0.03, 1.05))
-            panels[0].set_ylabel("loss")
-            handles, labels = panels[0].get_legend_handles_labels()
-            figure.legend(handles, labels, loc="outside upper center", ncols=5)
-        return figure
+    @drawn(7.0, 2.4)
+    def _drawn(self, figure: Figure, scans: list[Scan]) -> None:
+        panels = figure.subplots(1, len(scans), sharey=True, squeeze=False)[0]
+        for panel, (found, far) in zip(panels, scans, strict=True):
+            look = {"color": OKABE_ITO[0], "alpha": 0.4, "mew": 0, "label": "highest, each run"}
+            panel.semilogy(found.fractions.ravel(), found.peak.ravel(), ".", **look)
+            for which, word, color, marker in (("peak", "highest", *LOOKS[0]), ("final", "last", *LOOKS[1])):
+                values, bars = log_bars([getattr(course, which) for course in far.values()])
+                look = {"fmt": marker, "color": color, "capsize": 2, "label": f"{word}, mean"}
+                panel.errorbar(list(far), values, bars, **look)
+            panel.axvline(found.sampled.mean(), color="0.3", ls="--", label="theory, this size")
+            panel.axvline(readout_boundary(found.c), color="0.3", label="theory, infinite size")
+            panel.set(title=f"c = {found.c:g}", xlabel=r"fraction of flipped units $\alpha_r$", xlim=(-0.03, 1.05))
+        panels[0].set_ylabel("loss")
+        legend_outside(panels[0], 5)

@@ -1,5 +1,6 @@
 """T3.4b: one layer whose learning signal has the wrong sign takes all the others down with it."""
 
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -9,20 +10,15 @@ from jax import Array
 from matplotlib.figure import Figure
 
 from dynamics.circuit import Weights
-from dynamics.flow import WeightFlow, samples_with_moments
+from dynamics.flow import samples_with_moments
 from dynamics.instruments import loss
-from dynamics.integrators import FixedStep
-from dynamics.network import Network
 from dynamics.regime import Slow
 from dynamics.simulate import simulate
-from dynamics.stimulus import Clock
-from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Size
-from experiments.predictions.heterosynaptic.training import Replicates, band, f64, times
-from experiments.report.figures import LINES, MARKERS, OKABE_ITO, style
+from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds, Size
+from experiments.predictions.kit import all_close, band, drawn, f64, weight_flow, wired
+from experiments.report.figures import LINES, MARKERS, OKABE_ITO
 from experiments.results.verdicts import close, stays_below
 from rules.curl import Curl
-
-NAMES = ("W1", "W2", "W3")
 
 
 class _Course(NamedTuple):
@@ -59,31 +55,27 @@ class WrongSign(AbstractPrediction):
     decay: Positive = 30.0  # tau_dec in units of tau_plast
     length: Positive = 4.0  # of training, in units of tau_dec
     step: Positive = 0.03  # in units of tau_plast
-    seeds: Replicates = 10
+    seeds: Seeds = 10
 
     def measure(self) -> Finding:
         course = self._course()
         decayed = np.exp(-2 * course.times / self.decay)
-        deviation = 0.0
-        for wrong in range(3):
-            norms = course.norms[wrong + 1]
-            for right in {0, 1, 2} - {wrong}:
-                both = norms[..., wrong] + norms[..., right]
-                deviation = np.maximum(deviation, np.abs(both / (both[:, :1] * decayed) - 1).max())
+        pairs = itertools.permutations(range(3), 2)  # of layers, the first of which has the wrong sign
+        sums = np.stack([course.norms[wrong + 1][..., [wrong, right]].sum(-1) for wrong, right in pairs])
+        deviation = np.abs(sums / (sums[..., :1] * decayed) - 1)
         end = (course.norms[1:, :, -1].max(-1) / course.norms[1:, :, 0].sum(-1)).max()
         idle = course.loss[1:, :, -1]
         quantity = "loss at the end over that of an empty network"
         verdicts = [
-            close("norms of unlike layers", "largest relative deviation of their sum", 0.0, deviation, 0.01),
+            all_close("norms of unlike layers", "largest relative deviation of their sum", 0.0, deviation, 0.01),
             close("all layers decay", "largest norm at the end over all at the start", 0.0, end, 1.01 * decayed[-1]),
-            close("nothing is learned", quantity, 1.0, idle.flat[np.abs(idle - 1).argmax()], 0.01),
+            all_close("nothing is learned", quantity, 1.0, idle, 0.01),
             stays_below("consistent signs learn", quantity, 0.5, course.loss[0, :, -1]),
         ]
         return Finding(verdicts, self._drawn(course))
 
     def _course(self) -> _Course:
         n, records = self.neurons, 60
-        network = Network((n, n, n, n), activation="linear", bias=False, gain=f64(self.gain))
         presentations = max(records, round(self.length * self.decay / self.step))
         scores = f64((self.first, 1.0, 1.0))
 
@@ -91,12 +83,11 @@ class WrongSign(AbstractPrediction):
             for_target, for_weights = jax.random.split(key)
             u = jax.random.orthogonal(for_target, n, dtype=jnp.float64)
             x, y = samples_with_moments(jnp.eye(n, dtype=u.dtype), self.strength * u, self.strength**2 * (u @ u.T))
-            circuit = Curl(flips=flips).wire(network)
-            taus = times(1 / scores, self.decay)
-            flow = WeightFlow(circuit, taus, x, y, Clock(f64(self.step), f64(0.0), 1), FixedStep("heun"))
+            circuit = wired(Curl(flips=flips), (n, n, n, n), activation="linear", gain=f64(self.gain))
+            flow = weight_flow(circuit, x, y, self.step, self.decay, 1 / scores, "heun")
 
             def probe(w: Weights, slow: Slow) -> dict[str, Array]:
-                squares = jnp.stack([jnp.sum(w[name] ** 2) for name in NAMES])
+                squares = jnp.stack([jnp.sum(w[name] ** 2) for name in ("W1", "W2", "W3")])
                 return {"norms": squares / scores, "loss": loss(circuit, w, x, y) / (0.5 * jnp.sum(y * y, 1).mean())}
 
             found = simulate(flow, presentations, probe, records, key=for_weights)
@@ -107,22 +98,20 @@ class WrongSign(AbstractPrediction):
         marks, probes = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))(cases, keys)
         return _Course(np.asarray(marks[0, 0]) * self.step, np.asarray(probes["norms"]), np.asarray(probes["loss"]))
 
-    def _drawn(self, course: _Course) -> Figure:
+    @drawn(3.4, 3.8)
+    def _drawn(self, figure: Figure, course: _Course) -> None:
         x = course.times / self.decay
-        with style():
-            figure = Figure((3.4, 3.8), layout="constrained")
-            top, bottom = figure.subplots(2, 1, sharex=True)
-            top.plot(x, np.exp(-2 * x), color="0.3", label="exp(-2 t / tau_dec)")
-            for case, label in enumerate(("consistent", "layer 1 wrong", "layer 2 wrong", "layer 3 wrong")):
-                colour, mark = OKABE_ITO[case], MARKERS[case]
-                shown = slice(2 * case, None, 10)
-                if case:
-                    wrong, right = case - 1, case % 3
-                    both = course.norms[case][..., wrong] + course.norms[case][..., right]
-                    top.plot(x[shown], (both / both[:, :1]).mean(0)[shown], mark, color=colour, label=label)
-                band(bottom, x, course.loss[case], colour, label, LINES[case])
-            top.set(ylabel="summed norms / start", yscale="log")
-            bottom.set(xlabel="time (tau_dec)", ylabel="loss / empty network", ylim=(0, None))
-            top.legend()
-            bottom.legend(loc="center right")
-        return figure
+        top, bottom = figure.subplots(2, 1, sharex=True)
+        top.plot(x, np.exp(-2 * x), color="0.3", label="exp(-2 t / tau_dec)")
+        for case, label in enumerate(("consistent", "layer 1 wrong", "layer 2 wrong", "layer 3 wrong")):
+            colour, mark = OKABE_ITO[case], MARKERS[case]
+            shown = slice(2 * case, None, 10)
+            if case:
+                wrong, right = case - 1, case % 3
+                both = course.norms[case][..., wrong] + course.norms[case][..., right]
+                top.plot(x[shown], (both / both[:, :1]).mean(0)[shown], mark, color=colour, label=label)
+            band(bottom, x, course.loss[case].T, color=colour, label=label, linestyle=LINES[case])
+        top.set(ylabel="summed norms / start", yscale="log")
+        bottom.set(xlabel="time (tau_dec)", ylabel="loss / empty network", ylim=(0, None))
+        top.legend()
+        bottom.legend(loc="center right")
