@@ -1,11 +1,12 @@
 """What a prediction is: a claim of the literature, computed from parameters, measured by simulation, and drawn."""
 
+import re
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 from matplotlib.figure import Figure
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from dynamics.errors import PlasticodeError, printable, refused
 from experiments.results.verdicts import Verdict
@@ -22,6 +23,7 @@ Positives = Annotated[tuple[Positive, ...], Field(min_length=1)]
 NonNegatives = Annotated[tuple[NonNegative, ...], Field(min_length=1)]
 Fractions = Annotated[tuple[Fraction, ...], Field(min_length=1)]
 Sizes = Annotated[tuple[Size, ...], Field(min_length=1)]
+TEXTS = {"number", "title", "source", "equation", "claim", "method", "tolerance"}
 
 
 class Finding(NamedTuple):
@@ -41,6 +43,8 @@ class AbstractPrediction(AbstractTable):
     method     how it is measured; `tolerance` says what is allowed and why
     quick      values of fields for a first look: fewer seeds, smaller networks, the same closed form
     seed       the first of the seeds, from which everything random follows
+
+    Texts may run over several lines, which are joined.
     """
 
     number: ClassVar[str]
@@ -53,6 +57,21 @@ class AbstractPrediction(AbstractTable):
     quick: ClassVar[Mapping[str, Any]] = {}
 
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        for name in TEXTS & vars(cls).keys():
+            setattr(cls, name, re.sub(r"\n\s*", " ", getattr(cls, name)))
+
+    @model_validator(mode="after")
+    def _fits(self) -> "AbstractPrediction":
+        said = self.misfit()
+        if said:
+            raise ValueError(said)
+        return self
+
+    def misfit(self) -> str | None:
+        """A sentence about parameters that do not fit each other, if there are any."""
 
     @abstractmethod
     def measure(self) -> Finding:
@@ -70,9 +89,8 @@ class AbstractPrediction(AbstractTable):
             first = error.errors(include_url=False)[0]
             cause = first.get("ctx", {}).get("error")
             reason = str(cause) if cause is not None else first["msg"].replace("Input should", "it must")
-            reason = {"tuple_type": "it must be a list, such as [0.3]", "too_short": "the list is too short"}.get(
-                first["type"], reason
-            )
+            said = {"tuple_type": "it must be a list, such as [0.3]", "too_short": "the list is too short"}
+            reason = said.get(first["type"], reason)
             if not first["loc"]:  # parameters that do not fit each other
                 raise PlasticodeError(f"the parameters of '{name}' are not allowed: {reason}") from None
             path = ".".join([name, *(printable(str(item)) for item in first["loc"])])

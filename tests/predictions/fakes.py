@@ -2,8 +2,6 @@
 
 import os
 import time
-from collections.abc import Mapping
-from typing import Any, ClassVar
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,14 +13,14 @@ from experiments.results.verdicts import close, matches
 class Line(AbstractPrediction):
     """A straight line and points beside it, `off` by so much."""
 
-    number: ClassVar[str] = "T0.1"
-    title: ClassVar[str] = "A line <with a slope>"
-    source: ClassVar[str] = "ninou2025curl, nowhere"
-    equation: ClassVar[str] = "y = slope x & nothing else"
-    claim: ClassVar[str] = "The points lie on the line."
-    method: ClassVar[str] = "By looking. " * 20
-    tolerance: ClassVar[str] = "None, since nothing is measured."
-    quick: ClassVar[Mapping[str, Any]] = {"seeds": 6}
+    number = "T0.1"
+    title = "A line <with a slope>"
+    source = "ninou2025curl, nowhere"
+    equation = "y = slope x & nothing else"
+    claim = "The points lie on the line."
+    method = "By looking. " * 20
+    tolerance = "None, since nothing is measured."
+    quick = {"seeds": 6}
 
     slope: Positive = 2.0
     off: float = 0.0
@@ -44,13 +42,13 @@ class Line(AbstractPrediction):
 class Broken(AbstractPrediction):
     """Fails in the way that `how` says."""
 
-    number: ClassVar[str] = "T0.2"
-    title: ClassVar[str] = "A failure"
-    source: ClassVar[str] = "ziyin2025heterosynaptic, nowhere"
-    equation: ClassVar[str] = "1 / 0"
-    claim: ClassVar[str] = "It breaks."
-    method: ClassVar[str] = "Trying."
-    tolerance: ClassVar[str] = "None."
+    number = "T0.2"
+    title = "A failure"
+    source = "ziyin2025heterosynaptic, nowhere"
+    equation = "1 / 0"
+    claim = "It breaks."
+    method = "Trying."
+    tolerance = "None."
 
     how: str = "raises"
 

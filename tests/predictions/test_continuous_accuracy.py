@@ -14,6 +14,7 @@ from experiments.predictions.continuous.activity_noise import ActivityNoise
 from experiments.predictions.continuous.blank_gaps import BlankGaps
 from experiments.predictions.continuous.interference import weight_changes
 from experiments.predictions.continuous.plasticity_window import FLOW_TIME, PlasticityWindow, reached
+from experiments.predictions.kit import jackknifed
 from experiments.predictions.reproduce import measure
 from experiments.results.verdicts import between, bracketed, mean_of
 from experiments.tasks.circles import Circles
@@ -72,10 +73,10 @@ def test_knee_is_where_a_curve_is_half_way_to_chance():
 
 def test_jackknife_of_a_mean_is_its_interval_and_of_a_square_has_no_bias():
     samples = np.random.default_rng(0).standard_normal(9)
-    found = mean_of(accuracies.jackknifed(lambda seeds: float(samples[seeds].mean()), 9))
+    found = mean_of(jackknifed(lambda seeds: float(samples[seeds].mean()), 9))
     assert found.value == pytest.approx(samples.mean())
     assert found.half == pytest.approx(stdtrit(8, 0.975) * samples.std(ddof=1) / 3)
-    squares = accuracies.jackknifed(lambda seeds: float(samples[seeds].mean() ** 2), 9)
+    squares = jackknifed(lambda seeds: float(samples[seeds].mean() ** 2), 9)
     assert squares.mean() == pytest.approx(samples.mean() ** 2 - samples.var(ddof=1) / 9)
 
 

@@ -15,10 +15,11 @@ from dynamics.theory import lagged_overlap
 from experiments.predictions import configured
 from experiments.predictions.continuous import learning_rate
 from experiments.predictions.continuous.closed_depth import expected_strengths, isotropic_case
-from experiments.predictions.continuous.closed_forms import drives_of, f64, traced_overlap
+from experiments.predictions.continuous.closed_forms import drives_of, traced_overlap
 from experiments.predictions.continuous.layer_alignment import LayerAlignment
 from experiments.predictions.continuous.learning_rate import LearningRate, Path
 from experiments.predictions.continuous.trace_rescue import TraceRescue
+from experiments.predictions.kit import f64, wired
 from experiments.results.verdicts import all_match
 from rules import DFA, SGD
 
@@ -127,8 +128,8 @@ def test_traced_overlap_equals_quadrature():
 
 
 def one_problem(settings, seed):
-    network = Network((settings.inputs, settings.outputs), bias=False, gain=f64(1.0))
-    return network, learning_rate._problem(settings, network, seed)
+    circuit = wired(SGD(), (settings.inputs, settings.outputs))
+    return circuit, learning_rate._problem(settings, circuit, seed)
 
 
 def test_flow_of_a_linear_layer_equals_many_small_steps():
@@ -147,9 +148,9 @@ def test_flow_of_a_linear_layer_equals_many_small_steps():
 
 def test_distance_of_a_linear_layer_from_sgd_equals_its_closed_forms():
     settings = LearningRate(presentations=12, decay=0.4, inputs=3, outputs=2, samples=5, seed=7, seeds=2)
-    network, problem = one_problem(settings, 7)
+    circuit, problem = one_problem(settings, 7)
     paths = [Path(learning_rate.LIMIT, 0.11), Path(0.07, learning_rate.LIMIT)]
-    measured = settings._distances(network, paths)[0]
+    measured = settings._distances(circuit, paths)[0]
     forms = learning_rate._fast_neurons, learning_rate._slow_plasticity
     closed = [form(settings, problem, path) for form, path in zip(forms, paths, strict=True)]
     np.testing.assert_allclose(measured, closed, atol=5e-6)

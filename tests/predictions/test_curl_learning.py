@@ -16,8 +16,8 @@ from experiments.predictions.curl import onsets
 from experiments.predictions.curl.faster_than_gradient import FasterThanGradient
 from experiments.predictions.curl.invariants import Invariants
 from experiments.predictions.curl.learning import VARIANCE, divided, isotropic, log_bars, teachers, train
-from experiments.predictions.curl.matrices import engine_error_matrix, error_matrix, solution_flow
-from experiments.predictions.curl.onsets import clamped_matrix, located, matrix_onsets
+from experiments.predictions.curl.matrices import clamped_error_matrix, error_matrix
+from experiments.predictions.curl.onsets import located, matrix_onsets
 from experiments.predictions.curl.relaxation_rate import Runs
 from experiments.predictions.curl.toy_model import KINDS, ToyModel
 from experiments.spec.units import Time
@@ -43,18 +43,6 @@ def small(name, **settings):
 # -------------------------------------------------------------------------------------------------------- closed forms
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_clamped_matrix_is_that_of_the_engine(seed):
-    rng = np.random.default_rng(seed)
-    inputs, hidden = rng.integers(3, 9, 2).tolist()
-    given = teachers(seed, 1, inputs, hidden)
-    w1, w2 = given.hidden[0], 1.7 * given.readout[0, 0]
-    flips = int(rng.integers(0, inputs + 1)), int(rng.integers(0, hidden + 1))
-    flow, weights = solution_flow(w1, w2, *flips, clamp=True)
-    measured = engine_error_matrix(flow, weights)
-    np.testing.assert_allclose(measured.T, clamped_matrix(w1, w2, *flips), atol=1e-9)
-
-
 def test_onsets_are_those_of_a_scan():
     rng = np.random.default_rng(0)
     for size in (1, 2, 9, 16):
@@ -69,7 +57,9 @@ def test_matrix_onsets_are_where_the_smallest_eigenvalue_changes_sign(layer):
     size = (6, 8)[layer]
     for i, onset in enumerate(matrix_onsets(given, layer, 0.1)):
         flips = [(n, 0) if layer == 0 else (0, n) for n in range(size + 1)]
-        lowest = [np.linalg.eigvals(clamped_matrix(given.hidden[i], given.readout[i, 0], *flip)) for flip in flips]
+        lowest = [
+            np.linalg.eigvals(clamped_error_matrix(given.hidden[i], given.readout[i, 0], *flip)) for flip in flips
+        ]
         unstable = np.array([values.real.min() < -0.1 for values in lowest] + [True])
         assert unstable.argmax() == onset
 
@@ -87,7 +77,7 @@ def test_teachers_have_the_published_norms_and_inputs_their_variance():
 
 def test_an_unstable_student_leaves_at_the_rate_of_its_matrix_and_keeps_the_norms_meanwhile():
     given = teachers(1, 1, 5, 8)
-    rate = -VARIANCE * np.linalg.eigvals(clamped_matrix(given.hidden[0], given.readout[0, 0], 5, 0)).real.min()
+    rate = -VARIANCE * np.linalg.eigvals(clamped_error_matrix(given.hidden[0], given.readout[0, 0], 5, 0)).real.min()
     assert rate > 0.05
     peaks = [train(given, np.array([[1.0, 0.0]]), 1e-12, time).peak[0] for time in (8 / rate, 16 / rate)]
     assert np.log(peaks[1] / peaks[0]) / 2 == pytest.approx(8, rel=0.1)

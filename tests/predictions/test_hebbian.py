@@ -18,12 +18,11 @@ from experiments.predictions.hebbian.phase_diagram import HebbianPhaseDiagram
 from experiments.predictions.hebbian.setting import (
     RandomSignal,
     balance,
-    f64,
-    pseudovalues,
     share_inside,
     stationary_flow,
     student,
 )
+from experiments.predictions.kit import f64, jackknifed
 from experiments.spec.units import Time
 from rules import DFA, KP, SGD
 
@@ -194,7 +193,7 @@ def test_the_random_signal_is_local_and_knows_nothing_of_the_output_of_its_netwo
 
 def test_pseudovalues_of_a_mean_are_its_samples_and_a_share_counts_cells():
     samples = np.random.default_rng(0).standard_normal((2, 6))
-    np.testing.assert_allclose(pseudovalues(lambda kept: kept.mean(-1), samples), samples, atol=1e-12)
+    np.testing.assert_allclose(jackknifed(lambda kept: samples[:, kept].mean(-1), 6), samples, atol=1e-12)
     means = samples.mean(-1)
     assert share_inside(means, samples) == 1
     assert share_inside(means + np.array([0, 100]), samples) == 0.5

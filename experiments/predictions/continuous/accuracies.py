@@ -8,38 +8,58 @@ nothing but this synapse's own stimulus overlaps with its error. (The network's 
 comes through L more filters: it overlaps less, which the law neglects.)
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from pydantic import Field
 
 from dynamics.theory import lagged_overlap
 from experiments.predictions.contract import AbstractPrediction, Duration, Positive, Size
-from experiments.predictions.simulations import swept
+from experiments.predictions.kit import jackknifed, swept
+from experiments.predictions.study.plasticity_figure import NAMES
 from experiments.predictions.study.plasticity_window import accuracies
-from experiments.results.verdicts import mean_of
 from experiments.spec.units import Time
 from experiments.tasks.contract import AbstractTask
+from experiments.tasks.real import Digits
 
-RuleName = Literal["sgd", "fa", "dfa", "kp"]
-Rules = Annotated[tuple[RuleName, ...], Field(min_length=1)]
+Rules = Annotated[tuple[Literal["sgd", "fa", "dfa", "kp"], ...], Field(min_length=1)]
 Replicates = Annotated[int, Field(strict=True, ge=3, le=1000)]  # an interval over fewer seeds says nothing
-Widths = Annotated[tuple[Size, ...], Field(min_length=1, max_length=20)]
 RECORDS = 12  # those of the last quarter are averaged: single ones swing with the last few samples
 Axis = Sequence[float] | np.ndarray
 Points = Mapping[str, Sequence[Any]]
-NAMES = {"sgd": "SGD", "fa": "FA", "dfa": "DFA", "kp": "KP"}
+
+
+class Chance(NamedTuple):
+    """The accuracy of guessing, and how far that of one constant guess may lie from it (unequal classes)."""
+
+    level: float
+    imbalance: float
+
+    def draw(self, panel: Axes, x: float = 0.02) -> None:
+        """A dotted line, labelled at the relative position x."""
+        panel.axhline(self.level, color="0.5", linewidth=0.8, linestyle=":", zorder=0)
+        look: dict[str, Any] = {"color": "0.35", "fontsize": 7, "va": "top"}
+        panel.text(x, self.level - 0.012, "chance", transform=panel.get_yaxis_transform(), **look)
+
+
+def chance_of(task: AbstractTask) -> Chance:
+    """Chance on the test set of a classification."""
+    targets = task.load().test_targets
+    assert targets is not None
+    shares = targets.mean(axis=0)
+    level = 1 / len(shares)
+    return Chance(level, float(np.abs(shares - level).max()))
 
 
 class AbstractDigitsPrediction(AbstractPrediction):
     """A prediction about networks trained on handwritten digits; times other than `duration` are in units of it."""
 
     rules: Rules = ("sgd", "fa")
-    hidden: Widths = (64,)
+    hidden: Annotated[tuple[Size, ...], Field(min_length=1, max_length=20)] = (64,)
     duration: Duration = Time(0.05)
     propagation: Positive = 0.04
     plasticity: Positive = 75.0
@@ -50,6 +70,27 @@ class AbstractDigitsPrediction(AbstractPrediction):
     def layers(self) -> int:
         """Layers of synapses."""
         return len(self.hidden) + 1
+
+    @property
+    def usual(self) -> list[str]:
+        """tau_plast of each layer of a network that is not slowed."""
+        return [in_t(self.plasticity)] * self.layers
+
+    @functools.cached_property
+    def chance(self) -> Chance:
+        """Chance on digits."""
+        return chance_of(Digits(seed=self.seed))
+
+    def learned(
+        self, points: Callable[[str], Points], **tables: Mapping[str, Any]
+    ) -> tuple[dict[str, np.ndarray], list[str]]:
+        """By name of the rule: accuracies late in the run, (seeds, points); sentences about what has diverged."""
+        found, notes = {}, []
+        for rule in self.rules:
+            data = self.trained(rule, points(rule), **tables)
+            found[NAMES[rule]] = final_accuracies(data, self.chance.level)
+            notes += diverged_note(data, NAMES[rule])
+        return found, notes
 
     def trained(self, rule: str, points: Points, **tables: Mapping[str, Any]) -> xr.Dataset:
         """The results of all seeds at `points`: a list of values for each path of a spec, all of one length.
@@ -73,22 +114,6 @@ class AbstractDigitsPrediction(AbstractPrediction):
         around = self.layers if loop else 0
         late, prompt = (overlaps(rule, self.layers, *lags, around) for lags in ((delay, propagation), (0.0, own)))
         return [in_t(self.plasticity * p / s) if s > 1e-9 else "inf" for s, p in zip(late, prompt, strict=True)]
-
-
-class Chance(NamedTuple):
-    """The accuracy of guessing, and how far that of one constant guess may lie from it (unequal classes)."""
-
-    level: float
-    imbalance: float
-
-
-def chance_of(task: AbstractTask) -> Chance:
-    """Chance on the test set of a classification."""
-    targets = task.load().test_targets
-    assert targets is not None
-    shares = targets.mean(axis=0)
-    level = 1 / len(shares)
-    return Chance(level, float(np.abs(shares - level).max()))
 
 
 def in_t(number: float) -> str:
@@ -136,41 +161,12 @@ def knee(curve: np.ndarray, x: Axis, chance: float) -> float:
     return float(x[i - 1] + (curve[i - 1] - level) / (curve[i - 1] - curve[i]) * (x[i] - x[i - 1]))
 
 
-def jackknifed(statistic: Callable[[np.ndarray], float], seeds: int) -> np.ndarray:
-    """The jackknife's pseudo-values n s - (n - 1) s_i of a statistic of seeds (an array of their positions).
-
-    They count as independent samples whose mean is the statistic without its bias of order 1/n (Tukey 1958).
-    """
-    every = np.arange(seeds)
-    whole = statistic(every)
-    return np.array([seeds * whole - (seeds - 1) * statistic(np.delete(every, i)) for i in every])
-
-
 def knees(accuracy: np.ndarray, x: Axis, chance: float) -> np.ndarray:
     """Pseudo-values of the knee of the mean curve; `accuracy` is (seeds, points)."""
     return jackknifed(lambda seeds: knee(accuracy[seeds].mean(axis=0), x, chance), len(accuracy))
 
 
-def diverged_note(*data: xr.Dataset) -> list[str]:
+def diverged_note(data: xr.Dataset, name: str) -> list[str]:
     """A sentence about networks that have diverged, if any has."""
-    lost = sum(int((one["status"] != 0).sum()) for one in data)
-    return [f"{lost} networks diverged; they count as being at chance."] if lost else []
-
-
-def marked(panel: Axes, x: Axis, samples: np.ndarray, look: Mapping[str, Any], label: str) -> None:
-    """Means over seeds as markers, with 95 % intervals; `samples` is (seeds, points)."""
-    means = [mean_of(column) for column in samples.T]
-    value, half = [m.value for m in means], [m.half for m in means]
-    look = {"linestyle": "", "capsize": 1.5, "elinewidth": 0.8} | dict(look)
-    panel.errorbar(np.asarray(x), value, half, **look, label=label)
-
-
-def chance_line(panel: Axes, chance: float, x: float = 0.02) -> None:
-    """A dotted line at chance, labelled at the relative position x."""
-    panel.axhline(chance, color="0.5", linewidth=0.8, linestyle=":", zorder=0)
-    panel.text(x, chance - 0.012, "chance", color="0.35", fontsize=7, va="top", transform=panel.get_yaxis_transform())
-
-
-def legend_above(figure: Figure, panel: Axes, columns: int) -> None:
-    """The legend of one panel above the whole figure, where it covers no data."""
-    figure.legend(*panel.get_legend_handles_labels(), loc="outside upper center", ncols=columns)
+    lost = int((data["status"] != 0).sum())
+    return [f"{name}: {lost} networks diverged; they count as being at chance."] if lost else []

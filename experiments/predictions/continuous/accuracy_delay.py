@@ -1,31 +1,14 @@
 """T1.5a: the accuracy of a network that learns in a dense stream, against the delay of its errors."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from pydantic import model_validator
+from matplotlib.axes import Axes
 
-from experiments.predictions.continuous.accuracies import (
-    NAMES,
-    AbstractDigitsPrediction,
-    Chance,
-    Replicates,
-    Rules,
-    chance_line,
-    chance_of,
-    diverged_note,
-    final_accuracies,
-    in_t,
-    knees,
-    legend_above,
-    marked,
-)
+from experiments.predictions.continuous.accuracies import AbstractDigitsPrediction, Replicates, Rules, in_t, knees
 from experiments.predictions.contract import Finding, NonNegatives
-from experiments.report.figures import looks, style
+from experiments.predictions.kit import legend_outside, look, marked, plotted
 from experiments.results.verdicts import Verdict, between, exceeds, matches
-from experiments.tasks.real import Digits
 
 LATE = 1.1  # T: from here on no synapse's input and error overlap, lags included
 KNEE = (0.5, 1.0)  # T: where half the overlap is left, and none
@@ -34,27 +17,19 @@ KNEE = (0.5, 1.0)  # T: where half the overlap is left, and none
 class AccuracyDelay(AbstractDigitsPrediction):
     """Accuracy against error delay, rule by rule."""
 
-    number: ClassVar[str] = "T1.5a"
-    title: ClassVar[str] = "In a dense stream accuracy collapses before the delay reaches the stimulus duration"
-    source: ClassVar[str] = "bacvanski2025continuous, abstract and delay maps; the slowing limit is derived"
-    equation: ClassVar[str] = (
-        "T/2 < d_knee < T;  accuracy(d, tau_plast) <= accuracy(0, tau_plast / S_l(d)), "
-        "S_l(d) = E max(0, 1 - |d + V - U| / T), U ~ Gamma(l - 1), V ~ Gamma(1 + L - l), in tau_prop"
-    )
-    claim: ClassVar[str] = (
-        "With errors that come d late in a stream without gaps, accuracy after long enough training has fallen half "
-        "way to chance somewhere between d = T/2 and T, and is at chance beyond T. On the way it is below that of a "
-        "prompt network which is slowed to the same overlap: late errors also meet the next stimulus."
-    )
-    method: ClassVar[str] = (
-        "Test accuracy on digits after training; the knee of the mean curve over seeds, with its jackknife interval. "
-        "The slowing limit is simulated without a delay, with tau_plast / S_l(d) in each layer."
-    )
-    tolerance: ClassVar[str] = (
-        "Intervals over seeds at 99.9 % lie inside the bounds, or above 0. At chance: the 99.9 % interval over seeds "
-        "plus the inequality of the classes in the test set."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {
+    number = "T1.5a"
+    title = "In a dense stream accuracy collapses before the delay reaches the stimulus duration"
+    source = "bacvanski2025continuous, abstract and delay maps; the slowing limit is derived"
+    equation = """T/2 < d_knee < T;  accuracy(d, tau_plast) <= accuracy(0, tau_plast / S_l(d)), S_l(d) = E max(0, 1 - |d
+        + V - U| / T), U ~ Gamma(l - 1), V ~ Gamma(1 + L - l), in tau_prop"""
+    claim = """With errors that come d late in a stream without gaps, accuracy after long enough training has fallen
+        half way to chance somewhere between d = T/2 and T, and is at chance beyond T. On the way it is below that of a
+        prompt network which is slowed to the same overlap: late errors also meet the next stimulus."""
+    method = """Test accuracy on digits after training; the knee of the mean curve over seeds, with its jackknife
+        interval. The slowing limit is simulated without a delay, with tau_plast / S_l(d) in each layer."""
+    tolerance = """Intervals over seeds at 99.9 % lie inside the bounds, or above 0. At chance: the 99.9 % interval over
+        seeds plus the inequality of the classes in the test set."""
+    quick = {
         "rules": ("fa",), "delays": (0.0, 0.5, 0.7, 0.8, 0.9, 1.1), "presentations": 500, "plasticity": 50.0,
         "seeds": 16,
     }  # fmt: skip
@@ -63,59 +38,48 @@ class AccuracyDelay(AbstractDigitsPrediction):
     seeds: Replicates = 12
     delays: NonNegatives = (0.0, 0.3, 0.5, 0.65, 0.75, 0.8, 0.9, 1.0, 1.1)  # in units of T
 
-    @model_validator(mode="after")
-    def _reaches_beyond(self) -> "AccuracyDelay":
+    def misfit(self) -> str | None:
         delays = np.array(self.delays)
         if delays[0] != 0 or (np.diff(delays) <= 0).any() or delays[-1] < LATE or not self._falling().any():
-            raise ValueError(f"delays must start at 0, increase, have one from 0.5 to 1, and reach {LATE:g} (unit T)")
-        return self
+            return f"delays must start at 0, increase, have one from 0.5 to 1, and reach {LATE:g} (unit T)"
 
     def _falling(self) -> np.ndarray:
         """Which delays leave less than half of the overlap, but some."""
         return (np.array(self.delays) >= KNEE[0]) & (np.array(self.delays) < KNEE[1])
 
     def measure(self) -> Finding:
-        chance, delays = chance_of(Digits(seed=self.seed)), np.array(self.delays)
-        late, prompt, verdicts, notes = {}, {}, [], []
-        for rule in self.rules:
-            data = self.trained(rule, self._points(rule))
-            notes += [f"{NAMES[rule]}: {note}" for note in diverged_note(data)]
-            accuracy = final_accuracies(data, chance.level)
-            late[rule] = accuracy[:, : len(delays)]
-            prompt[rule] = np.concatenate([accuracy[:, :1], accuracy[:, len(delays) :]], axis=1)
-            verdicts += self._verdicts(rule, late[rule], prompt[rule], chance)
-        return Finding(verdicts, self._drawn(late, prompt, chance), notes)
+        (found, notes), n = self.learned(self._points), len(self.delays)
+        late = {name: accuracy[:, :n] for name, accuracy in found.items()}
+        prompt = {name: np.delete(accuracy, np.s_[1:n], axis=1) for name, accuracy in found.items()}
+        verdicts = [verdict for name in found for verdict in self._verdicts(name, late[name], prompt[name])]
+        return Finding(verdicts, self._drawn(late, prompt), notes)
 
     def _points(self, rule: str) -> dict[str, list[Any]]:
         """Every delay; then prompt networks that are slowed to the overlap at each delay but the first, 0."""
         slow = [self.slowed(rule, delay, self.propagation, self.propagation) for delay in self.delays[1:]]
-        usual = [[in_t(self.plasticity)] * self.layers] * len(self.delays)
         return {
             "delays.error": [in_t(delay) for delay in self.delays] + ["0 T"] * len(slow),
-            "timescales.plasticity": usual + slow,
+            "timescales.plasticity": [self.usual] * len(self.delays) + slow,
         }
 
-    def _verdicts(self, rule: str, late: np.ndarray, prompt: np.ndarray, chance: Chance) -> list[Verdict]:
-        found = knees(late, self.delays, chance.level)
+    def _verdicts(self, name: str, late: np.ndarray, prompt: np.ndarray) -> list[Verdict]:
+        found = knees(late, self.delays, self.chance.level)
         cost = (prompt - late)[:, self._falling()].mean(axis=1)
-        beyond, name = late[:, np.array(self.delays) >= LATE].mean(axis=1), NAMES[rule]
+        beyond = late[:, np.array(self.delays) >= LATE].mean(axis=1)
         return [
             between(f"knee before no overlap is left ({name})", "delay at half accuracy, d / T", *KNEE, found),
             exceeds(f"the next stimulus interferes ({name})",
                     "accuracy of the slowing limit less that in the stream, mean over delays from T/2 to T", 0.0, cost),
             matches(f"no overlap, no learning ({name})", f"test accuracy at delays of at least {LATE:g} T",
-                    chance.level, beyond, chance.imbalance),
+                    self.chance.level, beyond, self.chance.imbalance),
         ]  # fmt: skip
 
-    def _drawn(self, late: dict[str, np.ndarray], prompt: dict[str, np.ndarray], chance: Chance) -> Figure:
-        with style():
-            figure = Figure((3.4, 2.8), layout="constrained")
-            panel = figure.subplots()
-            for (rule, accuracy), look in zip(late.items(), looks(len(late), marks=True), strict=True):
-                panel.plot(self.delays, prompt[rule].mean(axis=0), color=look["color"], linewidth=1)
-                marked(panel, self.delays, accuracy, look, NAMES[rule])
-            panel.plot([], [], color="0.3", linewidth=1, label="slowing limit")
-            chance_line(panel, chance.level)
-            panel.set(xlabel="error delay d (stimulus durations T)", ylabel="test accuracy", ylim=(0, 1))
-            legend_above(figure, panel, 3)
-        return figure
+    @plotted(3.4, 2.8)
+    def _drawn(self, panel: Axes, late: dict[str, np.ndarray], prompt: dict[str, np.ndarray]) -> None:
+        for i, (name, accuracy) in enumerate(late.items()):
+            panel.plot(self.delays, prompt[name].mean(axis=0), color=look(i)["color"], linewidth=1)
+            marked(panel, self.delays, accuracy.T, label=name, **look(i))
+        panel.plot([], [], color="0.3", linewidth=1, label="slowing limit")
+        self.chance.draw(panel)
+        panel.set(xlabel="error delay d (stimulus durations T)", ylabel="test accuracy", ylim=(0, 1))
+        legend_outside(panel, 3)

@@ -1,38 +1,20 @@
 """T1.9: noise in the activities costs no accuracy until it is as large as the activities themselves."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
-from pydantic import model_validator
+from matplotlib.axes import Axes
 
-from dynamics.coupled import Coupled
 from dynamics.integrators import Window
-from dynamics.network import Network
 from dynamics.noise import Noise
-from dynamics.stimulus import Clock, Stream
-from dynamics.timescales import Timescales
-from experiments.predictions.continuous.accuracies import (
-    NAMES,
-    AbstractDigitsPrediction,
-    Chance,
-    chance_line,
-    chance_of,
-    diverged_note,
-    final_accuracies,
-    in_t,
-    legend_above,
-    marked,
-)
-from experiments.predictions.continuous.closed_forms import f64
+from dynamics.stimulus import Stream
+from experiments.predictions.continuous.accuracies import AbstractDigitsPrediction, in_t
 from experiments.predictions.contract import Finding, NonNegatives, Positive
+from experiments.predictions.kit import coupled, f64, legend_outside, look, marked, plotted, wired
 from experiments.predictions.study.plasticity_window import WINDOW_DROP
-from experiments.report.figures import looks, style
 from experiments.results.verdicts import JUDGED, Verdict, close, exceeds, stays_below
-from experiments.tasks.real import Digits
 from rules import SGD
 
 UNITS, TIMES = 500, 40
@@ -41,49 +23,34 @@ UNITS, TIMES = 500, 40
 class ActivityNoise(AbstractDigitsPrediction):
     """Accuracy against the standard deviation of Ornstein-Uhlenbeck noise in every activity."""
 
-    number: ClassVar[str] = "T1.9"
-    title: ClassVar[str] = "Learning is robust to noise in the activities"
-    source: ClassVar[str] = "bacvanski2025continuous, abstract (integration noise); the deviation is derived"
-    equation: ClassVar[str] = (
-        "tau_prop dz = (-z + f(a)) dt + s sqrt(2 tau_prop) dB;  without input: var z = s^2, "
-        "<z(t) z(t + T)> = s^2 exp(-T / tau_prop)"
-    )
-    claim: ClassVar[str] = (
-        "Weights average over noise that is fast: up to s = 0.3, where activities lie between -1 and 1, accuracy is "
-        "that of the quiet network up to 5 %. It does fall once the noise drowns the activities."
-    )
-    method: ClassVar[str] = (
-        "Test accuracy (without noise) on digits after learning in noise, in pairs of equal seeds. The noise itself: "
-        f"{UNITS} units without input, seen {TIMES} times."
-    )
-    tolerance: ClassVar[str] = (
-        "Accuracies: the loss, with its whole 99.9 % interval over seeds, is below the 5 % that bound the plasticity "
-        "window. Moments of the noise: 99.9 % "
-        "of their sampling distribution, from the number of units and times and their correlation."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {
-        "rules": ("fa",), "noises": (0.0, 0.3, 4.0), "presentations": 600, "plasticity": 50.0,
-    }  # fmt: skip
+    number = "T1.9"
+    title = "Learning is robust to noise in the activities"
+    source = "bacvanski2025continuous, abstract (integration noise); the deviation is derived"
+    equation = """tau_prop dz = (-z + f(a)) dt + s sqrt(2 tau_prop) dB;  without input: var z = s^2, <z(t) z(t + T)> =
+        s^2 exp(-T / tau_prop)"""
+    claim = """Weights average over noise that is fast: up to s = 0.3, where activities lie between -1 and 1, accuracy
+        is that of the quiet network up to 5 %. It does fall once the noise drowns the activities."""
+    method = f"""Test accuracy (without noise) on digits after learning in noise, in pairs of equal seeds. The noise
+        itself: {UNITS} units without input, seen {TIMES} times."""
+    tolerance = """Accuracies: the loss, with its whole 99.9 % interval over seeds, is below the 5 % that bound the
+        plasticity window. Moments of the noise: 99.9 % of their sampling distribution, from the number of units and
+        times and their correlation."""
+    quick = {"rules": ("fa",), "noises": (0.0, 0.3, 4.0), "presentations": 600, "plasticity": 50.0}
 
     noises: NonNegatives = (0.0, 0.1, 0.3, 0.6, 1.0, 2.0, 4.0)
     harmless: Positive = 0.3
 
-    @model_validator(mode="after")
-    def _starts_quiet(self) -> "ActivityNoise":
+    def misfit(self) -> str | None:
         if self.noises[0] != 0 or any(np.diff(self.noises) <= 0) or not 0 < self.harmless < self.noises[-1]:
-            raise ValueError(f"noises must start at 0, increase, and reach beyond harmless = {self.harmless:g}")
+            return f"noises must start at 0, increase, and reach beyond harmless = {self.harmless:g}"
         if not any(0 < s <= self.harmless for s in self.noises):
-            raise ValueError(f"noises must have one above 0 that is at most harmless = {self.harmless:g}")
-        return self
+            return f"noises must have one above 0 that is at most harmless = {self.harmless:g}"
 
     def measure(self) -> Finding:
-        chance, verdicts, notes, found = chance_of(Digits(seed=self.seed)), self._moments(), [], {}
-        for rule in self.rules:
-            data = self.trained(rule, {"noise.activity": list(self.noises)}, integrator={"dt": in_t(self.propagation)})
-            notes += [f"{NAMES[rule]}: {note}" for note in diverged_note(data)]
-            found[rule] = final_accuracies(data, chance.level)
-            verdicts += self._verdicts(NAMES[rule], found[rule])
-        return Finding(verdicts, self._drawn(found, chance), notes)
+        points, steps = {"noise.activity": list(self.noises)}, {"dt": in_t(self.propagation)}
+        found, notes = self.learned(lambda rule: points, integrator=steps)
+        verdicts = [verdict for name, each in found.items() for verdict in self._verdicts(name, each)]
+        return Finding([*self._moments(), *verdicts], self._drawn(found), notes)
 
     def _verdicts(self, name: str, accuracy: np.ndarray) -> list[Verdict]:
         loss, noises = accuracy[:, :1] - accuracy[:, 1:], self.noises[1:]
@@ -114,17 +81,10 @@ class ActivityNoise(AbstractDigitsPrediction):
 
     def _still(self) -> np.ndarray:
         """Activities (times, units) of a layer without input that only noise drives, from when it is stationary on."""
-        network = Network((1, UNITS), bias=False, gain=f64(0.0))
+        circuit, window = wired(SGD(), (1, UNITS), gain=f64(0.0)), Window(nodes=12, parts=1, gaps=False)
         nothing = Stream(f64(np.zeros((1, 1))), f64(np.zeros((1, UNITS))), jax.random.key(0))
-        run = Coupled(
-            SGD().wire(network),
-            Timescales(f64(self.propagation), f64(np.inf)),
-            nothing,
-            Clock(f64(1.0), f64(0.0), 1),
-            noise=Noise(activity=f64(self.harmless)),
-            integrator=Window(nodes=12, parts=1, gaps=False),
-            key=jax.random.key(self.seed),
-        )
+        noise, key = Noise(activity=f64(self.harmless)), jax.random.key(self.seed)
+        run = coupled(circuit, nothing, self.propagation, np.inf, 1.0, 1, integrator=window, noise=noise, key=key)
         settled = int(np.ceil(10 * self.propagation))  # of the start from 0, exp(-10) is left
 
         def show(progress: Any, k: jax.Array) -> tuple[Any, jax.Array]:
@@ -135,19 +95,16 @@ class ActivityNoise(AbstractDigitsPrediction):
         shown = jnp.arange(settled + TIMES, dtype=jnp.int32)
         return np.asarray(jax.jit(lambda p, k: jax.lax.scan(show, p, k)[1])(start, shown))[settled:]
 
-    def _drawn(self, found: dict[str, np.ndarray], chance: Chance) -> Figure:
-        with style():
-            figure = Figure((3.4, 2.7), layout="constrained")
-            panel = figure.subplots()
-            for (rule, accuracy), look in zip(found.items(), looks(len(found), marks=True), strict=True):
-                panel.axhline(accuracy[:, 0].mean(), color=look["color"], linewidth=1)
-                marked(panel, self.noises, accuracy, look, NAMES[rule])
-            panel.plot([], [], color="0.3", linewidth=1, label="quiet network")
-            chance_line(panel, chance.level)
-            panel.axvspan(0, self.harmless, color="0.93", zorder=-1)
-            panel.set_xscale("symlog", linthresh=0.1, linscale=0.4)
-            panel.set_xticks([s for s in self.noises if s != 0.6], [f"{s:g}" for s in self.noises if s != 0.6])
-            panel.minorticks_off()
-            panel.set(xlabel="deviation s of the activity noise", ylabel="test accuracy", ylim=(0, 1))
-            legend_above(figure, panel, 3)
-        return figure
+    @plotted(3.4, 2.7)
+    def _drawn(self, panel: Axes, found: dict[str, np.ndarray]) -> None:
+        for i, (name, accuracy) in enumerate(found.items()):
+            panel.axhline(accuracy[:, 0].mean(), color=look(i)["color"], linewidth=1)
+            marked(panel, self.noises, accuracy.T, label=name, **look(i))
+        panel.plot([], [], color="0.3", linewidth=1, label="quiet network")
+        self.chance.draw(panel)
+        panel.axvspan(0, self.harmless, color="0.93", zorder=-1)
+        panel.set_xscale("symlog", linthresh=0.1, linscale=0.4)
+        panel.set_xticks([s for s in self.noises if s != 0.6], [f"{s:g}" for s in self.noises if s != 0.6])
+        panel.minorticks_off()
+        panel.set(xlabel="deviation s of the activity noise", ylabel="test accuracy", ylim=(0, 1))
+        legend_outside(panel, 3)

@@ -1,30 +1,25 @@
 """T1.10: the deeper a network, the less propagation lag it tolerates."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from experiments.predictions.continuous.accuracies import (
-    NAMES,
     Chance,
     Replicates,
     Rules,
-    chance_line,
     chance_of,
     diverged_note,
     final_accuracies,
     in_t,
-    jackknifed,
-    knee,
-    legend_above,
-    marked,
+    knees,
     trained,
 )
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Positives, Size
-from experiments.report.figures import looks, style
+from experiments.predictions.kit import drawn, legend_outside, look, marked
+from experiments.predictions.study.plasticity_figure import NAMES
 from experiments.results.verdicts import Verdict, exceeds
 from experiments.spec.units import Time
 from experiments.tasks.circles import Circles
@@ -44,23 +39,17 @@ class Curve(NamedTuple):
 class CirclesDepth(AbstractPrediction):
     """Accuracy on two circles against tau_prop, for several depths."""
 
-    number: ClassVar[str] = "T1.10"
-    title: ClassVar[str] = "Deeper networks tolerate less propagation lag"
-    source: ClassVar[str] = "bacvanski2025continuous, figs. 5 and 7 (maps of accuracy, per depth); 1 / L is derived"
-    equation: ClassVar[str] = "2 L tau_prop = T where the lag around the loop of the first layer uses up the stimulus"
-    claim: ClassVar[str] = (
-        "At lags of at least T / 2 L of the shallowest, deeper networks learn less well. The lag that a network "
-        "tolerates shrinks at least as fast as 1 / L: at a lag shorter by the ratio of layers the deepest is "
-        "still below the shallowest."
-    )
-    method: ClassVar[str] = (
-        "Test accuracy on two concentric circles after a dense stream, L - 1 equal hidden layers, tau_plast / T fixed; "
-        "differences between pairs of equal seeds, over the lags of at least T / 2 L of the shallowest."
-    )
-    tolerance: ClassVar[str] = "The 99.9 % interval over seeds lies on the claimed side: no other allowance."
-    quick: ClassVar[Mapping[str, Any]] = {
-        "rules": ("sgd",), "depths": (1, 3), "lags": (0.1, 0.25, 0.5, 1.0), "seeds": 24,
-    }  # fmt: skip
+    number = "T1.10"
+    title = "Deeper networks tolerate less propagation lag"
+    source = "bacvanski2025continuous, figs. 5 and 7 (maps of accuracy, per depth); 1 / L is derived"
+    equation = "2 L tau_prop = T where the lag around the loop of the first layer uses up the stimulus"
+    claim = """At lags of at least T / 2 L of the shallowest, deeper networks learn less well. The lag that a network
+        tolerates shrinks at least as fast as 1 / L: at a lag shorter by the ratio of layers the deepest is still below
+        the shallowest."""
+    method = """Test accuracy on two concentric circles after a dense stream, L - 1 equal hidden layers, tau_plast / T
+        fixed; differences between pairs of equal seeds, over the lags of at least T / 2 L of the shallowest."""
+    tolerance = "The 99.9 % interval over seeds lies on the claimed side: no other allowance."
+    quick = {"rules": ("sgd",), "depths": (1, 3), "lags": (0.1, 0.25, 0.5, 1.0), "seeds": 24}
 
     rules: Rules = ("sgd", "fa")
     depths: Annotated[tuple[Depth, ...], Field(min_length=2)] = (1, 2, 3)
@@ -71,14 +60,12 @@ class CirclesDepth(AbstractPrediction):
     presentations: Size = 1000
     seeds: Replicates = 24
 
-    @model_validator(mode="after")
-    def _increases(self) -> "CirclesDepth":
+    def misfit(self) -> str | None:
         for name, values in (("depths", self.depths), ("lags", self.lags)):
             if any(np.diff(values) <= 0):
-                raise ValueError(f"{name} must increase")
+                return f"{name} must increase"
         if not self.lags[0] <= 1 / (2 * (self.depths[-1] + 1)) < self.critical <= self.lags[-1]:
-            raise ValueError("lags must reach from T / 2 L of the deepest to beyond that of the shallowest network")
-        return self
+            return "lags must reach from T / 2 L of the deepest to beyond that of the shallowest network"
 
     @property
     def critical(self) -> float:
@@ -86,14 +73,13 @@ class CirclesDepth(AbstractPrediction):
         return 1 / (2 * (self.depths[0] + 1))
 
     def measure(self) -> Finding:
-        task = Circles(seed=self.seed)
-        chance, curves, notes = chance_of(task), [], []
+        chance, curves, notes = chance_of(Circles(seed=self.seed)), [], []
         for rule in self.rules:
             for depth in self.depths:
                 data = self._trained(rule, depth)
-                notes += [f"{NAMES[rule]}, {depth} hidden: {note}" for note in diverged_note(data)]
+                notes += diverged_note(data, f"{NAMES[rule]}, {depth} hidden")
                 accuracy = final_accuracies(data, chance.level)
-                curves.append(Curve(rule, depth, accuracy, self._knees(accuracy, chance.level)))
+                curves.append(Curve(rule, depth, accuracy, knees(accuracy, np.log(self.lags), chance.level)))
         verdicts = [verdict for rule in self.rules for verdict in self._verdicts([c for c in curves if c.rule == rule])]
         return Finding(verdicts, self._drawn(curves, chance), notes + self._sentences(curves))
 
@@ -111,11 +97,6 @@ class CirclesDepth(AbstractPrediction):
             "seed": self.seed,
         }
         return trained(table, {"timescales.propagation": [in_t(lag) for lag in self.lags]}, self.seeds)
-
-    def _knees(self, accuracy: np.ndarray, chance: float) -> np.ndarray:
-        """Pseudo-values of the logarithm of the knee."""
-        logs = np.log(self.lags)
-        return jackknifed(lambda seeds: knee(accuracy[seeds].mean(axis=0), logs, chance), len(accuracy))
 
     def _verdicts(self, curves: list[Curve]) -> list[Verdict]:
         name, (shallow, *_, deep) = NAMES[curves[0].rule], curves
@@ -141,21 +122,20 @@ class CirclesDepth(AbstractPrediction):
             for c in curves
         ]
 
-    def _drawn(self, curves: list[Curve], chance: Chance) -> Figure:
-        with style():
-            figure = Figure((3.4 * len(self.rules) ** 0.7, 2.7), layout="constrained")
-            panels = figure.subplots(1, len(self.rules), sharey=True, squeeze=False)[0]
-            for rule, panel in zip(self.rules, panels, strict=True):
-                mine = [c for c in curves if c.rule == rule]
-                for curve, look in zip(mine, looks(len(mine), marks=True), strict=True):
-                    label = f"{curve.depth} hidden"
-                    marked(panel, self.lags, curve.accuracy, look | {"linestyle": "-", "linewidth": 0.8}, label)
-                    limit = 1 / (2 * (curve.depth + 1))
-                    panel.plot([limit, limit], [0.98, 1.06], color=look["color"], linewidth=1.5)
-                chance_line(panel, chance.level)
-                panel.set(title=NAMES[rule], xscale="log", ylim=(0.35, 1.07))
-                panel.set_xlabel("propagation time constant\n(stimulus durations T)")
-            panels[0].set_ylabel("test accuracy")
-            panels[0].plot([], [], color="0.3", linewidth=1.5, label="$2 L \\tau_{prop} = T$")
-            legend_above(figure, panels[0], 4 if len(self.rules) > 1 else 2)
-        return figure
+    @drawn(7.0, 2.5)
+    def _drawn(self, figure: Figure, curves: list[Curve], chance: Chance) -> None:
+        figure.set_size_inches(3.4 * len(self.rules) ** 0.7, 2.7)
+        panels = figure.subplots(1, len(self.rules), sharey=True, squeeze=False)[0]
+        for rule, panel in zip(self.rules, panels, strict=True):
+            mine = [c for c in curves if c.rule == rule]
+            for i, curve in enumerate(mine):
+                line = look(i, linestyle="-", linewidth=0.8, label=f"{curve.depth} hidden")
+                marked(panel, self.lags, curve.accuracy.T, **line)
+                limit = 1 / (2 * (curve.depth + 1))
+                panel.plot([limit, limit], [0.98, 1.06], color=line["color"], linewidth=1.5)
+            chance.draw(panel)
+            panel.set(title=NAMES[rule], xscale="log", ylim=(0.35, 1.07))
+            panel.set_xlabel("propagation time constant\n(stimulus durations T)")
+        panels[0].set_ylabel("test accuracy")
+        panels[0].plot([], [], color="0.3", linewidth=1.5, label="$2 L \\tau_{prop} = T$")
+        legend_outside(panels[0], 4 if len(self.rules) > 1 else 2)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -11,19 +11,18 @@ import numpy as np
 from pydantic import Field
 
 from dynamics.circuit import Circuit, Weights
-from dynamics.coupled import Coupled
 from dynamics.coupled_run import CoupledProgress
 from dynamics.instruments import cosine, drive, forward_matrices, gradient
-from dynamics.integrators import FixedStep
-from dynamics.stimulus import Clock, Stream
-from dynamics.timescales import Timescales
-from experiments.predictions.continuous.closed_forms import drives_of, f64
+from dynamics.stimulus import Stream
+from experiments.predictions.continuous.closed_forms import drives_of
+from experiments.predictions.contract import AbstractPrediction, Duration, Positive, Seeds
+from experiments.predictions.kit import coupled, f64, wired
+from experiments.spec.units import Time
+from rules.contract import AbstractRule
 
 SMALL = 1e-3  # scale of inputs at which tanh is linear up to 3e-7
+PARTS = {"prediction": 0.0, "target": 100.0}  # |target| / |prediction|: which part of the error is looked at
 STEPS_PER_LAG = 10
-Lag = Annotated[float, Field(strict=True, ge=0.02, le=0.5)]  # tau_prop / T
-Width = Annotated[int, Field(strict=True, ge=2, le=100)]
-Repeats = Annotated[int, Field(strict=True, ge=2, le=1000)]  # an interval needs two
 
 
 class Case(NamedTuple):
@@ -36,16 +35,6 @@ class Case(NamedTuple):
     plasticity: float
 
 
-class Stacked(NamedTuple):
-    """The arrays of several cases on the device."""
-
-    inputs: jax.Array
-    targets: jax.Array
-    weights: Weights
-    plasticity: jax.Array
-    seed: jax.Array
-
-
 class Learned(NamedTuple):
     """By plastic forward matrix, for every case: the strength of learning, and its alignment with the gradient.
 
@@ -55,6 +44,48 @@ class Learned(NamedTuple):
 
     strength: dict[str, np.ndarray]
     cosine: dict[str, np.ndarray]
+
+
+class AbstractDeepPrediction(AbstractPrediction):
+    """A prediction about deep networks of one width, in a dense stream of random samples."""
+
+    duration: Duration = Time(0.05)
+    propagation: Annotated[float, Field(strict=True, ge=0.02, le=0.5)] = 0.1  # tau_prop / T
+    width: Annotated[int, Field(strict=True, ge=2, le=100)] = 8
+    presentations: Annotated[int, Field(strict=True, ge=10, le=10_000)] = 100
+    scale: Positive = 0.5  # of the inputs where signals are of order one
+    seeds: Seeds
+
+    def circuit(self, rule: AbstractRule, depth: int, **more: Any) -> Circuit:
+        """Tanh neurons in so many layers after the input."""
+        return wired(rule, (self.width,) * (depth + 1), **more)
+
+    def frozen(self, circuit: Circuit, target: float, dead: tuple[str, ...] = ()) -> list[Case]:
+        """By seed: small signals, and weights that change by about a part in a million: frozen, but for float64."""
+        plasticity = 1e6 * self.presentations * self.duration.seconds(1.0) * SMALL**2 * max(1.0, target)
+        return [isotropic_case(circuit, self.width, seed, SMALL, target, plasticity, dead) for seed in self._all]
+
+    def lively(self, circuit: Circuit, plasticity: float, dead: tuple[str, ...] = ()) -> list[Case]:
+        """By seed: signals of order one; `plasticity` is tau_plast / T."""
+        tau = plasticity * self.duration.seconds(1.0)
+        return [isotropic_case(circuit, self.width, seed, self.scale, 1.0, tau, dead) for seed in self._all]
+
+    @property
+    def _all(self) -> range:
+        return range(self.seed, self.seed + self.seeds)
+
+    def learned(self, circuit: Circuit, cases: Sequence[Case]) -> Learned:
+        """What coupled runs of the cases learn.
+
+        Counted from when the stream has reached every synapse, so that its rate of change is stationary from the start.
+        """
+        stages, duration = 2 * len(forward_matrices(circuit)) + 2, self.duration.seconds(1.0)
+        steps = math.ceil(STEPS_PER_LAG / self.propagation)
+        before = math.ceil((stages + 4 * math.sqrt(stages)) * self.propagation)
+        stacked = jax.tree.map(lambda *each: jnp.asarray(np.stack(each)), *cases)
+        times = f64(duration), f64(self.propagation * duration)
+        strength, aligned = _learned(circuit, *times, steps, stacked, before, self.presentations)
+        return Learned(*(jax.tree.map(np.asarray, part) for part in (strength, aligned)))
 
 
 def orthogonal(generator: np.random.Generator, size: int) -> np.ndarray:
@@ -85,51 +116,26 @@ def isotropic_case(
     return Case(inputs, targets, {name: w for name, w in weights.items() if name in used}, seed, plasticity)
 
 
-def weak(presentations: int, duration: float, scale: float, target: float) -> float:
-    """tau_plast in seconds for which the weights change by about one part in a million: frozen, but for float64."""
-    return 1e6 * presentations * duration * scale**2 * max(1.0, target)
-
-
-def learned(circuit: Circuit, cases: Sequence[Case], duration: float, lag: float, presentations: int) -> Learned:
-    """What coupled runs of the cases learn in a dense stream; `lag` is tau_prop / T.
-
-    Counted from when the stream has reached every synapse, so that its rate of change is stationary from the start.
-    """
-    stages = 2 * len(forward_matrices(circuit)) + 2
-    steps, before = math.ceil(STEPS_PER_LAG / lag), math.ceil((stages + 4 * math.sqrt(stages)) * lag)
-    clock = Clock(f64(duration), f64(0.0), steps)
-    stacked = Stacked(
-        f64(np.stack([case.inputs for case in cases])),
-        f64(np.stack([case.targets for case in cases])),
-        {name: f64(np.stack([case.weights[name] for case in cases])) for name in cases[0].weights},
-        f64([case.plasticity for case in cases]),
-        jnp.asarray([case.seed for case in cases]),
-    )
-    strength, aligned = _learned(circuit, clock, f64(lag * duration), stacked, before, presentations)
-    return Learned(*(jax.tree.map(np.asarray, part) for part in (strength, aligned)))
-
-
 @eqx.filter_jit
 def _learned(
-    circuit: Circuit, clock: Clock, propagation: jax.Array, cases: Stacked, before: int, shown: int
+    circuit: Circuit, duration: jax.Array, propagation: jax.Array, steps: int, cases: Case, before: int, shown: int
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    def one(case: Stacked) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        stream = Stream(case.inputs, case.targets, jax.random.key(case.seed))
-        times = Timescales(propagation, case.plasticity)
-        run = Coupled(circuit, times, stream, clock, integrator=FixedStep("heun"))
+    def one(case: Case) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        x, y, weights, seed, plasticity = jax.tree.map(jnp.asarray, case)
+        stream = Stream(x, y, jax.random.key(seed))
+        run = coupled(circuit, stream, propagation, plasticity, duration, steps)
 
         def go(progress: CoupledProgress, part: tuple[jax.Array, jax.Array]) -> tuple[CoupledProgress, Weights]:
             return run.advance(progress, *part), run.weights(progress)
 
         parts = jnp.asarray([0, before], jnp.int32), jnp.asarray([before, shown], jnp.int32)
-        progress, at_start = jax.lax.scan(go, run.init(case.weights), parts)  # a scan: the field is compiled once
+        progress, at_start = jax.lax.scan(go, run.init(weights), parts)  # a scan: the field is compiled once
         start, end = {name: w[1] for name, w in at_start.items()}, run.weights(progress)
         order = jax.vmap(stream.index)(before + jnp.arange(shown, dtype=jnp.int32))
-        slope = gradient(circuit, start, case.inputs[order], case.targets[order])
-        settled = drive(circuit, start, {}, case.inputs[order], case.targets[order])
+        slope, settled = gradient(circuit, start, x[order], y[order]), drive(circuit, start, {}, x[order], y[order])
         strength, aligned = {}, {}
         for name in forward_matrices(circuit):
-            step = (end[name] - start[name]) * (case.plasticity / (clock.duration * shown))
+            step = (end[name] - start[name]) * (plasticity / (duration * shown))
             strength[name] = jnp.sum(step * settled[name]) / jnp.sum(settled[name] ** 2)
             aligned[name] = cosine(step, -slope[name])
         return strength, aligned

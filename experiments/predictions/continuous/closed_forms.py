@@ -4,11 +4,9 @@ Every neuron of a linear circuit is a first-order filter, so a signal that has p
 ways that it can have taken, each late by a gamma-distributed time of n stages (bibtex: bacvanski2025continuous).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -29,11 +27,6 @@ class Drives(NamedTuple):
     def strength(self) -> float:
         """The part of the settled drive that is left: <lagged, settled> / |settled|^2."""
         return float((self.lagged * self.settled).sum() / (self.settled**2).sum())
-
-
-def f64(value: ArrayLike | Sequence[float]) -> jax.Array:
-    """A float64 array: predictions run in float64 whatever the default is."""
-    return jnp.asarray(value, jnp.float64)
 
 
 def paths_of(circuit: Circuit, weights: Mapping[str, np.ndarray]) -> dict[tuple[str, str], Paths]:
@@ -57,11 +50,7 @@ def paths_of(circuit: Circuit, weights: Mapping[str, np.ndarray]) -> dict[tuple[
 
 
 def drives_of(
-    circuit: Circuit,
-    weights: Mapping[str, np.ndarray],
-    inputs: np.ndarray,
-    targets: np.ndarray,
-    lag: float,
+    circuit: Circuit, weights: Mapping[str, np.ndarray], inputs: np.ndarray, targets: np.ndarray, lag: float
 ) -> dict[str, Drives]:
     """The drives of the plastic matrices e z^T of a linear circuit whose weights hardly change.
 

@@ -4,15 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dynamics.coupled import Coupled
-from dynamics.delays import Delays
-from dynamics.integrators import FixedStep
-from dynamics.network import Network
 from dynamics.simulate import simulate
-from dynamics.stimulus import Clock, Stream
+from dynamics.stimulus import Stream
 from dynamics.theory import lagged_overlap
-from dynamics.timescales import Timescales
-from experiments.predictions.continuous.closed_forms import f64
+from experiments.predictions.kit import coupled, f64, wired
 from rules import SGD
 
 INPUTS, OUTPUTS, SAMPLES, SHOWN = 6, 4, 16, 6
@@ -32,14 +27,12 @@ def weight_changes(
     rng = np.random.default_rng(seed)
     x, y = rng.standard_normal((SAMPLES, INPUTS)), rng.standard_normal((SAMPLES, OUTPUTS))
     stream = Stream(f64(x), f64(y), jax.random.key(seed))
-    circuit = SGD().wire(Network((INPUTS, OUTPUTS), bias=False, gain=f64(0.0)))
+    circuit = wired(SGD(), (INPUTS, OUTPUTS), gain=f64(0.0))
     steps = round((1 + max(gaps)) / propagation * STEPS_PER_LAG)
     longest = int(np.ceil(delay / (1 + min(gaps)) * steps)) + 3
 
     def run(gap: jax.Array) -> jax.Array:
-        times = Timescales(f64(propagation), f64(WEAK))
-        clock, delays = Clock(f64(1.0), gap, steps), Delays(error=f64(delay))
-        regime = Coupled(circuit, times, stream, clock, delays, integrator=FixedStep("heun"), history=longest)
+        regime = coupled(circuit, stream, propagation, WEAK, 1.0, steps, gap, late=f64(delay), history=longest)
         return WEAK * simulate(regime, SHOWN, lambda w, s: (), 1, key=jax.random.key(0)).weights["W1"]
 
     measured = np.asarray(jax.vmap(run)(f64(gaps)))

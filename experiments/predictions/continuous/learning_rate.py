@@ -1,30 +1,27 @@
 """T1.4: continuous learning with slow plasticity and fast neurons is SGD with learning rate T / tau_plast."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pydantic import Field, field_validator
 
-from dynamics.circuit import Weights
+from dynamics.circuit import Circuit, Weights
 from dynamics.coupled import Coupled
 from dynamics.coupled_run import CoupledProgress
 from dynamics.discrete import Discrete, DiscreteState
 from dynamics.integrators import Window
-from dynamics.network import Network
 from dynamics.stimulus import Clock, Stream
 from dynamics.theory import lagged_overlap
 from dynamics.timescales import Timescales
-from experiments.predictions.continuous.closed_depth import Repeats
-from experiments.predictions.continuous.closed_forms import f64
-from experiments.predictions.contract import AbstractPrediction, Duration, Finding, NonNegative, Size
-from experiments.report.figures import OKABE_ITO, style
-from experiments.results.verdicts import Verdict, close, matches, mean_of
+from experiments.predictions.contract import AbstractPrediction, Duration, Finding, NonNegative, Seeds, Size
+from experiments.predictions.kit import all_close, drawn, f64, legend_outside, look, marked, wired
+from experiments.report.figures import OKABE_ITO
+from experiments.results.verdicts import Verdict, matches
 from experiments.spec.units import Time
 from rules import SGD
 
@@ -54,29 +51,21 @@ class Problem(NamedTuple):
 class LearningRate(AbstractPrediction):
     """The distance between a coupled run and discrete SGD on the same samples in the same order."""
 
-    number: ClassVar[str] = "T1.4"
-    title: ClassVar[str] = "Learning in continuous time is SGD with learning rate T / tau_plast"
-    source: ClassVar[str] = "bacvanski2025continuous, SGD limit; derived: eta = T/tau_plast, lambda = tau_plast/tau_dec"
-    equation: ClassVar[str] = (
-        "|W(t) - W_sgd(t)| / |W_sgd(t) - W(0)| = O(T/tau_plast) + O(tau_prop/T), with "
-        "W_sgd += (T/tau_plast) e z^T - (T/tau_dec) W after every presentation"
-    )
-    claim: ClassVar[str] = (
-        "The trajectory of the weights approaches that of SGD with weight decay as tau_prop/T and T/tau_plast vanish: "
-        "in first order in each, and along both at once."
-    )
-    method: ClassVar[str] = (
-        "Coupled and discrete runs of one stream, distances root-mean-squared over four times. A linear layer has "
-        "closed forms: exact flow during each presentation where tau_prop vanishes, overlap integrals with one and two "
-        "stages where T/tau_plast does. A tanh network gives the orders, between its two smallest ratios."
-    )
-    tolerance: ClassVar[str] = (
-        "Closed forms: 5e-6, ten times what the window integrator and the ratios of 1e-7 in the place of zero are off "
-        "by. Orders: the 99.9 % interval over seeds, and twice what the order still moves by from one pair of ratios "
-        "to the next, since the next term of the error shrinks with the ratio (and 4e-7 over the smallest ratio, for "
-        "what stands for zero)."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"seeds": 5, "rates": FALLING[2:], "ratios": FALLING[2:]}
+    number = "T1.4"
+    title = "Learning in continuous time is SGD with learning rate T / tau_plast"
+    source = "bacvanski2025continuous, SGD limit; derived: eta = T/tau_plast, lambda = tau_plast/tau_dec"
+    equation = """|W(t) - W_sgd(t)| / |W_sgd(t) - W(0)| = O(T/tau_plast) + O(tau_prop/T), with W_sgd += (T/tau_plast) e
+        z^T - (T/tau_dec) W after every presentation"""
+    claim = """The trajectory of the weights approaches that of SGD with weight decay as tau_prop/T and T/tau_plast
+        vanish: in first order in each, and along both at once."""
+    method = """Coupled and discrete runs of one stream, distances root-mean-squared over four times. A linear layer has
+        closed forms: exact flow during each presentation where tau_prop vanishes, overlap integrals with one and two
+        stages where T/tau_plast does. A tanh network gives the orders, between its two smallest ratios."""
+    tolerance = """Closed forms: 5e-6, ten times what the window integrator and the ratios of 1e-7 in the place of zero
+        are off by. Orders: the 99.9 % interval over seeds, and twice what the order still moves by from one pair of
+        ratios to the next, since the next term of the error shrinks with the ratio (and 4e-7 over the smallest ratio,
+        for what stands for zero)."""
+    quick = {"seeds": 5, "rates": FALLING[2:], "ratios": FALLING[2:]}
 
     duration: Duration = Time(0.05)
     rates: Ratios = FALLING  # T / tau_plast
@@ -87,7 +76,7 @@ class LearningRate(AbstractPrediction):
     hidden: Size = 6
     outputs: Size = 3
     samples: Size = 20
-    seeds: Repeats = 10
+    seeds: Seeds = 10
 
     @field_validator("rates", "ratios")
     @classmethod
@@ -98,26 +87,17 @@ class LearningRate(AbstractPrediction):
 
     def measure(self) -> Finding:
         axes = self._axes()
-        linear = Network((self.inputs, self.outputs), bias=False, gain=f64(1.0))
-        deep = Network((self.inputs, self.hidden, self.outputs), activation="tanh", bias=False, gain=f64(1.0))
+        linear = wired(SGD(), (self.inputs, self.outputs))
+        deep = wired(SGD(), (self.inputs, self.hidden, self.outputs))
         layer = {axis: self._distances(linear, axes[axis]) for axis in ("rate", "lag")}
         network = {axis: self._distances(deep, paths) for axis, paths in axes.items()}
-        problems = [_problem(self, linear, seed) for seed in self._seeds]
         closed = {
-            axis: np.array([[form(self, problem, path) for path in axes[axis]] for problem in problems])
+            axis: np.array([[form(self, problem, path) for path in axes[axis]] for problem in self._problems(linear)])
             for axis, form in (("rate", _fast_neurons), ("lag", _slow_plasticity))
         }
         names = {"rate": "linear layer, tau_prop -> 0", "lag": "linear layer, T/tau_plast -> 0"}
-        verdicts = [
-            close(
-                names[axis],
-                "largest deviation of the relative distance from the closed form",
-                0.0,
-                float(np.abs(layer[axis] - closed[axis]).max()),
-                5e-6,
-            )
-            for axis in closed
-        ]
+        quantity = "largest deviation of the relative distance from the closed form"
+        verdicts = [all_close(names[axis], quantity, 0.0, np.abs(layer[axis] - closed[axis]), 5e-6) for axis in closed]
         titles = {"rate": "T/tau_plast", "lag": "tau_prop/T", "both": "both ratios at once"}
         verdicts += [_order(f"order in {titles[axis]}, tanh network", axes[axis], network[axis]) for axis in titles]
         end = network["both"][:, -1].mean()
@@ -127,9 +107,8 @@ class LearningRate(AbstractPrediction):
         )
         return Finding(verdicts, self._drawn(axes, layer, network, closed), [note])
 
-    @property
-    def _seeds(self) -> range:
-        return range(self.seed, self.seed + self.seeds)
+    def _problems(self, circuit: Circuit) -> list[Problem]:
+        return [_problem(self, circuit, seed) for seed in range(self.seed, self.seed + self.seeds)]
 
     def _axes(self) -> dict[str, list[Path]]:
         """By axis, the ratios that go to zero."""
@@ -139,42 +118,32 @@ class LearningRate(AbstractPrediction):
             "both": [Path(self.ratios[0] * rate / self.rates[0], rate) for rate in self.rates],
         }
 
-    def _distances(self, network: Network, paths: Sequence[Path]) -> np.ndarray:
+    def _distances(self, circuit: Circuit, paths: Sequence[Path]) -> np.ndarray:
         """Relative distances of the trajectories: (seeds, paths)."""
-        problems = [_problem(self, network, seed) for seed in self._seeds]
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *problems)
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *self._problems(circuit))
         duration, found = self.duration.seconds(1.0), []
         marks = jnp.asarray(_marks(self.presentations), jnp.int32)
         for path in paths:
             tau = duration / path.rate
             times = Timescales(f64(path.propagation * duration), f64(tau), f64(tau / max(self.decay, 1e-12)))
-            found.append(_distance(network, times, f64(duration), stacked, marks))
+            found.append(_distance(circuit, times, f64(duration), stacked, marks))
         return np.stack([np.asarray(one) for one in found], 1)
 
-    def _drawn(self, axes: Mapping, layer: Mapping, network: Mapping, closed: Mapping) -> Figure:
-        with style():
-            figure = Figure((7.0, 2.7), layout="constrained")
-            panels = figure.subplots(1, 2, sharey=True)
-            labels = {"rate": r"T / $\tau_{plast}$", "lag": r"$\tau_{prop}$ / T"}
-            titles = {"rate": r"$\tau_{prop} \to 0$", "lag": r"T / $\tau_{plast} \to 0$"}
-            for panel, (axis, label) in zip(panels, labels.items(), strict=True):
-                x = np.array([path.rate if axis == "rate" else path.propagation for path in axes[axis]])
-                panel.loglog(x, closed[axis].mean(0), color=OKABE_ITO[0], label="linear layer, closed form")
-                _points(panel, x, layer[axis], OKABE_ITO[0], "o", "linear layer, simulation")
-                guide = network[axis][:, -1].mean() * x / x[-1]
-                panel.loglog(x, guide, color=OKABE_ITO[1], linestyle="--", label="first order")
-                _points(panel, x, network[axis], OKABE_ITO[1], "s", "tanh network, simulation")
-                panel.set(xlabel=label, title=titles[axis])
-            panels[0].set_ylabel("relative distance from SGD")
-            handles, names = panels[0].get_legend_handles_labels()
-            figure.legend(handles, names, loc="outside right upper")
-        return figure
-
-
-def _points(panel: Axes, x: np.ndarray, samples: np.ndarray, colour: str, marker: str, label: str) -> None:
-    means = [mean_of(column) for column in samples.T]
-    values, halves = [mean.value for mean in means], [mean.half for mean in means]
-    panel.errorbar(x, values, halves, fmt=marker, color=colour, capsize=1.5, label=label)
+    @drawn(7.0, 2.7)
+    def _drawn(self, figure: Figure, axes: Mapping, layer: Mapping, network: Mapping, closed: Mapping) -> None:
+        panels = figure.subplots(1, 2, sharey=True)
+        labels = {"rate": r"T / $\tau_{plast}$", "lag": r"$\tau_{prop}$ / T"}
+        titles = {"rate": r"$\tau_{prop} \to 0$", "lag": r"T / $\tau_{plast} \to 0$"}
+        for panel, (axis, label) in zip(panels, labels.items(), strict=True):
+            x = np.array([path.rate if axis == "rate" else path.propagation for path in axes[axis]])
+            panel.loglog(x, closed[axis].mean(0), color=OKABE_ITO[0], label="linear layer, closed form")
+            marked(panel, x, layer[axis].T, **look(0), label="linear layer, simulation")
+            guide = network[axis][:, -1].mean() * x / x[-1]
+            panel.loglog(x, guide, color=OKABE_ITO[1], linestyle="--", label="first order")
+            marked(panel, x, network[axis].T, **look(1), label="tanh network, simulation")
+            panel.set(xlabel=label, title=titles[axis])
+        panels[0].set_ylabel("relative distance from SGD")
+        legend_outside(panels[0], loc="right upper")
 
 
 def _order(name: str, paths: Sequence[Path], distances: np.ndarray) -> Verdict:
@@ -191,21 +160,20 @@ def _marks(presentations: int) -> np.ndarray:
     return np.array([round(i * presentations / RECORDS) for i in range(RECORDS + 1)])
 
 
-def _problem(settings: LearningRate, network: Network, seed: int) -> Problem:
+def _problem(settings: LearningRate, circuit: Circuit, seed: int) -> Problem:
     """Random samples, inputs of norm one on average; the order of presentations; initial weights."""
     for_x, for_y, for_w, order = jax.random.split(jax.random.key(seed), 4)
     x = jax.random.normal(for_x, (settings.samples, settings.inputs), jnp.float64) / settings.inputs**0.5
     y = jax.random.normal(for_y, (settings.samples, settings.outputs), jnp.float64)
-    return Problem(x, y, SGD().wire(network).initial_weights(for_w), order)
+    return Problem(x, y, circuit.initial_weights(for_w), order)
 
 
 @eqx.filter_jit
 def _distance(
-    network: Network, times: Timescales, duration: jax.Array, problems: Problem, marks: jax.Array
+    circuit: Circuit, times: Timescales, duration: jax.Array, problems: Problem, marks: jax.Array
 ) -> jax.Array:
     """By seed: the distance of coupled from discrete weights, relative to how far those have moved."""
-    circuit, clock = SGD().wire(network), Clock(duration, f64(0.0), 1)
-    starts, counts = marks[:-1], marks[1:] - marks[:-1]
+    clock, starts, counts = Clock(duration, f64(0.0), 1), marks[:-1], marks[1:] - marks[:-1]
 
     def one(problem: Problem) -> jax.Array:
         stream = Stream(problem.inputs, problem.targets, problem.order)

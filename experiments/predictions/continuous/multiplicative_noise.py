@@ -1,17 +1,15 @@
 """T1.11: what noise in proportion to a weight does to it depends on the calculus, and ours is Ito's."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated
 
 import numpy as np
 import xarray as xr
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 from pydantic import Field
 
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Size
-from experiments.predictions.simulations import swept
-from experiments.report.figures import MARKERS, OKABE_ITO, style
-from experiments.results.verdicts import matches, mean_of
+from experiments.predictions.kit import look, marked, plotted, swept
+from experiments.results.verdicts import matches
 from experiments.spec.units import Time
 
 CALCULI = {"ito": 1.0, "stratonovich": 2.0}  # the factor of s^2 in the growth of the mean square
@@ -20,16 +18,15 @@ CALCULI = {"ito": 1.0, "stratonovich": 2.0}  # the factor of s^2 in the growth o
 class MultiplicativeNoise(AbstractPrediction):
     """Mean square of weights under multiplicative noise and decay, in both calculi."""
 
-    number: ClassVar[str] = "T1.11"
-    title: ClassVar[str] = "Multiplicative synaptic noise, in the sense of Ito and of Stratonovich"
-    source: ClassVar[str] = "oksendal2003stochastic, chapter 5, geometric Brownian motion"
-    equation: ClassVar[str] = (
-        "dW = -W dt / tau_dec + s W dB:  <W^2> = W(0)^2 exp((c s^2 - 2 / tau_dec) t), c = 1 for Ito, 2 for Stratonovich"
-    )
-    claim: ClassVar[str] = "Noise in proportion to a weight makes its mean square grow, by s^2 (Ito) or 2 s^2."
-    method: ClassVar[str] = "|W(t)|^2 / |W(0)|^2 of a matrix that does not learn, over independent seeds."
-    tolerance: ClassVar[str] = "The 99.9 % interval of the mean over seeds; the draws themselves are exact."
-    quick: ClassVar[Mapping[str, Any]] = {"seeds": 40}
+    number = "T1.11"
+    title = "Multiplicative synaptic noise, in the sense of Ito and of Stratonovich"
+    source = "oksendal2003stochastic, chapter 5, geometric Brownian motion"
+    equation = """dW = -W dt / tau_dec + s W dB:  <W^2> = W(0)^2 exp((c s^2 - 2 / tau_dec) t), c = 1 for Ito, 2 for
+        Stratonovich"""
+    claim = "Noise in proportion to a weight makes its mean square grow, by s^2 (Ito) or 2 s^2."
+    method = "|W(t)|^2 / |W(0)|^2 of a matrix that does not learn, over independent seeds."
+    tolerance = "The 99.9 % interval of the mean over seeds; the draws themselves are exact."
+    quick = {"seeds": 40}
 
     amplitude: Positive = 0.6  # s, per root of a second
     decay: Duration = Time(10.0)
@@ -65,20 +62,16 @@ class MultiplicativeNoise(AbstractPrediction):
     def _expected(self, calculus: str, t: np.ndarray) -> np.ndarray:
         return np.exp((CALCULI[calculus] * self.amplitude**2 - 2 / self.decay.seconds(1.0)) * t)
 
-    def _drawn(self, runs: dict[str, xr.Dataset]) -> Figure:
-        with style():
-            figure = Figure((3.4, 2.4), layout="constrained")
-            panel = figure.subplots()
-            for (calculus, data), colour, marker in zip(runs.items(), OKABE_ITO, MARKERS, strict=False):
-                t = data["time"].values
-                fine, means = np.linspace(0, t[-1], 100), [mean_of(row) for row in _squares(data)]
-                panel.plot(fine, self._expected(calculus, fine), color=colour)
-                values, halves = [m.value for m in means], [m.half for m in means]
-                panel.errorbar(t, values, halves, fmt=marker, color=colour, label=calculus.capitalize())
-            panel.plot([], [], color="0.3", label="closed form")
-            panel.set(xlabel="time t (s)", ylabel="mean square weight\n(relative to the start)")
-            panel.legend()
-        return figure
+    @plotted(3.4, 2.4)
+    def _drawn(self, panel: Axes, runs: dict[str, xr.Dataset]) -> None:
+        for i, (calculus, data) in enumerate(runs.items()):
+            t = data["time"].values
+            fine = np.linspace(0, t[-1], 100)
+            panel.plot(fine, self._expected(calculus, fine), color=look(i)["color"])
+            marked(panel, t, _squares(data), label=calculus.capitalize(), **look(i))
+        panel.plot([], [], color="0.3", label="closed form")
+        panel.set(xlabel="time t (s)", ylabel="mean square weight\n(relative to the start)")
+        panel.legend()
 
 
 def _squares(data: xr.Dataset) -> np.ndarray:

@@ -1,16 +1,12 @@
 """T1.1: a synapse learns in proportion to the time for which its input and its error overlap."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
 from dynamics.theory import overlap_law
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, NonNegatives
-from experiments.predictions.simulations import swept
-from experiments.report.figures import OKABE_ITO, style
-from experiments.results.verdicts import close
+from experiments.predictions.kit import all_close, plotted, swept
+from experiments.report.figures import OKABE_ITO
 from experiments.spec.units import Time
 
 SYNAPSE = "experiments.predictions.study.single_synapse:SingleSynapse"
@@ -19,20 +15,16 @@ SYNAPSE = "experiments.predictions.study.single_synapse:SingleSynapse"
 class OverlapLaw(AbstractPrediction):
     """Learning strength of one synapse against the delay of its error."""
 
-    number: ClassVar[str] = "T1.1"
-    title: ClassVar[str] = "Learning falls linearly with the delay of the error"
-    source: ClassVar[str] = "bacvanski2025continuous, abstract; derived from tau_plast dW/dt = e(t) x(t) for boxes"
-    equation: ClassVar[str] = "S(d) / S(0) = max(0, 1 - d / T)"
-    claim: ClassVar[str] = (
-        "Input and error are held for T, the error d later: the change of the weight is proportional to their overlap, "
-        "and there is none from d = T on."
-    )
-    method: ClassVar[str] = "|W| after one presentation followed by a long gap, starting from 0, against that at d = 0."
-    tolerance: ClassVar[str] = (
-        "1 % of the full strength: the propagation lag of T / 1000 rounds the corners by about 0.2 %, and the weight's "
-        "own effect on the error is T / tau_plast = 1e-6."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"delays": (0.0, 0.5, 1.0, 1.2)}
+    number = "T1.1"
+    title = "Learning falls linearly with the delay of the error"
+    source = "bacvanski2025continuous, abstract; derived from tau_plast dW/dt = e(t) x(t) for boxes"
+    equation = "S(d) / S(0) = max(0, 1 - d / T)"
+    claim = """Input and error are held for T, the error d later: the change of the weight is proportional to their
+        overlap, and there is none from d = T on."""
+    method = "|W| after one presentation followed by a long gap, starting from 0, against that at d = 0."
+    tolerance = """1 % of the full strength: the propagation lag of T / 1000 rounds the corners by about 0.2 %, and the
+        weight's own effect on the error is T / tau_plast = 1e-6."""
+    quick = {"delays": (0.0, 0.5, 1.0, 1.2)}
 
     duration: Duration = Time(0.05)
     delays: NonNegatives = tuple(np.round(np.linspace(0, 1.3, 14), 10).tolist())  # in units of T
@@ -41,8 +33,8 @@ class OverlapLaw(AbstractPrediction):
         changes = self._changes()
         delays = np.array(self.delays)
         expected, measured = overlap_law(delays, 1.0), changes[1:] / changes[0]
-        worst = float(np.abs(measured - expected).max())
-        verdict = close("linear overlap law", "largest deviation of S(d)/S(0) from the closed form", 0.0, worst, 0.01)
+        quantity = "largest deviation of S(d)/S(0) from the closed form"
+        verdict = all_close("linear overlap law", quantity, 0.0, np.abs(measured - expected), 0.01)
         return Finding([verdict], self._drawn(delays, measured))
 
     def _changes(self) -> np.ndarray:
@@ -58,13 +50,10 @@ class OverlapLaw(AbstractPrediction):
         }
         return swept(table)["weight_norm"].isel(record=-1).sel(matrix="W1").values
 
-    def _drawn(self, delays: np.ndarray, measured: np.ndarray) -> Figure:
-        with style():
-            figure = Figure((3.4, 2.4), layout="constrained")
-            panel = figure.subplots()
-            fine = np.linspace(0, delays.max(), 200)
-            panel.plot(fine, overlap_law(fine, 1.0), color="0.3", label="max(0, 1 - d/T)")
-            panel.plot(delays, measured, "o", color=OKABE_ITO[0], label="simulation")
-            panel.set(xlabel="error delay d (stimulus durations T)", ylabel="learning strength S(d) / S(0)")
-            panel.legend()
-        return figure
+    @plotted(3.4, 2.4)
+    def _drawn(self, panel: Axes, delays: np.ndarray, measured: np.ndarray) -> None:
+        fine = np.linspace(0, delays.max(), 200)
+        panel.plot(fine, overlap_law(fine, 1.0), color="0.3", label="max(0, 1 - d/T)")
+        panel.plot(delays, measured, "o", color=OKABE_ITO[0], label="simulation")
+        panel.set(xlabel="error delay d (stimulus durations T)", ylabel="learning strength S(d) / S(0)")
+        panel.legend()

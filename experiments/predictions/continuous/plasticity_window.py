@@ -1,41 +1,27 @@
 """T1.5b: plasticity must be slower than the stimulus by the tangent kernel, and fast enough to learn in time."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from experiments.predictions.continuous.accuracies import (
-    NAMES,
     AbstractDigitsPrediction,
-    Chance,
-    chance_line,
-    chance_of,
     diverged_note,
     final_accuracies,
     in_t,
-    jackknifed,
     knee,
-    legend_above,
-    marked,
     overlaps,
+    trained,
 )
 from experiments.predictions.contract import Finding, Positive, Size
-from experiments.predictions.simulations import swept
-from experiments.predictions.study.plasticity_window import (
-    KERNEL_FACTOR,
-    PAPER_EDGES,
-    WINDOW_DROP,
-    Window,
-    accuracies,
-    window_of,
-)
-from experiments.report.figures import looks, style
+from experiments.predictions.kit import drawn, jackknifed, legend_outside, look, marked
+from experiments.predictions.study.plasticity_figure import NAMES
+from experiments.predictions.study.plasticity_window import KERNEL_FACTOR, PAPER_EDGES, WINDOW_DROP, window_of
+from experiments.predictions.study.window import Window
 from experiments.results.verdicts import Verdict, between, exceeds, matches, stays_below
-from experiments.tasks.real import Digits
 
 FLOW_STEPS = 20  # steps of the weight flow per tau_plast: enough for tangent kernels up to 40
 SESSION, LATEST = 30, 2  # records of a run, and how many before the last are averaged with it: single ones swing
@@ -59,74 +45,66 @@ class Measured(NamedTuple):
 class PlasticityWindow(AbstractDigitsPrediction):
     """Accuracy against tau_plast, rule by rule."""
 
-    number: ClassVar[str] = "T1.5b"
-    title: ClassVar[str] = "The plasticity window: slow against the stimulus, fast against the session"
-    source: ClassVar[str] = "bacvanski2025continuous, abstract (one to two orders of magnitude); K, lambda: derived"
-    equation: ClassVar[str] = (
-        "K < tau_plast / T < N lambda;  K = -e . de / |e|^2, how fast a presentation removes its own error;  "
-        "1 / lambda: the time, in tau_plast, in which the weight flow learns"
-    )
-    claim: ClassVar[str] = (
-        "Plasticity is slow enough from about the tangent kernel on, which is one to two orders of magnitude; T itself "
-        "is too fast. At the other end N presentations are too few: there learning is the weight flow, and accuracy "
-        "depends on N T / tau_plast alone, so that the end grows with N."
-    )
-    method: ClassVar[str] = (
-        f"Digits; the window is where the accuracy, averaged over seeds, is within {WINDOW_DROP:.0%} of its best. K: "
-        "at the best tau_plast, a median over samples. The end: accuracy half way to chance, after N / 3 and N "
-        "presentations, with its jackknife interval. The weight flow averages over all samples; without lags, it is "
-        "slowed to the overlap with the target that they leave."
-    )
-    tolerance: ClassVar[str] = (
-        "99.9 % intervals over seeds, of the loss of accuracy on the claimed side of 5 %, of K inside its bounds. "
-        "About K: a factor of 2, as an exponential has no sharp edge. The end: the interval, the next order of the "
-        "flow limit, K T / tau_plast, and that the network's output, part of the error, comes later than the target."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"rules": ("fa",), "presentations": 1000, "steps": 9}
+    number = "T1.5b"
+    title = "The plasticity window: slow against the stimulus, fast against the session"
+    source = "bacvanski2025continuous, abstract (one to two orders of magnitude); K, lambda: derived"
+    equation = """K < tau_plast / T < N lambda;  K = -e . de / |e|^2, how fast a presentation removes its own error;  1
+        / lambda: the time, in tau_plast, in which the weight flow learns"""
+    claim = """Plasticity is slow enough from about the tangent kernel on, which is one to two orders of magnitude; T
+        itself is too fast. At the other end N presentations are too few: there learning is the weight flow, and
+        accuracy depends on N T / tau_plast alone, so that the end grows with N."""
+    method = f"""Digits; the window is where the accuracy, averaged over seeds, is within {WINDOW_DROP:.0%} of its best.
+        K: at the best tau_plast, a median over samples. The end: accuracy half way to chance, after N / 3 and N
+        presentations, with its jackknife interval. The weight flow averages over all samples; without lags, it is
+        slowed to the overlap with the target that they leave."""
+    tolerance = """99.9 % intervals over seeds, of the loss of accuracy on the claimed side of 5 %, of K inside its
+        bounds. About K: a factor of 2, as an exponential has no sharp edge. The end: the interval, the next order of
+        the flow limit, K T / tau_plast, and that the network's output, part of the error, comes later than the
+        target."""
+    quick = {"rules": ("fa",), "presentations": 1000, "steps": 9}
 
     presentations: Size = 2000
     shortest: Positive = 1.0  # tau_plast in units of T
     longest: Positive = 10_000.0
     steps: Annotated[int, Field(strict=True, ge=5, le=50)] = 13
 
-    @model_validator(mode="after")
-    def _sweeps(self) -> "PlasticityWindow":
+    def misfit(self) -> str | None:
         if self.shortest > PAPER_EDGES[0] / 2 or self.longest < PAPER_EDGES[1] * 2:
-            raise ValueError("shortest must be at most 5 and longest at least 200: the edges lie between them")
+            return "shortest must be at most 5 and longest at least 200: the edges lie between them"
         if self.presentations < 30:
-            raise ValueError("presentations must be at least 30, for a network to learn anything")
-        return self
+            return "presentations must be at least 30, for a network to learn anything"
 
     def measure(self) -> Finding:
-        chance, found, verdicts, notes = chance_of(Digits(seed=self.seed)), {}, [], []
+        found, verdicts, notes = {}, [], []
         for rule in self.rules:
             points = {"timescales.plasticity": [in_t(tau) for tau in self.timescales]}
             data = self.trained(rule, points, record={"points": SESSION, "probes": ["accuracy", "tangent_kernel"]})
-            notes += [f"{NAMES[rule]}: {note}" for note in diverged_note(data)]
+            notes += diverged_note(data, NAMES[rule])
             flow, kernels = self._flow(rule), kernels_of(data)
             ends = [data.isel(record=slice(n - LATEST, n + 1)) for n in (SESSION // 3, SESSION)]
-            each = [self._measured(end, flow, chance) for end in ends]
+            each = [self._measured(end, flow) for end in ends]
             found[rule], kernel = (each, flow, float(kernels.mean())), float(kernels.mean())
             verdicts += self._slow_enough(NAMES[rule], each[-1], kernels)
             verdicts += [self._end(rule, one, kernel) for one in each]
             notes += [self._sentence(NAMES[rule], one, kernel) for one in each]
-        return Finding(verdicts, self._drawn(found, chance), notes)
+        return Finding(verdicts, self._drawn(found), notes)
 
     @property
     def timescales(self) -> np.ndarray:
         """tau_plast / T."""
         return np.geomspace(self.shortest, self.longest, self.steps)
 
-    def _measured(self, data: xr.Dataset, flow: np.ndarray, chance: Chance) -> Measured:
-        accuracy, shown = final_accuracies(data, chance.level), float(data["presentation"].mean())
+    def _measured(self, data: xr.Dataset, flow: np.ndarray) -> Measured:
+        chance, shown = self.chance.level, float(data["presentation"].mean())
+        accuracy = final_accuracies(data, chance)
 
         def limit(seeds: np.ndarray) -> float:
-            return shown / reached(flow[seeds].mean(axis=0), (accuracy[seeds].mean(axis=0).max() + chance.level) / 2)
+            return shown / reached(flow[seeds].mean(axis=0), (accuracy[seeds].mean(axis=0).max() + chance) / 2)
 
         def log_ratio(seeds: np.ndarray) -> float:
             curve = accuracy[seeds].mean(axis=0)
             best = int(curve.argmax())
-            return knee(curve[best:], np.log(self.timescales[best:]), chance.level) - np.log(limit(seeds))
+            return knee(curve[best:], np.log(self.timescales[best:]), chance) - np.log(limit(seeds))
 
         window, lost = window_of(data, self.timescales), jackknifed(log_ratio, self.seeds)
         return Measured(shown, accuracy, window, lost, limit(np.arange(self.seeds)))
@@ -141,16 +119,14 @@ class PlasticityWindow(AbstractDigitsPrediction):
             "regime": "flow",
             "rule": rule,
             "seed": self.seed,
-            "dtype": "float32",
             "task": {"name": "digits", "seed": self.seed},
             "network": {"hidden": list(self.hidden), "bias": False},
             "stimulus": {"duration": str(self.duration), "presentations": FLOW_STEPS * FLOW_TIME},
             "timescales": {"plasticity": [in_t(FLOW_STEPS / s) for s in strengths]},
             "integrator": {"name": "euler", "dt": "1 T"},
             "record": {"points": 5 * FLOW_TIME, "probes": ["accuracy"]},
-            "sweep": {"seeds": self.seeds},
         }
-        return swept(table)["accuracy"].transpose("seed", "record").values.astype(float)
+        return trained(table, {}, self.seeds)["accuracy"].transpose("seed", "record").values.astype(float)
 
     def _slow_enough(self, name: str, found: Measured, kernels: np.ndarray) -> list[Verdict]:
         """What the loss of accuracy against the best timescale says about the window's lower part."""
@@ -187,32 +163,32 @@ class PlasticityWindow(AbstractDigitsPrediction):
             f"stimuli of {self.duration}."
         )
 
-    def _drawn(self, found: dict[str, tuple[list[Measured], np.ndarray, float]], chance: Chance) -> Figure:
-        with style():
-            figure = Figure((3.4 * len(found) ** 0.8, 2.9), layout="constrained")
-            panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
-            for (rule, (each, flow, kernel)), panel in zip(found.items(), panels, strict=True):
-                for i, (one, look) in enumerate(zip(each, looks(len(each), marks=True), strict=True)):
-                    times = np.linspace(0, FLOW_TIME, flow.shape[1])[1:]
-                    ends = [one.window.lower, one.window.upper]
-                    panel.plot(one.presentations / times, flow[:, 1:].mean(axis=0), color=look["color"], linewidth=1)
-                    marked(panel, self.timescales, one.accuracy, look, f"N = {one.presentations:.0f}")
-                    panel.plot(ends, [1.0 + 0.04 * i] * 2, color=look["color"], linewidth=2.5, solid_capstyle="butt")
-                panel.plot(kernel, 1.02, "|", color="black", markersize=12)
-                chance_line(panel, chance.level)
-                panel.set(xscale="log", xlabel="plasticity time constant\n(stimulus durations T)", ylim=(0, 1.08))
-                panel.set(xlim=(self.shortest / 1.3, self.longest * 1.3), title=NAMES[rule])
-            panels[0].plot([], [], color="0.3", linewidth=1, label="weight flow")
-            panels[0].plot([], [], "|", color="black", markersize=7, label="tangent kernel K")
-            panels[0].plot([], [], color="0.3", linewidth=2.5, label="window")
-            panels[0].set_ylabel("test accuracy")
-            legend_above(figure, panels[0], 2 if len(found) == 1 else 5)
-        return figure
+    @drawn(7.0, 2.5)
+    def _drawn(self, figure: Figure, found: dict[str, tuple[list[Measured], np.ndarray, float]]) -> None:
+        figure.set_size_inches(3.4 * len(found) ** 0.8, 2.9)
+        panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
+        for (rule, (each, flow, kernel)), panel in zip(found.items(), panels, strict=True):
+            for i, one in enumerate(each):
+                color = look(i)["color"]
+                times = np.linspace(0, FLOW_TIME, flow.shape[1])[1:]
+                ends = [one.window.lower, one.window.upper]
+                panel.plot(one.presentations / times, flow[:, 1:].mean(axis=0), color=color, linewidth=1)
+                marked(panel, self.timescales, one.accuracy.T, label=f"N = {one.presentations:.0f}", **look(i))
+                panel.plot(ends, [1.0 + 0.04 * i] * 2, color=color, linewidth=2.5, solid_capstyle="butt")
+            panel.plot(kernel, 1.02, "|", color="black", markersize=12)
+            self.chance.draw(panel)
+            panel.set(xscale="log", xlabel="plasticity time constant\n(stimulus durations T)", ylim=(0, 1.08))
+            panel.set(xlim=(self.shortest / 1.3, self.longest * 1.3), title=NAMES[rule])
+        panels[0].plot([], [], color="0.3", linewidth=1, label="weight flow")
+        panels[0].plot([], [], "|", color="black", markersize=7, label="tangent kernel K")
+        panels[0].plot([], [], color="0.3", linewidth=2.5, label="window")
+        panels[0].set_ylabel("test accuracy")
+        legend_outside(panels[0], 2 if len(found) == 1 else 5)
 
 
 def kernels_of(data: xr.Dataset) -> np.ndarray:
     """K of every seed's network at the timescale that is best for all, at the end: medians over samples."""
-    best = int(np.nan_to_num(accuracies(data)).mean(axis=0).argmax())
+    best = int(final_accuracies(data, 0.0).mean(axis=0).argmax())
     return data["tangent_kernel"].isel(record=-1).transpose("seed", ...).values[:, best].astype(float)
 
 

@@ -2,8 +2,8 @@
 
 CURL: dict[str, str] = {
     "curl-spectrum": "curl.spectrum:Spectrum",
-    "curl-hidden-boundary": "curl.hidden_boundary:HiddenBoundary",
-    "curl-readout-boundary": "curl.readout_boundary:ReadoutBoundary",
+    "curl-hidden-boundary": "curl.boundaries:HiddenBoundary",
+    "curl-readout-boundary": "curl.boundaries:ReadoutBoundary",
     "curl-mixed-boundary": "curl.mixed_boundary:MixedBoundary",
     "curl-size-limits": "curl.size_limits:SizeLimits",
     "curl-covariance": "curl.covariance:Covariance",

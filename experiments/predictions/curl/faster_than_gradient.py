@@ -2,8 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -11,21 +10,14 @@ import numpy as np
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from dynamics.flow import FlowState
 from dynamics.instruments import loss
-from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Fraction, Positive, Size
-from experiments.predictions.curl.learning import (
-    VARIANCE,
-    Several,
-    clamped_steps,
-    curl_flow,
-    float64,
-    log_bars,
-    norms_of,
-)
-from experiments.report.figures import MARKERS, OKABE_ITO, style
+from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Fractions, Positive, Seeds, Size
+from experiments.predictions.curl.learning import VARIANCE, clamped_steps, curl_flow, log_bars, norms_of
+from experiments.predictions.kit import drawn, f64, legend_outside
+from experiments.report.figures import MARKERS, OKABE_ITO
 from experiments.results.verdicts import exceeds, stays_below
 from experiments.spec.units import Time
 from rules.curl import Curl
@@ -34,55 +26,41 @@ TEST = 1000  # samples for the test error
 RECORD = 10  # steps between two looks at it
 # Epochs of full-batch steps of 0.1 tau_plast to a test error of 1e-3, by flipped units of 10: read off fig. 5f.
 PUBLISHED = {0: 4800, 1: 1550, 2: 1900, 3: 1800, 4: 3200, 5: 4200, 6: 4850, 7: 8200, 8: 7600, 9: 8300}
-Flipped = Annotated[tuple[Fraction, ...], Field(min_length=1)]
-Step = Annotated[float, Field(strict=True, gt=0, le=1)]
 
 
 class FasterThanGradient(AbstractPrediction):
     """The time to a low test error against the number of flipped readout units."""
 
-    number: ClassVar[str] = "T2.9"
-    title: ClassVar[str] = "A few flipped readout units learn faster than the gradient"
-    source: ClassVar[str] = "ninou2025curl, fig. 5f (and 5c at 2000 samples)"
-    equation: ClassVar[str] = (
-        "tau_plast W1' = <delta1 x^T>, tau_plast W2' = <delta2 (D2 z)^T>, both tangent to |W| = const; D2 = diag(+-1), "
-        "a fraction alpha_r of it -1"
-    )
-    claim: ClassVar[str] = (
-        "A tanh student with large initial weights reaches a test error of 1e-3 sooner than by gradient descent if one "
-        "of ten readout units is flipped, or a few, as published by a factor above two, and later from 0.7 on."
-    )
-    method: ClassVar[str] = (
-        "Student and teacher are 100-10-1 networks with tanh units, as is the output; all rules take the same "
-        "full-batch steps, after each of which the Frobenius norms are restored. They are ten times the published "
-        "steps of 0.1 tau_plast, which changes the times with few flips by a few per cent. The error of the output is "
-        "the gradient's, with the slope of its tanh, which the published update leaves out."
-    )
-    tolerance: ClassVar[str] = (
-        "The 99.9 % interval of the mean over seeds of log10(time of gradient descent / time with flips). Who has not "
-        "arrived by the end counts as arriving then, which makes the difference smaller, never larger."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {
-        "inputs": 40, "samples": 800, "few": (0.1,), "many": (1.0,), "seeds": 20, "time": Time(600.0),
-    }  # fmt: skip
+    number = "T2.9"
+    title = "A few flipped readout units learn faster than the gradient"
+    source = "ninou2025curl, fig. 5f (and 5c at 2000 samples)"
+    equation = """tau_plast W1' = <delta1 x^T>, tau_plast W2' = <delta2 (D2 z)^T>, both tangent to |W| = const; D2 =
+        diag(+-1), a fraction alpha_r of it -1"""
+    claim = """A tanh student with large initial weights reaches a test error of 1e-3 sooner than by gradient descent if
+        one of ten readout units is flipped, or a few, as published by a factor above two, and later from 0.7 on."""
+    method = """Student and teacher are 100-10-1 networks with tanh units, as is the output; all rules take the same
+        full-batch steps, after each of which the Frobenius norms are restored. They are ten times the published steps
+        of 0.1 tau_plast, which changes the times with few flips by a few per cent. The error of the output is the
+        gradient's, with the slope of its tanh, which the published update leaves out."""
+    tolerance = """The 99.9 % interval of the mean over seeds of log10(time of gradient descent / time with flips). Who
+        has not arrived by the end counts as arriving then, which makes the difference smaller, never larger."""
+    quick = {"inputs": 40, "samples": 800, "few": (0.1,), "many": (1.0,), "seeds": 20, "time": Time(600.0)}
 
     inputs: Size = 100
     hidden: Size = 10
     samples: Size = 2000
     student_scale: Positive = 2.0
     teacher_scale: Positive = 1.0
-    few: Flipped = (0.1, 0.3)
-    many: Flipped = (0.7, 0.9)
-    step: Step = 1.0  # in tau_plast = 1 s
+    few: Fractions = (0.1, 0.3)
+    many: Fractions = (0.7, 0.9)
+    step: Annotated[float, Field(strict=True, gt=0, le=1)] = 1.0  # in tau_plast = 1 s
     time: Duration = Time(1000.0)
     threshold: Positive = 1e-3
-    seeds: Several = 24
+    seeds: Seeds = 24
 
-    @model_validator(mode="after")
-    def _at_least_one(self) -> "FasterThanGradient":
+    def misfit(self) -> str | None:
         if any(n >= m for n, m in itertools.pairwise(self._flips() * self.hidden)):
-            raise ValueError("few and many must rise, from one hidden unit on and by one or more")
-        return self
+            return "few and many must rise, from one hidden unit on and by one or more"
 
     def _flips(self) -> np.ndarray:
         """The fractions of flipped units, first that of gradient descent."""
@@ -114,9 +92,9 @@ class FasterThanGradient(AbstractPrediction):
     def _errors(self, flips: np.ndarray) -> np.ndarray:
         """The test error of every seed and fraction at every record, (seeds, fractions, records)."""
         drawn = [self._problem(np.random.default_rng([self.seed, seed])) for seed in range(self.seeds)]
-        arrays = [float64(np.stack(column)) for column in zip(*drawn, strict=True)]
+        arrays = [f64(np.stack(column)) for column in zip(*drawn, strict=True)]
         records = jnp.zeros(max(1, round(self.time.value / self.step / RECORD)))
-        return np.asarray(_test_errors(*arrays, float64(flips), float64(self.step), records))
+        return np.asarray(_test_errors(*arrays, f64(flips), f64(self.step), records))
 
     def _problem(self, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
         """Inputs and targets to train on and to test with, and W1 and W2 of the student at the start."""
@@ -135,33 +113,33 @@ class FasterThanGradient(AbstractPrediction):
         first = np.where(below.any(-1), below.argmax(-1), errors.shape[-1] - 1)
         return (first + 1.0) * RECORD * self.step
 
-    def _drawn(self, flips: np.ndarray, errors: np.ndarray, times: np.ndarray, curve: np.ndarray) -> Figure:
-        with style():
-            figure = Figure((7.0, 2.6), layout="constrained")
-            course, arrival = figure.subplots(1, 2)
-            at = (np.arange(errors.shape[-1]) + 1) * RECORD * self.step
-            for flip, each, color in zip(flips, np.moveaxis(errors, 1, 0), OKABE_ITO, strict=False):
-                label = "gradient descent" if flip == 0 else rf"$\alpha_r$ = {flip:g}"
-                course.semilogy(at, each.mean(0), color=color, label=label)
-            course.axhline(self.threshold, color="0.3", ls="--", lw=0.8)
-            course.set(xlabel="time (s, $\\tau_{plast}$ = 1 s)", ylabel="test error, mean")
-            figure.legend(*course.get_legend_handles_labels(), loc="outside upper left", ncols=len(flips))
-            values, bars = log_bars(list(times.T))
-            look = {"fmt": MARKERS[0], "color": OKABE_ITO[0], "capsize": 2, "label": "each seed, log mean"}
-            arrival.errorbar(flips, values, bars, **look)
-            arrival.plot(flips, curve, MARKERS[2], color=OKABE_ITO[2], label="mean test error")
-            arrival.axhline(values[0], color="0.3", ls="--", lw=0.8)
-            if self._as_published():
-                seconds = 0.1 * np.array(list(PUBLISHED.values()))
-                where = np.array(list(PUBLISHED)) / 10
-                arrival.plot(where, seconds, MARKERS[1], color=OKABE_ITO[1], mfc="none", label="same, published")
-            arrival.set(yscale="log", xlabel=r"fraction of flipped units $\alpha_r$", ylabel="time to the error (s)")
-            arrival.set_yticks([50, 100, 200, 500, 1000])
-            arrival.yaxis.set_major_formatter(ScalarFormatter())
-            arrival.yaxis.set_minor_formatter(NullFormatter())
-            arrival.set_ylim(0.6 * values.min(), 2 * curve.max())
-            arrival.legend(loc="upper left")
-        return figure
+    @drawn(7.0, 2.6)
+    def _drawn(
+        self, figure: Figure, flips: np.ndarray, errors: np.ndarray, times: np.ndarray, curve: np.ndarray
+    ) -> None:
+        course, arrival = figure.subplots(1, 2)
+        at = (np.arange(errors.shape[-1]) + 1) * RECORD * self.step
+        for flip, each, color in zip(flips, np.moveaxis(errors, 1, 0), OKABE_ITO, strict=False):
+            label = "gradient descent" if flip == 0 else rf"$\alpha_r$ = {flip:g}"
+            course.semilogy(at, each.mean(0), color=color, label=label)
+        course.axhline(self.threshold, color="0.3", ls="--", lw=0.8)
+        course.set(xlabel="time (s, $\\tau_{plast}$ = 1 s)", ylabel="test error, mean")
+        legend_outside(course, len(flips), loc="upper left")
+        values, bars = log_bars(list(times.T))
+        look = {"fmt": MARKERS[0], "color": OKABE_ITO[0], "capsize": 2, "label": "each seed, log mean"}
+        arrival.errorbar(flips, values, bars, **look)
+        arrival.plot(flips, curve, MARKERS[2], color=OKABE_ITO[2], label="mean test error")
+        arrival.axhline(values[0], color="0.3", ls="--", lw=0.8)
+        if self._as_published():
+            seconds = 0.1 * np.array(list(PUBLISHED.values()))
+            where = np.array(list(PUBLISHED)) / 10
+            arrival.plot(where, seconds, MARKERS[1], color=OKABE_ITO[1], mfc="none", label="same, published")
+        arrival.set(yscale="log", xlabel=r"fraction of flipped units $\alpha_r$", ylabel="time to the error (s)")
+        arrival.set_yticks([50, 100, 200, 500, 1000])
+        arrival.yaxis.set_major_formatter(ScalarFormatter())
+        arrival.yaxis.set_minor_formatter(NullFormatter())
+        arrival.set_ylim(0.6 * values.min(), 2 * curve.max())
+        arrival.legend(loc="upper left")
 
     def _as_published(self) -> bool:
         """Whether the parameters are those of the published figure."""
@@ -185,7 +163,8 @@ def _test_errors(
 ) -> Float[Array, " records"]:
     """The test error |y - z|^2 / 2 after every `RECORD` steps; `records` only says how often."""
     rule = Curl(flips=jnp.stack([jnp.zeros_like(flipped), flipped]), clamp=True)
-    flow = curl_flow((w1.shape[1], w1.shape[0], 1), rule, x, y, step, "euler", "tanh", "tanh")
+    units = {"activation": "tanh", "output_activation": "tanh"}
+    flow = curl_flow(rule, (w1.shape[1], w1.shape[0], 1), x, y, step, "euler", **units)
     weights = {"W1": w1, "W2": w2}
     norms = norms_of(weights)
 

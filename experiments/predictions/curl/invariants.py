@@ -1,22 +1,22 @@
 """T2.5: every hidden unit keeps a charge, and rules with another credit do not."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 from pydantic import Field
 
 from dynamics.circuit import Weights
 from dynamics.instruments import charges
-from experiments.predictions.contract import AbstractPrediction, Finding, Fraction, Size
-from experiments.predictions.curl.learning import VARIANCE, Several, curl_flow, float64, log_bars
-from experiments.report.figures import MARKERS, OKABE_ITO, style
-from experiments.results.verdicts import Verdict, exceeds, matches, stays_below
+from experiments.predictions.contract import AbstractPrediction, Finding, Fraction, Seeds, Size
+from experiments.predictions.curl.learning import VARIANCE, curl_flow, log_bars
+from experiments.predictions.kit import f64, legend_outside, plotted
+from experiments.report.figures import MARKERS, OKABE_ITO
+from experiments.results.verdicts import exceeds, matches, stays_below
 from rules.contract import AbstractRule
 from rules.curl import Curl
 from rules.feedback_alignment import FA
@@ -31,43 +31,35 @@ BREAKING: dict[str, tuple[AbstractRule, str]] = {
     "linear, KP": (KP(), "linear"),
 }
 COARSEST = 20  # steps in the whole time, at first
-Halvings = Annotated[int, Field(strict=True, ge=2, le=10)]
-Gain = Annotated[float, Field(strict=True, gt=0, le=2)]
 Short = Annotated[float, Field(strict=True, gt=0, le=1)]
 
 
 class Invariants(AbstractPrediction):
     """How far the charges of hidden units drift, against the step of the integrator."""
 
-    number: ClassVar[str] = "T2.5"
-    title: ClassVar[str] = "Every hidden unit keeps a charge"
-    source: ClassVar[str] = "ninou2025curl, the rule; its invariants derived"
-    equation: ClassVar[str] = "Q_i = sum_j d1_j W1_ij^2 - d2_i w2_i^2 = const for every hidden unit i"
-    claim: ClassVar[str] = (
-        "With the gradient's credit, whatever signs inputs and hidden units learn with, the flow of a linear or relu "
-        "network keeps every Q_i; a tanh network does not, nor does random or learned feedback."
-    )
-    method: ClassVar[str] = (
-        "Random networks, data and targets, a random half of both layers' signs opposite, no clamp. The drift, the "
-        "largest |Q_i(end) - Q_i(start)|, is measured with Euler steps that are halved again and again: of order 1 in "
-        "the step where Q is kept, extrapolated to no step by twice that of half the step less that of the whole."
-    )
-    tolerance: ClassVar[str] = (
-        "Order: the 99.9 % interval of the mean over networks, and 0.01 for the next order at the finest steps. Drift "
-        "without steps: below 1e-5 of the largest |Q_i| where it is kept; above 1e-3, in the mean of its logarithm, "
-        "where it is not."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"seeds": 8, "halvings": 6}
+    number = "T2.5"
+    title = "Every hidden unit keeps a charge"
+    source = "ninou2025curl, the rule; its invariants derived"
+    equation = "Q_i = sum_j d1_j W1_ij^2 - d2_i w2_i^2 = const for every hidden unit i"
+    claim = """With the gradient's credit, whatever signs inputs and hidden units learn with, the flow of a linear or
+        relu network keeps every Q_i; a tanh network does not, nor does random or learned feedback."""
+    method = """Random networks, data and targets, a random half of both layers' signs opposite, no clamp. The drift,
+        the largest |Q_i(end) - Q_i(start)|, is measured with Euler steps that are halved again and again: of order 1 in
+        the step where Q is kept, extrapolated to no step by twice that of half the step less that of the whole."""
+    tolerance = """Order: the 99.9 % interval of the mean over networks, and 0.01 for the next order at the finest
+        steps. Drift without steps: below 1e-5 of the largest |Q_i| where it is kept; above 1e-3, in the mean of its
+        logarithm, where it is not."""
+    quick = {"seeds": 8, "halvings": 6}
 
     inputs: Size = 20
     hidden: Size = 15
     samples: Size = 60
     flipped_inputs: Fraction = 0.3
     flipped_units: Fraction = 0.4
-    gain: Gain = 1.0  # of the weights at the start
+    gain: Annotated[float, Field(strict=True, gt=0, le=2)] = 1.0  # of the weights at the start
     time: Short = 0.5  # in tau_plast: with flips in both layers, weights may run away soon after 1
-    halvings: Halvings = 7
-    seeds: Several = 16
+    halvings: Annotated[int, Field(strict=True, ge=2, le=10)] = 7
+    seeds: Seeds = 16
 
     def measure(self) -> Finding:
         kept = {name: self._drifts(*how) for name, how in KEEPING.items()}
@@ -77,8 +69,13 @@ class Invariants(AbstractPrediction):
             matches(f"drift vanishes with the step, {name}", "order of the drift of Q in the step", 1.0, order, 0.01)
             for name, order in orders.items()
         ]
-        verdicts += [_kept(name, 2 * drifts[-1] - drifts[-2]) for name, drifts in kept.items()]
-        verdicts += [_broken(name, 2 * drifts[-1] - drifts[-2]) for name, drifts in broken.items()]
+        kept_to, broken_to = ({name: abs(2 * d[-1] - d[-2]) for name, d in each.items()} for each in (kept, broken))
+        quantity = "drift without steps, over the largest |Q|"
+        verdicts += [stays_below(f"Q is kept, {name}", quantity, 1e-5, limit) for name, limit in kept_to.items()]
+        verdicts += [
+            exceeds(f"Q is not kept, {name}", f"log10 of the {quantity}", -3.0, np.log10(limit))
+            for name, limit in broken_to.items()
+        ]
         notes = []
         if not all(np.isfinite(drifts).all() for drifts in (kept | broken).values()):
             notes.append("The weights of some networks ran away: in a shorter time, or with fewer flips, they do not.")
@@ -90,9 +87,9 @@ class Invariants(AbstractPrediction):
 
     def _drifts(self, credit: AbstractRule, activation: str) -> np.ndarray:
         """The largest change of a charge over the largest charge, (steps, seeds)."""
-        rule = Curl(credit, float64([self.flipped_inputs, self.flipped_units]))
+        rule = Curl(credit, f64([self.flipped_inputs, self.flipped_units]))
         sizes = (self.inputs, self.hidden, 1)
-        circuit = curl_flow(sizes, rule, jnp.zeros((1, self.inputs)), jnp.zeros((1, 1)), float64(1.0)).circuit
+        circuit = curl_flow(rule, sizes, jnp.zeros((1, self.inputs)), jnp.zeros((1, 1)), 1.0).circuit
         shapes = {p.name: circuit.shape(p) for p in circuit.projections if p.init is not None}
         drawn = []
         for seed in range(self.seeds):
@@ -100,34 +97,22 @@ class Invariants(AbstractPrediction):
             data = [rng.normal(0, VARIANCE**0.5, (self.samples, width)) for width in (self.inputs, 1)]
             weights = {name: self.gain / max(shape) ** 0.5 * rng.normal(size=shape) for name, shape in shapes.items()}
             drawn.append((*data, weights))
-        x, y, weights = jax.tree.map(lambda *each: float64(np.stack(each)), *drawn)
-        time = float64(self.time)
+        x, y, weights = jax.tree.map(lambda *each: f64(np.stack(each)), *drawn)
+        time = f64(self.time)
         return np.stack([_drift(x, y, weights, rule, activation, time, jnp.int32(n)) for n in self.steps()])
 
-    def _drawn(self, drifts: dict[str, np.ndarray]) -> Figure:
-        with style():
-            figure = Figure((3.4, 2.8), layout="constrained")
-            panel = figure.subplots()
-            steps = self.time / self.steps()
-            for (name, each), color, marker in zip(drifts.items(), OKABE_ITO, MARKERS, strict=False):
-                values, bars = log_bars(list(each))
-                panel.errorbar(steps, values, bars, fmt=marker, color=color, capsize=2, label=name)
-                if name in KEEPING:
-                    panel.plot(steps, values[-1] * steps / steps[-1], color="0.3", lw=0.8, zorder=1)
-            panel.plot([], [], color="0.3", lw=0.8, label="theory: order 1")
-            panel.set(xscale="log", yscale="log", xlabel=r"step $\Delta t$ / $\tau_{plast}$")
-            panel.set_ylabel(r"drift $\max_i|\Delta Q_i|$ / $\max_i|Q_i|$")
-            figure.legend(loc="outside upper center", ncols=3)
-        return figure
-
-
-def _kept(name: str, limit: np.ndarray) -> Verdict:
-    return stays_below(f"Q is kept, {name}", "drift without steps, over the largest |Q|", 1e-5, np.abs(limit))
-
-
-def _broken(name: str, limit: np.ndarray) -> Verdict:
-    quantity = "log10 of the drift without steps, over the largest |Q|"
-    return exceeds(f"Q is not kept, {name}", quantity, -3.0, np.log10(np.abs(limit)))
+    @plotted(3.4, 2.8)
+    def _drawn(self, panel: Axes, drifts: dict[str, np.ndarray]) -> None:
+        steps = self.time / self.steps()
+        for (name, each), color, marker in zip(drifts.items(), OKABE_ITO, MARKERS, strict=False):
+            values, bars = log_bars(list(each))
+            panel.errorbar(steps, values, bars, fmt=marker, color=color, capsize=2, label=name)
+            if name in KEEPING:
+                panel.plot(steps, values[-1] * steps / steps[-1], color="0.3", lw=0.8, zorder=1)
+        panel.plot([], [], color="0.3", lw=0.8, label="theory: order 1")
+        panel.set(xscale="log", yscale="log", xlabel=r"step $\Delta t$ / $\tau_{plast}$")
+        panel.set_ylabel(r"drift $\max_i|\Delta Q_i|$ / $\max_i|Q_i|$")
+        legend_outside(panel, 3)
 
 
 @eqx.filter_jit
@@ -144,7 +129,7 @@ def _drift(
 
     def one(x: Array, y: Array, weights: Weights) -> Float[Array, ""]:
         sizes = (x.shape[1], weights["W1"].shape[0], 1)
-        flow = curl_flow(sizes, rule, x, y, time / steps.astype(time.dtype), "euler", activation)
+        flow = curl_flow(rule, sizes, x, y, time / steps.astype(time.dtype), "euler", activation=activation)
         before = charges(flow.circuit, weights)["z1"]
         end = flow.advance(flow.init(weights), jnp.int32(0), steps)
         after = charges(flow.circuit, flow.weights(end))["z1"]

@@ -16,11 +16,7 @@ from pydantic import Field
 
 from dynamics.circuit import Weights
 from dynamics.flow import FlowState, WeightFlow
-from dynamics.integrators import FixedStep
-from dynamics.network import Network
-from dynamics.stimulus import Clock
-from dynamics.timescales import Timescales
-from experiments.results.verdicts import mean_of
+from experiments.predictions.kit import f64, intervals, weight_flow, wired
 from rules.contract import AbstractRule
 from rules.curl import Curl
 
@@ -28,7 +24,6 @@ VARIANCE = 0.5  # of every input, as published
 RATE = 0.1  # the published learning rate: a full-batch step over tau_plast
 RECORDS = 100  # of the loss, and as many of the weights in the last tenth of a run
 
-Several = Annotated[int, Field(strict=True, ge=2, le=1000)]  # seeds: an interval needs two
 Units = Annotated[int, Field(strict=True, ge=10, le=400)]
 # Inputs per hidden unit. The steps diverge where RATE * VARIANCE * lambda_max > 2, which is below c = 0.05.
 Ratios = Annotated[tuple[Annotated[float, Field(strict=True, ge=0.1, le=10)], ...], Field(min_length=1)]
@@ -49,11 +44,6 @@ class Course(NamedTuple):
     wander: np.ndarray
     peak: np.ndarray
     final: np.ndarray
-
-
-def float64(value: object) -> Array:
-    """The number or array in the one precision of predictions."""
-    return jnp.asarray(value, jnp.float64)
 
 
 def divided(units: int, c: float) -> tuple[int, int]:
@@ -78,21 +68,10 @@ def isotropic(inputs: int) -> np.ndarray:
 
 
 def curl_flow(
-    sizes: tuple[int, ...],
-    rule: AbstractRule,
-    inputs: Float[Array, "samples inputs"],
-    targets: Float[Array, "samples outputs"],
-    step: Float[Array, ""],
-    integrator: str = "tsit5",
-    activation: str = "linear",
-    output_activation: str = "linear",
+    rule: AbstractRule, sizes: tuple[int, ...], x: Array, y: Array, step: object, integrator: str = "tsit5", **more: str
 ) -> WeightFlow:
-    """The weight flow of a network without biases, tau_plast = 1 s, in steps of `step` seconds."""
-    network = Network(sizes, activation, output_activation, bias=False, gain=float64(1.0))
-    clock = Clock(step, float64(0.0), 1)
-    return WeightFlow(
-        rule.wire(network), Timescales(float64(0.0), float64(1.0)), inputs, targets, clock, FixedStep(integrator)
-    )
+    """The weight flow on samples of a linear network, unless `more` has other activations; steps in seconds."""
+    return weight_flow(wired(rule, sizes, **({"activation": "linear"} | more)), x, y, step, integrator=integrator)
 
 
 def clamped_steps(flow: WeightFlow, state: FlowState, norms: Norms, count: Int[Array, ""] | int) -> FlowState:
@@ -122,8 +101,8 @@ def train(given: Teachers, flips: np.ndarray, perturbation: float, time: float) 
     """
     late = max(1, round(0.1 * time / RATE / RECORDS))
     early = max(1, round(0.9 * time / RATE / RECORDS))
-    arrays = float64(given.hidden), float64(given.readout), float64(flips)
-    result = _train(*arrays, float64(perturbation), jnp.int32(early), jnp.int32(late))
+    arrays = f64(given.hidden), f64(given.readout), f64(flips)
+    result = _train(*arrays, f64(perturbation), jnp.int32(early), jnp.int32(late))
     return Course(*map(np.asarray, result))
 
 
@@ -137,9 +116,9 @@ def _train(
     early: Int[Array, ""],
     late: Int[Array, ""],
 ) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
-    x = float64(isotropic(w1.shape[1]))
+    x = f64(isotropic(w1.shape[1]))
     sizes = (w1.shape[1], w1.shape[0], 1)
-    flow = curl_flow(sizes, Curl(flips=flips, clamp=True), x, x @ (w2 @ w1).T, float64(RATE), "euler")
+    flow = curl_flow(Curl(flips=flips, clamp=True), sizes, x, x @ (w2 @ w1).T, RATE, "euler")
     norms = norms_of({"W1": w1, "W2": w2})
 
     def block(state: FlowState, count: Int[Array, ""]) -> tuple[FlowState, Array]:
@@ -160,7 +139,6 @@ def _train(
 
 def log_bars(samples: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """For logarithmic axes: the geometric mean of each of `samples`, and (2, n) how far its interval reaches."""
-    logs = [mean_of(np.log10(each)) for each in samples]
-    values, halves = np.array([log.value for log in logs]), np.array([log.half for log in logs])
+    values, halves = intervals(np.log10(samples))
     centre = 10**values
     return centre, np.array([centre - 10 ** (values - halves), 10 ** (values + halves) - centre])

@@ -2,8 +2,7 @@
 
 import functools
 import math
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,17 +14,12 @@ from pydantic import Field
 
 from dynamics.jacobian import flat_flow
 from dynamics.lyapunov import flow_map, lyapunov_exponents
-from experiments.predictions.contract import AbstractPrediction, Finding, Fraction, Fractions, Positive
+from experiments.predictions.contract import AbstractPrediction, Finding, Fraction, Fractions, Positive, Seeds
 from experiments.predictions.curl import theory
-from experiments.predictions.curl.matrices import (
-    Replicates,
-    clamped_error_matrix,
-    hidden_units,
-    solution_flow,
-    teacher,
-)
-from experiments.report.figures import MARKERS, OKABE_ITO, style
-from experiments.results.verdicts import Verdict, close, exceeds, mean_of
+from experiments.predictions.curl.matrices import clamped_error_matrix, hidden_units, solution_flow, teacher
+from experiments.predictions.kit import all_close, drawn, legend_outside, marked
+from experiments.report.figures import MARKERS, OKABE_ITO
+from experiments.results.verdicts import Verdict, exceeds
 
 NUDGE = 1e-6  # of every weight, off the solution
 FLOOR = 1e-16  # of errors, before their logarithm
@@ -43,31 +37,23 @@ class Found(NamedTuple):
 class Lyapunov(AbstractPrediction):
     """The largest Lyapunov exponent and the remaining error with flips in either layer."""
 
-    number: ClassVar[str] = "T2.10"
-    title: ClassVar[str] = "Flipped inputs make learning chaotic, flipped hidden units do not"
-    source: ClassVar[str] = "ninou2025curl, fig. 3b, which measures fluctuations; the exponents are of this protocol"
-    equation: ClassVar[str] = (
-        "stable solution: exponent 0, that of motion along the solutions; chaos: above 2 ln 2 / t, which a separation "
-        "that grows as t^2 has between t and 2 t"
-    )
-    claim: ClassVar[str] = (
-        "While the solution is stable, perturbed weights return to zero error with exponent 0. Flipped hidden units "
-        "beyond their boundary only make them find another solution. With flipped inputs well beyond theirs, the error "
-        "stays and, with about as many hidden units as inputs, neighbouring weights separate exponentially (in "
-        "expansive networks, c = 0.4, learning fails too, but the exponent was found to be 0)."
-    )
-    method: ClassVar[str] = (
-        "The engine's clamped weight flow (tau_plast = 1 s, white inputs) from 1e-6 beside a random teacher: the error "
-        "after a time t, and the largest exponent by Benettin's method between t and 2 t, its tangent vector being "
-        "carried along from the start. The eigenvalues of the clamped A decide whether a solution is stable, and "
-        "runs whose slowest mode, stable or not, is slower than 30 / t are not judged."
-    )
-    tolerance: ClassVar[str] = (
-        "Exponent 0: 1e-4 / s, since what decays has decayed by exp(-30) at least, and what grows has had half "
-        "of the time to settle again. Learned: error below 1e-6. Chaos: the 99.9 % interval over teachers lies above "
-        "2 ln 2 / t."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"flipped_inputs": (0.0, 0.5, 1.0), "flipped_units": (0.4,), "seeds": 8}
+    number = "T2.10"
+    title = "Flipped inputs make learning chaotic, flipped hidden units do not"
+    source = "ninou2025curl, fig. 3b, which measures fluctuations; the exponents are of this protocol"
+    equation = """stable solution: exponent 0, that of motion along the solutions; chaos: above 2 ln 2 / t, which a
+        separation that grows as t^2 has between t and 2 t"""
+    claim = """While the solution is stable, perturbed weights return to zero error with exponent 0. Flipped hidden
+        units beyond their boundary only make them find another solution. With flipped inputs well beyond theirs, the
+        error stays and, with about as many hidden units as inputs, neighbouring weights separate exponentially (in
+        expansive networks, c = 0.4, learning fails too, but the exponent was found to be 0)."""
+    method = """The engine's clamped weight flow (tau_plast = 1 s, white inputs) from 1e-6 beside a random teacher: the
+        error after a time t, and the largest exponent by Benettin's method between t and 2 t, its tangent vector being
+        carried along from the start. The eigenvalues of the clamped A decide whether a solution is stable, and runs
+        whose slowest mode, stable or not, is slower than 30 / t are not judged."""
+    tolerance = """Exponent 0: 1e-4 / s, since what decays has decayed by exp(-30) at least, and what grows has had half
+        of the time to settle again. Learned: error below 1e-6. Chaos: the 99.9 % interval over teachers lies above 2 ln
+        2 / t."""
+    quick = {"flipped_inputs": (0.0, 0.5, 1.0), "flipped_units": (0.4,), "seeds": 8}
 
     inputs: Annotated[int, Field(strict=True, ge=4, le=40)] = 10
     ratio: Annotated[float, Field(strict=True, ge=0.2, le=4)] = 1.0  # c = inputs per hidden unit
@@ -75,7 +61,7 @@ class Lyapunov(AbstractPrediction):
     flipped_units: Fractions = (0.0, 0.2, 0.5)
     deep: Fraction = 0.5  # flipped inputs from which on chaos is claimed, if the solution is unstable
     span: Positive = 300.0  # t (s)
-    seeds: Replicates = 10
+    seeds: Seeds = 10
 
     def measure(self) -> Finding:
         flipped, units = self._found()
@@ -98,11 +84,9 @@ class Lyapunov(AbstractPrediction):
             if exponents.size == 0:
                 continue
             size = f"of {exponents.size} runs"
-            farthest = float(exponents[np.abs(exponents).argmax()])
-            verdicts.append(close(f"{name}: no chaos", f"exponent farthest from 0 {size} (1/s)", 0.0, farthest, 1e-4))
-            verdicts.append(
-                close(f"{name}: learned", f"largest error {size} over |w_t|", 0.0, float(errors.max()), 1e-6)
-            )
+            farthest, largest = f"exponent farthest from 0 {size} (1/s)", f"largest error {size} over |w_t|"
+            verdicts.append(all_close(f"{name}: no chaos", farthest, 0.0, exponents, 1e-4))
+            verdicts.append(all_close(f"{name}: learned", largest, 0.0, errors, 1e-6))
         return verdicts
 
     def _chaotic(self, exponents: np.ndarray, errors: np.ndarray, unstable: np.ndarray) -> list[Verdict]:
@@ -160,28 +144,26 @@ class Lyapunov(AbstractPrediction):
         between = len(self.flipped_inputs)
         return Found(*(table[:, :between] for table in tables)), Found(*(table[:, between:] for table in tables))
 
-    def _drawn(self, flipped: Found, units: Found) -> Figure:
-        with style():
-            figure = Figure((7.0, 2.5), layout="constrained")
-            left, right = figure.subplots(1, 2)
-            ratio = self.inputs / hidden_units(self.inputs, self.ratio)
-            limits = theory.hidden_boundary(ratio), theory.readout_boundary(ratio)
-            fractions = self.flipped_inputs, self.flipped_units
-            for i, (name, one) in enumerate((("inputs", flipped), ("units", units))):
-                _points(left, fractions[i], one.exponent, i, f"flipped {name}")
-                _points(right, fractions[i], np.log10(np.maximum(one.error, FLOOR)), i)
-                for panel in (left, right):
-                    label = f"boundary, {name}" if panel is left else None
-                    panel.axvline(limits[i], color=OKABE_ITO[i], linestyle=":", linewidth=1, label=label)
-            left.axhline(0, color="0.2", linewidth=0.8, label="stable: exponent 0")
-            left.axhline(self._bound, color="0.5", linestyle="--", linewidth=0.8, label="separation as $t^2$")
-            top = max(2 * self._bound, float(flipped.exponent.max()))
-            left.set(ylabel="largest Lyapunov exponent (1/s)", ylim=(-0.15 * top, 1.1 * top))
-            right.set_ylabel(r"$\log_{10}$ of the error over $|w_t|$")
+    @drawn(7.0, 2.5)
+    def _drawn(self, figure: Figure, flipped: Found, units: Found) -> None:
+        left, right = figure.subplots(1, 2)
+        ratio = self.inputs / hidden_units(self.inputs, self.ratio)
+        limits = theory.hidden_boundary(ratio), theory.readout_boundary(ratio)
+        fractions = self.flipped_inputs, self.flipped_units
+        for i, (name, one) in enumerate((("inputs", flipped), ("units", units))):
+            _points(left, fractions[i], one.exponent, i, f"flipped {name}")
+            _points(right, fractions[i], np.log10(np.maximum(one.error, FLOOR)), i)
             for panel in (left, right):
-                panel.set(xlabel="fraction of flipped neurons", xlim=(-0.05, 1.05))
-            figure.legend(loc="outside right upper")
-        return figure
+                label = f"boundary, {name}" if panel is left else None
+                panel.axvline(limits[i], color=OKABE_ITO[i], linestyle=":", linewidth=1, label=label)
+        left.axhline(0, color="0.2", linewidth=0.8, label="stable: exponent 0")
+        left.axhline(self._bound, color="0.5", linestyle="--", linewidth=0.8, label="separation as $t^2$")
+        top = max(2 * self._bound, float(flipped.exponent.max()))
+        left.set(ylabel="largest Lyapunov exponent (1/s)", ylim=(-0.15 * top, 1.1 * top))
+        right.set_ylabel(r"$\log_{10}$ of the error over $|w_t|$")
+        for panel in (left, right):
+            panel.set(xlabel="fraction of flipped neurons", xlim=(-0.05, 1.05))
+        legend_outside(left, loc="right upper")
 
 
 def _points(panel: Axes, fractions: tuple[float, ...], values: np.ndarray, i: int, label: str | None = None) -> None:
@@ -189,9 +171,8 @@ def _points(panel: Axes, fractions: tuple[float, ...], values: np.ndarray, i: in
     order = np.argsort(fractions, kind="stable")
     at, values = np.array(fractions)[order], values[:, order]
     panel.plot(np.tile(at, len(values)), values.ravel(), ".", color=OKABE_ITO[i], alpha=0.35, markersize=2)
-    means = [mean_of(samples) for samples in values.T]
-    middle, halves = [m.value for m in means], [m.half for m in means]
-    panel.errorbar(at, middle, halves, fmt=MARKERS[i] + "-", color=OKABE_ITO[i], linewidth=0.6, capsize=2, label=label)
+    look = {"marker": MARKERS[i], "linestyle": "-", "color": OKABE_ITO[i], "linewidth": 0.6}
+    marked(panel, at, values.T, label=label, **look)
 
 
 @functools.partial(jax.jit, static_argnums=6)

@@ -1,6 +1,6 @@
 """Linear students at the solution: sampled matrices A of the error dynamics, and the engine's weight flow there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import equinox as eqx
@@ -13,16 +13,13 @@ from pydantic import Field
 from dynamics.circuit import Weights
 from dynamics.errors import PlasticodeError
 from dynamics.flow import WeightFlow
-from dynamics.integrators import FixedStep
-from dynamics.network import Network
-from dynamics.stimulus import Clock
-from dynamics.timescales import Timescales
-from experiments.results.verdicts import Verdict, close
+from experiments.predictions.curl.learning import curl_flow
+from experiments.predictions.kit import all_close
+from experiments.results.verdicts import Verdict
 from rules.curl import Curl
 
 Numbers = np.ndarray | Array
 Inputs = Annotated[int, Field(strict=True, ge=20, le=2_000)]  # the closed forms are those of large matrices
-Replicates = Annotated[int, Field(strict=True, ge=2, le=10_000)]  # an interval needs two
 CHECKED = (30, 60)  # inputs and hidden units of the network that links sampled matrices to the engine
 MOST_WEIGHTS = 20_000_000  # of a sampled student: 160 MB
 
@@ -45,6 +42,11 @@ def teacher(rng: np.random.Generator, inputs: int, hidden: int) -> tuple[np.ndar
     return rng.normal(size=(hidden, inputs)) / inputs**0.5, w2 / np.linalg.norm(w2)
 
 
+def teachers(seed: int, count: int, inputs: int, hidden: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """`count` of them; the i-th is the same however many there are."""
+    return (teacher(np.random.default_rng([seed, i]), inputs, hidden) for i in range(count))
+
+
 def signs(count: int, flipped: int) -> np.ndarray:
     """+-1 of each of `count` neurons: the first `flipped` learn with the opposite sign."""
     return np.where(np.arange(count) < flipped, -1.0, 1.0)
@@ -59,7 +61,8 @@ def error_matrix(w1: np.ndarray, w2: np.ndarray, flipped_inputs: int, flipped_un
 def clamped_error_matrix(w1: np.ndarray, w2: np.ndarray, flipped_inputs: int, flipped_units: int) -> np.ndarray:
     """A of the flow that holds |W1| and |W2|: A - w_t (D1 w_t / |W1|^2 + W1^T D2 w2 / |W2|^2)^T (derived).
 
-    The part of either drift along its own matrix is taken out, and both parts move the product along w_t.
+    The part of either drift along its own matrix is taken out, and both parts move the product along w_t. It differs
+    from A in two directions of M, so it has the same spectrum in a large network.
     """
     hidden, inputs = w1.shape
     line = w2 @ w1
@@ -116,7 +119,7 @@ def solution_flow(
     flipped_units: int | Numbers,
     covariance: Numbers | None = None,
     clamp: bool = False,
-    dt: float | Array = 0.01,
+    dt: object = 0.01,
 ) -> tuple[WeightFlow, Weights]:
     """The weight flow of curl descent on the population that the teacher (W1, W2) labels, and the teacher's weights.
 
@@ -129,10 +132,7 @@ def solution_flow(
     x = inputs**0.5 * root
     y = x @ jnp.asarray(w2 @ w1)[:, None]
     rule = Curl(flips=jnp.array([flipped_inputs / inputs, flipped_units / hidden]), clamp=clamp)
-    circuit = rule.wire(Network((inputs, hidden, 1), "linear", bias=False))
-    clock = Clock(jnp.asarray(dt, float), jnp.zeros(()), 1)
-    flow = WeightFlow(circuit, Timescales(jnp.ones(()), jnp.ones(())), x, y, clock, FixedStep("tsit5"))
-    return flow, {"W1": jnp.asarray(w1), "W2": jnp.asarray(w2)[None]}
+    return curl_flow(rule, (inputs, hidden, 1), x, y, dt), {"W1": jnp.asarray(w1), "W2": jnp.asarray(w2)[None]}
 
 
 def engine_error_matrix(flow: WeightFlow, weights: Weights) -> np.ndarray:
@@ -167,12 +167,9 @@ def linked(seed: int, alpha_h: float, alpha_r: float) -> Verdict:
     flips = round(alpha_h * CHECKED[0]), round(alpha_r * CHECKED[1])
     flow, weights = solution_flow(w1, w2, *flips)
     measured, expected = engine_error_matrix(flow, weights), error_matrix(w1, w2, *flips)
-    worst = float(np.abs(measured - expected).max())
-    return close(
+    size = f"({CHECKED[0]} inputs, {CHECKED[1]} units)"
+    name, quantity = (
         "A governs the simulated weight flow",
-        f"largest difference of A and the flow's linearised error dynamics ({CHECKED[0]} inputs, {CHECKED[1]} units)",
-        0.0,
-        worst,
-        1e-9,
-        "rounding only: both are exact",
+        f"largest difference of A and the flow's linearised error dynamics {size}",
     )
+    return all_close(name, quantity, 0.0, np.abs(measured - expected), 1e-9, "rounding only: both are exact")

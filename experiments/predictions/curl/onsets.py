@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.predictions.curl.learning import VARIANCE, Teachers, divided, teachers, train
-from experiments.predictions.curl.matrices import error_matrix, most_inputs, most_units, signs
+from experiments.predictions.curl.matrices import clamped_error_matrix, error_matrix, most_inputs, most_units
 from experiments.results.verdicts import Verdict, close, matches
 
 PERTURBATION, DEPARTED = 1e-6, 1e-8  # of W2 at the start; a run whose loss ever is higher has left its teacher
@@ -83,21 +83,6 @@ def judged(found: Onsets, star: float, limit: float, tolerance: float) -> list[V
     ]
 
 
-def clamped_matrix(w1: np.ndarray, w2: np.ndarray, flipped_inputs: int, flipped_units: int) -> np.ndarray:
-    """As `error_matrix`, with both Frobenius norms clamped (derived): what is tangent to them is left of each drift.
-
-    The error row v = W2 W1 - w_t then follows v' = -v Sigma B / tau_plast, with the matrix
-
-        B = |W2|^2 D1 (1 - w w^T / (|W1| |W2|)^2) + W1^T D2 (1 - W2^T W2 / |W2|^2) W1,   w^T = W2 W1
-
-    It differs from A in two directions of M, so it has the same spectrum in a large network.
-    """
-    d1, d2 = signs(w1.shape[1], flipped_inputs), signs(w1.shape[0], flipped_units)
-    w, square = w2 @ w1, w2 @ w2
-    radial = np.outer(d1 * w, w) / np.sum(w1**2) + np.outer(w1.T @ (d2 * w2), w) / square
-    return error_matrix(w1, w2, flipped_inputs, flipped_units) - radial
-
-
 def onsets(unstable: Callable[[np.ndarray], np.ndarray], runs: int, size: int) -> np.ndarray:
     """The fewest of `size` neurons that must be flipped for each run to be unstable, size + 1 where all do not suffice.
 
@@ -118,7 +103,7 @@ def located(counts: np.ndarray, size: int) -> np.ndarray:
 
 
 def matrix_onsets(given: Teachers, layer: int, slowest: float = 0.0) -> np.ndarray:
-    """`onsets` by the eigenvalues of every teacher's `clamped_matrix`: one lies below -`slowest`.
+    """`onsets` by the eigenvalues of every teacher's `clamped_error_matrix`: one lies below -`slowest`.
 
     Layer 0 flips inputs, layer 1 hidden units.
     """
@@ -127,7 +112,7 @@ def matrix_onsets(given: Teachers, layer: int, slowest: float = 0.0) -> np.ndarr
     def unstable(numbers: np.ndarray) -> np.ndarray:
         flips = [(n, 0) if layer == 0 else (0, n) for n in numbers.tolist()]
         pairs = zip(given.hidden, given.readout[:, 0], flips, strict=True)
-        matrices = np.stack([clamped_matrix(w1, w2, *flip) for w1, w2, flip in pairs])
+        matrices = np.stack([clamped_error_matrix(w1, w2, *flip) for w1, w2, flip in pairs])
         return np.linalg.eigvals(matrices).real.min(1) < -slowest
 
     return onsets(unstable, len(given.hidden), size)

@@ -1,17 +1,15 @@
 """T2.3: training leaves the solution, and never settles, beyond a fraction of flipped inputs."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.predictions.contract import AbstractPrediction, Duration, Finding
-from experiments.predictions.curl.learning import Ratios, Several, Units
+from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Seeds
+from experiments.predictions.curl.learning import Ratios, Units
 from experiments.predictions.curl.onsets import TOLERANCE, Onsets, judged, large_network_onset, search
 from experiments.predictions.curl.theory import hidden_boundary
-from experiments.report.figures import OKABE_ITO, style
-from experiments.results.verdicts import exceeds, mean_of
+from experiments.predictions.kit import drawn, legend_outside, marked_across
+from experiments.report.figures import OKABE_ITO
+from experiments.results.verdicts import exceeds
 from experiments.spec.units import Time
 
 UNSETTLED = 1e-10  # a run with a higher q goes on moving
@@ -21,29 +19,23 @@ SMALLEST = 1e-33  # q of runs that stand still to the last digit
 class OrderParameter(AbstractPrediction):
     """The order parameter q of training against the fraction of flipped inputs."""
 
-    number: ClassVar[str] = "T2.3"
-    title: ClassVar[str] = "Weights never settle beyond the hidden boundary"
-    source: ClassVar[str] = "ninou2025curl, fig. 3b; the place of the jump derived by free convolution"
-    equation: ClassVar[str] = (
-        "q = mean_w[Var_t w] / Var_w[mean_t w] jumps at alpha_h*, "
-        "1/c = min_s [s + (1 - alpha_h*) s / (s + 1) + alpha_h* s / (s - 1)]"
-    )
-    claim: ClassVar[str] = (
-        "A linear student that starts a hair beside its teacher returns to it while the fraction of flipped inputs is "
-        "below alpha_h*(c), c = inputs / hidden units; beyond it the student leaves and its weights move for ever."
-    )
-    method: ClassVar[str] = (
-        "Full-batch steps of 0.1 tau_plast with the Frobenius norms restored after each, as published. q over the last "
-        "tenth of the time. For every teacher the fewest flips at which the student leaves it, with a loss above 1e-8, "
-        "are found by bisection; q is compared on both sides of them."
-    )
-    tolerance: ClassVar[str] = TOLERANCE + "0.06. At the jump q rises by more than 8 decades."
-    quick: ClassVar[Mapping[str, Any]] = {"ratios": (0.4, 0.5), "units": 60, "seeds": 8, "time": Time(600.0)}
+    number = "T2.3"
+    title = "Weights never settle beyond the hidden boundary"
+    source = "ninou2025curl, fig. 3b; the place of the jump derived by free convolution"
+    equation = """q = mean_w[Var_t w] / Var_w[mean_t w] jumps at alpha_h*, 1/c = min_s [s + (1 - alpha_h*) s / (s + 1) +
+        alpha_h* s / (s - 1)]"""
+    claim = """A linear student that starts a hair beside its teacher returns to it while the fraction of flipped inputs
+        is below alpha_h*(c), c = inputs / hidden units; beyond it the student leaves and its weights move for ever."""
+    method = """Full-batch steps of 0.1 tau_plast with the Frobenius norms restored after each, as published. q over the
+        last tenth of the time. For every teacher the fewest flips at which the student leaves it, with a loss above
+        1e-8, are found by bisection; q is compared on both sides of them."""
+    tolerance = TOLERANCE + "0.06. At the jump q rises by more than 8 decades."
+    quick = {"ratios": (0.4, 0.5), "units": 60, "seeds": 8, "time": Time(600.0)}
 
     ratios: Ratios = (0.3, 0.4, 0.5)
     units: Units = 100
     time: Duration = Time(1000.0)
-    seeds: Several = 12
+    seeds: Seeds = 12
 
     def measure(self) -> Finding:
         scans = [search(self.seed, self.seeds, self.units, c, 0, self.time.value) for c in self.ratios]
@@ -64,24 +56,18 @@ class OrderParameter(AbstractPrediction):
         ]
         return Finding(verdicts, self._drawn(scans), notes)
 
-    def _drawn(self, scans: list[Onsets]) -> Figure:
-        with style():
-            figure = Figure((7.0, 2.4), layout="constrained")
-            panels = figure.subplots(1, len(scans), sharey=True, squeeze=False)[0]
-            for panel, scan in zip(panels, scans, strict=True):
-                q = np.maximum(scan.wander, SMALLEST).ravel()
-                panel.semilogy(scan.fractions.ravel(), q, "o", color=OKABE_ITO[0], alpha=0.5, mew=0, label="runs")
-                found, sampled = mean_of(scan.located), mean_of(scan.sampled)
-                panel.errorbar(
-                    found.value, 1e-12, xerr=found.half, fmt="s", color=OKABE_ITO[1], capsize=2, label="mean jump"
-                )
-                panel.axvline(sampled.value, color="0.3", ls="--", label="theory, this size")
-                panel.axvline(hidden_boundary(scan.c), color="0.3", label="theory, infinite size")
-                panel.set(title=f"c = {scan.c:g}", xlabel=r"fraction of flipped inputs $\alpha_h$", xlim=(-0.03, 1.03))
-            panels[0].set_ylabel("order parameter q")
-            handles, labels = panels[0].get_legend_handles_labels()
-            figure.legend(handles, labels, loc="outside upper center", ncols=4)
-        return figure
+    @drawn(7.0, 2.4)
+    def _drawn(self, figure: Figure, scans: list[Onsets]) -> None:
+        panels = figure.subplots(1, len(scans), sharey=True, squeeze=False)[0]
+        for panel, scan in zip(panels, scans, strict=True):
+            q = np.maximum(scan.wander, SMALLEST).ravel()
+            panel.semilogy(scan.fractions.ravel(), q, "o", color=OKABE_ITO[0], alpha=0.5, mew=0, label="runs")
+            marked_across(panel, scan.located, 1e-12, marker="s", color=OKABE_ITO[1], label="mean jump")
+            panel.axvline(scan.sampled.mean(), color="0.3", ls="--", label="theory, this size")
+            panel.axvline(hidden_boundary(scan.c), color="0.3", label="theory, infinite size")
+            panel.set(title=f"c = {scan.c:g}", xlabel=r"fraction of flipped inputs $\alpha_h$", xlim=(-0.03, 1.03))
+        panels[0].set_ylabel("order parameter q")
+        legend_outside(panels[0], 4)
 
 
 def _decades(scan: Onsets) -> np.ndarray:

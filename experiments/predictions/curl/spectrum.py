@@ -1,18 +1,16 @@
 """T2.1: the eigenvalues that govern the error near the solution of a linear student, and their edges."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dynamics.jacobian import eigenvalues, flat_flow, jacobian
-from experiments.predictions.contract import AbstractPrediction, Finding, Fraction, Positive
+from experiments.predictions.contract import AbstractPrediction, Finding, Fraction, Positive, Seeds
 from experiments.predictions.curl import theory
-from experiments.predictions.curl.matrices import Inputs, Replicates, error_matrix, hidden_units, solution_flow, teacher
-from experiments.report.figures import OKABE_ITO, style
-from experiments.results.verdicts import Verdict, close, matches
+from experiments.predictions.curl.matrices import Inputs, error_matrix, hidden_units, solution_flow, teacher, teachers
+from experiments.predictions.kit import all_close, drawn
+from experiments.report.figures import OKABE_ITO
+from experiments.results.verdicts import Verdict, matches
 
 SMALL = (10, 20)  # inputs and hidden units of the network whose whole Jacobian is taken
 BINS = 40
@@ -22,51 +20,39 @@ POINTS = 800  # at which the density is evaluated
 class Spectrum(AbstractPrediction):
     """The eigenvalues of A with flips among the inputs, among the hidden units, and among both."""
 
-    number: ClassVar[str] = "T2.1"
-    title: ClassVar[str] = "The spectrum at the solution is a free convolution"
-    source: ClassVar[str] = "ninou2025curl, fig. 2; density and edges of mixed flips derived by free convolution"
-    equation: ClassVar[str] = (
-        "v' = -A Sigma v / tau_plast, A = |W2|^2 D1 + W1^T D2 W1; G(x) = G_D1(x - R(G)), R(G) = [(1 - alpha_r) / "
-        "(1 - G) - alpha_r / (1 + G)] / c, density -Im G / pi; lambda_min = max_s z(s), and so on from above"
-    )
-    claim: ClassVar[str] = (
-        "At a solution the weight flow has the eigenvalues of -A Sigma / tau_plast and zeros along the solutions. In a "
-        "large network with random weights those of A have a closed-form density between two closed-form edges."
-    )
-    method: ClassVar[str] = (
-        "The whole Jacobian of the engine's weight flow of a small student with correlated inputs; then eigenvalues of "
-        "A at random teachers, with Gaussian W1 of variance 1 / inputs and |W2| = 1."
-    )
-    tolerance: ClassVar[str] = (
-        "Jacobian: rounding. Edges: the 99.9 % interval of the mean over teachers, and gamma / M, the order after the "
-        "shift 1.2065 gamma M^(-2/3) of the law of Tracy and Widom, which is expected. Density: eigenvalues repel, "
-        "so that their number below any point has a bias of order 1 and varies by less than log(M); the cumulative "
-        "distributions may differ by (1 + log(M) / sqrt(seeds)) / M."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"inputs": 200, "seeds": 20}
+    number = "T2.1"
+    title = "The spectrum at the solution is a free convolution"
+    source = "ninou2025curl, fig. 2; density and edges of mixed flips derived by free convolution"
+    equation = """v' = -A Sigma v / tau_plast, A = |W2|^2 D1 + W1^T D2 W1; G(x) = G_D1(x - R(G)), R(G) = [(1 - alpha_r)
+        / (1 - G) - alpha_r / (1 + G)] / c, density -Im G / pi; lambda_min = max_s z(s), and so on from above"""
+    claim = """At a solution the weight flow has the eigenvalues of -A Sigma / tau_plast and zeros along the solutions.
+        In a large network with random weights those of A have a closed-form density between two closed-form edges."""
+    method = """The whole Jacobian of the engine's weight flow of a small student with correlated inputs; then
+        eigenvalues of A at random teachers, with Gaussian W1 of variance 1 / inputs and |W2| = 1."""
+    tolerance = """Jacobian: rounding. Edges: the 99.9 % interval of the mean over teachers, and gamma / M, the order
+        after the shift 1.2065 gamma M^(-2/3) of the law of Tracy and Widom, which is expected. Density: eigenvalues
+        repel, so that their number below any point has a bias of order 1 and varies by less than log(M); the cumulative
+        distributions may differ by (1 + log(M) / sqrt(seeds)) / M."""
+    quick = {"inputs": 200, "seeds": 20}
 
     inputs: Inputs = 600
     ratio: Positive = 0.4  # c = inputs per hidden unit
     alpha_h: Fraction = 0.3
     alpha_r: Fraction = 0.2
-    seeds: Replicates = 10
+    seeds: Seeds = 10
 
     def measure(self) -> Finding:
         hidden = hidden_units(self.inputs, self.ratio)
         verdicts, panels = self._jacobian(), []
-        inputs_flipped, units_flipped = round(self.alpha_h * self.inputs), round(self.alpha_r * hidden)
-        cases = {
-            "inputs": (inputs_flipped, 0),
-            "hidden units": (0, units_flipped),
-            "both": (inputs_flipped, units_flipped),
-        }
-        for name, flips in cases.items():
-            values = self._eigenvalues(hidden, *flips)
+        both = round(self.alpha_h * self.inputs), round(self.alpha_r * hidden)
+        for name, flips in (("inputs", (both[0], 0)), ("hidden units", (0, both[1])), ("both", both)):
+            drawn = teachers(self.seed, self.seeds, self.inputs, hidden)
+            values = np.array([np.linalg.eigvalsh(error_matrix(w1, w2, *flips)) for w1, w2 in drawn])  # (seeds, inputs)
             shape = self.inputs / hidden, flips[0] / self.inputs, flips[1] / hidden
             density = _density(*shape)
             verdicts += self._compared(f"flipped {name}", values, shape, density)
             panels.append((name, values, density))
-        return Finding(verdicts, _drawn(panels))
+        return Finding(verdicts, self._drawn(panels))
 
     def _jacobian(self) -> list[Verdict]:
         """The non-zero eigenvalues of J = -B E are those of -E B = -A Sigma, E being the derivative of the error."""
@@ -81,26 +67,13 @@ class Spectrum(AbstractPrediction):
         values = eigenvalues(jacobian(field, point))
         expected = np.linalg.eigvals(-error_matrix(w1, w2, *flips) @ covariance)
         order = np.argsort(-np.abs(values), kind="stable")
-        moving, still = np.sort(np.real(values[order[:inputs]])), np.abs(values[order[inputs:]]).max()
-        size = f"{inputs} inputs, {hidden} units, {len(values)} weights"
+        moving, still = np.sort(np.real(values[order[:inputs]])), np.abs(values[order[inputs:]])
+        quantity = f"largest difference ({inputs} inputs, {hidden} units, {len(values)} weights)"
+        off = np.abs(moving - np.sort(np.real(expected)))
         return [
-            close(
-                "the Jacobian has the eigenvalues of -A Sigma",
-                f"largest difference ({size})",
-                0.0,
-                float(np.abs(moving - np.sort(np.real(expected))).max()),
-                1e-8,
-            ),
-            close("all others are zero", "largest modulus of the others", 0.0, float(still), 1e-8),
+            all_close("the Jacobian has the eigenvalues of -A Sigma", quantity, 0.0, off, 1e-8),
+            all_close("all others are zero", "largest modulus of the others", 0.0, still, 1e-8),
         ]
-
-    def _eigenvalues(self, hidden: int, inputs_flipped: int, units_flipped: int) -> np.ndarray:
-        """Ascending, (seeds, inputs)."""
-        found = []
-        for seed in range(self.seeds):
-            w1, w2 = teacher(np.random.default_rng([self.seed, seed]), self.inputs, hidden)
-            found.append(np.linalg.eigvalsh(error_matrix(w1, w2, inputs_flipped, units_flipped)))
-        return np.array(found)
 
     def _compared(
         self, name: str, values: np.ndarray, shape: tuple[float, float, float], density: tuple[np.ndarray, np.ndarray]
@@ -113,23 +86,29 @@ class Spectrum(AbstractPrediction):
         below = below + sum(weight * (at >= where) for where, weight in theory.atoms(c, alpha_h).items())
         counted = np.searchsorted(np.sort(values.ravel()), at, side="right") / values.size
         allowed = (1 + np.log(size) / self.seeds**0.5) / size
-        worst = float(np.abs(counted - below).max())
-        edges = [("lower", lower, values[:, 0], shape), ("upper", upper, values[:, -1], opposite)]
-        return [
-            *(
-                matches(
-                    f"{name}: {side} edge",
-                    f"{'smallest' if side == 'lower' else 'largest'} eigenvalue of A",
-                    expected,
-                    found,
-                    theory.edge_scale(*parameters) / size + 1e-9,
-                    f"infinitely large: {(1 if side == 'lower' else -1) * theory.lambda_min(*parameters):.4f}",
-                    scale=upper - lower,
-                )
-                for side, expected, found, parameters in edges
-            ),
-            close(f"{name}: density", "largest difference of cumulative distributions", 0.0, worst, allowed),
-        ]
+        verdicts = []
+        for side, which, sign, expected, found, parameters in (
+            ("lower", "smallest", 1, lower, values[:, 0], shape),
+            ("upper", "largest", -1, upper, values[:, -1], opposite),
+        ):
+            claim, quantity = f"{name}: {side} edge", f"{which} eigenvalue of A"
+            allowance = theory.edge_scale(*parameters) / size + 1e-9
+            note = f"infinitely large: {sign * theory.lambda_min(*parameters):.4f}"
+            verdicts.append(matches(claim, quantity, expected, found, allowance, note, scale=upper - lower))
+        quantity, off = "largest difference of cumulative distributions", np.abs(counted - below)
+        return [*verdicts, all_close(f"{name}: density", quantity, 0.0, off, allowed)]
+
+    @drawn(7.0, 2.3)
+    def _drawn(self, figure: Figure, cases: list[tuple[str, np.ndarray, tuple[np.ndarray, np.ndarray]]]) -> None:
+        top = 1.35 * max(rho.max() for *_, (_, rho) in cases)
+        panels = figure.subplots(1, 3, sharey=True)
+        for panel, (name, values, (at, rho)) in zip(panels, cases, strict=True):
+            _histogram(panel, values)
+            panel.plot(at, rho, color="0.2", label="closed form")
+            panel.plot(at[[0, -1]], [0, 0], "|", color="0.2", markersize=9, markeredgewidth=1.5, label="edges")
+            panel.set(title=f"flipped {name}", xlabel="eigenvalue of A", ylim=(-0.02 * top, top))
+        panels[0].set_ylabel("density")
+        panels[2].legend(loc="upper right")
 
 
 def _density(c: float, alpha_h: float, alpha_r: float) -> tuple[np.ndarray, np.ndarray]:
@@ -139,21 +118,6 @@ def _density(c: float, alpha_h: float, alpha_r: float) -> tuple[np.ndarray, np.n
     for atom in theory.atoms(c, alpha_h):
         at = at[np.abs(at - atom) > 1e-6 * (high - low)]
     return at, theory.density(at, c, alpha_h, alpha_r)
-
-
-def _drawn(panels: list[tuple[str, np.ndarray, tuple[np.ndarray, np.ndarray]]]) -> Figure:
-    with style():
-        figure = Figure((7.0, 2.3), layout="constrained")
-        top = 1.35 * max(rho.max() for *_, (_, rho) in panels)
-        for panel, (name, values, (at, rho)) in zip(figure.subplots(1, 3, sharey=True), panels, strict=True):
-            _histogram(panel, values)
-            panel.plot(at, rho, color="0.2", label="closed form")
-            panel.plot(at[[0, -1]], [0, 0], "|", color="0.2", markersize=9, markeredgewidth=1.5, label="edges")
-            panel.set(title=f"flipped {name}", xlabel="eigenvalue of A", ylim=(-0.02 * top, top))
-        first, last = figure.axes[0], figure.axes[2]
-        first.set_ylabel("density")
-        last.legend(loc="upper right")
-    return figure
 
 
 def _histogram(panel: Axes, values: np.ndarray) -> None:

@@ -1,7 +1,6 @@
 """T2.6: two weights in series: gradient descent passes a saddle, one flipped sign makes them rotate."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +13,9 @@ from pydantic import Field
 from dynamics.flow import FlowState, WeightFlow
 from dynamics.jacobian import eigenvalues, flat_flow, jacobian
 from experiments.predictions.contract import AbstractPrediction, Finding
-from experiments.predictions.curl.learning import curl_flow, float64
-from experiments.report.figures import MARKERS, OKABE_ITO, style
+from experiments.predictions.curl.learning import curl_flow
+from experiments.predictions.kit import all_close, drawn, f64, look
+from experiments.report.figures import MARKERS, OKABE_ITO
 from experiments.results.verdicts import Verdict, close
 from rules.curl import Curl
 
@@ -23,40 +23,31 @@ KINDS = {"none": (1, 1), "W1": (-1, 1), "W2": (1, -1)}  # which weight is flippe
 TURNS, SETTLED = 3, 30.0  # periods, and time constants, that a run lasts
 RECORDS, STEPS = 200, 20  # of each run, and steps of tsit5 between two of them
 EXACT = 1e-6
-Starts = Annotated[int, Field(strict=True, ge=1, le=1000)]
 Scaled = Annotated[float, Field(strict=True, ge=0.05, le=0.97)]
-Goal = Annotated[float, Field(strict=True, ge=0.001, le=1000)]
 
 
 class ToyModel(AbstractPrediction):
     """Invariants, eigenvalues and ends of the model y = w2 w1 x with goal a."""
 
-    number: ClassVar[str] = "T2.6"
-    title: ClassVar[str] = "One flipped sign of two turns a saddle into a centre"
-    source: ClassVar[str] = "ninou2025curl, sign-diverse learning; the model of two weights and its ends are derived"
-    equation: ClassVar[str] = (
-        "w1' = d1 (a - w1 w2) w2, w2' = d2 (a - w1 w2) w1 (tau_plast = 1 s): d = (+, +) keeps w1^2 - w2^2, one flip "
-        "keeps r^2 = w1^2 + w2^2; at the origin eigenvalues +-a and +-i a"
-    )
-    claim: ClassVar[str] = (
-        "Gradient descent leaves the saddle at the origin along hyperbolas and ends at w1 w2 = a. With one flipped "
-        "weight the origin is a centre and motion is on circles: with r^2 < 2a the weights rotate for ever, with the "
-        "period 2 pi / sqrt(a^2 - r^4 / 4); with r^2 > 2a they end where w1 w2 = a and the flipped weight is the "
-        "larger, at w^2 = (r^2 +- sqrt(r^4 - 4 a^2)) / 2."
-    )
-    method: ClassVar[str] = (
-        "A linear 1-1-1 network in the weight flow, by tsit5, from random angles on circles of given radii, inside and "
-        "outside: for three periods, or for thirty time constants, 1 / sqrt(r^4 - 4 a^2) with one flip."
-    )
-    tolerance: ClassVar[str] = (
-        "1e-6 of the scale, sqrt(2a): nothing in the solution is random, the integrator is of fifth order and has more "
-        "than 20 steps in every time constant. The boundary lies between the nearest radii inside and outside."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"starts": 6}
+    number = "T2.6"
+    title = "One flipped sign of two turns a saddle into a centre"
+    source = "ninou2025curl, sign-diverse learning; the model of two weights and its ends are derived"
+    equation = """w1' = d1 (a - w1 w2) w2, w2' = d2 (a - w1 w2) w1 (tau_plast = 1 s): d = (+, +) keeps w1^2 - w2^2, one
+        flip keeps r^2 = w1^2 + w2^2; at the origin eigenvalues +-a and +-i a"""
+    claim = """Gradient descent leaves the saddle at the origin along hyperbolas and ends at w1 w2 = a. With one flipped
+        weight the origin is a centre and motion is on circles: with r^2 < 2a the weights rotate for ever, with the
+        period 2 pi / sqrt(a^2 - r^4 / 4); with r^2 > 2a they end where w1 w2 = a and the flipped weight is the larger,
+        at w^2 = (r^2 +- sqrt(r^4 - 4 a^2)) / 2."""
+    method = """A linear 1-1-1 network in the weight flow, by tsit5, from random angles on circles of given radii,
+        inside and outside: for three periods, or for thirty time constants, 1 / sqrt(r^4 - 4 a^2) with one flip."""
+    tolerance = """1e-6 of the scale, sqrt(2a): nothing in the solution is random, the integrator is of fifth order and
+        has more than 20 steps in every time constant. The boundary lies between the nearest radii inside and
+        outside."""
+    quick = {"starts": 6}
 
-    goal: Goal = 1.0
+    goal: Annotated[float, Field(strict=True, ge=0.001, le=1000)] = 1.0
     inside: Annotated[tuple[Scaled, ...], Field(min_length=1)] = (0.2, 0.5, 0.8, 0.95)  # r^2 / (2a), < 1
-    starts: Starts = 24  # of each radius
+    starts: Annotated[int, Field(strict=True, ge=1, le=1000)] = 24  # of each radius
 
     def measure(self) -> Finding:
         runs = {kind: self._runs(kind) for kind in KINDS}
@@ -103,35 +94,34 @@ class ToyModel(AbstractPrediction):
         radii = np.sqrt(2 * self.goal * ratios)[:, None]
         starts = np.stack([radii * np.cos(angles), radii * np.sin(angles)], -1)
         steps = self.time(kind) / (RECORDS * STEPS)
-        return np.asarray(_tracks(float64(starts), float64(steps), _flips(kind), float64(self.goal)))
+        return np.asarray(_tracks(f64(starts), f64(steps), _flips(kind), f64(self.goal)))
 
     def _origin(self, kind: str) -> Verdict:
-        flow = _flow(_flips(kind), float64(self.goal), float64(1.0))
-        field, origin = flat_flow(flow, flow.init({"W1": float64([[0.0]]), "W2": float64([[0.0]])}))
+        flow = _flow(_flips(kind), f64(self.goal), f64(1.0))
+        field, origin = flat_flow(flow, flow.init({"W1": f64([[0.0]]), "W2": f64([[0.0]])}))
         found = np.sort_complex(eigenvalues(jacobian(field, origin)))
         expected = np.array([-1, 1]) * self.goal * (1 if kind == "none" else 1j)
-        worst = float(np.abs(found - expected).max() / self.goal)
-        name = "saddle at the origin" if kind == "none" else "centre at the origin"
-        said = "+-a" if kind == "none" else "+-i a"
-        return close(name, f"largest distance of the eigenvalues from {said}, over a", 0.0, worst, 1e-12)
+        name, said = ("saddle", "+-a") if kind == "none" else ("centre", "+-i a")
+        quantity = f"largest distance of the eigenvalues from {said}, over a"
+        return all_close(f"{name} at the origin", quantity, 0.0, np.abs(found - expected) / self.goal, 1e-12)
 
     def _invariant(self, kind: str, runs: np.ndarray) -> Verdict:
         squares = runs**2
         kept = squares[..., 0] - squares[..., 1] if kind == "none" else squares.sum(-1)
-        worst = float(np.abs(kept - kept[..., :1]).max() / (2 * self.goal * self.circles(kind).max()))
+        change = np.abs(kept - kept[..., :1]) / (2 * self.goal * self.circles(kind).max())
         name = "w1^2 - w2^2" if kind == "none" else "r^2"
-        return close(f"{name} is kept, {_said(kind)}", "largest relative change", 0.0, worst, EXACT)
+        return all_close(f"{name} is kept, {_said(kind)}", "largest relative change", 0.0, change, EXACT)
 
     def _ends(self, kind: str, runs: np.ndarray) -> Verdict:
         ending = runs if kind == "none" else runs[self.circles(kind) > 1]
         expected = self.end(kind, ending[:, :, 0])
-        worst = float(np.abs(ending[:, :, -1] - expected).max() / np.sqrt(2 * self.goal))
-        return close(f"ends, {_said(kind)}", "largest distance from the closed form, over sqrt(2a)", 0.0, worst, EXACT)
+        quantity, off = "largest distance from the closed form, over sqrt(2a)", np.abs(ending[:, :, -1] - expected)
+        return all_close(f"ends, {_said(kind)}", quantity, 0.0, off / np.sqrt(2 * self.goal), EXACT)
 
     def _period(self, kind: str, runs: np.ndarray) -> Verdict:
-        worst = float(np.abs(_turns(runs[self.circles(kind) < 1]) / TURNS - 1).max())
+        off = np.abs(_turns(runs[self.circles(kind) < 1]) / TURNS - 1)
         quantity = f"largest relative error of the turns in {TURNS} periods"
-        return close(f"rotation, {_said(kind)}", quantity, 0.0, worst, EXACT)
+        return all_close(f"rotation, {_said(kind)}", quantity, 0.0, off, EXACT)
 
     def _boundary(self, runs: np.ndarray) -> Verdict:
         """Whether circles with full turns and circles without meet at r^2 = 2a."""
@@ -141,17 +131,15 @@ class ToyModel(AbstractPrediction):
         note = f"between {inner:.4g} and {outer:.4g}"
         return close("boundary of rotation", quantity, 1.0, (inner + outer) / 2, (outer - inner) / 2, note)
 
-    def _drawn(self, runs: dict[str, np.ndarray]) -> Figure:
-        with style():
-            figure = Figure((7.0, 5.4), layout="constrained")
-            (saddle, centre), (period, ends) = figure.subplots(2, 2)
-            self._draw_plane(saddle, "gradient descent: saddle", "none", runs["none"][0])
-            last = len(self.inside) - 1  # the circle before the boundary, and one behind it
-            shown = runs["W2"][[last, min(last + 2, 2 * last + 1)], 0]
-            self._draw_plane(centre, "$w_2$ flipped: centre", "W2", shown)
-            self._draw_period(period, runs)
-            self._draw_ends(ends, runs["W2"])
-        return figure
+    @drawn(7.0, 5.4)
+    def _drawn(self, figure: Figure, runs: dict[str, np.ndarray]) -> None:
+        (saddle, centre), (period, ends) = figure.subplots(2, 2)
+        self._draw_plane(saddle, "gradient descent: saddle", "none", runs["none"][0])
+        last = len(self.inside) - 1  # the circle before the boundary, and one behind it
+        shown = runs["W2"][[last, min(last + 2, 2 * last + 1)], 0]
+        self._draw_plane(centre, "$w_2$ flipped: centre", "W2", shown)
+        self._draw_period(period, runs)
+        self._draw_ends(ends, runs["W2"])
 
     def _draw_plane(self, panel: Axes, title: str, kind: str, tracks: np.ndarray) -> None:
         reach = 2.2 * np.sqrt(self.goal)
@@ -175,12 +163,12 @@ class ToyModel(AbstractPrediction):
     def _draw_period(self, panel: Axes, runs: dict[str, np.ndarray]) -> None:
         fine = np.linspace(0, max(self.inside), 200)
         panel.plot(fine, 2 * np.pi / self.goal / np.sqrt(1 - fine**2), color="0.3", label="theory")
-        for kind, color, marker in (("W1", OKABE_ITO[0], MARKERS[0]), ("W2", OKABE_ITO[1], MARKERS[1])):
+        for i, kind in enumerate(("W1", "W2")):
             ratios = self.circles(kind)
             inner = ratios < 1
             periods = self.time(kind)[inner, None] / _turns(runs[kind][inner])
-            look = {"color": color, "mfc": "none", "ms": 4 + 3 * (kind == "W2"), "label": f"{_said(kind)}"}
-            panel.plot(ratios[inner], periods.mean(1), marker, **look)
+            rings = look(i, linestyle="", fillstyle="none", markersize=4 + 3 * i, label=_said(kind))
+            panel.plot(ratios[inner], periods.mean(1), **rings)
         panel.set(xlabel="squared radius $r^2 / 2a$", ylabel="period of rotation (s)", title="inside: rotation")
         panel.legend(loc="upper left")
 
@@ -202,7 +190,7 @@ def _said(kind: str) -> str:
 
 
 def _flips(kind: str) -> Float[Array, "2"]:
-    return float64([float(sign < 0) for sign in KINDS[kind]])
+    return f64([float(sign < 0) for sign in KINDS[kind]])
 
 
 def _turns(tracks: np.ndarray) -> np.ndarray:
@@ -213,7 +201,7 @@ def _turns(tracks: np.ndarray) -> np.ndarray:
 
 def _flow(flips: Float[Array, "2"], goal: Float[Array, ""], step: Float[Array, ""]) -> WeightFlow:
     """The toy: one sample, x = 1 with target a."""
-    return curl_flow((1, 1, 1), Curl(flips=flips), float64([[1.0]]), goal[None, None], step)
+    return curl_flow(Curl(flips=flips), (1, 1, 1), f64([[1.0]]), goal[None, None], step)
 
 
 @jax.jit

@@ -1,57 +1,39 @@
 """T4.4: how large a batch must be for Hebbian alignment to be seen in it."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
 from dynamics.circuit import Weights
 from dynamics.errors import PlasticodeError
 from dynamics.instruments import hebbian_alignment
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size, Sizes
-from experiments.predictions.hebbian.setting import (
-    balance,
-    f64,
-    intervals,
-    marked,
-    share_inside,
-    stationary_flow,
-    student,
-)
-from experiments.report.figures import MARKERS, OKABE_ITO, style
-from experiments.results.verdicts import Verdict, close, exceeds
+from experiments.predictions.hebbian.setting import balance, rises, share_inside, stationary_flow, student
+from experiments.predictions.kit import f64, legend_outside, look, marked, plotted
+from experiments.results.verdicts import close
 
 
 class HebbianBatchSize(AbstractPrediction):
     """The cosine between learning signal and Hebbian update, on batches of several sizes."""
 
-    number: ClassVar[str] = "T4.4"
-    title: ClassVar[str] = "Small batches hide Hebbian alignment"
-    source: ClassVar[str] = (
-        "koplow2025emergence, experiments: alignment needs large batches; the formula is derived, with the covariance "
-        "of g and H"
-    )
-    equation: ClassVar[str] = (
-        "cos(B) = <g, H>_B / (|g|_B |H|_B) = [1 + kappa / (B + d + 1)]^(-1/2), kappa = nu^2 n d s / (gamma^2 |V|^2)"
-    )
-    claim: ClassVar[str] = (
-        "At rest under decay, label noise nu hides the alignment of a batch: the cosine rises with the batch size B "
-        "and with gamma, and saturates from B ~ kappa on. Below B ~ d it does not fall further, as one sample's g and "
-        "H share its input."
-    )
-    method: ClassVar[str] = (
-        "The weight flow's rest V = s / (s + gamma) W* of linear regression; there, drives and Hebbian updates of "
-        "independent batches. Held against the formula: the mean overlap over the root mean squares of |g| and |H|. "
-        "Monotony: means of the cosine of every batch, as the instrument gives it."
-    )
-    tolerance: ClassVar[str] = (
-        "Intervals over seeds so wide that all are right at 99.9 %; an increase must be beyond its."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"seeds": 12, "samples": 1024, "batches": (1, 32, 256)}
+    number = "T4.4"
+    title = "Small batches hide Hebbian alignment"
+    source = """koplow2025emergence, experiments: alignment needs large batches; the formula is derived, with the
+        covariance of g and H"""
+    equation = """cos(B) = <g, H>_B / (|g|_B |H|_B) = [1 + kappa / (B + d + 1)]^(-1/2), kappa = nu^2 n d s / (gamma^2
+        |V|^2)"""
+    claim = """At rest under decay, label noise nu hides the alignment of a batch: the cosine rises with the batch size
+        B and with gamma, and saturates from B ~ kappa on. Below B ~ d it does not fall further, as one sample's g and H
+        share its input."""
+    method = """The weight flow's rest V = s / (s + gamma) W* of linear regression; there, drives and Hebbian updates of
+        independent batches. Held against the formula: the mean overlap over the root mean squares of |g| and |H|.
+        Monotony: means of the cosine of every batch, as the instrument gives it."""
+    tolerance = "Intervals over seeds so wide that all are right at 99.9 %; an increase must be beyond its."
+    quick = {"seeds": 12, "samples": 1024, "batches": (1, 32, 256)}
 
     inputs: Size = 16
     outputs: Size = 16
@@ -68,10 +50,10 @@ class HebbianBatchSize(AbstractPrediction):
         formula = self.expected(np.array(self.batches, float))
         quantity = "share of (gamma, B) whose interval has the predicted cosine"
         verdicts = [close("formula", quantity, 1.0, share_inside(formula, pooled), 0.0)]
-        verdicts.append(_rises("rises with the batch", "least increase of the cosine from one B to the next", mean, 1))
+        verdicts.append(rises("rises with the batch", "least increase of the cosine from one B to the next", mean, 1))
         if len(self.gammas) > 1:
             quantity = "least increase of the cosine from one gamma to the next"
-            verdicts.append(_rises("rises with the decay", quantity, mean, 0))
+            verdicts.append(rises("rises with the decay", quantity, mean))
         worst = np.abs(self.without_covariance(np.array(self.batches, float)) - formula).max()
         notes = [
             "The formula needs the covariance of g and H over samples, (d + 1) <E g, E H> / B: without it, as dashed "
@@ -98,9 +80,9 @@ class HebbianBatchSize(AbstractPrediction):
         for name, values in (("batches", self.batches), ("gammas", self.gammas)):
             if list(values) != sorted(set(values)):
                 raise PlasticodeError(f"hebbian-batch-size.{name} is not allowed: its numbers must increase")
-        if len(self.batches) < 2 or self.batches[-1] > self.samples or self.seeds < 2:
+        if len(self.batches) < 2 or self.batches[-1] > self.samples:
             raise PlasticodeError(
-                f"hebbian-batch-size needs 2 seeds and 2 batch sizes or more, none above samples = {self.samples}"
+                f"hebbian-batch-size needs 2 batch sizes or more, none above samples = {self.samples}"
             )
 
     def _simulated(self) -> tuple[np.ndarray, np.ndarray]:
@@ -140,28 +122,17 @@ class HebbianBatchSize(AbstractPrediction):
             cosines.append([overlap / np.sqrt(g * h), each.mean()])
         return np.array(cosines).T
 
-    def _drawn(self, pooled: np.ndarray, mean: np.ndarray) -> Figure:
-        with style():
-            figure = Figure((3.4, 3.0), layout="constrained")
-            panel = figure.subplots()
-            fine = np.geomspace(self.batches[0], self.batches[-1], 200)
-            lines, wrong = self.expected(fine), self.without_covariance(fine)
-            for i, gamma in enumerate(self.gammas):
-                look = {"color": OKABE_ITO[i % len(OKABE_ITO)], "marker": MARKERS[i % len(MARKERS)]}
-                panel.plot(fine, lines[i], color=look["color"])
-                panel.plot(fine, wrong[i], color=look["color"], linestyle="--", linewidth=0.7)
-                marked(panel, self.batches, pooled[i], **look, label=f"gamma = {gamma:g}")
-                marked(panel, self.batches, mean[i], **look, fillstyle="none")
-            panel.plot([], [], color="0.3", label="theory")
-            panel.plot([], [], color="0.3", linestyle="--", linewidth=0.7, label="no covariance")
-            panel.plot([], [], color="0.3", linestyle="", marker="o", fillstyle="none", label="mean of cosines")
-            panel.set(xscale="log", xlabel="batch size B", ylabel="cosine of g and H", ylim=(0, 1.05))
-            figure.legend(loc="outside upper center", ncols=2, columnspacing=0.8)
-        return figure
-
-
-def _rises(name: str, quantity: str, cosines: np.ndarray, axis: int) -> Verdict:
-    """Whether the cosines, (gammas, batches, seeds), increase along an axis; judged where that is least certain."""
-    steps = np.diff(cosines, axis=axis).reshape(-1, cosines.shape[-1])
-    means, half = intervals(steps)
-    return exceeds(name, quantity, 0.0, steps[np.argmin(means / half)])
+    @plotted(3.4, 3.0)
+    def _drawn(self, panel: Axes, pooled: np.ndarray, mean: np.ndarray) -> None:
+        fine = np.geomspace(self.batches[0], self.batches[-1], 200)
+        lines, wrong = self.expected(fine), self.without_covariance(fine)
+        for i, gamma in enumerate(self.gammas):
+            panel.plot(fine, lines[i], color=look(i)["color"])
+            panel.plot(fine, wrong[i], color=look(i)["color"], linestyle="--", linewidth=0.7)
+            marked(panel, self.batches, pooled[i], **look(i), label=f"gamma = {gamma:g}")
+            marked(panel, self.batches, mean[i], **look(i), fillstyle="none")
+        panel.plot([], [], color="0.3", label="theory")
+        panel.plot([], [], color="0.3", linestyle="--", linewidth=0.7, label="no covariance")
+        panel.plot([], [], color="0.3", linestyle="", marker="o", fillstyle="none", label="mean of cosines")
+        panel.set(xscale="log", xlabel="batch size B", ylabel="cosine of g and H", ylim=(0, 1.05))
+        legend_outside(panel, 2, columnspacing=0.8)

@@ -1,7 +1,7 @@
 """T4.5: in continuous time the weight decay is tau_plast / tau_dec, and synaptic noise sets what it must exceed."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +9,15 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 from matplotlib.figure import Figure
 
-from dynamics.coupled import Coupled
+from dynamics.circuit import Weights
 from dynamics.errors import PlasticodeError
 from dynamics.integrators import Window
 from dynamics.noise import Noise
-from dynamics.stimulus import Clock, Stream
-from dynamics.timescales import Timescales
+from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Positives, Seeds, Size
-from experiments.predictions.hebbian.setting import balance, f64, intervals, keys_from, marked, share_inside, student
-from experiments.report.figures import MARKERS, OKABE_ITO, style
+from experiments.predictions.hebbian.setting import averaged, balance, share_inside, student
+from experiments.predictions.kit import coupled, drawn, f64, intervals, keys_from, look, marked
+from experiments.report.figures import OKABE_ITO
 from experiments.results.verdicts import Verdict, close, exceeds, matches
 from experiments.spec.units import Time
 
@@ -35,31 +35,21 @@ class Moments(NamedTuple):
 class HebbianBridge(AbstractPrediction):
     """A linear neuron with noisy synapses in the coupled regime: activities, errors and weights evolve together."""
 
-    number: ClassVar[str] = "T4.5"
-    title: ClassVar[str] = "In continuous time, tau_plast / tau_dec decides whether plasticity is Hebbian"
-    source: ClassVar[str] = (
-        "koplow2025emergence, noise theorem, for the continuous-time model of bacvanski2025continuous; derived: "
-        "weights with synaptic noise are Ornstein-Uhlenbeck processes of variance tau_plast sigma^2 / (2 (s + gamma))"
-    )
-    equation: ClassVar[str] = (
-        "A = <g, H> = s^2 |w*|^2 (1 - u) (u - k), u = gamma / (s + gamma), gamma = tau_plast / tau_dec, "
-        "k = d tau_plast sigma^2 / (2 s |w*|^2)"
-    )
-    claim: ClassVar[str] = (
-        "With dW = (g / tau_plast - W / tau_dec) dt + sigma dB the drive of plasticity is Hebbian where "
-        "tau_plast / tau_dec exceeds s k / (1 - k), about d tau_plast sigma^2 / (2 |w*|^2), and anti-Hebbian below; "
-        "without noise <g, H> = gamma E|h|^2."
-    )
-    method: ClassVar[str] = (
-        "The coupled regime, by windows, on a stream of orthogonal inputs with <x x^T> = s I. Every 10 presentations "
-        "the settled drive and Hebbian update over all inputs at the weights of that moment; means over time. The flip "
-        "is the root of a line in u through A / (1 - u)."
-    )
-    tolerance: ClassVar[str] = (
-        "99.9 % intervals over seeds. Allowed beyond them where the law for T << tau_plast is judged: its difference "
-        "from the exact moments of the weights at the ends of presentations, of order d T / tau_plast."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"seeds": 5, "averaged": 150.0, "noises": (0.05, 0.2)}
+    number = "T4.5"
+    title = "In continuous time, tau_plast / tau_dec decides whether plasticity is Hebbian"
+    source = """koplow2025emergence, noise theorem, for the continuous-time model of bacvanski2025continuous; derived:
+        weights with synaptic noise are Ornstein-Uhlenbeck processes of variance tau_plast sigma^2 / (2 (s + gamma))"""
+    equation = """A = <g, H> = s^2 |w*|^2 (1 - u) (u - k), u = gamma / (s + gamma), gamma = tau_plast / tau_dec, k = d
+        tau_plast sigma^2 / (2 s |w*|^2)"""
+    claim = """With dW = (g / tau_plast - W / tau_dec) dt + sigma dB the drive of plasticity is Hebbian where tau_plast
+        / tau_dec exceeds s k / (1 - k), about d tau_plast sigma^2 / (2 |w*|^2), and anti-Hebbian below; without noise
+        <g, H> = gamma E|h|^2."""
+    method = """The coupled regime, by windows, on a stream of orthogonal inputs with <x x^T> = s I. Every 10
+        presentations the settled drive and Hebbian update over all inputs at the weights of that moment; means over
+        time. The flip is the root of a line in u through A / (1 - u)."""
+    tolerance = """99.9 % intervals over seeds. Allowed beyond them where the law for T << tau_plast is judged: its
+        difference from the exact moments of the weights at the ends of presentations, of order d T / tau_plast."""
+    quick = {"seeds": 5, "averaged": 150.0, "noises": (0.05, 0.2)}
 
     inputs: Size = 8
     variance: Positive = 1.0  # s
@@ -124,8 +114,8 @@ class HebbianBridge(AbstractPrediction):
                 "hebbian-bridge needs propagation of at most duration / 20, so that signals settle, and plasticity of "
                 f"at least inputs x duration = {span * self.inputs:g} s"
             )
-        if list(self.gammas) != sorted(set(self.gammas)) or len(self.gammas) < 3 or self.seeds < 2:
-            raise PlasticodeError("hebbian-bridge needs 2 seeds and 3 gammas or more, in increasing order")
+        if list(self.gammas) != sorted(set(self.gammas)) or len(self.gammas) < 3:
+            raise PlasticodeError("hebbian-bridge needs 3 gammas or more, in increasing order")
         if max(self.noises) >= 1:
             raise PlasticodeError("hebbian-bridge.noises must be below 1: from 1 on no decay makes plasticity Hebbian")
 
@@ -134,25 +124,22 @@ class HebbianBridge(AbstractPrediction):
         circuit, d, s = student(self.inputs, 1), self.inputs, self.variance
         axes = f64(np.sqrt(d * s) * np.concatenate([np.eye(d), -np.eye(d)]))
         targets = axes @ f64(np.full((d, 1), self.teacher_norm / d**0.5))
-        tau, window = f64(self.plasticity.value), Window(nodes=4, parts=1, gaps=False)
-        clock = Clock(f64(self.duration.value), f64(0.0), window.nodes)
+        tau, window = self.plasticity.value, Window(nodes=4, parts=1, gaps=False)
         relaxation = self.plasticity.value / (s * self.duration.value * RECORDS_EVERY)  # in records
         burn, count = round(RELAXATIONS * relaxation), max(1, round(self.averaged * relaxation))
 
         def one(key: PRNGKeyArray, gamma: Array, sigma: Array) -> Array:
             for_order, for_noise = jax.random.split(key)
-            times = Timescales(f64(self.propagation.value), tau, tau / gamma)
-            stream = Stream(axes, targets, for_order)
-            run = Coupled(circuit, times, stream, clock, noise=Noise(synaptic=sigma), integrator=window, key=for_noise)
+            run = coupled(
+                circuit, Stream(axes, targets, for_order), self.propagation.value, tau, self.duration.value,
+                window.nodes, decay=tau / gamma, noise=Noise(synaptic=sigma), integrator=window, key=for_noise,
+            )  # fmt: skip
 
-            def record(carry: tuple, k: Array) -> tuple:
-                progress = run.advance(carry[0], k * RECORDS_EVERY, RECORDS_EVERY)
-                drives, hebbs, powers = balance(circuit, run.weights(progress), axes, targets)
-                sides = jnp.stack([jnp.sum(drives["W1"] * hebbs["W1"]), gamma * powers["W1"]])
-                return (progress, carry[1] + jnp.where(k >= burn, sides, 0)), None
+            def sides(weights: Weights) -> Array:
+                drives, hebbs, powers = balance(circuit, weights, axes, targets)
+                return jnp.stack([jnp.sum(drives["W1"] * hebbs["W1"]), gamma * powers["W1"]])
 
-            start = run.init({"W1": jnp.zeros((1, d), jnp.float64)}), jnp.zeros(2, jnp.float64)
-            return jax.lax.scan(record, start, jnp.arange(burn + count, dtype=jnp.int32))[0][1] / count
+            return averaged(run, {"W1": jnp.zeros((1, d), jnp.float64)}, burn, count, RECORDS_EVERY, sides)
 
         run = jax.jit(jax.vmap(jax.vmap(jax.vmap(one, (0, None, None)), (None, None, 0)), (None, 0, None)))
         sigmas = np.sqrt(2 * self.levels * s * self.teacher_norm**2 / (d * self.plasticity.value))
@@ -197,32 +184,29 @@ class HebbianBridge(AbstractPrediction):
         quantity = "tau_plast / tau_dec, in units of s, where <g, H> changes its sign"
         return matches(f"flip at noise k = {k:g}", quantity, expected, self._roots(overlap, spread), shift, note)
 
-    def _drawn(self, overlap: np.ndarray) -> Figure:
-        with style():
-            figure = Figure((7, 2.6), layout="constrained")
-            left, right = figure.subplots(1, 2)
-            gammas = np.array(self.gammas)
-            fine = np.geomspace(gammas[0] / 1.5, gammas[-1] * 1.5, 300)
-            lines = self.exact(fine, self.levels).overlap
-            for i, k in enumerate(self.levels):
-                look = {"color": OKABE_ITO[i % len(OKABE_ITO)], "marker": MARKERS[i % len(MARKERS)]}
-                left.plot(fine, lines[:, i], color=look["color"])
-                marked(left, gammas, overlap[:, i], **look, label=f"k = {k:g}")
-            left.axhline(0, color="0.7", linewidth=0.6)
-            left.set(xscale="log", xlabel="tau_plast / (s tau_dec)", ylabel="<g, H> / (s$^2$ |w*|$^2$)")
-            left.legend(title="lines: theory")
-            noise = np.linspace(0, min(1.2 * max(self.noises), 0.95), 30)
-            law = noise / (1 - noise)
-            trials = np.geomspace(1e-4, 2 * law[-1], 2000)
-            flips = [trials[np.argmax(row > 0)] for row in self.exact(trials, noise[1:]).overlap.T]
-            right.plot(noise, law, color="0.3", label="theory, T << tau_plast")
-            label = f"theory, T = tau_plast / {self.plasticity.value / self.duration.value:g}"
-            right.plot(noise[1:], flips, color="0.3", linestyle="--", label=label)
-            noisy = [overlap[:, i] for i in range(1, len(self.levels))]
-            roots = np.stack([self._roots(one, one.std(-1, ddof=1)) for one in noisy])
-            marked(right, self.noises, roots, color=OKABE_ITO[1], marker="o", label="simulation")
-            right.set(xlabel="noise k = d tau_plast sigma$^2$ / (2 s |w*|$^2$)", ylabel="flip: tau_plast / (s tau_dec)")
-            right.text(0.95, 0.1, "anti-Hebbian", transform=right.transAxes, ha="right")
-            right.text(0.05, 0.45, "Hebbian", transform=right.transAxes)
-            right.legend()
-        return figure
+    @drawn(7.0, 2.6)
+    def _drawn(self, figure: Figure, overlap: np.ndarray) -> None:
+        left, right = figure.subplots(1, 2)
+        gammas = np.array(self.gammas)
+        fine = np.geomspace(gammas[0] / 1.5, gammas[-1] * 1.5, 300)
+        lines = self.exact(fine, self.levels).overlap
+        for i, k in enumerate(self.levels):
+            left.plot(fine, lines[:, i], color=look(i)["color"])
+            marked(left, gammas, overlap[:, i], **look(i), label=f"k = {k:g}")
+        left.axhline(0, color="0.7", linewidth=0.6)
+        left.set(xscale="log", xlabel="tau_plast / (s tau_dec)", ylabel="<g, H> / (s$^2$ |w*|$^2$)")
+        left.legend(title="lines: theory")
+        noise = np.linspace(0, min(1.2 * max(self.noises), 0.95), 30)
+        law = noise / (1 - noise)
+        trials = np.geomspace(1e-4, 2 * law[-1], 2000)
+        flips = [trials[np.argmax(row > 0)] for row in self.exact(trials, noise[1:]).overlap.T]
+        right.plot(noise, law, color="0.3", label="theory, T << tau_plast")
+        label = f"theory, T = tau_plast / {self.plasticity.value / self.duration.value:g}"
+        right.plot(noise[1:], flips, color="0.3", linestyle="--", label=label)
+        noisy = [overlap[:, i] for i in range(1, len(self.levels))]
+        roots = np.stack([self._roots(one, one.std(-1, ddof=1)) for one in noisy])
+        marked(right, self.noises, roots, color=OKABE_ITO[1], marker="o", label="simulation")
+        right.set(xlabel="noise k = d tau_plast sigma$^2$ / (2 s |w*|$^2$)", ylabel="flip: tau_plast / (s tau_dec)")
+        right.text(0.95, 0.1, "anti-Hebbian", transform=right.transAxes, ha="right")
+        right.text(0.05, 0.45, "Hebbian", transform=right.transAxes)
+        right.legend()

@@ -1,7 +1,6 @@
 """T4.2: noise on the weights makes learning anti-Hebbian, decay makes it Hebbian; where they balance is a parabola."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,16 +14,10 @@ from dynamics.flow import batch_factors
 from dynamics.plasticity import weight_drifts
 from dynamics.timescales import Timescales
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
-from experiments.predictions.hebbian.setting import (
-    f64,
-    intervals,
-    keys_from,
-    marked,
-    pseudovalues,
-    share_inside,
-    student,
-)
-from experiments.report.figures import MARKERS, OKABE_ITO, style
+from experiments.predictions.hebbian.setting import share_inside, student
+from experiments.predictions.kit import drawn, f64, intervals, jackknifed, keys_from, look, marked
+from experiments.report.figures import OKABE_ITO
+from experiments.report.places import edges
 from experiments.results.verdicts import JUDGED, Verdict, close, matches, stays_below
 
 RELAXATIONS = 8  # 1 / (step s): until the mean weights rest, and then as often as `averaged` says
@@ -34,31 +27,22 @@ SMALL = 0.5  # decays below this (in units of s) show the parabola
 class HebbianPhaseDiagram(AbstractPrediction):
     """The sign of the overlap of SGD's and Hebb's updates in linear regression with parameter noise."""
 
-    number: ClassVar[str] = "T4.2"
-    title: ClassVar[str] = "Hebbian and anti-Hebbian learning: decay against noise"
-    source: ClassVar[str] = (
-        "koplow2025emergence, noise theorem and phase diagram (fig. 4); the constants are derived for gaussian inputs"
-    )
-    equation: ClassVar[str] = (
-        "A = E<g, H> = s^2 (d + 2) [gamma s / (s + gamma)^2 |w*|^2 - d sigma^2]; with sigma_c = |w*| / (2 sqrt(d)) it "
-        "is zero at (sigma / sigma_c)^2 = 4 (gamma/s) / (1 + gamma/s)^2"
-    )
-    claim: ClassVar[str] = (
-        "Decay gamma makes the updates of gradient descent Hebbian (A > 0), noise sigma on the weights anti-Hebbian; "
-        "the border is gamma ~ sigma^2 for weak decay. Alignment is largest at gamma = s, and beyond the noise sigma_c "
-        "no decay makes learning Hebbian."
-    )
-    method: ClassVar[str] = (
-        "Stochastic descent from w = 0: every step sees fresh inputs x ~ N(0, s I) through fresh weights w = v + eps, "
-        "eps ~ N(0, sigma^2 I), and moves v. A is the mean of <g, H> per sample once v is stationary. The border at "
-        "each decay is the root of a line in sigma^2 through all noise levels, weighted by their errors."
-    )
-    tolerance: ClassVar[str] = (
-        "Means: 99.9 % intervals over seeds. Shares: 5 % of the cells; a sign is judged only where the predicted |A| "
-        "exceeds the half width. The size of A is held against the closed form with the variance that a finite step "
-        "adds to v."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"inputs": 8, "seeds": 5, "averaged": 20.0, "step": 0.05}
+    number = "T4.2"
+    title = "Hebbian and anti-Hebbian learning: decay against noise"
+    source = """koplow2025emergence, noise theorem and phase diagram (fig. 4); the constants are derived for gaussian
+        inputs"""
+    equation = """A = E<g, H> = s^2 (d + 2) [gamma s / (s + gamma)^2 |w*|^2 - d sigma^2]; with sigma_c = |w*| / (2
+        sqrt(d)) it is zero at (sigma / sigma_c)^2 = 4 (gamma/s) / (1 + gamma/s)^2"""
+    claim = """Decay gamma makes the updates of gradient descent Hebbian (A > 0), noise sigma on the weights
+        anti-Hebbian; the border is gamma ~ sigma^2 for weak decay. Alignment is largest at gamma = s, and beyond the
+        noise sigma_c no decay makes learning Hebbian."""
+    method = """Stochastic descent from w = 0: every step sees fresh inputs x ~ N(0, s I) through fresh weights w = v +
+        eps, eps ~ N(0, sigma^2 I), and moves v. A is the mean of <g, H> per sample once v is stationary. The border at
+        each decay is the root of a line in sigma^2 through all noise levels, weighted by their errors."""
+    tolerance = """Means: 99.9 % intervals over seeds. Shares: 5 % of the cells; a sign is judged only where the
+        predicted |A| exceeds the half width. The size of A is held against the closed form with the variance that a
+        finite step adds to v."""
+    quick = {"inputs": 8, "seeds": 5, "averaged": 20.0, "step": 0.05}
 
     inputs: Size = 32
     variance: Positive = 1.0  # s
@@ -74,7 +58,7 @@ class HebbianPhaseDiagram(AbstractPrediction):
         self._check()
         cells = self._simulated() / (self.variance**2 * (self.inputs + 2) * self.teacher_norm**2 / 4)
         weights = 1 / cells.std(-1, ddof=1)
-        zeros = pseudovalues(lambda kept: self._zeros(kept, weights), cells)  # in sigma_c^2, by decay
+        zeros = jackknifed(lambda kept: self._zeros(cells[..., kept], weights), self.seeds)  # in sigma_c^2, by decay
         verdicts = [self._signs(cells), self._sizes(cells), self._slope(cells, weights), self._summit(cells)]
         quantity = "largest A over all decays at the strongest noise, in units of its maximum"
         verdicts.append(stays_below("no way back", quantity, 0.0, cells[:, -1].max(0)))
@@ -113,10 +97,8 @@ class HebbianPhaseDiagram(AbstractPrediction):
             raise PlasticodeError(
                 "hebbian-phase-diagram.noises is not allowed: it must increase from below 1 to above 1"
             )
-        if list(self.gammas) != sorted(set(self.gammas)) or len(small) < 2 or len(self.gammas) < 4 or self.seeds < 2:
-            raise PlasticodeError(
-                f"hebbian-phase-diagram needs at least 4 increasing gammas, 2 of them below {SMALL}, and 2 seeds"
-            )
+        if list(self.gammas) != sorted(set(self.gammas)) or len(small) < 2 or len(self.gammas) < 4:
+            raise PlasticodeError(f"hebbian-phase-diagram needs at least 4 increasing gammas, 2 of them below {SMALL}")
 
     def _simulated(self) -> np.ndarray:
         """A by (gammas, noises, seeds)."""
@@ -184,7 +166,7 @@ class HebbianPhaseDiagram(AbstractPrediction):
         return close("sizes", quantity, 1.0, share_inside(self.finite_step(), cells), 0.05, note)
 
     def _slope(self, cells: np.ndarray, weights: np.ndarray) -> Verdict:
-        samples = pseudovalues(lambda kept: self._exponent(self._zeros(kept, weights)), cells)
+        samples = jackknifed(lambda kept: self._exponent(self._zeros(cells[..., kept], weights)), self.seeds)
         shift = self._exponent(self._zeros(self.finite_step()[..., None], weights)) - 2
         note = f"the finite step shifts it by {shift:.2g}, which is allowed"
         quantity = "slope of log [gamma / (1 + gamma/s)^2] against log sigma on the border"
@@ -203,36 +185,27 @@ class HebbianPhaseDiagram(AbstractPrediction):
         quantity = "log of gamma/s where A is largest"
         return matches("re-entrance", quantity, 0.0, [fit[1] for fit in fits], abs(shift), note, scale=1.0)
 
-    def _drawn(self, cells: np.ndarray, zeros: np.ndarray) -> Figure:
-        with style():
-            figure = Figure((7, 2.8), layout="constrained")
-            left, right = figure.subplots(1, 2)
-            means = cells.mean(-1)
-            g, noise = np.array(self.gammas), np.array(self.noises)
-            fine = np.geomspace(g[0] / 1.5, g[-1] * 1.5, 300)
-            cells_of = {"cmap": "PuOr", "vmin": -1, "vmax": 1, "alpha": 0.85}
-            shown = left.pcolormesh(_edges(noise), _edges(g), means, **cells_of)
-            figure.colorbar(shown, ax=left, label="A / largest A", extend="min")
-            left.plot(2 * np.sqrt(fine) / (1 + fine), fine, color="black", label="theory: A = 0")
-            found, half = intervals(zeros)
-            at = np.sqrt(np.where(found > 0, found, np.nan))
-            look = {"color": OKABE_ITO[1], "marker": "o", "markeredgecolor": "white", "markersize": 5}
-            left.errorbar(at, g, xerr=half / (2 * at), linestyle="", label="simulation", **look)
-            left.set(xscale="log", yscale="log", xlabel="noise sigma / sigma$_c$", ylabel="decay gamma / s")
-            left.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, columnspacing=1)
-            lines = self.finite_step(fine)
-            for i, row in enumerate(sorted({0, int(np.searchsorted(noise, 1)) - 1, len(noise) - 1})):
-                right.plot(fine, lines[:, row], color=OKABE_ITO[i])
-                look = {"color": OKABE_ITO[i], "marker": MARKERS[i], "label": f"{noise[row]:g} sigma$_c$"}
-                marked(right, g, cells[:, row], **look)
-            right.axhline(0, color="0.7", linewidth=0.6)
-            right.set(xscale="log", xlabel="decay gamma / s", ylabel="A / largest A (lines: theory)")
-            right.set_ylim(top=right.get_ylim()[1] + 0.4)
-            right.legend(loc="upper center", ncols=3, columnspacing=0.8, handletextpad=0.1)
-        return figure
-
-
-def _edges(centres: np.ndarray) -> np.ndarray:
-    """Edges of cells halfway between neighbours on a logarithmic scale."""
-    inner = np.sqrt(centres[1:] * centres[:-1])
-    return np.concatenate([[centres[0] ** 2 / inner[0]], inner, [centres[-1] ** 2 / inner[-1]]])
+    @drawn(7.0, 2.8)
+    def _drawn(self, figure: Figure, cells: np.ndarray, zeros: np.ndarray) -> None:
+        left, right = figure.subplots(1, 2)
+        means = cells.mean(-1)
+        g, noise = np.array(self.gammas), np.array(self.noises)
+        fine = np.geomspace(g[0] / 1.5, g[-1] * 1.5, 300)
+        cells_of = {"cmap": "PuOr", "vmin": -1, "vmax": 1, "alpha": 0.85}
+        shown = left.pcolormesh(np.exp(edges(np.log(noise))), np.exp(edges(np.log(g))), means, **cells_of)
+        figure.colorbar(shown, ax=left, label="A / largest A", extend="min")
+        left.plot(2 * np.sqrt(fine) / (1 + fine), fine, color="black", label="theory: A = 0")
+        found, half = intervals(zeros)
+        at = np.sqrt(np.where(found > 0, found, np.nan))
+        open_dots = {"color": OKABE_ITO[1], "marker": "o", "markeredgecolor": "white", "markersize": 5}
+        left.errorbar(at, g, xerr=half / (2 * at), linestyle="", label="simulation", **open_dots)
+        left.set(xscale="log", yscale="log", xlabel="noise sigma / sigma$_c$", ylabel="decay gamma / s")
+        left.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, columnspacing=1)
+        lines = self.finite_step(fine)
+        for i, row in enumerate(sorted({0, int(np.searchsorted(noise, 1)) - 1, len(noise) - 1})):
+            right.plot(fine, lines[:, row], color=OKABE_ITO[i])
+            marked(right, g, cells[:, row], **look(i), label=f"{noise[row]:g} sigma$_c$")
+        right.axhline(0, color="0.7", linewidth=0.6)
+        right.set(xscale="log", xlabel="decay gamma / s", ylabel="A / largest A (lines: theory)")
+        right.set_ylim(top=right.get_ylim()[1] + 0.4)
+        right.legend(loc="upper center", ncols=3, columnspacing=0.8, handletextpad=0.1)

@@ -1,29 +1,29 @@
-"""What the predictions on emergent Hebbian learning share: a rule without a purpose, regression problems, markers.
+"""What the predictions on emergent Hebbian learning share: a rule without a purpose, regression problems, statistics.
 
 Notation of the paper (bibtex: koplow2025emergence): a layer h = W z, its learning signal g = m p^T, the Hebbian update
 H = h z^T, and gamma = tau_plast / tau_dec, the weight decay.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
-from matplotlib.axes import Axes
+from jaxtyping import Array, Float
 
 from dynamics.circuit import Circuit, Error, Gaussian, Projection, TwoFactor, Weights
-from dynamics.flow import WeightFlow, batch_factors, samples_with_moments
+from dynamics.coupled import Coupled
+from dynamics.flow import batch_factors, samples_with_moments
 from dynamics.instruments import forward_matrices
 from dynamics.network import Network
 from dynamics.plasticity import mean_drive
-from dynamics.stimulus import Clock
-from dynamics.timescales import Timescales
-from experiments.results.verdicts import JUDGED, SHOWN, mean_of
+from experiments.predictions.kit import intervals, weight_flow, wired
+from experiments.predictions.references import REFERENCES
+from experiments.results.verdicts import JUDGED, Verdict, exceeds
+from rules import SGD
 from rules.contract import AbstractRule
-from rules.gradient import SGD
 
 
 class RandomSignal(AbstractRule):
@@ -38,10 +38,7 @@ class RandomSignal(AbstractRule):
     Reference       bibtex: koplow2025emergence (arXiv:2505.18069)
     """
 
-    reference: ClassVar[str] = (
-        "@article{koplow2025emergence, title={Emergence of Hebbian Dynamics in Regularized Non-Local Learners}, "
-        "author={Koplow, David and Poggio, Tomaso and Ziyin, Liu}, journal={arXiv:2505.18069}, year={2025}}"
-    )
+    reference: ClassVar[str] = REFERENCES["koplow2025emergence"]
 
     def wire(self, network: Network) -> Circuit:
         one = jnp.ones((), network.gain.dtype)
@@ -59,21 +56,6 @@ class RandomSignal(AbstractRule):
         return Circuit(learner.layers() + teacher, learner.forward(TwoFactor(Error())) + random + credit)
 
 
-def f64(value: Any) -> Array:
-    """An array in double precision, as all of a prediction is."""
-    return jnp.asarray(value, jnp.float64)
-
-
-def keys_from(seed: int, count: int) -> Key[Array, " count"]:
-    """The keys of `count` seeds, the first of which is `seed`."""
-    return jax.vmap(jax.random.key)(jnp.arange(seed, seed + count))
-
-
-def student(inputs: int, outputs: int) -> Circuit:
-    """Linear regression z = W x by gradient descent, without biases."""
-    return SGD().wire(Network((inputs, outputs), bias=False, gain=f64(1.0)))
-
-
 def stationary_flow(
     circuit: Circuit, covariance: Float[Array, "i i"], teacher: Float[Array, "o i"], gamma: Float[Array, ""]
 ) -> Weights:
@@ -85,8 +67,7 @@ def stationary_flow(
     dt, steps = 0.5 / rates[-1], 40 * rates[-1] / (0.5 * rates[0])
     cross = teacher @ covariance
     inputs, targets = samples_with_moments(covariance, cross, cross @ teacher.T)
-    clock = Clock(dt, f64(0.0), 1)
-    flow = WeightFlow(circuit, Timescales(f64(1.0), f64(1.0), 1 / gamma), inputs, targets, clock)
+    flow = weight_flow(circuit, inputs, targets, dt, 1 / gamma)
     progress = flow.init({"W1": jnp.zeros_like(teacher)})
     return flow.weights(flow.advance(progress, jnp.int32(0), jnp.ceil(steps).astype(jnp.int32)))
 
@@ -103,21 +84,29 @@ def balance(
     return drives, hebb, {name: jnp.square(a).sum(-1).mean() for name, a in h.items()}
 
 
-def pseudovalues(statistic: Callable[[np.ndarray], Any], samples: np.ndarray) -> np.ndarray:
-    """The jackknife's pseudo-values of a statistic of `samples`, whose last axis is seeds; they end in that axis.
-
-    Their mean is the statistic less its bias of order 1 / n, and they serve as n independent samples of it.
-    """
-    n = samples.shape[-1]
-    without = np.stack([statistic(np.delete(samples, i, -1)) for i in range(n)], -1)
-    return n * np.asarray(statistic(samples))[..., None] - (n - 1) * without
+def student(inputs: int, outputs: int) -> Circuit:
+    """Linear regression z = W x by gradient descent, without biases."""
+    return wired(SGD(), (inputs, outputs))
 
 
-def intervals(samples: np.ndarray, level: float = SHOWN) -> tuple[np.ndarray, np.ndarray]:
-    """Means over the last axis, seeds, and the half widths of their intervals at `level`."""
-    each = [mean_of(row, level) for row in samples.reshape(-1, samples.shape[-1])]
-    shape = samples.shape[:-1]
-    return np.reshape([one.value for one in each], shape), np.reshape([one.half for one in each], shape)
+def averaged(
+    run: Coupled, start: Weights, burn: int, count: int, every: int, sides: Callable[[Weights], Array]
+) -> Float[Array, "2"]:
+    """The means of both sides of a balance at `count` records, one each `every` presentations, after `burn` records."""
+
+    def record(carry: tuple, k: Array) -> tuple:
+        progress = run.advance(carry[0], k * every, every)
+        return (progress, carry[1] + jnp.where(k >= burn, sides(run.weights(progress)), 0)), None
+
+    empty = run.init(start), jnp.zeros(2, jnp.float64)
+    return jax.lax.scan(record, empty, jnp.arange(burn + count, dtype=jnp.int32))[0][1] / count
+
+
+def rises(name: str, quantity: str, samples: np.ndarray, axis: int = 0) -> Verdict:
+    """Whether means over seeds increase all along an axis; judged where that is least certain."""
+    steps = np.diff(samples, axis=axis).reshape(-1, samples.shape[-1])
+    means, half = intervals(steps)
+    return exceeds(name, quantity, 0.0, steps[np.argmin(means / half)])
 
 
 def share_inside(expected: np.ndarray, samples: np.ndarray, allowance: np.ndarray | float = 0.0) -> float:
@@ -127,9 +116,3 @@ def share_inside(expected: np.ndarray, samples: np.ndarray, allowance: np.ndarra
     """
     means, half = intervals(samples, 1 - (1 - JUDGED) / expected.size)
     return float(np.mean(np.abs(means - expected) <= half + allowance))
-
-
-def marked(panel: Axes, x: Sequence[float | int] | np.ndarray, samples: np.ndarray, **look: Any) -> None:
-    """Draw means over the last axis, seeds, as markers with their 95 % intervals."""
-    means, half = intervals(samples)
-    panel.errorbar(x, means, np.nan_to_num(half), linestyle="", elinewidth=0.8, capsize=1.5, **look)

@@ -1,7 +1,6 @@
 """T4.1: weight decay makes the mean update of any learning rule Hebbian where learning has come to rest."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,17 +8,15 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from matplotlib.figure import Figure
 
-from dynamics.circuit import Circuit, Weights
+from dynamics.circuit import Weights
 from dynamics.discrete import Discrete
 from dynamics.errors import PlasticodeError
-from dynamics.flow import WeightFlow
-from dynamics.network import Network
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
 from experiments.predictions.contract import AbstractPrediction, Finding, Positives, Seeds, Size
-from experiments.predictions.hebbian.setting import RandomSignal, balance, f64, keys_from
-from experiments.report.figures import MARKERS, OKABE_ITO, style
-from experiments.results.verdicts import Verdict, close, matches
+from experiments.predictions.hebbian.setting import RandomSignal, balance
+from experiments.predictions.kit import all_close, drawn, f64, keys_from, look, weight_flow, wired
+from experiments.results.verdicts import matches
 from rules.contract import AbstractRule
 from rules.feedback_alignment import DFA
 from rules.gradient import SGD
@@ -35,25 +32,19 @@ TOLERANCE = 0.01
 class HebbianStationary(AbstractPrediction):
     """The balance of learning signal and decay in a two-layer tanh network under four rules, and Adam."""
 
-    number: ClassVar[str] = "T4.1"
-    title: ClassVar[str] = "At rest, every rule with weight decay is Hebbian"
-    source: ClassVar[str] = "koplow2025emergence, weak form of the theorem: E[g] = gamma W at stationarity"
-    equation: ClassVar[str] = "<E g, E H>_F = gamma E|h|^2,  h = W z, H = h z^T, gamma = tau_plast / tau_dec"
-    claim: ClassVar[str] = (
-        "Where the weights rest, the mean update of a rule has a positive overlap with the Hebbian update, of exactly "
-        "the size of the decay: for gradient descent, feedback alignment, Kolen-Pollack, a signal from an unrelated "
-        "random network, and Adam."
-    )
-    method: ClassVar[str] = (
-        "The weight flow of a tanh network on a teacher's data for 20 tau_dec; E g, E H and E|h|^2 of both matrices "
-        "from the engine's factors. Adam: discrete updates, one presentation each; its step (without the decay) and "
-        "the weights are averaged over 25 tau_dec."
-    )
-    tolerance: ClassVar[str] = (
-        "1 %: the decay alone leaves exp(-20) of the start, but flat directions of the loss relax more slowly, and at "
-        "gamma = 0.03 leave about 0.2 %. Adam never rests: the 99.9 % interval over seeds."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"gammas": (0.1, 0.3), "seeds": 3}
+    number = "T4.1"
+    title = "At rest, every rule with weight decay is Hebbian"
+    source = "koplow2025emergence, weak form of the theorem: E[g] = gamma W at stationarity"
+    equation = "<E g, E H>_F = gamma E|h|^2,  h = W z, H = h z^T, gamma = tau_plast / tau_dec"
+    claim = """Where the weights rest, the mean update of a rule has a positive overlap with the Hebbian update, of
+        exactly the size of the decay: for gradient descent, feedback alignment, Kolen-Pollack, a signal from an
+        unrelated random network, and Adam."""
+    method = """The weight flow of a tanh network on a teacher's data for 20 tau_dec; E g, E H and E|h|^2 of both
+        matrices from the engine's factors. Adam: discrete updates, one presentation each; its step (without the decay)
+        and the weights are averaged over 25 tau_dec."""
+    tolerance = """1 %: the decay alone leaves exp(-20) of the start, but flat directions of the loss relax more slowly,
+        and at gamma = 0.03 leave about 0.2 %. Adam never rests: the 99.9 % interval over seeds."""
+    quick = {"gammas": (0.1, 0.3), "seeds": 3}
 
     inputs: Size = 8
     hidden: Size = 12
@@ -68,16 +59,14 @@ class HebbianStationary(AbstractPrediction):
         ratios = adam[:, :, 0] / adam[:, :, 1]
         for name, records in flows.items():
             self._check_alive(name, records[..., 1])
-        verdicts = [self._judged(name, records[..., -1, :]) for name, records in flows.items()]
+        quantity = "largest deviation of <E g, E H> / (gamma E|h|^2) from 1"
+        verdicts = [
+            all_close(f"balance under {name}", quantity, 0.0, _deviation(records[..., -1, :]), TOLERANCE)
+            for name, records in flows.items()
+        ]
         quantity = "<E g, E H> / (gamma E|h|^2), mean of both layers"
         verdicts.append(matches("Adam's steps", quantity, 1.0, ratios.mean(1)))
         return Finding(verdicts, self._drawn(flows, adam))
-
-    def _judged(self, name: str, ends: np.ndarray) -> Verdict:
-        """Whether both sides agree at every decay, in every layer and for every seed."""
-        worst = float(np.abs(ends[..., 0] / ends[..., 1] - 1).max())
-        quantity = "largest deviation of <E g, E H> / (gamma E|h|^2) from 1"
-        return close(f"balance under {name}", quantity, 0.0, worst, TOLERANCE)
 
     def _check_alive(self, rule: str, decays: np.ndarray) -> None:
         """Refuses a decay under which weights vanish: then there is nothing left to compare. `decays`: gamma E|h|^2."""
@@ -87,9 +76,6 @@ class HebbianStationary(AbstractPrediction):
                     f"hebbian-stationary.gammas has {gamma:g}: it must be smaller, as this decay leaves no weights "
                     f"under {rule}"
                 )
-
-    def _circuit(self, rule: AbstractRule) -> Circuit:
-        return rule.wire(Network((self.inputs, self.hidden, self.outputs), bias=False, gain=f64(1.0)))
 
     def _data(self) -> tuple[Float[Array, "seeds n i"], Float[Array, "seeds n o"]]:
         """Inputs, and the outputs of random tanh networks, scaled to a variance of about 2."""
@@ -106,12 +92,12 @@ class HebbianStationary(AbstractPrediction):
 
     def _flows(self, rule: AbstractRule) -> np.ndarray:
         """<E g, E H> and gamma E|h|^2: (gammas, seeds, layers, records, 2)."""
-        circuit = self._circuit(rule)
+        circuit = wired(rule, (self.inputs, self.hidden, self.outputs))
         # Of tau_plast = 1 s: the data's largest eigenvalue, and the fastest decay.
         dt = 0.4 / ((1 + (self.inputs / self.samples) ** 0.5) ** 2 + max(self.gammas))
 
         def one(weights: Weights, x: Array, y: Array, gamma: Array, count: Array) -> Array:
-            flow = WeightFlow(circuit, Timescales(f64(1.0), f64(1.0), 1 / gamma), x, y, Clock(f64(dt), f64(0.0), 1))
+            flow = weight_flow(circuit, x, y, dt, 1 / gamma)
 
             def record(progress: Any, _: None) -> tuple:
                 progress = flow.advance(progress, jnp.int32(0), count)
@@ -128,7 +114,8 @@ class HebbianStationary(AbstractPrediction):
 
     def _adam(self, gamma: float) -> np.ndarray:
         """<E step, E H> and gamma E|h|^2 at the mean weights: (seeds, layers, 2)."""
-        circuit, count = self._circuit(SGD()), round(ADAM_WINDOW / (gamma * ADAM_STEP))
+        circuit = wired(SGD(), (self.inputs, self.hidden, self.outputs))
+        count = round(ADAM_WINDOW / (gamma * ADAM_STEP))
 
         def one(key: PRNGKeyArray, weights: Weights, x: Array, y: Array) -> Array:
             clock, times = Clock(f64(ADAM_STEP), f64(0.0), 1), Timescales(f64(1.0), f64(1.0), f64(1 / gamma))
@@ -155,25 +142,26 @@ class HebbianStationary(AbstractPrediction):
         keys = keys_from(self.seed, self.seeds)
         return np.asarray(jax.jit(jax.vmap(one))(keys, jax.vmap(circuit.initial_weights)(keys), *self._data()))
 
-    def _drawn(self, flows: dict[str, np.ndarray], adam: np.ndarray) -> Figure:
-        with style():
-            figure = Figure((7, 2.6), layout="constrained")
-            left, right = figure.subplots(1, 2)
-            everything = [*(records[..., -1, :].reshape(-1, 2) for records in flows.values()), adam.reshape(-1, 2)]
-            powers = np.concatenate(everything)[:, 1]
-            ends = np.array([powers.min() / 1.5, powers.max() * 1.5])
-            left.plot(ends, ends, color="0.3", label="theory: equal")
-            for i, (name, sides) in enumerate(zip([*flows, "Adam"], everything, strict=True)):
-                look = {"color": OKABE_ITO[i], "marker": MARKERS[i], "fillstyle": "none"}
-                left.plot(sides[:, 1], sides[:, 0], linestyle="", label=name, **look)
-            left.set(xscale="log", yscale="log", xlabel="decay: gamma E|h|$^2$", ylabel="alignment: <E g, E H>")
-            left.legend()
-            gamma, times = len(self.gammas) // 2, np.arange(1, RECORDS + 1) * DECAY_TIMES / RECORDS
-            for i, records in enumerate(flows.values()):
-                off = np.abs(records[gamma, ..., 0] / records[gamma, ..., 1] - 1).max((0, 1))
-                right.plot(times, off, color=OKABE_ITO[i], marker=MARKERS[i])
-            right.axhline(TOLERANCE, color="0.3", linestyle="--", label="tolerance")
-            right.set(yscale="log", xlabel="time (decay times tau_dec)", ylabel="largest relative deviation")
-            right.set_title(f"gamma = {self.gammas[gamma]:g}")
-            right.legend()
-        return figure
+    @drawn(7.0, 2.6)
+    def _drawn(self, figure: Figure, flows: dict[str, np.ndarray], adam: np.ndarray) -> None:
+        left, right = figure.subplots(1, 2)
+        everything = [*(records[..., -1, :].reshape(-1, 2) for records in flows.values()), adam.reshape(-1, 2)]
+        powers = np.concatenate(everything)[:, 1]
+        ends = np.array([powers.min() / 1.5, powers.max() * 1.5])
+        left.plot(ends, ends, color="0.3", label="theory: equal")
+        for i, (name, sides) in enumerate(zip([*flows, "Adam"], everything, strict=True)):
+            left.plot(sides[:, 1], sides[:, 0], linestyle="", label=name, fillstyle="none", **look(i))
+        left.set(xscale="log", yscale="log", xlabel="decay: gamma E|h|$^2$", ylabel="alignment: <E g, E H>")
+        left.legend()
+        gamma, times = len(self.gammas) // 2, np.arange(1, RECORDS + 1) * DECAY_TIMES / RECORDS
+        for i, records in enumerate(flows.values()):
+            right.plot(times, _deviation(records[gamma]).max((0, 1)), **look(i))
+        right.axhline(TOLERANCE, color="0.3", linestyle="--", label="tolerance")
+        right.set(yscale="log", xlabel="time (decay times tau_dec)", ylabel="largest relative deviation")
+        right.set_title(f"gamma = {self.gammas[gamma]:g}")
+        right.legend()
+
+
+def _deviation(sides: np.ndarray) -> np.ndarray:
+    """|<E g, E H> / (gamma E|h|^2) - 1|."""
+    return np.abs(sides[..., 0] / sides[..., 1] - 1)

@@ -1,26 +1,20 @@
 """T4.6: synaptic noise takes a fixed amount from the Hebbian alignment of every rule."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
 from dynamics.circuit import Weights
-from dynamics.coupled import Coupled
 from dynamics.errors import PlasticodeError
 from dynamics.flow import batch_factors
 from dynamics.integrators import Window
-from dynamics.network import Network
 from dynamics.noise import Noise
-from dynamics.stimulus import Clock, Stream
-from dynamics.timescales import Timescales
+from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Positives, Seeds, Size
-from experiments.predictions.hebbian.setting import RandomSignal, balance, f64, keys_from, marked, share_inside
-from experiments.report.figures import MARKERS, OKABE_ITO, style
+from experiments.predictions.hebbian.setting import RandomSignal, averaged, balance, share_inside
+from experiments.predictions.kit import coupled, f64, keys_from, look, marked, plotted, wired
 from experiments.results.verdicts import Verdict, close, matches
 from experiments.spec.units import Time
 from rules.contract import AbstractRule
@@ -35,37 +29,22 @@ POWER = 4.0  # tr(C), about: the squared norm of an input
 class HebbianSynapticNoise(AbstractPrediction):
     """The balance of signal, decay and noise in the first layer of a tanh network in the coupled regime."""
 
-    number: ClassVar[str] = "T4.6"
-    title: ClassVar[str] = "Synaptic noise takes the same amount of Hebbian alignment from every rule"
-    source: ClassVar[str] = (
-        "koplow2025emergence, weak form with noise; derived for the model of bacvanski2025continuous: Ito's formula "
-        "for tr(W C W^T) / 2, which is stationary"
-    )
-    equation: ClassVar[str] = (
-        "<g, H> = gamma E|h|^2 - tau_plast sigma^2 n tr(C) / 2,  C = <x x^T>, n postsynaptic neurons"
-    )
-    claim: ClassVar[str] = (
-        "In a first layer with synaptic noise, dW = (g / tau_plast - W / tau_dec) dt + sigma dB, the learning signal "
-        "of any rule must undo what the noise adds, be it feedback alignment or the error of an unrelated network: its "
-        "overlap with the Hebbian update falls below gamma E|h|^2 by an amount that depends on no weight and no rule."
-    )
-    method: ClassVar[str] = (
-        "A tanh network in the coupled regime, by windows. Every 20 presentations settled signals and Hebbian updates "
-        "of the first layer over all samples, at the weights of that moment; means over time. The loss "
-        "gamma E|h|^2 - <g, H> is corrected for the order of presentations, which adds (T / 2 tau_plast) E tr(g C g^T)."
-    )
-    tolerance: ClassVar[str] = (
-        "The 99.9 % interval over seeds, and T tr(C) / tau_plast of gamma E|h|^2: by about that share a sample's own "
-        "error falls while it is shown. Propagation is nearly instantaneous: the error of a sample meets the next one "
-        "for a few tau_prop, which adds 1 % at 0.1 ms."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {
-        "hidden": 24,
-        "noises": (1.0,),
-        "seeds": 8,
-        "averaged": 6.0,
-        "plasticity": "5 s",
-    }
+    number = "T4.6"
+    title = "Synaptic noise takes the same amount of Hebbian alignment from every rule"
+    source = """koplow2025emergence, weak form with noise; derived for the model of bacvanski2025continuous: Ito's
+        formula for tr(W C W^T) / 2, which is stationary"""
+    equation = "<g, H> = gamma E|h|^2 - tau_plast sigma^2 n tr(C) / 2,  C = <x x^T>, n postsynaptic neurons"
+    claim = """In a first layer with synaptic noise, dW = (g / tau_plast - W / tau_dec) dt + sigma dB, the learning
+        signal of any rule must undo what the noise adds, be it feedback alignment or the error of an unrelated network:
+        its overlap with the Hebbian update falls below gamma E|h|^2 by an amount that depends on no weight and no
+        rule."""
+    method = """A tanh network in the coupled regime, by windows. Every 20 presentations settled signals and Hebbian
+        updates of the first layer over all samples, at the weights of that moment; means over time. The loss gamma
+        E|h|^2 - <g, H> is corrected for the order of presentations, which adds (T / 2 tau_plast) E tr(g C g^T)."""
+    tolerance = """The 99.9 % interval over seeds, and T tr(C) / tau_plast of gamma E|h|^2: by about that share a
+        sample's own error falls while it is shown. Propagation is nearly instantaneous: the error of a sample meets the
+        next one for a few tau_prop, which adds 1 % at 0.1 ms."""
+    quick = {"hidden": 24, "noises": (1.0,), "seeds": 8, "averaged": 6.0, "plasticity": "5 s"}
 
     inputs: Size = 16
     hidden: Size = 32
@@ -103,8 +82,6 @@ class HebbianSynapticNoise(AbstractPrediction):
                 "hebbian-synaptic-noise needs propagation of at most duration / 1000, so that signals settle, and "
                 f"plasticity of at least 20 durations = {self.duration.value * 20:g} s"
             )
-        if self.seeds < 2:
-            raise PlasticodeError("hebbian-synaptic-noise needs at least 2 seeds")
 
     def _data(self) -> tuple[Array, Array]:
         """Inputs, and the outputs of a random tanh network, scaled to a variance of about 2."""
@@ -116,10 +93,8 @@ class HebbianSynapticNoise(AbstractPrediction):
 
     def _simulated(self, rule: AbstractRule, x: Array, y: Array) -> tuple[np.ndarray, np.ndarray]:
         """The loss of alignment and gamma E|h|^2, both in units of gamma tr(C): (levels, seeds)."""
-        circuit = rule.wire(Network((self.inputs, self.hidden, self.outputs), bias=False, gain=f64(1.0)))
+        circuit = wired(rule, (self.inputs, self.hidden, self.outputs))
         tau, window = self.plasticity.value, Window(nodes=2, parts=1, gaps=False, sweeps=2)
-        times = Timescales(f64(self.propagation.value), f64(tau), f64(tau / self.gamma))
-        clock = Clock(f64(self.duration.value), f64(0.0), window.nodes)
         covariance = x.T @ x / self.samples
         decay_time = tau / (self.gamma * self.duration.value * RECORDS_EVERY)  # in records
         burn, count = round(RELAXATIONS * decay_time), max(1, round(self.averaged * decay_time))
@@ -133,15 +108,11 @@ class HebbianSynapticNoise(AbstractPrediction):
 
         def one(key: PRNGKeyArray, weights: Weights, sigma: Array) -> Array:
             for_order, for_noise = jax.random.split(key)
-            stream, noise = Stream(x, y, for_order), Noise(synaptic=sigma)
-            run = Coupled(circuit, times, stream, clock, noise=noise, integrator=window, key=for_noise)
-
-            def record(carry: tuple, k: Array) -> tuple:
-                progress = run.advance(carry[0], k * RECORDS_EVERY, RECORDS_EVERY)
-                return (progress, carry[1] + jnp.where(k >= burn, sides(run.weights(progress)), 0)), None
-
-            start = run.init(weights), jnp.zeros(2, jnp.float64)
-            return jax.lax.scan(record, start, jnp.arange(burn + count, dtype=jnp.int32))[0][1] / count
+            run = coupled(
+                circuit, Stream(x, y, for_order), self.propagation.value, tau, self.duration.value, window.nodes,
+                decay=tau / self.gamma, noise=Noise(synaptic=sigma), integrator=window, key=for_noise,
+            )  # fmt: skip
+            return averaged(run, weights, burn, count, RECORDS_EVERY, sides)
 
         run = jax.jit(jax.vmap(jax.vmap(one, (0, 0, None)), (None, None, 0)))
         keys = keys_from(self.seed, self.seeds)
@@ -156,16 +127,12 @@ class HebbianSynapticNoise(AbstractPrediction):
         quantity = "(gamma E|h|^2 - <g, H>) / (gamma tr C) at the strongest noise"
         return matches(f"loss under {rule}", quantity, float(self.levels[-1]), lost[-1], float(allowed[-1]), note)
 
-    def _drawn(self, lost: dict[str, np.ndarray]) -> Figure:
-        with style():
-            figure = Figure((3.4, 3.0), layout="constrained")
-            panel = figure.subplots()
-            ends = [0, 1.05 * self.levels.max()]
-            panel.plot(ends, ends, color="0.3", label="theory, any rule")
-            for i, (name, samples) in enumerate(lost.items()):
-                look = {"color": OKABE_ITO[i], "marker": MARKERS[i], "fillstyle": "none", "markersize": 5}
-                marked(panel, self.levels, samples, **look, label=name)
-            panel.set_xlabel("noise tau_plast sigma$^2$ n / (2 gamma)")
-            panel.set_ylabel("(gamma E|h|$^2$ - <g, H>) / (gamma tr C)")
-            panel.legend()
-        return figure
+    @plotted(3.4, 3.0)
+    def _drawn(self, panel: Axes, lost: dict[str, np.ndarray]) -> None:
+        ends = [0, 1.05 * self.levels.max()]
+        panel.plot(ends, ends, color="0.3", label="theory, any rule")
+        for i, (name, samples) in enumerate(lost.items()):
+            marked(panel, self.levels, samples, **look(i), fillstyle="none", markersize=5, label=name)
+        panel.set_xlabel("noise tau_plast sigma$^2$ n / (2 gamma)")
+        panel.set_ylabel("(gamma E|h|$^2$ - <g, H>) / (gamma tr C)")
+        panel.legend()

@@ -1,23 +1,19 @@
 """T3.6: the longer a network has seen images on one half of its inputs, the worse it learns from the other half."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from matplotlib.figure import Figure
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from dynamics.circuit import Weights
-from dynamics.flow import WeightFlow
 from dynamics.instruments import accuracy
-from dynamics.network import Network
-from dynamics.stimulus import Clock
-from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Size
-from experiments.predictions.heterosynaptic.training import Replicates, f64, times
-from experiments.report.figures import LINES, MARKERS, OKABE_ITO, style
+from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds, Size
+from experiments.predictions.kit import drawn, f64, legend_outside, look, marked, weight_flow, wired
+from experiments.report.figures import LINES, OKABE_ITO
 from experiments.results.verdicts import close, mean_of, stays_below
 from experiments.tasks.real import Digits
 from rules.heterosynaptic import Heterosynaptic
@@ -28,24 +24,18 @@ Epoch = Annotated[int, Field(strict=True, ge=0, le=1000)]
 class CriticalPeriod(AbstractPrediction):
     """Accuracy after rewiring: images and noise change places, after some epochs, between two halves of the input."""
 
-    number: ClassVar[str] = "T3.6"
-    title: ClassVar[str] = "Critical period: late rewiring of the inputs costs final accuracy"
-    source: ClassVar[str] = "ziyin2025heterosynaptic, fig. 3 (there with colour images)"
-    equation: ClassVar[str] = "accuracy(RT, so many epochs after RT) falls monotonically with RT"
-    claim: ClassVar[str] = (
-        "One half of the inputs carries images, the other noise. Where they change places after RT epochs, what is "
-        "reached so many epochs later is the worse the larger RT is. Here the images are the digits of scikit-learn."
-    )
-    method: ClassVar[str] = (
-        "Networks with one hidden layer and a random feedback population learn in the weight flow, one Euler step per "
-        "batch, with fresh gaussian noise in every presentation; the slope of the test accuracy against ln(1 + RT), "
-        "per seed. The images have unit variance. `weak` noise is a comparison."
-    )
-    tolerance: ClassVar[str] = (
-        "The mean slope over seeds lies below 0 at 99.9 %, and no step from one RT to the next goes up at 99.9 %: the "
-        "size of the effect is not predicted."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"rewirings": (0, 2, 12), "images": 160, "batch": 40, "epochs": 6}
+    number = "T3.6"
+    title = "Critical period: late rewiring of the inputs costs final accuracy"
+    source = "ziyin2025heterosynaptic, fig. 3 (there with colour images)"
+    equation = "accuracy(RT, so many epochs after RT) falls monotonically with RT"
+    claim = """One half of the inputs carries images, the other noise. Where they change places after RT epochs, what is
+        reached so many epochs later is the worse the larger RT is. Here the images are the digits of scikit-learn."""
+    method = """Networks with one hidden layer and a random feedback population learn in the weight flow, one Euler step
+        per batch, with fresh gaussian noise in every presentation; the slope of the test accuracy against ln(1 + RT),
+        per seed. The images have unit variance. `weak` noise is a comparison."""
+    tolerance = """The mean slope over seeds lies below 0 at 99.9 %, and no step from one RT to the next goes up at 99.9
+        %: the size of the effect is not predicted."""
+    quick = {"rewirings": (0, 2, 12), "images": 160, "batch": 40, "epochs": 6}
 
     rewirings: Annotated[tuple[Epoch, ...], Field(min_length=2)] = (0, 1, 3, 10, 30)  # RT, in epochs
     epochs: Size = 20  # after the rewiring
@@ -57,15 +47,13 @@ class CriticalPeriod(AbstractPrediction):
     units: Size = 20
     decay: Positive = 1000.0  # tau_dec in units of tau_plast
     step: Positive = 0.3  # duration of a batch in units of tau_plast
-    seeds: Replicates = 12
+    seeds: Seeds = 12
 
-    @model_validator(mode="after")
-    def _consistent(self) -> "CriticalPeriod":
+    def misfit(self) -> str | None:
         if list(self.rewirings) != sorted(set(self.rewirings)):
-            raise ValueError("the rewiring times must increase")
+            return "the rewiring times must increase"
         if self.batch > self.images:
-            raise ValueError(f"a batch of {self.batch} does not fit into {self.images} images")
-        return self
+            return f"a batch of {self.batch} does not fit into {self.images} images"
 
     def measure(self) -> Finding:
         curves = self._trained()
@@ -92,8 +80,8 @@ class CriticalPeriod(AbstractPrediction):
     def _trained(self) -> np.ndarray:
         """(noise, seeds, rewirings, epochs): the test accuracy at the start of each epoch."""
         x, y, x_test, y_test = self._images()
-        network = Network((2 * x.shape[1], self.neurons, y.shape[1]), loss="softmax", bias=False, gain=f64(1.0))
-        circuit = Heterosynaptic(feedback_scale=f64(1.0), feedback_units=self.units).wire(network)
+        rule = Heterosynaptic(feedback_scale=f64(1.0), feedback_units=self.units)
+        circuit = wired(rule, (2 * x.shape[1], self.neurons, y.shape[1]), loss="softmax")
         per_epoch = self.images // self.batch
 
         def shown(key: Array, images: Array, late: Array, noise: Array) -> Array:
@@ -106,8 +94,8 @@ class CriticalPeriod(AbstractPrediction):
             def batch(number: Array, w: Weights, late: Array) -> Weights:
                 for_noise, for_choice = jax.random.split(jax.random.fold_in(for_training, number))
                 chosen = jax.random.randint(for_choice, (self.batch,), 0, self.images)
-                inputs, clock = shown(for_noise, x[chosen], late, noise), Clock(f64(self.step), f64(0.0), 1)
-                flow = WeightFlow(circuit, times(1.0, self.decay), inputs, y[chosen], clock)
+                inputs = shown(for_noise, x[chosen], late, noise)
+                flow = weight_flow(circuit, inputs, y[chosen], self.step, self.decay)
                 return flow.weights(flow.advance(flow.init(w), jnp.asarray(0), 1))
 
             def epoch(w: Weights, number: Array) -> tuple[Weights, Array]:
@@ -120,11 +108,9 @@ class CriticalPeriod(AbstractPrediction):
             epochs = jnp.arange(max(self.rewirings) + self.epochs + 1)
             return jax.lax.scan(epoch, circuit.initial_weights(for_start), epochs)[1]
 
-        over_rewirings = jax.vmap(one, (None, None, 0))
-        over_seeds = jax.vmap(over_rewirings, (None, 0, None))
+        over = jax.vmap(jax.vmap(jax.vmap(one, (None, None, 0)), (None, 0, None)), (0, None, None))
         keys = jax.random.split(jax.random.key(self.seed), self.seeds)
-        run = jax.jit(jax.vmap(over_seeds, (0, None, None)))
-        return np.asarray(run(f64((self.weak, self.noise)), keys, jnp.asarray(self.rewirings)))
+        return np.asarray(jax.jit(over)(f64((self.weak, self.noise)), keys, jnp.asarray(self.rewirings)))
 
     def _images(self) -> tuple[Array, Array, Array, Array]:
         """Training and test images of mean 0 (of each pixel) and variance 1 (over all), with their one-hot targets."""
@@ -134,24 +120,17 @@ class CriticalPeriod(AbstractPrediction):
         x, x_test = (f64((inputs - mean) / scale) for inputs in (data.train_inputs, data.test_inputs))
         return x[: self.images], f64(data.train_targets)[: self.images], x_test, f64(data.test_targets)
 
-    def _drawn(self, curves: np.ndarray, final: np.ndarray) -> Figure:
-        with style():
-            figure = Figure((3.4, 4.4), layout="constrained")
-            top, bottom = figure.subplots(2, 1)
-            for i, rewired in enumerate(self.rewirings):
-                end = rewired + self.epochs
-                look = {"color": OKABE_ITO[i % 7], "linestyle": LINES[i % 7]}
-                top.plot(np.arange(end + 1), curves[:, i, : end + 1].mean(0), label=f"RT = {rewired}", **look)
-            for i, noise in enumerate((self.weak, self.noise)):
-                means = [mean_of(column) for column in final[i].T]
-                mean, half = [m.value for m in means], [m.half for m in means]
-                label = f"noise {noise:g}"
-                bottom.errorbar(
-                    np.arange(len(mean)), mean, yerr=half, color=OKABE_ITO[i], marker=MARKERS[i], capsize=2, label=label
-                )
-            bottom.set_xticks(np.arange(len(self.rewirings)), [str(rewired) for rewired in self.rewirings])
-            top.set(xlabel="epoch", ylabel=f"accuracy, noise {self.noise:g}", ylim=(0, 1))
-            bottom.set(xlabel="rewiring time RT (epochs)", ylabel=f"accuracy {self.epochs} epochs later")
-            figure.legend(*top.get_legend_handles_labels(), loc="outside upper left", ncols=3)
-            bottom.legend(loc="lower left")
-        return figure
+    @drawn(3.4, 4.4)
+    def _drawn(self, figure: Figure, curves: np.ndarray, final: np.ndarray) -> None:
+        top, bottom = figure.subplots(2, 1)
+        ends = np.array(self.rewirings) + self.epochs
+        for i, (rewired, end) in enumerate(zip(self.rewirings, ends, strict=True)):
+            line = {"color": OKABE_ITO[i % 7], "linestyle": LINES[i % 7], "label": f"RT = {rewired}"}
+            top.plot(np.arange(end + 1), curves[:, i, : end + 1].mean(0), **line)
+        for i, noise in enumerate((self.weak, self.noise)):
+            marked(bottom, np.arange(len(ends)), final[i].T, label=f"noise {noise:g}", linestyle="-", **look(i))
+        bottom.set_xticks(np.arange(len(self.rewirings)), [str(rewired) for rewired in self.rewirings])
+        top.set(xlabel="epoch", ylabel=f"accuracy, noise {self.noise:g}", ylim=(0, 1))
+        bottom.set(xlabel="rewiring time RT (epochs)", ylabel=f"accuracy {self.epochs} epochs later")
+        legend_outside(top, 3, loc="upper left")
+        bottom.legend(loc="lower left")

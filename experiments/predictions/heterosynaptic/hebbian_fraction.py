@@ -1,50 +1,39 @@
 """T3.7: with weight decay, the learning signal of every layer becomes Hebbian late in training."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
 from dynamics.circuit import Weights
 from dynamics.flow import batch_factors
 from dynamics.instruments import forward_matrices
 from dynamics.plasticity import mean_drive
 from experiments.predictions.contract import Finding, Fraction
-from experiments.predictions.heterosynaptic.training import AbstractTraining, Course, band, f64, last_crossing
-from experiments.report.figures import LINES, OKABE_ITO, style
-from experiments.results.verdicts import Verdict, close, exceeds, mean_of, stays_below
+from experiments.predictions.heterosynaptic.training import QUICK, AbstractTraining, Course, last_crossing
+from experiments.predictions.kit import band, f64, legend_outside, marked, plotted
+from experiments.report.figures import LINES, OKABE_ITO
+from experiments.results.verdicts import Verdict, close, exceeds, stays_below
 
 
 class HebbianFraction(AbstractTraining):
     """The fraction of synapses whose learning signal has the sign of the Hebbian product of activities."""
 
-    number: ClassVar[str] = "T3.7"
-    title: ClassVar[str] = "Learning turns Hebbian late in training with weight decay"
-    source: ClassVar[str] = "ziyin2025heterosynaptic, fig. 2b (Hebbian overlap); the stationary value is derived"
-    equation: ClassVar[str] = (
-        "P[sign <q z^T> = sign <a z^T>] crosses 1/2 upward; stationary: <q z^T> ~ W, <a z^T> = W <z z^T>"
-    )
-    claim: ClassVar[str] = (
-        "The sign agreement of the learning signal with the Hebbian update is below chance early in training and rises "
-        "through 1/2 late, after the task is learned. At stationarity decay has to be balanced, so it is the agreement "
-        "of W with W <z z^T>."
-    )
-    method: ClassVar[str] = (
-        "Randomly wired tanh networks learn random teachers in the weight flow. Both products are averages over the "
-        "data, a the preactivation, z the activity below. The paper's overlap is read as this fraction, of the "
-        "learning signal or of the whole update with its decay: both are shown. A control has no decay. Learning lasts "
-        "until the loss has made 90 % of its fall."
-    )
-    tolerance: ClassVar[str] = (
-        "Means over seeds lie on the claimed side of 1/2 (and of the control) at 99.9 %. The stationary value is that "
-        "of the final weights up to 2 %, for what exp(-length) of the mismatch leaves at synapses near a sign change."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {
-        "inputs": 10, "hidden": (20, 20), "samples": 60, "seeds": 8, "step": 0.2, "units": 20,
-    }  # fmt: skip
+    number = "T3.7"
+    title = "Learning turns Hebbian late in training with weight decay"
+    source = "ziyin2025heterosynaptic, fig. 2b (Hebbian overlap); the stationary value is derived"
+    equation = "P[sign <q z^T> = sign <a z^T>] crosses 1/2 upward; stationary: <q z^T> ~ W, <a z^T> = W <z z^T>"
+    claim = """The sign agreement of the learning signal with the Hebbian update is below chance early in training and
+        rises through 1/2 late, after the task is learned. At stationarity decay has to be balanced, so it is the
+        agreement of W with W <z z^T>."""
+    method = """Randomly wired tanh networks learn random teachers in the weight flow. Both products are averages over
+        the data, a the preactivation, z the activity below. The paper's overlap is read as this fraction, of the
+        learning signal or of the whole update with its decay: both are shown. A control has no decay. Learning lasts
+        until the loss has made 90 % of its fall."""
+    tolerance = """Means over seeds lie on the claimed side of 1/2 (and of the control) at 99.9 %. The stationary value
+        is that of the final weights up to 2 %, for what exp(-length) of the mismatch leaves at synapses near a sign
+        change."""
+    quick = QUICK | {"seeds": 8}
 
     learned: Fraction = 0.9
 
@@ -63,20 +52,18 @@ class HebbianFraction(AbstractTraining):
             errors = locals_[f"z{len(names)}"].error
             return {"fraction": jnp.stack(found), "net": jnp.stack(net), "loss": jnp.sum(errors * errors)}
 
-        decaying, lasting = self.course(circuit, self.initial(circuit), probe, [self.decay, np.inf])
+        decaying, lasting = self.course(circuit, probe, [self.decay, np.inf])
         learnt = np.array([self._learnt(decaying, s) for s in range(self.seeds)])
         half = np.stack([self._half_risen(decaying, i) for i in range(len(names))])
         early, end = self._early(decaying, learnt), decaying.probes["fraction"][:, -1, :, 0]
         whole = decaying.probes["net"].mean(2)
         last = min(int(np.searchsorted(decaying.times, self.decay)), len(decaying.times) - 1)
         settling = slice(min(int(np.searchsorted(decaying.times, learnt.mean())), last), last + 1)
-        quantity = "fraction, mean of layers"
+        quantity, late = "fraction, mean of layers", "half of it less learning, mean of layers (tau_plast)"
         verdicts = [
             stays_below("signal not Hebbian while learning", quantity, 0.5, early.mean(1)),
             *(exceeds(f"{name} Hebbian late", "fraction at the end", 0.5, end[:, i]) for i, name in enumerate(names)),
-            exceeds(
-                "the rise is late", "half of it less learning, mean of layers (tau_plast)", 0.0, half.mean(0) - learnt
-            ),
+            exceeds("the rise is late", late, 0.0, half.mean(0) - learnt),
             *self._stationary(decaying, lasting),
             stays_below("whole update not Hebbian up to tau_dec", quantity, 0.5, whole[:, settling].mean(1)),
             exceeds("whole update Hebbian at the end", quantity, 0.5, whole[:, -1]),
@@ -113,23 +100,21 @@ class HebbianFraction(AbstractTraining):
             exceeds("decay makes it Hebbian", "fraction at the end less that without decay", 0.0, end[:, 0] - without),
         ]
 
-    def _drawn(self, decaying: Course, lasting: Course, names: tuple[str, ...]) -> Figure:
+    @plotted(3.4, 3.0)
+    def _drawn(self, panel: Axes, decaying: Course, lasting: Course, names: tuple[str, ...]) -> None:
         x = decaying.times / self.decay
-        with style():
-            figure = Figure((3.4, 3.0), layout="constrained")
-            panel = figure.subplots()
-            panel.axhline(0.5, color="0.3", linewidth=0.8)
-            for i, name in enumerate(names):
-                colour = OKABE_ITO[i % len(OKABE_ITO)]
-                band(panel, x, decaying.probes["fraction"][:, :, i, 0], colour, name)
-                end = mean_of(decaying.probes["fraction"][:, -1, i, 1])
-                panel.errorbar(x[-1] * (1.03 + 0.03 * i), end.value, yerr=end.half, fmt="o", color=colour)
-            band(panel, x, decaying.probes["net"].mean(-1), "0.3", "whole update, mean", LINES[1])
-            band(panel, x, lasting.probes["fraction"][..., 0].mean(-1), OKABE_ITO[3], "without decay, mean", LINES[2])
-            panel.errorbar([], [], yerr=[], fmt="o", color="0.3", label="stationary theory")
-            panel.set(xlabel="time (tau_dec)", ylabel="Hebbian fraction of synapses", ylim=(0, 1))
-            figure.legend(loc="outside upper left", ncols=2)
-        return figure
+        panel.axhline(0.5, color="0.3", linewidth=0.8)
+        for i, name in enumerate(names):
+            colour = OKABE_ITO[i % len(OKABE_ITO)]
+            band(panel, x, decaying.probes["fraction"][:, :, i, 0].T, color=colour, label=name)
+            end = decaying.probes["fraction"][:, -1, i, 1]
+            marked(panel, [x[-1] * (1.03 + 0.03 * i)], end[None], marker="o", color=colour)
+        net, without = (probe.mean(-1).T for probe in (decaying.probes["net"], lasting.probes["fraction"][..., 0]))
+        band(panel, x, net, color="0.3", label="whole update, mean", linestyle=LINES[1])
+        band(panel, x, without, color=OKABE_ITO[3], label="without decay, mean", linestyle=LINES[2])
+        panel.errorbar([], [], yerr=[], fmt="o", color="0.3", label="stationary theory")
+        panel.set(xlabel="time (tau_dec)", ylabel="Hebbian fraction of synapses", ylim=(0, 1))
+        legend_outside(panel, 2, loc="upper left")
 
 
 def _agreement(one: Array, other: Array) -> Array:

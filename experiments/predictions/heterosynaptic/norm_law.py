@@ -1,25 +1,23 @@
 """T3.4: at stationarity, squared weight norms are in the ratio of the layers' consistency scores."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+import contextlib
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 from scipy.optimize import root_scalar
 
 from dynamics.errors import PlasticodeError
-from dynamics.flow import WeightFlow, samples_with_moments
+from dynamics.flow import samples_with_moments
 from dynamics.instruments import drive, gradient
-from dynamics.network import Network
 from dynamics.simulate import simulate
-from dynamics.stimulus import Clock
-from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Size
-from experiments.predictions.heterosynaptic.training import Replicates, consistency, f64, times
-from experiments.report.figures import MARKERS, OKABE_ITO, style
-from experiments.results.verdicts import close
+from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
+from experiments.predictions.heterosynaptic.training import consistency
+from experiments.predictions.kit import all_close, f64, legend_outside, plotted, weight_flow, wired
+from experiments.report.figures import MARKERS, OKABE_ITO
 from rules.heterosynaptic import Heterosynaptic
 
 NAMES = ("W1", "W2", "W3")
@@ -57,27 +55,19 @@ class _End(NamedTuple):
 class NormLaw(AbstractPrediction):
     """Weight norms of a linear network whose layers' consistency scores are set by their wiring."""
 
-    number: ClassVar[str] = "T3.4"
-    title: ClassVar[str] = "Dynamical consistency: squared weight norms share the ratio of the consistency scores"
-    source: ClassVar[str] = "ziyin2025heterosynaptic, dynamical consistency (fig. 1d); the law is derived"
-    equation: ClassVar[str] = (
-        "|W_l|^2 / |phi_l| = sum over modes of c for all l; tau_plast / tau_dec = (s - p) a sqrt(c)"
-    )
-    claim: ClassVar[str] = (
-        "Where each layer's learning signal is phi_l times the gradient, decay makes weights stationary with squared "
-        "norms in the ratio of the phi_l. So all phi_l of a network that has learned have one sign."
-    )
-    method: ClassVar[str] = (
-        "Linear networks of three matrices in the weight flow, white inputs and a target of equal singular values. "
-        "A mode counts as learned if the network transmits an eighth of it (stationary ones: a quarter or nothing). "
-        "Wirings M = sqrt(m) Q with random rotations Q make phi_3 = -1, phi_2 = -m_3, phi_1 = -m_2 m_3; V starts at "
-        "random. Scores are measured against the gradient by automatic differentiation."
-    )
-    tolerance: ClassVar[str] = (
-        "1 %: norms differ by exp(-2 t / tau_dec) of their start, scores by exp(-t / tau_dec), 0.03 % after 8 tau_dec; "
-        "stationary states of Euler's steps are those of the flow."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"first": (0.3, 3.0), "seeds": 3}
+    number = "T3.4"
+    title = "Dynamical consistency: squared weight norms share the ratio of the consistency scores"
+    source = "ziyin2025heterosynaptic, dynamical consistency (fig. 1d); the law is derived"
+    equation = "|W_l|^2 / |phi_l| = sum over modes of c for all l; tau_plast / tau_dec = (s - p) a sqrt(c)"
+    claim = """Where each layer's learning signal is phi_l times the gradient, decay makes weights stationary with
+        squared norms in the ratio of the phi_l. So all phi_l of a network that has learned have one sign."""
+    method = """Linear networks of three matrices in the weight flow, white inputs and a target of equal singular
+        values. A mode counts as learned if the network transmits an eighth of it (stationary ones: a quarter or
+        nothing). Wirings M = sqrt(m) Q with random rotations Q make phi_3 = -1, phi_2 = -m_3, phi_1 = -m_2 m_3; V
+        starts at random. Scores are measured against the gradient by automatic differentiation."""
+    tolerance = """1 %: norms differ by exp(-2 t / tau_dec) of their start, scores by exp(-t / tau_dec), 0.03 % after 8
+        tau_dec; stationary states of Euler's steps are those of the flow."""
+    quick = {"first": (0.3, 3.0), "seeds": 3}
 
     first: Positives = (0.1, 0.3, 1.0, 3.0)  # |phi_1|
     second: Positive = 2.0  # |phi_2|
@@ -86,7 +76,7 @@ class NormLaw(AbstractPrediction):
     decay: Positive = 30.0  # tau_dec in units of tau_plast
     length: Positive = 8.0  # of training, in units of tau_dec
     step: Positive = 0.02  # in units of tau_plast
-    seeds: Replicates = 6
+    seeds: Seeds = 6
 
     def measure(self) -> Finding:
         scores = np.array([(first, self.second, 1.0) for first in self.first])
@@ -94,23 +84,12 @@ class NormLaw(AbstractPrediction):
         end = self._trained()
         squares = end.squares / np.where(end.modes > 0, end.modes, np.nan)[..., None]
         ratios = squares / scores[:, None]
-        spread = _worst(ratios.max(-1) / ratios.min(-1))
+        spread, off = ratios.max(-1) / ratios.min(-1), "(the one farthest off)"
+        value, phi = f"|W_l|^2 / |phi_l| per learned mode over the closed form {off}", -end.scores / scores[:, None]
         verdicts = [
-            close("|W_l|^2 / phi_l is common", "largest over smallest of the three layers", 1.0, spread, 0.01),
-            close(
-                "its value",
-                "|W_l|^2 / |phi_l| per learned mode over the closed form (the one farthest off)",
-                1.0,
-                _worst(ratios / common[:, None, None]),
-                0.01,
-            ),
-            close(
-                "the wiring sets the scores",
-                "measured phi over that of the wiring (the one farthest off)",
-                1.0,
-                _worst(-end.scores / scores[:, None]),
-                0.01,
-            ),
+            all_close("|W_l|^2 / phi_l is common", "largest over smallest of the three layers", 1.0, spread, 0.01),
+            all_close("its value", value, 1.0, ratios / common[:, None, None], 0.01),
+            all_close("the wiring sets the scores", f"measured phi over that of the wiring {off}", 1.0, phi, 0.01),
         ]
         lost = int(self.neurons * end.modes.size - end.modes.sum())
         note = f"Of {self.neurons * end.modes.size} modes, {lost} decayed to zero before they were learned."
@@ -118,8 +97,7 @@ class NormLaw(AbstractPrediction):
 
     def _trained(self) -> _End:
         n = self.neurons
-        network = Network((n, n, n, n), activation="linear", bias=False, gain=f64(1.0))
-        circuit = Heterosynaptic(feedback_scale=f64(1.0)).wire(network)
+        circuit = wired(Heterosynaptic(feedback_scale=f64(1.0)), (n, n, n, n), activation="linear")
         presentations = max(1, round(self.length * self.decay / self.step))
 
         def one(first: Array, key: Array) -> tuple[Array, Array, Array]:
@@ -127,7 +105,7 @@ class NormLaw(AbstractPrediction):
             q2, q3, u = (jax.random.orthogonal(k, n, dtype=jnp.float64) for k in keys[:3])
             x, y = samples_with_moments(jnp.eye(n, dtype=u.dtype), self.strength * u, self.strength**2 * (u @ u.T))
             wiring = {"M2": jnp.sqrt(first / self.second) * q2, "M3": self.second**0.5 * q3}
-            flow = WeightFlow(circuit, times(1.0, self.decay), x, y, Clock(f64(self.step), f64(0.0), 1))
+            flow = weight_flow(circuit, x, y, self.step, self.decay)
             start = circuit.initial_weights(keys[3]) | wiring
             w = simulate(flow, presentations, lambda w, slow: w["W1"].sum(), 1, weights=start).weights
             drives, downhill = drive(circuit, w, {}, x, y), gradient(circuit, w, x, y)
@@ -139,34 +117,21 @@ class NormLaw(AbstractPrediction):
         found = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))(f64(self.first), keys)
         return _End(*map(np.asarray, found))
 
-    def _drawn(self, squares: np.ndarray) -> Figure:
+    @plotted(3.4, 2.9)
+    def _drawn(self, panel: Axes, squares: np.ndarray) -> None:
         low, high = min(self.first), max(self.first)
         fine = np.geomspace(low / 1.3, high * 1.3, 100)
-        rows = [(float(first), self.second, 1.0) for first in fine]
-        learnable = [(row, c) for row in rows for c in self._if_learned(row)]
-        with style():
-            figure = Figure((3.4, 2.9), layout="constrained")
-            panel = figure.subplots()
-            for i, name in enumerate(NAMES):
-                line = [(row[0], row[i] * c) for row, c in learnable]
-                panel.plot(*zip(*line, strict=True), color=OKABE_ITO[i])
-                mean, spread = squares[:, :, i].mean(1), squares[:, :, i].std(1, ddof=1)
-                panel.errorbar(self.first, mean, yerr=spread, fmt=MARKERS[i], color=OKABE_ITO[i], label=f"|{name}|^2")
-            panel.plot([], [], color="0.3", label="closed form")
-            panel.set(xlabel="|phi_1|", ylabel="squared weight norm per learned mode", xscale="log", yscale="log")
-            panel.set_xticks(self.first, [f"{first:g}" for first in self.first])
-            panel.set_xticks([], minor=True)
-            figure.legend(loc="outside upper left", ncols=2)
-        return figure
-
-    def _if_learned(self, scores: tuple[float, float, float]) -> list[float]:
-        """The closed form, or nothing where the line leaves what can be learned."""
-        try:
-            return [common_norm(scores, self.strength, self.decay)]
-        except PlasticodeError:
-            return []
-
-
-def _worst(ratios: np.ndarray) -> float:
-    """The ratio that is farthest from 1; NaN where one is not a number."""
-    return float(ratios.flat[np.abs(ratios - 1).argmax()])
+        learnable = []
+        for row in ((float(first), self.second, 1.0) for first in fine):
+            with contextlib.suppress(PlasticodeError):  # where the line leaves what can be learned
+                learnable.append((row, common_norm(row, self.strength, self.decay)))
+        for i, name in enumerate(NAMES):
+            line = [(row[0], row[i] * c) for row, c in learnable]
+            panel.plot(*zip(*line, strict=True), color=OKABE_ITO[i])
+            mean, spread = squares[:, :, i].mean(1), squares[:, :, i].std(1, ddof=1)
+            panel.errorbar(self.first, mean, yerr=spread, fmt=MARKERS[i], color=OKABE_ITO[i], label=f"|{name}|^2")
+        panel.plot([], [], color="0.3", label="closed form")
+        panel.set(xlabel="|phi_1|", ylabel="squared weight norm per learned mode", xscale="log", yscale="log")
+        panel.set_xticks(self.first, [f"{first:g}" for first in self.first])
+        panel.set_xticks([], minor=True)
+        legend_outside(panel, 2, loc="upper left")

@@ -1,26 +1,19 @@
 """T3.5: a heterosynaptic synapse has a sliding threshold, as BCM's, without any neuron keeping one."""
 
-from typing import ClassVar
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from matplotlib.figure import Figure
-from pydantic import model_validator
+from matplotlib.axes import Axes
 from scipy.integrate import solve_ivp
 
 from dynamics.circuit import Circuit, Weights
-from dynamics.coupled import Coupled
-from dynamics.flow import WeightFlow
-from dynamics.integrators import FixedStep
-from dynamics.network import Network
 from dynamics.simulate import simulate
-from dynamics.stimulus import Clock, Stream
-from dynamics.timescales import Timescales
+from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Finding, NonNegatives, Positive, Positives
-from experiments.predictions.heterosynaptic.training import Stacked, f64, times
-from experiments.report.figures import MARKERS, OKABE_ITO, style
+from experiments.predictions.heterosynaptic.training import Stacked
+from experiments.predictions.kit import all_close, coupled, f64, plotted, weight_flow, wired
+from experiments.report.figures import MARKERS, OKABE_ITO
 from experiments.results.verdicts import close
 from rules.heterosynaptic import Heterosynaptic
 
@@ -30,24 +23,18 @@ PROPAGATION, PRESENTATION, PLASTICITY = 0.002, 0.1, 4000.0  # seconds, far apart
 class SlidingThreshold(AbstractPrediction):
     """The change of one synapse against postsynaptic activity, after different experiences."""
 
-    number: ClassVar[str] = "T3.5"
-    title: ClassVar[str] = "Metaplasticity: the threshold between depression and potentiation slides with experience"
-    source: ClassVar[str] = "ziyin2025heterosynaptic, fig. 2a2; derived for signals that grow together"
-    equation: ClassVar[str] = "dW(h) = k h^2 - (tau_plast/tau_dec) W, k = g V / W, theta^2 = (W/k) tau_plast/tau_dec"
-    claim: ClassVar[str] = (
-        "Where the learning signal grows with postsynaptic activity h, as g h, a synapse changes by a parabola in h: "
-        "depression below a threshold theta, potentiation above. Its curvature is proportional to the learned "
-        "feedback weight V, so that theta slides with what was experienced."
-    )
-    method: ClassVar[str] = (
-        "A chain of three linear neurons. Experience: the weight flow with input 1 and a target, one per history. "
-        "Test: the coupled regime, for each h, with the target that makes the output error g h; the change in the "
-        "second of two presentations, when activities have settled. A parabola is fitted."
-    )
-    tolerance: ClassVar[str] = (
-        "1 % (of theta, of the range): Euler's steps of experience are a thousandth of tau_plast, weights change by "
-        "1e-4 in a test, and theory integrates the three equations of experience by itself."
-    )
+    number = "T3.5"
+    title = "Metaplasticity: the threshold between depression and potentiation slides with experience"
+    source = "ziyin2025heterosynaptic, fig. 2a2; derived for signals that grow together"
+    equation = "dW(h) = k h^2 - (tau_plast/tau_dec) W, k = g V / W, theta^2 = (W/k) tau_plast/tau_dec"
+    claim = """Where the learning signal grows with postsynaptic activity h, as g h, a synapse changes by a parabola in
+        h: depression below a threshold theta, potentiation above. Its curvature is proportional to the learned feedback
+        weight V, so that theta slides with what was experienced."""
+    method = """A chain of three linear neurons. Experience: the weight flow with input 1 and a target, one per history.
+        Test: the coupled regime, for each h, with the target that makes the output error g h; the change in the second
+        of two presentations, when activities have settled. A parabola is fitted."""
+    tolerance = """1 % (of theta, of the range): Euler's steps of experience are a thousandth of tau_plast, weights
+        change by 1e-4 in a test, and theory integrates the three equations of experience by itself."""
 
     experiences: Positives = (0.3, 0.6, 1.2)  # targets in the past
     duration: Positive = 4.0  # of experience, in units of tau_plast
@@ -57,16 +44,13 @@ class SlidingThreshold(AbstractPrediction):
     forward: Positive = 1.5  # the first weight before the experience
     feedback: Positive = 0.2  # the second weight and the feedback weight before it
 
-    @model_validator(mode="after")
-    def _is_parabola(self) -> "SlidingThreshold":
+    def misfit(self) -> str | None:
         if len(set(self.activities)) < 3:
-            raise ValueError("a parabola needs at least three different activities")
-        return self
+            return "a parabola needs at least three different activities"
 
     def measure(self) -> Finding:
-        circuit = Heterosynaptic(feedback_scale=f64(1.0), wiring="identity").wire(
-            Network((1, 1, 1), activation="linear", bias=False, gain=f64(1.0))
-        )
+        rule = Heterosynaptic(feedback_scale=f64(1.0), wiring="identity")
+        circuit = wired(rule, (1, 1, 1), activation="linear")
         changes = self._tested(circuit, self._experienced(circuit))
         theory = np.array([self._expected(target) for target in self.experiences])
         fits = np.array([np.polynomial.Polynomial.fit(self.activities, row, 2).convert(None).coef for row in changes])
@@ -77,8 +61,8 @@ class SlidingThreshold(AbstractPrediction):
         ]
         h = np.array(self.activities)
         curves = theory[:, :1] + theory[:, 1:] * h**2
-        worst = float(np.abs(changes - curves).max() / np.abs(curves).max())
-        verdicts.append(close("parabola", "largest deviation from the closed form over its range", 0.0, worst, 0.01))
+        quantity, off = "largest deviation from the closed form over its range", np.abs(changes - curves)
+        verdicts.append(all_close("parabola", quantity, 0.0, off / np.abs(curves).max(), 0.01))
         return Finding(verdicts, self._drawn(changes, theory, expected))
 
     def _experienced(self, circuit: Circuit) -> Stacked:
@@ -86,8 +70,7 @@ class SlidingThreshold(AbstractPrediction):
         step = self.duration / max(1000, round(1000 * self.duration))
 
         def one(target: Array) -> Weights:
-            taus, clock = times(1.0, self.decay), Clock(f64(step), f64(0.0), 1)
-            flow = WeightFlow(circuit, taus, f64([[1.0]]), target[None, None], clock)
+            flow = weight_flow(circuit, f64([[1.0]]), target[None, None], step, self.decay)
             start = {"W1": f64([[self.forward]]), "M2": f64([[1.0]])}
             start |= {name: f64([[self.feedback]]) for name in ("W2", "V2")}
             return simulate(flow, round(self.duration / step), lambda w, slow: w["W1"], 1, weights=start).weights
@@ -96,16 +79,14 @@ class SlidingThreshold(AbstractPrediction):
 
     def _tested(self, circuit: Circuit, weights: Stacked) -> np.ndarray:
         """(experiences, activities): the change of W1 in one presentation, in units of T / tau_plast."""
-        taus = Timescales(f64(PROPAGATION), f64(PLASTICITY), f64(self.decay * PLASTICITY))
-        clock = Clock(f64(PRESENTATION), f64(0.0), round(10 * PRESENTATION / PROPAGATION))
+        times, steps = (PROPAGATION, PLASTICITY, PRESENTATION), round(10 * PRESENTATION / PROPAGATION)
 
         def one(weights: Weights, activity: Array) -> Array:
             x, y = activity / weights["W1"], (weights["W2"] + self.signal) * activity
-            stream = Stream(x, y, jax.random.key(0))
-            coupled = Coupled(circuit, taus, stream, clock, integrator=FixedStep("heun"))
-            settled = coupled.advance(coupled.init(weights), jnp.asarray(0), 1)
-            end = coupled.advance(settled, jnp.asarray(1), 1)
-            change = coupled.weights(end)["W1"] - coupled.weights(settled)["W1"]
+            run = coupled(circuit, Stream(x, y, jax.random.key(0)), *times, steps, decay=self.decay * PLASTICITY)
+            settled = run.advance(run.init(weights), jnp.asarray(0), 1)
+            end = run.advance(settled, jnp.asarray(1), 1)
+            change = run.weights(end)["W1"] - run.weights(settled)["W1"]
             return change[0, 0] * PLASTICITY / PRESENTATION
 
         return np.asarray(jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))(weights, f64(self.activities)))
@@ -122,21 +103,18 @@ class SlidingThreshold(AbstractPrediction):
         w1, _, v = solve_ivp(drift, (0, self.duration), start, rtol=1e-10, atol=1e-12).y[:, -1]
         return -w1 / self.decay, self.signal * v / w1  # the input is h / W
 
-    def _drawn(self, changes: np.ndarray, theory: np.ndarray, thresholds: np.ndarray) -> Figure:
+    @plotted(3.4, 2.8)
+    def _drawn(self, panel: Axes, changes: np.ndarray, theory: np.ndarray, thresholds: np.ndarray) -> None:
         fine = np.linspace(0, max(self.activities), 200)
-        with style():
-            figure = Figure((3.4, 2.8), layout="constrained")
-            panel = figure.subplots()
-            panel.axhline(0, color="0.6", linewidth=0.8)
-            for i, target in enumerate(self.experiences):
-                colour = OKABE_ITO[i % len(OKABE_ITO)]
-                panel.plot(fine, theory[i, 0] + theory[i, 1] * fine**2, color=colour)
-                panel.plot(self.activities, changes[i], MARKERS[i % 7], color=colour, label=f"after target {target:g}")
-                panel.plot(thresholds[i], 0, "|", color=colour, markersize=14)
-            panel.plot([], [], color="0.3", label="closed form")
-            panel.set(xlabel="postsynaptic activity h", ylabel="dW / (T / tau_plast)")
-            panel.legend()
-        return figure
+        panel.axhline(0, color="0.6", linewidth=0.8)
+        for i, target in enumerate(self.experiences):
+            colour = OKABE_ITO[i % len(OKABE_ITO)]
+            panel.plot(fine, theory[i, 0] + theory[i, 1] * fine**2, color=colour)
+            panel.plot(self.activities, changes[i], MARKERS[i % 7], color=colour, label=f"after target {target:g}")
+            panel.plot(thresholds[i], 0, "|", color=colour, markersize=14)
+        panel.plot([], [], color="0.3", label="closed form")
+        panel.set(xlabel="postsynaptic activity h", ylabel="dW / (T / tau_plast)")
+        panel.legend()
 
 
 def _thresholds(offsets: np.ndarray, curvatures: np.ndarray) -> np.ndarray:

@@ -1,25 +1,18 @@
 """T3.3: how well a random wiring carries the gradient follows from the size of the feedback population alone."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from matplotlib.figure import Figure
-from pydantic import model_validator
+from matplotlib.axes import Axes
 
 from dynamics.circuit import Circuit, Weights
-from dynamics.flow import WeightFlow
 from dynamics.instruments import alignment
-from dynamics.network import Network
 from dynamics.simulate import simulate
-from dynamics.stimulus import Clock
-from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Size, Sizes
-from experiments.predictions.heterosynaptic.training import Replicates, Stacked, f64, teachers, times
-from experiments.report.figures import MARKERS, OKABE_ITO, style
-from experiments.results.verdicts import exceeds, matches, mean_of, stays_below
+from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds, Size, Sizes
+from experiments.predictions.heterosynaptic.training import Stacked, teachers
+from experiments.predictions.kit import f64, legend_outside, look, marked, plotted, weight_flow, wired
+from experiments.results.verdicts import exceeds, matches, stays_below
 from rules.heterosynaptic import Heterosynaptic
 
 
@@ -35,29 +28,23 @@ def wiring_law(neurons: float | int | np.ndarray, units: float | int | np.ndarra
 class WiringLaw(AbstractPrediction):
     """Gradient alignment against the number of feedback neurons: frozen weights, and networks that learn."""
 
-    number: ClassVar[str] = "T3.3"
-    title: ClassVar[str] = "Alignment through random wiring is set by the size of the feedback population"
-    source: ClassVar[str] = "ziyin2025heterosynaptic, summary and fig. 2b; derived from V = W^T M^T for gaussian M"
-    equation: ClassVar[str] = "cos = 1 / sqrt(1 + n / n_fb)"
-    claim: ClassVar[str] = (
-        "One hop through n_fb randomly wired feedback neurons aligns the weight change with the gradient of the n "
-        "neurons above it by 1 / sqrt(1 + n / n_fb) where weights are random and V = W^T M^T. Learning improves on "
-        "it for a hop between hidden layers, whose error signals have no more dimensions than there are outputs. It "
-        "does the opposite for a hop from the output whose errors fill all dimensions: what M transmits well is "
-        "learned, and the other errors remain."
-    )
-    method: ClassVar[str] = (
-        "The population is the first n_fb of the largest one, the others being silent. Frozen: random W, white random "
-        "targets at zero output, V = W^T M^T. Learning: tanh networks and random teachers, from random V, with weight "
-        "decay; the hop is from the last of two hidden layers (all else wired one to one), or from the output. "
-        "Alignment is cos(<m p^T>, -gradient) of the first matrix."
-    )
-    tolerance: ClassVar[str] = (
-        "Frozen: the half width of the 99.9 % interval over seeds, and the finite size, by which n + 1 + d stands for "
-        "n: d is how far each seed's matrices are from white (trA trS / trAS - n, A = W W^T, S = <e x^T><x e^T>). "
-        "Learning: the whole 99.9 % interval lies on the claimed side of the law."
-    )
-    quick: ClassVar[Mapping[str, Any]] = {"units": (10, 20, 40), "seeds": 12, "length": 4.0}
+    number = "T3.3"
+    title = "Alignment through random wiring is set by the size of the feedback population"
+    source = "ziyin2025heterosynaptic, summary and fig. 2b; derived from V = W^T M^T for gaussian M"
+    equation = "cos = 1 / sqrt(1 + n / n_fb)"
+    claim = """One hop through n_fb randomly wired feedback neurons aligns the weight change with the gradient of the n
+        neurons above it by 1 / sqrt(1 + n / n_fb) where weights are random and V = W^T M^T. Learning improves on it for
+        a hop between hidden layers, whose error signals have no more dimensions than there are outputs. It does the
+        opposite for a hop from the output whose errors fill all dimensions: what M transmits well is learned, and the
+        other errors remain."""
+    method = """The population is the first n_fb of the largest one, the others being silent. Frozen: random W, white
+        random targets at zero output, V = W^T M^T. Learning: tanh networks and random teachers, from random V, with
+        weight decay; the hop is from the last of two hidden layers (all else wired one to one), or from the output.
+        Alignment is cos(<m p^T>, -gradient) of the first matrix."""
+    tolerance = """Frozen: the half width of the 99.9 % interval over seeds, and the finite size, by which n + 1 + d
+        stands for n: d is how far each seed's matrices are from white (trA trS / trAS - n, A = W W^T, S = <e x^T><x
+        e^T>). Learning: the whole 99.9 % interval lies on the claimed side of the law."""
+    quick = {"units": (10, 20, 40), "seeds": 12, "length": 4.0}
 
     neurons: Size = 20
     units: Sizes = (10, 20, 40, 80)
@@ -67,24 +54,20 @@ class WiringLaw(AbstractPrediction):
     decay: Positive = 30.0  # tau_dec in units of tau_plast
     length: Positive = 5.0  # of training, in units of tau_dec
     step: Positive = 0.2  # in units of tau_plast
-    seeds: Replicates = 20
+    seeds: Seeds = 20
 
-    @model_validator(mode="after")
-    def _distinct(self) -> "WiringLaw":
+    def misfit(self) -> str | None:
         if len(set(self.units)) < len(self.units):
-            raise ValueError("the numbers of feedback neurons must differ from each other")
-        return self
+            return "the numbers of feedback neurons must differ from each other"
 
     def measure(self) -> Finding:
         frozen, finite = self._frozen()
         hidden, output = self._learned((self.neurons, self.outputs)), self._learned((self.neurons,))
         law, quantity = wiring_law(self.neurons, np.array(self.units)), "cos(dW1, -gradient)"
-        verdicts = [
-            matches(
-                f"frozen weights, n_fb = {units}", quantity, finite[i], frozen[:, i], note=f"infinite size {law[i]:.4f}"
-            )
-            for i, units in enumerate(self.units)
-        ]
+        verdicts = []
+        for i, units in enumerate(self.units):
+            name, note = f"frozen weights, n_fb = {units}", f"infinite size {law[i]:.4f}"
+            verdicts.append(matches(name, quantity, finite[i], frozen[:, i], note=note))
         quantity = "cos(dW1, -gradient) less the law, mean over n_fb"
         verdicts.append(exceeds("hop between hidden layers, after learning", quantity, 0.0, (hidden - law).mean(1)))
         verdicts.append(stays_below("hop from the output, after learning", quantity, 0.0, (output - law).mean(1)))
@@ -92,8 +75,8 @@ class WiringLaw(AbstractPrediction):
 
     def _circuit(self, above: tuple[int, ...]) -> Circuit:
         """A network with `above` the layers above the first hidden one."""
-        network = Network((self.inputs, self.neurons, *above), bias=False, gain=f64(1.0))
-        return Heterosynaptic(feedback_scale=f64(1.0), feedback_units=max(self.units)).wire(network)
+        rule = Heterosynaptic(feedback_scale=f64(1.0), feedback_units=max(self.units))
+        return wired(rule, (self.inputs, self.neurons, *above))
 
     def _wired(self, circuit: Circuit) -> Stacked:
         """Weights, stacked (seeds, units): M2 ~ N(0, 1 / units) to the first `units` feedback neurons.
@@ -133,7 +116,7 @@ class WiringLaw(AbstractPrediction):
         presentations = max(1, round(self.length * self.decay / self.step))
 
         def one(start: Weights, x: Array, y: Array) -> Weights:
-            flow = WeightFlow(circuit, times(1.0, self.decay), x, y, Clock(f64(self.step), f64(0.0), 1))
+            flow = weight_flow(circuit, x, y, self.step, self.decay)
             return simulate(flow, presentations, lambda w, slow: w["M2"].sum(), 1, weights=start).weights
 
         learn = jax.jit(jax.vmap(jax.vmap(one, (0, None, None))))
@@ -141,27 +124,19 @@ class WiringLaw(AbstractPrediction):
 
     def _aligned(self, circuit: Circuit, weights: Stacked, x: Array, y: Array) -> np.ndarray:
         """(seeds, units): the alignment of the first matrix."""
+        over_units = jax.vmap(lambda w, x, y: alignment(circuit, w, {}, x, y)["W1"], (0, None, None))
+        return np.asarray(jax.jit(jax.vmap(over_units))(weights, x, y))
 
-        def one(w: Weights, x: Array, y: Array) -> Array:
-            return alignment(circuit, w, {}, x, y)["W1"]
-
-        return np.asarray(jax.jit(jax.vmap(jax.vmap(one, (0, None, None))))(weights, x, y))
-
-    def _drawn(self, frozen: np.ndarray, hidden: np.ndarray, output: np.ndarray) -> Figure:
-        with style():
-            figure = Figure((3.4, 2.8), layout="constrained")
-            panel = figure.subplots()
-            fine = np.geomspace(min(self.units) / 1.5, max(self.units) * 1.5, 200)
-            panel.plot(fine / self.neurons, wiring_law(self.neurons, fine), color="0.3", label="1 / sqrt(1 + n / n_fb)")
-            x = np.array(self.units) / self.neurons
-            labels = ("frozen weights", "learned, hidden hop", "learned, output hop")
-            for i, (samples, label) in enumerate(zip((frozen, hidden, output), labels, strict=True)):
-                means = [mean_of(column) for column in samples.T]
-                mean, half = [m.value for m in means], [m.half for m in means]
-                panel.errorbar(x, mean, yerr=half, fmt=MARKERS[i], color=OKABE_ITO[i], label=label, capsize=2)
-            panel.set(xlabel="feedback neurons per neuron, n_fb / n", ylabel="cos(dW, -gradient)", xscale="log")
-            panel.set_ylim(0, 1.05)
-            panel.set_xticks(x, [f"{value:g}" for value in x])
-            panel.minorticks_off()
-            figure.legend(loc="outside upper left", ncols=2, columnspacing=1)
-        return figure
+    @plotted(3.4, 2.8)
+    def _drawn(self, panel: Axes, frozen: np.ndarray, hidden: np.ndarray, output: np.ndarray) -> None:
+        fine = np.geomspace(min(self.units) / 1.5, max(self.units) * 1.5, 200)
+        panel.plot(fine / self.neurons, wiring_law(self.neurons, fine), color="0.3", label="1 / sqrt(1 + n / n_fb)")
+        x = np.array(self.units) / self.neurons
+        labels = ("frozen weights", "learned, hidden hop", "learned, output hop")
+        for i, (samples, label) in enumerate(zip((frozen, hidden, output), labels, strict=True)):
+            marked(panel, x, samples.T, label=label, **look(i))
+        panel.set(xlabel="feedback neurons per neuron, n_fb / n", ylabel="cos(dW, -gradient)", xscale="log")
+        panel.set_ylim(0, 1.05)
+        panel.set_xticks(x, [f"{value:g}" for value in x])
+        panel.minorticks_off()
+        legend_outside(panel, 2, loc="upper left", columnspacing=1)

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
-from scipy.special import stdtrit
 
 from dynamics.theory import lagged_overlap, overlap_law
+from experiments.predictions.kit import jackknifed
 from experiments.predictions.study import plasticity_figure
 from experiments.predictions.study.window import Synapse, Window
 from experiments.results.labels import STATUS, Results
@@ -147,20 +147,12 @@ def window_of(data: xr.Dataset, timescales: np.ndarray) -> Window:
     The interval of the lower edge is that of the jackknife over seeds, in log tau_plast, with Student's t.
     """
     curves, x = np.nan_to_num(accuracies(data), nan=0.0), np.log(timescales)
-    lower, upper = _edges(curves.mean(axis=0), x)
-    n = len(curves)
-    half = np.nan
+    (lower, upper), n, half = _edges(curves.mean(axis=0), x), len(curves), np.nan
     if n > 1:
-        left_out = [_edges(np.delete(curves, i, axis=0).mean(axis=0), x)[0] for i in range(n)]
-        half = stdtrit(n - 1, 0.975) * np.sqrt((n - 1) * np.var(left_out))
-    return Window(
-        float(np.exp(lower)),
-        float(np.exp(upper)),
-        (float(np.exp(lower - half)), float(np.exp(lower + half))),
-        bool(lower == x[0]),
-        bool(upper == x[-1]),
-        n,
-    )
+        half = mean_of(jackknifed(lambda kept: _edges(curves[kept].mean(axis=0), x)[0], n)).half
+    interval = float(np.exp(lower - half)), float(np.exp(lower + half))
+    bounds = bool(lower == x[0]), bool(upper == x[-1])
+    return Window(float(np.exp(lower)), float(np.exp(upper)), interval, *bounds, n)
 
 
 def _edges(accuracy: np.ndarray, x: np.ndarray) -> tuple[float, float]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from dynamics.circuit import Circuit, Error, Given, Layer, Projection, TwoFactor
 from dynamics.errors import PlasticodeError
 from dynamics.network import Network
+from experiments.predictions.references import REFERENCES
 from rules.contract import AbstractRule
 
 
@@ -24,10 +25,7 @@ class SingleSynapse(AbstractRule):
     Reference       bibtex: bacvanski2025continuous (arXiv:2510.18808)
     """
 
-    reference: ClassVar[str] = (
-        "@article{bacvanski2025continuous, title={On Biologically Plausible Learning in Continuous Time}, "
-        "author={Bacvanski, Marc Gong and Ziyin, Liu and Poggio, Tomaso}, journal={arXiv:2510.18808}, year={2025}}"
-    )
+    reference: ClassVar[str] = REFERENCES["bacvanski2025continuous"]
     pre_stages: int = eqx.field(static=True, default=0)
     error_stages: int = eqx.field(static=True, default=1)
 
