@@ -1,5 +1,7 @@
 """Who may speak to a scheduler: this run's own processes, or those that have the certificates of a cluster."""
 
+from types import SimpleNamespace
+
 import dask.config
 import pytest
 from distributed import Client, LocalCluster
@@ -10,6 +12,7 @@ from experiments.execution import cluster
 from experiments.points.jobs import Chunking
 from experiments.spec.loading import make_spec
 from experiments.storage.chunks import ChunkStore
+from tests.forks import LONGEST
 
 
 def connected(tmp_path, workers, scheduler):
@@ -19,15 +22,22 @@ def connected(tmp_path, workers, scheduler):
 
 def test_the_scheduler_of_a_run_speaks_to_nobody_else(tmp_path):
     with connected(tmp_path, 1, None) as execute:
-        (client, _) = execute.args
+        client = execute.args[0]
         address = client.scheduler.address
         assert address.startswith("tls://127.0.0.1:")
-        assert client.submit(sum, [1, 2]).result() == 3
+        assert client.submit(sum, [1, 2]).result(timeout=LONGEST) == 3
         for stranger in ({}, {"security": Security.temporary()}):
             with pytest.raises((OSError, ValueError, TypeError)):
                 Client(address, timeout=1, **stranger)
         with pytest.raises(OSError):
             Client(address.replace("tls", "tcp"), timeout=1)
+
+
+def test_a_run_whose_workers_are_gone_for_good_ends(monkeypatch):
+    monkeypatch.setattr(cluster, "ABSENT_SECONDS", 0.1)
+    gone = SimpleNamespace(scheduler=SimpleNamespace(workers={}))
+    with pytest.raises(PlasticodeError, match="none has come back: finished chunks are kept"):
+        cluster._next(SimpleNamespace(has_ready=lambda: False), gone)
 
 
 def test_certificates_of_a_cluster_come_from_the_configuration_of_dask(tmp_path, monkeypatch):
