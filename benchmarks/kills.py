@@ -20,9 +20,10 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
+from types import ModuleType
 from typing import Any, NamedTuple
 
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -40,6 +41,7 @@ from experiments.storage import status  # noqa: E402, F401
 
 xr.Dataset(coords={"x": [0.0]})  # xarray imports other packages at its first use, once for all forks
 SECONDS = 5.0  # of the processor, for one command once it was told to end
+Events = dict[tuple[str, str], int]  # in the functions of modules or classes
 WAIT = 120.0  # by the clock, on a machine that many share
 SPEC = """
 regime = "discrete"
@@ -93,6 +95,7 @@ class Case(NamedTuple):
     event: int
     sent: str
     delay: float  # until the second signal
+    to_all: bool = False  # as a terminal does: to the workers too
 
     def __str__(self) -> str:
         return f"{self.sent} in {self.phase}: event {self.event} of call {self.call} of {'.'.join(self.place)}"
@@ -106,9 +109,34 @@ class Ended(NamedTuple):
     seconds: float
 
 
-def command(base: Path, arguments: tuple[str, ...], prepare: Callable[[Path], None] = lambda _: None) -> Ended:
-    """Run a command line here, in a process of its own that is prepared first; it is killed where it waits."""
-    log, mark = base / "log", base / "mark"
+class Started(NamedTuple):
+    """A command line that runs in a process of its own, what it says, and a file with its seconds at the signal."""
+
+    process: int
+    log: Path
+    mark: Path
+
+    def ended(self) -> Ended:
+        """Wait for it; it is killed where it waits."""
+        limit = time.monotonic() + WAIT
+        while not (done := os.waitid(os.P_PID, self.process, os.WEXITED | os.WSTOPPED | os.WNOWAIT | os.WNOHANG)) or (
+            done.si_code == os.CLD_STOPPED
+        ):
+            if done or time.monotonic() > limit:
+                os.kill(self.process, signal.SIGKILL)
+            time.sleep(0.002)
+        own = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()[11:13]  # not its children's
+        spent = sum(map(int, own)) / os.sysconf("SC_CLK_TCK")
+        spent -= float(self.mark.read_text()) if self.mark.exists() else 0.0
+        said = self.log.read_text(errors="replace") + "\nit waited without end" * (time.monotonic() > limit)
+        return Ended(os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1]), said, spent)
+
+
+def start(
+    base: Path, arguments: tuple[str, ...], prepare: Callable[[Path], None] = lambda _: None, name: str = ""
+) -> Started:
+    """Run a command line here, in a process of its own that is prepared first."""
+    log, mark = base / f"log{name}", base / f"mark{name}"
     mark.unlink(missing_ok=True)
     process = os.fork()
     if not process:
@@ -120,19 +148,18 @@ def command(base: Path, arguments: tuple[str, ...], prepare: Callable[[Path], No
             traceback.print_exc()
         finally:
             os._exit(99)
-    until = time.monotonic() + WAIT
-    while not (done := os.wait4(process, os.WNOHANG | os.WUNTRACED))[0] or os.WIFSTOPPED(done[1]):
-        if done[0] or time.monotonic() > until:
-            os.kill(process, signal.SIGKILL)
-        time.sleep(0.002)
-    spent = done[2].ru_utime + done[2].ru_stime - (float(mark.read_text()) if mark.exists() else 0.0)
-    said = log.read_text(errors="replace") + ("\nit waited without end" if time.monotonic() > until else "")
-    return Ended(os.waitstatus_to_exitcode(done[1]), said, spent)
+    return Started(process, log, mark)
+
+
+def command(base: Path, arguments: tuple[str, ...], prepare: Callable[[Path], None] = lambda _: None) -> Ended:
+    """A command line that has ended."""
+    return start(base, arguments, prepare).ended()
 
 
 def become(log: Path) -> None:
     """What a process of a command is like at first."""
     os.setsid()
+    sys.modules["__main__"] = ModuleType("__main__")  # of which workers would import what this program is
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -197,12 +224,12 @@ def stopping(case: Case) -> Callable[[Path], None]:
     def prepare(mark: Path) -> None:
         def act() -> None:
             mark.write_text(str(time.process_time()))
-            numbers = SIGNALS[case.sent][0]
+            numbers, whom = SIGNALS[case.sent][0], -os.getpid() if case.to_all else os.getpid()
             for number in numbers[1:]:
-                timer = threading.Timer(case.delay, os.kill, (os.getpid(), number))
+                timer = threading.Timer(case.delay, os.kill, (whom, number))
                 timer.daemon = True
                 timer.start()
-            os.kill(os.getpid(), numbers[0])
+            os.kill(whom, numbers[0])
             if case.phase == "compile":  # in its thread, as a program that takes long
                 time.sleep(10 * WAIT)
 
@@ -213,7 +240,7 @@ def stopping(case: Case) -> Callable[[Path], None]:
     return prepare
 
 
-def chosen(number: int, seed: int, events: dict[tuple[str, str], int]) -> Case:
+def chosen(number: int, seed: int, events: Events) -> Case:
     """A case by its number: phases and signals take turns, the moment is random."""
     random, phases, sent = Random(f"{seed}/{number}"), list(PHASES), list(SIGNALS)
     phase = phases[number % len(phases)]
@@ -233,7 +260,7 @@ def tree(directory: Path) -> dict[str, bytes | str]:
     return found
 
 
-def make_base(base: Path) -> dict[tuple[str, str], int]:
+def make_base(base: Path, _: Sequence[int] = ()) -> Events:
     """A straight run and its table in `base`/straight, and files of the user's; returns the events in each function."""
     place = base / "straight"
     place.mkdir()
@@ -243,16 +270,25 @@ def make_base(base: Path) -> dict[tuple[str, str], int]:
         (place / name).write_text("mine")
     shutil.copytree(place, base / "begin")
     places = [(module, name) for functions in PHASES.values() for module, name, _ in functions]
-    counts = base / "events"
     os.chdir(place)
+    for arguments in (RUN, EXPORT):
+        ended = command(base, arguments, counting(base / "events", places))
+        assert ended.code == 0, ended
+    return counted(base / "events")
 
-    def counting(_: Path) -> None:
+
+def counting(counts: Path, places: list[tuple[str, str]]) -> Callable[[Path], None]:
+    """What prepares a process to note the events in the first call of each function."""
+
+    def prepare(_: Path) -> None:
         for one in places:
             hook(one, 1, 0, lambda one=one: _note(counts, one))
 
-    for arguments in (RUN, EXPORT):
-        ended = command(base, arguments, counting)
-        assert ended.code == 0, ended
+    return prepare
+
+
+def counted(counts: Path) -> Events:
+    """The events that were noted."""
     events = {}
     for line in counts.read_text().splitlines():
         module, name, count = line.split()
@@ -300,7 +336,10 @@ def faults_of(ended: Ended, codes: set[int]) -> list[str]:
 def folder() -> Iterator[Path]:
     """A folder that goes at the end; what is compiled is kept there."""
     base = Path(tempfile.mkdtemp(prefix="kills-"))  # no TemporaryDirectory: the first process that ends removed it
+    (base / "temporary").mkdir()
+    os.environ["TMPDIR"], tempfile.tempdir = str(base / "temporary"), None
     jax.config.update("jax_compilation_cache_dir", str(base / "programs"))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(base / "programs")  # for workers
     try:
         yield base
     finally:
@@ -314,31 +353,38 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.002)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def tried(
+    program: str,
+    cases: int,
+    arguments: list[str] | None,
+    prepared: Callable[[Path, Sequence[int]], Events],
+    choose: Callable[[int, int, Events], Case],
+    look: Callable[[Path, Case], list[str]],
+) -> int:
     """Try so many cases, and tell which have failed."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.kills")
-    parser.add_argument("--cases", type=int, default=200)
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{program}")
+    parser.add_argument("--cases", type=int, default=cases)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, metavar="K", help="the case with this number alone")
     options = parser.parse_args(arguments)
     numbers = range(options.cases) if options.only is None else [options.only]
-    tried, bad, start = Counter(), Counter(), time.monotonic()
+    found, bad, start = Counter(), Counter(), time.monotonic()
     with folder() as base, contextlib.suppress(KeyboardInterrupt):  # what was tried by then is told
-        events = make_base(base)
+        events = prepared(base, numbers)
         for number in numbers:
-            case = chosen(number, options.seed, events)
-            faults = examine(base, case)
-            tried[case.phase] += 1
+            case = choose(number, options.seed, events)
+            faults = look(base, case)
+            found[case.phase] += 1
             bad[case.phase] += bool(faults)
             if faults:
-                again = f"python -m benchmarks.kills --seed {options.seed} --only {number}"
+                again = f"python -m benchmarks.{program} --seed {options.seed} --only {number}"
                 print(f"case {number} ({case}), again with {again}:", *faults, sep="\n", flush=True)
-    minutes, all_of, failed = (time.monotonic() - start) / 60, tried.total(), bad.total()
+    minutes, all_of, failed = (time.monotonic() - start) / 60, found.total(), bad.total()
     print(f"{all_of - failed} of {all_of} cases survive (seed {options.seed}, {minutes:.1f} minutes)")
-    for phase in tried:
-        print(f"{phase:12} {tried[phase] - bad[phase]} of {tried[phase]}")
+    for phase in found:
+        print(f"{phase:12} {found[phase] - bad[phase]} of {found[phase]}")
     return int(failed > 0 or not all_of)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tried("kills", 200, None, make_base, chosen, examine))

@@ -80,7 +80,7 @@ def run(
 
         loaded = load_spec(spec, sets or (), quick, seed)
         if quick and loaded == load_spec(spec, sets or (), False, seed):
-            typer.echo(f"{loaded.name} has no smaller version, a table [quick]: all of it is run", err=True)
+            _say(f"{loaded.name} has no smaller version, a table [quick]: all of it is run", err=True)
         _execute(loaded, out, quick, how_to_run(workers, scheduler, shard, force))
 
 
@@ -88,10 +88,15 @@ def run(
 def status(directory: Annotated[Path, typer.Argument(metavar="DIR", help="The --out directory of a run.")]) -> None:
     """Tell how far a run is: what is finished, who is at it, how to go on."""
     with _sentences():
+        from experiments.machine.lock import BEAT, living
+
+        # One heartbeat, and some time for it to come; meanwhile the rest is imported.
+        place = directory.parent if directory.name == "results.nc" else directory
+        alive = living((place / "chunks").glob("lock*"), 1.2 * BEAT)
         from experiments.storage.status import status_of
 
-        for line in status_of(directory):
-            typer.echo(line)
+        for line in status_of(place, alive):
+            _say(line)
 
 
 @app.command()
@@ -105,7 +110,7 @@ def export(
         from experiments.results.export import export_table
 
         rows = export_table(source, table, part)
-        typer.echo(f"Written to {table}: {rows} rows.")
+        _say(f"Written to {table}: {rows} rows.")
 
 
 @app.command()
@@ -167,7 +172,7 @@ def reproduce(
                 raise KeyboardInterrupt  # nothing to keep
             report.write(measured, directory)
         print_predictions(measured)
-        typer.echo(f"Written to {target}: report.html, verdicts.json, predictions.toml, figures.")
+        _say(f"Written to {target}: report.html, verdicts.json, predictions.toml, figures.")
         if not measured.complete:
             _tell_interrupted("finished predictions are kept, and all are measured again")
         failed = any(outcome.outcome == "failed" for outcome in measured.outcomes.values())
@@ -191,7 +196,7 @@ def show(name: Annotated[str, typer.Argument(help="A spec, a rule, a prediction,
     with _sentences():
         from experiments.catalogue import described
 
-        typer.echo(described(name))
+        _say(described(name))
 
 
 @app.command()
@@ -212,7 +217,7 @@ def check(spec: SpecName, sets: Sets = None, quick: Quick = False) -> None:
         runner.configure(loaded.dtype)
         jobs = runner.prepare(loaded)
         for note in notes_of(jobs):
-            typer.echo(note, err=True)
+            _say(note, err=True)
         with shown_progress(f"{loaded.name}: calibration") as on_progress:
             print_table(estimate(loaded, jobs, on_progress).table)
 
@@ -228,9 +233,7 @@ def _sentences() -> Iterator[None]:
 
         if not isinstance(error, PlasticodeError):
             raise
-        from dynamics.errors import visible
-
-        typer.echo(f"error: {visible(str(error))}", err=True)
+        _say(f"error: {error}", err=True)
         raise typer.Exit(REFUSED) from None
     except BrokenPipeError:
         raise
@@ -239,11 +242,11 @@ def _sentences() -> Iterator[None]:
 
         where = f"'{printable(str(error.filename), 200)}'" if error.filename else "the working folder"
         told = f"{where} cannot be used ({printable(error.strerror or str(error))}): it must be a place that exists"
-        typer.echo(f"error: {told} and that this process may read", err=True)
+        _say(f"error: {told} and that this process may read", err=True)
         raise typer.Exit(REFUSED) from None
     except MemoryError:
         told = "there is not enough memory; what is finished is kept, and `check` tells what a spec needs"
-        typer.echo(f"error: {told}", err=True)
+        _say(f"error: {told}", err=True)
         raise typer.Exit(REFUSED) from None
     except KeyboardInterrupt:
         _tell_interrupted("nothing was changed")
@@ -261,6 +264,13 @@ def _check_addresses() -> None:
             f"the address space of this process is limited to {limit / 1e9:.2f} GB (ulimit -v): "
             f"{ADDRESSES / 1e9:.0f} GB or more are needed"
         )
+
+
+def _say(text: str, err: bool = False) -> None:
+    """Print a text, whose parts may be anybody's: names of files, of parts, of probes."""
+    from dynamics.errors import visible
+
+    typer.echo(visible(text), err=err)
 
 
 def _command() -> str:
@@ -289,8 +299,8 @@ def _ran(spec: "Spec", target: Path, how: "How") -> "Ended":
     runner.configure(spec.dtype)
     jobs = runner.prepare(spec)
     for note in notes_of(jobs):
-        typer.echo(note, err=True)
-    return session.run(spec, jobs, target, how, shown_progress, lambda text: typer.echo(text, err=True))
+        _say(note, err=True)
+    return session.run(spec, jobs, target, how, shown_progress, lambda text: _say(text, err=True))
 
 
 def _conclude(spec: "Spec", target: Path, ended: "Ended") -> None:
@@ -301,9 +311,9 @@ def _conclude(spec: "Spec", target: Path, ended: "Ended") -> None:
     kept = f"{ended.points} of {ended.of} points are finished"
     if ended.study is not None and not ended.as_it_was:
         files = [name for name in ("report.html", "results.nc", "summary.json") if name not in ended.study.failed]
-        typer.echo(f"Written to {target}: {', '.join(files)}, figures, spec.toml.")
+        _say(f"Written to {target}: {', '.join(files)}, figures, spec.toml.")
     for name, why in ended.study.failed.items() if ended.study else ():
-        typer.echo(f"{name} could not be made ({why}); all numbers are in {target / 'results.nc'}", err=True)
+        _say(f"{name} could not be made ({why}); all numbers are in {target / 'results.nc'}", err=True)
     if ended.interrupted:
         begun = f"{kept}, and how far others have come is kept in {target}" if ended.begun else "nothing was finished"
         _tell_interrupted(f"{kept} and kept in {target}" if ended.points else begun)
@@ -311,25 +321,25 @@ def _conclude(spec: "Spec", target: Path, ended: "Ended") -> None:
         first, why = next(iter(ended.failures.items()))
         plural = "s" * (len(ended.failures) > 1)
         failed = f"{len(ended.failures)} chunk{plural} failed every time, the first with {why}"
-        typer.echo(f"{failed} ({target}/chunks/{first}.failed.json); the same command tries again", err=True)
+        _say(f"{failed} ({target}/chunks/{first}.failed.json); the same command tries again", err=True)
         raise typer.Exit(FAILED)
     if ended.study is None:
-        typer.echo(f"This shard is done; {kept}, and the last shard to finish writes the results to {target}.")
+        _say(f"This shard is done; {kept}, and the last shard to finish writes the results to {target}.")
         return
     if not any(counts["ok"] for counts in ended.counts.values()):
-        typer.echo(none_ok(spec, ended.counts), err=True)
+        _say(none_ok(spec, ended.counts), err=True)
         raise typer.Exit(FAILED)
     failed = [verdict.name for verdict in ended.study.verdicts if verdict.outcome == "failed"]
     undecided = [verdict.name for verdict in ended.study.verdicts if verdict.outcome == "undecided"]
     if undecided:
         claims = f"{len(undecided)} of {len(ended.study.verdicts)} claims"
-        typer.echo(f"{claims} need more seeds to be decided: {', '.join(undecided)}.", err=True)
+        _say(f"{claims} need more seeds to be decided: {', '.join(undecided)}.", err=True)
     if failed:
-        typer.echo(f"{len(failed)} of {len(ended.study.verdicts)} claims failed: {', '.join(failed)}.", err=True)
+        _say(f"{len(failed)} of {len(ended.study.verdicts)} claims failed: {', '.join(failed)}.", err=True)
     raise typer.Exit(FAILED if failed or ended.study.failed else DONE)
 
 
 def _tell_interrupted(what: str) -> NoReturn:
     SIGNALLED.clear()  # it was obeyed
-    typer.echo(f"\ninterrupted: {what}; to go on: {_command()}", err=True)
+    _say(f"\ninterrupted: {what}; to go on: {_command()}", err=True)
     raise typer.Exit(INTERRUPTED)

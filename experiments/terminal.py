@@ -78,7 +78,7 @@ def print_predictions(measured: "Measured") -> None:
         if not outcome.passed or len(measured.outcomes) == 1:
             print_table(dataclasses.replace(verdict_table(outcome.verdicts, sources=False), title=name))
             for note in outcome.notes:
-                typer.echo(note)
+                typer.echo(visible(note))
             if outcome.failure:
                 typer.echo(f"{name} broke off: the traceback is in report.html.")
     print_table(summary_table(measured))

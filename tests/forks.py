@@ -2,25 +2,37 @@
 
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+LONGEST = 300.0  # seconds of any wait: for what never ends, also where many share the machine
 SERVER = """
-import json, os, sys, traceback
+import faulthandler, json, os, signal, sys, time, traceback
 sys.path.insert(0, sys.argv[1])
+longest = float(sys.argv[2])
 import experiments.cli, experiments.session, experiments.report.figures, experiments.report.report, sklearn.datasets
 import xarray.backends.h5netcdf_
 from experiments import session
 from experiments.points.jobs import Chunking
+def ended(process):
+    limit = time.monotonic() + longest
+    while not (done := os.waitpid(process, os.WNOHANG))[0]:
+        if time.monotonic() > limit:
+            return None
+        time.sleep(0.005)
+    return os.waitstatus_to_exitcode(done[1])
 for line in sys.stdin:
     request = json.loads(line)
     if "wait" in request:
-        print(os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1]), flush=True)
+        print(json.dumps(ended(request["wait"])), flush=True)
         continue
     child = os.fork()
     if child:
@@ -30,6 +42,7 @@ for line in sys.stdin:
     os.chdir(request["place"])
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1), os.dup2(log, 2), os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    faulthandler.dump_traceback_later(0.9 * longest)  # where it hangs, if it does
     if request["chunk"]:
         session.chunking = lambda *_: Chunking(request["chunk"], request["chunk"], 1)
     sys.argv = ["plasticode", *request["arguments"]]
@@ -46,12 +59,32 @@ for line in sys.stdin:
 """
 
 
-def until(condition: Callable[[], object], seconds: float = 600.0) -> None:
-    """Wait for it; the limit is for what never comes, also where many share the machine."""
-    limit = time.monotonic() + seconds
+def until(condition: Callable[[], object], said: Callable[[], str] = str) -> None:
+    """Wait for it, but not without end: then `said` tells what there was to hear."""
+    limit = time.monotonic() + LONGEST
     while not condition():
-        assert time.monotonic() < limit, "it did not happen in time"
+        assert time.monotonic() < limit, f"it did not happen in time: {said()}"
         time.sleep(0.002)
+
+
+def ended(command: list[str], seconds: float = LONGEST, **options: Any) -> subprocess.CompletedProcess[str]:
+    """A program that has ended; one that does not is killed, and told with what it has said."""
+    settings: dict[str, Any] = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": seconds}
+    try:
+        return subprocess.run(command, **settings | options)
+    except subprocess.TimeoutExpired as late:
+        raise AssertionError(f"{command} did not end in {seconds} s: {late.stdout!r} {late.stderr!r}") from None
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    """The next line of a process; one that says nothing for too long is killed."""
+    assert process.stdout is not None
+    late = threading.Timer(2 * LONGEST, process.kill)
+    late.start()
+    try:
+        return process.stdout.readline()
+    finally:
+        late.cancel()
 
 
 class Forks:
@@ -59,36 +92,55 @@ class Forks:
 
     def __init__(self, server: subprocess.Popen[str], place: Path):
         self.server, self.place = server, place
+        self.logs: dict[int, str] = {}  # of the runs that nobody has waited for
 
     def start(self, *arguments: str, chunk: int = 0, log: str = "log") -> int:
         """Start the command; returns its process. `chunk`: points of every chunk, where the default is too many."""
         path = str(self.place / log)
-        return self._ask({"arguments": arguments, "place": str(self.place), "chunk": chunk, "log": path})
+        process = self._ask({"arguments": arguments, "place": str(self.place), "chunk": chunk, "log": path})
+        assert process is not None
+        self.logs[process] = log
+        return process
 
     def wait(self, process: int) -> int:
         """The exit code of a run that was started, negative for a signal."""
-        return self._ask({"wait": process})
+        code = self._ask({"wait": process})
+        assert code is not None, f"it did not end in {LONGEST} s: {self.said(self.logs[process])}"
+        del self.logs[process]
+        return code
 
     def said(self, log: str = "log") -> str:
         """What a run has written to the terminal."""
         return (self.place / log).read_text()
 
-    def _ask(self, request: dict) -> int:
-        assert self.server.stdin and self.server.stdout
+    def until(self, condition: Callable[[], object]) -> None:
+        """Wait for what a run does."""
+        until(condition, self.said)
+
+    def end(self) -> None:
+        """Kill what still runs, workers too."""
+        for process in self.logs:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process, signal.SIGKILL)
+
+    def _ask(self, request: dict) -> int | None:
+        assert self.server.stdin
         self.server.stdin.write(json.dumps(request) + "\n")
         self.server.stdin.flush()
-        return int(self.server.stdout.readline())
+        return json.loads(line_of(self.server))
 
 
 @contextlib.contextmanager
 def forking(place: Path) -> Iterator[Forks]:
     """A server of forks; compiled programs are kept between runs, as conftest decides."""
-    command = [sys.executable, "-c", SERVER, str(ROOT)]
+    command = [sys.executable, "-c", SERVER, str(ROOT), str(LONGEST)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as server:
+        forks = Forks(server, place)
         try:
-            yield Forks(server, place)
+            yield forks
         finally:
+            forks.end()
             server.kill()
 
 
@@ -116,7 +168,7 @@ def holder(path: Path, beat: float) -> Iterator[subprocess.Popen]:
     command = [sys.executable, "-c", HOLD, str(path), str(beat)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
-            assert process.stdout is not None and process.stdout.readline() == "held\n"
+            assert line_of(process) == "held\n"
             yield process
         finally:
             process.kill()

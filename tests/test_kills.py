@@ -1,16 +1,19 @@
 """Kills, signals and odd directories, by the programs whose figures docs/reliability.md tells."""
 
-import subprocess
+import os
+import signal
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.forks import ROOT, ended, until
+
+SECONDS = 540  # less than a test may take
 
 
 def said(program: str, *arguments: str) -> str:
     """What a program says whose cases all survive; it forks for each of them, in a process without jax's threads."""
     command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.{program}", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = ended(command, SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -20,5 +23,35 @@ def test_a_tenth_of_the_kills_and_signals_lose_nothing():
     assert told.startswith("20 of 20 cases survive (seed 0") and told.count(" 2 of 2\n") == 10
 
 
+def test_kills_and_signals_of_compare_and_of_one_of_two_shards_lose_nothing():
+    """Workers and predictions, whose processes take long to start, are tried by tests of their own, and by hand."""
+    assert said("kills_together", "--cases", "2").startswith("2 of 2 cases survive (seed 0")
+
+
 def test_some_of_the_odd_directories_do_no_harm():
     assert said("odd_directories", "--cases", "6").startswith("6 of 6 odd directories survive")
+
+
+POOL = """
+import multiprocessing, os, signal
+from concurrent.futures import ProcessPoolExecutor
+from experiments.machine.processes import deaf, end_with_parent
+
+def told():
+    return os.getpid(), signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+if __name__ == "__main__":
+    with deaf():
+        pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=end_with_parent)
+        found = pool.submit(told)
+    print(*found.result(), signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_process_of_a_pool_hears_no_interrupt_and_ends_with_the_one_that_is_killed(tmp_path):
+    (tmp_path / "pool.py").write_text(POOL)
+    done = ended([sys.executable, str(tmp_path / "pool.py")], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    process, *deaf = done.stdout.split()
+    assert done.returncode == -signal.SIGKILL and deaf == ["True", "False"], done.stderr
+    until(lambda: not Path(f"/proc/{process}").exists())

@@ -12,7 +12,7 @@ import importlib
 import json
 import logging
 import os
-import signal
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ from dynamics.plugins import look_in, looked_in, own_folders
 from experiments.execution import runner
 from experiments.execution.programs import JobRunner
 from experiments.execution.runner import ATTEMPTS, Assignment, Executor, Outcome
-from experiments.machine.processes import one_core_each
+from experiments.machine.processes import deaf, one_core_each
 from experiments.machine.progress import Meter
 from experiments.points.jobs import Chunking, ChunkKey, job_of
 from experiments.results.labels import versions
@@ -38,13 +38,18 @@ from experiments.storage.chunks import ChunkStore, Record
 from experiments.storage.rundir import code_of
 
 GONE = "the dask scheduler is gone: finished chunks are kept, and the same command goes on from there"
+NO_WORKERS = "the workers have ended, and none has come back: finished chunks are kept, and the same command goes on"
 UNKNOWN_SIZE = 32  # workers that a cluster may come to have
 MOST_IN_FLIGHT = 10_000  # chunks that the scheduler knows of
 CONNECT_SECONDS = 10
+ABSENT_SECONDS = 120  # without any worker of this machine, though dask starts those again that end
+CLOSE_SECONDS = 30  # that workers take to end; those that do not end with this process
 ALONE = {
-    # A worker has one chunk, so that its death is nobody else's fault; the attempts are counted here.
+    # A worker has one chunk, so that its death is nobody else's fault; the attempts are counted here. One that is
+    # started again stays a worker, however long that takes on a busy machine.
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.scheduler.allowed-failures": 0,
+    "distributed.deploy.lost-worker-timeout": "1 day",
     # Without a dashboard dask still serves pages about the run, to anybody and without a certificate.
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
@@ -86,7 +91,7 @@ def connected(
     """An executor on the `scheduler` of a cluster, or on so many `workers` of this machine; `code`: see `code_of`."""
     try:
         import cryptography  # noqa: F401  which dask makes certificates with
-        from distributed import LocalCluster, Security
+        import distributed  # noqa: F401
     except ImportError:
         raise PlasticodeError(
             "--workers and --scheduler need dask.distributed and cryptography, and one of them is not installed: "
@@ -99,20 +104,9 @@ def connected(
     for name in ("distributed", "distributed.client"):  # what matters is said here, in a sentence
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as stack:
-        if scheduler is None:
-            import dask.config
-
-            stack.enter_context(one_core_each())
-            stack.enter_context(dask.config.set(ALONE))
-            settings: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "processes": True}
-            settings |= {"dashboard_address": None, "silence_logs": logging.CRITICAL, "preload": [__name__]}
-            settings |= {"scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"}}
-            # Whoever reaches a scheduler can have code run: only those with this run's certificate may speak to it.
-            address: Any = stack.enter_context(LocalCluster(**settings, security=Security.temporary()))
-        else:
-            address = scheduler
-        client = stack.enter_context(_client(address))
-        yield functools.partial(_execute, client, request)
+        here = None if workers is None else _of_this_machine(stack, workers)
+        client = stack.enter_context(_client(scheduler if here is None else here))
+        yield functools.partial(_execute, client, request, here)
 
 
 def _client(address: Any) -> Any:
@@ -121,8 +115,8 @@ def _client(address: Any) -> Any:
 
     try:
         return Client(address, timeout=CONNECT_SECONDS)
-    except (OSError, ValueError, TypeError) as error:  # a TypeError where certificates are missing
-        said = printable((str(error) or repr(error)).splitlines()[0])
+    except (OSError, ValueError, TypeError, AssertionError) as error:  # a TypeError where certificates are missing
+        said = _first_line(error)
     gc.collect()  # a failed client, collected while dask starts the loop of another one, would wait for itself
     raise PlasticodeError(
         f"--scheduler '{printable(str(address))}' does not answer ({said}): it must be the address of a dask "
@@ -131,13 +125,49 @@ def _client(address: Any) -> Any:
     )
 
 
-def dask_setup(_: Any) -> None:
-    """Called by dask when a worker of this machine starts: the run alone hears of interrupts, and ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _of_this_machine(stack: contextlib.ExitStack, workers: int) -> Any:
+    """A scheduler and workers, as long as the `stack`."""
+    import dask.config
+    from distributed import LocalCluster, Security
+    from distributed.utils import LoopRunner
+
+    stack.enter_context(one_core_each())
+    # In the folder that dask takes of itself anybody on this machine could hold its locks, and let workers wait.
+    place = dask.config.get("temporary-directory", None)
+    own = tempfile.TemporaryDirectory(prefix="plasticode-", dir=place, ignore_cleanup_errors=True)
+    stack.enter_context(dask.config.set(ALONE | {"temporary-directory": stack.enter_context(own)}))
+    settings: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "processes": True}
+    settings |= {"dashboard_address": None, "silence_logs": logging.CRITICAL}
+    settings |= {"scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"}}
+    try:
+        loop = LoopRunner()
+        with deaf():  # its thread starts the workers, now and later
+            loop.start()
+        stack.callback(loop.stop)
+        # Whoever reaches a scheduler can have code run: only those with this run's certificate may speak to it.
+        cluster = LocalCluster(**settings, loop=loop.loop, security=Security.temporary())
+    except (OSError, RuntimeError, AssertionError) as error:  # the last where the machine is too busy for its threads
+        raise PlasticodeError(
+            f"--workers {workers} cannot be started ({_first_line(error)}): it must be as many as fit this machine"
+        ) from None
+    stack.callback(_close, cluster)
+    return cluster
 
 
-def _execute(client: Any, request: Request, tasks: list[Assignment], meter: Meter) -> Iterator[Outcome]:
-    """Hand out chunks, and collect what becomes of them; a chunk that fails is handed out again."""
+def _first_line(error: Exception) -> str:
+    return printable((str(error) or type(error).__name__).splitlines()[0])
+
+
+def _close(cluster: Any) -> None:
+    with contextlib.suppress(TimeoutError):
+        cluster.close(timeout=CLOSE_SECONDS)
+
+
+def _execute(client: Any, request: Request, here: Any, tasks: list[Assignment], meter: Meter) -> Iterator[Outcome]:
+    """Hand out chunks, and collect what becomes of them; a chunk that fails is handed out again.
+
+    `here` are the scheduler and workers of this machine, if they are of this run.
+    """
     from distributed import as_completed
 
     waiting = ((task, key, points) for task in tasks for key, points in task.chunks.items())
@@ -154,7 +184,8 @@ def _execute(client: Any, request: Request, tasks: list[Assignment], meter: Mete
     try:
         for item, _ in zip(waiting, range(MOST_IN_FLIGHT), strict=False):
             hand_out(*item)
-        for future in finished:
+        while handed:
+            future = _next(finished, here)
             task, key, points = handed.pop(future)
             if future.cancelled():
                 raise PlasticodeError(GONE)
@@ -179,6 +210,18 @@ def _execute(client: Any, request: Request, tasks: list[Assignment], meter: Mete
     finally:
         with contextlib.suppress(OSError, RuntimeError, CancelledError, asyncio.CancelledError):
             client.cancel(list(handed))
+
+
+def _next(finished: Any, here: Any) -> Any:
+    """The next future that has ended; `PlasticodeError` where there is nobody on this machine who would end one."""
+    seen = time.monotonic()
+    while not finished.has_ready():
+        if here is None or here.scheduler.workers:  # those of a cluster may come later
+            seen = time.monotonic()
+        if time.monotonic() - seen > ABSENT_SECONDS:
+            raise PlasticodeError(NO_WORKERS)
+        time.sleep(0.01)
+    return next(finished)
 
 
 def _ended(client: Any, future: Any) -> tuple[Any, BaseException | None]:

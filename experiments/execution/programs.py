@@ -25,6 +25,7 @@ from dynamics.errors import PlasticodeError
 from dynamics.regime import REFINEMENTS
 from experiments.machine.memory import free_bytes
 from experiments.machine.progress import Meter
+from experiments.machine.reading import is_count
 from experiments.points.assemble import refined
 from experiments.points.jobs import ChunkKey, Job, advance_point, init_point, marks_of, measure_point, points_of
 from experiments.storage.chunks import ChunkStore, Record
@@ -181,7 +182,8 @@ class JobRunner:
         """Where to begin: the state, the records so far, the presentations shown; at a checkpoint if there is one."""
         saved = self.store.load_checkpoint(key, name) if self.store is not None else None
         if saved is not None:
-            return _thawed(saved, programs)
+            with contextlib.suppress(Exception):  # whatever there is in a file whose checksum was made to fit
+                return _thawed(saved, programs)
         state = programs.init(*inputs)
         return state, [jax.device_get(programs.measure(state, *inputs))], 0
 
@@ -286,7 +288,7 @@ def _frozen(state: Any, records: list[Record], shown: int) -> bytes:
 def _thawed(content: bytes, programs: Programs) -> tuple[Any, list[Record], int]:
     header, _, leaves = content.partition(b"\n")
     shown, count = json.loads(header)
-    if not 0 < count <= len(leaves):
+    if not (is_count(shown) and is_count(count) and 0 < count <= len(leaves)):
         raise ValueError("a checkpoint has more records than bytes")
     shapes = jax.eval_shape(lambda tree: jax.tree.map(_plain, tree), (programs.state, [programs.record] * count))
     like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)

@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 
-SIGNALLED = threading.Event()
+SIGNALLED: set[int] = set()  # no threading.Event: its lock would be waited for by the handler of who holds it
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _UNRAISABLE: list[object] = []  # that of the system, while `interruptible` has another in its place
 
@@ -53,8 +53,8 @@ def _arm() -> None:
         signal.signal(number, _interrupt)
 
 
-def _interrupt(*_: object) -> None:
-    SIGNALLED.set()
+def _interrupt(number: int, *_: object) -> None:
+    SIGNALLED.add(number)
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     sys.unraisablehook = lambda told: None  # the finalisers of what was interrupted half made
@@ -70,6 +70,6 @@ def heard() -> None:
 
 def raise_if_interrupted() -> None:
     """Raise what Python may have dropped."""
-    if SIGNALLED.is_set():
+    if SIGNALLED:
         SIGNALLED.clear()
         raise KeyboardInterrupt

@@ -26,7 +26,7 @@ SILENCE = 10 * BEAT  # how long a lock is watched that may be stale
 SETTLE = 0.3  # seconds after which, of two that take over the same stale lock, the first knows
 READS = 3  # of a lock that the system fails to read
 GUARD_PATIENCE = 5.0  # seconds that a process waits for others that take a lock in the same directory
-OWNER = {"host", "space", "pid", "token", "beat"}
+OWNER = {"host": str, "space": str, "pid": int, "token": str, "beat": int}
 LARGEST = 2**20  # bytes of the file of a lock
 
 Owner = dict[str, Any]  # host, space (of process numbers), pid, token, beat, and what the owner tells
@@ -131,25 +131,39 @@ def _owner(path: Path) -> Owner | None:
         except (ValueError, RecursionError):
             return None
         else:
-            return found if isinstance(found, dict) and OWNER <= set(found) else None
+            return found if _is_owner(found) else None
     return None
 
 
+def _is_owner(found: Any) -> bool:
+    """Whether that is what `Lock` writes: a count that is no number would seem to change for ever."""
+    return isinstance(found, dict) and all(type(found.get(key)) is kind for key, kind in OWNER.items())
+
+
 def living(paths: Iterable[Path], patience: float | None = None) -> Iterator[Path]:
-    """The locks whose owners live, each as soon as that is seen. All are watched together, for `patience` seconds
-    (`SILENCE`): one that does not change in that time counts as dead."""
-    patience = SILENCE if patience is None else patience
+    """The locks whose owners live, each as soon as that is seen. All are watched together, from now on, for `patience`
+    seconds (`SILENCE`): one that does not change in that time counts as dead."""
+    until = time.monotonic() + (SILENCE if patience is None else patience)
     owners = {path: read_owner(path) for path in paths}
-    watched = {path: owner for path, owner in owners.items() if owner is not None and not _is_gone(owner)}
-    until = time.monotonic() + patience
-    while watched and time.monotonic() < until:
-        time.sleep(min(BEAT / 10, patience))
+    return _changing({path: owner for path, owner in owners.items() if owner and not _is_gone(owner)}, until)
+
+
+def _changing(watched: dict[Path, Owner], until: float) -> Iterator[Path]:
+    """Those that change until then, or have, if it is later."""
+    looking = 0.0
+    while watched:
+        left = until - time.monotonic()
+        time.sleep(max(0.0, min(left, max(BEAT / 10, looking))))  # a look at thousands takes long
+        begun = time.monotonic()
         for path, other in list(watched.items()):
             now = read_owner(path)
             if now is None or (now["token"], now["beat"]) != (other["token"], other["beat"]):
                 del watched[path]
                 if now is not None:
                     yield path
+        looking = time.monotonic() - begun
+        if begun >= until:
+            return
 
 
 def described(owner: Owner) -> str:

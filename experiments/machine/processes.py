@@ -1,8 +1,12 @@
 """Processes that share a machine: each worker has one core to itself."""
 
 import contextlib
+import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 
 # Read by the libraries of a worker when it starts.
 ONE_CORE = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -23,3 +27,26 @@ def one_core_each() -> Iterator[None]:
     finally:
         for name in added:
             del os.environ[name]
+
+
+@contextlib.contextmanager
+def deaf() -> Iterator[None]:
+    """Threads and processes that start in here, and those that they start, never hear of Ctrl-C, which a terminal sends
+    to all: who has started them hears it, and ends them."""
+    resource_tracker.ensure_running()  # which else would be started in there, and that ends the deafness of its thread
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
+def end_with_parent() -> None:
+    """End this process as soon as that which has started it ends, be it killed: a pool would wait for work forever."""
+
+    def watch() -> None:
+        if (parent := multiprocessing.parent_process()) is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

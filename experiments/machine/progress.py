@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from dynamics.errors import visible
 from experiments.machine.interrupts import raise_if_interrupted
 
 PATIENCE = 2.0  # seconds before anything is shown
@@ -113,11 +114,12 @@ class Meter:
 @contextlib.contextmanager
 def shown_progress(what: str, console: Console | None = None) -> Iterator[OnProgress]:
     """Show how far `what` is while the body runs; the body calls `on_progress(progress)`."""
-    console = Console(stderr=True) if console is None else console
+    console, what = Console(stderr=True) if console is None else console, visible(what)
     if not console.is_terminal:
         yield _PlainLines(what, console)
         return
-    columns = TextColumn("{task.description}"), BarColumn(16), TaskProgressColumn(), TextColumn("{task.fields[facts]}")
+    name, facts = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[facts]}", markup=False)
+    columns = name, BarColumn(16), TaskProgressColumn(), facts
     bar: Any = Bar(*columns, console=console, transient=True)
     task = bar.add_task(what, total=None, facts="")
     starter = threading.Timer(PATIENCE, bar.start)

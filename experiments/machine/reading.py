@@ -157,6 +157,8 @@ def _check_group(group: h5py.Group, seen: set[int], depth: int, left: int) -> in
             raise ValueError("it has an object that is no array")
         if left < 0:
             raise ValueError("its arrays declare more bytes than the file has")
+        if isinstance(identity, h5d.DatasetID):
+            _check_dimensions(identity)
     return left
 
 
@@ -174,6 +176,16 @@ def _check_array(array: h5d.DatasetID) -> int:
     if h5a.exists(array, b"NAME") and np.bytes_(h5py.Dataset(array).attrs["NAME"]).startswith(ONLY_A_DIMENSION):
         return 0  # it has a length and no data
     return _size(array)
+
+
+def _check_dimensions(array: h5d.DatasetID) -> None:
+    """An array names as many dimensions as it has, or is what names one: readers would guess them."""
+    if h5a.exists(array, b"DIMENSION_LIST"):
+        fits = h5a.open(array, b"DIMENSION_LIST").shape == (array.rank,)
+    else:
+        fits = array.rank == 0 or (array.rank == 1 and h5a.exists(array, b"CLASS"))
+    if not fits:
+        raise ValueError("it has an array with more or fewer dimensions than it names")
 
 
 def _check_type(kind: h5t.TypeID) -> None:

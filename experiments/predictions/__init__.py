@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import experiments.machine.drawing  # noqa: F401 - before matplotlib
 from dynamics.errors import PlasticodeError, unknown
 from experiments.predictions.continuous import CONTINUOUS
 from experiments.predictions.curl import CURL

@@ -4,7 +4,6 @@ import dataclasses
 import io
 import multiprocessing
 import resource
-import signal
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ from matplotlib.figure import Figure
 
 from dynamics.errors import PlasticodeError
 from experiments.machine.interrupts import heard, interruptible, raise_if_interrupted
-from experiments.machine.processes import one_core_each
+from experiments.machine.processes import deaf, end_with_parent, one_core_each
 from experiments.machine.progress import Meter, OnProgress
 from experiments.predictions.contract import AbstractPrediction
 from experiments.results.verdicts import Decision, Verdict, together
@@ -108,7 +107,8 @@ def _run(
     pool = ProcessPoolExecutor(min(workers, len(predictions)), multiprocessing.get_context("spawn"), initializer=_start)
     lost: list[str] = []
     try:
-        left = {pool.submit(measure, prediction): name for name, prediction in predictions.items()}
+        with deaf():
+            left = {pool.submit(measure, prediction): name for name, prediction in predictions.items()}
         while left:
             done = wait(left, timeout=0.5, return_when=FIRST_COMPLETED).done
             raise_if_interrupted()
@@ -132,8 +132,8 @@ def _run(
 
 
 def _start() -> None:
-    """Sets up a worker process: the parent alone hears of interrupts."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Sets up a worker process."""
+    end_with_parent()
     from experiments.execution import runner
 
     runner.configure("float64", devices=1)

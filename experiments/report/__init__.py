@@ -1,0 +1,1 @@
+import experiments.machine.drawing  # noqa: F401 - before matplotlib

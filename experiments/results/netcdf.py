@@ -279,11 +279,12 @@ def _make(directory: Path, created: list[Path]) -> None:
 
 def _publish(source: Path, target: Path) -> None:
     """Move the files of `source`: at once where there is no `target` yet, otherwise one by one."""
-    (source / ownership.MARK).unlink()  # another run that took over has removed it
+    (source / ownership.MARK).lstat()  # another run that took over has removed it
     if not target.exists():
         source.rename(target)
+        (target / ownership.MARK).unlink()
         return
-    found = sorted(source.rglob("*"))
+    found = sorted(path for path in source.rglob("*") if path.name != ownership.MARK)
     names = [path.relative_to(source).as_posix() for path in found]
     ownership.refuse(target, names)
     old = {path for path in ownership.made_in(target).paths if path.startswith(f"{ownership.FIGURES}/")}

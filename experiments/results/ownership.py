@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -104,6 +105,8 @@ def remove_leftovers(target: Path, alone: bool) -> None:
     Its name is that of the directory when they ran: it may have been moved since. What is in it must be what a run
     writes. Where nothing says that this run is `alone` in `target`, only that of a process which has ended.
     """
+    if _has_ended(target):  # a run that was killed right after it had moved its directory here
+        (target / MARK).unlink(missing_ok=True)
     beside = [path for path in _entries(target.parent) if path.name.startswith(f".{target.name}.")]
     for path in (*_entries(target), *beside):
         if not _LEFTOVER.fullmatch(path.name):
@@ -115,8 +118,11 @@ def remove_leftovers(target: Path, alone: bool) -> None:
 
 
 def is_file(path: Path) -> bool:
-    """Whether this is a file: no link to one, nor anything that blocks who opens it."""
-    return path.is_file() and not path.is_symlink()
+    """Whether this is a file: no link to one, nor anything that blocks who opens it, nor a name that none can have."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def is_directory(path: Path) -> bool:

@@ -8,6 +8,7 @@ import xarray as xr
 
 from experiments.machine.reading import is_texts, parse_json
 from experiments.results.labels import STATUS
+from experiments.spec.axes import MOST_POINTS
 
 RECORD, MATRIX = "record", "matrix"
 TEXTS = ("spec", "spec_hash", "versions", "device", "dtype", "matmul_precision", "part", "units", "long_name", "path")
@@ -21,6 +22,8 @@ def check_dimensions(data: xr.Dataset) -> None:
     """
     status = data.variables["status"]
     axes = tuple(map(str, status.dims))
+    if max(status.size, *data.sizes.values()) > MOST_POINTS:  # of a sparse file, which is larger than the disk
+        raise ValueError("it has more points or records than a run may have")
     if status.dtype.kind not in "iu" or {RECORD, MATRIX} & set(axes) or 0 in data.sizes.values():
         raise ValueError("its status is not that of points of a grid")
     for name, values in data.variables.items():

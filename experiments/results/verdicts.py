@@ -15,6 +15,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+import experiments.machine.drawing  # noqa: F401 - before matplotlib
+
+# isort: split
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike

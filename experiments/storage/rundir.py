@@ -224,13 +224,15 @@ def read_header(directory: Path) -> dict[str, Any] | None:
     try:
         found = read_json(directory / HEADER, inside=directory.parent)
         whole = is_run(found["run"]) and all(found["run"].get(key) for key in ("spec_hash", "spec", "versions"))
+        whole = whole and set(found["run"]) <= {"format", "spec_hash", "spec", "versions", "code"}
         least, most, work = found["chunking"]
         whole = whole and all(map(is_count, (least, most, work, found["points"]))) and 0 < least <= most and work > 0
         whole = whole and isinstance(found["jobs"], dict)
         for points, chunks in found["jobs"].values():
             whole = whole and is_count(points) and is_count(chunks) and 0 < chunks <= points
         whole = whole and 0 < found["points"] == sum(points for points, _ in found["jobs"].values())
-        whole = whole and isinstance(found["command"], list)
+        # `status` shows it to be copied: it may not be another program.
+        whole = whole and isinstance(found["command"], list) and found["command"][:1] == ["plasticode"]
         whole = whole and all(type(text) is str for text in (found["name"], found["place"], *found["command"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -282,10 +284,11 @@ def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
         hashes = [printable(str(run.get("spec_hash"))[:8]) for run in (there, here)]
         change = _first_change(there, here)
         return f"results of another spec ({change}; its hash is {hashes[0]}, that of this one {hashes[1]})"
-    for package, version in here["versions"].items():
-        if there.get("versions", {}).get(package) != version:
-            other = printable(str(there.get("versions", {}).get(package)))
-            return f"results of {package} {other}, and here is {version}"
+    old, new = there.get("versions", {}), here["versions"]
+    for package in [*new, *old]:
+        if old.get(package) != new.get(package):
+            other = printable(str(old.get(package)))
+            return f"results of {printable(package)} {other}, and here is {new.get(package)}"
     if there.get("code", here["code"]) != here["code"]:
         return f"results of other code in {', '.join(here['code'])}"
     return ""

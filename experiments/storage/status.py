@@ -3,23 +3,23 @@
 import os
 import re
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
-from dynamics.errors import PlasticodeError, visible
-from experiments.machine.lock import BEAT, described, living, read_owner
+from dynamics.errors import PlasticodeError, printable
+from experiments.machine.lock import described, read_owner
 from experiments.machine.progress import told
 from experiments.machine.reading import check_regular
 from experiments.results.netcdf import opened, status_counts
 from experiments.results.ownership import identity_in
 from experiments.storage.chunks import CHECKPOINT
-from experiments.storage.rundir import CHUNKS, LOCK, read_header
+from experiments.storage.rundir import CHUNKS, read_header
 
 _CHUNK = re.compile(r"(.+-\d{4,})-(\d{6,})\.[0-9a-f]{32}\.nc")
 
 
-def status_of(target: Path) -> list[str]:
-    """Sentences on the run in `target`: who is at it, what is finished, how to go on."""
-    target = target.parent if target.name == "results.nc" else target
+def status_of(target: Path, alive: Iterable[Path]) -> list[str]:
+    """Sentences on the run in `target`: who is at it, by their locks, what is finished, how to go on."""
     if not target.is_dir():
         raise PlasticodeError(
             f"'{target}' does not exist, so no run has kept anything there: it must be the --out directory of "
@@ -36,10 +36,10 @@ def status_of(target: Path) -> list[str]:
     points, of = _points(header, names), int(header["points"])
     begun = sum(name.endswith(CHECKPOINT) for name in names)
     failed = sum(name.endswith(".failed.json") for name in names)
-    lines = [f"{visible(header['name'])}: {points} of {of} points are finished ({points / of:.0%})"]
+    lines = [f"{printable(header['name'], 200)}: {points} of {of} points are finished ({points / of:.0%})"]
     lines += [f"{begun} unfinished chunk{'s' * (begun > 1)} left a checkpoint to go on from"] if begun else []
     lines += [f"{failed} chunk{'s' * (failed > 1)} failed: see {directory}/*.failed.json"] if failed else []
-    running = sorted(living(directory.glob(f"{LOCK}*"), 2 * BEAT))
+    running = sorted(alive)
     for path in running:
         owner = read_owner(path) or {}
         progress = told(owner.get("progress"))
@@ -47,8 +47,8 @@ def status_of(target: Path) -> list[str]:
         who = described(owner) if owner else "a process"
         lines.append(f"{who} is at it: {', '.join(facts) or 'it has just started'}")
     if not running:
-        command = visible(shlex.join(header["command"]))
-        lines.append(f"nobody is at it; to go on, in {visible(header['place'])}: {command}")
+        place, command = printable(header["place"], 4000), printable(shlex.join(header["command"]), 4000)
+        lines.append(f"nobody is at it; to go on, in {place}: {command}")
     return lines
 
 

@@ -275,11 +275,15 @@ def test_progress_tells_how_much_time_is_left(monkeypatch):
 def test_progress_on_a_terminal_ends_cleanly(monkeypatch):
     monkeypatch.setattr(progress, "PATIENCE", 0.0)
     console = Console(file=StringIO(), force_terminal=True, width=80)
-    with progress.shown_progress("work", console) as on_progress:
+    with progress.shown_progress("[/work]\x1b[2J", console) as on_progress:  # no markup, whatever a spec is called
         on_progress(progress.Progress(1.0, 4.0, points=1, of=4, failures=2, rate=0.5))
         until(lambda: "25%" in console.file.getvalue())
     shown = console.file.getvalue()
-    assert all(text in shown for text in ("work", "25%", "1 of 4 points finished", "0.5 points/s", "2 chunks failed"))
+    assert "\x1b[2J" not in shown
+    assert all(
+        text in shown
+        for text in ("[/work]\\x1b[2J", "25%", "1 of 4 points finished", "0.5 points/s", "2 chunks failed")
+    )
 
 
 # -------------------------------------------------------------------------------------------------- compare, list, show

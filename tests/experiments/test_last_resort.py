@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -205,6 +206,30 @@ def test_a_second_signal_ends_the_process_as_the_system_does():
             assert signal.SIG_DFL not in {signal.getsignal(number) for number in SIGNALS}
             with interruptible():  # within another
                 os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_no_signal_at_the_very_end_waits_for_ever(monkeypatch):
+    """At every step of the way out, one of which might hold a lock that the handler wants."""
+    met = []
+    was = signal.signal(signal.SIGTERM, lambda *_: met.append(1))
+
+    def late(*_):
+        raise TimeoutError("the handler waits")
+
+    before = signal.signal(signal.SIGALRM, late)
+    try:
+        for event in range(1, 40):
+            events = iter(range(10**6))
+            signal.alarm(10)
+            with contextlib.suppress(KeyboardInterrupt), interruptible():
+                sys.setprofile(lambda *_: next(events) == event and os.kill(os.getpid(), signal.SIGTERM))  # noqa: B023
+            sys.setprofile(None)
+            signal.signal(signal.SIGTERM, lambda *_: met.append(1))
+        assert met  # it went on beyond the last step
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGTERM, was)
 
 
 def test_what_a_killed_export_left_goes_with_the_next_one_to_the_same_file():

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,12 +10,20 @@ import pytest
 from dynamics.errors import PlasticodeError
 from dynamics.plugins import look_in, looked_in, own_folders
 from experiments.spec.loading import load_spec
+from tests.forks import ROOT, ended
 
-ROOT = Path(__file__).resolve().parents[2]
 TELLTALE = "open({place!r}, 'w').close()\n"
 # Commands in one process, one after the other; what they say is not the point.
 COMMANDS = """
-import json, sys
+import json, os, sys
+here, opened = os.getcwd() + os.sep, set()
+named = tuple(here + name for name in ("spec.toml", "out", ".out.", "table.csv", ".table.csv."))
+def note(event, arguments):
+    if event == "open" and isinstance(arguments[0], (str, bytes)):
+        path = os.path.abspath(os.fsdecode(arguments[0]))
+        if path.startswith(here) and not path.startswith(named) and os.path.exists(path):
+            opened.add(path)
+sys.addaudithook(note)
 from experiments.cli import main
 for arguments in json.loads(sys.argv[1]):
     sys.argv = ["plasticode", *arguments]
@@ -24,7 +31,10 @@ for arguments in json.loads(sys.argv[1]):
         main()
     except SystemExit as exit:
         assert exit.code in (0, None), arguments
+print("opened", sorted(opened))
 """
+# What libraries read of their own accord, somewhere.
+DOTFILES = (".env", ".netrc", ".dask", ".jax", "dask.yaml", "setup.cfg", "pyproject.toml", "sitecustomize.py")
 SPEC = """
 regime = "discrete"
 task = {name = "circles", samples = 20}
@@ -44,8 +54,8 @@ def here(tmp_path, monkeypatch):
     look_in()
 
 
-def test_a_foreign_folder_runs_nothing(tmp_path):
-    """An entry point that xarray would load, and a module that pandas would try, lie where the commands run."""
+def test_a_foreign_folder_runs_nothing_and_is_not_read(tmp_path):
+    """An entry point that xarray would load, a module that pandas would try, settings that matplotlib would take."""
     told = tmp_path / "told"
     for name in ("stranger", "numexpr"):
         Path(f"{name}.py").write_text(TELLTALE.format(place=str(told)))
@@ -53,14 +63,16 @@ def test_a_foreign_folder_runs_nothing(tmp_path):
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text("[xarray.backends]\nstranger = stranger:Backend\n")
+    for name in ("matplotlibrc", *DOTFILES):
+        Path(name).write_text("")
     Path("spec.toml").write_text(SPEC)
     commands = [["list"], ["check", "spec.toml"], ["run", "spec.toml", "--out", "out"], ["status", "out"]]
     commands += [["show", "oja"], ["show", "spec.toml"], ["export", "out", "table.csv"]]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-P", "-c", COMMANDS, json.dumps(commands)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = ended(command, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
-    assert Path("table.csv").exists() and not told.exists()
+    assert Path("table.csv").exists() and not told.exists() and done.stdout.endswith("opened []\n"), done.stdout
 
 
 def test_rules_are_found_beside_their_spec_before_the_working_folder(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import xarray as xr
 from h5py import h5d, h5s, h5t  # pyright: ignore[reportAttributeAccessIssue]
 
 from dynamics.errors import PlasticodeError, visible
@@ -21,6 +22,7 @@ from experiments.report.page import escaped, paragraph
 from experiments.results.labels import Results
 from experiments.results.netcdf import load, save
 from experiments.results.ownership import identity_in
+from experiments.results.schema import check_dimensions
 from experiments.spec.toml_text import parse_setting, parse_toml, read_toml
 from experiments.storage.chunks import ChunkStore
 from experiments.storage.rundir import opened, read_header
@@ -147,6 +149,12 @@ def packed(file: h5py.File, outside: Path) -> None:
     file.create_dataset("more", data=np.zeros((1000, 1000)), compression="gzip")
 
 
+def deeper(file: h5py.File, outside: Path) -> None:
+    attributes, shape = dict(file["accuracy"].attrs), file["accuracy"].shape
+    del file["accuracy"]
+    file.create_dataset("accuracy", data=np.zeros((*shape, 2))).attrs.update(attributes)
+
+
 def typed(dtype: object):
     return lambda file, outside: file.create_dataset("more", (2,), dtype)
 
@@ -172,11 +180,16 @@ HOSTILE = {
     "other units": (lambda file, _: file["accuracy"].attrs.__setitem__("units", 3), "units is no text"),
     "other versions": (lambda file, _: file.attrs.__setitem__("versions", "[" * 1000), "nested too deeply"),
     "other seconds": (lambda file, _: file.attrs.__setitem__("seconds", "now"), "seconds are no number"),
-    "an array of another shape": (
-        lambda file, _: file.create_dataset("more", data=np.arange(3)),
-        "a probe with|dimension",
-    ),
+    "an array without dimensions": (lambda file, _: file.create_dataset("more", data=np.arange(3)), "than it names"),
+    "an array of too many": (deeper, "than it names"),
 }
+
+
+def test_more_points_than_a_run_may_have_are_refused_unread():
+    """A sparse file may be larger than its disk, and is all zeros."""
+    data = xr.Dataset({"status": ("seed", np.broadcast_to(np.int8(0), (2**21,)))})
+    with pytest.raises(ValueError, match="more points or records"):
+        check_dimensions(data)
 
 
 @pytest.mark.parametrize(("change", "why"), HOSTILE.values(), ids=list(HOSTILE))

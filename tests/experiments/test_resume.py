@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.forks import Forks, forking, until
+from tests.forks import Forks, forking
 
 # Discrete learning, whose programs compile at once: the same chunks, files and processes.
 SPEC = """
@@ -75,7 +75,7 @@ def test_a_run_that_is_killed_10_times_ends_with_the_same_bytes(forks, straight)
             time.sleep(moments.uniform(0.0, 2.0))
         else:
             more = min(kept + moments.choice((1, 2)), POINTS - 1)
-            until(lambda more=more: len(chunks(out)) >= more or (out / "results.nc").exists())
+            forks.until(lambda more=more: len(chunks(out)) >= more or (out / "results.nc").exists())
             time.sleep(moments.uniform(0.0, 0.05 if kill < KILLS - 4 else 1.0))
         os.kill(process, signal.SIGKILL)
         assert forks.wait(process) in (-signal.SIGKILL, 0)
@@ -90,7 +90,7 @@ def test_a_run_that_is_killed_10_times_ends_with_the_same_bytes(forks, straight)
 def test_an_interrupt_keeps_chunks_and_says_how_to_go_on(forks, straight, number):
     out = forks.place / number.name
     process = start(forks, out.name)
-    until(lambda: len(chunks(out)) >= 3)
+    forks.until(lambda: len(chunks(out)) >= 3)
     os.kill(process, number)
     assert forks.wait(process) == 130
     said = forks.said()
@@ -103,7 +103,7 @@ def test_an_interrupt_keeps_chunks_and_says_how_to_go_on(forks, straight, number
     assert status == 0 and f"{len(kept)} of {POINTS} points are finished" in forks.said()
     assert f"to go on, in {forks.place}: plasticode run spec.toml --out {out.name}" in forks.said()
     process = start(forks, out.name)
-    until(lambda: len(chunks(out)) > len(kept) or not (out / "chunks").exists())
+    forks.until(lambda: len(chunks(out)) > len(kept) or not (out / "chunks").exists())
     if (out / "chunks").exists():  # what was finished is not run again
         assert kept.items() <= {path.name: path.stat().st_mtime_ns for path in chunks(out)}.items() or not chunks(out)
     assert forks.wait(process) == 0
@@ -113,7 +113,7 @@ def test_an_interrupt_keeps_chunks_and_says_how_to_go_on(forks, straight, number
 def test_of_two_runs_at_once_the_second_is_refused_and_the_first_unharmed(forks, straight):
     out = forks.place / "twice"
     first = start(forks, "twice")
-    until(lambda: chunks(out))
+    forks.until(lambda: chunks(out))
     os.kill(first, signal.SIGSTOP)  # so that it is surely still there; a second is watched for a heartbeat
     second = forks.start("run", "spec.toml", "--out", "twice", chunk=1, log="second")
     time.sleep(1)
@@ -130,7 +130,7 @@ def test_another_run_is_refused_by_its_difference_and_force_starts_anew(forks, s
     other = ["--set", "stimulus.presentations=30"]
     out = forks.place / "other"
     process = start(forks, "other")
-    until(lambda: chunks(out))
+    forks.until(lambda: chunks(out))
     os.kill(process, signal.SIGKILL)
     forks.wait(process)
     for _ in range(2):  # beside chunks, then beside results
@@ -147,7 +147,7 @@ def test_another_run_is_refused_by_its_difference_and_force_starts_anew(forks, s
 def test_cut_and_foreign_chunks_are_made_anew_with_a_notice(forks, straight):
     out = forks.place / "cut"
     process = start(forks, "cut")
-    until(lambda: len(chunks(out)) >= 6)
+    forks.until(lambda: len(chunks(out)) >= 6)
     os.kill(process, signal.SIGKILL)
     forks.wait(process)
     files = chunks(out)[:5]

@@ -226,7 +226,7 @@ def stopped(monkeypatch) -> Path:
     return OUT / "chunks" / "run.json"
 
 
-BROKEN = ["", "{", "points", "chunking", "jobs", "run"]
+BROKEN = ["", "{", "points", "chunking", "jobs", "command", "run"]
 
 
 @pytest.mark.parametrize("broken", BROKEN)
@@ -234,7 +234,7 @@ def test_a_header_that_was_lost_or_makes_no_sense_costs_no_chunk(broken, straigh
     header = stopped(monkeypatch)
     if broken in ("points", "chunking", "jobs", "command", "run"):
         content = json.loads(header.read_text())
-        content[broken] = {"points": 0, "chunking": [0, "a"], "jobs": {"x": [2, 0]}, "command": [1], "run": [1]}[broken]
+        content[broken] = {"points": 0, "chunking": [0, "a"], "jobs": {"x": [2, 0]}, "run": [1]}.get(broken, ["rm"])
         header.write_text(json.dumps(content))
     elif broken:
         header.write_text(broken)

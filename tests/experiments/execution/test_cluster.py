@@ -17,7 +17,7 @@ from experiments import session
 from experiments.execution import cluster
 from experiments.points.jobs import CACHE_BLOCK, Chunking
 from tests.experiments.test_resume import POINTS, SPEC, WRITTEN, chunks, names
-from tests.forks import forking, local_cluster, until
+from tests.forks import forking, local_cluster
 
 # They wire their circuit in the process that asks, and in none that works for it.
 PICKY = """
@@ -77,26 +77,26 @@ def workers_of(process: int) -> list[int]:
 def test_three_workers_of_which_one_is_killed_make_the_same_results(forks, straight):
     out = forks.place / "three"
     process = forks.start("run", "spec.toml", "--out", "three", "--workers", "3", chunk=1)
-    until(lambda: len(chunks(out)) >= 2)
+    forks.until(lambda: len(chunks(out)) >= 2)
     workers = workers_of(process)
     assert len(workers) == 3
     os.kill(workers[0], signal.SIGKILL)
     assert forks.wait(process) == 0, forks.said()
     assert "Traceback" not in forks.said() and same(out, straight)
-    until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+    forks.until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
 
 
 def test_workers_end_with_a_run_that_is_killed_and_the_next_one_goes_on_without_them(forks, straight):
     out = forks.place / "orphans"
     process = forks.start("run", "spec.toml", "--out", "orphans", "--workers", "2", chunk=1)
-    until(lambda: len(chunks(out)) >= 2)
+    forks.until(lambda: len(chunks(out)) >= 2)
     workers = workers_of(process)
     os.kill(process, signal.SIGKILL)
     forks.wait(process)
-    until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+    forks.until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
     kept = len(chunks(out))
     process = forks.start("run", "spec.toml", "--out", "orphans", "--workers", "2", chunk=1)
-    until(lambda: len(chunks(out)) > kept)
+    forks.until(lambda: len(chunks(out)) > kept)
     os.killpg(process, signal.SIGINT)  # as the terminal does, to workers too
     assert forks.wait(process) == 130 and "Traceback" not in forks.said(), forks.said()
     assert f"of {POINTS} points are finished and kept" in forks.said()
@@ -132,7 +132,7 @@ def test_a_scheduler_that_goes_away_is_told_and_costs_no_chunk(forks, straight):
     with local_cluster(n_workers=1, threads_per_worker=1) as found:
         address = found.scheduler_address
         process = forks.start("run", "spec.toml", "--out", "deserted", "--scheduler", address, chunk=1)
-        until(lambda: len(chunks(out)) >= 2)
+        forks.until(lambda: len(chunks(out)) >= 2)
     assert forks.wait(process) == 2 and "Traceback" not in forks.said(), forks.said()
     assert "the dask scheduler is gone: finished chunks are kept" in forks.said()
     assert len(chunks(out)) >= 2

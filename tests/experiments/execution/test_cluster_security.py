@@ -3,6 +3,7 @@
 import socket
 import ssl
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -15,7 +16,7 @@ from experiments.execution import cluster
 from experiments.points.jobs import Chunking
 from experiments.spec.loading import make_spec
 from experiments.storage.chunks import ChunkStore
-from tests.forks import local_cluster
+from tests.forks import LONGEST, local_cluster
 
 
 def connected(tmp_path, workers, scheduler):
@@ -44,10 +45,10 @@ def _nothing() -> bytes:
 
 def test_the_scheduler_of_a_run_speaks_to_nobody_else(tmp_path):
     with connected(tmp_path, 1, None) as execute:
-        (client, _) = execute.args
+        client = execute.args[0]
         address = client.scheduler.address
         assert address.startswith("tls://127.0.0.1:")
-        assert client.submit(sum, [1, 2]).result() == 3
+        assert client.submit(sum, [1, 2]).result(timeout=LONGEST) == 3
         host, port = address.removeprefix("tls://").split(":")
         assert b"compression" in heard(host, int(port), client.security, tmp_path)
         for stranger in (Security.temporary(), None, "no TLS"):
@@ -60,6 +61,13 @@ def test_the_scheduler_of_a_run_speaks_to_nobody_else(tmp_path):
             for page in ("/health", "/metrics", "/info/main/workers.html", "/json/identity.json"):
                 with pytest.raises(HTTPError, match="404"):
                     urlopen(pages + page, timeout=10)
+
+
+def test_a_run_whose_workers_are_gone_for_good_ends(monkeypatch):
+    monkeypatch.setattr(cluster, "ABSENT_SECONDS", 0.1)
+    gone = SimpleNamespace(scheduler=SimpleNamespace(workers={}))
+    with pytest.raises(PlasticodeError, match="none has come back: finished chunks are kept"):
+        cluster._next(SimpleNamespace(has_ready=lambda: False), gone)
 
 
 def test_certificates_of_a_cluster_come_from_the_configuration_of_dask(tmp_path, monkeypatch):

@@ -79,7 +79,7 @@ def test_a_held_lock_refuses_in_a_sentence(path):
     take(path)
 
 
-STALE = [{"host": "x"}, {"space": "pid:[1]"}, {"pid": os.getpid()}, {"pid": "x"}, {"pid": 2**70}]
+STALE = [{"host": "x"}, {"space": "pid:[1]"}, {"pid": os.getpid()}, {"pid": 2**70}]
 
 
 @pytest.mark.usefixtures("impatient")
@@ -120,6 +120,8 @@ def test_locks_of_dead_shards_on_other_hosts_are_watched_together(path):
 
 
 SENSELESS = [b"", b'{"host": "x", "pi', b"\xff\0", b"null", b"[1]", b'{"host": 1}', b"[" * 10**5]
+WRONG = [{"pid": "x"}, {"beat": float("nan")}, {"token": float("nan")}, {"beat": None}]  # of which no two are alike
+SENSELESS += [json.dumps({**Lock(ROOT).owner, "host": "elsewhere", **wrong}).encode() for wrong in WRONG]
 
 
 @pytest.mark.parametrize("content", [json.dumps({**Lock(ROOT).owner, "pid": DEAD}).encode(), *SENSELESS])
@@ -282,7 +284,7 @@ def test_of_many_processes_that_come_at_once_exactly_one_is_let_in(path):
         path.with_name(f"lock{number + 1}").write_text("")
     context = multiprocessing.get_context("spawn")
     start, holders = context.Barrier(CONTENDERS), context.Queue()
-    processes = [context.Process(target=contend, args=(path, start, holders)) for _ in range(CONTENDERS)]
+    processes = [context.Process(target=contend, args=(path, start, holders), daemon=True) for _ in range(CONTENDERS)]
     for process in processes:
         process.start()
     for process in processes:

@@ -199,6 +199,7 @@ def test_only_figures_that_the_summary_names_are_removed_and_none_elsewhere():
     put("out/figures/mine.png", "outside.png", "out/figures/deep/a.png")
     content = json.loads((OUT / "summary.json").read_text())
     content["figures"] += ["../../outside.png", "/etc/x.png", "deep/a.png", "old.png", "linked.png", 7, "mine.txt", ""]
+    content["figures"] += ["x" * 300 + ".png", "\0.png"]  # no file can be called so
     write_json(content, OUT / "summary.json")
     put("out/figures/old.png", "out/figures/mine.txt")
     (OUT / "figures" / "linked.png").symlink_to(Path("outside.png").absolute())
