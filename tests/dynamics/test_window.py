@@ -312,7 +312,7 @@ def test_estimates_are_relative_to_the_change_of_all_plastic_matrices():
     weights = random_weights(by_windows.circuit)
     end = shown(by_windows, weights, 1)
     change = jnp.sqrt(sum(jnp.sum((w - weights[name]) ** 2) for name, w in end.state.weights.items()))
-    np.testing.assert_allclose(end.accuracy.moved, change, rtol=1e-12)
+    np.testing.assert_allclose(end.memory.accuracy.moved, change, rtol=1e-12)
 
 
 def test_a_short_run_is_judged_by_presentations_in_which_it_learns():
