@@ -14,15 +14,15 @@ def windows_for(spec: Spec, values: dict[str, np.ndarray], inputs: np.ndarray) -
     demands = Demands(
         duration,
         values["stimulus.gap"],
-        _smallest(values["timescales.propagation"]),
-        _smallest(values["timescales.plasticity"]),
-        _smallest(values["timescales.decay"]),
+        smallest(values["timescales.propagation"]),
+        smallest(values["timescales.plasticity"]),
+        smallest(values["timescales.decay"]),
         float(np.max(np.sum(np.square(inputs, dtype=float), axis=1))),
         spec.integrator.dt.seconds(float(duration.min())) if noisy else None,
     )
     return choose(Window(spec.integrator.tolerance), demands)
 
 
-def _smallest(values: np.ndarray) -> np.ndarray:
+def smallest(values: np.ndarray) -> np.ndarray:
     """One number per point, of numbers that may be given per layer."""
     return values if values.ndim == 1 else values.min(axis=1)

@@ -1,6 +1,7 @@
 """Windows that specs ask for: how they are chosen and refined, what is refused, what the results say of accuracy."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,7 +105,7 @@ def test_only_a_group_without_any_gap_is_promised_none():
 def test_refined_windows_are_shorter_with_more_nodes_and_otherwise_the_same():
     window = Window(tolerance=1e-4, nodes=5, parts=3, settling=7.0, gaps=False)
     finer = refined(window)
-    assert finer.parts > window.parts and finer.nodes > window.nodes
+    assert finer is not None and finer.parts > window.parts and finer.nodes > window.nodes
     assert dataclasses.replace(finer, parts=3, nodes=5) == window
     assert refined(Window(nodes=MAX_NODES, parts=1, gaps=False)).nodes == MAX_NODES
 
@@ -272,10 +273,11 @@ def test_relu_networks_meet_the_tolerance_at_their_defaults():
     table = {"network": {"activation": "relu", "hidden": [8]}, "sweep": {"seeds": 4}}
     data, tolerance = results(**table), 1e-3
     right = results(**table, integrator={"name": "dopri5", "dt": "0.02 ms", "tolerance": 0.5})
-    moved = np.abs(right["loss"] - right["loss"][..., 0])
+    moved: Any = np.abs(right["loss"] - right["loss"][..., 0])
     good = data["status"].values == STATUS.index("ok")
     assert good.any() and data["error_estimate"].values[good, -1].max() <= tolerance
-    assert (np.abs(data["loss"] - right["loss"]) <= 10 * tolerance * moved + 1e-12).values[good].all()
+    apart: Any = np.abs(data["loss"] - right["loss"])
+    assert (apart.values <= 10 * tolerance * moved.values + 1e-12)[good].all()
 
 
 @pytest.mark.parametrize(
