@@ -14,6 +14,7 @@ from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs
 from dynamics.instruments import feedback_mismatch
+from dynamics.judge import Accuracy
 from dynamics.noise import Noise
 from dynamics.window import Window
 from dynamics.window_solver import WindowSolver, WindowTerm
@@ -86,8 +87,8 @@ def test_a_deep_network_with_skips_equals_the_runge_kutta_reference():
         (3, 4, 3, 4, 2), activation="softplus", output_activation="tanh", bias=True, skips=((0, 2), (1, 4)), samples=4
     )
     circuit = SGD().wire(problem.network)
-    runs = [make(circuit, problem) for make in (lambda *a: windowed(*a, nodes=14, tolerance=1e-8), stepped)]
-    assert error_of(*runs, random_weights(circuit)) < 1e-7
+    by_windows = windowed(circuit, problem, nodes=14, tolerance=1e-8)
+    assert error_of(by_windows, stepped(circuit, problem), random_weights(circuit)) < 1e-7
 
 
 def with_a_cycle():
@@ -312,6 +313,7 @@ def test_estimates_are_relative_to_the_change_of_all_plastic_matrices():
     weights = random_weights(by_windows.circuit)
     end = shown(by_windows, weights, 1)
     change = jnp.sqrt(sum(jnp.sum((w - weights[name]) ** 2) for name, w in end.state.weights.items()))
+    assert isinstance(end.accuracy, Accuracy)
     np.testing.assert_allclose(end.accuracy.moved, change, rtol=1e-12)
 
 

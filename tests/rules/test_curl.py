@@ -7,6 +7,7 @@ import pytest
 
 from rules import Curl
 from tests.problems import (
+    NO_LOOK,
     Problem,
     clock,
     discrete,
@@ -114,7 +115,7 @@ def test_the_origin_is_a_saddle_and_with_one_flip_a_centre(signs, expected):
     system = toy_flow(signs).system({})
 
     def field(w):
-        weights, _ = system.drift(({"W1": w[:1, None], "W2": w[1:, None]}, {}), None, lambda *_: None)
+        weights, _ = system.drift(({"W1": w[:1, None], "W2": w[1:, None]}, {}), None, NO_LOOK)
         return jnp.concatenate([weights["W1"][0], weights["W2"][0]])
 
     eigenvalues = np.linalg.eigvals(jax.jacfwd(field)(jnp.zeros(2)))

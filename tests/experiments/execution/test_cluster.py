@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,7 +132,8 @@ def test_a_scheduler_that_goes_away_is_told_and_costs_no_chunk(forks, straight):
     from distributed import LocalCluster
 
     out = forks.place / "deserted"
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as found:
+    untyped: Any = LocalCluster  # whose annotations are those of its asynchronous use
+    with untyped(n_workers=1, threads_per_worker=1, dashboard_address=None) as found:
         address = found.scheduler_address
         process = forks.start("run", "spec.toml", "--out", "deserted", "--scheduler", address, chunk=1)
         until(lambda: len(chunks(out)) >= 2)
@@ -161,7 +163,8 @@ def test_a_worker_that_lives_long_imports_changed_code_again_and_refuses_other_c
 def test_the_scheduler_of_a_cluster_gets_the_chunks(forks, straight):
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as found:
+    untyped: Any = LocalCluster  # whose annotations are those of its asynchronous use
+    with untyped(n_workers=1, threads_per_worker=1, dashboard_address=None) as found:
         arguments = ("run", "spec.toml", "--out", "scheduled", "--scheduler", found.scheduler_address)
         assert forks.wait(forks.start(*arguments, chunk=1)) == 0, forks.said()
     assert same(forks.place / "scheduled", straight)
