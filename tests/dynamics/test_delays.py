@@ -1,5 +1,8 @@
 """Delays: scalar delay equations with known solutions and stability, and lags of zero."""
 
+# Where a test looks into what may be None, None is the failure that it tells.
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+
 import math
 from typing import Any
 

@@ -1,5 +1,8 @@
 """The estimate of fixed steps against true errors, and what must not escape it; slow weights in float32."""
 
+# Where a test looks into what may be None, None is the failure that it tells.
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+
 import dataclasses
 from typing import Any
 

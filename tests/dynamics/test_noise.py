@@ -1,5 +1,8 @@
 """Noise: stationary variances, strong orders of convergence, two calculi, and keys that depend on the step alone."""
 
+# Where a test looks into what may be None, None is the failure that it tells.
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp

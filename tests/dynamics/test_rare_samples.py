@@ -1,5 +1,8 @@
 """Every presentation counts: one large sample, late and rare, against the exact weights of linear regression."""
 
+# Where a test looks into what may be None, None is the failure that it tells.
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+
 import jax
 import jax.numpy as jnp
 import numpy as np

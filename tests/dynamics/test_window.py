@@ -1,5 +1,8 @@
 """The window integrator against Runge-Kutta references, limits and invariants, for every rule, lag and gap."""
 
+# Where a test looks into what may be None, None is the failure that it tells.
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+
 import dataclasses
 
 import diffrax

@@ -1,5 +1,8 @@
 """Accuracy under delays, lags, gaps and noise: the closed forms, small runs of the predictions, defects they catch."""
 
+# Where a test looks into what may be None, None is the failure that it tells.
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+
 from typing import Any
 
 import numpy as np

@@ -1,5 +1,8 @@
 """`plasticode reproduce`: how predictions are chosen, measured, judged, written and read, on cheap made-up ones."""
 
+# Where a test looks into what may be None, None is the failure that it tells.
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+
 import html
 import json
 import re

@@ -1,5 +1,8 @@
 """Curl descent: conserved charges, the norm clamp, and the closed-form dynamics of the two-weight model."""
 
+# Where a test looks into what may be None, None is the failure that it tells.
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+
 import jax
 import jax.numpy as jnp
 import numpy as np

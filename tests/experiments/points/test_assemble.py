@@ -1,5 +1,8 @@
 """From the numbers of a spec to the regime of a point: every number arrives where it is meant."""
 
+# Where a test looks into what may be None, None is the failure that it tells.
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,5 +1,8 @@
 """Windows that specs ask for: how they are chosen and refined, what is refused, what the results say of accuracy."""
 
+# Where a test looks into what may be None, None is the failure that it tells.
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+
 import dataclasses
 from typing import Any
 

@@ -1,5 +1,8 @@
 """MNIST's files: what is written comes back, however it is packed and named, and what is no such file is told."""
 
+# Where a test looks into what may be None, None is the failure that it tells.
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+
 import gzip
 
 import numpy as np

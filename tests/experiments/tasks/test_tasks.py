@@ -1,5 +1,8 @@
 """The tasks: closed forms and invariants of the data they give, and the sentences they refuse with."""
 
+# Where a test looks into what may be None, None is the failure that it tells.
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
