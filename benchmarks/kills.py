@@ -63,7 +63,7 @@ PHASES = {
     "run": [("experiments.execution.programs.JobRunner", name, 4) for name in ("_execute", "_begun")],
     "chunk write": [
         ("experiments.storage.chunks.ChunkStore", "write", 4),
-        ("experiments.storage.chunks", "_write_whole", 4),
+        ("experiments.storage.chunks.ChunkStore", "_put", 4),
     ],
     "merge": [("experiments.session", "merge", 1), ("experiments.storage.merge", "_fill", 1)],
     "report": [

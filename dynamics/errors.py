@@ -37,6 +37,11 @@ def shown(value: object) -> str:
     return printable(text)
 
 
+def reason(error: BaseException) -> str:
+    """Why something could not be done, on one line: in the words of the system, where it has some."""
+    return printable(getattr(error, "strerror", None) or str(error) or type(error).__name__)
+
+
 def printable(text: str, longest: int = 80) -> str:
     """Text made fit for a one-line message."""
     text = text if text.isprintable() else text.encode("unicode_escape").decode()

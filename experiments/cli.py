@@ -238,10 +238,10 @@ def _sentences() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:  # what nothing above had better words for
-        from dynamics.errors import printable
+        from dynamics.errors import printable, reason
 
         where = f"'{printable(str(error.filename), 200)}'" if error.filename else "the working folder"
-        told = f"{where} cannot be used ({printable(error.strerror or str(error))}): it must be a place that exists"
+        told = f"{where} cannot be used ({reason(error)}): it must be a place that exists"
         _say(f"error: {told} and that this process may read", err=True)
         raise typer.Exit(REFUSED) from None
     except MemoryError:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from dynamics.errors import PlasticodeError, printable
+from dynamics.errors import PlasticodeError, printable, reason
 from experiments.execution import cluster
 from experiments.execution.runner import Assignment, Executor, chunking, local, meter_of
 from experiments.machine.interrupts import heard
@@ -92,7 +92,7 @@ def run(
     jobs: dict[str, list[Job]],
     target: Path,
     how: How,
-    shown: Callable[[str], AbstractContextManager[OnProgress]],
+    progress: Callable[[str], AbstractContextManager[OnProgress]],
     notify: Callable[[str], None],
 ) -> Ended:
     """Run what is missing in `target`, and write the results and a report of all that is finished."""
@@ -105,7 +105,7 @@ def run(
         if directory.is_merged:
             notify(f"all points are finished: nothing is run again in {target}; --force would")
             return _merged(spec, sweeps(jobs), directory)
-        interrupted = _fill(spec, jobs, directory, how, shown)
+        interrupted = _fill(spec, jobs, directory, how, progress)
         if how.shard is None:
             return _finish(spec, jobs, directory, interrupted)
         if interrupted:
@@ -118,13 +118,13 @@ def _fill(
     jobs: dict[str, list[Job]],
     directory: rundir.RunDirectory,
     how: How,
-    shown: Callable[[str], AbstractContextManager[OnProgress]],
+    progress: Callable[[str], AbstractContextManager[OnProgress]],
 ) -> bool:
     """Run the chunks that are missing and keep them; returns whether that was interrupted."""
     share = _share(jobs, directory.chunking, how.shard)
     tasks = _missing(share, directory.store)
     try:
-        with shown(spec.name) as on_progress:
+        with progress(spec.name) as on_progress:
             meter = meter_of(share, tasks, on_progress)
             directory.lock.tell = lambda: {"progress": meter.now._asdict()}
             directory.lock.beat()
@@ -161,7 +161,7 @@ def _kept(directory: rundir.RunDirectory) -> Iterator[None]:
     except OSError as error:
         kept = sum(path.exists() for path in directory.store.files.values())
         raise PlasticodeError(
-            f"the output '{directory.target}' cannot be written ({printable(error.strerror or str(error))}): "
+            f"the output '{directory.target}' cannot be written ({reason(error)}): "
             f"{kept} finished chunks are kept, and the same command goes on from there"
         ) from None
 

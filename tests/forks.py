@@ -148,7 +148,8 @@ def local_cluster(**settings: Any) -> Any:
     """A dask cluster of this machine. Without a dashboard it still serves pages, at a port that others may have."""
     from distributed import LocalCluster
 
-    return LocalCluster(dashboard_address=None, scheduler_kwargs={"dashboard_address": "127.0.0.1:0"}, **settings)
+    untyped: Any = LocalCluster  # whose annotations are those of its asynchronous use
+    return untyped(dashboard_address=None, scheduler_kwargs={"dashboard_address": "127.0.0.1:0"}, **settings)
 
 
 HOLD = """

@@ -4,7 +4,7 @@ A new rule needs one line in `ALL_RULES`; every test of the matrix (tests/rules/
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -23,7 +23,11 @@ from dynamics.timescales import Timescales
 from rules import BCM, DFA, FA, KP, SGD, AntiHebbian, Curl, Hebbian, Heterosynaptic, Oja
 from rules.template import Template
 
-ALL_RULES = {
+HALF: Any = 0.5  # a rule makes arrays of its numbers
+FAST: Any = 0.05
+NO_LOOK: Any = lambda *_: None  # for who has nothing that is late  # noqa: E731
+
+ALL_RULES: dict[str, Any] = {
     "sgd": SGD(),
     "fa": FA(),
     "dfa": DFA(),
@@ -32,12 +36,12 @@ ALL_RULES = {
     "hebbian-delta": Hebbian(readout="delta"),
     "anti-hebbian": AntiHebbian(),
     "oja": Oja(),
-    "bcm": BCM(threshold_timescale=0.05),
+    "bcm": BCM(threshold_timescale=FAST),
     "heterosynaptic": Heterosynaptic(feedback_units=5),
     "heterosynaptic-identity": Heterosynaptic(wiring="identity"),
-    "curl": Curl(flips=0.5),
-    "curl-clamp": Curl(flips=0.5, clamp=True),
-    "curl-fa": Curl(FA(), flips=0.5),
+    "curl": Curl(flips=HALF),
+    "curl-clamp": Curl(flips=HALF, clamp=True),
+    "curl-fa": Curl(FA(), flips=HALF),
     "template": Template(),
 }
 
@@ -86,7 +90,9 @@ def random_weights(circuit: Circuit, seed: int = 2) -> Weights:
     return weights | {name: 0.3 * jax.random.normal(key, w.shape, w.dtype) for name, w in biases.items()}
 
 
-def timescales(propagation=0.01, plasticity=1.0, decay=None, trace=None) -> Timescales:
+def timescales(
+    propagation: object = 0.01, plasticity: object = 1.0, decay: object = None, trace: object = None
+) -> Timescales:
     """Time constants in seconds, in float64; without decay and without an eligibility trace unless they are given."""
     optional = [None if value is None else f64(value) for value in (decay, trace)]
     return Timescales(f64(propagation), f64(plasticity), *optional)
@@ -114,7 +120,7 @@ def flow_drift(circuit: Circuit, weights: Weights, problem: Problem, times: Time
     """The drift of every plastic matrix in the weight flow; with the default time constants it is <m p^T>."""
     regime = flow(circuit, problem, times or timescales())
     state = regime.init(weights)
-    return regime.system(state.fixed).drift(state[:2], None, lambda *_: None)[0]
+    return regime.system(state.fixed).drift(state[:2], None, NO_LOOK)[0]
 
 
 def discrete(circuit: Circuit, problem: Problem, times: Timescales, time: Clock) -> Discrete:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("dynamics", "rules", "experiments")
@@ -19,12 +20,11 @@ def source_files(*folders: str) -> list[Path]:
     return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
 
 
-def nodes(kind, *folders: str) -> Iterator[tuple[str, ast.AST]]:
+def nodes(kind, *folders: str) -> Iterator[tuple[str, Any]]:
     """Every syntax node of a kind, with the place to look for it."""
     for path in source_files(*folders):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, kind):
-                yield f"{path.relative_to(ROOT)}:{node.lineno}", node
+        found: Iterator[Any] = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        yield from ((f"{path.relative_to(ROOT)}:{node.lineno}", node) for node in found if isinstance(node, kind))
 
 
 def base_name(base: ast.expr) -> str:

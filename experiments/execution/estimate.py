@@ -37,7 +37,6 @@ class Estimate(NamedTuple):
 
     seconds: float
     memory_bytes: int
-    disk_bytes: int
     table: TextTable
 
 
@@ -72,7 +71,7 @@ def estimate(spec: Spec, jobs: dict[str, list[Job]], on_progress: OnProgress | N
         f"In all about {span(seconds)} on {where}, {size_text(float(memory))} of {'' if on_cpu else 'device '}memory, "
         f"{size_text(float(disk))} on disk; calibrated on {len(chosen)} of {sum(map(len, jobs.values()))} programs."
     )
-    return Estimate(seconds, memory, disk, TextTable(f"{spec.name}: can be run", header, rows, note))
+    return Estimate(seconds, memory, TextTable(f"{spec.name}: can be run", header, rows, note))
 
 
 def updates(job: Job) -> float:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamics.errors import PlasticodeError, printable
+from experiments.machine.files import temporary
 from experiments.machine.reading import read_json
 
 BEAT = 2.0  # seconds between two heartbeats
@@ -55,7 +56,7 @@ class Lock:
             )
 
     def beat(self) -> None:
-        """Show that the owner is alive."""
+        """Show that the owner is alive; a full disk may have room again before the others lose patience."""
         with contextlib.suppress(PlasticodeError, OSError), self._writing, _guarded(self.path.parent):
             self.check()
             self.owner["beat"] += 1
@@ -68,13 +69,9 @@ class Lock:
                 self.path.unlink(missing_ok=True)
 
     def _write(self) -> None:
-        partial = self.path.with_name(f".{self.path.name}.{self.owner['token']}")
-        try:
+        with temporary(self.path.with_name(f".{self.path.name}.{self.owner['token']}")) as partial:
             partial.write_text(json.dumps({**self.owner, **self._told()}))
             partial.replace(self.path)
-        except OSError:  # a full disk may have room again before the others lose patience
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
 
     def _told(self) -> dict[str, Any]:
         try:
@@ -203,8 +200,7 @@ def _just_taken(path: Path) -> InUse:
 
 def _create(path: Path, content: str) -> bool:
     """Make a file that is never seen without its content, else return False; `FileExistsError` where there is one."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
+    with temporary(path.with_name(f".{path.name}.{uuid.uuid4().hex}")) as partial:
         partial.write_text(content)
         try:
             os.link(partial, path)
@@ -215,8 +211,6 @@ def _create(path: Path, content: str) -> bool:
                 file.write(content)
             return False
         return True
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _refuse_if_held(*paths: Path) -> dict[Path, Owner | None]:

@@ -45,7 +45,7 @@ class Progress(NamedTuple):
         return facts + ([f"about {span(self.left)} left"] if self.left is not None else [])
 
 
-def told(content: object) -> Progress | None:
+def progress_told(content: object) -> Progress | None:
     """The progress that another process has told, which may be of another release; None where it makes no sense."""
     if not isinstance(content, dict) or not {"done", "total"} <= set(content) <= set(Progress._fields):
         return None

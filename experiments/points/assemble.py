@@ -92,8 +92,6 @@ def plan(group: Group, data: Data) -> Plan:
                 raise PlasticodeError(
                     f"delays need {history} past steps: at most {MAX_HISTORY} are allowed; raise integrator.dt"
                 )
-        if integrator.explicit:
-            _check_steps(spec, values, lags, period / steps)
     sizes = (data.train_inputs.shape[1], *spec.network.hidden, outputs)
     _check_memory(spec, sizes, max(history, spec.delays.stages))
     return Plan(spec, sizes, data.train_targets is not None, steps, history, absent, integrator)
@@ -122,21 +120,6 @@ def _check_memory(spec: Spec, sizes: tuple[int, ...], past: int) -> None:
             f"delays need {past} past values of each of {sum(sizes)} neurons: at most {MAX_NUMBERS} numbers are "
             "allowed; raise integrator.dt, or use fewer delays.stages or smaller network.hidden"
         )
-
-
-def _check_steps(spec: Spec, values: dict[str, np.ndarray], lags: dict[str, np.ndarray], step: np.ndarray) -> None:
-    """Refuses steps that explicit fixed-step solvers are unstable at: above twice a relaxation time constant."""
-    m = spec.delays.stages
-    stages = {path: lag[lag > 0].min() / m for path, lag in lags.items() if m}
-    names = [f"timescales.{name}" for name in ("propagation", "trace", "decay")]
-    relaxations = stages | {name: values[name].min() for name in names if name in values}
-    for path, tau in relaxations.items():
-        if float(step.max()) > 2 * tau * (1 + 1e-6):
-            what = f"{path} / delays.stages" if path in stages else path
-            raise PlasticodeError(
-                f"integrator.dt = {float(step.max()):g} s is not allowed with {what} = {tau:g} s: explicit steps are "
-                f"unstable above twice that, and it must be at most {tau:g} s to be accurate"
-            )
 
 
 def _numbers(plan: Plan, values: Values, section: str) -> dict[str, Any]:

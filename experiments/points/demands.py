@@ -22,9 +22,9 @@ def demands_of(spec: Spec, values: dict[str, np.ndarray], inputs: np.ndarray) ->
     return Demands(
         values["stimulus.duration"],
         values["stimulus.gap"],
-        _smallest(values["timescales.propagation"]),
-        _smallest(values["timescales.plasticity"]),
-        _smallest(values["timescales.decay"]),
+        smallest(values["timescales.propagation"]),
+        smallest(values["timescales.plasticity"]),
+        smallest(values["timescales.decay"]),
         float(np.max(np.sum(np.square(inputs, dtype=float), axis=1))),
         settings_of(spec, values).dt if noises else None,
         spec.noise.sampling or any(path in ON_SYNAPSES for path in noises),
@@ -32,7 +32,7 @@ def demands_of(spec: Spec, values: dict[str, np.ndarray], inputs: np.ndarray) ->
     )
 
 
-def _smallest(values: np.ndarray) -> np.ndarray:
+def smallest(values: np.ndarray) -> np.ndarray:
     """One number per point, of numbers that may be given per layer."""
     return values if values.ndim == 1 else values.min(axis=1)
 

@@ -7,12 +7,14 @@ import numpy as np
 
 from dynamics.errors import PlasticodeError
 from experiments.points.assemble import Plan, circuit_of
+from experiments.points.demands import smallest
 
 
 def check_relaxations(plan: Plan, values: dict[str, np.ndarray]) -> None:
-    """Refuses a group of points one of which decays, or has a slow variable of its rule, faster than its steps allow.
+    """Refuses a group of points in one of which something relaxes faster than its steps allow: weights that decay, a
+    slow variable of its rule and, in a coupled run, neurons, traces and the stages of lags.
 
-    (What else relaxes in a coupled run is checked with its plan. Windows and adaptive steps have no such limit.)
+    Windows and adaptive steps have no such limit.
     """
     spec = plan.spec
     period = values["stimulus.duration"] + values["stimulus.gap"]
@@ -22,10 +24,13 @@ def check_relaxations(plan: Plan, values: dict[str, np.ndarray]) -> None:
         return
     else:
         step, what = period / plan.steps, "integrator.dt"
-    taus = _slow_timescales(plan, values)
-    if spec.regime != "coupled":
-        decay = values["timescales.decay"]
-        taus["timescales.decay"] = decay.min(axis=1) if decay.ndim == 2 else decay
+    taus, m = _slow_timescales(plan, values), spec.delays.stages
+    for name in ("propagation", "trace", "decay") if spec.regime == "coupled" else ("decay",):
+        if f"timescales.{name}" in values:
+            taus[f"timescales.{name}"] = smallest(values[f"timescales.{name}"])
+    lags = [path for path in sorted(values) if path.startswith("delays.") and path not in plan.absent]
+    for path in lags if m else ():
+        taus[f"{path} / delays.stages"] = np.where(values[path] > 0, values[path] / m, np.inf)
     for path, tau in taus.items():
         worst = int(np.argmax(step / tau))
         if step[worst] > 2 * tau[worst] * (1 + 1e-6):

@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from dynamics.errors import PlasticodeError, printable, unknown
+from dynamics.errors import PlasticodeError, printable, reason, unknown
+from experiments.machine import files
 from experiments.machine.lock import has_ended, this_process
 from experiments.machine.reading import check_regular
-from experiments.results.labels import STATUS
-from experiments.results.netcdf import opened
+from experiments.results.labels import STATUS, shape_of, slabs
+from experiments.results.netcdf import opened, readable
 from experiments.results.ownership import is_file
 
 VALUES = 2**21  # of a slab, which bounds the memory, whatever the size of the results
@@ -40,16 +41,14 @@ def export_table(source: Path, target: Path, part: str | None = None) -> int:
         raise PlasticodeError(f"'{path}' does not exist: a run writes it at its end, see `plasticode status DIR`")
     if target.exists() and os.path.samefile(path, target):
         raise PlasticodeError(f"the table '{target}' is the results file: it must be another file")
-    try:
+    with readable(path):
         check_regular(path, source if source.is_dir() else None)
-    except OSError as error:
-        raise _unreadable(path, error) from None
     with _opened(path, part) as parts:
-        empty = [one.block([slice(0, 0)] * len(one.shape)) for one in parts]
+        empty = [one.block((slice(0, 0),) * len(one.shape)) for one in parts]
         header = _header(parts, empty)
-        slabs = [(one, slab) for one in parts for slab in _slabs(one.shape, max(1, VALUES // len(header)))]
+        rows = max(1, VALUES // len(header))
         with _replacing(target) as partial:
-            write(partial, header, empty, (one.block(slab) for one, slab in slabs))
+            write(partial, header, empty, (one.block(slab) for one in parts for slab in slabs(one.shape, rows)))
         return sum(math.prod(one.shape) for one in parts)
 
 
@@ -78,9 +77,9 @@ class _Part:
         of_axis = {axis: [str(name) for name, c in self.data.coords.items() if c.dims == (axis,)] for axis in self.dims}
         return [name for axis in self.dims[:-1] for name in sorted(of_axis[axis], key=lambda name: name != axis)]
 
-    def block(self, slab: list[slice]) -> Block:
+    def block(self, slab: tuple[slice, ...]) -> Block:
         """The columns of the rows in a slab of the grid."""
-        sizes = {dim: extent.stop - extent.start for dim, extent in zip(self.dims, slab, strict=True)}
+        sizes = dict(zip(self.dims, shape_of(slab), strict=True))
         rows = math.prod(sizes.values())
         block: Block = {} if self.label is None else {"part": np.full(rows, self.label, object)}
         probes = [str(name) for name in self.data.data_vars if name != "status"]
@@ -88,10 +87,8 @@ class _Part:
             variable = self.data[name].variable
             per_matrix = {"matrix": self.data.sizes["matrix"]} if "matrix" in variable.dims else {}
             at = {dim: extent for dim, extent in zip(self.dims, slab, strict=True) if dim in variable.dims}
-            try:
+            with readable(self.path):  # it may be damaged there
                 values = variable.isel(at).set_dims(sizes | per_matrix).values
-            except Exception as error:  # whatever the reader makes of a file that is damaged there
-                raise _unreadable(self.path, error) from None
             if per_matrix:
                 for index, matrix in enumerate(self.data["matrix"].values):
                     block[f"{name}_{matrix}"] = values[..., index].ravel()
@@ -113,16 +110,6 @@ def _header(parts: list[_Part], empty: list[Block]) -> list[str]:
     coordinates = sorted({name: None for one in parts for name in one.coordinates}, key=lambda name: name == "seed")
     fixed = [name for name in FIXED if any(name in block for block in empty)]
     return list(dict.fromkeys([*named, *coordinates, *fixed, *(name for block in empty for name in block)]))
-
-
-def _slabs(shape: tuple[int, ...], rows: int) -> Iterator[list[slice]]:
-    """Cuts a grid, in its order, into boxes of at most so many rows, each in one piece in that order."""
-    cut = next(axis for axis in range(len(shape)) if math.prod(shape[axis + 1 :]) <= rows)
-    whole = [slice(0, size) for size in shape[cut + 1 :]]
-    step = rows // max(1, math.prod(shape[cut + 1 :]))
-    for outer in np.ndindex(shape[:cut]):
-        for start in range(0, shape[cut], step):
-            yield [*(slice(i, i + 1) for i in outer), slice(start, min(start + step, shape[cut])), *whole]
 
 
 # -------------------------------------------------------------------------------------------------------------- formats
@@ -198,31 +185,16 @@ def _opened(path: Path, part: str | None) -> Iterator[list[_Part]]:
             raise PlasticodeError(f"part = '{printable(part)}' is not allowed: results file '{path}' has no parts")
 
 
-def _unreadable(path: Path, error: Exception) -> PlasticodeError:
-    reason = getattr(error, "strerror", None) or str(error)
-    return PlasticodeError(f"results file '{path}' cannot be read: {printable(reason)}")
-
-
 @contextlib.contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
     """A hidden file beside `target`, which replaces it at the end; on any error it vanishes."""
-    partial = target.with_name(f".{target.name}.{os.uname().nodename}-{os.getpid()}.partial")
-    with contextlib.suppress(OSError):
-        partial.unlink()  # a link there would be followed
     _remove_leftovers(target)
     try:
-        yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(target)
+        with files.replacing(target, target.with_name(f".{target.name}.{files.writer()}.partial")) as partial:
+            yield partial
     except OSError as error:
-        reason = printable(error.strerror or str(error))
-        raise PlasticodeError(
-            f"the table '{target}' cannot be written: {reason}; it must be in a writable place"
-        ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+        why = f"{reason(error)}; it must be in a writable place"
+        raise PlasticodeError(f"the table '{target}' cannot be written: {why}") from None
 
 
 def _remove_leftovers(target: Path) -> None:

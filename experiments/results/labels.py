@@ -1,7 +1,8 @@
 """Labels results: from arrays of finished points to one xarray Dataset with named dimensions and units."""
 
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -112,6 +113,24 @@ def rows_of(sweep: Sweep, group: Group, points: np.ndarray) -> np.ndarray:
     if not sweep.shape:
         return np.zeros(1, int)
     return np.atleast_1d(np.ravel_multi_index(tuple(group.index[points].T), sweep.shape))
+
+
+def slabs(shape: tuple[int, ...], most: int) -> Iterator[tuple[slice, ...]]:
+    """Cuts a grid, in its order, into boxes of at most so many positions (1 or more), each in one piece."""
+    if not shape:
+        yield ()
+        return
+    cut = next(axis for axis in range(len(shape)) if math.prod(shape[axis + 1 :]) <= most)
+    whole = [slice(0, size) for size in shape[cut + 1 :]]
+    step = most // math.prod(shape[cut + 1 :])
+    for outer in np.ndindex(shape[:cut]):
+        for start in range(0, shape[cut], step):
+            yield *(slice(i, i + 1) for i in outer), slice(start, min(start + step, shape[cut])), *whole
+
+
+def shape_of(slab: tuple[slice, ...]) -> tuple[int, ...]:
+    """The lengths of a box of `slabs`."""
+    return tuple(extent.stop - extent.start for extent in slab)
 
 
 def coordinates(sweep: Sweep, marks: np.ndarray, matrices: list[str]) -> dict[str, Any]:

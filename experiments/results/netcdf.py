@@ -15,48 +15,27 @@ import numpy as np
 import xarray as xr
 from xarray.backends import H5NetCDFStore
 
-from dynamics.errors import PlasticodeError, printable
+from dynamics.errors import PlasticodeError, printable, reason
 from experiments.machine.reading import checked_hdf5, is_texts, parse_json
 from experiments.results import ownership
 from experiments.results.intervals import axes, count, finals
 from experiments.results.labels import STATUS, Results, other_format, root_attributes
 from experiments.results.schema import check_dimensions, check_values
 
-ENGINE = "h5netcdf"
 ATTRIBUTES = ("seconds", "device", "dtype", "spec_hash")  # that summary.json repeats
 MOST_FINALS = 200_000  # rows in summary.json: some 100 MB
 ROWS_AT_ONCE = 1000
 
 
-def save(results: Results, path: Path) -> None:
-    """Write all parts into one netCDF-4 file, each a group (the part "" is the root); a reader sees all of it or none.
-
-    Raises `OSError` where the file cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with h5netcdf.File(partial, "w") as file:  # to which groups are added
-            file.attrs.update({} if "" in results.datasets else root_attributes(results.datasets))
-        for part, data in results.datasets.items():
-            # Missing values are NaN as they stand: a fill value would turn a coordinate into a masked one.
-            plain = {name: {"_FillValue": None} for name, values in data.variables.items() if values.dtype.kind == "f"}
-            data.to_netcdf(partial, mode="a", group=part or None, engine=ENGINE, encoding=plain)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Results]:
-    """What `save` wrote, to be read when it is needed: only axes and status are in memory, probes are read at each use.
+    """What a run has written, to be read as needed: only axes and status are in memory, probes are read at each use.
 
     The file may be moved or replaced inside the `with` block: what is read stays the same. A file that is no result
     raises `PlasticodeError`.
     """
     with contextlib.ExitStack() as stack:
-        with _readable(path):
+        with readable(path):
             with checked_hdf5(path):
                 pass
             # One handle of our own for all parts: xarray's would be closed and opened again by name at its pleasure.
@@ -68,8 +47,8 @@ def opened(path: Path) -> Iterator[Results]:
 
 
 def load(path: Path) -> Results:
-    """Read what `save` wrote, into memory. A file that is no result raises `PlasticodeError`."""
-    with opened(path) as results, _readable(path):
+    """Read what a run has written, into memory. A file that is no result raises `PlasticodeError`."""
+    with opened(path) as results, readable(path):
         return results._replace(datasets={part: data.load() for part, data in results.datasets.items()})
 
 
@@ -105,15 +84,14 @@ def _opened_part(path: Path, part: str, group: h5netcdf.Group) -> xr.Dataset:
 
 
 @contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
     """What is wrong with a file, as a sentence; whatever its readers make of it, it is the file that is wrong."""
     try:
         yield
     except PlasticodeError:
         raise
     except Exception as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise PlasticodeError(f"results file '{path}' cannot be read: {printable(reason)}") from None
+        raise PlasticodeError(f"results file '{path}' cannot be read: {reason(error)}") from None
 
 
 def summary(results: Results) -> dict[str, Any]:
@@ -306,6 +284,6 @@ def told(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = f"{error.strerror or error}" + (f": '{error.filename}'" if error.filename else "")
+        why = reason(error) + (f": '{error.filename}'" if error.filename else "")
         allowed = "--out must name a directory in a writable place"
-        raise PlasticodeError(f"the output '{target}' cannot be written ({reason}): {allowed}") from None
+        raise PlasticodeError(f"the output '{target}' cannot be written ({why}): {allowed}") from None

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dynamics.errors import PlasticodeError, printable
-from experiments.machine import reading
+from experiments.machine import files, reading
 from experiments.machine.lock import has_ended, this_process
 from experiments.machine.reading import number_attribute, opened_hdf5, parse_json, text_attribute
 
@@ -78,15 +78,8 @@ def refuse_these(target: Path, paths: list[str]) -> None:
 
 def claim(target: Path, paths: Iterable[str]) -> None:
     """Say in the manifest that runs have written `paths`, or will presently, besides what they have."""
-    partial = target / f"{MANIFEST}.{os.getpid()}.partial"
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(sorted(made_in(target).paths | set(paths)), file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target / MANIFEST)
-    finally:
-        partial.unlink(missing_ok=True)
+    content = json.dumps(sorted(made_in(target).paths | set(paths)))
+    files.write(target / MANIFEST, target / f"{MANIFEST}.{os.getpid()}.partial", content)
 
 
 def unclaim(target: Path) -> None:
@@ -138,7 +131,7 @@ def _may_be_written(target: Path, path: str, made: Made) -> bool:
 
 def _is_half_written(path: Path) -> bool:
     """Whether a directory has nothing in it that no run writes."""
-    known = {*RUN, *REPRODUCED, MARK, ".results.nc.partial"}
+    known = {*RUN, *REPRODUCED, MARK}
     if not is_directory(path) or not {entry.name for entry in _entries(path)} <= known:
         return False
     plain = all(is_file(entry) or entry.name == FIGURES for entry in _entries(path))

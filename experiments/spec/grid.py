@@ -84,11 +84,6 @@ class Group:
         """The number of points."""
         return len(self.index)
 
-    def subset(self, points: np.ndarray) -> "Group":
-        """Some of the points, by their position in this group."""
-        values = {path: value[points] for path, value in self.values.items()}
-        return Group(self.static, self.index[points], values, self.seeds[points])
-
 
 @dataclass(frozen=True)
 class Sweep:

@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dynamics.errors import PlasticodeError, printable
+from dynamics.errors import PlasticodeError, printable, reason
 from experiments.machine.reading import read_bytes
 
 LARGEST_FILE = 1_000_000  # bytes
 DEEPEST = 20  # levels of nested lists and tables; a spec needs 5
 MOST_KEYS = 10_000  # and lists and tables; a spec of 100 parts has some thousands
 MOST_VALUES = 200_000  # of lists
-MOST_PARTS = 10  # of a dotted key; a spec needs 6
+MOST_DOTTED = 10  # parts of a key; a spec needs 6
 # Strings and comments as a whole, and what is counted outside of them; what ends nowhere ends with the text.
 _TOKEN = re.compile(
     r'"""(?:[^"\\]|\\.|"(?!""))*+(?:"{3,5}|\Z)'
@@ -31,26 +31,25 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a file; a file that is missing, too large, no text or no TOML raises `PlasticodeError`."""
-    shown = f"spec file '{printable(str(path))}'"
+    file = f"spec file '{printable(str(path))}'"
     try:
         if not path.exists():
-            raise PlasticodeError(f"{shown} does not exist: it must be the path of a TOML file, or the name of a spec")
+            raise PlasticodeError(f"{file} does not exist: it must be the path of a TOML file, or the name of a spec")
         if not path.is_file():
-            raise PlasticodeError(f"{shown} is not a file: it must be the path of a TOML file")
+            raise PlasticodeError(f"{file} is not a file: it must be the path of a TOML file")
         content = read_bytes(path, LARGEST_FILE)
     except (OSError, ValueError) as error:
         if isinstance(error, PlasticodeError):
             raise
         if getattr(error, "errno", None) == errno.EFBIG:
-            raise PlasticodeError(f"{shown} is too large: a spec has at most {LARGEST_FILE} bytes") from None
-        reason = getattr(error, "strerror", None) or str(error)
-        raise PlasticodeError(f"{shown} cannot be read: {reason}") from None
+            raise PlasticodeError(f"{file} is too large: a spec has at most {LARGEST_FILE} bytes") from None
+        raise PlasticodeError(f"{file} cannot be read: {reason(error)}") from None
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise PlasticodeError(f"{shown} is not UTF-8 text (line {line}): a spec must be") from None
-    return parse_toml(text, shown)
+        raise PlasticodeError(f"{file} is not UTF-8 text (line {line}): a spec must be") from None
+    return parse_toml(text, file)
 
 
 def parse_toml(text: str, what: str = "the spec") -> dict[str, Any]:
@@ -62,8 +61,8 @@ def parse_toml(text: str, what: str = "the spec") -> dict[str, Any]:
         raise PlasticodeError(f"{what} is nested too deeply: at most {DEEPEST} levels are allowed") from None
     except tomllib.TOMLDecodeError as error:
         end = f"at the end, line {len(text.splitlines()) or 1}"
-        reason = str(error).replace("at end of document", end)
-        raise PlasticodeError(f"{what} is not valid TOML: {printable(reason, 200)}") from None
+        said = str(error).replace("at end of document", end)
+        raise PlasticodeError(f"{what} is not valid TOML: {printable(said, 200)}") from None
     except ValueError as error:  # such as an integer of thousands of digits, or the 31st of February
         raise PlasticodeError(f"{what} has a value that cannot be read: {printable(str(error), 200)}") from None
     _check_nesting(table, what)
@@ -108,8 +107,8 @@ def _check_text(text: str, what: str) -> None:
             raise PlasticodeError(f"{what} has too many keys, lists and tables: at most {MOST_KEYS} are allowed")
         if values > MOST_VALUES:
             raise PlasticodeError(f"{what} has too many values: at most {MOST_VALUES} are allowed")
-        if parts >= MOST_PARTS:
-            raise PlasticodeError(f"{what} has a key of too many parts: at most {MOST_PARTS} are allowed")
+        if parts >= MOST_DOTTED:
+            raise PlasticodeError(f"{what} has a key of too many parts: at most {MOST_DOTTED} are allowed")
 
 
 def _check_nesting(table: Mapping[str, Any], what: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from dynamics.errors import printable, refused
+from dynamics.errors import printable
 
 # unit -> (multiply, divide)
 UNITS = {
@@ -48,17 +48,6 @@ class Time:
             if scaled >= 1 and scaled == round(scaled, 6) and _in_seconds(_plain(scaled), 1, scale) == self.value:
                 return f"{_plain(scaled)} {unit}"
         return f"{_plain(self.value)} s"
-
-
-def parse_time(value: object, key: str = "time") -> Time:
-    """Read a time that is zero or positive; anything else raises `PlasticodeError` naming `key` and `value`."""
-    try:
-        time = read_time(value)
-    except ValueError as error:
-        raise refused(key, value, str(error)) from None
-    if time.value < 0:
-        raise refused(key, value, "a time must be zero or positive")
-    return time
 
 
 def read_time(value: object) -> Time:

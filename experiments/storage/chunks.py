@@ -11,7 +11,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,19 @@ import h5netcdf
 import h5py
 import numpy as np
 
-from dynamics.errors import PlasticodeError, printable
+from dynamics.errors import PlasticodeError, reason
+from experiments.machine import files
 from experiments.machine.reading import check_regular, checked_hdf5, read_bytes, read_json
 from experiments.points.jobs import ChunkKey
 
-PARTIAL, CHECKPOINT = ".partial", ".checkpoint"
+PARTIAL, CHECKPOINT, FAILED = ".partial", ".checkpoint", ".failed.json"
 BLOCK = 2**22
 LARGEST, LARGEST_FAILURE = 2**32, 2**20  # bytes of a chunk or checkpoint, of why a chunk failed
 READERS = 8  # threads; reading and hashing need no interpreter
-_NAME = re.compile(r"(?P<stem>.+-\d{4,}-\d{6,})\.(?P<checksum>[0-9a-f]{32})\.nc")
-_PARTIAL = re.compile(r"(?P<stem>.+-\d{4,}-\d{6,})(-[^.]+\.checkpoint)?\..+" + re.escape(PARTIAL))
-_FAILED = ".failed.json"
-_OTHER = re.compile(r".+-\d{4,}-\d{6,}(\.failed\.json|-[^.]+\.checkpoint)")
+_STEM = r"(?P<stem>(?P<job>.+-\d{4,})-(?P<number>\d{6,}))"
+NAME = re.compile(_STEM + r"\.(?P<checksum>[0-9a-f]{32})\.nc")
+_PARTIAL = re.compile(_STEM + r"(-[^.]+\.checkpoint)?\..+" + re.escape(PARTIAL))
+_OTHER = re.compile(_STEM + r"(\.failed\.json|-[^.]+\.checkpoint)")
 _DIMENSIONS = ("point", "record")
 _TRUTHS = ("finite", "converged")  # netCDF has no truth values
 
@@ -40,7 +41,7 @@ Record = dict[str, Any]  # arrays (points, records) by probe, or dicts of them b
 
 def is_of_store(name: str) -> bool:
     """Whether a store gives its files such a name: chunks, failures, checkpoints, and what is half written of them."""
-    return any(pattern.fullmatch(name) for pattern in (_NAME, _PARTIAL, _OTHER))
+    return any(pattern.fullmatch(name) for pattern in (NAME, _PARTIAL, _OTHER))
 
 
 class ChunkStore:
@@ -59,7 +60,7 @@ class ChunkStore:
         """
         found = os.scandir(self.directory) if self.directory.is_dir() else ()
         entries = sorted(entry.name for entry in found if entry.is_file(follow_symlinks=False))
-        matches = [match for match in map(_NAME.fullmatch, entries) if match]
+        matches = [match for match in map(NAME.fullmatch, entries) if match]
         self._leftovers = {}
         for match in filter(None, map(_PARTIAL.fullmatch, entries)):
             self._leftovers.setdefault(match["stem"], set()).add(self.directory / match[0])
@@ -88,17 +89,14 @@ class ChunkStore:
         return key.stem in self.files
 
     def write(self, key: ChunkKey, points: np.ndarray, record: Record, attributes: Mapping[str, Any]) -> None:
-        """Write a chunk to a temporary name, flush it to the disk, rename it. Raises `OSError` where that fails."""
+        """Keep a finished chunk. Raises `OSError` where that fails."""
         buffer = io.BytesIO()  # on a full disk HDF5 itself would crash the process
         with h5netcdf.File(buffer, "w") as file:
             file.attrs.update(attributes)
             _fill(file, points, record)
         content = buffer.getbuffer()
         final = self.directory / f"{key.stem}.{self._checksum(key.stem, content)}.nc"
-        with self._partial(key.stem) as partial:
-            _write_whole(partial, content)
-            partial.replace(final)
-        _sync_directory(self.directory)
+        self._put(final, key.stem, content)
         self.files[key.stem] = final
         self.forget(key)
         for path in (self._failure(key), *self._leftovers.pop(key.stem, ())):
@@ -112,7 +110,7 @@ class ChunkStore:
 
     def read(self, key: ChunkKey) -> tuple[np.ndarray, Record, dict[str, Any]]:
         """The points of a finished chunk, their records, and the file's attributes."""
-        match = _NAME.fullmatch(self.files[key.stem].name)
+        match = NAME.fullmatch(self.files[key.stem].name)
         if match is None or not self._is_whole(match):
             raise PlasticodeError(
                 f"chunk file '{self.files[key.stem]}' was changed while the run went on: the same command makes it anew"
@@ -125,22 +123,21 @@ class ChunkStore:
                 attributes = {name: np.asarray(value).item() for name, value in file.attrs.items() if name[0] != "_"}
             _check_record(points, record)
         except Exception as error:  # whatever the reader makes of a file whose checksum is right, and is no chunk
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise _foreign(self.files[key.stem], reason) from None
+            raise PlasticodeError(
+                f"chunk file '{self.files[key.stem]}' is none of a run ({reason(error)}): remove it, it is made anew"
+            ) from None
         return points, record | {name: record[name].astype(bool) for name in _TRUTHS if name in record}, attributes
 
     def write_failure(self, key: ChunkKey, points: int, error: str, traceback: str) -> None:
         """Keep why a chunk could not be computed."""
         content = {"points": points, "error": error, "traceback": traceback}
-        with self._partial(key.stem) as partial:
-            partial.write_text(json.dumps(content, indent=2), encoding="utf-8")
-            partial.replace(self._failure(key))
+        self._put(self._failure(key), key.stem, json.dumps(content, indent=2))
 
     def failures(self) -> dict[str, dict[str, Any]]:
         """The chunks that could not be computed, by the stem of their name."""
         found = {}
-        for path in sorted(self.directory.glob(f"*{_FAILED}")):
-            stem = path.name.removesuffix(_FAILED)
+        for path in sorted(self.directory.glob(f"*{FAILED}")):
+            stem = path.name.removesuffix(FAILED)
             with contextlib.suppress(OSError, ValueError, RecursionError):  # one that another process is just removing
                 content = read_json(path, LARGEST_FAILURE, self.directory)
                 # One of a finished chunk outlived the process that finished it.
@@ -151,9 +148,7 @@ class ChunkStore:
     def save_checkpoint(self, key: ChunkKey, name: str, content: bytes) -> None:
         """Keep how far an unfinished chunk is, in place of what was kept under this `name` before."""
         path = self._checkpoint(key, name)
-        with self._partial(path.name) as partial:
-            _write_whole(partial, self._checksum(path.name, content).encode() + content)
-            partial.replace(path)
+        self._put(path, path.name, self._checksum(path.name, content).encode() + content)
         self._checkpoints.setdefault(key.stem, set()).add(path)
 
     def load_checkpoint(self, key: ChunkKey, name: str) -> bytes | None:
@@ -179,23 +174,16 @@ class ChunkStore:
         self.files = {}
 
     def _failure(self, key: ChunkKey) -> Path:
-        return self.directory / f"{key.stem}{_FAILED}"
+        return self.directory / f"{key.stem}{FAILED}"
 
     def _checkpoint(self, key: ChunkKey, name: str) -> Path:
         return self.directory / f"{key.stem}-{name}{CHECKPOINT}"
 
-    @contextlib.contextmanager
-    def _partial(self, stem: str) -> Iterator[Path]:
-        """A name to write to; what is still there at the end is removed."""
+    def _put(self, path: Path, stem: str, content: str | bytes | memoryview) -> None:
+        """Write a file whole, or leave what was there; while it is written, its name begins with `stem`."""
         if self.directory.is_symlink():  # it was replaced while the run went on
             raise OSError(errno.ELOOP, "chunks is a link")
-        partial = self.directory / f"{stem}.{os.uname().nodename}-{os.getpid()}{PARTIAL}"
-        partial.unlink(missing_ok=True)  # a link there would be followed
-        try:
-            yield partial
-        finally:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
+        files.write(path, self.directory / f"{stem}.{files.writer()}{PARTIAL}", content)
 
     def _checksum(self, stem: str, content: bytes | memoryview) -> str:
         checksum = self._hash(stem)
@@ -205,10 +193,6 @@ class ChunkStore:
     def _hash(self, stem: str) -> Any:
         key = hashlib.blake2b(f"{self.identity}\n{stem}".encode(), digest_size=32).digest()
         return hashlib.blake2b(key=key, digest_size=16)
-
-
-def _foreign(path: Path, reason: str) -> PlasticodeError:
-    return PlasticodeError(f"chunk file '{path}' is none of a run ({printable(reason)}): remove it, it is made anew")
 
 
 def _check_record(points: np.ndarray, record: Record) -> None:
@@ -237,21 +221,3 @@ def _fill(file: h5netcdf.File, points: np.ndarray, record: Record) -> None:
         else:
             numbers = value.astype(np.int8) if name in _TRUTHS else value
             file.create_variable(name, ("point", "record"), data=numbers)
-
-
-def _write_whole(path: Path, content: bytes | memoryview) -> None:
-    """Write a file, down to the disk."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make a rename survive a crash of the machine; not every system can."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

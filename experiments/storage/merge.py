@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import io
+import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,8 @@ from experiments.results.labels import (
     provenance,
     root_attributes,
     rows_of,
+    shape_of,
+    slabs,
     stack,
 )
 from experiments.spec.spec import Spec
@@ -203,12 +206,14 @@ class _Source:
             if here:  # by the convention that tells a reader which variables are coordinates
                 variable.attrs["coordinates"] = " ".join(here)
 
-    def slabs(self) -> Iterator[tuple[tuple, Table]]:
+    def slabs(self) -> Iterator[tuple[tuple[slice, ...], Table]]:
         """Where in the grid, and all there is of the points there."""
         widths = [dtype.itemsize for dtype in self.numbers.values()]
         widths += [dtype.itemsize * len(self.matrix_names) for dtype, _ in self.matrices.values()]
         most = max(SLAB_BYTES // (max(sum(widths), 1) * len(self.marks)), 1)
-        for selection, first, last in slabs(self.sweep.shape, most):
+        last = 0
+        for slab in slabs(self.sweep.shape, most):
+            first, last = last, last + math.prod(shape_of(slab))
             table = Table(self.sweep, self.marks, first, last)
             for key, (lowest, highest) in self.rows.items():
                 if lowest < last and highest >= first:
@@ -216,43 +221,25 @@ class _Source:
                     table.add(self.jobs[key.group].group, self.points[key], record)
                     self.devices.add(str(told["device"]))
                     self.seconds[key] = float(told["seconds"])
-            yield selection, table
+            yield slab, table
             del table  # before there is another one
-
-
-def slabs(shape: tuple[int, ...], most: int) -> Iterator[tuple[tuple, int, int]]:
-    """Boxes of at most `most` points (or one) that lie in one piece in the order of the grid: an index, and from which
-    point to which."""
-    axis, inner = len(shape), 1
-    while axis and inner * shape[axis - 1] <= most:
-        axis -= 1
-        inner *= shape[axis]
-    if not axis:
-        yield (), 0, inner
-        return
-    length, step = shape[axis - 1], max(most // inner, 1)
-    for outer, position in enumerate(np.ndindex(*shape[: axis - 1])):
-        for start in range(0, length, step):
-            stop = min(start + step, length)
-            yield (*position, slice(start, stop)), (outer * length + start) * inner, (outer * length + stop) * inner
 
 
 def _fill(file: Any, source: _Source, disk: _Disk) -> bool:
     """Add the data to a group that has its coordinates; returns whether points are missing."""
     source.declare(file)
-    shape, names = source.sweep.shape, source.matrix_names
-    missing = False
-    for selection, table in source.slabs():
-        inner = (-1, *shape[len(selection) :]) if selection else shape
+    names, missing = source.matrix_names, False
+    for slab, table in source.slabs():
+        shape, at = shape_of(slab), slab or ...
         blank = (len(table.status), len(table.marks))
         missing |= bool((table.status == STATUS.index("missing")).any())
-        file["status"][selection or ...] = table.status.reshape(inner)
+        file["status"][at] = table.status.reshape(shape)
         for name, dtype in source.numbers.items():
             numbers = table.numbers.get(name, np.full(blank, np.nan, dtype))
-            file[name][selection or ...] = numbers.reshape(*inner, len(table.marks))
+            file[name][at] = numbers.reshape(*shape, len(table.marks))
         for name, (dtype, _) in source.matrices.items():
             columns = table.matrices.get(name) or {"": np.full(blank, np.nan, dtype)}
-            file[name][selection or ...] = stack(columns, names).reshape(*inner, len(table.marks), len(names))
+            file[name][at] = stack(columns, names).reshape(*shape, len(table.marks), len(names))
         disk.check()
         raise_if_interrupted()
         del table

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import re
-import socket
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamics.errors import PlasticodeError, printable, shown, visible
+from experiments.machine import files
 from experiments.machine.lock import Lock, locked
 from experiments.machine.reading import (
     is_count,
@@ -254,12 +254,9 @@ def _run_of_chunks(directory: Path) -> dict[str, Any] | None:
 
 def _started(directory: Path, header: dict[str, Any]) -> dict[str, Any]:
     """Write the header, or read that of another shard which was faster: there must be one way to cut the chunks."""
-    partial = directory / f".{HEADER}.{socket.gethostname()}-{os.getpid()}"
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(header, file)
-            file.flush()
-            os.fsync(file.fileno())
+    with files.temporary(directory / f".{HEADER}.{files.writer()}") as partial:
+        partial.write_text(json.dumps(header), encoding="utf-8")
+        files.flush(partial)
         if read_header(directory) is None:
             (directory / HEADER).unlink(missing_ok=True)
         try:
@@ -268,8 +265,6 @@ def _started(directory: Path, header: dict[str, Any]) -> dict[str, Any]:
             pass
         except OSError:  # a file system without links
             partial.replace(directory / HEADER)
-    finally:
-        partial.unlink(missing_ok=True)
     found = read_header(directory)
     if found is None or _difference(found["run"], header["run"]):
         raise PlasticodeError(f"the output '{directory.parent}' has just been taken by another run")

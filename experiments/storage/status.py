@@ -1,21 +1,19 @@
 """How far a run in a directory is, as another process sees it."""
 
+import contextlib
 import os
-import re
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
 from dynamics.errors import PlasticodeError, printable
 from experiments.machine.lock import described, read_owner
-from experiments.machine.progress import told
+from experiments.machine.progress import progress_told
 from experiments.machine.reading import check_regular
-from experiments.results.netcdf import opened, status_counts
+from experiments.results.netcdf import opened, readable, status_counts
 from experiments.results.ownership import identity_in
-from experiments.storage.chunks import CHECKPOINT
+from experiments.storage.chunks import CHECKPOINT, FAILED, NAME
 from experiments.storage.rundir import CHUNKS, read_header
-
-_CHUNK = re.compile(r"(.+-\d{4,})-(\d{6,})\.[0-9a-f]{32}\.nc")
 
 
 def status_of(target: Path, alive: Iterable[Path]) -> list[str]:
@@ -35,14 +33,14 @@ def status_of(target: Path, alive: Iterable[Path]) -> list[str]:
         return _finished(target)
     points, of = _points(header, names), int(header["points"])
     begun = sum(name.endswith(CHECKPOINT) for name in names)
-    failed = sum(name.endswith(".failed.json") for name in names)
+    failed = sum(name.endswith(FAILED) for name in names)
     lines = [f"{printable(header['name'], 200)}: {points} of {of} points are finished ({points / of:.0%})"]
     lines += [f"{begun} unfinished chunk{'s' * (begun > 1)} left a checkpoint to go on from"] if begun else []
     lines += [f"{failed} chunk{'s' * (failed > 1)} failed: see {directory}/*.failed.json"] if failed else []
     running = sorted(alive)
     for path in running:
         owner = read_owner(path) or {}
-        progress = told(owner.get("progress"))
+        progress = progress_told(owner.get("progress"))
         facts = [f"{progress.fraction:.0%} done", *progress.facts] if progress else []
         who = described(owner) if owner else "a process"
         lines.append(f"{who} is at it: {', '.join(facts) or 'it has just started'}")
@@ -55,20 +53,16 @@ def status_of(target: Path, alive: Iterable[Path]) -> list[str]:
 def _points(header: dict, names: list[str]) -> int:
     """The points of all finished chunks, by the names of their files."""
     total = 0
-    for match in filter(None, map(_CHUNK.fullmatch, names)):
-        points, chunks = header["jobs"].get(match[1], (0, 1))
-        total += points // chunks + (int(match[2]) < points % chunks)  # as they were cut, the first ones longer
+    for match in filter(None, map(NAME.fullmatch, names)):
+        points, chunks = header["jobs"].get(match["job"], (0, 1))
+        total += points // chunks + (int(match["number"]) < points % chunks)  # as they were cut, the first ones longer
     return total
 
 
 def _finished(target: Path) -> list[str]:
     results = target / "results.nc"
-    try:
+    with readable(results), contextlib.suppress(FileNotFoundError):
         check_regular(results, target)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise PlasticodeError(f"results file '{results}' cannot be read: {error.strerror}") from None
     if identity_in(results) is None:
         raise PlasticodeError(f"'{target}' has no run: it must be the --out directory of `plasticode run`")
     with opened(results) as loaded:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from dynamics.errors import PlasticodeError, printable
+from dynamics.errors import PlasticodeError, printable, reason
 from experiments.machine.reading import read_bytes
 
 LARGEST = 100_000_000  # bytes; the largest file of MNIST has 47 million
@@ -79,7 +79,7 @@ def _bytes(path: Path) -> bytes:
     except EOFError:
         raise PlasticodeError(f"'{path}' is truncated: its gzip stream ends too early") from None
     except (OSError, zlib.error) as error:
-        raise PlasticodeError(f"'{path}' cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise PlasticodeError(f"'{path}' cannot be read: {reason(error)}") from None
 
 
 def _stranger(content: bytes, magic: bytes) -> str:

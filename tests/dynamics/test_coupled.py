@@ -1,6 +1,7 @@
 """The coupled field against an independent simulation in NumPy, and what each time constant does."""
 
 import dataclasses
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -19,7 +20,7 @@ from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales, at_level
 from rules import KP, SGD
 from tests.dynamics.systems import coupled, show, two_layers
-from tests.problems import clock, f64, random_weights, timescales
+from tests.problems import NO_LOOK, clock, f64, random_weights, timescales
 
 # An independent simulation: Euler steps, signals kept in lists, lags by interpolation between steps
 
@@ -92,12 +93,13 @@ LAGS = [(None, None, None, 0.0), (0.033, 0.017, None, 0.0), (0.21, None, 0.05, 0
 def test_a_coupled_run_equals_an_independent_simulation(error, hop, late_input, gap):
     problem = two_layers(output_activation="tanh", bias=True)
     lags = {"error": error, "hop": hop, "input": late_input}
-    delays = Delays(**{name: f64(lag) for name, lag in lags.items() if lag is not None})
+    late: dict[str, Any] = {name: f64(lag) for name, lag in lags.items() if lag is not None}
+    delays = Delays(**late)
     times = timescales(propagation=0.02, plasticity=0.05, decay=0.7)
     run = coupled(problem, clock(0.1, gap, 9), times, delays=delays, history=24)
     weights = random_weights(run.circuit)
     end = show(run, weights, jnp.int32(0), 6)
-    seconds = (lag or 0.0 for lag in (error, hop, late_input))
+    seconds = error or 0.0, hop or 0.0, late_input or 0.0
     w, activity, errors = simulate_in_numpy(run, weights, 6, *seconds, (0.02, 0.05, 0.7))
     for name, value in run.weights(end).items():
         np.testing.assert_allclose(value, w[name], atol=1e-10)
@@ -144,7 +146,7 @@ def drift(times):
     leaves, structure = jax.tree.flatten(system.initial_state(random_weights(circuit)))
     keys = jax.random.split(jax.random.key(6), len(leaves))
     state = structure.unflatten([jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)])
-    return system.drift(state, Inputs(problem.inputs[0], problem.targets[0], f64(1.0)), lambda *_: None)
+    return system.drift(state, Inputs(problem.inputs[0], problem.targets[0], f64(1.0)), NO_LOOK)
 
 
 def changed(times, **with_):

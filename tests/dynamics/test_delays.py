@@ -1,6 +1,10 @@
 """Delays: scalar delay equations with known solutions and stability, and lags of zero."""
 
+# Where a test looks into what may be None, None is the failure that it tells.
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+
 import math
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -165,7 +169,8 @@ def test_a_late_stimulus_waits_for_a_late_error():
     both = Delays(error=f64(0.4), input=f64(0.4))
     assert abs(learned(single_synapse(delays=both, history=402)) - lagged_overlap(0.0, 1.0, 0, 1, 0.02)) < 2e-4
     for late in ("input", "hop"):  # 0.4013 is off the grid
-        run = single_synapse(delays=Delays(**{late: f64(0.4013)}), history=402)
+        lag: dict[str, Any] = {late: f64(0.4013)}
+        run = single_synapse(delays=Delays(**lag), history=402)
         assert abs(learned(run) - lagged_overlap(-0.4013, 1.0, 0, 1, 0.02)) < 2e-4
 
 

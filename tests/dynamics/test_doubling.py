@@ -1,6 +1,10 @@
 """The estimate of fixed steps against true errors, and what must not escape it; slow weights in float32."""
 
+# Where a test looks into what may be None, None is the failure that it tells.
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+
 import dataclasses
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -36,9 +40,11 @@ def ended(run: Coupled, presentations: int = 6):
 
 
 def in_steps(solver, steps, lags="none", **options):
-    delays = Delays(**{name: f64(lag) for name, lag in LAGS[lags].items()})
+    late: dict[str, Any] = {name: f64(lag) for name, lag in LAGS[lags].items()}
     history = int(0.033 / 0.1 * steps) + 4 if lags != "none" else 0
-    return coupled(PROBLEM, clock(0.1, 0.0, steps), TIMES, solver=solver, delays=delays, history=history, **options)
+    return coupled(
+        PROBLEM, clock(0.1, 0.0, steps), TIMES, solver=solver, delays=Delays(**late), history=history, **options
+    )
 
 
 @pytest.fixture(scope="module")

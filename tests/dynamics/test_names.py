@@ -1,6 +1,7 @@
 """Names of layers and projections: none of them changes what a circuit does."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
@@ -52,8 +53,8 @@ LAW, MATRIX = TwoFactor(Error()), Gaussian(f64(1.0))
 INPUT, HIDDEN, OUTPUT = Layer("x", 2, role="input", level=0), Layer("h", 2), Layer("y", 2, role="output", level=2)
 
 
-def forward(name, source="x", target="h", **more):
-    return Projection(name, source, "activity", target, "forward", **({"init": MATRIX} | more))
+def forward(name, source="x", target="h", init: Any = MATRIX, **more):
+    return Projection(name, source, "activity", target, "forward", init, **more)
 
 
 @pytest.mark.parametrize("name", RESERVED)

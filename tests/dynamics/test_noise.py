@@ -1,5 +1,8 @@
 """Noise: stationary variances, strong orders of convergence, two calculi, and keys that depend on the step alone."""
 
+# Where a test looks into what may be None, None is the failure that it tells.
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -257,7 +260,7 @@ def test_noise_that_a_solver_cannot_integrate_is_refused(options, match):
 
 def test_an_unknown_calculus_and_noise_without_a_key_are_refused():
     with pytest.raises((PlasticodeError, TypeError), match="calculus"):
-        Noise(calculus="itto")
+        Noise(calculus="itto")  # pyright: ignore[reportArgumentType] - so a type checker knows, too
     with pytest.raises(PlasticodeError, match="give it key"):
         run = coupled(two_layers(), clock(0.1, 0.0, 10), noise=Noise(activity=f64(1.0)))
         run.advance(run.init(random_weights(run.circuit)), jnp.int32(0), 1)

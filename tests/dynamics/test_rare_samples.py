@@ -1,5 +1,8 @@
 """Every presentation counts: one large sample, late and rare, against the exact weights of linear regression."""
 
+# Where a test looks into what may be None, None is the failure that it tells.
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,7 +37,8 @@ def start_of(run):
 
 def judged(data, window):
     """The true error of a run as it is, and what the run says of it."""
-    run = regression(*data, window)
+    x, y, key = data
+    run = regression(x, y, key, window)
     progress = shown(run, start_of(run), SHOWN)
     return error(run, start_of(run), run.weights(progress), SHOWN), run.quality(progress)
 
@@ -60,7 +64,8 @@ def test_windows_that_resolve_the_large_sample_are_ok(data):
 
 
 def test_simulate_makes_windows_finer_or_warns(data):
-    run = regression(*data, Window(nodes=6, parts=1, gaps=False))
+    x, y, key = data
+    run = regression(x, y, key, Window(nodes=6, parts=1, gaps=False))
     try:
         end = simulate(run, SHOWN, lambda w, slow: jnp.zeros(()), records=1, weights=start_of(run))
     except NotOkWarning:

@@ -12,7 +12,8 @@ from dynamics.rounding import add, nothing
 
 def summed(start, changes):
     def one(i, parts):
-        return add(*parts, {"w": changes[i]})
+        high, low = parts
+        return add(high, low, {"w": changes[i]})
 
     high = {"w": start}
     high, low = jax.lax.fori_loop(0, changes.shape[0], one, (high, nothing(high)))
@@ -44,7 +45,8 @@ def test_the_compiler_keeps_the_compensation_for_batches():
 def test_a_change_of_a_product_is_kept_too():
     # The compiler may contract a product and the sum that follows it into one operation.
     def one(i, parts):
-        return add(*parts, 1e-4 * rate)
+        high, low = parts
+        return add(high, low, 1e-4 * rate)
 
     rate = jnp.asarray([3e-6, -7e-6], jnp.float32)
     high, _ = jax.jit(lambda w: jax.lax.fori_loop(0, 10**5, one, (w, nothing(w))))(jnp.ones(2, jnp.float32))

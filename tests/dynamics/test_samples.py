@@ -1,5 +1,8 @@
 """Samples and time constants as a new user gives them: made to fit where that is plain, else refused in a sentence."""
 
+# Where a test looks into what may be None, None is the failure that it tells.
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+
 import jax
 import jax.numpy as jnp
 import numpy as np

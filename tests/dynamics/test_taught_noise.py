@@ -1,5 +1,8 @@
 """Synaptic noise on a weight that is taught: its stationary variance, and what windows say of how far it is off."""
 
+# Where a test looks into what may be None, None is the failure that it tells.
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+
 import jax
 import jax.numpy as jnp
 import numpy as np

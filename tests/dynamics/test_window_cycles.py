@@ -1,5 +1,8 @@
 """Circuits with cycles by windows: what is wrong in the state lives on, and the estimate must know."""
 
+# Where a test looks into what may be None, None is the failure that it tells.
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -6,7 +6,7 @@ Hebbian weight; activities themselves are exact at the nodes. Additive and multi
 however long a window is; multiplicative noise beside a drift of the weights is split from it: weak order 1.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -85,7 +85,8 @@ def test_activities_and_errors_have_the_covariance_of_ornstein_uhlenbeck_across_
 ):
     """From 0: variance s^2 (1 - exp(-2 t / tau)), and exp(-T / tau) as much with the value T later."""
     window = Window(nodes=8, parts=parts, gaps=False)
-    run = units(Noise(**{variable: f64(0.7)}), ratio * TAU, window=window)
+    amplitude: dict[str, Any] = {variable: f64(0.7)}
+    run = units(Noise(**amplitude), ratio * TAU, window=window)
     then = after(run, presentations)
     later = show(run, None, jnp.int32(presentations), jnp.int32(1), then)
     x, y = (getattr(progress.state, variable)["z1"] for progress in (then, later))
@@ -328,7 +329,8 @@ def test_weights_are_distributed_as_with_short_euler_steps():
         draws.append(np.ravel(ends(run, random_weights(run.circuit), keys, jnp.int32(2))["W2"]))
     euler, window = draws
     assert stats.skew(euler) > 0.3  # far from the normal law that noise alone would give
-    assert stats.ks_2samp(euler, window).pvalue > 1e-3
+    found: Any = stats.ks_2samp(euler, window)
+    assert found.pvalue > 1e-3
     assert abs(euler.mean() - window.mean()) < 4 * np.sqrt((euler.var() + window.var()) / SEEDS)
 
 

@@ -24,7 +24,7 @@ from experiments.machine import progress
 from experiments.predictions.study import STUDIES
 from experiments.report.figures import generic_figures, is_logarithmic, save
 from experiments.results.netcdf import load
-from experiments.results.verdicts import StudyReport, Verdict
+from experiments.results.verdicts import Decision, StudyReport, Verdict
 from experiments.spec.loading import load_spec
 from experiments.spec.spec import dump_toml
 from rules.registry import RULES
@@ -111,7 +111,9 @@ def test_a_run_leaves_everything_behind(ran):
         assert data["accuracy"].dims == ("rule", "delays_error", "seed", "record")
         assert list(data["rule"].values) == ["sgd", "fa"] and list(data["seed"].values) == [5, 6, 7]
         assert data["delays_error"].attrs["units"] == "T"
-        np.testing.assert_array_equal(file["accuracy"][:], data["accuracy"])
+        accuracy = file["accuracy"]
+        assert isinstance(accuracy, h5py.Dataset)
+        np.testing.assert_array_equal(accuracy[:], data["accuracy"])
         assert (data["status"] == 0).all() and np.isfinite(data["loss"]).all()
     assert "0.5 T" in result.stdout and "results/tiny" in result.stdout
 
@@ -164,7 +166,7 @@ def test_diverged_points_are_told_and_do_not_count():
 @pytest.fixture
 def verdicts(monkeypatch):
     """A study with two claims; the test chooses whether the second holds."""
-    second = {"outcome": "passed"}
+    second: dict[str, Decision] = {"outcome": "passed"}
 
     def study(spec, sweeps, results):
         claims = [
@@ -174,7 +176,7 @@ def verdicts(monkeypatch):
         return StudyReport(claims, {}, ["A note of the study."])
 
     module = types.ModuleType("study_of_a_test")
-    module.study = study
+    monkeypatch.setattr(module, "study", study, raising=False)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setitem(STUDIES, "claims", module.__name__)
     return second
@@ -251,13 +253,14 @@ def lines_of(monkeypatch, seconds: float, steps: int) -> list[str]:
     """What is printed, not to a terminal, while so many equal steps take so many seconds."""
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    console = Console(file=StringIO(), width=80)
+    text = StringIO()
+    console = Console(file=text, width=80)
     with progress.shown_progress("work", console) as on_progress:
         meter = progress.Meter(on_progress, float(steps))
         for _ in range(steps):
             now[0] += seconds / steps
             meter.settle(1.0)
-    return console.file.getvalue().splitlines()
+    return text.getvalue().splitlines()
 
 
 def test_progress_is_silent_for_what_is_quick(monkeypatch):
@@ -274,15 +277,16 @@ def test_progress_tells_how_much_time_is_left(monkeypatch):
 
 def test_progress_on_a_terminal_ends_cleanly(monkeypatch):
     monkeypatch.setattr(progress, "PATIENCE", 0.0)
-    console = Console(file=StringIO(), force_terminal=True, width=80)
+    text = StringIO()
+    console = Console(file=text, force_terminal=True, width=80)
     with progress.shown_progress("[/work]\x1b[2J", console) as on_progress:  # no markup, whatever a spec is called
         on_progress(progress.Progress(1.0, 4.0, points=1, of=4, failures=2, rate=0.5))
-        until(lambda: "25%" in console.file.getvalue())
-    shown = console.file.getvalue()
+        until(lambda: "25%" in text.getvalue())
+    shown = text.getvalue()
     assert "\x1b[2J" not in shown
     assert all(
-        text in shown
-        for text in ("[/work]\\x1b[2J", "25%", "1 of 4 points finished", "0.5 points/s", "2 chunks failed")
+        word in shown
+        for word in ("[/work]\\x1b[2J", "25%", "1 of 4 points finished", "0.5 points/s", "2 chunks failed")
     )
 
 

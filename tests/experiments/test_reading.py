@@ -16,11 +16,11 @@ from h5py import h5d, h5s, h5t  # pyright: ignore[reportAttributeAccessIssue]
 from dynamics.errors import PlasticodeError, visible
 from experiments.machine import reading
 from experiments.machine.lock import read_owner
-from experiments.machine.progress import Progress, told
+from experiments.machine.progress import Progress, progress_told
 from experiments.machine.reading import check_regular, checked_hdf5, parse_json, read_bytes, read_json
 from experiments.report.page import escaped, paragraph
 from experiments.results.labels import Results
-from experiments.results.netcdf import load, save
+from experiments.results.netcdf import load
 from experiments.results.ownership import identity_in
 from experiments.results.schema import check_dimensions
 from experiments.spec.toml_text import parse_setting, parse_toml, read_toml
@@ -28,6 +28,7 @@ from experiments.storage.chunks import ChunkStore
 from experiments.storage.rundir import opened, read_header
 from experiments.tasks import idx
 from experiments.tasks.idx import read_idx
+from tests.experiments.results.saved import save
 from tests.experiments.results.test_netcdf import dataset
 
 SECRET = 4711.25
@@ -150,7 +151,9 @@ def packed(file: h5py.File, outside: Path) -> None:
 
 
 def deeper(file: h5py.File, outside: Path) -> None:
-    attributes, shape = dict(file["accuracy"].attrs), file["accuracy"].shape
+    values = file["accuracy"]
+    assert isinstance(values, h5py.Dataset)
+    attributes, shape = dict(values.attrs), values.shape
     del file["accuracy"]
     file.create_dataset("accuracy", data=np.zeros((*shape, 2))).attrs.update(attributes)
 
@@ -225,8 +228,8 @@ def test_brackets_in_texts_are_no_depth():
 @pytest.mark.parametrize("value", ["x", -1, float("nan"), 10**400, [], {}, True])
 def test_progress_of_another_release_is_none(key, value):
     whole = Progress(1.0, 2.0, 3, 4, 0, 1.0, 5.0)._asdict()
-    assert told(whole) == Progress(**whole) and told(whole | {"left": None}) is not None
-    assert told(whole | {key: value}) is None and told(whole | {"more": 1}) is None and told(value) is None
+    assert progress_told(whole) == Progress(**whole) and progress_told(whole | {"left": None}) is not None
+    assert all(progress_told(odd) is None for odd in (whole | {key: value}, whole | {"more": 1}, value))
 
 
 STEERING = "\x1b[2Ja\x07\x9b1m\u202etxt\r\u2066"

@@ -110,6 +110,21 @@ def test_the_worst_point_of_a_sweep_counts():
         jobs.prepare(spec_of(regime="discrete", sweep=sweep))
 
 
+def test_the_steps_of_a_point_are_held_against_its_own_time_constants():
+    """10 ms are short for 40 ms, and 1 ms for 2 ms; that 10 ms are long for 2 ms concerns no point."""
+    tied, steps = ["stimulus.duration", "timescales.propagation"], {"name": "euler", "dt": "10 ms"}
+    sweep = {tied[0]: ["1 s", "100 ms"], tied[1]: ["40 ms", "2 ms"], "zip": [tied]}
+    jobs.prepare(spec_of(integrator=steps, sweep=sweep))
+    with pytest.raises(PlasticodeError, match="dt = 0.01 s is not allowed with timescales.propagation = 0.002 s"):
+        jobs.prepare(spec_of(integrator=steps, sweep=sweep | {tied[1]: ["2 ms", "40 ms"]}))
+
+
+def test_steps_that_are_too_long_for_the_stages_of_a_lag_are_refused():
+    lags = {"delays": {"hop": "10 ms", "stages": 5}, "timescales": {"propagation": "10 ms"}}
+    with pytest.raises(PlasticodeError, match="dt = 0.005 s is not allowed with delays.hop / delays.stages = 0.002 s"):
+        jobs.prepare(spec_of(integrator={"name": "euler", "dt": "5 ms"}, **lags))
+
+
 def test_windows_and_adaptive_steps_have_no_such_limit():
     jobs.prepare(spec_of("0.4 ms"))
     jobs.prepare(spec_of("0.4 ms", integrator={"adaptive": True}))

@@ -1,5 +1,8 @@
 """Predictions of learning by curl descent: their closed forms, what they say of small networks, and planted defects."""
 
+# Where a test looks into what may be None, None is the failure that it tells.
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+
 from dataclasses import replace
 
 import jax.numpy as jnp

@@ -169,7 +169,7 @@ def test_chaos_is_found_with_other_parameters():
 def test_expectations_move_with_the_parameters():
     for name, key in (("curl-hidden-boundary", "alpha_h*"), ("curl-readout-boundary", "alpha_r*")):
         verdicts = measured(name, ratios=(0.35, 0.5), **SMALL).verdicts
-        first, second = (verdict.expected for verdict in verdicts if verdict.quantity == key)
+        first, second = (float(verdict.expected) for verdict in verdicts if verdict.quantity == key)
         assert first > second + 0.02
 
 

@@ -1,6 +1,7 @@
 """Predictions on heterosynaptic learning: closed forms by other means, tiny parameters, and defects that they catch."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,7 +88,8 @@ def test_closed_forms_hold_at_tiny_parameters(name):
 
 def test_frozen_weights_align_by_the_wiring_law():
     settings = {"neurons": 12, "units": (5, 30), "inputs": 12, "samples": 30, "seeds": 100}
-    measured, finite = configured(["wiring-law"], settings)["wiring-law"]._frozen()
+    law: Any = configured(["wiring-law"], settings)["wiring-law"]
+    measured, finite = law._frozen()
     error = measured.std(0, ddof=1) / np.sqrt(100)
     assert (np.abs(measured.mean(0) - finite) < 4 * error + 0.01).all() and (error < 0.02).all()
 
@@ -101,7 +103,8 @@ def test_networks_that_learn_settle_align_and_turn_hebbian():
 
 def test_rewiring_is_measured():
     small = {"rewirings": (0, 6), "epochs": 3, "images": 60, "batch": 20, "seeds": 2, "neurons": 6, "units": 6}
-    curves = configured(["critical-period"], small)["critical-period"]._trained()
+    period: Any = configured(["critical-period"], small)["critical-period"]
+    curves = period._trained()
     assert curves.shape == (2, 2, 2, 10)
     learned = curves[0, :, 1, 5]  # weak noise, before the rewiring: better than after it
     assert (curves[0, :, 1, 6] < learned).all() and (learned > 0.15).all()

@@ -1,5 +1,8 @@
 """The main job's study: windows on curves with known edges, verdicts that move with the spec and that can fail."""
 
+# Where a test looks into what may be None, None is the failure that it tells.
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+
 import re
 
 import numpy as np

@@ -1,5 +1,8 @@
 """Curl descent: conserved charges, the norm clamp, and the closed-form dynamics of the two-weight model."""
 
+# Where a test looks into what may be None, None is the failure that it tells.
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 
 from rules import Curl
 from tests.problems import (
+    NO_LOOK,
     Problem,
     clock,
     discrete,
@@ -114,7 +118,7 @@ def test_the_origin_is_a_saddle_and_with_one_flip_a_centre(signs, expected):
     system = toy_flow(signs).system({})
 
     def field(w):
-        weights, _ = system.drift(({"W1": w[:1, None], "W2": w[1:, None]}, {}), None, lambda *_: None)
+        weights, _ = system.drift(({"W1": w[:1, None], "W2": w[1:, None]}, {}), None, NO_LOOK)
         return jnp.concatenate([weights["W1"][0], weights["W2"][0]])
 
     eigenvalues = np.linalg.eigvals(jax.jacfwd(field)(jnp.zeros(2)))

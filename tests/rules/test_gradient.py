@@ -1,5 +1,7 @@
 """Oracles of the error-driven rules: the autodiff gradient, and the limits in which they become one another."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,12 +80,14 @@ def test_dfa_with_the_transposed_output_weights_is_sgd_at_depth_two():
 
 @each_credit
 def test_curl_without_flips_is_its_credit_rule_and_with_all_flipped_its_opposite(credit):
+    none: Any = 0.0
+    every: Any = 1.0
     problem = PROBLEMS["depth-3-tanh"]
     weights = random_weights(credit.wire(problem.network))
     drift = forward_drift(credit, problem, weights)
-    assert distance(forward_drift(Curl(credit, flips=0.0), problem, weights), drift) == 0
+    assert distance(forward_drift(Curl(credit, flips=none), problem, weights), drift) == 0
     opposite = jax.tree.map(jnp.negative, drift)
-    assert distance(forward_drift(Curl(credit, flips=1.0), problem, weights), opposite) == 0
+    assert distance(forward_drift(Curl(credit, flips=every), problem, weights), opposite) == 0
 
 
 def test_dfa_sends_the_output_error_to_every_layer():

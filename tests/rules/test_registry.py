@@ -1,5 +1,7 @@
 """Rules by name: what a spec may say, and the sentence that it is told otherwise."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,12 +22,14 @@ def test_every_rule_is_made_from_its_name_alone(name):
 
 def test_parameters_are_set():
     rule = make_rule("heterosynaptic", {"feedback_scale": 2, "wiring": "identity", "feedback_units": 3})
+    assert isinstance(rule, Heterosynaptic)
     assert (float(rule.feedback_scale), rule.wiring, rule.feedback_units) == (2.0, "identity", 3)
     assert jnp.issubdtype(rule.feedback_scale.dtype, jnp.floating)  # although the spec had an integer
 
 
 def test_a_wrapped_rule_is_given_by_name_or_as_a_table():
-    assert isinstance(make_rule("curl", {"credit": "fa"}).credit, FA)
+    plain = make_rule("curl", {"credit": "fa"})
+    assert isinstance(plain, Curl) and isinstance(plain.credit, FA)
     rule = make_rule("curl", {"credit": {"name": "fa", "feedback_scale": 2.0}, "flips": [0.1, 0.2], "clamp": True})
     assert isinstance(rule, Curl) and isinstance(rule.credit, FA) and rule.clamp
     assert float(rule.credit.feedback_scale) == 2.0 and rule.flips.tolist() == [0.1, 0.2]
@@ -33,12 +37,14 @@ def test_a_wrapped_rule_is_given_by_name_or_as_a_table():
 
 def test_a_rule_of_ones_own_is_named_by_module_and_class():
     assert rule_class("rules.template:Template") is Template
-    assert float(make_rule("rules.template:Template", {"feedback_scale": 0.5}).feedback_scale) == 0.5
+    rule = make_rule("rules.template:Template", {"feedback_scale": 0.5})
+    assert isinstance(rule, Template) and float(rule.feedback_scale) == 0.5
 
 
 def test_numbers_of_a_rule_are_floating_point_arrays():
     """An integer would make the random matrices that it scales integers too."""
-    assert jnp.issubdtype(FA(feedback_scale=2).feedback_scale.dtype, jnp.floating)
+    two: Any = 2
+    assert jnp.issubdtype(FA(feedback_scale=two).feedback_scale.dtype, jnp.floating)
     assert FA(feedback_scale=jnp.float32(2)).feedback_scale.dtype == jnp.float32
 
 

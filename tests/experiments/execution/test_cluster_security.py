@@ -2,8 +2,10 @@
 
 import socket
 import ssl
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -19,7 +21,7 @@ from experiments.storage.chunks import ChunkStore
 from tests.forks import LONGEST, local_cluster
 
 
-def connected(tmp_path, workers, scheduler):
+def connected(tmp_path, workers, scheduler) -> AbstractContextManager[Any]:
     store = ChunkStore(tmp_path, "a run")
     return cluster.connected(make_spec({"rule": "oja"}), store, Chunking(1, 1, 1), {}, workers, scheduler)
 

@@ -96,7 +96,7 @@ def test_an_exchange_would_be_seen():
     spec = jax.sharding.PartitionSpec("points")
     summed = jax.shard_map(lambda x: jax.lax.psum(x, "points"), mesh=mesh, in_specs=spec, out_specs=spec)
     text = jax.jit(summed).lower(jnp.ones(2, jnp.float32)).compile().as_text()
-    assert re.search(COLLECTIVES, text)
+    assert text is not None and re.search(COLLECTIVES, text)
 
 
 # --------------------------------------------------------------------------------------------------------------- memory
@@ -302,7 +302,7 @@ def test_blocks_follow_the_clock(monkeypatch):
 def test_random_keys_in_a_state_survive_a_checkpoint():
     state = {"key": jax.random.split(jax.random.key(3), 2), "x": jnp.arange(2.0)}
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
-    record = {"loss": np.float32([1, 2])}
+    record = {"loss": np.array([1, 2], np.float32)}
     like = {"loss": jax.ShapeDtypeStruct((2,), np.float32)}
     made = programs.Programs(None, None, None, 2, shapes, like)
     thawed, records, shown = programs._thawed(programs._frozen(state, [record, record], 17), made)

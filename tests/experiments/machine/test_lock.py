@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -263,7 +264,8 @@ def test_of_two_that_take_the_same_stale_lock_the_slow_one_notices(path, monkeyp
 
 
 def contend(path: Path, start, holders) -> None:
-    vars(module).update(QUICK)
+    for name, value in QUICK.items():
+        setattr(module, name, value)
     for number in range(ROUNDS):
         start.wait(AT_ONCE)
         try:
@@ -309,7 +311,8 @@ def test_the_heart_beats_and_tells(path):
     with locked(path) as lock:
         lock.tell = lambda: {"progress": {"done": 0.5}}
         until(lambda: beat(path) >= 2 and (read_owner(path) or {})["progress"] == {"done": 0.5})
-        for wrong in (lambda: {"progress": object()}, lambda: 1 / 0):
+        wrongs: list[Any] = [lambda: {"progress": object()}, lambda: 1 / 0]
+        for wrong in wrongs:
             lock.tell, before = wrong, beat(path)
             until(lambda before=before: beat(path) >= before + 3)
             assert "progress" not in (read_owner(path) or {})

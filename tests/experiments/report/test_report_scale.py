@@ -20,6 +20,7 @@ from experiments.results.labels import FORMAT, Results
 from experiments.results.text_tables import MOST_ACROSS, MOST_ROWS, final_tables
 from experiments.spec.grid import expand
 from experiments.spec.loading import make_spec
+from tests.experiments.results.saved import save
 
 ROOT = Path(__file__).resolve().parents[3]
 SECONDS_PER_POINT = 5e-4  # some ten times what it takes, a fifth of what a loop over positions takes
@@ -88,7 +89,7 @@ def test_memory_does_not_hold_all_probes(tmp_path, axes):
     """The report of a file of 100 MB, in a process that has made one of a small file, adds less than half of that."""
     small = {name: values[:3] for name, values in axes.items()}
     for name, chosen, records in (("small", small, 10), ("large", axes, 1000)):
-        netcdf.save(Results({"": results_of(chosen, records, probes=8, matrices=2)}, True), tmp_path / name)
+        save(Results({"": results_of(chosen, records, probes=8, matrices=2)}, True), tmp_path / name)
     size = (tmp_path / "large").stat().st_size
     command = [sys.executable, "-W", "error", "-c", REPORT, str(tmp_path / "small"), str(tmp_path / "large")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -18,9 +19,9 @@ from dynamics.errors import PlasticodeError
 from experiments.results import export
 from experiments.results.export import export_table
 from experiments.results.labels import FORMAT, STATUS, Results, coordinates
-from experiments.results.netcdf import save
 from experiments.spec.grid import expand
 from experiments.spec.loading import make_spec
+from tests.experiments.results.saved import save
 
 ROOT = Path(__file__).resolve().parents[3]
 FORMATS = pytest.mark.parametrize("suffix", [".csv", ".parquet"])
@@ -67,7 +68,7 @@ def written(directory: Path, **parts: xr.Dataset) -> Path:
     return directory
 
 
-def expected(data: xr.Dataset) -> pd.DataFrame:
+def expected(data: xr.Dataset) -> Any:
     """The table that xarray makes of a dataset in memory."""
     dims = [*map(str, data["status"].dims), "record"]
     flat = data.drop_vars("matrix", errors="ignore")
@@ -79,7 +80,7 @@ def expected(data: xr.Dataset) -> pd.DataFrame:
     return frame.assign(status=[STATUS[code] for code in frame["status"]])
 
 
-def read(path: Path) -> pd.DataFrame:
+def read(path: Path) -> Any:
     if path.suffix == ".parquet":
         return pd.read_parquet(path)
     return pd.read_csv(path)
@@ -196,7 +197,8 @@ def test_parts_make_one_table(tmp_path, suffix):
     parts = two_parts(np.float64 if suffix == ".parquet" else np.float32)
     rows = export_table(written(tmp_path, **parts), tmp_path / f"table{suffix}")
     header = ["part", "rule", "width", "delays_error", "noise", "seed", *COLUMNS[4:], *PROBES, "loss"]
-    frame = pd.concat([expected(data).assign(part=name) for name, data in parts.items()])[header].reset_index(drop=True)
+    frame: Any = pd.concat([expected(data).assign(part=name) for name, data in parts.items()])[header]
+    frame = frame.reset_index(drop=True)
     assert rows == len(frame) == 80
     table = read(tmp_path / f"table{suffix}")
     assert_equal(table.astype({"width": str}), frame.astype({"width": str}))
@@ -234,15 +236,6 @@ def test_slabs_change_nothing(tmp_path, monkeypatch, values):
     table = parquet.read_metadata(tmp_path / "slabs.parquet")
     sizes = [table.row_group(index).num_rows for index in range(table.num_row_groups)]
     assert sum(sizes) == 80 and max(sizes) <= max(1, values // table.num_columns)
-
-
-@pytest.mark.parametrize("shape", [(7,), (3, 4, 5), (1, 1, 6), (2, 2, 2, 2)])
-@pytest.mark.parametrize("rows", [1, 2, 5, 12, 1000])
-def test_slabs_are_the_grid_in_its_order(shape, rows):
-    grid = np.arange(np.prod(shape)).reshape(shape)
-    pieces = [grid[tuple(slab)].ravel() for slab in export._slabs(shape, rows)]
-    np.testing.assert_array_equal(np.concatenate(pieces), grid.ravel())
-    assert max(map(len, pieces)) <= rows
 
 
 MEASURED = """

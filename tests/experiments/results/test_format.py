@@ -11,9 +11,9 @@ from dynamics.errors import PlasticodeError
 from experiments.execution.runner import chunking
 from experiments.points.jobs import prepare
 from experiments.results.labels import FORMAT, Results
-from experiments.results.netcdf import save
 from experiments.spec.loading import load_spec
 from experiments.storage import rundir
+from tests.experiments.results.saved import save
 from tests.experiments.results.test_netcdf import dataset
 from tests.experiments.test_cli import TINY
 from tests.experiments.test_cli import plasticode as command

@@ -2,6 +2,8 @@
 
 import keyword
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import h5py
 import numpy as np
@@ -13,11 +15,12 @@ import plasticode
 from experiments.report.figures import axis_label
 from experiments.results.export import export_table
 from experiments.results.labels import LONG_NAMES, Results, Table, coordinates
-from experiments.results.netcdf import save, summary
+from experiments.results.netcdf import summary
 from experiments.results.text_tables import final_tables
 from experiments.spec.grid import expand
 from experiments.spec.loading import make_spec
 from experiments.spec.tables import TRACED
+from tests.experiments.results.saved import save
 
 MARKS = np.array([0, 1, 2, 3])
 AXES = {
@@ -97,7 +100,9 @@ def test_a_number_is_found_as_it_is_written(tmp_path, dtype, entry):
     """Whatever the type that points are computed in; in memory and from the disk."""
     computed = results_of({"noise.activity": entry, "delays.error": ["30 ms", "8.2 min"]}, dtype=dtype)
     save(Results({"": computed}, True), tmp_path / "results.nc")
-    for data in (computed, plasticode.open(tmp_path)):
+    opened = plasticode.open(tmp_path)
+    assert isinstance(opened, xr.Dataset)
+    for data in (computed, opened):
         assert data["noise_activity"].dtype == data["time"].dtype == np.float64
         for value in (0.1, 0.2, 0.3):
             assert float(data.sel(noise_activity=value)["noise_activity"]) == value
@@ -140,6 +145,7 @@ def test_results_with_parts_open_as_a_tree_that_says_so(tmp_path):
         h5py.File(tmp_path / "results.nc") as file,
         xr.open_datatree(tmp_path / "results.nc", engine="h5netcdf") as same,
     ):
-        for attributes in (file.attrs, same.attrs, tree.attrs):
+        every: tuple[Mapping[Any, Any], ...] = (dict(file.attrs), same.attrs, tree.attrs)
+        for attributes in every:
             assert set(attributes["parts"].split()) == set(parts) == set(file)
             assert "one part of the spec" in attributes["comment"] and attributes["format"] == 2

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamics.errors import PlasticodeError
-from experiments.spec.units import Time, parse_time
+from experiments.spec.loading import make_spec
+from experiments.spec.units import Time, read_time
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ from experiments.spec.units import Time, parse_time
     ],
 )
 def test_times_have_units(text, seconds):
-    assert parse_time(text).seconds(duration=0.08) == seconds
+    assert read_time(text).seconds(duration=0.08) == seconds
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_times_have_units(text, seconds):
 )
 def test_no_time(value):
     with pytest.raises(PlasticodeError, match=r"^delays\.error = .* is not allowed: ") as caught:
-        parse_time(value, "delays.error")
+        make_spec({"delays": {"error": value}})
     assert "\n" not in str(caught.value)
 
 
@@ -54,4 +55,4 @@ def test_no_time(value):
 def test_written_times_read_back_exactly(value, unit):
     if unit == "T" and math.isinf(value):
         return
-    assert parse_time(str(Time(value, unit))) == Time(value, unit)
+    assert read_time(str(Time(value, unit))) == Time(value, unit)

@@ -1,5 +1,8 @@
 """MNIST's files: what is written comes back, however it is packed and named, and what is no such file is told."""
 
+# Where a test looks into what may be None, None is the failure that it tells.
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+
 import gzip
 
 import numpy as np
@@ -21,6 +24,7 @@ def test_idx_files_come_back_as_they_were_written(mnist):
     data = Mnist(path=str(path)).load()
     read = ((data.train_inputs, data.train_targets), (data.test_inputs, data.test_targets))
     for images, labels, (inputs, targets) in zip(IMAGES, LABELS, read, strict=True):
+        assert targets is not None
         np.testing.assert_allclose(inputs, arrays[images].reshape(-1, 784) / 255, rtol=1e-6)
         assert np.array_equal(targets, arrays[labels][:, None] == np.arange(10))
 
@@ -49,6 +53,7 @@ def test_limits_keep_the_first_samples(mnist):
     path = str(mnist[0])
     whole, part = Mnist(path=path).load(), Mnist(path=path, train_samples=4, test_samples=1).load()
     assert np.array_equal(part.train_inputs, whole.train_inputs[:4])
+    assert part.train_targets is not None and whole.train_targets is not None
     assert np.array_equal(part.train_targets, whole.train_targets[:4])
     assert np.array_equal(part.test_inputs, whole.test_inputs[:1])
 

@@ -1,12 +1,15 @@
 """The tasks: closed forms and invariants of the data they give, and the sentences they refuse with."""
 
+# Where a test looks into what may be None, None is the failure that it tells.
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from dynamics.errors import PlasticodeError
 from experiments.tasks.circles import Circles
-from experiments.tasks.contract import AbstractTask
+from experiments.tasks.contract import AbstractTask, Data
 from experiments.tasks.gaussian import GaussianInputs, GaussianRegression, TeacherStudent
 from experiments.tasks.real import Digits, Mnist
 from experiments.tasks.registry import TASKS, make_task
@@ -71,11 +74,17 @@ def test_more_training_samples_leave_teacher_and_test_set_alone(task):
 @pytest.mark.parametrize("task", [Digits(), Digits(test_fraction=0.5, seed=3), Circles(samples=501)])
 def test_splits_are_stratified_and_targets_one_hot(task):
     data = task.load()
-    targets = np.concatenate([data.train_targets, data.test_targets])
+    targets = np.concatenate(targets_of(data))
     assert np.array_equal(np.sort(targets, axis=1)[:, :-1], np.zeros((len(targets), targets.shape[1] - 1)))
     assert np.array_equal(targets.max(axis=1), np.ones(len(targets)))
     expected = task.test_fraction * targets.sum(axis=0)
     assert np.abs(data.test_targets.sum(axis=0) - expected).max() <= 0.5  # rounding to whole samples
+
+
+def targets_of(data: Data) -> tuple[np.ndarray, np.ndarray]:
+    """Those of training and test, which a supervised task has."""
+    assert data.train_targets is not None and data.test_targets is not None
+    return data.train_targets, data.test_targets
 
 
 def test_the_digits_are_all_there_with_their_own_labels():
@@ -85,7 +94,7 @@ def test_the_digits_are_all_there_with_their_own_labels():
     label = {row.tobytes(): digit for row, digit in zip(pixels.astype(np.float32), digits, strict=True)}
     data = Digits().load()
     inputs = np.concatenate([data.train_inputs, data.test_inputs])
-    targets = np.concatenate([data.train_targets, data.test_targets])
+    targets = np.concatenate(targets_of(data))
     assert inputs.shape == (1797, 64) and len(rows(inputs)) == 1797
     assert (inputs.min(), inputs.max()) == (0, 1)
     assert [label[(16 * row).tobytes()] for row in inputs] == list(targets.argmax(axis=1))
@@ -97,7 +106,7 @@ def test_scale_multiplies_the_inputs_of_the_same_split():
 
 def test_neither_training_nor_test_samples_are_sorted_by_class():
     data = Digits().load()
-    for targets in (data.train_targets, data.test_targets):
+    for targets in targets_of(data):
         repeats = np.mean(np.diff(targets.argmax(axis=1)) == 0)
         assert abs(repeats - 0.1) < 4 * np.sqrt(0.09 / len(targets))  # neighbours agree as often as chance
 
@@ -171,10 +180,11 @@ def test_noiseless_regression_is_exactly_linear():
     """Least squares recovers W* from the training set, and W* predicts the test set."""
     task = GaussianRegression(inputs=5, outputs=3, samples=50)
     data = task.load()
-    fit, residual, rank, _ = np.linalg.lstsq(data.train_inputs.astype(np.float64), data.train_targets, rcond=None)
+    train, test = targets_of(data)
+    fit, residual, rank, _ = np.linalg.lstsq(data.train_inputs.astype(np.float64), train, rcond=None)
     assert rank == 5 and residual.max() < 1e-10
     np.testing.assert_allclose(fit.T, task.teacher(), atol=1e-6)
-    np.testing.assert_allclose(data.test_targets, data.test_inputs @ fit, atol=1e-5)
+    np.testing.assert_allclose(test, data.test_inputs @ fit, atol=1e-5)
 
 
 @pytest.mark.parametrize("task", [GaussianRegression(label_noise=0.3), TeacherStudent(label_noise=0.3)])
@@ -202,7 +212,7 @@ def test_a_teacher_labels_its_inputs(activation, hidden):
     task = TeacherStudent(activation=activation, **sizes)
     weights, data, f = task.teacher(), task.load(), ACTIVATIONS[activation]
     assert [matrix.shape for matrix in weights] == list(zip([*hidden, 2], [3, *hidden], strict=True))
-    for inputs, targets in ((data.train_inputs, data.train_targets), (data.test_inputs, data.test_targets)):
+    for inputs, targets in zip((data.train_inputs, data.test_inputs), targets_of(data), strict=True):
         for x, y in zip(inputs.astype(np.float64), targets, strict=True):
             h = x
             for matrix in weights[:-1]:
