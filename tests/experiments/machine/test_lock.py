@@ -123,9 +123,10 @@ def test_locks_of_dead_shards_on_other_hosts_are_watched_together(path):
 SENSELESS = [b"", b'{"host": "x", "pi', b"\xff\0", b"null", b"[1]", b'{"host": 1}', b"[" * 10**5]
 WRONG = [{"pid": "x"}, {"beat": float("nan")}, {"token": float("nan")}, {"beat": None}]  # of which no two are alike
 SENSELESS += [json.dumps({**Lock(ROOT).owner, "host": "elsewhere", **wrong}).encode() for wrong in WRONG]
+DEAD_OR_SENSELESS = [json.dumps({**Lock(ROOT).owner, "pid": DEAD}).encode(), *SENSELESS]
 
 
-@pytest.mark.parametrize("content", [json.dumps({**Lock(ROOT).owner, "pid": DEAD}).encode(), *SENSELESS])
+@pytest.mark.parametrize("content", DEAD_OR_SENSELESS, ids=map(str, range(len(DEAD_OR_SENSELESS))))
 def test_the_lock_of_a_dead_process_or_without_sense_is_taken_over_at_once(path, content):
     path.write_bytes(content)
     assert (read_owner(path) is None) == (content in SENSELESS) and not list(living([path]))
