@@ -86,7 +86,10 @@ __all__ = sorted([*_PLACES, "__version__"])  # pyright: ignore[reportUnsupported
 def __getattr__(name: str) -> Any:
     """Imports a public name at its first use."""
     if name == "__version__":
-        value: Any = metadata.version("plasticode")
+        try:
+            value: Any = metadata.version("plasticode")
+        except metadata.PackageNotFoundError as error:  # the source tree, not installed
+            raise AttributeError("plasticode is not installed, so that it has no __version__") from error
     elif name in _PLACES:
         module, inner = _PLACES[name]
         found = importlib.import_module(module)

@@ -5,6 +5,7 @@ import numpy as np
 from dynamics.integrators.contract import Demands, Settings
 from dynamics.noise import KINDS, AbstractSynapticNoise
 from experiments.spec.spec import Spec
+from rules.registry import rule_times
 
 ON_SYNAPSES = [f"noise.{name}" for name, kind in KINDS.items() if isinstance(kind, AbstractSynapticNoise)]
 
@@ -28,7 +29,7 @@ def demands_of(spec: Spec, values: dict[str, np.ndarray], inputs: np.ndarray) ->
         float(np.max(np.sum(np.square(inputs, dtype=float), axis=1))),
         settings_of(spec, values).dt if noises else None,
         spec.noise.sampling or any(path in ON_SYNAPSES for path in noises),
-        _slowest(values),
+        _slowest(spec, values),
     )
 
 
@@ -37,8 +38,9 @@ def smallest(values: np.ndarray) -> np.ndarray:
     return values if values.ndim == 1 else values.min(axis=1)
 
 
-def _slowest(values: dict[str, np.ndarray]) -> float:
+def _slowest(spec: Spec, values: dict[str, np.ndarray]) -> float:
     """The longest finite time constant of weights and slow variables, in seconds."""
-    paths = [p for p in values if p in ("timescales.plasticity", "timescales.decay") or p.endswith("_timescale")]
+    times = {f"rule.{name}" for name in rule_times(spec.rule.name)} | {"timescales.plasticity", "timescales.decay"}
+    paths = [path for path in values if path in times]
     times = np.concatenate([np.ravel(values[path]) for path in paths])
     return float(times[np.isfinite(times)].max(initial=0.0))

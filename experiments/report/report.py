@@ -33,7 +33,7 @@ def write(
 ) -> StudyReport:
     """Write spec.toml, figures/*.png, summary.json and report.html into an existing directory.
 
-    `failures` are the errors of chunks whose points are missing. Of results that `store.opened` reads, no more than a
+    `failures` are the errors of chunks whose points are missing. Of results that `netcdf.opened` reads, no more than a
     probe at a time is in memory. A figure, study or page that cannot be made is in `failed` of the report, and costs
     nothing else.
     """

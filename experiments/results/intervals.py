@@ -1,6 +1,6 @@
 """Means over seeds and their 95 % intervals; what did not finish never enters a mean silently.
 
-Data sets may be read from a file as they are needed (`store.opened`): nothing here holds more than one probe in memory.
+Data sets may be read from a file as needed (`netcdf.opened`): nothing here holds more than one probe in memory.
 """
 
 import math

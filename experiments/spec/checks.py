@@ -119,9 +119,8 @@ def _check_regime(spec: Spec, swept: Collection[str]) -> None:
     if spec.regime == "coupled":
         return
     if not integrator.flows:
-        raise refused(
-            "integrator.name", spec.solver, f"regime '{spec.regime}' has steps: it must be euler, heun or tsit5"
-        )
+        steps = ", ".join(fitting(lambda one: one.flows))
+        raise refused("integrator.name", spec.solver, f"regime '{spec.regime}' has steps: it must be one of {steps}")
     given = _given([key for key, quantity in TRACED.items() if quantity.coupled], spec, swept)
     given += ["integrator.adaptive"] if spec.integrator.adaptive else []
     if given:

@@ -194,7 +194,7 @@ def _with_item(table: Mapping[str, Any], section: Mapping[str, Any], path: str, 
 
 
 def _unknown_path(path: str, allowed: list[str], everything: Iterable[str], prefix: str) -> PlasticodeError:
-    """As `fields.unknown_key`; where the key exists in another table, or no key is near, it looks in the whole spec."""
+    """As `tables.unknown_key`; where the key exists in another table, or no key is near, it looks in the whole spec."""
     sentence, _, hint = str(unknown_key(prefix + path, allowed)).partition("; did you mean ")
     leaf = path.rpartition(".")[2]
     near = [known for known in everything if known.endswith(f".{leaf}")]

@@ -186,7 +186,7 @@ def compiled_once(monkeypatch):
     made = {}
 
     def once(job, size):
-        name = job.plan.spec.model_dump_json(), job.plan.steps, job.plan.window, size
+        name = job.plan.spec.model_dump_json(), job.plan.label, size
         if name not in made:
             made[name] = compiled(job, size)
         return made[name]

@@ -162,7 +162,10 @@ def test_windows_are_planned_as_the_spec_says(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
-        ({"regime": "flow", "integrator": {"name": "window"}}, ("integrator.name = 'window'", "'flow'", "euler, heun")),
+        (
+            {"regime": "flow", "integrator": {"name": "window"}},
+            ("integrator.name = 'window'", "'flow'", "euler", "heun"),
+        ),
         ({"regime": "discrete", "integrator": {"name": "window"}}, ("integrator.name = 'window'", "'discrete'")),
         (
             {"integrator": {"name": "window", "adaptive": True}},
