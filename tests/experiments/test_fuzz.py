@@ -12,7 +12,7 @@ import resource
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import typer
@@ -28,8 +28,12 @@ from experiments.spec.tables import TRACED
 from experiments.spec.toml_text import inline, parse_toml
 from tests.spec_texts import FULL, PARTS
 
-SLOWEST, LONGEST = 5.0, 2000  # seconds of a case, characters of a sentence
-LARGEST = 1_500_000_000  # bytes by which the memory of the process may grow
+SLOWEST, LONGEST, LARGEST = (
+    5.0,
+    2000,
+    1_500_000_000,
+)  # seconds of a case, characters of a sentence, bytes of memory
+CHECKS = list(cast(Any, HealthCheck))
 PROGRAMS = os.environ["JAX_COMPILATION_CACHE_DIR"]  # where conftest has jax keep what it compiles
 ASKED: dict[str, Any] = {"watch": False, "written": [], "cases": 0, "refused": 0, "commands": 0}
 
@@ -272,9 +276,10 @@ def fuzzed(examples: int, property: Any, *strategies: st.SearchStrategy) -> None
     """Try that many cases, the same ones in every run, and count them."""
     first = ASKED["cases"]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    options = settings(max_examples=examples, derandomize=True, deadline=None, database=None)
-    every: Any = HealthCheck  # whose own iteration leaves out what is deprecated
-    settings(options, suppress_health_check=list(every))(given(*strategies)(property))()
+    options = settings(
+        max_examples=examples, derandomize=True, deadline=None, database=None, suppress_health_check=CHECKS
+    )
+    options(given(*strategies)(property))()
     assert ASKED["cases"] - first >= examples
     assert 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) < LARGEST
 

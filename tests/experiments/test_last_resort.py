@@ -14,6 +14,7 @@ import pytest
 import xarray as xr
 
 from experiments import session
+from experiments.machine import interrupts
 from experiments.machine.interrupts import SIGNALS, heard, interruptible
 from experiments.report import figures, report
 from experiments.report.figures import generic_figures, save
@@ -210,7 +211,7 @@ def test_a_second_signal_ends_the_process_as_the_system_does():
 
 def test_no_signal_at_the_very_end_waits_for_ever(monkeypatch):
     """At every step of the way out, one of which might hold a lock that the handler wants."""
-    met = []
+    met, hook = [], sys.unraisablehook
     was = signal.signal(signal.SIGTERM, lambda *_: met.append(1))
 
     def late(*_):
@@ -230,6 +231,10 @@ def test_no_signal_at_the_very_end_waits_for_ever(monkeypatch):
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
         signal.signal(signal.SIGTERM, was)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        interrupts.SIGNALLED.clear()  # what a way out that was cut short has left
+        interrupts._UNRAISABLE.clear()
+        sys.unraisablehook = hook
 
 
 def test_what_a_killed_export_left_goes_with_the_next_one_to_the_same_file():
