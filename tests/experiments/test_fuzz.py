@@ -28,12 +28,9 @@ from experiments.spec.tables import TRACED
 from experiments.spec.toml_text import inline, parse_toml
 from tests.spec_texts import FULL, PARTS
 
-SLOWEST, LONGEST, LARGEST = (
-    5.0,
-    2000,
-    1_500_000_000,
-)  # seconds of a case, characters of a sentence, bytes of memory
-CHECKS = list(cast(Any, HealthCheck))
+SLOWEST, LONGEST = 5.0, 2000  # seconds of a case, characters of a sentence
+LARGEST = 1_500_000_000  # bytes by which the memory of the process may grow
+SAME = settings(derandomize=True, deadline=None, database=None, suppress_health_check=list(cast(Any, HealthCheck)))
 PROGRAMS = os.environ["JAX_COMPILATION_CACHE_DIR"]  # where conftest has jax keep what it compiles
 ASKED: dict[str, Any] = {"watch": False, "written": [], "cases": 0, "refused": 0, "commands": 0}
 
@@ -276,10 +273,7 @@ def fuzzed(examples: int, property: Any, *strategies: st.SearchStrategy) -> None
     """Try that many cases, the same ones in every run, and count them."""
     first = ASKED["cases"]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    options = settings(
-        max_examples=examples, derandomize=True, deadline=None, database=None, suppress_health_check=CHECKS
-    )
-    options(given(*strategies)(property))()
+    settings(SAME, max_examples=examples)(given(*strategies)(property))()
     assert ASKED["cases"] - first >= examples
     assert 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) < LARGEST
 
