@@ -31,7 +31,6 @@ from tests.spec_texts import FULL, PARTS
 SLOWEST, LONGEST = 5.0, 2000  # seconds of a case, characters of a sentence
 LARGEST = 1_500_000_000  # bytes by which the memory of the process may grow
 SAME = settings(derandomize=True, deadline=None, database=None, suppress_health_check=list(cast(Any, HealthCheck)))
-PROGRAMS = os.environ["JAX_COMPILATION_CACHE_DIR"]  # where conftest has jax keep what it compiles
 ASKED: dict[str, Any] = {"watch": False, "written": [], "cases": 0, "refused": 0, "commands": 0}
 
 README = """
@@ -208,7 +207,7 @@ def changed_settings(draw) -> list[str]:
 
 def watch(event: str, arguments: tuple) -> None:
     """An audit hook: notes whatever is written outside the directory of the test, while it is told to."""
-    if not ASKED["watch"] or (arguments and str(arguments[0]).startswith(PROGRAMS)):
+    if not ASKED["watch"] or (arguments and str(arguments[0]).startswith(os.environ["JAX_COMPILATION_CACHE_DIR"])):
         return
     if event in ("os.mkdir", "os.rename", "os.remove", "os.link", "os.symlink", "os.rmdir", "os.truncate"):
         ASKED["written"].append((event, str(arguments[0])))
