@@ -125,7 +125,7 @@ for wrong in ({"pid": "x"}, {"beat": float("nan")}, {"token": float("nan")}, {"b
 
 @pytest.mark.parametrize("content", [None, *SENSELESS], ids=lambda _: "content")  # whose numbers differ by process
 def test_the_lock_of_a_dead_process_or_without_sense_is_taken_over_at_once(path, content):
-    path.write_bytes(content or json.dumps({**Lock(ROOT).owner, "pid": DEAD}).encode())
+    path.write_bytes(json.dumps({**Lock(ROOT).owner, "pid": DEAD}).encode() if content is None else content)
     assert (read_owner(path) is None) == (content in SENSELESS) and not list(living([path]))
     assert take(path) < AT_ONCE
 
