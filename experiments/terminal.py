@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from experiments.spec.spec import Spec
 
 NARROWEST = 110  # characters of a table that goes to a file
+CURES = {"not-converged": ": a larger integrator.tolerance accepts their error, a smaller integrator.dt may reduce it"}
 WIDEST_UNBROKEN = 25  # characters of a column that is kept on one line
 COLOURS = {"pass": "green", "FAIL": "bold red", "undecided": "bold blue"}
 
@@ -62,7 +63,8 @@ def print_outcome(ended: "Ended") -> None:
     for part, counts in ended.counts.items():
         for status, count in counts.items():
             if status != "ok" and count:
-                typer.echo(f"{f'{visible(part)}: ' if part else ''}{count} of {sum(counts.values())} points {status}.")
+                told = f"{f'{visible(part)}: ' if part else ''}{count} of {sum(counts.values())} points {status}"
+                typer.echo(f"{told}{CURES.get(status, '')}.")
     if ended.study.verdicts:
         print_table(verdict_table(ended.study.verdicts, sources=False))
     for note in ended.study.notes:

@@ -118,7 +118,7 @@ def _noted(table: TextTable, data: xr.Dataset, across: str = "") -> TextTable:
     if seeds > 1:
         notes.append(f"Mean ± half the 95 % interval (Student t) over {seeds} seeds.")
         if any(" of " in cell for row in table.rows for cell in row):
-            notes.append("(n of N): only n seeds count, the others diverged or did not run.")
+            notes.append("(n of N): only n seeds count, the others diverged, are not-converged or did not run.")
     rows = count(data, [name for name in names if name != across])
     parts = [f"{MOST_ROWS} of {rows} rows"] if rows > MOST_ROWS else []
     if across and data.sizes[across] > MOST_ACROSS:
