@@ -105,10 +105,8 @@ class Window(AbstractWindow):
     ) -> tuple[CoupledProgress, PyTree]:
         """The progress after presentation k, and what every window reports."""
         system, (layout, judge), memory = run.system(progress.fixed), ready, progress.memory
-        course, shown = (
-            Course(progress.state, memory.low, memory.past),
-            self.arrivals(system, run.stream, run.targets(), k),
-        )
+        course = Course(progress.state, memory.low, memory.past)
+        shown = self.arrivals(system, run.stream, run.targets(), k)
         after, doubt, told = self.present(system, layout, course, shown, k, run.key, report)
         accuracy = judge.add(memory.accuracy, course, after, doubt, shown, k)
         return CoupledProgress(after.state, progress.fixed, Windowed(after.past, accuracy, after.low)), told
