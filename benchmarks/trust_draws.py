@@ -4,6 +4,7 @@ A *structure* is all that is static about a group of draws, with its data; its d
 follow from the seed and their number alone.
 """
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dynamics.circuit import Circuit, Gaussian, Given, Layer, Projection, TwoFactor
+from dynamics.circuit import Circuit, Gaussian, Given, Law, Layer, Outer, Projection
 from dynamics.network import Network
 from rules.contract import AbstractRule, number
 from rules.gradient import SGD
@@ -57,10 +58,10 @@ class Cyclic(AbstractRule):
             return self._oscillating(circuit, network.sizes[1])
         random = Gaussian(self.strength)
         if self.kind == "feedback":
-            pairs = [(f"F{i}", f"z{i + 1}", f"z{i}", i, None) for i in range(1, depth)]
+            pairs = [(f"F{i}", f"z{i + 1}", f"z{i}", i, ()) for i in range(1, depth)]
         else:
             laws = {i: circuit.projection(f"W{i}").law for i in range(1, depth + 1)}
-            laws = laws if self.kind == "learning-lateral" else dict.fromkeys(laws)
+            laws = laws if self.kind == "learning-lateral" else dict.fromkeys(laws, ())
             pairs = [(f"R{i}", f"z{i}", f"z{i}", i, _unsigned(laws[i])) for i in range(1, max(depth, 2))]
         return Circuit(
             circuit.layers,
@@ -86,8 +87,8 @@ class Cyclic(AbstractRule):
         )
 
 
-def _unsigned(law: TwoFactor | None) -> TwoFactor | None:
-    return None if law is None else TwoFactor(law.post, row_decay=law.row_decay)
+def _unsigned(law: Law) -> Law:
+    return tuple(dataclasses.replace(term, pre=None) if isinstance(term, Outer) else term for term in law)
 
 
 @dataclass(frozen=True)

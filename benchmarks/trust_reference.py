@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 
 from benchmarks.trust_mesh import Mesh
-from dynamics.circuit import Circuit, Layer, Local, Projection
+from dynamics.circuit import Activity, Circuit, Law, Layer, Local, Outer, Projection, Shared, Signed
 from dynamics.coupled import Coupled
 
 ACTIVATIONS = {
@@ -85,15 +85,16 @@ class _Field(NamedTuple):
         return self.run.circuit
 
     def start(self, weights: Values) -> Values:
-        plastic = {p.name: p for p in self.circuit.projections if p.law is not None}
+        plastic = {p.name: p for p in self.circuit.projections if p.law}
         sizes = {layer.name: layer.size for layer in self.circuit.layers}
         free = [layer for layer in self.circuit.layers if layer.role in ("hidden", "output")]
         y: Values = {"z": {layer.name: jnp.zeros(layer.size) for layer in free}}
         y["e"] = {layer.name: jnp.zeros(layer.size) for layer in free if self._taught(layer)}
         y["w"] = {name: weights[name] for name in plastic}
-        y["slow"] = {f"{layer.name}.{v.name}": jnp.zeros(layer.size) for layer in free for v in layer.slow}
+        y["slow"] = {f"{layer.name}.{v.name}": jnp.zeros(layer.size) for layer in free for v in layer.variables}
         traced = plastic.items() if self.run.timescales.trace is not None else ()
-        y["trace"] = {name: jnp.zeros(sizes[p.target if p.law.traced == "post" else p.source]) for name, p in traced}
+        ends = {name: p.target if _of(p.law).trace.of == "post" else p.source for name, p in traced}
+        y["trace"] = {name: jnp.zeros(sizes[end]) for name, end in ends.items()}
         return y
 
     def _taught(self, layer: Layer) -> bool:
@@ -102,12 +103,13 @@ class _Field(NamedTuple):
         )
 
     def _matrix(self, p: Projection, y: Values) -> Array:
-        name = p.transpose_of or p.name
+        tied = isinstance(p.matrix, Shared)
+        name = p.matrix.name if tied else p.name
         w = y["w"][name] if name in y["w"] else self.fixed[name]
-        return w.T if p.transpose_of else w
+        return w.T if tied else w
 
     def delivered(self, p: Projection, y: Values, shown: Shown, late: Values) -> Array:
-        role, variable = self.circuit.layer(p.source).role, "z" if p.variable == "activity" else "e"
+        role, variable = self.circuit.layer(p.source).role, "z" if isinstance(p.carries, Activity) else "e"
         if role == "constant":
             return jnp.ones(1)
         if role == "input":
@@ -136,33 +138,41 @@ class _Field(NamedTuple):
             e = y["e"].get(layer.name)
             if e is not None:
                 d["e"][layer.name] = (slope(a) * c - e) / tau
-            slow = {v.name: y["slow"][f"{layer.name}.{v.name}"] for v in layer.slow}
-            local = Local(a, z, jnp.zeros_like(a) if e is None else e, slow)
+            slow = {v.name: y["slow"][f"{layer.name}.{v.name}"] for v in layer.variables}
+            values = {"activity": z, "error": jnp.zeros_like(a) if e is None else e, **slow}
+            local = Local(ports, values, {}, layer.f)
             locals_[layer.name] = local
-            for v in layer.slow:
+            for v in layer.variables:
                 d["slow"][f"{layer.name}.{v.name}"] = (v.of(local) - slow[v.name]) / v.timescale
         for p in circuit.projections:
-            if p.law is not None:
+            if p.law:
                 d["w"][p.name] = self._learning(p, locals_[p.target], carried[p.name], y, d)
         return d
 
     def _learning(self, p: Projection, local: Local, carried: Array, y: Values, d: Values) -> Array:
-        law, times, w = p.law, self.run.timescales, y["w"][p.name]
-        assert law is not None
-        post, pre = law.post(local), carried if law.sign is None else carried * law.sign
+        law, times, w = _of(p.law), self.run.timescales, y["w"][p.name]
+        post, pre, traced = law.post(local), carried, law.trace.of
+        if isinstance(law.pre, Signed):
+            pre = carried * law.pre.sign
         if times.trace is not None:
-            trace, now = y["trace"][p.name], post if law.traced == "post" else pre
+            trace, now = y["trace"][p.name], post if traced == "post" else pre
             d["trace"][p.name] = (now - trace) / _level(times.trace, p.level)
-            post, pre = (trace, pre) if law.traced == "post" else (post, trace)
+            post, pre = (trace, pre) if traced == "post" else (post, trace)
         change = post[:, None] * pre[None, :]
-        if law.row_decay is not None:
-            change = change - law.row_decay(local)[:, None] * w
+        for term in p.law[1:]:
+            change = change + term.rate(local)[:, None] * w
         change = change / _level(times.plasticity, p.level)
-        if law.holds_norm:
+        if p.matrix.holds_norm:
             return change - w * jnp.sum(w * change) / jnp.sum(w * w)
-        if law.decays and times.decay is not None:
+        if p.matrix.decays and times.decay is not None:
             change = change - w / _level(times.decay, p.level)
         return change
+
+
+def _of(law: Law) -> Outer:
+    """The product that all laws of the rules begin with."""
+    assert isinstance(law[0], Outer)
+    return law[0]
 
 
 def _flat(signals: Values) -> Array:

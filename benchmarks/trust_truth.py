@@ -45,7 +45,7 @@ def timings(job: Job, drawn: Structure, run: Coupled) -> list[Timing]:
 
     found = []
     for i in range(job.group.size):
-        slow = [float(v.timescale) for layer in run.circuit.layers for v in layer.slow]
+        slow = [float(v.timescale) for layer in run.circuit.layers for v in layer.variables]
         fastest = min([smallest("timescales.propagation", i), smallest("timescales.trace", i), *slow])
         learning = smallest("timescales.plasticity", i) / strongest
         found.append(

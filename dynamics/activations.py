@@ -1,4 +1,4 @@
-"""Activation functions f and their slopes f', both as functions of the preactivation a."""
+"""Activation functions f of a layer's input. Slopes are f's own vector-Jacobian products: none is written down."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,28 +10,39 @@ from jaxtyping import Array, Float
 from dynamics.errors import PlasticodeError, printable, unknown
 from dynamics.plugins import blamed, imported, is_own, modules_of
 
+Vector = Float[Array, " size"]
+
 
 class Activation(NamedTuple):
-    """f and f', elementwise on preactivations of any shape; `smooth` says whether f has no kink."""
+    """f of the preactivations (size,) of a whole layer, which need not be elementwise; `smooth` says that it has no
+    kink."""
 
-    value: Callable[[Float[Array, "..."]], Float[Array, "..."]]
-    slope: Callable[[Float[Array, "..."]], Float[Array, "..."]]
+    value: Callable[[Vector], Vector]
     smooth: bool = True
 
+    def __call__(self, a: Vector) -> Vector:
+        """f(a)."""
+        return self.value(a)
 
-def _tanh_slope(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    return 1 - jnp.square(jnp.tanh(a))
+    def pulled_back(self, a: Vector, c: Vector) -> Vector:
+        """f'(a)^T c, f' the Jacobian: f'(a) * c where f is elementwise."""
+        return jax.vjp(self.value, a)[1](c)[0]
 
 
-def _relu_slope(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    return (a > 0).astype(a.dtype)
+def _layer_norm(a: Vector) -> Vector:
+    """(a - mean) / standard deviation, over the neurons of the layer."""
+    away = a - a.mean()
+    return away * jax.lax.rsqrt(jnp.mean(away * away) + 1e-5)
 
 
 ACTIVATIONS = {
-    "linear": Activation(lambda a: a, jnp.ones_like),
-    "relu": Activation(jax.nn.relu, _relu_slope, smooth=False),
-    "softplus": Activation(jax.nn.softplus, jax.nn.sigmoid),
-    "tanh": Activation(jnp.tanh, _tanh_slope),
+    "layer-norm": Activation(_layer_norm),
+    "leaky-relu": Activation(jax.nn.leaky_relu, smooth=False),
+    "linear": Activation(lambda a: a),
+    "relu": Activation(jax.nn.relu, smooth=False),
+    "sigmoid": Activation(jax.nn.sigmoid),
+    "softplus": Activation(jax.nn.softplus),
+    "tanh": Activation(jnp.tanh),
 }
 
 
@@ -44,33 +55,35 @@ def activation(name: str) -> Activation:
     return ACTIVATIONS[name]
 
 
-_CHECKED: dict[str, Activation] = {}
+_CHECKED: dict[str, tuple[object, Activation]] = {}
 
 
 def _own(name: str) -> Activation:
-    """A user's own activation, which is checked when it is first seen."""
-    found = imported("activation", name, "an Activation")
-    if found is not _CHECKED.get(name):
-        if not isinstance(found, Activation):
-            what = "a dynamics.activations.Activation(value, slope)"
+    """A user's own activation, which is checked when it is first seen. A plain function may have a kink."""
+    found = imported("activation", name, "a function or an Activation")
+    known = _CHECKED.get(name)
+    if known is None or known[0] is not found:
+        if isinstance(found, type) or not callable(found):
+            what = "a function of an array, or a dynamics.activations.Activation(value, smooth)"
             raise PlasticodeError(f"activation '{name}' is not an activation: it must be {what}")
-        for part in ("value", "slope"):
-            _check_elementwise(name, part, getattr(found, part))
-        _CHECKED[name] = found
-    return found
+        made = found if isinstance(found, Activation) else Activation(found, smooth=False)
+        _check_shapes(name, made)
+        known = _CHECKED[name] = found, made
+    return known[1]
 
 
-def _check_elementwise(name: str, part: str, function: Callable) -> None:
-    """Refuse a function that does not keep the shape and the dtype of what it gets."""
-    for shape, dtype in (((3,), jnp.float32), ((2, 3), jnp.result_type(float))):
+def _check_shapes(name: str, made: Activation) -> None:
+    """Refuse a function that does not keep the shape and the dtype of what it gets, or has no derivative."""
+    for shape, dtype in (((3,), jnp.float32), ((2,), jnp.result_type(float))):
         given = jax.ShapeDtypeStruct(shape, dtype)
-        with blamed(f"the {part} of activation '{name}' cannot be computed", modules_of([name])):
-            result = jax.eval_shape(function, given)
+        with blamed(f"activation '{name}' cannot be computed", modules_of([name])):
+            result = jax.eval_shape(made.value, given)
         if getattr(result, "shape", None) != shape or result.dtype != dtype:
             raise PlasticodeError(
-                f"the {part} of activation '{name}' makes {_described(result)} of {_described(given)}: it must be "
-                "elementwise, and keep the dtype"
+                f"activation '{name}' makes {_described(result)} of {_described(given)}: it must keep shape and dtype"
             )
+        with blamed(f"the slope of activation '{name}' cannot be computed", modules_of([name])):
+            jax.eval_shape(made.pulled_back, given, given)
 
 
 def _described(value: object) -> str:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from dynamics.circuit import Circuit, Weights
 from dynamics.coupled_run import AbstractCoupled, CoupledProgress
 from dynamics.delays import Delays
-from dynamics.field import Signals, State
+from dynamics.field import Signals, State, check_lagged
 from dynamics.history import check_late_error, needed_history
 from dynamics.integrators.contract import AbstractIntegrator
 from dynamics.integrators.fixed_step import FixedStep
@@ -46,6 +46,7 @@ class Coupled(AbstractCoupled):
 
     def __check_init__(self):
         check_circuit(self.circuit, self.timescales, self.stream.inputs, self.stream.targets)
+        check_lagged(self.system({}))
         if self.delays.stages > 0:
             check_late_error(self)
         self.integrator.check(self)
@@ -53,8 +54,8 @@ class Coupled(AbstractCoupled):
     def init(self, weights: Weights) -> CoupledProgress:
         """The start: silent activities, given matrices (see `Circuit.initial_weights`)."""
         check_dtypes(self.clock.dt.dtype, weights, self.stream.inputs)
-        fixed = {p.name for p in self.circuit.projections if p.init is not None and p.law is None}
-        return self.integrator.init(self, {name: weights[name] for name in sorted(fixed)}, weights)
+        fixed = {p.name: weights[p.name] for p in self.circuit.fixed}
+        return self.integrator.init(self, fixed, weights)
 
     def advance(self, progress: CoupledProgress, first: Int[Array, ""], count: Count) -> CoupledProgress:
         """Shows presentations first .. first + count - 1."""

@@ -12,7 +12,7 @@ from dynamics.delays import Delays
 from dynamics.field import CoupledSystem, Inputs, State
 from dynamics.noise import Noise
 from dynamics.regime import AbstractRegime
-from dynamics.stimulus import Clock, Held, Stream, held
+from dynamics.stimulus import Clock, Held, Stream, held, shown_now
 from dynamics.timescales import Timescales
 
 
@@ -65,5 +65,29 @@ class AbstractCoupled(AbstractRegime[CoupledProgress]):
 
     def inputs_at(self, k: Int[Array, ""]) -> Callable[[Float[Array, ""]], Inputs]:
         """The inputs during step j of presentation k, as a function of j."""
-        stimulus, target = self.shown(k)
-        return lambda j: Inputs(stimulus.over(j)[0], *target.over(j))
+        (stimulus, target), given = self.shown(k), self.given(k)
+
+        def at(j: Float[Array, ""]) -> Inputs:
+            now = {name: value.over(j)[0] if isinstance(value, Held) else value for name, value in given.items()}
+            return Inputs(stimulus.over(j)[0], *target.over(j), now, j * self.clock.dt)
+
+        return at
+
+    def phases(self, k: Int[Array, ""]) -> tuple[Inputs, Inputs]:
+        """The inputs of presentation k while the sample is shown, and in the gap, where nothing is late."""
+        one, given = jnp.ones_like(self.clock.dt), self.given(k)
+        stimulus, target = (held.values[0] for held in self.shown(k))
+        shown = {name: value.values[0] if isinstance(value, Held) else value for name, value in given.items()}
+        still = {n: jnp.zeros_like(shown[n]) if isinstance(value, Held) else value for n, value in given.items()}
+        off = Inputs(jnp.zeros_like(stimulus), jnp.zeros_like(target), 0 * one, still, self.clock.duration)
+        return Inputs(stimulus, target, one, shown, 0 * one), off
+
+    def given(self, k: Int[Array, ""]) -> dict[str, Held | Array]:
+        """What presentation k gives to layers beside the stimulus, as it is shown; maps that are drawn for it."""
+        drawn, held_ = self.circuit.draws(self.stream.key, k), {}
+        for layer in self.circuit.layers:
+            if layer.source is None and layer.role == "target":
+                (held_[layer.name],) = held([(self.targets(), None)], self.stream, self.clock, k)
+            elif layer.name in drawn:
+                held_[layer.name] = shown_now(drawn[layer.name], self.clock)
+        return drawn | held_

@@ -13,14 +13,24 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from dynamics.circuit import Circuit, Weights
+from dynamics.circuit import Circuit, Projection, Weights
 from dynamics.errors import unknown
 from dynamics.loop import Count, repeat
+from dynamics.moment import Factors, Product
 from dynamics.norms import norm
-from dynamics.plasticity import direction, law_factors, slow_drifts
-from dynamics.regime import AbstractRegime, Quality, Slow, check_circuit, check_dtypes
+from dynamics.plasticity import (
+    Slow,
+    direction,
+    has_open_trace,
+    product,
+    slow_drifts,
+    slow_drives,
+    slow_traces,
+    zero_traces,
+)
+from dynamics.regime import AbstractRegime, Quality, check_circuit, check_dtypes
 from dynamics.rounding import add, nothing
-from dynamics.settle import evaluation_order, fixed_point
+from dynamics.settle import Outside, check_settles, settle
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales, at_level
 
@@ -28,18 +38,23 @@ OPTIMISERS = {"adam": optax.scale_by_adam, "sgd": optax.identity}
 
 
 class DiscreteState(NamedTuple):
-    """Plastic matrices, slow variables, the optimiser's state, the fixed matrices; what rounding has taken from the
-    matrices and slow variables (dynamics.rounding)."""
+    """Plastic maps, slow variables, slow traces of products, the optimiser's state, the fixed maps; what rounding has
+    taken from maps and slow variables (dynamics.rounding)."""
 
     weights: Weights
     slow: Slow
+    traces: Weights
     optimiser: optax.OptState
     fixed: Weights
     low: tuple[Weights, Slow]
 
 
 class Discrete(AbstractRegime[DiscreteState]):
-    """A discrete run over a stream of presentations. `optimiser` is "sgd"; "adam" is a baseline (decoupled decay)."""
+    """A discrete run over a stream of presentations. `optimiser` is "sgd"; "adam" is a baseline (decoupled decay).
+
+    Slow traces of products are updated before the weights, as momentum is published; circuits with cycles are settled
+    for each sample (dynamics.settle).
+    """
 
     circuit: Circuit
     timescales: Timescales
@@ -49,56 +64,85 @@ class Discrete(AbstractRegime[DiscreteState]):
 
     def __check_init__(self):
         check_circuit(self.circuit, self.timescales, self.stream.inputs, self.stream.targets)
-        evaluation_order(self.circuit)  # which refuses a cycle
+        check_settles(self.circuit)
         if self.optimiser not in OPTIMISERS:
             raise unknown("discrete.optimiser", self.optimiser, OPTIMISERS)
 
     def init(self, weights: Weights) -> DiscreteState:
-        """The start, from given matrices."""
+        """The start, from given maps."""
         check_dtypes(self.clock.dt.dtype, weights, self.stream.inputs)
         plastic = {p.name: weights[p.name] for p in self.circuit.plastic}
         fixed = {name: w for name, w in weights.items() if name not in plastic}
         slow, optimiser = self.circuit.initial_slow(), OPTIMISERS[self.optimiser]().init(plastic)
-        return DiscreteState(plastic, slow, optimiser, fixed, nothing((plastic, slow)))
+        traces = zero_traces(self.circuit, plastic)
+        return DiscreteState(plastic, slow, traces, optimiser, fixed, nothing((plastic, slow)))
 
     def advance(self, progress: DiscreteState, first: Int[Array, ""], count: Count) -> DiscreteState:
         """One update for each of the presentations first .. first + count - 1."""
 
         def present(i: Int[Array, ""], state: DiscreteState) -> DiscreteState:
-            sample = self.stream.index(first + jnp.asarray(i, jnp.int32))
+            k = first + jnp.asarray(i, jnp.int32)
+            sample = self.stream.index(k)
             x = self.stream.inputs[sample]
             y = jnp.zeros(1, x.dtype) if self.stream.targets is None else self.stream.targets[sample]
-            return self.update(state, x, y)
+            return self.update(state, Outside(x, y, self.circuit.draws(self.stream.key, k)))
 
         return repeat(count, present, progress)
 
-    def update(self, state: DiscreteState, x: Float[Array, " inputs"], y: Float[Array, " outputs"]) -> DiscreteState:
+    def update(self, state: DiscreteState, outside: Outside) -> DiscreteState:
         """The update for one sample."""
-        locals_, carried = fixed_point(self.circuit, self.weights(state), state.slow, x, y)
-        factors = law_factors(self.circuit, locals_, carried)
-        directions = {p.name: direction(state.weights[p.name], factors[p.name]) for p in self.circuit.plastic}
-        descent = jax.tree.map(jnp.negative, directions)
+        moment = settle(self.circuit, self.weights(state), state.slow, outside)
+        factors = moment.factors(state.traces)
+        traces = self._traces(state, factors)
+        descent = jax.tree.map(jnp.negative, self._directions(moment.weights, factors, traces))
         with jax.numpy_dtype_promotion("standard"):  # optax's adam multiplies floats by its integer step count
             scaled, optimiser = OPTIMISERS[self.optimiser]().update(descent, state.optimiser, state.weights)
-        drifts = slow_drifts(self.circuit, state.slow, locals_, self.clock.duration / self.clock.period)
+        drifts = slow_drifts(self.circuit, state.slow, slow_drives(moment), self.clock.duration / self.clock.period)
         changes = self._steps(scaled, state.weights), jax.tree.map(lambda d: self.clock.period * d, drifts)
         (weights, slow), low = add((state.weights, state.slow), state.low, changes)
-        return DiscreteState(self._norms_held(weights, state.weights), slow, optimiser, state.fixed, low)
+        return DiscreteState(self._norms_held(weights, state.weights), slow, traces, optimiser, state.fixed, low)
+
+    def _traces(self, state: DiscreteState, factors: Factors) -> Weights:
+        """Slow traces after the presentation: one Euler step, T <m p^T> / tau - (T + g) E / tau."""
+        traces, by_name = {}, {term.name: term for term in self.circuit.terms}
+        for name, tau in slow_traces(self.circuit).items():
+            f, term = factors[name], by_name[name]
+            assert isinstance(f, Product)
+            fed = product(self.circuit, term, state.weights[term.owner.name], f)
+            before = state.traces[name]
+            traces[name] = before + (self.clock.duration * fed - self.clock.period * before) / tau
+        return traces
+
+    def _eta(self, p: Projection) -> Float[Array, ""]:
+        return self.clock.duration / at_level(self.timescales.plasticity, p.level)
+
+    def _directions(self, weights: Weights, factors: Factors, traces: Weights) -> Weights:
+        """The direction of every plastic map, which its eta = T/tau_plast multiplies.
+
+        Terms of other levels count by their own eta; a trace goes on in gaps, so its eta is (T + g)/tau_plast.
+        """
+        shares = {}
+        for term in self.circuit.terms:
+            longer = self.clock.period / self.clock.duration if has_open_trace(term, traces) else 1
+            shares[term.name] = self._eta(term.owner) / (longer * self._eta(term.of))
+        plastic = self.circuit.plastic
+        return {p.name: direction(self.circuit, p.name, weights, factors, traces, shares) for p in plastic}
 
     def _steps(self, descent: Weights, weights: Weights) -> Weights:
-        """-eta times the descent direction, minus the weight decay of one period."""
+        """-eta times the descent direction, through the map's mirror, minus the weight decay of one period."""
         steps = {}
         for p in self.circuit.plastic:
-            assert p.law is not None
-            eta = self.clock.duration / at_level(self.timescales.plasticity, p.level)
-            steps[p.name] = -eta * descent[p.name]
-            if p.law.decays and not p.law.holds_norm and self.timescales.decay is not None:
-                steps[p.name] -= self.clock.period / at_level(self.timescales.decay, p.level) * weights[p.name]
+            own, w = self.circuit.map_of(p.name), weights[p.name]
+            steps[p.name] = -self._eta(p) * descent[p.name]
+            if own.mirror is not None:
+                steps[p.name] = own.mirror.moved(w, steps[p.name]) - w
+            if own.decays and not own.holds_norm and self.timescales.decay is not None:
+                steps[p.name] -= self.clock.period / at_level(self.timescales.decay, p.level) * w
         return steps
 
     def _norms_held(self, weights: Weights, before: Weights) -> Weights:
-        """The matrices whose norm is held, rescaled to the Frobenius norm that they had."""
-        held = {p.name for p in self.circuit.plastic if p.law is not None and p.law.holds_norm}
+        """The maps whose norm is held, rescaled to the Frobenius norm that they had."""
+        held = {p.name for p in self.circuit.plastic if self.circuit.map_of(p.name).holds_norm}
         return {name: w * (norm(before[name]) / norm(w)) if name in held else w for name, w in weights.items()}
 
     def weights(self, progress: DiscreteState) -> Weights:

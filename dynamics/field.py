@@ -6,6 +6,7 @@ Source of the model: bibtex bacvanski2025continuous (arXiv 2510.18808).
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import equinox as eqx
@@ -13,55 +14,158 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dynamics.activations import activation
-from dynamics.circuit import Circuit, Layer, Local, Projection, Weights
+from dynamics.circuit import Circuit, LawTerm, Weights
 from dynamics.delays import Delays, chain_drift, chain_output
+from dynamics.errors import PlasticodeError
 from dynamics.kinks import earlier_side
+from dynamics.laws import Outer
+from dynamics.layers import Draw, Layer, Variable, Wave
+from dynamics.local import AbstractFactor, variable_of
+from dynamics.moment import AbstractMoment, Factors, Product, Signal, pre_name
 from dynamics.noise import Noise
 from dynamics.plasticity import (
-    Carried,
-    Factors,
-    law_factors,
+    Slow,
+    applied,
     output_error,
-    port_input,
+    product,
     slow_drifts,
+    slow_drives,
+    trace_timescale,
     weight_drifts,
 )
+from dynamics.projections import Projection
 from dynamics.stimulus import Clock
 from dynamics.system import AbstractSystem, Look
 from dynamics.timescales import Timescales, at_level
 
 Signals = dict[str, Float[Array, " _n"]]  # by layer
-Sources = dict[tuple[str, str], Float[Array, " _n"]]  # by layer and variable
+Key = tuple[str, str]  # (layer, variable), or (the name of a signal, "signal")
+Sources = dict[Key, Float[Array, " _n"]]
 
 
 class Inputs(NamedTuple):
-    """What the outside gives during one step: stimulus x, target y (both 0 in a gap) and the fraction `on` of y."""
+    """What the outside gives during one step: stimulus x, target y (both 0 in a gap) and the fraction `on` of y.
+
+    given   by layer: the target that layers are given, without the lag of an error, and what is drawn for layers; by
+            projection: maps that are drawn
+    time    in seconds from the start of the presentation, at the start of the step
+    """
 
     stimulus: Float[Array, " inputs"]
     target: Float[Array, " outputs"]
     on: Float[Array, ""]
+    given: Mapping[str, Array] = {}
+    time: Float[Array, ""] | None = None
 
 
 class State(eqx.Module):
-    """Everything that evolves: by layer activity, error and slow variables; by projection plastic matrices, eligibility
-    traces and the filter chains of gamma-distributed lags.
+    """Everything that evolves: fast variables by name and layer, slow ones by layer and name; by projection plastic
+    maps and the filter chains of gamma-distributed lags; by term of a law its trace.
 
     `path` has the Ornstein-Uhlenbeck part of every noisy activity and error, by variable and layer: they contain it.
     The window integrator draws its paths itself, and has none here.
     """
 
-    activity: Signals
-    error: Signals
+    fast: dict[str, Signals]
     weights: Weights
-    slow: dict[str, Signals]
-    trace: Signals
+    slow: Slow
+    trace: dict[str, Array]
     chain: dict[str, Float[Array, "stages n"]]
     path: dict[str, Signals] = eqx.field(default_factory=dict)
 
+    @property
+    def activity(self) -> Signals:
+        """z by layer."""
+        return self.fast["activity"]
+
+    @property
+    def error(self) -> Signals:
+        """e by layer."""
+        return self.fast["error"]
+
+
+class FieldMoment(AbstractMoment):
+    """A circuit at one state of the coupled field. It collects the drifts of the filter chains that it passes."""
+
+    def __init__(self, system: "CoupledSystem", y: State, inputs: Inputs, look: Look | None):
+        super().__init__(system.circuit)
+        self.system, self.y, self.inputs, self.look = system, y, inputs, look
+        self.weights = {**system.weights(y), **system.circuit.redrawn(inputs.given)}
+        self.chain: dict[str, Array] = {}
+
+    def value(self, layer: Layer, variable: str) -> Signal:
+        if variable == "activity" and layer.given:
+            return self.once(("given", layer.name), lambda: self._given(layer))
+        slow = self.y.slow.get(layer.name, {})
+        return slow[variable] if variable in slow else self.y.fast[variable][layer.name]
+
+    def _given(self, layer: Layer) -> Signal:
+        if isinstance(layer.source, Wave):
+            assert self.inputs.time is not None
+            return layer.source.of(self.inputs.time if self.look is None else self.inputs.time + self.look.time)
+        if layer.role == "target" or isinstance(layer.source, Draw):
+            return self.inputs.given[layer.name]
+        if layer.role == "constant":
+            return layer.constant(self.inputs.stimulus.dtype)
+        lag = self.system.delays.input
+        if self.system.gamma and lag is not None:
+            return self._chained("input", self.inputs.stimulus, lag)
+        return self.inputs.stimulus
+
+    def through(self, p: Projection, signal: Signal) -> Signal:
+        return applied(self.circuit, p, self.weights, signal)
+
+    def silent(self, layer: Layer) -> Signal:
+        return jnp.zeros(layer.size, self.inputs.stimulus.dtype)
+
+    def late(self, p: Projection, name: str, factor: AbstractFactor, signal: Signal) -> Signal:
+        lag = self.system.lag(p)
+        if lag is None:
+            return signal
+        if self.system.gamma:
+            return self._chained(name, signal, lag)
+        # What is held is constant within a step: shifting it stepwise keeps its integral exact.
+        held = self.circuit.layer(p.source).held and variable_of(factor) == "activity"
+        return self._looked_up(key_of(p, name, factor), signal, lag, stepwise=held)
+
+    def taught(self, layer: Layer) -> Signal:
+        """The target in `inputs` is late already."""
+        activity, lag = self.y.activity[layer.name], self.system.delays.error
+        if lag is not None and not self.system.gamma:
+            activity = self._looked_up((layer.name, "activity"), activity, lag)
+        c = output_error(layer, self.inputs.target, activity, self.inputs.on)
+        return c if lag is None or not self.system.gamma else self._chained("error", c, lag)
+
+    def pass_chains(self) -> None:
+        """Passes every filter chain, also those of signals that nothing reads."""
+        for p in self.circuit.projections:
+            self.carried(p)
+        for layer in self.circuit.layers:
+            if layer.role == "input":
+                self.value(layer, "activity")
+            if layer.role == "output":
+                self.input(layer, "modulatory")
+
+    def _chained(self, name: str, signal: Signal, lag: Float[Array, ""]) -> Signal:
+        """A signal after the filters of a gamma-distributed lag."""
+        stages = self.y.chain[name]
+        self.chain[name] = chain_drift(stages, signal, lag)
+        return chain_output(stages, signal, lag)
+
+    def _looked_up(self, key: Key, signal: Signal, lag: Float[Array, ""], stepwise: bool = False) -> Signal:
+        """A signal a constant lag ago."""
+        assert self.look is not None
+        return self.look(key, signal, lag, stepwise=stepwise, side=earlier_side(self.system.clock.gap, lag))
+
+
+def key_of(p: Projection, name: str, factor: AbstractFactor) -> Key:
+    """What the past of a lagged signal is called: by layer and variable, so that what is one has one past."""
+    variable = variable_of(factor)
+    return (name, "signal") if variable is None else (p.source, variable)
+
 
 class CoupledSystem(AbstractSystem):
-    """The coupled field of a circuit. `fixed` are the matrices that do not change."""
+    """The coupled field of a circuit. `fixed` are the maps that do not change."""
 
     circuit: Circuit
     timescales: Timescales
@@ -75,175 +179,140 @@ class CoupledSystem(AbstractSystem):
         return self.clock.dt
 
     def weights(self, state: State) -> Weights:
-        """All matrices, plastic and fixed."""
+        """All maps, plastic and fixed."""
         return {**self.fixed, **state.weights}
 
     def initial_state(self, weights: Weights) -> State:
-        """Silent activities and errors with the given matrices."""
-        dtype = self.dt.dtype
-        zeros = {layer.name: jnp.zeros(layer.size, dtype) for layer in self.circuit.layers}
-        sizes = {p.name: self.circuit.layer(p.source).size for p in self.circuit.projections}
-        for layer in self.circuit.layers:
+        """Silent activities and errors with the given maps."""
+        dtype, circuit = self.dt.dtype, self.circuit
+        fast: dict[str, Signals] = {"activity": {}, "error": {}}
+        for layer in circuit.layers:
+            for v in circuit.variables(layer).values():
+                if not v.slow:
+                    fast.setdefault(v.name, {})[layer.name] = jnp.zeros(layer.size, dtype)
+        slow = circuit.initial_slow(dtype)
+        plastic = {p.name: weights[p.name] for p in circuit.plastic}
+        traces = {t.name: self._trace_at_start(t, weights) for t in circuit.terms if self.traced(t) is not None}
+        sizes = {name: circuit.layer(p.source).size for p, name, _ in self.lagged()}
+        for layer in circuit.layers:
             if layer.role in ("input", "output"):
                 sizes["input" if layer.role == "input" else "error"] = layer.size
-        return State(
-            activity={layer.name: zeros[layer.name] for layer in self.circuit.layers if not layer.clamped},
-            error={name: zeros[name] for name in sorted(self.circuit.with_errors)},
-            weights={p.name: weights[p.name] for p in self.circuit.plastic},
-            slow=self.circuit.initial_slow(),
-            trace={} if self.timescales.trace is None else self._traced_sizes(dtype),
-            chain={name: jnp.zeros((self.delays.stages, sizes[name]), dtype) for name in self.lags() if self.gamma},
-        )
+        names = self.lags() if self.gamma else ()
+        chain = {name: jnp.zeros((self.delays.stages, sizes[name]), dtype) for name in names}
+        return State(fast, plastic, slow, traces, chain)
 
     def with_paths(self, state: State) -> State:
         """The silent state with the paths of its noise, which begin at 0."""
-        noisy = {variable: getattr(state, variable) for variable in self.noise.fluctuations}
+        noisy = {variable: state.fast[variable] for variable in self.noise.fluctuations}
         return dataclasses.replace(state, path=jax.tree.map(jnp.zeros_like, noisy))
 
-    def _traced_sizes(self, dtype: jnp.dtype) -> Signals:
-        ends = {p.name: p.source if p.law.traced == "pre" else p.target for p in self.circuit.plastic if p.law}
-        return {name: jnp.zeros(self.circuit.layer(end).size, dtype) for name, end in ends.items()}
+    def _trace_at_start(self, term: LawTerm, weights: Weights) -> Array:
+        assert term.trace is not None
+        if term.trace.of == "product":
+            return jnp.zeros_like(weights[term.owner.name])
+        end = term.of.source if term.trace.of == "pre" else term.of.target
+        return jnp.zeros(self.circuit.layer(end).size, self.dt.dtype)
 
     @property
     def gamma(self) -> bool:
         return self.delays.stages > 0
 
     def lag(self, p: Projection) -> Float[Array, ""] | None:
-        constant = self.circuit.layer(p.source).role == "constant"
-        return p.lag if p.lag is not None or constant else self.delays.hop
+        """The lag of `p`; None without, as of what is constant."""
+        if self.circuit.layer(p.source).role == "constant":
+            return None
+        return self.delays.hop if p.lag is None else p.lag
+
+    def lagged(self) -> list[tuple[Projection, str, AbstractFactor]]:
+        """Every signal that a projection delivers late: the projection, the signal's name, what it is of the source."""
+        late = [(p, p.name, p.carries) for p in self.circuit.projections]
+        late += [
+            (t.of, pre_name(t), t.term.pre)
+            for t in self.circuit.terms
+            if isinstance(t.term, Outer) and t.term.pre is not None
+        ]
+        return [(p, name, factor) for p, name, factor in late if self.lag(p) is not None]
 
     def lags(self) -> dict[str, Float[Array, ""]]:
-        """Every lag there is, by the name of its projection; `input` and `error` are those of the task's signals."""
+        """Every lag there is, by the name of what is late; `input` and `error` are those of the task's signals."""
         lags = {"input": self.delays.input, "error": self.delays.error}
-        lags |= {p.name: self.lag(p) for p in self.circuit.projections}
+        lags |= {name: self.lag(p) for p, name, _ in self.lagged()}
         return {name: lag for name, lag in lags.items() if lag is not None}
 
-    def _sources(self, state: State, stimulus: Float[Array, " inputs"]) -> Sources:
-        """Every variable that a projection can carry."""
-        signals = {(name, "error"): value for name, value in state.error.items()}
-        for layer in self.circuit.layers:
-            if layer.role == "input":
-                signals[layer.name, "activity"] = stimulus
-            elif layer.role == "constant":
-                signals[layer.name, "activity"] = jnp.ones(layer.size, stimulus.dtype)
-            else:
-                signals[layer.name, "activity"] = state.activity[layer.name]
-        return signals
+    def tau(self, layer: Layer, v: Variable) -> Float[Array, "*size"]:
+        """The time constant of a variable."""
+        return at_level(self.timescales.propagation, layer.level) if v.timescale is None else v.timescale
+
+    def traced(self, term: LawTerm) -> Float[Array, ""] | None:
+        """The timescale of the trace of a term; None without."""
+        return trace_timescale(term, self.timescales)
 
     def signals(self, y: State, inputs: Inputs) -> Sources:
-        """What constant lags look back at: sources of late projections, the output's activity for a late error."""
+        """What constant lags look back at: what projections deliver late, the output's activity for a late error."""
         if self.gamma:
             return {}
-        sources = self._sources(y, inputs.stimulus)
-        kept = {}
+        moment, kept = FieldMoment(self, y, inputs, None), {}
         if self.delays.error is not None:
-            kept |= {(o.name, "activity"): sources[o.name, "activity"] for o in self.outputs()}
-        late = [p for p in self.circuit.projections if self.lag(p) is not None]
-        return kept | {(p.source, p.variable): sources[p.source, p.variable] for p in late}
+            kept |= {(o.name, "activity"): y.activity[o.name] for o in self.outputs()}
+        for p, name, factor in self.lagged():
+            kept[key_of(p, name, factor)] = moment.of(factor, self.circuit.layer(p.source))
+        return kept
 
     def outputs(self) -> list[Layer]:
         return [layer for layer in self.circuit.layers if layer.role == "output"]
 
-    def drift(self, y: State, inputs: Inputs, look: Look) -> State:
-        d_activity, d_error, d_chain, locals_, carried = self._fast(y, inputs, look)
-        factors, d_trace = self._trace(y, law_factors(self.circuit, locals_, carried))
+    def drift(self, y: State, inputs: Inputs, look: Look | None) -> State:
+        moment = FieldMoment(self, y, inputs, look)
+        fast = {variable: dict(signals) for variable, signals in y.fast.items()}
+        for layer in self.circuit.layers:
+            for v in self.circuit.variables(layer).values():
+                if not v.slow:
+                    drive = moment.drive(layer, v.name)
+                    fast[v.name][layer.name] = (drive - _smooth(y, v.name, layer.name)) / self.tau(layer, v)
+        factors, traces, products = self._traced(moment)
+        moment.pass_chains()
         return State(
-            d_activity,
-            d_error,
-            weight_drifts(self.circuit, self.timescales, y.weights, factors),
-            slow_drifts(self.circuit, y.slow, locals_),
-            d_trace,
-            d_chain,
+            fast,
+            weight_drifts(self.circuit, self.timescales, moment.weights, factors, products),
+            slow_drifts(self.circuit, y.slow, slow_drives(moment)),
+            traces,
+            moment.chain,
             jax.tree.map(jnp.zeros_like, y.path),
         )
 
-    def factors(self, y: State, inputs: Inputs, look: Look) -> dict[str, Factors]:
+    def factors(self, y: State, inputs: Inputs, look: Look | None) -> Factors:
         """m, p and r of every law as its synapse sees them now: after lags, and traced where there are traces."""
-        *_, locals_, carried = self._fast(y, inputs, look)
-        return self._trace(y, law_factors(self.circuit, locals_, carried))[0]
+        return self._traced(FieldMoment(self, y, inputs, look))[0]
 
-    def _fast(
-        self, y: State, inputs: Inputs, look: Look
-    ) -> tuple[Signals, Signals, dict[str, Array], dict[str, Local], Carried]:
-        """Drifts of activities, errors and filter chains; the local variables; what each projection delivers."""
-        weights, d_chain = self.weights(y), {}
-        stimulus = inputs.stimulus
-        if self.gamma and self.delays.input is not None:
-            d_chain["input"] = chain_drift(y.chain["input"], stimulus, self.delays.input)
-            stimulus = chain_output(y.chain["input"], stimulus, self.delays.input)
-        carried = self._carried(y, stimulus, look, d_chain)
-        d_activity, d_error, locals_ = {}, {}, {}
-        for layer in self.circuit.layers:
-            if layer.clamped:
+    def _traced(self, moment: FieldMoment) -> tuple[Factors, dict[str, Array], Weights]:
+        """The factors with traced ones replaced by their traces, the drifts of all traces, and traces of products."""
+        y, drifts, products = moment.y, {}, {}
+        of_product = {t.name for t in self.circuit.terms if t.trace is not None and t.trace.of == "product"}
+        factors = moment.factors(of_product & set(y.trace))
+        for term in self.circuit.terms:
+            tau, f = self.traced(term), factors[term.name]
+            if tau is None or term.trace is None:
                 continue
-            f, slope, _ = activation(layer.activation)
-            tau = at_level(self.timescales.propagation, layer.level)
-            a = port_input(self.circuit, layer, "forward", weights, carried)
-            d_activity[layer.name] = (f(a) - _smooth(y, "activity", layer.name)) / tau
-            error = y.error.get(layer.name)
-            if error is not None:
-                c = port_input(self.circuit, layer, "modulatory", weights, carried)
-                if layer.role == "output":
-                    c = c + self._late_error(layer, y, inputs, look, d_chain)
-                d_error[layer.name] = (slope(a) * c - _smooth(y, "error", layer.name)) / tau
-            silent = jnp.zeros_like(a)
-            locals_[layer.name] = Local(
-                a, y.activity[layer.name], silent if error is None else error, y.slow.get(layer.name, {})
-            )
-        return d_activity, d_error, d_chain, locals_, carried
-
-    def _carried(self, y: State, stimulus: Array, look: Look, d_chain: dict[str, Array]) -> Carried:
-        """What each projection delivers now, after its lag; adds the drift of its filter chain to `d_chain`."""
-        sources, carried = self._sources(y, stimulus), {}
-        for p in self.circuit.projections:
-            name = p.source, p.variable
-            signal, lag = sources[name], self.lag(p)
-            if lag is None:
-                carried[p.name] = signal
-            elif self.gamma:
-                d_chain[p.name] = chain_drift(y.chain[p.name], signal, lag)
-                carried[p.name] = chain_output(y.chain[p.name], signal, lag)
-            else:  # the stimulus is constant within a step: shifting it stepwise keeps its integral exact
-                stepwise = self.circuit.layer(p.source).role == "input"
-                carried[p.name] = look(name, signal, lag, stepwise=stepwise, side=self._side(lag))
-        return carried
-
-    def _late_error(self, layer: Layer, y: State, inputs: Inputs, look: Look, d_chain: dict[str, Array]) -> Array:
-        """target - prediction as it reaches the output's error units; the target in `inputs` is late already."""
-        activity, lag = y.activity[layer.name], self.delays.error
-        if lag is None:
-            return output_error(layer, inputs.target, activity, inputs.on)
-        if self.gamma:
-            c = output_error(layer, inputs.target, activity, inputs.on)
-            d_chain["error"] = chain_drift(y.chain["error"], c, lag)
-            return chain_output(y.chain["error"], c, lag)
-        late = look((layer.name, "activity"), activity, lag, side=self._side(lag))
-        return output_error(layer, inputs.target, late, inputs.on)
-
-    def _side(self, lag: Float[Array, ""]) -> Float[Array, ""]:
-        return earlier_side(self.clock.gap, lag)
-
-    def _trace(self, y: State, factors: dict[str, Factors]) -> tuple[dict[str, Factors], Signals]:
-        """The factors with one of them replaced by its eligibility trace, and the drift of the traces."""
-        if self.timescales.trace is None:
-            return factors, {}
-        drifts, traced = {}, {}
-        for p in self.circuit.plastic:
-            assert p.law is not None
-            tau, f, trace = at_level(self.timescales.trace, p.level), factors[p.name], y.trace[p.name]
-            drifts[p.name] = (getattr(f, p.law.traced) - trace) / tau
-            traced[p.name] = f._replace(**{p.law.traced: trace})
-        return traced, drifts
+            assert isinstance(f, Product)
+            trace, of = y.trace[term.name], term.trace.of
+            if of == "product":
+                drifts[term.name] = (product(self.circuit, term, trace, f) - trace) / tau
+                products[term.name] = trace
+            else:
+                drifts[term.name] = (getattr(f, of) - trace) / tau
+                factors[term.name] = f._replace(**{of: trace})
+        return factors, drifts, products
 
     def brownian_shape(self, y: State) -> dict | None:
         """One Brownian motion per noisy number."""
-        noisy = {variable: getattr(y, variable) for variable in self.noise.fluctuations}
+        noisy = {variable: y.fast[variable] for variable in self.noise.fluctuations}
         return noisy | {kind.draws[0]: y.weights for kind, _ in self.noise.on_synapses.values()} or None
 
     def amplitude(self, y: State) -> dict | None:
         """Noise amplitudes (dynamics.noise) of the weights."""
         kinds = self.noise.on_synapses.values()
-        return {k.draws[0]: {n: k.amplitude(s, w) for n, w in y.weights.items()} for k, s in kinds} or None
+        within = {name: self.circuit.map_of(name).within for name in y.weights}
+        return {k.draws[0]: {n: within[n](k.amplitude(s, w)) for n, w in y.weights.items()} for k, s in kinds} or None
 
     def kick(self, amplitude: dict, increments: dict, still: State) -> State:
         moved = {kind: jax.tree.map(jnp.multiply, a, increments[kind]) for kind, a in amplitude.items()}
@@ -259,19 +328,31 @@ class CoupledSystem(AbstractSystem):
         for variable, paths in y.path.items():
             moved = changes.setdefault(variable, {})
             for name, xi in paths.items():
-                ratio = self.dt / at_level(self.timescales.propagation, self.circuit.layer(name).level)
+                layer = self.circuit.layer(name)
+                ratio = self.dt / self.tau(layer, self.circuit.variables(layer)[variable])
                 fresh = self.noise.fluctuations[variable] * jnp.sqrt(-jnp.expm1(-2 * ratio) / self.dt)
                 moved[name] = jnp.expm1(-ratio) * xi + fresh * increments[variable][name]
         still = jax.tree.map(lambda _: None, y)
         moved = [*changes.values(), changes]
-        return eqx.tree_at(lambda s: [*(getattr(s, v) for v in changes), s.path], still, moved, is_leaf=_absent)
+        return eqx.tree_at(lambda s: [*(s.fast[v] for v in changes), s.path], still, moved, is_leaf=_absent)
 
 
 def _smooth(y: State, variable: str, name: str) -> Float[Array, " _n"]:
     """An activity or error without its Ornstein-Uhlenbeck part, which follows an equation of its own."""
-    signal, paths = getattr(y, variable)[name], y.path.get(variable)
+    signal, paths = y.fast[variable][name], y.path.get(variable)
     return signal if paths is None else signal - paths[name]
 
 
 def _absent(node: object) -> bool:
     return node is None
+
+
+def check_lagged(system: CoupledSystem) -> None:
+    """Refuses constant lags of signals that have no past of their own: functions of inputs or drives."""
+    for p, name, factor in () if system.gamma else system.lagged():
+        read = system.circuit.reads(factor, system.circuit.layer(p.source))
+        if read.inputs or read.drives:
+            raise PlasticodeError(
+                f"'{name}' is late by a constant lag, and carries a function of inputs or drives: it must be one of "
+                "variables, or the lags gamma-distributed (delays.stages above 0)"
+            )

@@ -2,12 +2,13 @@
 
     W' = <m p^T> / tau_plast - W / tau_dec        (tau_prop -> 0; in a stream with gaps, learning is on for T/(T+g))
 
+Circuits with cycles flow too: their fixed points are found anew for every sample (dynamics.settle).
+
 With `sampling_noise` it is the Ito SDE whose covariance is that of the per-sample updates (Li, Tai & E,
 bibtex li2017stochastic), integrated through its rank-n square root.
 """
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -19,12 +20,24 @@ from dynamics.circuit import Circuit, Local, Weights
 from dynamics.errors import PlasticodeError
 from dynamics.integrators.doubling import Accuracy, difference, finer, order_of, twin_steps
 from dynamics.integrators.fixed_step import FixedStep, Point
-from dynamics.integrators.solvers import check_noise, solver_named
+from dynamics.integrators.solvers import SOLVERS, check_calculus, check_noise, solver_named
+from dynamics.layers import Draw
 from dynamics.loop import Count, repeat
-from dynamics.plasticity import Factors, law_factors, slow_drifts, weight_drifts
-from dynamics.regime import AbstractRegime, Quality, Slow, check_circuit, check_dtypes
+from dynamics.moment import Factors, Product, Rate
+from dynamics.noise import Noise
+from dynamics.plasticity import (
+    Slow,
+    part,
+    product,
+    slow_drifts,
+    slow_drives,
+    slow_traces,
+    weight_drifts,
+    zero_traces,
+)
+from dynamics.regime import AbstractRegime, Quality, check_circuit, check_dtypes
 from dynamics.samples import rows, rows_or_none
-from dynamics.settle import evaluation_order, fixed_point
+from dynamics.settle import Outside, check_settles, settle
 from dynamics.simulate import all_finite
 from dynamics.stimulus import Clock
 from dynamics.system import AbstractSystem, Look
@@ -34,15 +47,24 @@ from dynamics.timescales import Timescales, at_level
 def batch_factors(
     circuit: Circuit,
     weights: Weights,
-    slow: Mapping,
+    slow: Slow,
     inputs: Float[Array, "n inputs"],
     targets: Float[Array, "n outputs"],
-) -> tuple[dict[str, Local], dict[str, Factors]]:
+) -> tuple[dict[str, Local], Factors]:
     """Locals and law factors of every sample, with a leading batch dimension."""
+    locals_, factors, _ = _batch(circuit, weights, slow, inputs, targets)
+    return locals_, factors
 
-    def one(x: Array, y: Array) -> tuple[dict[str, Local], dict[str, Factors]]:
-        locals_, carried = fixed_point(circuit, weights, slow, x, y)
-        return locals_, law_factors(circuit, locals_, carried)
+
+def _batch(
+    circuit: Circuit, weights: Weights, slow: Slow, inputs: Float[Array, "n inputs"], targets: Float[Array, "n outputs"]
+) -> tuple[dict[str, Local], Factors, Slow]:
+    """Locals, law factors and the drives of slow variables of every sample."""
+
+    def one(x: Array, y: Array) -> tuple[dict[str, Local], Factors, Slow]:
+        moment = settle(circuit, weights, slow, Outside(x, y))
+        locals_ = {layer.name: moment.local(layer) for layer in circuit.layers if not layer.given}
+        return locals_, moment.factors(slow_traces(circuit)), slow_drives(moment)
 
     return jax.vmap(one)(inputs, targets)
 
@@ -62,24 +84,30 @@ def samples_with_moments(
     return points[:, : inputs.shape[0]], points[:, inputs.shape[0] :]
 
 
-class FlowState(NamedTuple):
-    """What evolves in the weight flow: plastic matrices and slow variables; the fixed matrices come along unchanged.
+Beside = tuple[Slow, Weights]  # slow variables, slow traces
+Flowing = tuple[Weights, Slow, Weights]  # plastic maps, and what is beside them
 
-    low       what rounding has taken from matrices and slow variables (dynamics.rounding)
-    twin      the slow variables of the twin that judges the steps (integrators.doubling), what rounding took from them
+
+class FlowState(NamedTuple):
+    """What evolves in the weight flow: plastic maps, slow variables and slow traces of products; the fixed maps come
+    along unchanged.
+
+    low       what rounding has taken from what evolves (dynamics.rounding)
+    twin      slow variables and traces of the twin that judges the steps (integrators.doubling), what rounding took
     accuracy  what it says of the error so far
     """
 
     weights: Weights
     slow: Slow
+    traces: Weights
     fixed: Weights
-    low: tuple[Weights, Slow] | None
-    twin: tuple[Slow, Slow | None]
+    low: Flowing | None
+    twin: tuple[Beside, Beside | None]
     accuracy: Accuracy
 
 
 class FlowSystem(AbstractSystem):
-    """The averaged field on `inputs`, `targets`; y is (plastic matrices, slow variables)."""
+    """The averaged field on `inputs`, `targets`; y is (plastic maps, slow variables, slow traces)."""
 
     circuit: Circuit
     timescales: Timescales
@@ -88,55 +116,101 @@ class FlowSystem(AbstractSystem):
     targets: Float[Array, "n outputs"]
     fixed: Weights
     sampling_noise: bool = eqx.field(static=True, default=False)
+    noise: Noise = Noise()
+    entropic: bool = eqx.field(static=True, default=False)
 
     @property
     def dt(self) -> Float[Array, ""]:
         return self.clock.dt
 
+    @property
+    def shown(self) -> Float[Array, ""]:
+        """The fraction of time in which samples are shown."""
+        return self.clock.duration / self.clock.period
+
     def signals(self, y: PyTree, inputs: PyTree) -> dict[Any, Float[Array, " _n"]]:
         return {}
 
-    def _factors(self, y: tuple[Weights, Slow]) -> tuple[dict[str, Local], dict[str, Factors]]:
-        return batch_factors(self.circuit, {**self.fixed, **y[0]}, y[1], self.inputs, self.targets)
+    def _batch(self, y: Flowing) -> tuple[Factors, Slow]:
+        return _batch(self.circuit, {**self.fixed, **y[0]}, y[1], self.inputs, self.targets)[1:]
 
-    def drift(self, y: tuple[Weights, Slow], inputs: PyTree, look: Look) -> tuple[Weights, Slow]:
-        locals_, factors = self._factors(y)
-        shown = self.clock.duration / self.clock.period
-        taus = eqx.tree_at(lambda t: t.plasticity, self.timescales, self.timescales.plasticity / shown)
-        return weight_drifts(self.circuit, taus, y[0], factors), slow_drifts(self.circuit, y[1], locals_, shown)
+    def drift(self, y: Flowing, inputs: PyTree, look: Look | None) -> Flowing:
+        factors, drives = self._batch(y)
+        weights, circuit = {**self.fixed, **y[0]}, self.circuit
+        moved = weight_drifts(circuit, self.timescales, weights, factors, y[2], self.shown)
+        if self.entropic:
+            moved = jax.tree.map(jnp.subtract, moved, self._entropic(y))
+        return moved, slow_drifts(circuit, y[1], drives, self.shown), self._trace_drifts(y, factors)
 
-    def amplitude(self, y: tuple[Weights, Slow]) -> PyTree | None:
-        """Per matrix: factors of every sample and the matrix itself, scaled by T / (tau_plast sqrt((T + g) n))."""
-        if not self.sampling_noise:
-            return None
-        factors, amplitudes = self._factors(y)[1], {}
-        for p in self.circuit.plastic:
-            f, tau = factors[p.name], at_level(self.timescales.plasticity, p.level)
-            scale = self.clock.duration / (tau * jnp.sqrt(self.clock.period * self.inputs.shape[0]))
-            amplitudes[p.name] = (f._replace(post=scale * f.post), scale * y[0][p.name])
-        return amplitudes
+    def _trace_drifts(self, y: Flowing, factors: Factors) -> Weights:
+        drifts, by_name = {}, {term.name: term for term in self.circuit.terms}
+        for name, tau in slow_traces(self.circuit).items():
+            f = factors[name]
+            assert isinstance(f, Product)
+            mean = product(self.circuit, by_name[name], y[0][by_name[name].owner.name], f)
+            drifts[name] = (self.shown * mean - y[2][name]) / tau
+        return drifts
 
-    def brownian_shape(self, y: tuple[Weights, Slow]) -> Float[Array, " n"] | None:
-        """One Brownian motion per sample, the same for all matrices."""
-        return jnp.zeros(self.inputs.shape[0], self.inputs.dtype) if self.sampling_noise else None
+    def _entropic(self, y: Flowing) -> Weights:
+        """(T + g)/2 <F_b' F_b>, F_b the drift that sample b alone would give: what steps of one presentation do beyond
+        the flow, on average, to second order (bibtex: ziyin2025neural)."""
 
-    def kick(
-        self, amplitude: PyTree, increments: Float[Array, " n"], still: tuple[Weights, Slow]
-    ) -> tuple[Weights, Slow]:
-        centred = (increments - increments.mean())[:, None]
-        kicks = {}
-        for name, (f, w) in amplitude.items():
-            kicks[name] = (f.post * centred).T @ f.pre
-            if f.row_decay is not None:
-                kicks[name] = kicks[name] - (f.row_decay * centred).sum(0)[:, None] * w
-        return kicks, still[1]
+        def along(x: Array, target: Array) -> Weights:
+            def alone(weights: Weights) -> Weights:
+                factors = _batch(self.circuit, {**self.fixed, **weights}, y[1], x[None], target[None])[1]
+                return weight_drifts(self.circuit, self.timescales, {**self.fixed, **weights}, factors, {}, self.shown)
+
+            return jax.jvp(alone, (y[0],), (alone(y[0]),))[1]
+
+        second = jax.vmap(along)(self.inputs, self.targets)
+        return jax.tree.map(lambda d: self.clock.period / 2 * d.mean(0), second)
+
+    def amplitude(self, y: Flowing) -> PyTree | None:
+        """Of sampling noise, by term: its factors for every sample, scaled by T / (tau_plast sqrt((T + g) n)), and the
+        map that it scales or changes. Of synaptic noise, by kind. None without noise."""
+        sampling, kinds = {}, self.noise.on_synapses.values()
+        if self.sampling_noise:
+            factors, weights = self._batch(y)[0], {**self.fixed, **y[0]}
+            for term in self.circuit.terms:
+                tau, f = at_level(self.timescales.plasticity, term.of.level), factors[term.name]
+                scale = self.clock.duration / (tau * jnp.sqrt(self.clock.period * self.inputs.shape[0]))
+                scaled = f._replace(post=scale * f.post) if isinstance(f, Product) else Rate(scale * f.rate)
+                sampling[term.name] = scaled, weights
+        synaptic = {k.draws[0]: {n: k.amplitude(s, w) for n, w in y[0].items()} for k, s in kinds}
+        return (sampling, synaptic) if sampling or synaptic else None
+
+    def brownian_shape(self, y: Flowing) -> PyTree | None:
+        """One Brownian motion per sample, the same for all maps, and one per weight for synaptic noise."""
+        synaptic = {kind.draws[0]: y[0] for kind, _ in self.noise.on_synapses.values()}
+        sampling = jnp.zeros(self.inputs.shape[0], self.inputs.dtype)
+        if not synaptic:
+            return sampling if self.sampling_noise else None
+        return synaptic | ({"sampling": sampling} if self.sampling_noise else {})
+
+    def kick(self, amplitude: PyTree, increments: PyTree, still: Flowing) -> Flowing:
+        (sampling, synaptic), moved = amplitude, dict(still[0])
+        if sampling:
+            whole = increments if not synaptic else increments["sampling"]
+            centred = (whole - whole.mean())[:, None] * self.inputs.shape[0]
+            for term in self.circuit.terms:
+                f, weights = sampling[term.name]
+                f = f._replace(post=f.post * centred) if isinstance(f, Product) else Rate(f.rate * centred)
+                moved[term.owner.name] += part(self.circuit, term, weights, f)
+        for kind, amplitudes in synaptic.items():
+            for name, a in amplitudes.items():
+                moved[name] += self.circuit.map_of(name).within(a * increments[kind][name])
+        return (moved, *still[1:])
 
     def stir(self, y: PyTree, increments: PyTree) -> None:
         return None
 
 
 class WeightFlow(AbstractRegime[FlowState]):
-    """A weight-flow run. The time of one presentation, T + g, is `clock.steps` steps; `key` drives sampling noise."""
+    """A weight-flow run. The time of one presentation, T + g, is `clock.steps` steps; `key` drives its noise.
+
+    sampling_noise  the noise of showing samples one by one      noise  of the weights themselves (dynamics.noise)
+    entropic        the modified flow, which steps of one presentation each follow to second order
+    """
 
     circuit: Circuit
     timescales: Timescales
@@ -146,47 +220,74 @@ class WeightFlow(AbstractRegime[FlowState]):
     integrator: FixedStep = FixedStep()
     key: PRNGKeyArray | None = None
     sampling_noise: bool = eqx.field(static=True, default=False)
+    noise: Noise = Noise()
+    entropic: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
         check_circuit(self.circuit, self.timescales, self.inputs, self.targets)
-        evaluation_order(self.circuit)  # which refuses a cycle
+        check_settles(self.circuit)
+        self._check_averages()
         if self.sampling_noise and not self.integrator.sampling:
             raise PlasticodeError(
                 f"integrator '{self.integrator.name}' cannot integrate sampling noise, which is Ito and does not "
                 "commute: it must be euler"
             )
-        check_noise(self.integrator.name, self.sampling_noise)
+        if self.noise.fluctuations:
+            kind = ", ".join(f"noise.{name}" for name in self.noise.levels if name not in self.noise.on_synapses)
+            raise PlasticodeError(f"{kind} is not allowed in the weight flow, where activities and errors are settled")
+        check_calculus(self.integrator.name, self.noise.calculus, self.noise.multiplied)
+        check_noise(self.integrator.name, self.sampling_noise or self.noise.present)
+
+    def _check_averages(self) -> None:
+        """Refuses what has no average over samples."""
+        drawn = [f"layer '{layer.name}'" for layer in self.circuit.layers if isinstance(layer.source, Draw)]
+        drawn += [f"projection '{p.name}'" for p in self.circuit.drawn]
+        if drawn:
+            raise PlasticodeError(
+                f"{drawn[0]} is drawn anew for each presentation, and the weight flow does not average over draws: the "
+                "regime must be coupled or discrete"
+            )
+        slow = list(slow_traces(self.circuit))
+        if slow and (self.sampling_noise or self.entropic):
+            what = "sampling noise" if self.sampling_noise else "the entropic flow"
+            raise PlasticodeError(f"the law of '{slow[0]}' has a slow trace, which {what} does not know: one of both")
 
     def init(self, weights: Weights) -> FlowState:
-        """The start, from given matrices."""
+        """The start, from given maps."""
         check_dtypes(self.clock.dt.dtype, weights, self.inputs)
-        plastic = {p.name for p in self.circuit.plastic}
-        fixed = {name: w for name, w in weights.items() if name not in plastic}
-        start, slow = {name: weights[name] for name in sorted(plastic)}, self.circuit.initial_slow()
-        zero, low = jnp.zeros_like(self.clock.dt), self.integrator.begin((start, slow)).low
-        return FlowState(start, slow, fixed, low, (slow, _part(low, 1)), Accuracy(zero, zero))
+        start = {p.name: weights[p.name] for p in sorted(self.circuit.plastic, key=lambda p: p.name)}
+        fixed = {name: w for name, w in weights.items() if name not in start}
+        y = start, self.circuit.initial_slow(), zero_traces(self.circuit, start)
+        zero, low = jnp.zeros_like(self.clock.dt), self.integrator.begin(y).low
+        return FlowState(*y, fixed, low, (y[1:], _beside(low)), Accuracy(zero, zero))
 
     def advance(self, progress: FlowState, first: Int[Array, ""], count: Count) -> FlowState:
         """Time (T + g) * count, from the start of presentation `first`."""
         fixed, twin = progress.fixed, jax.lax.stop_gradient(self._twin())
-        solver, strong = solver_named(self.integrator.name), 0.5 if self.sampling_noise else None
-        order = order_of(solver, self.circuit.has_kinks, jnp.zeros_like(self.clock.dt, bool), strong)
+        solver = solver_named(self.integrator.name)
+        order = order_of(solver, self.circuit.has_kinks, jnp.zeros_like(self.clock.dt, bool), self._strong())
 
         def present(i: Int[Array, ""], carry: tuple) -> tuple:
-            (start, slow, accuracy), k = carry, first + jnp.asarray(i, jnp.int32)
+            (start, beside, accuracy), k = carry, first + jnp.asarray(i, jnp.int32)
             end = self._presented(start, fixed, k)
             before, given, after = jax.lax.stop_gradient((start, fixed, end))  # estimates have no derivatives
             joined = max(self.clock.steps // twin.clock.steps, 1)
-            low = None if before.low is None else (before.low[0], slow[1])
-            other = Point((before.y[0], slow[0]), low, None)
+            low = None if before.low is None else (before.low[0], *beside[1])
+            other = Point((before.y[0], *beside[0]), low, None)
             other = twin._presented(other, given, k, joined)
-            was, now, then = ((point.y[0], _part(point.low, 0)) for point in (before, after, other))
+            was, now, then = ((point.y[0], _lost(point.low)) for point in (before, after, other))
             judged = difference(was, now, then, (self.clock.steps, twin.clock.steps), order)
-            return end, (other.y[1], _part(other.low, 1)), jax.tree.map(jnp.add, accuracy, judged)
+            return end, (other.y[1:], _beside(other.low)), jax.tree.map(jnp.add, accuracy, judged)
 
-        start = Point((progress.weights, progress.slow), progress.low, None)
-        end, slow, accuracy = repeat(count, present, (start, progress.twin, progress.accuracy))
-        return FlowState(end.y[0], end.y[1], fixed, end.low, slow, accuracy)
+        start = Point((progress.weights, progress.slow, progress.traces), progress.low, None)
+        end, beside, accuracy = repeat(count, present, (start, progress.twin, progress.accuracy))
+        return FlowState(*end.y, fixed, end.low, beside, accuracy)
+
+    def _strong(self) -> float | None:
+        """The strong order of the integrator along the noise there is."""
+        if self.noise.multiplied:
+            return SOLVERS[self.integrator.name].strong
+        return 0.5 if self.sampling_noise else 1.0 if self.noise.present else None
 
     def _presented(self, at: Point, fixed: Weights, k: Int[Array, ""], joined: int = 1) -> Point:
         """The time of presentation k; a step has the noise of `joined` steps of the run that this is a twin of."""
@@ -201,10 +302,11 @@ class WeightFlow(AbstractRegime[FlowState]):
     def system(self, fixed: Weights) -> FlowSystem:
         """The averaged vector field."""
         targets = jnp.zeros((self.inputs.shape[0], 1), self.inputs.dtype) if self.targets is None else self.targets
-        return FlowSystem(self.circuit, self.timescales, self.clock, self.inputs, targets, fixed, self.sampling_noise)
+        noise = self.sampling_noise, self.noise, self.entropic
+        return FlowSystem(self.circuit, self.timescales, self.clock, self.inputs, targets, fixed, *noise)
 
     def weights(self, progress: FlowState) -> Weights:
-        """All matrices."""
+        """All maps."""
         return {**progress.fixed, **progress.weights}
 
     def slow(self, progress: FlowState) -> Slow:
@@ -224,6 +326,11 @@ class WeightFlow(AbstractRegime[FlowState]):
         return dataclasses.replace(self, clock=dataclasses.replace(self.clock, steps=number[0]))
 
 
-def _part(low: tuple[Weights, Slow] | None, i: int) -> Any:
-    """What rounding has taken from matrices (0) or slow variables (1)."""
-    return None if low is None else low[i]
+def _lost(low: Flowing | None) -> Weights | None:
+    """What rounding has taken from the maps."""
+    return None if low is None else low[0]
+
+
+def _beside(low: Flowing | None) -> Beside | None:
+    """What it has taken from all else."""
+    return None if low is None else low[1:]

@@ -4,21 +4,20 @@ Batches have a leading sample dimension; results are dimensionless unless stated
 targets that do not fit the circuit are refused.
 """
 
-from collections.abc import Mapping
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dynamics.circuit import Circuit, Local, Weights
+from dynamics.circuit import Circuit, Local, Outer, Projection, Signed, Weights
 from dynamics.errors import PlasticodeError
 from dynamics.flow import batch_factors
+from dynamics.maps import AbstractMap, Theta
+from dynamics.moment import Factors, Product
 from dynamics.norms import cosine as cosine
 from dynamics.norms import norm, scale, scaled
-from dynamics.plasticity import Factors, mean_drive
-from dynamics.regime import Slow
+from dynamics.plasticity import Slow, product
 from dynamics.samples import Rows, check_inputs, check_samples, check_width, rows
-from dynamics.settle import settle
+from dynamics.settle import Outside, settle
 
 
 def predict(circuit: Circuit, weights: Weights, inputs: Rows) -> Float[Array, "n outputs"]:
@@ -26,14 +25,16 @@ def predict(circuit: Circuit, weights: Weights, inputs: Rows) -> Float[Array, "n
 
     inputs = rows("inputs")(inputs)
     check_inputs(circuit, inputs)
-    output = output_layer(circuit), "activity"
-    return jax.vmap(lambda x: settle(circuit, weights, x, None)[1][output])(inputs)
+    output, slow = circuit.layer(output_layer(circuit)), circuit.initial_slow(inputs.dtype)
+    return jax.vmap(lambda x: settle(circuit, weights, slow, Outside(x, None)).value(output, "activity"))(inputs)
 
 
 def output_layer(circuit: Circuit) -> str:
-    """The name of the output layer: the one with a target, or the last layer of an unsupervised network."""
+    """The name of the layer that predicts: the circuit's readout, the one with an error, or the last one."""
+    if circuit.readout is not None:
+        return circuit.readout
     outputs = [layer.name for layer in circuit.layers if layer.role == "output"]
-    return outputs[0] if outputs else [layer.name for layer in circuit.layers if not layer.clamped][-1]
+    return outputs[0] if outputs else [layer.name for layer in circuit.layers if not layer.given][-1]
 
 
 def accuracy(circuit: Circuit, weights: Weights, inputs: Rows, targets: Rows) -> Float[Array, ""]:
@@ -62,8 +63,8 @@ def _labelled(circuit: Circuit, inputs: Rows, targets: Rows) -> tuple[Array, Arr
 
 
 def _factors(
-    circuit: Circuit, weights: Weights, slow: Mapping, inputs: Rows, targets: Rows
-) -> tuple[dict[str, Local], dict[str, Factors]]:
+    circuit: Circuit, weights: Weights, slow: Slow, inputs: Rows, targets: Rows
+) -> tuple[dict[str, Local], Factors]:
     """Local variables and law factors of every sample; targets matter only where there is an error."""
     inputs, targets = rows("inputs")(inputs), rows("targets")(targets)
     check_samples(circuit, inputs, targets)
@@ -84,7 +85,17 @@ def gradient(circuit: Circuit, weights: Weights, inputs: Rows, targets: Rows) ->
 def drive(circuit: Circuit, weights: Weights, slow: Slow, inputs: Rows, targets: Rows) -> Weights:
     """<m p^T> of every plastic matrix over the batch: the weight drift times tau_plast, without decays."""
     _, factors = _factors(circuit, weights, slow, inputs, targets)
-    return {name: mean_drive(f) for name, f in factors.items()}
+    return {p.name: _drive(circuit, p.name, weights, factors) for p in circuit.plastic}
+
+
+def _drive(circuit: Circuit, name: str, weights: Weights, factors: Factors) -> Theta:
+    """The sum of all <m p^T> that change the map of projection `name`."""
+    products = [
+        product(circuit, term, weights[name], f)
+        for term in circuit.terms_of(name)
+        if isinstance(f := factors[term.name], Product)
+    ]
+    return sum(products[1:], products[0]) if products else jnp.zeros_like(weights[name])
 
 
 def alignment(
@@ -99,12 +110,21 @@ def alignment(
     uphill = scaled(jax.grad(lambda z: _loss(circuit, z, targets))(outputs))
     (downhill,) = back(-uphill)
     _, factors = _factors(circuit, weights, slow, inputs, targets)
-    return {name: cosine(_drive_direction(factors[name]), downhill[name]) for name in forward_matrices(circuit)}
+    found = {}
+    for name in forward_matrices(circuit):
+        direction = _drive(circuit, name, weights, _near_one(circuit, name, factors))
+        found[name] = cosine(direction, downhill[name])
+    return found
 
 
-def _drive_direction(f: Factors) -> Array:
-    """<m p^T> times a positive number that brings its entries near 1."""
-    return mean_drive(f._replace(post=scaled(f.post), pre=scaled(f.pre)))
+def _near_one(circuit: Circuit, name: str, factors: Factors) -> Factors:
+    """The factors of a law, where it is one product times a positive number that brings their entries near 1."""
+    products = [t.name for t in circuit.terms_of(name) if isinstance(factors[t.name], Product)]
+    if len(products) != 1:
+        return factors
+    f = factors[products[0]]
+    assert isinstance(f, Product)
+    return factors | {products[0]: f._replace(post=scaled(f.post), pre=scaled(f.pre))}
 
 
 def hebbian_alignment(
@@ -114,9 +134,12 @@ def hebbian_alignment(
     locals_, factors = _factors(circuit, weights, slow, inputs, targets)
     found = {}
     for name in forward_matrices(circuit):
-        f = factors[name]
-        hebb = f._replace(post=locals_[circuit.projection(name).target].preactivation)
-        found[name] = cosine(_drive_direction(f), _drive_direction(hebb))
+        a, hebb = locals_[circuit.projection(name).target].preactivation, dict(factors)
+        for term in circuit.terms_of(name):
+            f = factors[term.name]
+            hebb[term.name] = f._replace(post=a) if isinstance(f, Product) else f
+        pair = (_drive(circuit, name, weights, _near_one(circuit, name, fs)) for fs in (factors, hebb))
+        found[name] = cosine(*pair)
     return found
 
 
@@ -127,13 +150,17 @@ def weight_norms(weights: Weights) -> dict[str, Float[Array, ""]]:
 
 def feedback_mismatch(circuit: Circuit, weights: Weights) -> dict[str, Float[Array, ""]]:
     """|V - W^T|_F of every feedback matrix V that runs opposite to a forward matrix W; {} where none does."""
-    forward = {(p.source, p.target): p for p in circuit.projections if p.port == "forward" and p.init is not None}
+    own = [p for p in circuit.projections if isinstance(p.matrix, AbstractMap) and p.name in weights]
+    forward = {(p.source, p.target): p for p in own if p.port == "forward"}
     pairs = {
         p.name: forward[p.target, p.source].name
-        for p in circuit.projections
-        if p.port == "modulatory" and p.init is not None and (p.target, p.source) in forward
+        for p in own
+        if p.port == "modulatory" and (p.target, p.source) in forward
     }
-    return {v: norm(weights[v] - weights[w].T) for v, w in pairs.items()}
+    if not pairs:
+        return {}
+    matrices = circuit.matrices({name: weights[name] for name in {*pairs, *pairs.values()}})
+    return {v: norm(matrices[v] - matrices[w].T) for v, w in pairs.items()}
 
 
 def charges(circuit: Circuit, weights: Weights) -> dict[str, Float[Array, " _size"]]:
@@ -143,15 +170,26 @@ def charges(circuit: Circuit, weights: Weights) -> dict[str, Float[Array, " _siz
     has one (bibtex: ninou2025curl), otherwise 1. Where the gradient brings the credit, f is linear or relu and there is
     no decay, the flow conserves every Q_i; the drift of Q of another rule is its fingerprint. In weight squared.
     """
-    ends = {layer.name for layer in circuit.layers if layer.clamped} | {output_layer(circuit)}
+    ends = {layer.name for layer in circuit.layers if layer.given} | {output_layer(circuit)}
     charge: dict[str, Array] = {}
+    matrices = circuit.matrices({p.name: weights[p.name] for p in circuit.plastic})
     for p in circuit.plastic:
-        if p.port == "forward" and p.law is not None:
-            squares = weights[p.name] ** 2
-            sign = jnp.ones(squares.shape[1], squares.dtype) if p.law.sign is None else p.law.sign
+        if p.port == "forward":
+            squares = matrices[p.name] ** 2
+            sign = _sign(p, squares)
             charge[p.target] = charge.get(p.target, 0) + squares @ sign
             charge[p.source] = charge.get(p.source, 0) - sign * squares.sum(0)
     return {name: q for name, q in charge.items() if name not in ends}
+
+
+def _sign(p: Projection, squares: Float[Array, "targets sources"]) -> Float[Array, " sources"]:
+    """The sign of each presynaptic neuron in the law of `p`."""
+    sign = jnp.ones(squares.shape[1], squares.dtype)
+    for term in p.law:
+        factor = term.pre if isinstance(term, Outer) else None
+        while isinstance(factor, Signed):
+            sign, factor = sign * factor.sign, factor.of
+    return sign
 
 
 def forward_matrices(circuit: Circuit) -> tuple[str, ...]:
@@ -163,7 +201,7 @@ def forward_matrices(circuit: Circuit) -> tuple[str, ...]:
 def tangent_kernel(
     circuit: Circuit,
     weights: Weights,
-    slow: Mapping,
+    slow: Slow,
     inputs: Rows,
     targets: Rows,
 ) -> Float[Array, " n"]:

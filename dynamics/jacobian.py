@@ -21,13 +21,13 @@ Field = Callable[[Float[Array, " n"]], Float[Array, " n"]]
 def flat_flow(flow: WeightFlow, state: FlowState) -> tuple[Field, Float[Array, " n"]]:
     """The drift of `flow` (per second) as a function of one vector, and `state` as that vector.
 
-    The vector holds the plastic matrices and the slow variables; the fixed matrices of `state` are part of the field.
+    The vector holds the plastic maps, slow variables and slow traces; the fixed maps of `state` are part of the field.
     """
     system = flow.system(state.fixed)
-    vector, restore = ravel_pytree((state.weights, state.slow))
+    vector, restore = ravel_pytree((state.weights, state.slow, state.traces))
 
     def field(vector: Float[Array, " n"]) -> Float[Array, " n"]:
-        return ravel_pytree(system.drift(restore(vector), None, lambda *_: vector))[0]
+        return ravel_pytree(system.drift(restore(vector), None, None))[0]
 
     return field, vector
 

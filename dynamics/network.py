@@ -4,8 +4,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dynamics.circuit import Gaussian, Given, Layer, Projection, SlowVariable, TwoFactor
+from dynamics.circuit import Dense, Gaussian, Given, Law, Layer, Projection, Variable
 from dynamics.errors import PlasticodeError, unknown
+from dynamics.maps import AbstractMap, Shared, Start
 
 LOSSES = ("softmax", "squared")
 
@@ -46,10 +47,12 @@ class Network(eqx.Module):
         """The number of layers after the input."""
         return len(self.sizes) - 1
 
-    def layers(self, slow: tuple[SlowVariable, ...] = ()) -> tuple[Layer, ...]:
-        """The layers z0 (input), z1 .. zL, and the constant layer that biases come from; `slow` goes to z1 .. zL."""
+    def layers(self, variables: tuple[Variable, ...] = ()) -> tuple[Layer, ...]:
+        """The layers z0 (input), z1 .. zL with `variables`, and the constant layer that biases come from."""
         last = self.depth
-        hidden = tuple(Layer(f"z{i}", self.sizes[i], self.activation, level=i, slow=slow) for i in range(1, last))
+        hidden = tuple(
+            Layer(f"z{i}", self.sizes[i], self.activation, level=i, variables=variables) for i in range(1, last)
+        )
         output = Layer(
             f"z{last}",
             self.sizes[last],
@@ -57,7 +60,7 @@ class Network(eqx.Module):
             role="output" if self.supervised else "hidden",
             level=last,
             loss=self.loss,
-            slow=slow,
+            variables=variables,
         )
         ends = (Layer("one", 1, role="constant", level=0),) if self.bias else ()
         return (Layer("z0", self.sizes[0], role="input", level=0), *hidden, output, *ends)
@@ -67,10 +70,10 @@ class Network(eqx.Module):
         chain = tuple((i - 1, i, f"W{i}") for i in range(1, self.depth + 1))
         return chain + tuple((s, t, f"S{s}_{t}") for s, t in self.skips)
 
-    def forward(self, law: TwoFactor, output_law: TwoFactor | None = None) -> tuple[Projection, ...]:
+    def forward(self, law: Law, output_law: Law | None = None) -> tuple[Projection, ...]:
         """The forward projections, biases included, all with `law` (the output layer's with `output_law` if given)."""
 
-        def law_at(level: int) -> TwoFactor:
+        def law_at(level: int) -> Law:
             return output_law if output_law is not None and level == self.depth else law
 
         matrices = tuple(
@@ -80,11 +83,29 @@ class Network(eqx.Module):
         biases = tuple(self._bias(i, law_at(i)) for i in range(1, self.depth + 1)) if self.bias else ()
         return matrices + biases
 
-    def _bias(self, level: int, law: TwoFactor) -> Projection:
-        law = TwoFactor(law.post, row_decay=law.row_decay, traced=law.traced, decays=False)
-        start = Given(jnp.zeros((self.sizes[level], 1), self.gain.dtype))
+    def _bias(self, level: int, law: Law) -> Projection:
+        start = Dense(Given(jnp.zeros((self.sizes[level], 1), self.gain.dtype)), decays=False)
         return Projection(f"b{level}", "one", "activity", f"z{level}", "forward", start, law, level=level)
 
     def backward_edges(self) -> tuple[tuple[int, int, str], ...]:
         """(source, target, name) of the matrices that start in a hidden layer: those an error has to pass back over."""
         return tuple(edge for edge in self.edges() if edge[0] > 0)
+
+    def feedback(self, matrix: AbstractMap | Start | None = None, law: Law = ()) -> tuple[Projection, ...]:
+        """The projections V2 .. VL (VS1_3 of a skip) that carry errors back over them to the modulatory port.
+
+        Each has the map `matrix`, with `law`; None: the transpose of the forward matrix.
+        """
+        return tuple(
+            Projection(
+                f"V{name[1:]}",
+                f"z{t}",
+                "error",
+                f"z{s}",
+                "modulatory",
+                Shared(name, transposed=True) if matrix is None else matrix,
+                law,
+                level=t,
+            )
+            for s, t, name in self.backward_edges()
+        )

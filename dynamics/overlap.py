@@ -10,8 +10,9 @@ from dynamics.coupled import Coupled
 from dynamics.coupled_run import CoupledProgress
 from dynamics.errors import PlasticodeError
 from dynamics.integrators.fixed_step import FixedStep, Point
+from dynamics.moment import Factors, Product
 from dynamics.norms import norm, scaled
-from dynamics.plasticity import Factors
+from dynamics.system import Look
 
 
 def overlap(post: Float[Array, "time targets"], pre: Float[Array, "time sources"]) -> Float[Array, ""]:
@@ -27,10 +28,11 @@ def overlap(post: Float[Array, "time targets"], pre: Float[Array, "time sources"
 
 def temporal_overlap(run: Coupled, progress: CoupledProgress, k: Int[Array, ""]) -> dict[str, Float[Array, ""]]:
     """The overlap of m and p of every plastic projection during presentation k of a coupled run."""
-    return {name: overlap(f.post, f.pre) for name, f in waveforms(run, progress, k)[1].items()}
+    factors = waveforms(run, progress, k)[1]
+    return {name: overlap(f.post, f.pre) for name, f in factors.items() if isinstance(f, Product)}
 
 
-def waveforms(run: Coupled, progress: CoupledProgress, k: Int[Array, ""]) -> tuple[CoupledProgress, dict[str, Factors]]:
+def waveforms(run: Coupled, progress: CoupledProgress, k: Int[Array, ""]) -> tuple[CoupledProgress, Factors]:
     """Shows presentation k; gives the progress after it, and m, p and r of every law at the start of each of its steps.
 
     The factors have a leading dimension of `clock.steps`. Raises PlasticodeError for a run with adaptive steps.
@@ -43,11 +45,11 @@ def waveforms(run: Coupled, progress: CoupledProgress, k: Int[Array, ""]) -> tup
         start, absolute = j.astype(run.clock.dt.dtype), k * run.clock.steps + j
         after = integrator.run(system, at, lambda i: inputs_at(start + i), absolute, 1, run.key)
 
-        def look(name: Any, current: Array, lag: Array, stepwise: bool = False, side: Array | None = None) -> Array:
+        def past(name: Any, current: Array, lag: Array, stepwise: bool = False, side: Array | None = None) -> Array:
             assert after.history is not None  # where there are lags there is one, which has this step's signals now
             return after.history.at(name, absolute, jnp.zeros_like(start), lag / run.clock.dt, current, side)
 
-        return after, system.factors(at.y, inputs_at(start), look)
+        return after, system.factors(at.y, inputs_at(start), Look(jnp.zeros_like(start), past))
 
     steps = jnp.arange(run.clock.steps, dtype=jnp.int32)
     start = Point(progress.state, progress.memory.low, progress.memory.history)

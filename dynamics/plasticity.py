@@ -1,36 +1,33 @@
-"""What all compilers share: the input of a port, the output error, the factors of the laws, the drift of a matrix."""
+"""What all compilers share: how maps are applied, the output error, and what laws do to maps."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dynamics.circuit import Circuit, Layer, Local, Port, Projection, TwoFactor, Weights
+from dynamics.circuit import Circuit, LawTerm, Weights
+from dynamics.laws import Outer, Scaled
+from dynamics.layers import Layer
+from dynamics.maps import AbstractMap, Shared, Theta
+from dynamics.moment import AbstractMoment, Factors, Product, Rate
 from dynamics.norms import scaled
+from dynamics.projections import Projection
 from dynamics.timescales import Timescales, at_level
 
-Carried = Mapping[str, Float[Array, " _sources"]]  # what each projection delivers, by name
+Slow = dict[str, dict[str, Float[Array, " _size"]]]  # slow variables: by layer, by name
 
 
-class Factors(NamedTuple):
-    """m, p and r of one law: for one moment, shapes (targets,), (sources,), (targets,) or None; or a batch of them."""
-
-    post: Float[Array, "*batch targets"]
-    pre: Float[Array, "*batch sources"]
-    row_decay: Float[Array, "*batch targets"] | None
-
-
-def matrix_of(p: Projection, weights: Weights) -> Float[Array, "targets sources"]:
-    """The matrix that `p` applies: its own, or the transpose of the one that it is tied to."""
-    return weights[p.name] if p.transpose_of is None else weights[p.transpose_of].T
-
-
-def port_input(circuit: Circuit, layer: Layer, port: Port, weights: Weights, carried: Carried) -> Float[Array, " size"]:
-    """a or c of `layer`: the sum over the projections into `port` of matrix times carried signal."""
-    terms = [matrix_of(p, weights) @ carried[p.name] for p in circuit.into(layer, port)]
-    return sum(terms[1:], terms[0]) if terms else jnp.zeros(layer.size, next(iter(weights.values())).dtype)
+def applied(circuit: Circuit, p: Projection, weights: Weights, signal: Float[Array, " sources"]) -> Array:
+    """What the map of `p`, its own or a shared one, makes of a signal."""
+    owner = circuit.owner(p)
+    assert isinstance(owner.matrix, AbstractMap)
+    theta, shared = weights[owner.name], p.matrix
+    if not isinstance(shared, Shared):
+        return owner.matrix.apply(theta, signal)
+    back = shared.transposed
+    result = owner.matrix.back(theta, signal, circuit.shape(owner)[1]) if back else owner.matrix.apply(theta, signal)
+    return result if shared.gain is None else shared.gain * result
 
 
 def output_error(
@@ -41,85 +38,138 @@ def output_error(
     return target - on * prediction
 
 
-def law_factors(circuit: Circuit, locals_: Mapping[str, Local], carried: Carried) -> dict[str, Factors]:
-    """m, p and r of every plastic projection, from the local variables at its two ends."""
-    factors = {}
-    for p in circuit.plastic:
-        law, local = p.law, locals_[p.target]
-        assert law is not None
-        row_decay = None if law.row_decay is None else law.row_decay(local)
-        factors[p.name] = Factors(law.post(local), law.pre(carried[p.name]), row_decay)
-    return factors
+def mean_drive(f: Product, matrix: AbstractMap | None = None, theta: Theta | None = None) -> Theta:
+    """m p^T for one moment, or its mean over a batch: a matrix, or what of it the map `matrix` can follow."""
+    if matrix is None or matrix.is_matrix:
+        return jnp.outer(f.post, f.pre) if f.post.ndim == 1 else f.post.T @ f.pre / f.post.shape[0]
+    assert theta is not None
+    return matrix.outer(theta, f.post, f.pre) if f.post.ndim == 1 else matrix.mean_outer(theta, f.post, f.pre)
 
 
-def mean_drive(f: Factors) -> Float[Array, "targets sources"]:
-    """m p^T for one moment, or its mean over a batch."""
-    if f.post.ndim == 1:
-        return jnp.outer(f.post, f.pre)
-    return f.post.T @ f.pre / f.post.shape[0]
+def product(circuit: Circuit, term: LawTerm, theta: Theta, f: Product) -> Theta:
+    """m p^T of a term as a direction of theta, the parameters of the map that it changes; batches are averaged."""
+    oriented = Product(f.pre, f.post) if term.transposed else f
+    return mean_drive(oriented, circuit.map_of(term.owner.name), theta)
 
 
-def direction(w: Float[Array, "targets sources"], f: Factors) -> Float[Array, "targets sources"]:
-    """<m p^T> - diag(<r>) W: what a law does to its matrix, before time constants."""
-    drive = mean_drive(f)
-    if f.row_decay is None:
-        return drive
-    rate = f.row_decay if f.row_decay.ndim == 1 else f.row_decay.mean(0)
-    return drive - rate[:, None] * w
+def _mean(x: Float[Array, "*batch n"]) -> Float[Array, " n"]:
+    return x if x.ndim == 1 else x.mean(0)
 
 
-def weight_drift(
-    law: TwoFactor,
-    w: Float[Array, "targets sources"],
-    f: Factors,
-    plasticity: Float[Array, ""],
-    decay: Float[Array, ""] | None,
-) -> Float[Array, "targets sources"]:
-    """W' = (<m p^T> - diag(<r>) W) / tau_plast - W / tau_dec, in weight per second (both taus in seconds).
+def part(circuit: Circuit, term: LawTerm, weights: Weights, f: Product | Rate, trace: Theta | None = None) -> Theta:
+    """What one term does to its map, before time constants; batches are averaged."""
+    theta, own = weights[term.owner.name], circuit.map_of(term.owner.name)
+    if isinstance(f, Product):
+        if trace is None:
+            return product(circuit, term, theta, f)
+        return trace if f.gate is None else own.scaled_rows(trace, _mean(f.gate))
+    assert isinstance(term.term, Scaled)
+    of = theta if term.term.matrix is None else weights[term.term.matrix]
+    return of * _mean(f.rate) if term.transposed else own.scaled_rows(of, _mean(f.rate))
 
-    A matrix whose norm is held gets the part of it that is tangent to the sphere |W| = const.
-    """
-    # Scaling the factors costs a pass less over the matrix than scaling their product.
-    drift = direction(w, Factors(f.post / plasticity, f.pre, None if f.row_decay is None else f.row_decay / plasticity))
-    if law.holds_norm:
-        along = scaled(w)
-        return drift - along * (jnp.sum(drift * along) / jnp.sum(along * along))
-    if law.decays and decay is not None:
-        drift = drift - w * (1 / decay)  # one division, not one per weight
-    return drift
+
+def direction(
+    circuit: Circuit,
+    name: str,
+    weights: Weights,
+    factors: Factors,
+    traces: Mapping[str, Theta],
+    taus: Mapping[str, Array],
+) -> Theta:
+    """The sum of all terms that change the map of projection `name`, each over its tau."""
+    parts = []
+    for term in circuit.terms_of(name):
+        f, trace, tau = factors[term.name], traces.get(term.name), taus[term.name]
+        if trace is not None:
+            parts.append(part(circuit, term, weights, f, trace / tau))
+        elif isinstance(f, Product):  # scaling the factors costs a pass less over the matrix than scaling their product
+            parts.append(part(circuit, term, weights, f._replace(post=f.post / tau)))
+        else:
+            parts.append(part(circuit, term, weights, Rate(f.rate / tau)))
+    return sum(parts[1:], parts[0])
 
 
 def weight_drifts(
-    circuit: Circuit, timescales: Timescales, weights: Weights, factors: Mapping[str, Factors]
+    circuit: Circuit,
+    timescales: Timescales,
+    weights: Weights,
+    factors: Factors,
+    traces: Mapping[str, Theta] | None = None,
+    shown: Float[Array, ""] | None = None,
 ) -> Weights:
-    """The drift of every plastic matrix, by name."""
-    drifts = {}
+    """W' of every plastic map in weight per second: its terms over tau_plast, minus W / tau_dec.
+
+    `weights` are those of all maps, `traces` the products of terms that have one. Where a norm is held the drift is the
+    part of it that is tangent to the sphere |W| = const. Factors that are those of samples count for the fraction
+    `shown` of time, in which samples are shown; a trace goes on in gaps.
+    """
+    traces, taus, drifts = traces or {}, {}, {}
+    for term in circuit.terms:
+        tau, goes_on = at_level(timescales.plasticity, term.of.level), has_open_trace(term, traces)
+        taus[term.name] = tau if shown is None or goes_on else tau / shown
     for p in circuit.plastic:
-        assert p.law is not None
-        plasticity = at_level(timescales.plasticity, p.level)
-        decay = None if timescales.decay is None else at_level(timescales.decay, p.level)
-        drifts[p.name] = weight_drift(p.law, weights[p.name], factors[p.name], plasticity, decay)
+        own, w = circuit.map_of(p.name), weights[p.name]
+        drift = direction(circuit, p.name, weights, factors, traces, taus)
+        if own.mirror is not None:
+            drift = own.mirror.metric(w) * drift
+        if own.holds_norm:
+            along = scaled(w)
+            drift = drift - along * (jnp.sum(drift * along) / jnp.sum(along * along))
+        elif own.decays and timescales.decay is not None:
+            drift = drift - w * (1 / at_level(timescales.decay, p.level))  # one division, not one per weight
+        drifts[p.name] = drift
     return drifts
 
 
-def slow_drifts(
-    circuit: Circuit,
-    slow: Mapping[str, Mapping[str, Float[Array, " _size"]]],
-    locals_: Mapping[str, Local],
-    shown: Float[Array, ""] | None = None,
-) -> dict[str, dict[str, Float[Array, " _size"]]]:
-    """v' = (-v + <g(local)>) / tau of every slow variable, in units of v per second; batches are averaged.
+def has_open_trace(term: LawTerm, traces: Mapping[str, Theta]) -> bool:
+    """Whether a term is a trace of its product, without a gate that a gap would close."""
+    return term.name in traces and isinstance(term.term, Outer) and term.term.gate is None
 
-    Where the locals are those of samples and time also has gaps, `shown` is the fraction T / (T + g) of it that has
-    samples: <g(local)> is then `shown` times that of the samples, g being 0 in a gap as the laws are.
+
+def trace_timescale(term: LawTerm, timescales: Timescales) -> Float[Array, ""] | None:
+    """The timescale of the trace of a term: its own, or that of the run; None where there is none."""
+    if not isinstance(term.term, Outer):
+        return None
+    own = term.term.trace.timescale
+    if own is not None or timescales.trace is None:
+        return own
+    return at_level(timescales.trace, term.of.level)
+
+
+def slow_traces(circuit: Circuit) -> dict[str, Float[Array, ""]]:
+    """The timescales of slow traces of products, such as momentum, by term."""
+    slow = [t for t in circuit.terms if t.trace is not None and t.trace.slow]
+    return {t.name: t.trace.timescale for t in slow if t.trace is not None and t.trace.timescale is not None}
+
+
+def zero_traces(circuit: Circuit, weights: Weights) -> Weights:
+    """Slow traces at the start."""
+    by_name = {term.name: term for term in circuit.terms}
+    return {name: jnp.zeros_like(weights[by_name[name].owner.name]) for name in slow_traces(circuit)}
+
+
+def slow_drives(moment: AbstractMoment) -> Slow:
+    """What every slow variable relaxes to."""
+    circuit, drives = moment.circuit, {}
+    for layer in circuit.layers:
+        for v in layer.variables:
+            if v.slow:
+                drives.setdefault(layer.name, {})[v.name] = moment.drive(layer, v.name)
+    return drives
+
+
+def slow_drifts(circuit: Circuit, slow: Slow, drives: Slow, shown: Float[Array, ""] | None = None) -> Slow:
+    """v' = (-v + <of(local)>) / tau of every slow variable, in units of v per second; batches are averaged.
+
+    Where the drives are those of samples and time also has gaps, `shown` is the fraction T / (T + g) of it that has
+    samples: the mean drive is then `shown` times that of the samples, being 0 in a gap as the laws are.
     """
     drifts = {}
     for layer in circuit.layers:
-        for v in layer.slow:
-            local = locals_[layer.name]
-            batched = local.activity.ndim == 2
-            target = jax.vmap(v.of)(local).mean(0) if batched else v.of(local)
-            if shown is not None:
-                target = shown * target
-            drifts.setdefault(layer.name, {})[v.name] = (target - slow[layer.name][v.name]) / v.timescale
+        for v in layer.variables:
+            if v.slow:
+                assert v.timescale is not None
+                target = _mean(drives[layer.name][v.name])
+                target = target if shown is None else shown * target
+                drifts.setdefault(layer.name, {})[v.name] = (target - slow[layer.name][v.name]) / v.timescale
     return drifts

@@ -10,10 +10,10 @@ from jaxtyping import Array, Bool, Float, Int
 from dynamics.circuit import Circuit, Weights
 from dynamics.errors import PlasticodeError
 from dynamics.loop import Count
+from dynamics.plasticity import Slow as Slow
 from dynamics.samples import check_samples
 from dynamics.timescales import Timescales, check_levels
 
-Slow = dict[str, dict[str, Float[Array, " _size"]]]  # slow variables: by layer, by name
 Progress = TypeVar("Progress")
 
 

@@ -12,12 +12,15 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
-from dynamics.activations import activation
-from dynamics.circuit import Circuit, Layer, Local, Port, Weights
+from dynamics import wiring
+from dynamics.circuit import Circuit, Weights
 from dynamics.errors import PlasticodeError
-from dynamics.plasticity import Carried, output_error, port_input
+from dynamics.layers import Draw, Layer, Wave
+from dynamics.moment import AbstractMoment, Signal
+from dynamics.plasticity import Slow, applied, output_error
+from dynamics.projections import Projection
+from dynamics.wiring import Node
 
-Node = tuple[str, str]  # (layer, variable)
 Values = dict[Node, Float[Array, " _n"]]
 
 # Damped sweeps with d settle where |1 - d (1 - r)| < 1, r the eigenvalues of dF/dv: the smallest d, tried where larger
@@ -25,121 +28,105 @@ Values = dict[Node, Float[Array, " _n"]]
 DAMPING, PATIENCE = (1 / 8, 1 / 32, 1 / 128), 50
 
 
-def _needs(circuit: Circuit, errors: bool = True) -> dict[Node, set[Node]]:
-    """What each variable depends on at once; without `errors` these are silent and depend on nothing."""
-    needs: dict[Node, set[Node]] = {}
-    for layer in circuit.layers:
-        forward = {(p.source, str(p.variable)) for p in circuit.into(layer, "forward")}
-        needs[layer.name, "activity"] = set() if layer.clamped else forward
-        if layer.name in circuit.with_errors:
-            modulatory = {(p.source, str(p.variable)) for p in circuit.into(layer, "modulatory")}
-            needs[layer.name, "error"] = {(layer.name, "activity")} | modulatory if errors else set()
-    return needs
-
-
-def evaluation_order(circuit: Circuit, cycles: bool = False) -> tuple[Node, ...]:
-    """(layer, variable) in an order in which each depends only on earlier ones.
-
-    A cycle is told in a sentence, unless `cycles` are allowed: then it is entered at its first activity.
-    """
-    return _ordered(_needs(circuit), cycles)
-
-
-def _ordered(needs: Mapping[Node, set[Node]], cycles: bool) -> tuple[Node, ...]:
-    order: list[Node] = []
-    while len(order) < len(needs):
-        left = [node for node in needs if node not in order]
-        ready = [node for node in left if needs[node] <= set(order)]
-        if not ready and not cycles:
-            stuck = sorted(f"{variable} of {name}" for name, variable in left)
-            raise PlasticodeError(
-                f"the circuit has a cycle through {', '.join(stuck)}: only the coupled regime can run it"
-            )
-        order += ready or [min(left, key=lambda node: node[1] == "error")]
-    return tuple(order)
+def evaluation_order(circuit: Circuit) -> tuple[Node, ...]:
+    """(layer, variable) in an order in which each depends only on earlier ones; cycles are entered at an activity."""
+    return wiring.ordered(wiring.needs(circuit.layers, circuit.projections))
 
 
 def is_cyclic(circuit: Circuit) -> bool:
     """Whether an activity or error depends, through others, on itself."""
-    return bool(_on_cycles(_needs(circuit)))
+    return bool(wiring.on_cycles(wiring.needs(circuit.layers, circuit.projections)))
 
 
-def _on_cycles(needs: Mapping[Node, set[Node]]) -> tuple[Node, ...]:
-    """The variables that depend, through others, on themselves."""
+class Outside(NamedTuple):
+    """What is given to a circuit for one sample: stimulus, target (None: there is none, and errors are silent), and
+    what is drawn, by layer and projection."""
 
-    def reached(start: Node) -> set[Node]:
-        found, front = set(), set(needs[start])
-        while front:
-            found |= front
-            front = {before for node in front for before in needs[node]} - found
-        return found
-
-    return tuple(node for node in needs if node in reached(node))
+    stimulus: Float[Array, " inputs"]
+    target: Float[Array, " outputs"] | None
+    drawn: Mapping[str, Array] = {}
 
 
-def settle(
-    circuit: Circuit, weights: Weights, x: Float[Array, " inputs"], y: Float[Array, " outputs"] | None
-) -> tuple[dict[str, Float[Array, " _n"]], Values]:
-    """Preactivations by layer, and activities and errors, for one sample; without a target `y` errors are silent.
+class Settled(AbstractMoment):
+    """A circuit at the fixed point of its fast variables, for one sample.
 
-    Where there are cycles, the result is the stable fixed point that damped sweeps from silence reach, NaN if there is
-    none. Derivatives of any order go through it.
+    `known` are variables on cycles; all others follow from them. Without a target errors are silent, and a layer that
+    would be given it is free. What nothing is drawn for is zero.
     """
-    needs = _needs(circuit, errors=y is not None)
-    loops = _on_cycles(needs)
-    # A sweep takes all that is on a cycle as known, but the slope f'(a) of an error needs the a of this very sweep.
-    own = {node: {(node[0], "activity")} if node[1] == "error" else set() for node in needs}
-    order = _ordered({node: needs[node] - (set(loops) - own[node]) for node in needs}, cycles=False)
 
-    def sweep(known: Values) -> tuple[dict[str, Array], Values]:
-        """Every variable, from those on cycles as `known`; these last ones anew."""
-        values, new, a = dict(known), {}, {}
-        for name, variable in order:
-            layer = circuit.layer(name)
-            if variable == "activity":
-                value = _activity(circuit, layer, weights, values, x, a)
-            elif y is None:
-                value = jnp.zeros(layer.size, x.dtype)
-            else:
-                value = _error(circuit, layer, weights, values, y, a[name])
-            new[name, variable] = value
-            if (name, variable) not in known:
-                values[name, variable] = value
-        return a, new
+    def __init__(self, circuit: Circuit, weights: Weights, slow: Slow, outside: Outside, known: Values | None = None):
+        super().__init__(circuit)
+        self.weights = {**weights, **circuit.redrawn(outside.drawn)}
+        self.slow, self.outside, self.known = slow, outside, known or {}
 
+    def value(self, layer: Layer, variable: str) -> Signal:
+        if (layer.name, variable) in self.known:
+            return self.known[layer.name, variable]
+        if variable == "activity" and layer.given and not self._free(layer):
+            return self._given(layer)
+        if variable in self.slow.get(layer.name, {}):
+            return self.slow[layer.name][variable]
+        if variable == "error" and self.outside.target is None:
+            return self.silent(layer)
+        return self.drive(layer, variable)
+
+    def drive(self, layer: Layer, variable: str) -> Signal:
+        if variable == "activity" and self._free(layer):
+            return self.once(("free", layer.name), lambda: layer.f(self.input(layer, "forward")))
+        return super().drive(layer, variable)
+
+    def _free(self, layer: Layer) -> bool:
+        return layer.role == "target" and layer.source is None and self.outside.target is None
+
+    def _given(self, layer: Layer) -> Signal:
+        if isinstance(layer.source, Draw):
+            return self.outside.drawn.get(layer.name, self.silent(layer))
+        if layer.role == "constant":
+            return layer.constant(self.outside.stimulus.dtype)
+        given = self.outside.stimulus if layer.role == "input" else self.outside.target
+        assert given is not None
+        return given
+
+    def through(self, p: Projection, signal: Signal) -> Signal:
+        return applied(self.circuit, p, self.weights, signal)
+
+    def taught(self, layer: Layer) -> Signal:
+        assert self.outside.target is not None
+        activity = self.value(layer, "activity")
+        return output_error(layer, self.outside.target, activity, jnp.ones((), activity.dtype))
+
+    def silent(self, layer: Layer) -> Signal:
+        return jnp.zeros(layer.size, self.outside.stimulus.dtype)
+
+
+def check_settles(circuit: Circuit) -> None:
+    """Refuses what has no fixed point."""
+    for layer in circuit.layers:
+        if isinstance(layer.source, Wave):
+            raise PlasticodeError(
+                f"layer '{layer.name}' changes during a presentation: only the coupled regime can run it"
+            )
+
+
+def settle(circuit: Circuit, weights: Weights, slow: Slow, outside: Outside) -> Settled:
+    """The circuit at the fixed point of its fast variables.
+
+    Where there are cycles, it is the stable fixed point that damped sweeps from silence reach, NaN if there is none.
+    Derivatives of any order go through it.
+    """
+    needs = wiring.needs(circuit.layers, circuit.projections)
+    if outside.target is None:
+        needs = {node: set() if node[1] == "error" else before for node, before in needs.items()}
+    loops = wiring.on_cycles(needs)
     if not loops:
-        return sweep({})
-    silent = {node: jnp.zeros(circuit.layer(node[0]).size, x.dtype) for node in loops}
-    settled = _settled(lambda known: {node: sweep(known)[1][node] for node in loops}, silent)
-    a, values = sweep(settled)
-    return a, values | settled
+        return Settled(circuit, weights, slow, outside)
 
+    def anew(known: Values) -> Values:
+        moment = Settled(circuit, weights, slow, outside, known)
+        return {(name, variable): moment.drive(circuit.layer(name), variable) for name, variable in loops}
 
-def _input(circuit: Circuit, layer: Layer, port: Port, weights: Weights, values: Values) -> Float[Array, " size"]:
-    into = circuit.into(layer, port)
-    return port_input(circuit, layer, port, weights, {p.name: values[p.source, p.variable] for p in into})
-
-
-def _activity(
-    circuit: Circuit, layer: Layer, weights: Weights, values: Values, x: Float[Array, " inputs"], a: dict[str, Array]
-) -> Float[Array, " size"]:
-    """z of a layer; adds its preactivation to `a`."""
-    if layer.role == "input":
-        return x
-    if layer.role == "constant":
-        return jnp.ones(layer.size, x.dtype)
-    a[layer.name] = _input(circuit, layer, "forward", weights, values)
-    return activation(layer.activation).value(a[layer.name])
-
-
-def _error(
-    circuit: Circuit, layer: Layer, weights: Weights, values: Values, y: Float[Array, " outputs"], a: Array
-) -> Float[Array, " size"]:
-    """e of a layer, whose preactivation is `a`."""
-    c = _input(circuit, layer, "modulatory", weights, values)
-    if layer.role == "output":
-        c = c + output_error(layer, y, values[layer.name, "activity"], jnp.ones((), c.dtype))
-    return activation(layer.activation).slope(a) * c
+    silent = {node: jnp.zeros(circuit.layer(node[0]).size, outside.stimulus.dtype) for node in loops}
+    return Settled(circuit, weights, slow, outside, _settled(anew, silent))
 
 
 def _settled(field: Callable[[Values], Values], silent: Values) -> Values:
@@ -187,15 +174,3 @@ def _damped_sweeps(left: Callable[[Array], Array], start: Float[Array, " n"]) ->
 
     at = jax.lax.while_loop(unfinished, step, _Sweeps(start, jnp.int32(0), jnp.int32(0), never, jnp.asarray(False)))
     return jnp.where(at.done, at.v, jnp.nan)
-
-
-def fixed_point(
-    circuit: Circuit, weights: Weights, slow: Mapping, x: Float[Array, " inputs"], y: Float[Array, " outputs"]
-) -> tuple[dict[str, Local], Carried]:
-    """The settled local variables of every layer for one sample, and what each projection delivers."""
-    a, values = settle(circuit, weights, x, y)
-    locals_ = {}
-    for name in a:
-        error = values.get((name, "error"), jnp.zeros_like(a[name]))
-        locals_[name] = Local(a[name], values[name, "activity"], error, slow.get(name, {}))
-    return locals_, {p.name: values[p.source, p.variable] for p in circuit.projections}

@@ -109,6 +109,12 @@ def _arrival(clock: Clock, k: Int[Array, ""], lag: Float[Array, ""] | None) -> _
     return _Arrival(presentations, start, jnp.where(presentations >= 0, on, 0))
 
 
+def shown_now(value: Float[Array, " n"], clock: Clock) -> Held:
+    """A value that is on as long as a sample is, without a lag."""
+    zero = jnp.zeros_like(clock.on_steps)[None]
+    return Held(value[None], zero, clock.on_steps[None], jnp.stack([earlier_side(clock.gap, None)] * 2))
+
+
 def samples(
     signals: Sequence[tuple[Float[Array, "samples _n"], Int[Array, " _rows"]]], stream: Stream
 ) -> list[Float[Array, "_rows _n"]]:

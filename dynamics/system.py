@@ -2,12 +2,23 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 from jaxtyping import Array, Float, PyTree
 
-Look = Callable[..., Array]  # look(name, current value, lag in seconds, stepwise=False, side=None): the late value
+
+class Look(NamedTuple):
+    """How a field looks at the past from inside a step; `time` is how far inside, in seconds.
+
+    A call, look(name, current value, lag in seconds, stepwise=False, side=None), gives the late value.
+    """
+
+    time: Float[Array, ""]
+    past: Callable[..., Array]
+
+    def __call__(self, name: Any, current: Array, lag: Array, **how: Any) -> Array:
+        return self.past(name, current, lag, **how)
 
 
 class AbstractSystem(eqx.Module):
@@ -24,7 +35,7 @@ class AbstractSystem(eqx.Module):
         """The step in seconds."""
 
     @abc.abstractmethod
-    def drift(self, y: PyTree, inputs: PyTree, look: Look) -> PyTree:
+    def drift(self, y: PyTree, inputs: PyTree, look: Look | None) -> PyTree:
         """dy/dt without the noise."""
 
     @abc.abstractmethod

@@ -30,7 +30,7 @@ class Timescales(eqx.Module):
 
 def check_levels(circuit: Circuit, timescales: Timescales) -> None:
     """Refuses time constants that are not one number, or a list of one per layer (level) of the circuit."""
-    levels = [layer.level for layer in circuit.layers if not layer.clamped] + [p.level for p in circuit.plastic]
+    levels = [layer.level for layer in circuit.layers if not layer.given] + [p.level for p in circuit.plastic]
     count = max(levels, default=0)
     for name in ("propagation", "plasticity", "decay", "trace"):
         values = getattr(timescales, name)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:  # the list of all public names: for type checkers, and read b
     from dynamics.circuit import Layer as Layer
     from dynamics.circuit import Local as Local
     from dynamics.circuit import Projection as Projection
-    from dynamics.circuit import SlowVariable as SlowVariable
     from dynamics.circuit import TwoFactor as TwoFactor
+    from dynamics.circuit import Variable as Variable
     from dynamics.coupled import Coupled as Coupled
     from dynamics.delays import Delays as Delays
     from dynamics.discrete import Discrete as Discrete

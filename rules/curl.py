@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dynamics.circuit import Circuit, Projection
+from dynamics.circuit import Circuit, Outer, Projection, Signed
 from dynamics.errors import PlasticodeError
+from dynamics.maps import AbstractMap
 from dynamics.network import Network
 from dynamics.timescales import at_level
 from rules.contract import AbstractRule, number
@@ -69,10 +70,17 @@ class Curl(AbstractRule):
         return found
 
     def _signed(self, p: Projection, circuit: Circuit) -> Projection:
-        if p.law is None or p.port != "forward" or circuit.layer(p.source).role == "constant":
+        if not p.law or p.port != "forward" or circuit.layer(p.source).role == "constant":
             return p
         neurons = circuit.layer(p.source).size
         count = flipped(at_level(self.flips, p.level), neurons)
         sign = 1 - 2 * (jnp.arange(neurons, dtype=count.dtype) < count).astype(count.dtype)
-        sign = sign if p.law.sign is None else sign * p.law.sign  # curl descent on top of curl descent
-        return dataclasses.replace(p, law=dataclasses.replace(p.law, sign=sign, holds_norm=self.clamp))
+        law = tuple(_with_sign(term, p, sign) if isinstance(term, Outer) else term for term in p.law)
+        own = isinstance(p.matrix, AbstractMap)
+        matrix = dataclasses.replace(p.matrix, holds_norm=self.clamp) if own else p.matrix
+        return dataclasses.replace(p, law=law, matrix=matrix)
+
+
+def _with_sign(term: Outer, p: Projection, sign: Float[Array, " sources"]) -> Outer:
+    """The term with signs on its presynaptic side, on top of those that it may have (curl descent on curl descent)."""
+    return dataclasses.replace(term, pre=Signed(p.carries if term.pre is None else term.pre, sign))

@@ -28,12 +28,8 @@ class FA(AbstractRule):
     feedback_scale: Float[Array, ""] = number(1.0)
 
     def wire(self, network: Network) -> Circuit:
-        random = Gaussian(self.feedback_scale, fan="target")
-        credit = tuple(
-            Projection(f"V{name[1:]}", f"z{t}", "error", f"z{s}", "modulatory", random, level=t)
-            for s, t, name in network.backward_edges()
-        )
-        return Circuit(network.layers(), network.forward(TwoFactor(Error())) + credit)
+        feedback = network.feedback(Gaussian(self.feedback_scale, fan="target"))
+        return Circuit(network.layers(), network.forward(TwoFactor(Error())) + feedback)
 
 
 class DFA(AbstractRule):

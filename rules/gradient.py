@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from dynamics.circuit import Circuit, Error, Projection, TwoFactor
+from dynamics.circuit import Circuit, Error, TwoFactor
 from dynamics.network import Network
 from rules.contract import AbstractRule
 
@@ -25,8 +25,4 @@ class SGD(AbstractRule):
     )
 
     def wire(self, network: Network) -> Circuit:
-        credit = tuple(
-            Projection(f"V{name[1:]}", f"z{t}", "error", f"z{s}", "modulatory", transpose_of=name, level=t)
-            for s, t, name in network.backward_edges()
-        )
-        return Circuit(network.layers(), network.forward(TwoFactor(Error())) + credit)
+        return Circuit(network.layers(), network.forward(TwoFactor(Error())) + network.feedback())

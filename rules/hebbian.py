@@ -5,7 +5,7 @@ from typing import ClassVar
 import equinox as eqx
 from jaxtyping import Array, Float
 
-from dynamics.circuit import AbstractFactor, Activity, Circuit, Error, Local, SlowVariable, TwoFactor
+from dynamics.circuit import AbstractFactor, Activity, Circuit, Error, Law, Local, Negative, TwoFactor, Variable
 from dynamics.errors import unknown
 from dynamics.network import Network
 from rules.contract import AbstractRule, timescale
@@ -53,7 +53,7 @@ class AntiHebbian(AbstractRule):
     readout: str = eqx.field(static=True, default="hebbian")
 
     def wire(self, network: Network) -> Circuit:
-        return _unsupervised(network, TwoFactor(NegativeActivity()), self.readout)
+        return _unsupervised(network, TwoFactor(Negative(Activity())), self.readout)
 
 
 class Oja(AbstractRule):
@@ -100,23 +100,12 @@ class BCM(AbstractRule):
     readout: str = eqx.field(static=True, default="hebbian")
 
     def wire(self, network: Network) -> Circuit:
-        threshold = SlowVariable("threshold", SquaredActivity(), self.threshold_timescale)
+        threshold = Variable("threshold", SquaredActivity(), self.threshold_timescale, slow=True)
         return _unsupervised(network, TwoFactor(AboveThreshold()), self.readout, (threshold,))
-
-
-class NegativeActivity(AbstractFactor):
-    """m = -z."""
-
-    reads_error: ClassVar[bool] = False
-
-    def __call__(self, local: Local) -> Float[Array, " size"]:
-        return -local.activity
 
 
 class SquaredActivity(AbstractFactor):
     """z^2."""
-
-    reads_error: ClassVar[bool] = False
 
     def __call__(self, local: Local) -> Float[Array, " size"]:
         return local.activity**2
@@ -125,15 +114,13 @@ class SquaredActivity(AbstractFactor):
 class AboveThreshold(AbstractFactor):
     """m = z (z - theta)."""
 
-    reads_error: ClassVar[bool] = False
-
     def __call__(self, local: Local) -> Float[Array, " size"]:
-        return local.activity * (local.activity - local.slow["threshold"])
+        return local.activity * (local.activity - local.values["threshold"])
 
 
-def _unsupervised(network: Network, law: TwoFactor, readout: str, slow: tuple[SlowVariable, ...] = ()) -> Circuit:
+def _unsupervised(network: Network, law: Law, readout: str, variables: tuple[Variable, ...] = ()) -> Circuit:
     """A circuit without feedback: `law` on every forward projection, the output layer's by `readout`."""
     if readout not in READOUTS:
         raise unknown("rule.readout", readout, READOUTS)
     output_law = TwoFactor(Error()) if readout == "delta" else None
-    return Circuit(network.layers(slow), network.forward(law, output_law))
+    return Circuit(network.layers(variables), network.forward(law, output_law))

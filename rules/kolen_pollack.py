@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from jaxtyping import Array, Float
 
-from dynamics.circuit import Activity, Circuit, Error, Gaussian, Projection, TwoFactor
+from dynamics.circuit import Activity, Circuit, Error, Gaussian, TwoFactor
 from dynamics.network import Network
 from rules.contract import AbstractRule, number
 
@@ -30,9 +30,6 @@ class KP(AbstractRule):
     feedback_scale: Float[Array, ""] = number(1.0)
 
     def wire(self, network: Network) -> Circuit:
-        random, mirrored = Gaussian(self.feedback_scale, fan="target"), TwoFactor(Activity(), traced="post")
-        credit = tuple(
-            Projection(f"V{name[1:]}", f"z{t}", "error", f"z{s}", "modulatory", random, mirrored, level=t)
-            for s, t, name in network.backward_edges()
-        )
-        return Circuit(network.layers(), network.forward(TwoFactor(Error())) + credit)
+        mirrored = TwoFactor(Activity(), traced="post")
+        feedback = network.feedback(Gaussian(self.feedback_scale, fan="target"), mirrored)
+        return Circuit(network.layers(), network.forward(TwoFactor(Error())) + feedback)

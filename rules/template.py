@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from jaxtyping import Array, Float
 
-from dynamics.circuit import Circuit, Error, Gaussian, Projection, TwoFactor
+from dynamics.circuit import Circuit, Error, Gaussian, TwoFactor
 from dynamics.network import Network
 from rules.contract import AbstractRule, number
 
@@ -31,18 +31,9 @@ class Template(AbstractRule):
     def wire(self, network: Network) -> Circuit:
         # 1. The forward projections, all with one law: post-factor e (the learning signal) times what they carry (z).
         forward = network.forward(TwoFactor(Error()))
-        # 2. The feedback: one projection back over every matrix that starts in a hidden layer.
-        feedback = tuple(
-            Projection(
-                name=f"V{name[1:]}",
-                source=f"z{target}",
-                variable="error",
-                target=f"z{source}",
-                port="modulatory",
-                init=Gaussian(self.feedback_scale, fan="target"),
-                level=target,
-            )
-            for source, target, name in network.backward_edges()
-        )
+        # 2. The feedback: one projection back over every matrix that starts in a hidden layer, each with fixed random
+        #    numbers. (Written out, one is Projection("V2", "z2", "error", "z1", "modulatory", random, level=2).)
+        random = Gaussian(self.feedback_scale, fan="target")
+        feedback = network.feedback(random)
         # 3. The circuit. Every regime and integrator now knows the rule.
         return Circuit(network.layers(), forward + feedback)

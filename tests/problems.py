@@ -25,7 +25,7 @@ from rules.template import Template
 
 HALF: Any = 0.5  # a rule makes arrays of its numbers
 FAST: Any = 0.05
-NO_LOOK: Any = lambda *_: None  # for who has nothing that is late  # noqa: E731
+NO_LOOK: Any = None  # for who has nothing that is late
 
 ALL_RULES: dict[str, Any] = {
     "sgd": SGD(),
@@ -120,7 +120,7 @@ def flow_drift(circuit: Circuit, weights: Weights, problem: Problem, times: Time
     """The drift of every plastic matrix in the weight flow; with the default time constants it is <m p^T>."""
     regime = flow(circuit, problem, times or timescales())
     state = regime.init(weights)
-    return regime.system(state.fixed).drift(state[:2], None, NO_LOOK)[0]
+    return regime.system(state.fixed).drift(state[:3], None, NO_LOOK)[0]
 
 
 def discrete(circuit: Circuit, problem: Problem, times: Timescales, time: Clock) -> Discrete:

@@ -68,9 +68,9 @@ class Adaptive(AbstractIntegrator):
     ) -> CoupledProgress:
         """Presentation k, and once more with the tolerance of what judges it."""
         state, memory = progress.state, progress.memory
-        shown = [held.values[0] for held in run.shown(k)]
-        end, ok = self._through(run, progress.fixed, state, *shown)
-        other = ready._through(run, progress.fixed, state, *shown)[0]
+        phases = run.phases(k)
+        end, ok = self._through(run, progress.fixed, state, phases)
+        other = ready._through(run, progress.fixed, state, phases)[0]
         still = jax.tree.map(jnp.zeros_like, state.weights), None
         on = jnp.ones_like(run.clock.dt)
         judged = difference(still, (end.weights, None), (other.weights, None), None, on)
@@ -79,15 +79,14 @@ class Adaptive(AbstractIntegrator):
         return progress._replace(state=_with_sums(end, total), memory=Adapted(accuracy, memory.arrived & ok, low))
 
     def _through(
-        self, run: AbstractCoupled, fixed: Weights, state: State, x: Array, y: Array
+        self, run: AbstractCoupled, fixed: Weights, state: State, phases: tuple[Inputs, Inputs]
     ) -> tuple[State, Bool[Array, ""]]:
         """A presentation and its gap, with the change of weights and slow variables in place of these."""
-        on, off, system = jnp.ones_like(run.clock.dt), jnp.zeros_like(run.clock.dt), run.system(fixed)
+        system = run.system(fixed)
         still = jax.tree.map(jnp.zeros_like, state)
         base, start = _with_sums(still, _sums(state)), _with_sums(state, _sums(still))
-        middle, one = self.run(system, start, Inputs(x, y, on), run.clock.on_steps, base)
-        blank = Inputs(jnp.zeros_like(x), jnp.zeros_like(y), off)
-        end, other = self.run(system, middle, blank, run.clock.steps - run.clock.on_steps, base)
+        middle, one = self.run(system, start, phases[0], run.clock.on_steps, base)
+        end, other = self.run(system, middle, phases[1], run.clock.steps - run.clock.on_steps, base)
         return end, one & other
 
     def quality(self, run: AbstractCoupled, progress: CoupledProgress) -> Quality:

@@ -69,13 +69,17 @@ def _solve(matrix: Float[Array, "s s"], right: Float[Array, "s s"]) -> Float[Arr
     return jax.lax.fori_loop(0, matrix.shape[0], eliminate, both)[:, matrix.shape[0] :]
 
 
-def filtered(k: Float[Array, "s s"], start: Float[Array, " n"], drive: Float[Array, "rows n"]) -> Float[Array, "s n"]:
+def filtered(
+    k: Float[Array, "*n s s"], start: Float[Array, " n"], drive: Float[Array, "rows n"]
+) -> Float[Array, "s n"]:
     """z = z(t0) + K (u - z(t0)): the leaky unit that starts at `start`; a constant drive may have one row."""
     return start[None] + weighted(k, drive - start[None])
 
 
-def weighted(k: Float[Array, "s s"], waveform: Float[Array, "rows n"]) -> Float[Array, "s n"]:
-    """The matrix times the waveform, which has one row where it is constant."""
+def weighted(k: Float[Array, "*n s s"], waveform: Float[Array, "rows n"]) -> Float[Array, "s n"]:
+    """The matrix (or one for each column) times the waveform, which has one row where it is constant."""
+    if k.ndim == 3:
+        return jnp.einsum("nij,jn->in", k, jnp.broadcast_to(waveform, (k.shape[2], waveform.shape[1])))
     if waveform.shape[0] == k.shape[1]:
         return k @ waveform
     return k.sum(1)[:, None] * waveform

@@ -156,6 +156,8 @@ class FixedStep(AbstractIntegrator):
             jnp.zeros(run.stream.inputs.shape[1], run.clock.dt.dtype),
             jnp.zeros_like(run.targets()[0]),
             jnp.zeros_like(run.clock.dt),
+            jax.tree.map(jnp.zeros_like, run.inputs_at(jnp.int32(0))(jnp.zeros_like(run.clock.dt)).given),
+            jnp.zeros_like(run.clock.dt),
         )
         signals = system.signals(state, silent)
         return self.begin(state, History.of(signals, run.history) if signals else None)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from dynamics.delays import History
 from dynamics.integrators.solvers import solver_named
-from dynamics.system import AbstractSystem
+from dynamics.system import AbstractSystem, Look
 
 
 class Moment(eqx.Module):
@@ -54,11 +54,12 @@ class Drift(diffrax.AbstractTerm):
     base: Base
 
     def vf(self, t: Any, y: PyTree, args: Moment) -> PyTree:
-        def look(name: Any, current: Array, lag: Array, stepwise: bool = False, side: Array | None = None) -> Array:
+        def past(name: Any, current: Array, lag: Array, stepwise: bool = False, side: Array | None = None) -> Array:
             assert args.history is not None
             fraction = jnp.zeros_like(args.start) if stepwise else t - args.start
             return args.history.at(name, args.step, fraction, lag / self.system.dt, current, side)
 
+        look = Look((t - args.start) * self.system.dt, past)
         return self.system.drift(self.base.plus(y, t - args.start), args.inputs, look)
 
     def contr(self, t0: Any, t1: Any, **kwargs: Any) -> Array:

@@ -18,6 +18,7 @@ from dynamics.history import check_late_error, misled
 from dynamics.integrators.collocation import nodes
 from dynamics.integrators.contract import Demands, Finer, Settings
 from dynamics.integrators.judge import Accuracy, Judge, accuracy_at_start
+from dynamics.integrators.learning import check_windows
 from dynamics.integrators.waveforms import Relaxation, Waves
 from dynamics.integrators.window_choice import choose, refined
 from dynamics.integrators.window_parts import Course, Layout, Past
@@ -78,6 +79,7 @@ class Window(AbstractWindow):
 
     def check(self, run: AbstractCoupled) -> None:
         check_late_error(run)
+        check_windows(run.system({}))
         super().check(run)
         gap = run.clock.gap
         if not self.gaps and not isinstance(gap, Tracer) and float(gap) > 0:

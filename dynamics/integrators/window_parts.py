@@ -49,18 +49,18 @@ class Layout(NamedTuple):
 
     past    by late projection: the weights with which the points of earlier windows make up what it delivers
     on      by signal that is shown: whether its presentations are on (see `Shown`)
-    paths   by level: what makes Ornstein-Uhlenbeck paths of normal draws
+    paths   by level, or variable with a time constant of its own: what makes Ornstein-Uhlenbeck paths of normal draws
     """
 
     start: Float[Array, " windows"]
     filters: Filters
     past: dict[str, Float[Array, "windows s earlier points"]]
     on: dict[str, Float[Array, "windows presentations"]]
-    paths: dict[int, Float[Array, "windows s s"]]
+    paths: dict[str, Float[Array, "windows *n s s"]]
 
 
 class Shown(NamedTuple):
     """What a signal shows in the presentations that arrive during one, newest first; `begun` is 0 before the first."""
 
-    values: Float[Array, "presentations _n"]
+    values: Float[Array, "presentations ..."]
     begun: Float[Array, " presentations"]

@@ -10,9 +10,10 @@ from jaxtyping import Array, Float, Int
 
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, State
-from dynamics.integrators.collocation import leak, others
+from dynamics.integrators.collocation import leak, nodes, others
 from dynamics.integrators.waveforms import Filters, Relaxation, Waves
 from dynamics.settle import is_cyclic
+from dynamics.system import Look
 from dynamics.timescales import at_level
 
 MAX_SWEEPS = 40
@@ -23,8 +24,10 @@ STILL = 16  # eps: a sweep that moves a window by so little is down to rounding,
 def filters_of(system: CoupledSystem, length: Float[Array, ""], s: int) -> Filters:
     """The filters of one window of `length` seconds, without delays."""
     times, circuit = system.timescales, system.circuit
-    levels = {layer.level for layer in circuit.layers if not layer.clamped}
-    plastic = {p.level for p in circuit.plastic}
+    variables = [(layer, v) for layer in circuit.layers for v in circuit.variables(layer).values()]
+    levels = {layer.level for layer, v in variables if v.timescale is None}
+    traced = {t.name: t.trace.timescale for t in circuit.terms if t.trace is not None and t.trace.timescale is not None}
+    outer = {t.of.level for t in circuit.terms if t.trace is not None and t.trace.timescale is None}
 
     def by_level(taus: Float[Array, "*layers"] | None, levels: set[int]) -> dict[int, Array]:
         if taus is None:
@@ -37,12 +40,18 @@ def filters_of(system: CoupledSystem, length: Float[Array, ""], s: int) -> Filte
     for name, lag in system.lags().items() if system.gamma else ():
         late = leak(length * system.delays.stages / jnp.where(lag > 0, lag, 1), s)
         chain[name] = jnp.where(lag > 0, late, jnp.eye(s, dtype=late.dtype))
-    slow = {layer.name: {v.name: leak(length / v.timescale, s) for v in layer.slow} for layer in circuit.layers}
+    own: dict[str, dict[str, Array]] = {}
+    for layer, v in variables:
+        if v.timescale is not None:
+            ratio = length / v.timescale
+            made = leak(ratio, s) if ratio.ndim == 0 else jax.vmap(lambda r: leak(r, s))(ratio)
+            own.setdefault(layer.name, {})[v.name] = made
     return Filters(
         length,
         by_level(times.propagation, levels),
-        by_level(times.trace, plastic),
-        {name: filters for name, filters in slow.items() if filters},
+        by_level(times.trace, outer),
+        own,
+        {name: leak(length / tau, s) for name, tau in traced.items()},
         chain,
         {},
     )
@@ -54,7 +63,7 @@ class WindowTerm(diffrax.AbstractTerm):
     system: CoupledSystem
 
     def vf(self, t: Any, y: State, args: Inputs) -> State:
-        return self.system.drift(y, args, _no_look)
+        return self.system.drift(y, args, Look(jnp.zeros_like(self.system.dt), _no_past))
 
     def contr(self, t0: Any, t1: Any, **kwargs: Any) -> Array:
         return t1 - t0
@@ -63,17 +72,19 @@ class WindowTerm(diffrax.AbstractTerm):
         return jax.tree.map(lambda v: control * v, vf)
 
 
-def _no_look(*args: Any, **kwargs: Any) -> Array:
+def _no_past(*args: Any, **kwargs: Any) -> Array:
     raise PlasticodeError("a window term has no past: give delays to the window integrator instead")
 
 
 class Context(NamedTuple):
-    """What a step within a presentation knows beyond its inputs: ready filters, the past, noise."""
+    """What a step within a presentation knows beyond its inputs: ready filters, the past, noise, and the times of nodes
+    in seconds after the start of the presentation."""
 
     filters: Filters
     late: dict[str, Float[Array, " _n"]]
     past: dict[str, Float[Array, "s _n"]]
     noise: dict[tuple[str, str], Float[Array, "s _n"]]
+    times: Float[Array, " s"]
 
 
 class Solved(NamedTuple):
@@ -117,7 +128,8 @@ class WindowSolver(diffrax.AbstractSolver):
 
         def end(solver: WindowSolver) -> State:
             filters = filters_of(system, jnp.asarray(t1 - t0, system.dt.dtype), solver.s)
-            window, solved = solver.solve(system, y0, args, Context(filters, {}, {}, {}))
+            times = t0 + filters.length * jnp.asarray(nodes(solver.s), filters.length.dtype)
+            window, solved = solver.solve(system, y0, args, Context(filters, {}, {}, {}, times))
             return window.end(solved.waves)
 
         y1 = end(self)
@@ -130,7 +142,8 @@ class WindowSolver(diffrax.AbstractSolver):
 
     def solve(self, system: CoupledSystem, y0: State, inputs: Inputs, context: Context) -> tuple[Relaxation, Solved]:
         """The solved window."""
-        window = Relaxation(system, y0, context.filters, inputs, context.late, context.past, context.noise, self.s)
+        context_ = context.filters, inputs, context.late, context.past, context.noise, context.times
+        window = Relaxation(system, y0, *context_, self.s)
         one, still = jnp.ones_like(window.filters.length), jax.lax.stop_gradient(window)
         eps = jnp.finfo(one.dtype).eps
         # Without cycles the first sweep is exact but for what the weights do in the window: it has moved by 1. In a

@@ -14,17 +14,19 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from dynamics import rounding
-from dynamics.circuit import Projection
 from dynamics.errors import PlasticodeError
-from dynamics.field import CoupledSystem, Inputs, Sources, State
-from dynamics.integrators.collocation import MAX_NODES, interpolation, nodes, ornstein_uhlenbeck
+from dynamics.field import CoupledSystem, Inputs, Key, Sources, State, key_of
+from dynamics.integrators.collocation import MAX_NODES, interpolation, nodes, ornstein_uhlenbeck, weighted
 from dynamics.integrators.contract import AbstractIntegrator
 from dynamics.integrators.jumps import Cut, Jump, in_order
 from dynamics.integrators.waveforms import Relaxation, Waves
 from dynamics.integrators.window_parts import Course, Doubt, Layout, Past, Shown, distance
 from dynamics.integrators.window_solver import Context, Solved, WindowSolver, filters_of
 from dynamics.kinks import roundoff, with_value
+from dynamics.layers import Draw, Layer, Wave
+from dynamics.local import AbstractFactor
 from dynamics.noise import Half, brownian_increments, required_key
+from dynamics.projections import Projection
 from dynamics.stimulus import Clock, Stream, mixed, samples
 from dynamics.timescales import at_level
 
@@ -55,33 +57,37 @@ class AbstractWindow(AbstractIntegrator):
 
     def _signals(self, system: CoupledSystem, y: State) -> Sources:
         """Signals that a constant lag looks back at: those of the coupled system that no input determines."""
-        nothing = Inputs(*3 * (jnp.zeros((1,), system.dt.dtype),))
-        clamped = {(layer.name, "activity") for layer in system.circuit.layers if layer.clamped}
-        return {name: x for name, x in system.signals(y, nothing).items() if name not in clamped}
+        looked_up = {key for key, _ in self._lags(system).values()}
+        return {key: x for key, x in system.signals(y, silent_inputs(system)).items() if key in looked_up}
 
-    def _lags(self, system: CoupledSystem) -> dict[str, tuple[tuple[str, str], Float[Array, ""]]]:
-        """Constant lags that look back at a signal: by projection, and "error" for that of the output error."""
+    def _lags(self, system: CoupledSystem) -> dict[str, tuple[Key, Float[Array, ""]]]:
+        """Constant lags that look back at a signal: by what is late, and "error" for that of the output error."""
         if system.gamma:
             return {}
         looks = {}
-        for p in system.circuit.projections:
+        for p, name, factor in system.lagged():
             lag = system.lag(p)
-            if lag is not None and not system.circuit.layer(p.source).clamped:
-                looks[p.name] = ((p.source, p.variable), lag)
+            if lag is not None and not _arrives(system, p, factor):
+                looks[name] = (key_of(p, name, factor), lag)
         if system.delays.error is not None:
             looks["error"] = ((system.outputs()[0].name, "activity"), system.delays.error)
         return looks
 
     def _arrivals(self, system: CoupledSystem) -> dict[str, tuple[str, ...]]:
-        """The lags, by name, of everything that jumps: "stimulus", "target", and by projection late stimuli."""
+        """The lags, by name, of everything that jumps: "stimulus", "target", layers that are given something else, and
+        by name what is late of a layer that is given something."""
+        given: dict[str, tuple[str, ...]] = {
+            layer.name: () for layer in system.circuit.layers if layer.held and layer.role != "input"
+        }
         if system.gamma:
-            return {"stimulus": (), "target": ()}
+            return {"stimulus": (), "target": ()} | given
         lags = system.lags()
         stimulus = ("input",) if "input" in lags else ()
-        arrivals = {"stimulus": stimulus, "target": ("error",) if "error" in lags else ()}
-        for p in system.circuit.projections:
-            if p.name in lags and system.circuit.layer(p.source).role == "input":
-                arrivals[p.name] = (*stimulus, _hop(p))
+        arrivals = {"stimulus": stimulus, "target": ("error",) if "error" in lags else ()} | given
+        for p, name, factor in system.lagged():
+            if _arrives(system, p, factor):
+                first = stimulus if system.circuit.layer(p.source).role == "input" else ()
+                arrivals[name] = (*first, _hop(p))
         return arrivals
 
     def _total(self, system: CoupledSystem, names: tuple[str, ...]) -> Float[Array, ""] | None:
@@ -96,7 +102,7 @@ class AbstractWindow(AbstractIntegrator):
         jumps = set(self._arrivals(system).values())
         if not system.gamma:
             lags = system.lags()
-            late = {_hop(p) for p in system.circuit.projections if p.name in lags} | ({"error"} & set(lags))
+            late = {_hop(p) for p, _, _ in system.lagged()} | ({"error"} & set(lags))
             jumps |= {tuple(sorted((*jump, name))) for jump in jumps for name in late}
         pace = {name: (2 + i) ** 0.5 for i, name in enumerate(sorted({name for names in jumps for name in names}))}
         pushes = {names: sum((pace[name] for name in names), 0.0) for names in sorted(jumps)}
@@ -109,10 +115,12 @@ class AbstractWindow(AbstractIntegrator):
         clock, cuts = system.clock, []
         for jump in self._jumps(system).values():
             cuts += jump.cuts()
+        zero = jnp.zeros_like(clock.period)
+        waves = [layer.source for layer in system.circuit.layers if isinstance(layer.source, Wave)]
+        cuts += [(jnp.clip(time, zero, clock.period), zero) for wave in waves for time in wave.jumps]
         if self.settling is None:
             return cuts
         slowest = self.settling * jnp.max(system.timescales.propagation)
-        zero = jnp.zeros_like(clock.period)
         return cuts + [(jnp.minimum(start + slowest, clock.period), zero) for start in (zero, *(t for t, _ in cuts))]
 
     def layout(self, system: CoupledSystem, past: Past | None) -> Layout:
@@ -132,9 +140,10 @@ class AbstractWindow(AbstractIntegrator):
         paths = {}
         if system.noise.fluctuations:
             for layer in system.circuit.layers:
-                if not layer.clamped and layer.level not in paths:
-                    tau = at_level(system.timescales.propagation, layer.level)
-                    paths[layer.level] = jax.vmap(lambda h, tau=tau: ornstein_uhlenbeck(h / tau, self.nodes))(length)
+                for variable in set(system.circuit.variables(layer)) & set(system.noise.fluctuations):
+                    name, tau = _path(system, layer.name, variable)
+                    if name not in paths:
+                        paths[name] = jax.vmap(functools.partial(_paths_of, tau=tau, s=self.nodes))(length)
         on = self._on(system, jnp.argsort(order))
         return Layout(start, filters._replace(current=current), earlier, on, paths)
 
@@ -181,13 +190,22 @@ class AbstractWindow(AbstractIntegrator):
 
     def arrivals(self, system: CoupledSystem, stream: Stream, targets: Array, k: Int[Array, ""]) -> dict[str, Shown]:
         """Everything that is shown during presentation k, as it arrives."""
-        jumps, signals = self._jumps(system), {}
+        jumps, signals, drawn = self._jumps(system), {}, {}
         for name, names in self._arrivals(system).items():
             newer = k - jumps[names].periods.astype(k.dtype)
             rows = newer[None] if jumps[names].on is None else jnp.stack([newer, newer - 1])
-            signals[name] = (targets if name == "target" else stream.inputs, rows)
+            layer = _shown_of(system, name)
+            if layer is not None and isinstance(layer.source, Draw):
+                one = functools.partial(layer.source.drawn, stream.key, name=layer.name, size=layer.size)
+                drawn[name] = (rows, jax.vmap(one)(rows))
+            else:
+                of_task = name == "target" or (layer is not None and layer.role == "target")
+                signals[name] = (targets if of_task else stream.inputs, rows)
         shown = zip(signals.items(), samples(list(signals.values()), stream), strict=True)
-        return {name: Shown(values, (rows >= 0).astype(system.dt.dtype)) for (name, (_, rows)), values in shown}
+        every = {name: (rows, values) for (name, (_, rows)), values in shown} | drawn
+        maps = {p.name: system.circuit.draws(stream.key, k)[p.name][None] for p in system.circuit.drawn}
+        known = {name: Shown(values, (rows >= 0).astype(system.dt.dtype)) for name, (rows, values) in every.items()}
+        return known | {name: Shown(theta, jnp.ones(1, system.dt.dtype)) for name, theta in maps.items()}
 
     def present(
         self,
@@ -213,7 +231,7 @@ class AbstractWindow(AbstractIntegrator):
             inputs, context = self._context(system, layout, y, past, shown, window_key)
             window, solved = solver.solve(system, y, inputs, context)
             weights, low = rounding.add(y.weights, low, window.changes_at(solved.waves.drive))
-            past = None if past is None else self._remember(past, y, solved.waves)
+            past = None if past is None else self._remember(past, window, solved.waves)
             end = Course(window.end(solved.waves, weights), low, past)
             end = self._kicked(system, layout, end, window_key, after=True)
             told = None if report is None else report(window, solved.waves)
@@ -247,21 +265,25 @@ class AbstractWindow(AbstractIntegrator):
         key: PRNGKeyArray | None,
     ) -> tuple[Inputs, Context]:
         """What the outside, the past and the noise give in one window."""
-        at = {name: mixed(layout.on[name] * signal.begun, signal.values) for name, signal in shown.items()}
-        late = {name: value for name, (value, _) in at.items() if name not in ("stimulus", "target")}
+        maps = {p.name: shown[p.name].values[0] for p in system.circuit.drawn}
+        signals = {name: signal for name, signal in shown.items() if name not in maps}
+        at = {name: mixed(layout.on[name] * signal.begun, signal.values) for name, signal in signals.items()}
+        layers = {layer.name for layer in system.circuit.layers}
+        given = {name: value for name, (value, _) in at.items() if name in layers}
+        late = {name: value for name, (value, _) in at.items() if name not in ("stimulus", "target", *given)}
         earlier = {}
         for name, weights in layout.past.items():
             assert past is not None
             earlier[name] = jnp.einsum("swp,wpn->sn", weights, past.rows[self._lags(system)[name][0]])
-        context = Context(layout.filters, late, earlier, self._paths(system, y, layout, key))
-        return Inputs(at["stimulus"][0], *at["target"]), context
+        times = layout.start + layout.filters.length * jnp.asarray(nodes(self.nodes), layout.start.dtype)
+        context = Context(layout.filters, late, earlier, self._paths(system, y, layout, key), times)
+        return Inputs(at["stimulus"][0], *at["target"], given | maps, layout.start), context
 
-    def _remember(self, past: Past, y: State, waves: Waves) -> Past:
+    def _remember(self, past: Past, window: Relaxation, waves: Waves) -> Past:
         rows = {}
-        for (layer, variable), old in past.rows.items():
-            first = (y.activity if variable == "activity" else y.error)[layer]
-            new = jnp.concatenate([first[None], waves.value[layer, variable]])
-            rows[layer, variable] = jnp.concatenate([old[1:], new[None]])
+        for key, old in past.rows.items():
+            new = jnp.concatenate([window.start_of(key)[None], waves.value[key]])
+            rows[key] = jnp.concatenate([old[1:], new[None]])
         return Past(rows)
 
     def _paths(self, system: CoupledSystem, y: State, layout: Layout, key: PRNGKeyArray | None) -> dict:
@@ -270,13 +292,13 @@ class AbstractWindow(AbstractIntegrator):
         noisy = {
             (name, variable): jnp.zeros((self.nodes, x.shape[0]), x.dtype)
             for variable in levels
-            for name, x in getattr(y, variable).items()
+            for name, x in y.fast[variable].items()
         }
         if not noisy:
             return {}
         draws = brownian_increments(required_key(key), noisy, jnp.ones_like(system.dt))
         return {
-            (name, variable): levels[variable] * (layout.paths[system.circuit.layer(name).level] @ g)
+            (name, variable): levels[variable] * weighted(layout.paths[_path(system, name, variable)[0]], g)
             for (name, variable), g in draws.items()
         }
 
@@ -294,10 +316,11 @@ class AbstractWindow(AbstractIntegrator):
         weights, low = course.state.weights, course.low
         key = jax.random.fold_in(required_key(key), int(after))
         draws = brownian_increments(key, {kind.draws[1]: weights for kind, _ in kinds}, jnp.ones_like(h))
+        within = {n: system.circuit.map_of(n).within for n in weights}
         halves = {n: Half(h, self._half(system, n, h, after), system.noise.calculus) for n in weights}
         for kind, level in kinds if after else reversed(kinds):
             draw = draws[kind.draws[1]]
-            change = {n: kind.change(level, w, draw[n], halves[n]) for n, w in weights.items()}
+            change = {n: within[n](kind.change(level, w, draw[n], halves[n])) for n, w in weights.items()}
             weights, low = rounding.add(weights, low, change)
         return course._replace(state=eqx.tree_at(lambda y: y.weights, course.state, weights), low=low)
 
@@ -308,12 +331,52 @@ class AbstractWindow(AbstractIntegrator):
         after it: together tau_dec (1 - E^2) / 2 at its end, which is exact, and h/2 each where nothing decays.
         """
         p, decay = system.circuit.projection(name), system.timescales.decay
-        if decay is None or p.law is None or not p.law.decays or p.law.holds_norm:
+        own = system.circuit.map_of(name)
+        if decay is None or not own.decays or own.holds_norm:
             return jnp.sqrt(h / 2)
         rate = 1 / at_level(decay, p.level)
         faded = -jnp.expm1(-h * rate)  # 1 - E
         before = jnp.where(rate > 0, faded / jnp.where(rate > 0, 2 * rate, 1), h / 2)
         return jnp.sqrt(before * (1 + faded * (1 - faded)) if after else before)
+
+
+def silent_inputs(system: CoupledSystem) -> Inputs:
+    """Nothing from outside."""
+    nothing, circuit = jnp.zeros((1,), system.dt.dtype), system.circuit
+    sizes = {layer.role: layer.size for layer in circuit.layers if layer.source is None}
+    given = {layer.name: jnp.zeros(layer.size, system.dt.dtype) for layer in circuit.layers if layer.held}
+    stimulus = jnp.zeros(sizes.get("input", 1), system.dt.dtype)
+    return Inputs(stimulus, jnp.zeros(sizes.get("output", 1), system.dt.dtype), nothing[0], given, nothing[0])
+
+
+def _arrives(system: CoupledSystem, p: Projection, factor: AbstractFactor) -> bool:
+    """Whether what `p` delivers late is held constant as long as it is shown: a factor of a given activity alone."""
+    layer = system.circuit.layer(p.source)
+    if not layer.held:
+        return False
+    read = system.circuit.reads(factor, layer)
+    return not read.inputs and not read.drives and set(read.values) <= {"activity"}
+
+
+def _shown_of(system: CoupledSystem, name: str) -> Layer | None:
+    """The layer that what arrives under `name` is the activity of; None of the stimulus and target themselves."""
+    if name in ("stimulus", "target"):
+        return None
+    sources = {late: p.source for p, late, _ in system.lagged()}
+    return system.circuit.layer(sources.get(name, name))
+
+
+def _path(system: CoupledSystem, layer: str, variable: str) -> tuple[str, Float[Array, "*size"]]:
+    """What the paths of a noisy variable are called, so that equal ones are made once, and their time constant."""
+    of = system.circuit.layer(layer)
+    v = system.circuit.variables(of)[variable]
+    return (f"{of.level}" if v.timescale is None else f"{variable} of {layer}"), system.tau(of, v)
+
+
+def _paths_of(length: Float[Array, ""], tau: Float[Array, "*size"], s: int) -> Float[Array, "*n s s"]:
+    """What makes Ornstein-Uhlenbeck paths of normal draws in a window."""
+    ratio = length / tau
+    return ornstein_uhlenbeck(ratio, s) if ratio.ndim == 0 else jax.vmap(lambda r: ornstein_uhlenbeck(r, s))(ratio)
 
 
 def _hop(p: Projection) -> str:

@@ -47,7 +47,7 @@ def _slow_timescales(plan: Plan, values: dict[str, np.ndarray]) -> dict[str, np.
 
     def taus(point: dict[str, Any]) -> dict[str, Any]:
         layers = circuit_of(plan, point).layers
-        return {v.name: v.timescale.min() for layer in layers for v in layer.slow}
+        return {v.name: v.timescale.min() for layer in layers for v in layer.variables if v.timescale is not None}
 
     if not jax.eval_shape(taus, {path: value[0] for path, value in values.items()}):
         return {}

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from dynamics.circuit import Activity, Circuit, Given, Layer, Projection, TwoFactor
-from dynamics.errors import PlasticodeError
 from dynamics.flow import WeightFlow, samples_with_moments
 from dynamics.integrators import FixedStep
 from dynamics.network import Network
-from dynamics.settle import evaluation_order
+from dynamics.settle import is_cyclic
 from rules import SGD
 from tests.dynamics.systems import two_layers
 from tests.problems import NO_LOOK, Problem, clock, f64, flow, flow_drift, random_weights, run, timescales
@@ -112,11 +111,17 @@ def test_every_presentation_of_a_flow_has_noise_of_its_own():
         assert np.abs(one - other).min() > 0.05 * np.abs(one).max() > 0
 
 
-def test_a_cycle_has_no_order_of_evaluation():
+def test_a_circuit_with_a_cycle_flows_along_its_fixed_point():
+    """u = x w + r v, v = u: with r = 1/2 both settle at 2 w x, so that Hebb's W' = <u x> = 2 W <x^2>."""
     layers = (Layer("z0", 1, role="input", level=0), Layer("u", 1), Layer("v", 1))
-    one = Given(jnp.ones((1, 1), jnp.float64))
-    wires = (("in", "z0", "u"), ("forth", "u", "v"), ("back", "v", "u"))
     law = TwoFactor(Activity())
-    circuit = Circuit(layers, tuple(Projection(n, s, "activity", t, "forward", one, law) for n, s, t in wires))
-    with pytest.raises(PlasticodeError, match="cycle through activity of u, activity of v: only the coupled regime"):
-        evaluation_order(circuit)
+    wires = (("W", "z0", "u", 1.0, law), ("forth", "u", "v", 1.0, ()), ("back", "v", "u", 0.5, ()))
+    one = f64([[1.0]])
+    circuit = Circuit(
+        layers, tuple(Projection(n, s, "activity", t, "forward", Given(g * one), rule) for n, s, t, g, rule in wires)
+    )
+    inputs = f64([[0.5], [-1.5], [1.0]])
+    regime = WeightFlow(circuit, timescales(plasticity=1.0), inputs, None, clock(0.05, 0.0, 60), FixedStep("heun"))
+    end = regime.advance(regime.init(circuit.initial_weights(jax.random.key(0))), jnp.int32(0), jnp.int32(4))
+    assert abs(float(end.weights["W"][0, 0]) / np.exp(2 * float(np.mean(inputs**2)) * 0.2) - 1) < 1e-6
+    assert is_cyclic(circuit)

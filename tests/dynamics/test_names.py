@@ -7,11 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from dynamics.circuit import RESERVED, Activity, Circuit, Error, Gaussian, Layer, Projection, SlowVariable, TwoFactor
+from dynamics.circuit import Activity, Circuit, Error, Gaussian, Layer, Projection, Shared, TwoFactor, Variable
 from dynamics.coupled import Coupled
 from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
 from dynamics.integrators import FixedStep, Window
+from dynamics.wiring import RESERVED
 from rules import FA
 from tests.problems import TINY, clock, f64, random_weights, run, stream, timescales
 
@@ -53,8 +54,8 @@ LAW, MATRIX = TwoFactor(Error()), Gaussian(f64(1.0))
 INPUT, HIDDEN, OUTPUT = Layer("x", 2, role="input", level=0), Layer("h", 2), Layer("y", 2, role="output", level=2)
 
 
-def forward(name, source="x", target="h", init: Any = MATRIX, **more):
-    return Projection(name, source, "activity", target, "forward", init, **more)
+def forward(name, source="x", target="h", matrix: Any = MATRIX, **more):
+    return Projection(name, source, "activity", target, "forward", matrix, **more)
 
 
 @pytest.mark.parametrize("name", RESERVED)
@@ -73,17 +74,17 @@ def test_names_are_unique():
     for layers, projections in (((INPUT, HIDDEN), (forward("h"),)), ((INPUT, HIDDEN), (forward("W"), forward("W")))):
         with pytest.raises(PlasticodeError, match="used twice"):
             Circuit(layers, projections)
-    twice = tuple(SlowVariable("v", Activity(), f64(tau)) for tau in (0.1, 0.2))
-    with pytest.raises(PlasticodeError, match="layer 'h' has two slow variables 'v'"):
-        Circuit((INPUT, Layer("h", 2, slow=twice)), (forward("W"),))
+    twice = tuple(Variable("v", Activity(), f64(tau), slow=True) for tau in (0.1, 0.2))
+    with pytest.raises(PlasticodeError, match="layer 'h' has two variables 'v'"):
+        Circuit((INPUT, Layer("h", 2, variables=twice)), (forward("W"),))
 
 
 def test_a_projection_cannot_be_tied_to_a_tied_one():
-    tied = Projection("V", "y", "error", "h", "modulatory", transpose_of="W2")
-    again = Projection("U", "h", "error", "y", "modulatory", transpose_of="V")
-    with pytest.raises(PlasticodeError, match="'U' is tied to 'V', which has no matrix of its own"):
+    tied = Projection("V", "y", "error", "h", "modulatory", Shared("W2", transposed=True))
+    again = Projection("U", "h", "error", "y", "modulatory", Shared("V", transposed=True))
+    with pytest.raises(PlasticodeError, match="'U' shares the map of 'V', which has none of its own"):
         Circuit((INPUT, HIDDEN, OUTPUT), (forward("W1"), forward("W2", "h", "y", law=LAW), tied, again))
-    itself = Projection("V", "h", "activity", "h", "forward", transpose_of="V")
-    with pytest.raises(PlasticodeError, match="'V' is tied to 'V', which has no matrix of its own"):
+    itself = Projection("V", "h", "activity", "h", "forward", Shared("V", transposed=True))
+    with pytest.raises(PlasticodeError, match="'V' shares the map of 'V', which has none of its own"):
         Circuit((INPUT, HIDDEN), (forward("W1"), itself))
     assert jax.tree.leaves(Circuit((INPUT, HIDDEN, OUTPUT), (forward("W1"), forward("W2", "h", "y", law=LAW), tied)))

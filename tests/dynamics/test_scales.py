@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 from dynamics import instruments
-from dynamics.circuit import Error, TwoFactor
+from dynamics.circuit import Circuit, Dense, Error, Given, Layer, Projection, TwoFactor
 from dynamics.jacobian import curl_index
 from dynamics.lyapunov import lyapunov_exponents
+from dynamics.moment import Product
 from dynamics.network import Network
 from dynamics.norms import cosine, norm, scale, scaled
 from dynamics.overlap import overlap
-from dynamics.plasticity import Factors, weight_drift
+from dynamics.plasticity import weight_drifts
+from dynamics.timescales import Timescales
 from rules import FA, KP, SGD, Curl
 from tests.problems import TINY, clock, discrete, f64, random_problem, random_weights, run, timescales
 
@@ -137,7 +139,11 @@ def test_the_overlap_of_small_and_large_waveforms(size):
 @pytest.mark.parametrize("size", [1e-30, 1e30])
 def test_a_clamp_holds_matrices_of_any_size(size):
     post, pre, w = f32([1.0, -2.0]), f32([0.5, 1.0, 3.0]), RANDOM.normal(size=(2, 3))
-    drift = weight_drift(TwoFactor(Error(), holds_norm=True), f32(size * w), Factors(post, pre, None), f32(1.0), None)
+    layers = Layer("x", 3, role="input", level=0), Layer("y", 2, role="output")
+    held = Dense(Given(f32(w)), holds_norm=True)
+    circuit = Circuit(layers, (Projection("W", "x", "activity", "y", "forward", held, TwoFactor(Error())),))
+    times = Timescales(f32(1.0), f32(1.0))
+    drift = weight_drifts(circuit, times, {"W": f32(size * w)}, {"W": Product(post, pre)})["W"]
     free = np.outer(post, pre)
     np.testing.assert_allclose(drift, free - w * np.sum(free * w) / np.sum(w * w), rtol=1e-5, atol=1e-5)
     problem = random_problem((4, 5, 2))

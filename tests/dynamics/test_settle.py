@@ -9,11 +9,10 @@ import pytest
 from dynamics import instruments
 from dynamics.circuit import Circuit, Error, Gaussian, Given, Layer, Projection, TwoFactor
 from dynamics.discrete import Discrete
-from dynamics.errors import PlasticodeError
 from dynamics.network import Network
-from dynamics.settle import settle
+from dynamics.settle import Outside, settle
 from rules import FA, SGD, Heterosynaptic
-from tests.problems import clock, f64, flow, random_problem, random_weights, stream, timescales
+from tests.problems import clock, f64, flow_drift, random_problem, random_weights, run, stream, timescales
 
 PROBLEM = random_problem((3, 4, 2), activation="linear", bias=True)
 
@@ -152,14 +151,14 @@ def test_every_instrument_runs_on_a_recurrent_circuit():
     assert np.isfinite(kernel).all() and (kernel > 0).any()
 
 
-def test_flow_and_discrete_refuse_a_cycle_where_they_are_made():
-    circuit, _ = with_lateral(lateral(0.5))
-    for make in (
-        lambda: flow(circuit, PROBLEM, timescales()),
-        lambda: Discrete(circuit, timescales(), stream(PROBLEM), clock()),
-    ):
-        with pytest.raises(PlasticodeError, match="cycle through .*only the coupled regime"):
-            make()
+def test_discrete_updates_of_a_circuit_with_a_cycle_are_euler_steps_of_its_flow():
+    circuit, weights = with_lateral(lateral(0.5))
+    one = PROBLEM._replace(inputs=PROBLEM.inputs[:1], targets=PROBLEM.targets[:1])
+    drift = flow_drift(circuit, weights, one, timescales(plasticity=2.0))
+    end = run(Discrete(circuit, timescales(plasticity=2.0), stream(one), clock(0.1)), weights, 1)
+    for name, d in drift.items():
+        np.testing.assert_allclose(end[name] - weights[name], 0.1 * d, rtol=1e-12, atol=1e-15)
+    assert np.abs(drift["W1"]).max() > 1e-2
 
 
 def test_an_output_that_depends_on_errors_is_predicted_with_silent_errors():
@@ -181,5 +180,10 @@ def test_an_output_that_depends_on_errors_is_predicted_with_silent_errors():
 def test_a_feedforward_circuit_is_evaluated_once():
     circuit = Heterosynaptic(f64(1.0), feedback_units=5).wire(Network((3, 4, 2), gain=f64(1.0)))
     weights = random_weights(circuit)
-    program = str(jax.make_jaxpr(lambda w, x, y: settle(circuit, w, x, y)[1])(weights, f64(np.ones(3)), f64([0, 1])))
+
+    def errors(w, x, y):
+        moment = settle(circuit, w, {}, Outside(x, y))
+        return [moment.value(layer, "error") for layer in circuit.layers if layer.name in circuit.with_errors]
+
+    program = str(jax.make_jaxpr(errors)(weights, f64(np.ones(3)), f64([0, 1])))
     assert "while" not in program and "custom_root" not in program and program.count("tanh") <= 2

@@ -1,14 +1,14 @@
 """What windows say of their own error where it is hard to see: small errors, noise, kinks, factors of a user's own."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import pytest
 from jaxtyping import Array, Float
 
-from dynamics.circuit import AbstractFactor, Activity, Circuit, Error, Local, TwoFactor
+from dynamics.circuit import AbstractFactor, Activity, Circuit, Error, Law, Local, Projection, TwoFactor
 from dynamics.coupled import Coupled
 from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
@@ -69,17 +69,19 @@ def test_small_errors_beside_large_activities_are_swept_as_well(rule, scale):
 class Steep(AbstractFactor):
     """m = tanh(200 e): far rougher than the error that it is made of."""
 
-    reads_error: ClassVar[bool] = True
-
     def __call__(self, local: Local) -> Float[Array, " size"]:
         return jnp.tanh(200 * local.error)
 
 
-def with_law(law: TwoFactor) -> Circuit:
+def with_law(law: Law, holds_norm: bool = False) -> Circuit:
     """Feedback alignment with another law of its forward matrices."""
     wired = FA().wire(network(hidden=6))
-    swap = lambda p: p if p.law is None else type(p)(p.name, p.source, p.variable, p.target, p.port, p.init, law)  # noqa: E731
-    return Circuit(wired.layers, tuple(map(swap, wired.projections)))
+
+    def swap(p: Projection) -> Projection:
+        matrix: Any = p.matrix
+        return dataclasses.replace(p, law=law, matrix=dataclasses.replace(matrix, holds_norm=holds_norm))
+
+    return Circuit(wired.layers, tuple(swap(p) if p.law else p for p in wired.projections))
 
 
 def test_a_steep_factor_of_a_users_own_is_judged():
@@ -107,7 +109,7 @@ def test_weights_that_are_forgotten_within_a_window_are_right_or_marked():
 
 
 def test_two_kinds_of_decay_at_once_are_refused():
-    circuit = with_law(TwoFactor(Error(), row_decay=Activity(), holds_norm=True))
+    circuit = with_law(TwoFactor(Error(), row_decay=Activity()), holds_norm=True)
     with pytest.raises(PlasticodeError, match="'W1' clamps its norm and has a row decay"):
         run_by(circuit, Window())
 
@@ -125,7 +127,7 @@ def test_where_errors_grow_all_presentations_are_judged_or_none():
     """Hebb's law of one matrix of a linear network: it, and what is wrong of it, grow exponentially."""
     wired = FA().wire(network("linear", hidden=6))
     law = {"W1": TwoFactor(Activity())}
-    circuit = Circuit(wired.layers, tuple(dataclasses.replace(p, law=law.get(p.name)) for p in wired.projections))
+    circuit = Circuit(wired.layers, tuple(dataclasses.replace(p, law=law.get(p.name, ())) for p in wired.projections))
     window = Window(nodes=6, parts=1, gaps=False)
     _, few = judged(circuit, window, plasticity=2.0, shown=40)
     error, many = judged(circuit, window, plasticity=2.0, shown=60)

@@ -6,7 +6,7 @@ Hebbian weight; activities themselves are exact at the nodes. Additive and multi
 however long a window is; multiplicative noise beside a drift of the weights is split from it: weak order 1.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -47,8 +47,6 @@ def close(samples, mean, errors=4.0):
 
 class One(AbstractFactor):
     """m = 1: with a constant stimulus of 1, W' = 1 / tau_plast."""
-
-    reads_error: ClassVar[bool] = False
 
     def __call__(self, local):
         return jnp.ones_like(local.activity)

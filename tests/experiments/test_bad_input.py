@@ -200,7 +200,6 @@ class Nothing(AbstractRule):
         return None
 
 class Wide(AbstractFactor):
-    reads_error: ClassVar[bool] = True
     def __call__(self, local):
         return jnp.concatenate([local.error, local.error])
 

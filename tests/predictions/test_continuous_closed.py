@@ -42,7 +42,7 @@ def brute_force_drives(circuit, weights, inputs, targets, lag):
 
     The stimulus has the autocorrelation max(0, 1 - |s|): the drive is the double integral of two impulse responses.
     """
-    order = [(layer.name, v) for layer in circuit.layers if not layer.clamped for v in ("activity", "error")]
+    order = [(layer.name, v) for layer in circuit.layers if not layer.given for v in ("activity", "error")]
     at, size = {}, 0
     for name, variable in order:
         at[name, variable] = slice(size, size + circuit.layer(name).size)
@@ -53,11 +53,12 @@ def brute_force_drives(circuit, weights, inputs, targets, lag):
     state, source = -np.eye(size), np.zeros((size, len(moments)))
     for p in circuit.projections:
         port = "activity" if p.port == "forward" else "error"
-        matrix = weights[p.name] if p.transpose_of is None else weights[p.transpose_of].T
-        if circuit.layer(p.source).clamped:
+        owner = circuit.owner(p).name
+        matrix = weights[owner] if owner == p.name else weights[owner].T
+        if circuit.layer(p.source).given:
             source[at[p.target, port], :n] += matrix
         else:
-            state[at[p.target, port], at[p.source, p.variable]] += matrix
+            state[at[p.target, port], at[p.source, p.carried_name]] += matrix
     last = next(layer.name for layer in circuit.layers if layer.role == "output")
     source[at[last, "error"], n:] += np.eye(len(moments) - n)
     state[at[last, "error"], at[last, "activity"]] -= np.eye(len(moments) - n)
@@ -71,7 +72,7 @@ def brute_force_drives(circuit, weights, inputs, targets, lag):
     drives = {}
     for p in circuit.plastic:
         late = responses[:, at[p.target, "error"]]
-        if circuit.layer(p.source).clamped:
+        if circuit.layer(p.source).given:
             near = np.maximum(0, 1 - times * lag)
             drives[p.name] = np.einsum("t,tas,sb->ab", near, late, moments[:, :n])
         else:
@@ -212,8 +213,6 @@ def test_senseless_parameters_are_refused(name, settings):
 
 
 class Louder(AbstractFactor):
-    reads_error = False
-
     def __call__(self, local):
         return local.activity * jnp.asarray(1.01, local.activity.dtype)
 

@@ -185,7 +185,8 @@ def test_flips_of_other_neurons_than_the_first_are_noticed(plant):
 
     def last(rule, p, circuit):
         p = signed(rule, p, circuit)
-        return p if p.law is None else replace(p, law=replace(p.law, sign=p.law.sign[::-1]))
+        turned = [replace(t, pre=replace(t.pre, sign=t.pre.sign[::-1])) for t in p.law]
+        return replace(p, law=tuple(turned))
 
     plant(Curl, "_signed", last)
     assert any("teacher by teacher" in name for name in failed(small("curl-order-parameter")))

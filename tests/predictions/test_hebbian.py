@@ -1,10 +1,13 @@
 """Predictions of emergent Hebbian learning: closed forms against brute force, small networks, planted defects."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 from scipy.linalg import expm
 
+import dynamics.flow
 import dynamics.integrators.windows
 import dynamics.plasticity
 import dynamics.settle
@@ -260,12 +263,12 @@ def test_a_decay_that_leaves_no_weights_is_refused(monkeypatch):
 
 
 def test_a_decay_of_half_the_rate_fails_the_balance(plant, monkeypatch):
-    right = dynamics.plasticity.weight_drift
+    right = dynamics.plasticity.weight_drifts
 
-    def slow(law, w, f, plasticity, decay):
-        return right(law, w, f, plasticity, None if decay is None else 2 * decay)
+    def slow(circuit, timescales, *known):
+        return right(circuit, dataclasses.replace(timescales, decay=2 * timescales.decay), *known)
 
-    plant(dynamics.plasticity, "weight_drift", slow)
+    plant(dynamics.flow, "weight_drifts", slow)
     monkeypatch.setattr(stationary, "RULES", {"DFA": DFA()})
     assert "balance under DFA" in failed(small("hebbian-stationary").measure())
 

@@ -9,6 +9,7 @@ from scipy.integrate import solve_ivp
 
 import dynamics.flow
 import rules.heterosynaptic
+from dynamics.circuit import Activity, Negative
 from dynamics.errors import PlasticodeError
 from dynamics.plasticity import weight_drifts
 from experiments.predictions import configured
@@ -17,7 +18,6 @@ from experiments.predictions.heterosynaptic.training import consistency, last_cr
 from experiments.predictions.heterosynaptic.wiring_law import wiring_law
 from experiments.predictions.kit import f64
 from experiments.results.verdicts import Verdict
-from rules.hebbian import NegativeActivity
 
 TINY = {
     "norm-law": {"first": (0.7, 1.6), "neurons": 3, "seeds": 2, "decay": 12.0, "strength": 1.7, "second": 1.3},
@@ -137,13 +137,13 @@ def test_senseless_parameters_are_refused(name, settings):
 
 def test_a_feedback_law_of_the_wrong_sign_is_noticed(monkeypatch):
     """V = -W^T M^T climbs the gradient."""
-    monkeypatch.setattr(rules.heterosynaptic, "Activity", NegativeActivity)
+    monkeypatch.setattr(rules.heterosynaptic, "Activity", lambda: Negative(Activity()))
     assert "its value" in failures(measured("norm-law"))
 
 
 def test_a_decay_of_half_the_rate_is_noticed(monkeypatch):
-    def slow(circuit, timescales, weights, factors):
-        return weight_drifts(circuit, dataclasses.replace(timescales, decay=2 * timescales.decay), weights, factors)
+    def slow(circuit, timescales, *known):
+        return weight_drifts(circuit, dataclasses.replace(timescales, decay=2 * timescales.decay), *known)
 
     monkeypatch.setattr(dynamics.flow, "weight_drifts", slow)
     assert "after a target of 1.1" in failures(measured("sliding-threshold"))

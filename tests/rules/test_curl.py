@@ -3,6 +3,8 @@
 # Where a test looks into what may be None, None is the failure that it tells.
 # pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,7 +57,8 @@ def test_signs_of_curl_on_top_of_curl_multiply():
     """Of 5 hidden units the first 2 are flipped, then the first 4: the first 2 learn with their own sign again."""
     network = random_problem((4, 5, 1), activation="linear").network
     circuit = Curl(Curl(flips=FLIPS), flips=f64([1.0, 0.8])).wire(network)
-    signs = {p.name: p.law.sign for p in circuit.plastic if p.law.sign is not None}
+    signs: dict[str, Any] = {t.name: t.term for t in circuit.terms if t.term.pre is not None}
+    signs = {name: term.pre.of.sign * term.pre.sign for name, term in signs.items()}
     assert signs.keys() == {"W1", "W2"}
     np.testing.assert_array_equal(signs["W1"], [1, 1, -1, -1])
     np.testing.assert_array_equal(signs["W2"], [1, 1, -1, -1, 1])

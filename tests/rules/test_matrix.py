@@ -16,6 +16,7 @@ from dynamics.coupled import Coupled
 from dynamics.discrete import Discrete
 from dynamics.errors import PlasticodeError
 from dynamics.network import Network
+from dynamics.settle import Outside
 from rules.registry import RULES
 from tests.oracles import DIRECTIONS, hand_update
 from tests.problems import (
@@ -42,7 +43,7 @@ def circuit_of(name):
 
 
 def is_clamped(name):
-    return any(p.law.holds_norm for p in circuit_of(name).plastic)
+    return any(p.matrix.holds_norm for p in circuit_of(name).plastic)
 
 
 def plastic(circuit, weights):
@@ -166,7 +167,7 @@ def test_other_numbers_of_a_rule_need_no_other_compilation(name):
     def update(rule, weights):
         traces.append(rule)
         regime = discrete(rule.wire(TINY.network), TINY, timescales(), clock(0.1))
-        return regime.weights(regime.update(regime.init(weights), TINY.inputs[0], TINY.targets[0]))
+        return regime.weights(regime.update(regime.init(weights), Outside(TINY.inputs[0], TINY.targets[0])))
 
     weights = random_weights(circuit_of(name))
     for factor in (1.0, 0.5):

@@ -32,15 +32,16 @@ class Drives(NamedTuple):
 def paths_of(circuit: Circuit, weights: Mapping[str, np.ndarray]) -> dict[tuple[str, str], Paths]:
     """What every (layer, variable) of a linear circuit without lags and biases holds, path by path."""
     paths: dict[tuple[str, str], Paths] = {}
+    for layer in circuit.layers:
+        if layer.role == "input":
+            paths[layer.name, "activity"] = {("stimulus", 0): np.eye(layer.size)}
     for name, variable in evaluation_order(circuit):
         layer, port = circuit.layer(name), "forward" if variable == "activity" else "modulatory"
-        if layer.role == "input":
-            paths[name, variable] = {("stimulus", 0): np.eye(layer.size)}
-            continue
         arriving: Paths = {}
         for p in circuit.into(layer, port):
-            matrix = weights[p.name] if p.transpose_of is None else weights[p.transpose_of].T
-            for key, path in paths[p.source, p.variable].items():
+            owner, carried = circuit.owner(p).name, (p.source, p.carried_name)
+            matrix = weights[owner] if owner == p.name else weights[owner].T
+            for key, path in paths[carried].items():
                 arriving[key] = arriving.get(key, 0) + matrix @ path
         if layer.role == "output" and variable == "error":
             arriving |= {key: -path for key, path in paths[name, "activity"].items()}

@@ -156,7 +156,7 @@ def _pushed(flow: WeightFlow, weights: Weights, lifts: dict[str, Array]) -> dict
     system = flow.system(state.fixed)
 
     def drift(moved: Weights) -> Weights:
-        return system.drift((moved, state.slow), None, lambda *_: jnp.zeros(()))[0]
+        return system.drift((moved, state.slow, state.traces), None, None)[0]
 
     return jax.vmap(lambda lift: jax.jvp(drift, (state.weights,), (lift,))[1])(lifts)
 

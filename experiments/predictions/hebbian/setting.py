@@ -43,7 +43,7 @@ class RandomSignal(AbstractRule):
     def wire(self, network: Network) -> Circuit:
         one = jnp.ones((), network.gain.dtype)
         learner = replace(network, supervised=False)  # its own output is compared with nothing
-        teacher = tuple(replace(layer, name=f"q{layer.name[1:]}") for layer in network.layers() if not layer.clamped)
+        teacher = tuple(replace(layer, name=f"q{layer.name[1:]}") for layer in network.layers() if not layer.given)
         names = ["z0", *(layer.name for layer in teacher)]
         random = tuple(
             Projection(f"R{i}", s, "activity", t, "forward", Gaussian(one), level=i)

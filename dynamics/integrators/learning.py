@@ -1,0 +1,347 @@
+"""How maps change within a window: few waveforms in place of a matrix for every moment.
+
+Inside the window a plastic matrix is its value at the start plus products of waveforms, so none is formed before the
+window closes:
+
+    W(t) = E(t) (W(t0) + int_t0^t m(s)/E(s) p(s)^T ds / tau_plast),   E = exp(-F), F = int r/tau_plast + 1/tau_dec
+    W(t_j) c_j = E_j (W(t0) c_j + sum_i H A_ji (m_i/E_i) (p_i . c_j) / tau_plast)
+
+A trace X of the product, tau X' = -X + m p^T with the filter K, k = 1 - K 1, and a gate g adds one more matrix,
+
+    W(t_j) c_j += gamma_j X(t0) c_j + sum_i B_ji m_i (p_i . c_j),  gamma = H A (g k),  B_ji = H sum_l A_jl g_l K_li,
+
+and so does a pull to another matrix that stands still. Where a matrix is not the parameters themselves, or moves in a
+mirror's geometry, the parameters at every node are formed ("at nodes").
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from dynamics.circuit import LawTerm, Weights
+from dynamics.errors import PlasticodeError
+from dynamics.field import CoupledSystem, State
+from dynamics.integrators.collocation import integration, weighted
+from dynamics.laws import Outer, Scaled
+from dynamics.maps import AbstractMap, Shared, Theta
+from dynamics.norms import norm
+from dynamics.projections import Projection
+from dynamics.timescales import at_level
+
+Waveform = Float[Array, "_rows _n"]
+
+OTHERS = "integrator.name must be euler, heun, tsit5 or dopri5"
+
+
+class Drive(NamedTuple):
+    """What one term does to its map during a window, oriented as the map is: m/E per tau_plast and p; of a term with a
+    trace of its product m, p and g/E per tau_plast; of a pull r/E per tau_plast.
+
+    `pre` is None where it is the same in every sweep, or not there.
+    """
+
+    post: Waveform
+    pre: Waveform | None = None
+    gate: Waveform | None = None
+
+
+class Drives(NamedTuple):
+    """What changes all maps during a window: by term; and F by map (it has shrunk by E = exp(-F)), where sweeps change
+    it."""
+
+    of: dict[str, Drive]
+    fade: dict[str, Waveform]
+
+
+class Learning(eqx.Module):
+    """How the maps of a system change in one window of `length` seconds.
+
+    still   p of terms where it is constant during the window, by term
+    traced  the filters (s, s) of traces, by term
+    drawn   maps that are drawn for the presentation
+    """
+
+    system: CoupledSystem
+    start: State
+    length: Float[Array, ""]
+    still: dict[str, Waveform]
+    traced: dict[str, Float[Array, "s s"]]
+    drawn: Weights
+    nodes: int = eqx.field(static=True)
+
+    @property
+    def integrals(self) -> Float[Array, "s s"]:
+        """H A: integrals from the start to the nodes."""
+        return self.length * jnp.asarray(integration(self.nodes), self.length.dtype)
+
+    @property
+    def weights(self) -> Weights:
+        """All maps at the start."""
+        return {**self.system.weights(self.start), **self.drawn}
+
+    def _terms(self, name: str) -> tuple[LawTerm, ...]:
+        """The terms of a map that are not part of its fade."""
+        return tuple(term for term in self.system.circuit.terms_of(name) if not fades(term))
+
+    def at_nodes(self, name: str) -> bool:
+        """Whether the parameters of a map are formed at every node."""
+        own = self.system.circuit.map_of(name)
+        return not own.is_matrix or own.mirror is not None
+
+    def pre(self, name: str, drive: Drive) -> Waveform:
+        """p of a term."""
+        pre = self.still[name] if drive.pre is None else drive.pre
+        assert pre is not None
+        return pre
+
+    def still_fade(self, p: Projection) -> Waveform | None:
+        """F where all that a map does besides learning is decay with tau_dec."""
+        own, decay = self.system.circuit.map_of(p.name), self.system.timescales.decay
+        if decay is None or not own.decays or own.holds_norm or any(map(fades, self.system.circuit.terms_of(p.name))):
+            return None
+        return jnp.sum(self.integrals, axis=1, keepdims=True) / at_level(decay, p.level)
+
+    def fade(self, p: Projection, drives: Drives) -> Waveform | None:
+        """F of a map."""
+        return drives.fade[p.name] if p.name in drives.fade else self.still_fade(p)
+
+    def product(self, p: Projection, carried: Waveform, drives: Drives) -> Waveform:
+        """W(t_j) c_j at all nodes, W the map of `p`: its own, or a shared one."""
+        circuit, shared = self.system.circuit, p.matrix if isinstance(p.matrix, Shared) else None
+        owner, back = circuit.owner(p), shared is not None and shared.transposed
+        moving = [term for term in self._terms(owner.name) if term.name in drives.of]
+        own = circuit.map_of(owner.name)
+        if own.is_matrix and not (moving and self.at_nodes(owner.name)):
+            result = self._low_rank(owner, moving, carried, back, drives)
+        else:
+            size = circuit.shape(owner)[1]
+
+            def one(theta: Theta, c: Float[Array, " n"]) -> Float[Array, " m"]:
+                return own.back(theta, c, size) if back else own.apply(theta, c)
+
+            if moving:
+                rows = jnp.broadcast_to(carried, (self.nodes, carried.shape[1]))
+                result = jax.vmap(one)(self._thetas(owner, drives), rows)
+            else:
+                result = jax.vmap(one, (None, 0))(self.weights[owner.name], carried)
+        return result if shared is None or shared.gain is None else shared.gain * result
+
+    def _low_rank(
+        self, owner: Projection, moving: list[LawTerm], carried: Waveform, back: bool, drives: Drives
+    ) -> Waveform:
+        w, fade = self.weights[owner.name], self.fade(owner, drives) if drives.of else None
+        shrink = None if fade is None else jnp.exp(-fade)
+        if back:
+            carried = carried if shrink is None else shrink * carried
+            parts = [carried @ w, *(self._backward(term, drives.of[term.name], carried) for term in moving)]
+            return sum(parts[1:], parts[0])
+        parts = [carried @ w.T, *(self._forward(term, drives.of[term.name], carried) for term in moving)]
+        total = sum(parts[1:], parts[0])
+        return total if shrink is None else shrink * total
+
+    def _forward(self, term: LawTerm, drive: Drive, carried: Waveform) -> Waveform:
+        """What a term adds to W c, without E."""
+        if isinstance(term.term, Scaled):
+            return weighted(self.integrals, drive.post) * (carried @ self._pulled_to(term).T)
+        seen = carried @ self.pre(term.name, drive).T
+        if term.name not in self.traced or drive.gate is None:
+            return weighted(self.integrals * seen, drive.post)
+        gamma, b = self._open(term, drive.gate)
+        return gamma * (carried @ self.start.trace[term.name].T) + jnp.einsum("jin,in,ji->jn", b, drive.post, seen)
+
+    def _backward(self, term: LawTerm, drive: Drive, carried: Waveform) -> Waveform:
+        """What a term adds to W^T c, E being in c."""
+        if isinstance(term.term, Scaled):
+            return (weighted(self.integrals, drive.post) * carried) @ self._pulled_to(term)
+        pre = self.pre(term.name, drive)
+        if term.name not in self.traced or drive.gate is None:
+            return weighted(self.integrals * (carried @ drive.post.T), pre)
+        gamma, b = self._open(term, drive.gate)
+        rows = jnp.broadcast_to(carried, (self.nodes, carried.shape[1]))
+        return (gamma * rows) @ self.start.trace[term.name] + weighted(
+            jnp.einsum("jn,jin,in->ji", rows, b, drive.post), pre
+        )
+
+    def _open(self, term: LawTerm, gate: Waveform) -> tuple[Waveform, Float[Array, "s s n"]]:
+        """gamma and B of a trace of a product."""
+        k = self.traced[term.name]
+        gamma = weighted(self.integrals, gate * (1 - k.sum(1))[:, None])
+        return gamma, jnp.einsum("jl,ln,li->jin", self.integrals, gate, k)
+
+    def _pulled_to(self, term: LawTerm) -> Theta:
+        """The matrix of another projection that a term scales."""
+        assert isinstance(term.term, Scaled) and term.term.matrix is not None
+        return self.weights[term.term.matrix]
+
+    def _outers(self, own: AbstractMap, term: LawTerm, drive: Drive) -> Theta:
+        """m p^T as the map can follow it, at every node."""
+        pre = jnp.broadcast_to(self.pre(term.name, drive), (self.nodes, self.pre(term.name, drive).shape[1]))
+        return jax.vmap(own.outer, (None, 0, 0))(self.weights[term.owner.name], drive.post, pre)
+
+    def _thetas(self, owner: Projection, drives: Drives) -> Theta:
+        """The parameters of a map at every node."""
+        return jax.vmap(lambda share, i: self._theta(owner, drives, share, i))(
+            self.integrals, jnp.arange(self.nodes, dtype=jnp.int32)
+        )
+
+    def _theta(self, owner: Projection, drives: Drives, share: Float[Array, " s"], node: int | Int[Array, ""]) -> Theta:
+        own, theta = self.system.circuit.map_of(owner.name), self.start.weights[owner.name]
+        change = jnp.zeros_like(theta)
+        for term in self._terms(owner.name):
+            drive = drives.of[term.name]
+            outers = self._outers(own, term, drive)
+            if drive.gate is not None:
+                k = self.traced[term.name]
+                held = jnp.tensordot(1 - k.sum(1), self.start.trace[term.name], 0) + jnp.tensordot(k, outers, 1)
+                outers = jax.vmap(own.scaled_rows)(held, drive.gate)
+            change += jnp.tensordot(share, outers, 1)
+        fade = self.fade(owner, drives)
+        shrink = jnp.ones_like(share[0]) if fade is None else jnp.exp(-fade[node, 0])
+        if own.mirror is None:
+            return shrink * (theta + change)
+        return own.mirror.moved(shrink * theta, change)
+
+    def changes_at(self, drives: Drives, node: int | Int[Array, ""] = -1) -> Weights:
+        """How far the plastic maps have moved at a node of the window; by default at its end.
+
+        Not the maps: beside them a small change would be rounded away.
+        """
+        return {p.name: self._change(p, drives, node) for p in self.system.circuit.plastic}
+
+    def _change(self, p: Projection, drives: Drives, node: int | Int[Array, ""]) -> Theta:
+        own, w, share = self.system.circuit.map_of(p.name), self.start.weights[p.name], self.integrals[node]
+        if self.at_nodes(p.name):
+            return self._theta(p, drives, share, node) - w
+        parts = [self._moved_by(term, drives.of[term.name], share, node) for term in self._terms(p.name)]
+        fade, change = self.fade(p, drives), sum(parts[1:], parts[0]) if parts else jnp.zeros_like(w)
+        if fade is not None:
+            change = jnp.exp(-fade[node])[:, None] * change + jnp.expm1(-fade[node])[:, None] * w
+        if own.holds_norm:  # the product form keeps the norm up to the error of the nodes: keep it exactly
+            longer = jnp.sum(change * (2 * w + change)) / jnp.sum(w * w)  # |W + change|^2 = (1 + longer) |W|^2
+            root = jnp.sqrt(1 + longer)
+            change = change / root - (longer / (root * (1 + root))) * w
+        return change
+
+    def _moved_by(self, term: LawTerm, drive: Drive, share: Float[Array, " s"], node: int | Int[Array, ""]) -> Theta:
+        """What one term has added to its matrix at a node, without E."""
+        if isinstance(term.term, Scaled):
+            return (share @ drive.post)[:, None] * self._pulled_to(term)
+        pre = self.pre(term.name, drive)
+        if drive.gate is None:
+            return (share @ drive.post)[:, None] * pre if pre.shape[0] == 1 else (share[:, None] * drive.post).T @ pre
+        gamma, b = self._open(term, drive.gate)
+        rows = jnp.broadcast_to(pre, (self.nodes, pre.shape[1]))
+        return gamma[node][:, None] * self.start.trace[term.name] + (b[node] * drive.post).T @ rows
+
+    def traces_at_end(self, drives: Drives) -> Weights:
+        """Traces of products at the end of the window."""
+        ends = {}
+        for term in self.system.circuit.terms:
+            drive = drives.of.get(term.name)
+            if drive is not None and drive.gate is not None:
+                k, own = self.traced[term.name][-1], self.system.circuit.map_of(term.owner.name)
+                held = (1 - k.sum()) * self.start.trace[term.name]
+                ends[term.name] = held + jnp.tensordot(k, self._outers(own, term, drive), 1)
+        return ends
+
+    def moved(self, drives: Drives, size: Float[Array, ""]) -> Float[Array, ""]:
+        """The norm of the change of the plastic maps in the window; `size` is that of their drives.
+
+        From products of the few waveforms that make up a change where nothing else changes the matrix: a pass over all
+        weights costs as much as a sweep. They are scaled, as squares of small numbers would vanish.
+        """
+        b, squares = self.integrals[-1], []
+        unit = jnp.where(size > 0, size, 1)
+        for p in self.system.circuit.plastic:
+            terms = self._terms(p.name)
+            plain = len(terms) == 1 and isinstance(terms[0].term, Outer) and drives.of[terms[0].name].gate is None
+            held = self.system.circuit.map_of(p.name).holds_norm or self.at_nodes(p.name)
+            if plain and self.fade(p, drives) is None and not held:
+                post, pre = drives.of[terms[0].name].post, self.pre(terms[0].name, drives.of[terms[0].name])
+                squares.append((((post @ post.T / unit) * (pre @ pre.T / unit)) @ b) @ b)
+            else:
+                squares.append((norm(self._change(p, drives, -1)) / unit) ** 2)
+        return unit * jnp.sqrt(jnp.maximum(sum(squares, jnp.zeros_like(unit)), 0))
+
+    def difference(self, new: Drives, old: Drives) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """How far apart two sweeps' drives are, and their size: products of the factors' roots of mean squares over the
+        window, summed over all terms, in weight per second.
+
+        Both factors count: where an error is the pre-factor, as in feedback that learns, m alone hardly moves.
+        """
+        change = size = jnp.zeros_like(self.length)
+        for term in self.system.circuit.terms:
+            if term.name not in new.of:
+                continue
+            drive, before = new.of[term.name], old.of[term.name]
+            if isinstance(term.term, Scaled):
+                reach = norm(self._pulled_to(term))
+                change += root_mean_square(drive.post - before.post) * reach
+                size += root_mean_square(drive.post) * reach
+                continue
+            scale = 1.0 if drive.gate is None else jnp.max(jnp.abs(drive.gate))
+            pre, earlier = self.pre(term.name, drive), self.pre(term.name, before)
+            change += scale * root_mean_square(drive.post - before.post) * root_mean_square(pre)
+            if drive.pre is not None:
+                change += scale * root_mean_square(drive.post) * root_mean_square(pre - earlier)
+            size += scale * root_mean_square(drive.post) * root_mean_square(pre)
+        return change, size
+
+
+def fades(term: LawTerm) -> bool:
+    """Whether a term scales the rows of its own map."""
+    return isinstance(term.term, Scaled) and term.term.matrix is None
+
+
+def root_mean_square(waveform: Waveform) -> Float[Array, ""]:
+    """The root of the mean over nodes of |x|^2."""
+    return jnp.sqrt(jnp.sum(waveform * waveform) / waveform.shape[0])
+
+
+def check_windows(system: CoupledSystem) -> None:
+    """Refuses laws that windows cannot follow."""
+    circuit = system.circuit
+    plastic = {p.name for p in circuit.plastic}
+    for p in circuit.plastic:
+        own, terms = circuit.map_of(p.name), circuit.terms_of(p.name)
+        scaled = [term for term in terms if fades(term)]
+        if own.holds_norm and (scaled or own.mirror is not None or not own.is_matrix):
+            what = "a row decay" if scaled else "a map that is not a plain matrix"
+            raise PlasticodeError(
+                f"the law of '{p.name}' clamps its norm and has {what}, and the window integrator knows either: "
+                f"{OTHERS}"
+            )
+        if own.holds_norm and any(isinstance(t.term, Scaled) or t.name in _held(system) for t in terms):
+            raise PlasticodeError(
+                f"the law of '{p.name}' clamps its norm and is more than products of the present, which the window "
+                f"integrator does not know: {OTHERS}"
+            )
+        if scaled and (not own.is_matrix or own.mirror is not None or any(t.transposed for t in scaled)):
+            raise PlasticodeError(
+                f"the law of '{p.name}' scales the rows of a map that is not a plain matrix of its own, which the "
+                f"window integrator does not know: {OTHERS}"
+            )
+    for term in circuit.terms:
+        other = term.term.matrix if isinstance(term.term, Scaled) else None
+        if other is None:
+            continue
+        if other in plastic:
+            raise PlasticodeError(
+                f"matrix '{term.owner.name}' is pulled to '{other}', which learns, and the window integrator does not "
+                f"know that: {OTHERS}"
+            )
+        if circuit.map_of(term.owner.name).mirror is not None or term.transposed:
+            raise PlasticodeError(
+                f"matrix '{term.owner.name}' is pulled to '{other}' in another geometry, which the window integrator "
+                f"does not know: {OTHERS}"
+            )
+
+
+def _held(system: CoupledSystem) -> set[str]:
+    """The terms with a trace of their product."""
+    circuit = system.circuit
+    with_trace = [term for term in circuit.terms if term.trace is not None and system.traced(term) is not None]
+    return {term.name for term in with_trace if term.trace is not None and term.trace.of == "product"}

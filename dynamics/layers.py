@@ -1,0 +1,103 @@
+"""Layers: populations of neurons, their variables, and what is given to them from outside."""
+
+import zlib
+from collections.abc import Callable
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from dynamics.activations import Activation, activation
+from dynamics.local import AbstractFactor
+
+Role = Literal["input", "target", "constant", "hidden", "output"]
+
+
+class Variable(eqx.Module):
+    """A variable v of every neuron of a layer: tau v' = -v + of(local).
+
+    timescale  in seconds, one number or one per neuron; None: tau_prop of the layer
+    slow       whether it evolves with the weights, and is averaged over samples by the weight flow as the laws are,
+               instead of settling with the activities
+
+    A variable called "activity" or "error" takes the place of the layer's own (f(a), and f'(a)^T c).
+    """
+
+    name: str = eqx.field(static=True)
+    of: AbstractFactor
+    timescale: Float[Array, "*size"] | None = None
+    slow: bool = eqx.field(static=True, default=False)
+
+
+class AbstractSource(eqx.Module):
+    """The activity of a layer that is given from outside, beside the task's own."""
+
+
+class Draw(AbstractSource):
+    """Normal numbers of standard deviation `std`, drawn anew for each presentation, and shown as long as the sample."""
+
+    std: Float[Array, ""]
+
+    def drawn(self, key: PRNGKeyArray, k: Int[Array, ""], name: str, size: int) -> Float[Array, " size"]:
+        """The numbers of presentation k for the layer called `name`, from the key of the stream."""
+        return self.std * jax.random.normal(fresh(key, k, name), (size,), self.std.dtype)
+
+
+class Wave(AbstractSource):
+    """A function of time: `of(t)` is the activity (size,) t seconds after the start of a presentation.
+
+    It has to be smooth but for the times `jumps` (seconds, after the start), where windows are cut.
+    """
+
+    of: Callable[[Float[Array, ""]], Float[Array, " size"]]
+    jumps: tuple[Float[Array, ""], ...] = ()
+
+
+def fresh(key: PRNGKeyArray, k: Int[Array, ""], name: str) -> PRNGKeyArray:
+    """The key of what is drawn for `name` in presentation k."""
+    return jax.random.fold_in(jax.random.fold_in(key, k), checksum(name))
+
+
+def checksum(name: str) -> int:
+    """The number that random keys of what is called `name` are made of."""
+    return zlib.crc32(name.encode())
+
+
+class Layer(eqx.Module):
+    """A population of `size` neurons. `level` (1 = first after the input) picks its entry of per-layer time constants.
+
+    role  "input": the activity is the stimulus. "target": it is the target of the task. "constant": it is 1.
+          "output": the error units get the error of `loss`, y - z ("squared") or y - softmax(z) ("softmax")
+    source     gives the activity, instead of the role
+    variables  what the neurons have beside activity and error, or instead of them
+    """
+
+    name: str = eqx.field(static=True)
+    size: int = eqx.field(static=True)
+    activation: str = eqx.field(static=True, default="linear")
+    role: Role = eqx.field(static=True, default="hidden")
+    level: int = eqx.field(static=True, default=1)
+    loss: str = eqx.field(static=True, default="squared")
+    variables: tuple[Variable, ...] = ()
+    source: AbstractSource | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether the activity is given from outside instead of integrated."""
+        return self.source is not None or self.role in ("input", "target", "constant")
+
+    @property
+    def held(self) -> bool:
+        """Whether the activity is given, and the same as long as a sample is shown."""
+        return isinstance(self.source, Draw) or (self.source is None and self.role in ("input", "target"))
+
+    @property
+    def f(self) -> Activation:
+        """The activation function."""
+        return activation(self.activation)
+
+    def constant(self, dtype: jnp.dtype) -> Float[Array, " size"]:
+        """The activity of a constant layer."""
+        return jnp.ones(self.size, dtype)
