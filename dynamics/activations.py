@@ -1,7 +1,7 @@
 """Activation functions f of a layer's input. Slopes are f's own vector-Jacobian products: none is written down."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +60,7 @@ _CHECKED: dict[str, tuple[object, Activation]] = {}
 
 def _own(name: str) -> Activation:
     """A user's own activation, which is checked when it is first seen. A plain function may have a kink."""
-    found = imported("activation", name, "a function or an Activation")
+    found: Any = imported("activation", name, "a function or an Activation")
     known = _CHECKED.get(name)
     if known is None or known[0] is not found:
         if isinstance(found, type) or not callable(found):

@@ -124,7 +124,7 @@ class Circuit(eqx.Module):
 
     def owner(self, p: Projection) -> Projection:
         """The projection whose own map `p` applies: itself, or the one that it shares the map of."""
-        return self.projection(p.matrix.name) if isinstance(p.matrix, Shared) else p
+        return self.projection(p.owner)
 
     def map_of(self, name: str) -> AbstractMap:
         """The map that projection `name` has of its own."""

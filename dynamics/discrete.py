@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 from dynamics.circuit import Circuit, Projection, Weights
 from dynamics.errors import unknown
 from dynamics.loop import Count, repeat
-from dynamics.moment import Factors, Product
+from dynamics.moment import Factors
 from dynamics.norms import norm
 from dynamics.plasticity import (
     Slow,
@@ -106,9 +106,7 @@ class Discrete(AbstractRegime[DiscreteState]):
         """Slow traces after the presentation: one Euler step, T <m p^T> / tau - (T + g) E / tau."""
         traces, by_name = {}, {term.name: term for term in self.circuit.terms}
         for name, tau in slow_traces(self.circuit).items():
-            f, term = factors[name], by_name[name]
-            assert isinstance(f, Product)
-            fed = product(self.circuit, term, state.weights[term.owner.name], f)
+            fed = product(self.circuit, by_name[name], state.weights[by_name[name].owner.name], factors.products[name])
             before = state.traces[name]
             traces[name] = before + (self.clock.duration * fed - self.clock.period * before) / tau
         return traces

@@ -21,7 +21,7 @@ from dynamics.kinks import earlier_side
 from dynamics.laws import Outer
 from dynamics.layers import Draw, Layer, Variable, Wave
 from dynamics.local import AbstractFactor, variable_of
-from dynamics.moment import AbstractMoment, Factors, Product, Signal, pre_name
+from dynamics.moment import AbstractMoment, Factors, Signal, pre_name
 from dynamics.noise import Noise
 from dynamics.plasticity import (
     Slow,
@@ -290,17 +290,16 @@ class CoupledSystem(AbstractSystem):
         of_product = {t.name for t in self.circuit.terms if t.trace is not None and t.trace.of == "product"}
         factors = moment.factors(of_product & set(y.trace))
         for term in self.circuit.terms:
-            tau, f = self.traced(term), factors[term.name]
+            tau = self.traced(term)
             if tau is None or term.trace is None:
                 continue
-            assert isinstance(f, Product)
-            trace, of = y.trace[term.name], term.trace.of
+            f, trace, of = factors.products[term.name], y.trace[term.name], term.trace.of
             if of == "product":
                 drifts[term.name] = (product(self.circuit, term, trace, f) - trace) / tau
                 products[term.name] = trace
             else:
                 drifts[term.name] = (getattr(f, of) - trace) / tau
-                factors[term.name] = f._replace(**{of: trace})
+                factors.products[term.name] = f._replace(**{of: trace})
         return factors, drifts, products
 
     def brownian_shape(self, y: State) -> dict | None:

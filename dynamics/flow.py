@@ -23,7 +23,7 @@ from dynamics.integrators.fixed_step import FixedStep, Point
 from dynamics.integrators.solvers import SOLVERS, check_calculus, check_noise, solver_named
 from dynamics.layers import Draw
 from dynamics.loop import Count, repeat
-from dynamics.moment import Factors, Product, Rate
+from dynamics.moment import Factors, Product
 from dynamics.noise import Noise
 from dynamics.plasticity import (
     Slow,
@@ -50,10 +50,10 @@ def batch_factors(
     slow: Slow,
     inputs: Float[Array, "n inputs"],
     targets: Float[Array, "n outputs"],
-) -> tuple[dict[str, Local], Factors]:
-    """Locals and law factors of every sample, with a leading batch dimension."""
+) -> tuple[dict[str, Local], dict[str, Product]]:
+    """The locals of every layer, and m and p of every product, for all samples: with a leading batch dimension."""
     locals_, factors, _ = _batch(circuit, weights, slow, inputs, targets)
-    return locals_, factors
+    return locals_, factors.products
 
 
 def _batch(
@@ -145,9 +145,7 @@ class FlowSystem(AbstractSystem):
     def _trace_drifts(self, y: Flowing, factors: Factors) -> Weights:
         drifts, by_name = {}, {term.name: term for term in self.circuit.terms}
         for name, tau in slow_traces(self.circuit).items():
-            f = factors[name]
-            assert isinstance(f, Product)
-            mean = product(self.circuit, by_name[name], y[0][by_name[name].owner.name], f)
+            mean = product(self.circuit, by_name[name], y[0][by_name[name].owner.name], factors.products[name])
             drifts[name] = (self.shown * mean - y[2][name]) / tau
         return drifts
 
@@ -172,10 +170,12 @@ class FlowSystem(AbstractSystem):
         if self.sampling_noise:
             factors, weights = self._batch(y)[0], {**self.fixed, **y[0]}
             for term in self.circuit.terms:
-                tau, f = at_level(self.timescales.plasticity, term.of.level), factors[term.name]
+                tau, f = at_level(self.timescales.plasticity, term.of.level), factors.products.get(term.name)
                 scale = self.clock.duration / (tau * jnp.sqrt(self.clock.period * self.inputs.shape[0]))
-                scaled = f._replace(post=scale * f.post) if isinstance(f, Product) else Rate(scale * f.rate)
-                sampling[term.name] = scaled, weights
+                if f is None:
+                    sampling[term.name] = scale * factors.rates[term.name], weights
+                else:
+                    sampling[term.name] = f._replace(post=scale * f.post), weights
         synaptic = {k.draws[0]: {n: k.amplitude(s, w) for n, w in y[0].items()} for k, s in kinds}
         return (sampling, synaptic) if sampling or synaptic else None
 
@@ -194,8 +194,11 @@ class FlowSystem(AbstractSystem):
             centred = (whole - whole.mean())[:, None] * self.inputs.shape[0]
             for term in self.circuit.terms:
                 f, weights = sampling[term.name]
-                f = f._replace(post=f.post * centred) if isinstance(f, Product) else Rate(f.rate * centred)
-                moved[term.owner.name] += part(self.circuit, term, weights, f)
+                if isinstance(f, Product):
+                    factors = Factors({term.name: f._replace(post=f.post * centred)}, {})
+                else:
+                    factors = Factors({}, {term.name: f * centred})
+                moved[term.owner.name] += part(self.circuit, term, weights, factors, jnp.ones_like(whole[0]))
         for kind, amplitudes in synaptic.items():
             for name, a in amplitudes.items():
                 moved[name] += self.circuit.map_of(name).within(a * increments[kind][name])
@@ -257,9 +260,10 @@ class WeightFlow(AbstractRegime[FlowState]):
         check_dtypes(self.clock.dt.dtype, weights, self.inputs)
         start = {p.name: weights[p.name] for p in sorted(self.circuit.plastic, key=lambda p: p.name)}
         fixed = {name: w for name, w in weights.items() if name not in start}
-        y = start, self.circuit.initial_slow(), zero_traces(self.circuit, start)
-        zero, low = jnp.zeros_like(self.clock.dt), self.integrator.begin(y).low
-        return FlowState(*y, fixed, low, (y[1:], _beside(low)), Accuracy(zero, zero))
+        slow, traces = self.circuit.initial_slow(), zero_traces(self.circuit, start)
+        zero, low = jnp.zeros_like(self.clock.dt), self.integrator.begin((start, slow, traces)).low
+        twin = (slow, traces), _beside(low)
+        return FlowState(start, slow, traces, fixed, low, twin, Accuracy(zero, zero))
 
     def advance(self, progress: FlowState, first: Int[Array, ""], count: Count) -> FlowState:
         """Time (T + g) * count, from the start of presentation `first`."""
@@ -281,7 +285,8 @@ class WeightFlow(AbstractRegime[FlowState]):
 
         start = Point((progress.weights, progress.slow, progress.traces), progress.low, None)
         end, beside, accuracy = repeat(count, present, (start, progress.twin, progress.accuracy))
-        return FlowState(*end.y, fixed, end.low, beside, accuracy)
+        weights, slow, traces = end.y
+        return FlowState(weights, slow, traces, fixed, end.low, beside, accuracy)
 
     def _strong(self) -> float | None:
         """The strong order of the integrator along the noise there is."""

@@ -12,12 +12,14 @@ from dynamics.circuit import Circuit, Local, Outer, Projection, Signed, Weights
 from dynamics.errors import PlasticodeError
 from dynamics.flow import batch_factors
 from dynamics.maps import AbstractMap, Theta
-from dynamics.moment import Factors, Product
+from dynamics.moment import Product
 from dynamics.norms import cosine as cosine
 from dynamics.norms import norm, scale, scaled
 from dynamics.plasticity import Slow, product
 from dynamics.samples import Rows, check_inputs, check_samples, check_width, rows
 from dynamics.settle import Outside, settle
+
+Products = dict[str, Product]  # by term
 
 
 def predict(circuit: Circuit, weights: Weights, inputs: Rows) -> Float[Array, "n outputs"]:
@@ -64,7 +66,7 @@ def _labelled(circuit: Circuit, inputs: Rows, targets: Rows) -> tuple[Array, Arr
 
 def _factors(
     circuit: Circuit, weights: Weights, slow: Slow, inputs: Rows, targets: Rows
-) -> tuple[dict[str, Local], Factors]:
+) -> tuple[dict[str, Local], Products]:
     """Local variables and law factors of every sample; targets matter only where there is an error."""
     inputs, targets = rows("inputs")(inputs), rows("targets")(targets)
     check_samples(circuit, inputs, targets)
@@ -88,12 +90,12 @@ def drive(circuit: Circuit, weights: Weights, slow: Slow, inputs: Rows, targets:
     return {p.name: _drive(circuit, p.name, weights, factors) for p in circuit.plastic}
 
 
-def _drive(circuit: Circuit, name: str, weights: Weights, factors: Factors) -> Theta:
+def _drive(circuit: Circuit, name: str, weights: Weights, factors: Products) -> Theta:
     """The sum of all <m p^T> that change the map of projection `name`."""
     products = [
-        product(circuit, term, weights[name], f)
+        product(circuit, term, weights[name], factors[term.name])
         for term in circuit.terms_of(name)
-        if isinstance(f := factors[term.name], Product)
+        if term.name in factors
     ]
     return sum(products[1:], products[0]) if products else jnp.zeros_like(weights[name])
 
@@ -117,13 +119,12 @@ def alignment(
     return found
 
 
-def _near_one(circuit: Circuit, name: str, factors: Factors) -> Factors:
+def _near_one(circuit: Circuit, name: str, factors: Products) -> Products:
     """The factors of a law, where it is one product times a positive number that brings their entries near 1."""
-    products = [t.name for t in circuit.terms_of(name) if isinstance(factors[t.name], Product)]
+    products = [t.name for t in circuit.terms_of(name) if t.name in factors]
     if len(products) != 1:
         return factors
     f = factors[products[0]]
-    assert isinstance(f, Product)
     return factors | {products[0]: f._replace(post=scaled(f.post), pre=scaled(f.pre))}
 
 
@@ -134,10 +135,9 @@ def hebbian_alignment(
     locals_, factors = _factors(circuit, weights, slow, inputs, targets)
     found = {}
     for name in forward_matrices(circuit):
-        a, hebb = locals_[circuit.projection(name).target].preactivation, dict(factors)
-        for term in circuit.terms_of(name):
-            f = factors[term.name]
-            hebb[term.name] = f._replace(post=a) if isinstance(f, Product) else f
+        a = locals_[circuit.projection(name).target].preactivation
+        own = {t.name for t in circuit.terms_of(name)}
+        hebb = {term: f._replace(post=a) if term in own else f for term, f in factors.items()}
         pair = (_drive(circuit, name, weights, _near_one(circuit, name, fs)) for fs in (factors, hebb))
         found[name] = cosine(*pair)
     return found

@@ -28,13 +28,11 @@ class Product(NamedTuple):
     gate: Float[Array, "*batch targets"] | None = None
 
 
-class Rate(NamedTuple):
-    """r of a scaled term, (targets,), or a batch of it."""
+class Factors(NamedTuple):
+    """m and p of all outer terms, r of all scaled ones, by name of the term; for one moment, or batches of them."""
 
-    rate: Float[Array, "*batch targets"]
-
-
-Factors = dict[str, Product | Rate]  # by name of the term
+    products: dict[str, Product]
+    rates: dict[str, Float[Array, "*batch _targets"]]
 
 
 class AbstractMoment(abc.ABC):
@@ -114,16 +112,16 @@ class AbstractMoment(abc.ABC):
 
     def factors(self, held: Collection[str] = ()) -> Factors:
         """The factors of all terms; those in `held` have a trace of their product, which is a state of its own."""
-        found: Factors = {}
+        found = Factors({}, {})
         for term in self.circuit.terms:
             target, law = self.circuit.layer(term.of.target), term.term
             if isinstance(law, Outer):
                 post, gate = self.of(law.post, target), None if law.gate is None else self.of(law.gate, target)
                 if gate is not None and term.name not in held:
                     post, gate = gate * post, None
-                found[term.name] = Product(post, self.pre(term), gate)
+                found.products[term.name] = Product(post, self.pre(term), gate)
             else:
-                found[term.name] = Rate(self.of(law.rate, target))
+                found.rates[term.name] = self.of(law.rate, target)
         return found
 
     def local(self, layer: Layer) -> Local:

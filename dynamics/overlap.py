@@ -10,7 +10,7 @@ from dynamics.coupled import Coupled
 from dynamics.coupled_run import CoupledProgress
 from dynamics.errors import PlasticodeError
 from dynamics.integrators.fixed_step import FixedStep, Point
-from dynamics.moment import Factors, Product
+from dynamics.moment import Factors
 from dynamics.norms import norm, scaled
 from dynamics.system import Look
 
@@ -29,7 +29,7 @@ def overlap(post: Float[Array, "time targets"], pre: Float[Array, "time sources"
 def temporal_overlap(run: Coupled, progress: CoupledProgress, k: Int[Array, ""]) -> dict[str, Float[Array, ""]]:
     """The overlap of m and p of every plastic projection during presentation k of a coupled run."""
     factors = waveforms(run, progress, k)[1]
-    return {name: overlap(f.post, f.pre) for name, f in factors.items() if isinstance(f, Product)}
+    return {name: overlap(f.post, f.pre) for name, f in factors.products.items()}
 
 
 def waveforms(run: Coupled, progress: CoupledProgress, k: Int[Array, ""]) -> tuple[CoupledProgress, Factors]:

@@ -38,6 +38,11 @@ class Projection(eqx.Module):
         return variable_of(self.carries)
 
     @property
+    def owner(self) -> str:
+        """The name of the projection whose map it applies: its own, or the one that shares it."""
+        return self.matrix.name if isinstance(self.matrix, Shared) else self.name
+
+    @property
     def carried_name(self) -> str:
         """What it carries, in a word."""
         return self.variable or type(self.carries).__name__

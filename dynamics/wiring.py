@@ -200,15 +200,17 @@ def _check_layer(layer: Layer) -> None:
 
 
 def _check_map(p: Projection, sizes: Mapping[str, int], projections: Mapping[str, Projection]) -> None:
-    if isinstance(p.matrix, AbstractMap):
-        shape = jax.eval_shape(lambda key: p.matrix.initial(key, sizes[p.target], sizes[p.source]), jax.random.key(0))
-        del shape  # sizes that do not fit are told by the map itself
-        if p.matrix.is_drawn and p.law:
+    """Refuses a map that does not fit its layers, or shares what cannot be shared."""
+    own = p.matrix
+    if isinstance(own, AbstractMap):
+        with jax.numpy_dtype_promotion("standard"):  # a map itself tells sizes that do not fit
+            jax.eval_shape(lambda key: own.initial(key, sizes[p.target], sizes[p.source]), jax.random.key(0))
+        if own.is_drawn and p.law:
             raise PlasticodeError(f"projection '{p.name}' is drawn anew for each presentation: it has no law")
         return
-    if p.matrix.name not in projections:
-        raise unknown("projection", p.matrix.name, projections)
-    owner = projections[p.matrix.name]
+    if own.name not in projections:
+        raise unknown("projection", own.name, projections)
+    owner = projections[own.name]
     if not isinstance(owner.matrix, AbstractMap):
         raise PlasticodeError(
             f"projection '{p.name}' shares the map of '{owner.name}', which has none of its own: it must name the "
@@ -220,11 +222,11 @@ def _check_map(p: Projection, sizes: Mapping[str, int], projections: Mapping[str
             "has no law"
         )
     shape, other = (sizes[p.target], sizes[p.source]), (sizes[owner.target], sizes[owner.source])
-    if shape != (other[::-1] if p.matrix.transposed else other):
-        what = f"the transpose of '{owner.name}'" if p.matrix.transposed else f"that of '{owner.name}'"
+    if shape != (other[::-1] if own.transposed else other):
+        what = f"the transpose of '{owner.name}'" if own.transposed else f"that of '{owner.name}'"
         raise PlasticodeError(
             f"projection '{p.name}' needs a matrix of shape {shape}, but {what} has "
-            f"{other[::-1] if p.matrix.transposed else other}"
+            f"{other[::-1] if own.transposed else other}"
         )
 
 

@@ -19,7 +19,7 @@ from dynamics.integrators.learning import Drive, Drives, Learning, Waveform, fad
 from dynamics.laws import Outer
 from dynamics.layers import Draw, Layer, Wave
 from dynamics.local import AbstractFactor, Local, variable_of
-from dynamics.moment import AbstractMoment, Factors, Product, Rate, pre_name
+from dynamics.moment import AbstractMoment, Factors, Product, pre_name
 from dynamics.plasticity import output_error
 from dynamics.projections import Projection
 from dynamics.settle import evaluation_order, is_cyclic
@@ -330,15 +330,15 @@ class _Sweep(AbstractMoment):
             if rate is not None:
                 fade[p.name] = weighted(self.learning.integrals, self._rows(rate))
         terms = [term for term in self.circuit.terms if not fades(term)]
-        drives = {t.name: self._drive(t, factors[t.name], Drives({}, fade), traces) for t in terms}
+        drives = {t.name: self._drive(t, factors, Drives({}, fade), traces) for t in terms}
         return Drives(drives, fade), traces
 
     def _rows(self, wave: Waveform) -> Waveform:
         return jnp.broadcast_to(wave, (self.window.nodes, wave.shape[1]))
 
-    def _product(self, term: LawTerm, f: Product, traces: dict[str, Waveform]) -> Product:
+    def _product(self, term: LawTerm, factors: Factors, traces: dict[str, Waveform]) -> Product:
         """m and p of a term, one of them traced where there is a trace."""
-        trace = term.trace
+        trace, f = term.trace, factors.products[term.name]
         if trace is None or trace.of == "product" or self.system.traced(term) is None:
             return f
         if term.name not in traces:
@@ -353,9 +353,7 @@ class _Sweep(AbstractMoment):
         if own.holds_norm:
             w, parts = self.window.start.weights[p.name], []
             for term in terms:
-                f, tau = factors[term.name], at_level(times.plasticity, term.of.level)
-                assert isinstance(f, Product)
-                f = self._product(term, f, traces)
+                f, tau = self._product(term, factors, traces), at_level(times.plasticity, term.of.level)
                 along = jnp.sum(f.post * self.learning.product(term.of, f.pre, self.last.drive), 1, keepdims=True)
                 parts.append(along / (tau * jnp.sum(w * w)))
             return sum(parts[1:], parts[0])
@@ -363,19 +361,17 @@ class _Sweep(AbstractMoment):
             return None
         rates = []
         for term in scaled:
-            f = factors[term.name]
-            assert isinstance(f, Rate)
-            rates.append(-f.rate / at_level(times.plasticity, term.of.level))
+            rates.append(-factors.rates[term.name] / at_level(times.plasticity, term.of.level))
         if own.decays and times.decay is not None:
             rates.append(1 / at_level(times.decay, p.level))
         return sum(rates[1:], rates[0])
 
-    def _drive(self, term: LawTerm, f: Product | Rate, drives: Drives, traces: dict[str, Waveform]) -> Drive:
+    def _drive(self, term: LawTerm, factors: Factors, drives: Drives, traces: dict[str, Waveform]) -> Drive:
         """What a term does to its map."""
         tau, fade = at_level(self.system.timescales.plasticity, term.of.level), self._fade(term, drives)
-        if isinstance(f, Rate):
-            return Drive(self._rows(f.rate) * fade / tau)
-        f = self._product(term, f, traces)
+        if term.name in factors.rates:
+            return Drive(self._rows(factors.rates[term.name]) * fade / tau)
+        f = self._product(term, factors, traces)
         still = self.learning.still.get(term.name)
         if term.trace is not None and term.trace.of == "product" and term.name in self.learning.traced:
             gate = jnp.ones_like(f.post) if f.gate is None else f.gate

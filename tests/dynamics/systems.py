@@ -1,5 +1,7 @@
 """Small systems that the tests of the engine share: scalar equations with known solutions, and a two-layer network."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -32,7 +34,7 @@ class DelayedDecay(AbstractSystem):
         """The state in which w has always had its present value."""
         return w, jnp.tile(w[None], (self.gamma, 1))
 
-    def drift(self, y, inputs, look):
+    def drift(self, y, inputs, look: Any):
         w, stages = y
         if self.gamma:
             return -self.rate * chain_output(stages, w, self.lag), chain_drift(stages, w, self.lag)
@@ -95,7 +97,7 @@ class Ramp(AbstractSystem):
     def dt(self):
         return self.step
 
-    def drift(self, y, inputs, look):
+    def drift(self, y, inputs, look: Any):
         return jnp.ones_like(y[0]), look("w", y[0], self.lag)
 
     def signals(self, y, inputs):

@@ -65,7 +65,7 @@ def test_a_gap_slows_learning_but_not_decay():
     weights = random_weights(circuit)
     drive = flow_drift(circuit, weights, problem)
     regime = flow(circuit, problem, timescales(plasticity=0.5, decay=7.0), clock(0.1, 0.3, 4))
-    drift = regime.system({}).drift(regime.init(weights)[:2], None, NO_LOOK)[0]
+    drift = regime.system({}).drift(regime.init(weights)[:3], None, NO_LOOK)[0]
     for name in drift:
         np.testing.assert_allclose(drift[name], drive[name] / 4 / 0.5 - weights[name] / 7.0, atol=1e-14)
 

@@ -217,8 +217,8 @@ def test_sampling_noise_has_the_covariance_of_the_updates_of_single_samples():
     )
     state = flow.init(random_weights(circuit))
     system, w = flow.system({}), state.weights["W1"]
-    still = jax.tree.map(jnp.zeros_like, state[:2])
-    amplitude = jax.jit(lambda y: system.amplitude(y))(state[:2])
+    still = jax.tree.map(jnp.zeros_like, state[:3])
+    amplitude = jax.jit(lambda y: system.amplitude(y))(state[:3])
     kicks = jax.vmap(lambda dB: system.kick(amplitude, dB, still)[0]["W1"])(jnp.eye(5, dtype=jnp.float64))
     z = problem.inputs @ w.T
     updates = 0.2 / 4.0 * np.asarray(z[:, :, None] * problem.inputs[:, None, :] - (z**2)[:, :, None] * w[None])

@@ -10,7 +10,7 @@ from dynamics import instruments
 from dynamics.circuit import Circuit, Dense, Error, Given, Layer, Projection, TwoFactor
 from dynamics.jacobian import curl_index
 from dynamics.lyapunov import lyapunov_exponents
-from dynamics.moment import Product
+from dynamics.moment import Factors, Product
 from dynamics.network import Network
 from dynamics.norms import cosine, norm, scale, scaled
 from dynamics.overlap import overlap
@@ -143,7 +143,7 @@ def test_a_clamp_holds_matrices_of_any_size(size):
     held = Dense(Given(f32(w)), holds_norm=True)
     circuit = Circuit(layers, (Projection("W", "x", "activity", "y", "forward", held, TwoFactor(Error())),))
     times = Timescales(f32(1.0), f32(1.0))
-    drift = weight_drifts(circuit, times, {"W": f32(size * w)}, {"W": Product(post, pre)})["W"]
+    drift = weight_drifts(circuit, times, {"W": f32(size * w)}, Factors({"W": Product(post, pre)}, {}))["W"]
     free = np.outer(post, pre)
     np.testing.assert_allclose(drift, free - w * np.sum(free * w) / np.sum(w * w), rtol=1e-5, atol=1e-5)
     problem = random_problem((4, 5, 2))

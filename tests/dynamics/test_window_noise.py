@@ -197,7 +197,7 @@ def response_circuit() -> Circuit:
 @eqx.filter_jit
 def solved(system, y, length, noise):
     """The window from state y: its end, and z1 at its nodes."""
-    context = Context(filters_of(system, length, S), {}, {}, {("z1", "activity"): noise})
+    context = Context(filters_of(system, length, S), {}, {}, {("z1", "activity"): noise}, f64(np.zeros(S)))
     nothing = jnp.zeros(1, jnp.float64)
     window, end = WindowSolver(S, 1e-9).solve(system, y, Inputs(nothing, nothing, f64(0.0)), context)
     return window.end(end.waves), end.waves.value["z1", "activity"]

@@ -133,7 +133,7 @@ def test_a_new_one_of_the_package_is_one_entry_of_a_list(monkeypatch):
 
     monkeypatch.setitem(TASKS, "spirals", Spirals)
     monkeypatch.setitem(PROBES, "one", Probe(lambda c, w, s, d: jnp.float32(1.0), "one"))
-    monkeypatch.setitem(ACTIVATIONS, "sign", Activation(jnp.sign, jnp.zeros_like, smooth=False))
+    monkeypatch.setitem(ACTIVATIONS, "sign", Activation(jnp.sign, smooth=False))
     table = {"task": "spirals", "network": {"activation": "sign"}, "record": {"probes": ["one"]}}
     spec = make_spec(table)
     assert (spec.task, spec.probes, spec.solver) == (Spirals(), ("one",), "heun")

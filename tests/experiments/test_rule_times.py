@@ -32,7 +32,9 @@ def timescale_of(spec, point=0):
     group = expand(spec).groups[0]
     made = plan(group, spec.task.load())
     values = {path: f64(value[point]) for path, value in group.values.items()}
-    return float(circuit_of(made, values).layers[1].slow[0].timescale)
+    timescale = circuit_of(made, values).layers[1].variables[0].timescale
+    assert timescale is not None
+    return float(timescale)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("200 ms", 0.2), ("4 T", 0.2), ("0.2 s", 0.2), (0.2, 0.2), (1, 1.0)])

@@ -53,8 +53,7 @@ def brute_force_drives(circuit, weights, inputs, targets, lag):
     state, source = -np.eye(size), np.zeros((size, len(moments)))
     for p in circuit.projections:
         port = "activity" if p.port == "forward" else "error"
-        owner = circuit.owner(p).name
-        matrix = weights[owner] if owner == p.name else weights[owner].T
+        matrix = weights[p.owner] if p.owner == p.name else weights[p.owner].T
         if circuit.layer(p.source).given:
             source[at[p.target, port], :n] += matrix
         else:

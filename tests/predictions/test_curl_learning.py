@@ -4,6 +4,7 @@
 # pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
 
 from dataclasses import replace
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 from scipy.integrate import quad, solve_ivp
 from scipy.linalg import expm
 
+import dynamics.flow
 from dynamics import plasticity
-from dynamics.circuit import TwoFactor
+from dynamics.circuit import Signed
 from dynamics.errors import PlasticodeError
 from experiments.predictions import prediction_class
 from experiments.predictions.curl import onsets
@@ -166,17 +168,17 @@ def failed(prediction):
 
 
 def test_signs_that_a_law_forgets_are_noticed(plant):
-    plant(TwoFactor, "pre", lambda law, carried: carried)
+    plant(Signed, "__call__", lambda factor, local: factor.of(local))
     assert {"centre at the origin", "r^2 is kept, W2 flipped", "rotation, W1 flipped"} <= set(failed(small("curl-toy")))
 
 
 def test_a_time_constant_off_by_a_thousandth_is_noticed(plant):
-    drift = plasticity.weight_drift
+    drift = plasticity.weight_drifts
 
-    def slower(law, w, f, tau, decay):
-        return drift(law, w, f, 1.001 * tau, decay)
+    def slower(circuit, timescales, *known):
+        return drift(circuit, replace(timescales, plasticity=1.001 * timescales.plasticity), *known)
 
-    plant(plasticity, "weight_drift", slower)
+    plant(dynamics.flow, "weight_drifts", slower)
     assert "slowest rate at c = 0.7" in failed(small("curl-rate"))
 
 
@@ -185,8 +187,8 @@ def test_flips_of_other_neurons_than_the_first_are_noticed(plant):
 
     def last(rule, p, circuit):
         p = signed(rule, p, circuit)
-        turned = [replace(t, pre=replace(t.pre, sign=t.pre.sign[::-1])) for t in p.law]
-        return replace(p, law=tuple(turned))
+        law: Any = p.law
+        return replace(p, law=tuple(replace(t, pre=replace(t.pre, sign=t.pre.sign[::-1])) for t in law))
 
     plant(Curl, "_signed", last)
     assert any("teacher by teacher" in name for name in failed(small("curl-order-parameter")))

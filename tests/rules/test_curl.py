@@ -57,7 +57,8 @@ def test_signs_of_curl_on_top_of_curl_multiply():
     """Of 5 hidden units the first 2 are flipped, then the first 4: the first 2 learn with their own sign again."""
     network = random_problem((4, 5, 1), activation="linear").network
     circuit = Curl(Curl(flips=FLIPS), flips=f64([1.0, 0.8])).wire(network)
-    signs: dict[str, Any] = {t.name: t.term for t in circuit.terms if t.term.pre is not None}
+    laws: dict[str, Any] = {t.name: t.term for t in circuit.terms}
+    signs = {name: term for name, term in laws.items() if term.pre is not None}
     signs = {name: term.pre.of.sign * term.pre.sign for name, term in signs.items()}
     assert signs.keys() == {"W1", "W2"}
     np.testing.assert_array_equal(signs["W1"], [1, 1, -1, -1])
@@ -121,7 +122,7 @@ def test_the_origin_is_a_saddle_and_with_one_flip_a_centre(signs, expected):
     system = toy_flow(signs).system({})
 
     def field(w):
-        weights, _ = system.drift(({"W1": w[:1, None], "W2": w[1:, None]}, {}), None, NO_LOOK)
+        weights, *_ = system.drift(({"W1": w[:1, None], "W2": w[1:, None]}, {}, {}), None, NO_LOOK)
         return jnp.concatenate([weights["W1"][0], weights["W2"][0]])
 
     eigenvalues = np.linalg.eigvals(jax.jacfwd(field)(jnp.zeros(2)))

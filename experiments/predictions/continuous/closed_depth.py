@@ -112,7 +112,7 @@ def isotropic_case(
     for level in range(len([name for name in forward if name.startswith("W")]), 1, -1):
         product = weights[f"W{level}"].T @ product
         weights[f"B{level - 1}"] = product
-    used = {p.name for p in circuit.projections if p.init is not None}
+    used = {p.name for p in circuit.projections if p.owner == p.name}
     return Case(inputs, targets, {name: w for name, w in weights.items() if name in used}, seed, plasticity)
 
 

@@ -39,8 +39,8 @@ def paths_of(circuit: Circuit, weights: Mapping[str, np.ndarray]) -> dict[tuple[
         layer, port = circuit.layer(name), "forward" if variable == "activity" else "modulatory"
         arriving: Paths = {}
         for p in circuit.into(layer, port):
-            owner, carried = circuit.owner(p).name, (p.source, p.carried_name)
-            matrix = weights[owner] if owner == p.name else weights[owner].T
+            matrix, carried = weights[p.owner], (p.source, p.carried_name)
+            matrix = matrix if p.owner == p.name else matrix.T
             for key, path in paths[carried].items():
                 arriving[key] = arriving.get(key, 0) + matrix @ path
         if layer.role == "output" and variable == "error":

@@ -90,7 +90,7 @@ class Invariants(AbstractPrediction):
         rule = Curl(credit, f64([self.flipped_inputs, self.flipped_units]))
         sizes = (self.inputs, self.hidden, 1)
         circuit = curl_flow(rule, sizes, jnp.zeros((1, self.inputs)), jnp.zeros((1, 1)), 1.0).circuit
-        shapes = {p.name: circuit.shape(p) for p in circuit.projections if p.init is not None}
+        shapes = {p.name: circuit.shape(p) for p in circuit.projections if p.owner == p.name}
         drawn = []
         for seed in range(self.seeds):
             rng = np.random.default_rng([self.seed, seed])

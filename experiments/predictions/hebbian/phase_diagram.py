@@ -11,6 +11,7 @@ from scipy.optimize import curve_fit
 
 from dynamics.errors import PlasticodeError
 from dynamics.flow import batch_factors
+from dynamics.moment import Factors
 from dynamics.plasticity import weight_drifts
 from dynamics.timescales import Timescales
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
@@ -113,7 +114,7 @@ class HebbianPhaseDiagram(AbstractPrediction):
             f = factors["W1"]
             overlap = (f.post * locals_["z1"].preactivation).sum(-1) * jnp.square(f.pre).sum(-1)
             times = Timescales(f64(1.0), f64(1.0), 1 / gamma)
-            return v + duration * weight_drifts(circuit, times, {"W1": v}, factors)["W1"], overlap.mean()
+            return v + duration * weight_drifts(circuit, times, {"W1": v}, Factors(factors, {}))["W1"], overlap.mean()
 
         by_noise = jax.vmap(present, (0, 0, None, None, None))
         by_cell = jax.vmap(by_noise, (0, 0, None, None, 0))
