@@ -119,10 +119,11 @@ class Discrete(AbstractRegime[DiscreteState]):
 
         Terms of other levels count by their own eta; a trace goes on in gaps, so its eta is (T + g)/tau_plast.
         """
-        shares = {}
+        shares, period = {}, self.clock.period
         for term in self.circuit.terms:
-            longer = self.clock.period / self.clock.duration if has_open_trace(term, traces) else 1
-            shares[term.name] = self._eta(term.owner) / (longer * self._eta(term.of))
+            share = self.clock.duration / self.clock.period if has_open_trace(term, traces) else jnp.ones_like(period)
+            alike = term.of.level == term.owner.level
+            shares[term.name] = share if alike else share * self._eta(term.owner) / self._eta(term.of)
         plastic = self.circuit.plastic
         return {p.name: direction(self.circuit, p.name, weights, factors, traces, shares) for p in plastic}
 

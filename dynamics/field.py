@@ -74,12 +74,12 @@ class State(eqx.Module):
     path: dict[str, Signals] = eqx.field(default_factory=dict)
 
     @property
-    def activity(self) -> Signals:
+    def activity(self) -> dict:
         """z by layer."""
         return self.fast["activity"]
 
     @property
-    def error(self) -> Signals:
+    def error(self) -> dict:
         """e by layer."""
         return self.fast["error"]
 

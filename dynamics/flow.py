@@ -44,6 +44,9 @@ from dynamics.system import AbstractSystem, Look
 from dynamics.timescales import Timescales, at_level
 
 
+Drives = dict[str, dict[str, Float[Array, "*batch _size"]]]  # of slow variables: by layer, by name
+
+
 def batch_factors(
     circuit: Circuit,
     weights: Weights,
@@ -58,10 +61,10 @@ def batch_factors(
 
 def _batch(
     circuit: Circuit, weights: Weights, slow: Slow, inputs: Float[Array, "n inputs"], targets: Float[Array, "n outputs"]
-) -> tuple[dict[str, Local], Factors, Slow]:
+) -> tuple[dict[str, Local], Factors, Drives]:
     """Locals, law factors and the drives of slow variables of every sample."""
 
-    def one(x: Array, y: Array) -> tuple[dict[str, Local], Factors, Slow]:
+    def one(x: Array, y: Array) -> tuple[dict[str, Local], Factors, Drives]:
         moment = settle(circuit, weights, slow, Outside(x, y))
         locals_ = {layer.name: moment.local(layer) for layer in circuit.layers if not layer.given}
         return locals_, moment.factors(slow_traces(circuit)), slow_drives(moment)
@@ -131,7 +134,7 @@ class FlowSystem(AbstractSystem):
     def signals(self, y: PyTree, inputs: PyTree) -> dict[Any, Float[Array, " _n"]]:
         return {}
 
-    def _batch(self, y: Flowing) -> tuple[Factors, Slow]:
+    def _batch(self, y: Flowing) -> tuple[Factors, Drives]:
         return _batch(self.circuit, {**self.fixed, **y[0]}, y[1], self.inputs, self.targets)[1:]
 
     def drift(self, y: Flowing, inputs: PyTree, look: Look | None) -> Flowing:

@@ -45,13 +45,26 @@ class Draw(AbstractSource):
         return self.std * jax.random.normal(fresh(key, k, name), (size,), self.std.dtype)
 
 
+class _Plain(eqx.Module):
+    """A function that is no module, so that JAX takes it for part of the program."""
+
+    function: Callable = eqx.field(static=True)
+
+    def __call__(self, t: Float[Array, ""]) -> Float[Array, " size"]:
+        return self.function(t)
+
+    @staticmethod
+    def of(function: Callable) -> Callable:
+        return function if isinstance(function, eqx.Module) else _Plain(function)
+
+
 class Wave(AbstractSource):
     """A function of time: `of(t)` is the activity (size,) t seconds after the start of a presentation.
 
-    It has to be smooth but for the times `jumps` (seconds, after the start), where windows are cut.
+    A module (`equinox.Module`) may have numbers that are swept. It has to be smooth but for the times `jumps` (seconds, after the start), where windows are cut.
     """
 
-    of: Callable[[Float[Array, ""]], Float[Array, " size"]]
+    of: Callable[[Float[Array, ""]], Float[Array, " size"]] = eqx.field(converter=lambda f: _Plain.of(f))
     jumps: tuple[Float[Array, ""], ...] = ()
 
 

@@ -14,7 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray
 
 from dynamics.errors import PlasticodeError
 
@@ -166,7 +166,7 @@ class Pattern:
     entry    (sources, tall) the entries of each column, as indices into the raveled rows; row, in_column: as above
     """
 
-    def __init__(self, mask: Bool[np.ndarray, "targets sources"]):
+    def __init__(self, mask: ArrayLike):
         mask = np.asarray(mask)
         if mask.ndim != 2:
             raise PlasticodeError(f"a mask has shape {list(mask.shape)}: it must be (targets, sources)")
@@ -216,7 +216,7 @@ class Masked(AbstractMap):
         return jnp.where(self.mask.there, theta, 0)
 
     def apply(self, theta: Theta, signal: Float[Array, " sources"]) -> Float[Array, " targets"]:
-        return jnp.sum(theta * signal[self.mask.column], axis=1)
+        return jnp.sum(self.within(theta * signal[self.mask.column]), axis=1)
 
     def back(self, theta: Theta, signal: Float[Array, " targets"], sources: int) -> Float[Array, " sources"]:
         terms = theta.ravel()[self.mask.entry] * signal[self.mask.row]

@@ -161,7 +161,7 @@ def slow_drives(moment: AbstractMoment) -> Slow:
     return drives
 
 
-def slow_drifts(circuit: Circuit, slow: Slow, drives: Slow, shown: Float[Array, ""] | None = None) -> Slow:
+def slow_drifts(circuit: Circuit, slow: Slow, drives: Mapping, shown: Float[Array, ""] | None = None) -> Slow:
     """v' = (-v + <of(local)>) / tau of every slow variable, in units of v per second; batches are averaged.
 
     Where the drives are those of samples and time also has gaps, `shown` is the fraction T / (T + g) of it that has

@@ -267,7 +267,7 @@ def _check_factors(layers: Sequence[Layer], projections: Projections) -> None:
     taught = any(layer.role in ("output", "target") for layer in layers)
     for factor, name, what in factors(layers, projections):
         layer = by_name[name]
-        if name not in erring and _reads_error(factor, layer, projections):
+        if name not in erring and _reads_error(factor, layer, projections, what):
             if not taught:
                 raise PlasticodeError(
                     "this rule learns from an error, but the task is unsupervised and gives no target: "
@@ -278,9 +278,9 @@ def _check_factors(layers: Sequence[Layer], projections: Projections) -> None:
         reads(factor, layer, projections, what)
 
 
-def _reads_error(factor: AbstractFactor, layer: Layer, projections: Projections) -> bool:
+def _reads_error(factor: AbstractFactor, layer: Layer, projections: Projections, what: str) -> bool:
     """Whether a factor reads an error, of a layer that has none."""
     there = known(layer, projections)
     there = there._replace(values=(*there.values, "error"), drives=(*there.drives, "error"))
-    read = local.reads(factor, there, type(factor).__name__)
+    read = local.reads(factor, there, what)
     return "error" in (*read.values, *read.drives)

@@ -100,7 +100,8 @@ class Learning(eqx.Module):
     def still_fade(self, p: Projection) -> Waveform | None:
         """F where all that a map does besides learning is decay with tau_dec."""
         own, decay = self.system.circuit.map_of(p.name), self.system.timescales.decay
-        if decay is None or not own.decays or own.holds_norm or any(map(fades, self.system.circuit.terms_of(p.name))):
+        terms = self.system.circuit.terms_of(p.name)
+        if decay is None or not terms or not own.decays or own.holds_norm or any(map(fades, terms)):
             return None
         return jnp.sum(self.integrals, axis=1, keepdims=True) / at_level(decay, p.level)
 

@@ -275,7 +275,9 @@ class AbstractWindow(AbstractIntegrator):
         for name, weights in layout.past.items():
             assert past is not None
             earlier[name] = jnp.einsum("swp,wpn->sn", weights, past.rows[self._lags(system)[name][0]])
-        times = layout.start + layout.filters.length * jnp.asarray(nodes(self.nodes), layout.start.dtype)
+        c = jnp.asarray(nodes(self.nodes), layout.start.dtype)
+        # A window's end is the time before the jump that it is cut at.
+        times = layout.start + layout.filters.length * c - 8 * jnp.finfo(c.dtype).eps * system.clock.period
         context = Context(layout.filters, late, earlier, self._paths(system, y, layout, key), times)
         return Inputs(at["stimulus"][0], *at["target"], given | maps, layout.start), context
 

@@ -192,7 +192,7 @@ def balance_ratio(solver, key):
     ones, labels = jnp.ones((2, 1), jnp.float64), f64([[nu], [-nu]])
     time, times = clock(duration, 0.0, steps), timescales(plasticity=plasticity)
     flow = WeightFlow(SGD().wire(network), times, ones, labels, time, key=key, sampling_noise=True)
-    start = flow.init({"W1": f64([[2.0]]), "W2": f64([[0.5]])})[:2]
+    start = flow.init({"W1": f64([[2.0]]), "W2": f64([[0.5]])})[:3]
     count = int(2 / (nu * duration / plasticity) ** 2) * steps  # by itself the flow has the rate (eta nu)^2 / T
     integrator = FixedStep(solver)  # past the check of WeightFlow, which refuses a Stratonovich solver
     end = integrator.run(flow.system({}), integrator.begin(start), lambda j: None, jnp.int32(0), count, key).y[0]

@@ -96,7 +96,7 @@ def downhill(weights, x=INPUTS, y=TARGETS):
 
 
 def twins(betas):
-    """Copies of one network, nudged by each of two betas; W' is the difference of their z z^T over that of the betas."""
+    """Copies of one network, nudged by each of two betas; W' is the difference of their z z^T over that of beta."""
     layers, wires = [given_input("x", 4), Layer("y", 3, role="target", level=0)], []
     for k, (beta, sign) in enumerate(zip(betas, (1, -1), strict=True)):
         end, law = "'" * k, (Outer(Scale(sign / (betas[0] - betas[1]), Activity())),)
@@ -192,7 +192,7 @@ def test_an_oscillating_nudge_needs_no_phases(by):
 
 @pytest.mark.parametrize("by", [Window(nodes=16, parts=1, gaps=False, tolerance=1e-5), FixedStep("heun")])
 def test_phases_within_one_presentation(by):
-    """The nudge is on in the second half; z z^T is measured before it begins and before it ends: an error of O(beta)."""
+    """The nudge is on in the second half; z z^T is measured before it begins and at its end: an error of O(beta)."""
     tau, time, beta = 0.002, 0.2, 0.05
     at = [f64(share * time) for share in (0.4, 0.5, 0.9)]
 
@@ -309,7 +309,7 @@ def test_without_a_target_predictive_coding_predicts_forward():
 
 
 def contrastive(gamma):
-    """A free and a clamped copy with feedback gamma W^T: backpropagation as gamma falls (bibtex: xie2003equivalence)."""
+    """A free and a clamped copy with feedback gamma W^T (doi:10.1162/089976603762552988)."""
     layers, wires = [given_input("x", 4)], []
     for end, sign in (("-", -1), ("+", 1)):
         own = (HALF, HALF) if end == "-" else (Shared("W1-"), Shared("W2-"))

@@ -87,7 +87,7 @@ def test_drives_by_paths_equal_those_by_state_space(rule, skips):
     network = Network((2, 3, 2, 2), activation="linear", bias=False, skips=skips, gain=f64(1.0))
     circuit, lag = rule.wire(network), float(generator.uniform(0.1, 0.3))
     weights = {
-        p.name: 0.7 * generator.standard_normal(circuit.shape(p)) for p in circuit.projections if p.init is not None
+        p.name: 0.7 * generator.standard_normal(circuit.shape(p)) for p in circuit.projections if p.owner == p.name
     }
     x = generator.standard_normal((6, 2))
     x, y = np.concatenate([x, -x]), generator.standard_normal((12, 2))

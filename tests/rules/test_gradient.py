@@ -28,7 +28,7 @@ def downhill(problem, weights):
 def forward_drift(rule, problem, weights, times=None):
     """The weight-flow drift of the forward matrices; `weights` gives every matrix that the circuit of the rule has."""
     circuit = rule.wire(problem.network)
-    own = {p.name: weights[p.name] for p in circuit.projections if p.init is not None}
+    own = {p.name: weights[p.name] for p in circuit.projections if p.owner == p.name}
     return {name: d for name, d in flow_drift(circuit, own, problem, times).items() if name[0] in "WSb"}
 
 
