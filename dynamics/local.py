@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from dynamics.activations import Activation
-from dynamics.errors import PlasticodeError, unknown
+from dynamics.errors import PlasticodeError, shown, unknown
 
 
 class Local(eqx.Module):
@@ -160,6 +161,12 @@ class Reads(NamedTuple):
 def reads(factor: AbstractFactor, known: Known, what: str) -> Reads:
     """What `factor`, told of as `what`, reads of a layer. A name that is not there is refused, and a wrong shape."""
     leaves, structure = jax.tree.flatten(factor)
+    for leaf in leaves:
+        if not isinstance(leaf, float | int | np.ndarray | jax.Array | jax.ShapeDtypeStruct):
+            raise PlasticodeError(
+                f"{what} has a field {shown(leaf)} of {type(factor).__name__}, which is no number: such a field must be "
+                "declared as equinox.field(static=True)"
+            )
     shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
     return _recorded(structure, shapes, known, what)
 

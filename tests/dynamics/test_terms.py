@@ -316,6 +316,15 @@ def test_what_is_carried_and_late_is_the_same_by_windows_and_by_steps():
         coupled(other, timescales(), X, None, Clock(f64(0.1), f64(0.0), 20), FixedStep(), delays=Delays(hop=f64(0.01)))
 
 
+class Named(AbstractFactor):
+    """A text that is not declared as static."""
+
+    port: str = "forward"
+
+    def __call__(self, local):
+        return local.inputs[self.port]
+
+
 def wired(law, **layer):
     wire = to("W", "x", "y", Gaussian(f64(1.0)), law)
     return lambda: Circuit((given_input("x", 2), Layer("y", 2, **layer)), (wire,))
@@ -334,6 +343,7 @@ def wired(law, **layer):
         ),
         (wired((Outer(Activity(), trace=Trace("pre", f64(1.0), slow=True)),)), "a slow trace must be of the product"),
         (wired((Outer(Activity()), Scaled(Times(1.0), "U"))), "'U' is not known"),
+        (wired(TwoFactor(Named())), "a field 'forward' of Named, which is no number"),
         (
             wired((), variables=(Variable("v", Activity(), slow=True),)),
             "the slow variable 'v' of layer 'y' has no timescale",
