@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dynamics.errors import PlasticodeError, printable, unknown
+from dynamics.errors import PlasticodeError, printable, shown, unknown
 from dynamics.plugins import blamed, imported, is_own, modules_of
 
 Vector = Float[Array, " size"]
@@ -67,6 +67,11 @@ def _own(name: str) -> Activation:
             what = "a function of an array, or a dynamics.activations.Activation(value, smooth)"
             raise PlasticodeError(f"activation '{name}' is not an activation: it must be {what}")
         made = found if isinstance(found, Activation) else Activation(found, smooth=False)
+        if not isinstance(made.smooth, bool):  # where there was a slope once
+            raise PlasticodeError(
+                f"activation '{name}' has smooth = {shown(made.smooth)}: it must be true or false; slopes follow by "
+                "differentiation"
+            )
         _check_shapes(name, made)
         known = _CHECKED[name] = found, made
     return known[1]

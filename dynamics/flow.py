@@ -43,7 +43,6 @@ from dynamics.stimulus import Clock
 from dynamics.system import AbstractSystem, Look
 from dynamics.timescales import Timescales, at_level
 
-
 Drives = dict[str, dict[str, Float[Array, "*batch _size"]]]  # of slow variables: by layer, by name
 
 

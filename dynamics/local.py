@@ -164,8 +164,8 @@ def reads(factor: AbstractFactor, known: Known, what: str) -> Reads:
     for leaf in leaves:
         if not isinstance(leaf, float | int | np.ndarray | jax.Array | jax.ShapeDtypeStruct):
             raise PlasticodeError(
-                f"{what} has a field {shown(leaf)} of {type(factor).__name__}, which is no number: such a field must be "
-                "declared as equinox.field(static=True)"
+                f"{what} has a field {shown(leaf)} of {type(factor).__name__}, which is no number: it must be declared "
+                "as equinox.field(static=True)"
             )
     shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
     return _recorded(structure, shapes, known, what)

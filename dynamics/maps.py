@@ -121,12 +121,12 @@ class AbstractMap(eqx.Module):
         return jax.vmap(self.apply, (None, 1), 1)(theta, jnp.eye(sources, dtype=theta.dtype))
 
 
-class Dense(AbstractMap):
-    """A matrix (targets, sources)."""
+class AbstractMatrix(AbstractMap):
+    """A map whose parameters are the matrix (targets, sources) itself."""
 
     is_matrix: ClassVar[bool] = True
 
-    start: Start
+    start: eqx.AbstractVar[Start]
 
     def initial(self, key: PRNGKeyArray, targets: int, sources: int) -> Float[Array, "targets sources"]:
         return self.start(key, targets, sources)
@@ -150,10 +150,18 @@ class Dense(AbstractMap):
         return theta
 
 
-class Redrawn(Dense):
+class Dense(AbstractMatrix):
+    """A matrix (targets, sources)."""
+
+    start: Start
+
+
+class Redrawn(AbstractMatrix):
     """A matrix that is drawn from `start` anew for each presentation, and so has no law."""
 
     is_drawn: ClassVar[bool] = True
+
+    start: Start
 
 
 class Pattern:

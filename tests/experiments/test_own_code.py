@@ -31,8 +31,8 @@ from experiments.tasks.circles import Circles
 class Rings(Circles):
     """Two circles."""
 
-bend = Activation(jnp.tanh, lambda a: 1 - jnp.square(jnp.tanh(a)))
-corner = Activation(jnp.abs, jnp.sign, smooth=False)
+bend = Activation(jnp.tanh)
+corner = jnp.abs
 
 def error(circuit, weights, slow, data):
     """half the squared distance

@@ -98,10 +98,11 @@ unmeasured = Probe(3, "three")
 def undefined_value(a):
     return jnp.nothing(a)  # activation
 
-raising = Activation(undefined_value, jnp.ones_like)
-summing = Activation(jnp.sum, jnp.ones_like)
-counting = Activation(jnp.tanh, lambda a: (a > 0).astype(int))
-narrow = Activation(lambda a: a[0] + a[1:].sum() + 0 * a, 3)
+raising = Activation(undefined_value)
+summing = jnp.sum
+counting = Activation(lambda a: (a > 0).astype(int))
+narrow = Activation(lambda a: a[5] + a @ a[None] + 0 * a)
+sloped = Activation(jnp.tanh, jnp.ones_like)
 '''
 LINES = {line.rpartition("# ")[2]: number for number, line in enumerate(FAULTY.splitlines(), 1) if "  # " in line}
 
@@ -218,11 +219,12 @@ def test_a_probe_that_needs_targets_is_refused_without():
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("raising", "the value of activation 'faulty:raising' cannot be computed (AttributeError: "),
+        ("raising", "activation 'faulty:raising' cannot be computed (AttributeError: "),
         ("raising", "see faulty.py, line {activation}, in undefined_value"),
-        ("summing", "makes float32 of shape [] of float32 of shape [3]: it must be elementwise, and keep the dtype"),
-        ("counting", "the slope of activation 'faulty:counting' makes int64 of shape [3]"),
-        ("narrow", "the value of activation 'faulty:narrow' cannot be computed"),
+        ("summing", "makes float32 of shape [] of float32 of shape [3]: it must keep shape and dtype"),
+        ("counting", "activation 'faulty:counting' makes int64 of shape [3]"),
+        ("narrow", "activation 'faulty:narrow' cannot be computed"),
+        ("sloped", "it must be true or false; slopes follow by differentiation"),
     ],
 )
 def test_a_wrong_activation_is_refused(name, sentence):

@@ -151,10 +151,10 @@ def test_a_recurrent_rule_runs_with_the_default_probes():
     assert np.isfinite(results["accuracy"]).all() and np.isfinite(results["loss"]).all()
 
 
-def test_a_recurrent_rule_is_refused_where_only_feedforward_ones_run():
+def test_a_recurrent_rule_runs_in_every_regime():
     for regime in ("flow", "discrete"):
-        with pytest.raises(PlasticodeError, match="cycle through activity of z1.*only the coupled regime can run it"):
-            jobs.prepare(make_spec({"rule": "texts_and_loops:Lateral", "regime": regime, "network": {"hidden": [3]}}))
+        table = {"rule": "texts_and_loops:Lateral", "regime": regime, "network": {"hidden": [3]}, "dtype": "float64"}
+        assert len(jobs.prepare(make_spec(table))) == 1
 
 
 @pytest.mark.parametrize("shard", [["--shard", "1/2"], ["--shard=1/2"]])
