@@ -66,7 +66,8 @@ def _own(name: str) -> Activation:
         if isinstance(found, type) or not callable(found):
             what = "a function of an array, or a dynamics.activations.Activation(value, smooth)"
             raise PlasticodeError(f"activation '{name}' is not an activation: it must be {what}")
-        made = found if isinstance(found, Activation) else Activation(found, smooth=False)
+        function: Any = found
+        made = found if isinstance(found, Activation) else Activation(function, smooth=False)
         if not isinstance(made.smooth, bool):  # where there was a slope once
             raise PlasticodeError(
                 f"activation '{name}' has smooth = {shown(made.smooth)}: it must be true or false; slopes follow by "

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -54,7 +54,7 @@ class _Plain(eqx.Module):
         return self.function(t)
 
     @staticmethod
-    def of(function: Callable) -> Callable:
+    def of(function: Any) -> Any:
         return function if isinstance(function, eqx.Module) else _Plain(function)
 
 

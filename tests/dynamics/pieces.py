@@ -30,7 +30,7 @@ def to(
     name: str, source: str, target: str, matrix: Any, law: Any = (), port: str = "forward", **more: Any
 ) -> Projection:
     """A projection of the activity, or of what `carries` says; an array is a given matrix."""
-    matrix = Given(matrix) if isinstance(matrix, jax.Array | np.ndarray) else matrix
+    matrix = Given(f64(matrix)) if isinstance(matrix, jax.Array | np.ndarray) else matrix
     return Projection(name, source, more.pop("carries", "activity"), target, port, matrix, law, **more)
 
 

@@ -1,6 +1,7 @@
 """Maps: masks, one to one, convolutions, mirrors and shared parameters, against gradients and closed forms."""
 
 import dataclasses
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -53,7 +54,7 @@ MASK[2] = False  # a row without entries
 MASK[:, 1] = False
 
 
-def taught(first, second=ONE, hidden=8, activation="tanh"):
+def taught(first: Any, second: Any = ONE, hidden=8, activation="tanh"):
     """A network of two layers that learns by gradient descent through any maps."""
     law = TwoFactor(Error())
     layers = (given_input("x", 6), Layer("h", hidden, activation), Layer("y", 3, role="output", level=2))
