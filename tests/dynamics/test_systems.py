@@ -30,6 +30,7 @@ from dynamics.circuit import (
 from dynamics.errors import PlasticodeError
 from dynamics.flow import WeightFlow
 from dynamics.integrators import FixedStep, Window
+from dynamics.noise import Noise
 from dynamics.settle import Outside
 from dynamics.stimulus import Clock
 from tests.dynamics.pieces import Scale, advanced, cosine, coupled, discrete, given_input, normal, to
@@ -230,3 +231,22 @@ def test_the_modified_flow_follows_steps_to_second_order():
         errors.append([abs(end - exact) for end in ends])
     ratios = np.array(errors[:-1]) / np.array(errors[1:])
     assert np.all((ratios[:, 0] > 1.8) & (ratios[:, 0] < 2.6)) and np.all((ratios[:, 1] > 3.6) & (ratios[:, 1] < 5.5))
+
+
+@pytest.mark.parametrize("kind", ["synaptic", "synaptic_multiplicative"])
+def test_synaptic_noise_in_the_flow_has_its_closed_form(kind):
+    """Many weights without a drive: dW = s dB has the variance s^2 t, dW = s W dB of Ito one of exp(s^2 t) - 1."""
+    layers, size, time = (given_input("x", 100), Layer("y", 100)), f64(0.4), 0.5
+    circuit = Circuit(layers, (to("W", "x", "y", f64(np.ones((100, 100))), TwoFactor(Activity())),))
+    weights, clock = circuit.initial_weights(jax.random.key(0)), Clock(f64(0.05), f64(0.0), 20)
+    noise = Noise(**{kind: size})
+    flow = WeightFlow(circuit, FLOW, f64(np.zeros((1, 100))), None, clock, key=jax.random.key(5), noise=noise)
+    end = np.asarray(advanced(flow, weights, jnp.int32(10)).weights["W"])
+    variance = 0.16 * time if kind == "synaptic" else np.exp(0.16 * time) - 1
+    assert abs(end.mean() - 1) < 4 * (variance / end.size) ** 0.5
+    assert abs(end.var() / variance - 1) < 4 * (2.5 / end.size) ** 0.5
+    with pytest.raises(PlasticodeError, match="noise.activity is not allowed in the weight flow"):
+        WeightFlow(circuit, FLOW, f64(np.zeros((1, 100))), None, clock, noise=Noise(activity=f64(0.1)))
+    stratonovich = Noise(synaptic_multiplicative=size, calculus="stratonovich")
+    with pytest.raises(PlasticodeError, match="multiplicative noise in the ito sense"):
+        WeightFlow(circuit, FLOW, f64(np.zeros((1, 100))), None, clock, noise=stratonovich)
