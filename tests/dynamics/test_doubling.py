@@ -54,8 +54,7 @@ def exact():
     return {lags: ended(in_steps(*solver, lags))[0] for lags, solver in solvers.items()}
 
 
-CASES = [("euler", 40, "none"), ("heun", 40, "none"), ("heun", 15, "none"), ("tsit5", 10, "none")]
-CASES += [("euler", 40, "error"), ("heun", 40, "all"), ("tsit5", 20, "error"), ("heun", 9, "none")]
+CASES = [("euler", 40, "none"), ("heun", 9, "none"), ("tsit5", 10, "none"), ("heun", 40, "all"), ("tsit5", 20, "error")]
 
 
 @pytest.mark.parametrize(("solver", "steps", "lags"), CASES)

@@ -1,4 +1,4 @@
-"""How accurate the window integrator is: orders, sweeps, single precision, gradients."""
+"""How accurate the window integrator is: orders, sweeps, single precision."""
 
 import dataclasses
 import functools
@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from dynamics.integrators import FixedStep
-from dynamics.timescales import Timescales
 from rules import FA
 from tests.dynamics.windows import DURATION, GAP, SMALL, moved_apart, stepped, windowed
-from tests.problems import ALL_RULES, f64, random_weights, run, timescales
+from tests.problems import ALL_RULES, random_weights, run, timescales
 
 CIRCUIT = FA().wire(SMALL.network)
 WEIGHTS = random_weights(CIRCUIT)
@@ -32,7 +31,7 @@ def error(**options):
 # Convergence
 
 
-@pytest.mark.parametrize(("nodes", "parts"), [(1, 64), (2, 16), (3, 8)])
+@pytest.mark.parametrize(("nodes", "parts"), [(1, 64), (3, 8)])
 def test_the_order_is_2s_minus_1_in_the_length_of_the_windows(nodes, parts):
     errors = [error(nodes=nodes, parts=n, tolerance=1e-12) for n in (parts, 2 * parts)]
     np.testing.assert_allclose(np.log2(errors[0] / errors[1]), 2 * nodes - 1, atol=0.15)
@@ -53,8 +52,8 @@ def test_runge_kutta_steps_converge_to_windows_with_their_own_order():
 
 @pytest.fixture(scope="module")
 def errors_of_sweeps():
-    """Relative errors after 1 .. 5 sweeps, for two plasticity timescales, and their strengths T |x|^2 / tau_plast."""
-    plasticity, sweeps = np.array([0.4, 0.8]), range(1, 6)
+    """Relative errors after 1 .. 4 sweeps, for two plasticity timescales, and their strengths T |x|^2 / tau_plast."""
+    plasticity, sweeps = np.array([0.4, 0.8]), range(1, 5)
 
     def end(tau, **settings):
         return run(windowed(CIRCUIT, times=timescales(0.02, tau, decay=3.0), **settings), WEIGHTS, 3)
@@ -75,14 +74,14 @@ def test_errors_fall_geometrically_with_sweeps(errors_of_sweeps):
 
 def test_the_error_of_k_sweeps_falls_like_the_kth_power_of_the_strength(errors_of_sweeps):
     errors, _ = errors_of_sweeps
-    assert (np.log2(errors[0] / errors[1]) > np.arange(1, 6)).all()
-    assert (np.log2(errors[0] / errors[1]) < 1.5 * np.arange(1, 6)).all()
+    assert (np.log2(errors[0] / errors[1]) > np.arange(1, 5)).all()
+    assert (np.log2(errors[0] / errors[1]) < 1.5 * np.arange(1, 5)).all()
 
 
 # Single precision
 
 
-@pytest.mark.parametrize("rule", ["sgd", "kp", "oja", "curl-clamp"])
+@pytest.mark.parametrize("rule", ["kp", "oja", "curl-clamp"])
 def test_single_precision_is_within_1e_4_of_double(rule):
     circuit = ALL_RULES[rule].wire(SMALL.network)
     weights = random_weights(circuit)
@@ -92,25 +91,3 @@ def test_single_precision_is_within_1e_4_of_double(rule):
     assert {leaf.dtype for leaf in ends[1].values()} == {jnp.dtype("float32")}
     apart = moved_apart(weights, {name: w.astype(jnp.float64) for name, w in ends[1].items()}, ends[0])
     assert 0 < apart < 1e-4
-
-
-# Gradients
-
-
-def final_loss(logarithms):
-    """The squared error of the output's weights against fixed ones, after two presentations, of log time constants."""
-    propagation, plasticity = jnp.exp(logarithms)
-    times = Timescales(propagation, plasticity)
-    by_windows = windowed(CIRCUIT, times=times, sweeps=6, gap=GAP)
-    end = by_windows.advance(by_windows.init(WEIGHTS), jnp.int32(0), 2)
-    return sum(jnp.sum((w - 1) ** 2) for w in by_windows.weights(end).values())
-
-
-def test_reverse_mode_gradients_equal_central_finite_differences():
-    """Of tau_prop and of tau_plast, relative to their size."""
-    at, h = jnp.log(f64([0.02, 0.3])), 1e-4
-    gradient = jax.jit(jax.grad(final_loss))(at)
-    loss = jax.jit(final_loss)
-    differences = [(loss(at + h * e) - loss(at - h * e)) / (2 * h) for e in jnp.eye(2, dtype=at.dtype)]
-    np.testing.assert_allclose(gradient, differences, rtol=1e-6)
-    assert (jnp.abs(gradient) > 0.05).all()

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import pytest
@@ -36,14 +37,15 @@ def run_by(
     clock, stream = Clock(f64(0.1), f64(0.0), steps), Stream(inputs, targets, keys[2])
     delays, noise = delays or Delays(), noise or Noise()
     run = Coupled(circuit, times, stream, clock, delays, noise, integrator, KEY)
-
-    @jax.jit
-    def end(weights):
-        progress = run.advance(run.init(weights), jnp.int32(0), shown)
-        return run.weights(progress), run.quality(progress)
-
     weights = random_weights(circuit)
-    return weights, *end(weights | {"W2": scale * weights["W2"]})
+    return weights, *ended(run, weights | {"W2": scale * weights["W2"]}, jnp.int32(shown))
+
+
+@eqx.filter_jit
+def ended(run: Coupled, weights, shown):
+    """Compiles once for each structure of a run, whatever its numbers and data are."""
+    progress = run.advance(run.init(weights), jnp.int32(0), shown)
+    return run.weights(progress), run.quality(progress)
 
 
 def judged(circuit: Circuit, window: Window, **settings):
@@ -102,7 +104,7 @@ def test_a_whisper_of_noise_does_not_hide_kinks():
 def test_weights_that_are_forgotten_within_a_window_are_right_or_marked():
     """tau_dec = T / 40: integrating factors would span 17 decades, so that sweeps expand."""
     circuit = FA().wire(network())
-    _, quality = judged(circuit, Window(nodes=12, parts=1, gaps=False), decay=0.0025)
+    _, _, quality = run_by(circuit, Window(nodes=12, parts=1, gaps=False), decay=0.0025)
     assert not quality.converged
     error, quality = judged(circuit, Window(nodes=12, parts=7, gaps=False), decay=0.0025)
     assert quality.converged and error < TOLERANCE
@@ -129,10 +131,9 @@ def test_where_errors_grow_all_presentations_are_judged_or_none():
     law = {"W1": TwoFactor(Activity())}
     circuit = Circuit(wired.layers, tuple(dataclasses.replace(p, law=law.get(p.name, ())) for p in wired.projections))
     window = Window(nodes=6, parts=1, gaps=False)
-    _, few = judged(circuit, window, plasticity=2.0, shown=40)
-    error, many = judged(circuit, window, plasticity=2.0, shown=60)
+    few, many = (run_by(circuit, window, plasticity=2.0, shown=shown)[2] for shown in (40, 60))
     assert jnp.isfinite(few.error) and jnp.isinf(many.error) and not many.converged
-    _, whole = judged(circuit, dataclasses.replace(window, whole=True), plasticity=2.0, shown=60)
+    error, whole = judged(circuit, dataclasses.replace(window, whole=True), plasticity=2.0, shown=60)
     assert error < whole.error < 10 * error
 
 

@@ -24,9 +24,8 @@ def failed(name, settings):
     return [verdict.name for verdict in found.verdicts if not verdict.passed]
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_overlap_law_holds_at_random_durations_and_delays(seed):
-    rng = np.random.default_rng(seed)
+def test_the_overlap_law_holds_at_a_random_duration_and_delays():
+    rng = np.random.default_rng(0)
     settings = {"duration": float(rng.uniform(0.001, 3)), "delays": tuple(rng.uniform(0, 1.5, 3).tolist())}
     assert failed("overlap-law", settings) == []
 
@@ -36,11 +35,10 @@ def test_a_delay_that_is_ignored_fails_the_overlap_law(monkeypatch):
     assert failed("overlap-law", {"delays": (0.5, 1.0)}) == ["linear overlap law"]
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_multiplicative_noise_follows_its_closed_forms_at_random_parameters(seed):
-    rng = np.random.default_rng(seed)
+def test_multiplicative_noise_follows_its_closed_forms_at_random_parameters():
+    rng = np.random.default_rng(0)
     amplitude, decay = float(rng.uniform(0.3, 1.0)), float(rng.uniform(0.5, 5))
-    found = outcome("multiplicative-noise", NOISY | {"amplitude": amplitude, "decay": decay, "seed": seed})
+    found = outcome("multiplicative-noise", NOISY | {"amplitude": amplitude, "decay": decay})
     assert found.passed, found.verdicts
     assert found.verdicts[0].expected == pytest.approx(np.exp((amplitude**2 - 2 / decay) * 0.25))
 

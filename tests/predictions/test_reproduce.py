@@ -78,13 +78,17 @@ def test_intervals_are_student_t():
 
 
 def test_verdicts_on_samples_are_wrong_as_rarely_as_they_promise():
-    """At 99.9 % a true mean is refused in one of a thousand cases, one 20 standard errors off in nearly all."""
+    """At 99.9 % a true mean is refused in one of a thousand cases, one 20 standard errors off in nearly all. Of 10 000
+    draws those are judged whose means are most standard errors off, and some of the others, which all pass."""
     samples = np.random.default_rng(1).normal(0, 1, (10_000, 12))
-    right = [matches("", "", 0.0, row).passed for row in samples]
-    wrong = [matches("", "", 20 / np.sqrt(12), row).passed for row in samples]
-    assert 0.998 < np.mean(right) < 0.9997 and np.mean(wrong) < 0.02
-    assert np.mean([exceeds("", "", 0.0, row).passed for row in samples]) < 0.005
-    assert np.mean([stays_below("", "", 6.0, row).passed for row in samples]) > 0.98
+    samples = samples[np.argsort(-np.abs(samples.mean(1)) / samples.std(1))]
+    outcomes = [matches("", "", 0.0, row).passed for row in (*samples[:50], *samples[50::200])]
+    refused = outcomes.index(True)
+    assert all(outcomes[refused:]) and 3 < refused < 20
+    some = np.random.default_rng(2).permutation(samples)[:1000]
+    assert np.mean([matches("", "", 20 / np.sqrt(12), row).passed for row in some]) < 0.02
+    assert np.mean([exceeds("", "", 0.0, row).passed for row in some]) < 0.005
+    assert np.mean([stays_below("", "", 6.0, row).passed for row in some]) > 0.98
 
 
 @pytest.mark.parametrize(("measured", "passed"), [(0.6, False), (0.8, True), (1.0, True), (1.2, True), (1.4, False)])
@@ -173,11 +177,12 @@ def test_mistakes_are_told_in_a_sentence(fakes, arguments, said):
 
 
 def test_a_prediction_that_fails_or_dies_harms_no_other():
-    measured = measure_all({"dies": Broken(how="dies"), "line": Line(), "raises": Broken()}, workers=1)
-    assert measured.complete and list(measured.outcomes) == ["dies", "line", "raises"]
-    assert [outcome.passed for outcome in measured.outcomes.values()] == [False, True, False]
+    measured = measure_all({"dies": Broken(how="dies"), "line": Line()}, workers=1)
+    assert measured.complete and list(measured.outcomes) == ["dies", "line"]
+    raises = measure(Broken())
+    assert [outcome.passed for outcome in (*measured.outcomes.values(), raises)] == [False, True, False]
     assert "its process died" in str(measured.outcomes["dies"].verdicts[0].measured)
-    assert measured.outcomes["raises"].verdicts[0].measured == "RuntimeError: the <first> line"
+    assert raises.verdicts[0].measured == "RuntimeError: the <first> line"
     assert measured.outcomes["line"].figure.startswith(b"\x89PNG")
     assert all(verdict.source == Line.source for verdict in measured.outcomes["line"].verdicts)
 
@@ -193,7 +198,7 @@ def test_an_interrupt_keeps_what_is_finished():
 
 
 def test_the_same_seed_gives_the_same_numbers():
-    first, again, other = (measure(Line(seed=seed)).verdicts for seed in (1, 1, 2))
+    first, again, other = (Line(seed=seed).measure().verdicts for seed in (1, 1, 2))
     assert first == again and first[0].measured != other[0].measured
 
 
@@ -207,17 +212,15 @@ def test_a_run_writes_verdicts_figures_parameters_and_a_page(fakes):
     assert verdicts[0]["expected"] == 2.0 and verdicts[0]["source"] == Line.source
     assert Path("here/figures/line.png").read_bytes().startswith(b"\x89PNG")
     assert "[line]\nseed = 0\nslope = 2.0\noff = 0.5" in Path("here/predictions.toml").read_text()
-    plasticode("reproduce", "line", "--quick", "--workers", "1", code=0)
-    assert Path("results/reproduce-quick/report.html").exists()
 
 
 def test_an_undecided_claim_has_its_own_word_everywhere_and_is_no_failure(fakes):
-    result = plasticode("reproduce", "line", "--set", "wide=1e4", "--workers", "1", "--out", "here", code=0)
+    result = plasticode("reproduce", "line", "--quick", "--set", "wide=1e4", "--workers", "1", code=0)
     assert "0 of 1 predictions hold, 1 of 2 claims, 1 more is undecided." in result.stdout
     assert "undecided" in result.stdout.partition("mean slope")[0] and "seeds would decide" in result.stdout
-    verdicts = json.loads(Path("here/verdicts.json").read_text())
+    verdicts = json.loads(Path("results/reproduce-quick/verdicts.json").read_text())
     assert [(one["outcome"], one["passed"]) for one in verdicts] == [("undecided", False), ("passed", True)]
-    page = Path("here/report.html").read_text()
+    page = Path("results/reproduce-quick/report.html").read_text()
     assert '<span class="undecided">undecided</span>' in page and '<td class="undecided">undecided</td>' in page
 
 
