@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from dynamics.errors import PlasticodeError, printable, refused, unknown
 from dynamics.plugins import look_in
-from experiments.spec.axes import canonical_sweep, check_size, swept_paths
+from experiments.spec.axes import check_size, read_sweep, swept_paths
 from experiments.spec.checks import check
 from experiments.spec.overrides import apply_overrides
 from experiments.spec.paths import assign, check_path
@@ -20,7 +20,10 @@ SPECS = Path(__file__).parent.parent / "specs"
 
 
 def make_spec(table: Mapping[str, Any]) -> Spec:
-    """The spec of a table such as TOML decodes to; a mistake in it raises `PlasticodeError`."""
+    """The spec of a table such as TOML decodes to; a mistake in it raises `PlasticodeError`.
+
+    Values that were read before (`Spec.values`) are taken as they are.
+    """
     try:
         spec = Spec.model_validate(dict(table))
     except ValidationError as error:
@@ -31,28 +34,26 @@ def make_spec(table: Mapping[str, Any]) -> Spec:
         raise PlasticodeError("spec key 'sweep' is not allowed beside 'parts': each part has its own sweep")
     spec._parts = _parts(spec)
     if len(spec.part_table) > 1:
-        check_size([part.table() for part in spec.parts().values()])
+        check_size(part.sweep for part in spec.parts().values())
     return spec
 
 
 def _swept(spec: Spec) -> Spec:
-    """A spec without parts: its sweep written in one way, and all checked that does not differ from point to point."""
-    table = spec.table()
+    """A spec without parts: its sweep read, and all checked that does not differ from point to point."""
     if spec.sweep:
-        table["sweep"] = canonical_sweep(table)
-        spec = spec.model_copy(update={"sweep": table["sweep"]})
-    traced, static = swept_paths(table)
+        spec = spec.model_copy(update={"sweep": read_sweep({**spec.values(), "sweep": spec.sweep})})
+    traced, static = swept_paths(spec.sweep)
     if not static:  # otherwise, what has to fit together is known for each point only, and checked there
         check(spec, traced)
     if "rule" in spec.sweep and spec.rule != Rule.model_validate(spec.rule.name):
-        rule = inline(table["rule"])
+        rule = inline(spec.table()["rule"])
         raise PlasticodeError(f"rule = {rule} is not allowed with sweep.rule, which replaces it: list it there")
     return spec
 
 
 def _parts(spec: Spec) -> dict[str, Spec]:
     """The single-sweep specs of all parts."""
-    base, parts = {key: value for key, value in spec.table().items() if key != "parts"}, {}
+    base, parts = spec.values(), {}
     for name, part in spec.part_table.items():
         table = dict(base)
         try:

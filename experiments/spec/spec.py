@@ -7,13 +7,14 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, PrivateAttr, SerializeAsAny, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SerializeAsAny, field_serializer, field_validator
 
 from dynamics.activations import activation
 from dynamics.errors import refused
 from dynamics.integrators.contract import AbstractIntegrator
 from dynamics.integrators.registry import integrator_named
 from dynamics.plugins import modules_of
+from experiments.spec.axes import written
 from experiments.spec.overrides import MOST_PARTS
 from experiments.spec.paths import flattened
 from experiments.spec.tables import (
@@ -59,6 +60,7 @@ class Spec(AbstractTable):
     """An experiment, all defaults filled in. `loading.make_spec` and `loading.load_spec` build it.
 
     Times are `units.Time` (in seconds, or relative to `stimulus.duration`), standard deviations and gains are floats.
+    The axes of `sweep` are `axes.Values`, except in a spec with parts.
     """
 
     model_config = ConfigDict(validate_default=True)
@@ -146,6 +148,16 @@ class Spec(AbstractTable):
         """The value at a path of two components, such as "delays.error"."""
         section, key = path.split(".")
         return getattr(getattr(self, section), key)
+
+    @field_serializer("sweep")
+    def _written(self, sweep: dict[str, Any]) -> dict[str, Any]:
+        return written(sweep)
+
+    def values(self) -> dict[str, Any]:
+        """Tables like those of `table`, with values as they were read; without sweep and parts."""
+        known = {key: value for key, value in self if key not in ("sweep", "quick", "part_table")}
+        tables = {key: dict(value) if isinstance(value, BaseModel) else value for key, value in known.items()}
+        return tables | {"rule": {"name": self.rule.name} | self.rule.parameters}
 
     def table(self) -> dict[str, Any]:
         """The spec as TOML would have it, from which `make_spec` makes an equal one."""

@@ -110,9 +110,11 @@ class Quantity:
 
     @staticmethod
     def write(value: Any) -> Any:
-        """The number as JSON and TOML have it: a text for times, a float otherwise."""
+        """Numbers, alone or in lists and tables, as JSON and TOML have them: texts for times, floats otherwise."""
         if isinstance(value, tuple):
             return [Quantity.write(item) for item in value]
+        if isinstance(value, Mapping):
+            return {key: Quantity.write(item) for key, item in value.items()}
         return str(value) if isinstance(value, Time) else value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -305,10 +307,9 @@ def _in_seconds(name: str, parameters: Mapping[str, Any], duration: Any) -> dict
     times, wrapped, result = rule_times(name), wrapped_rules(name), dict(parameters)
     for key, value in parameters.items():
         if key in times:
-            read = RULE_TIME.read(value)
-            items = read if isinstance(read, tuple) else (read,)
+            items = value if isinstance(value, tuple) else (value,)
             seconds = [item.value * duration if item.unit == "T" else item.value for item in items]
-            result[key] = seconds if isinstance(read, tuple) else seconds[0]
+            result[key] = seconds if isinstance(value, tuple) else seconds[0]
         elif key in wrapped and isinstance(value, Mapping):
             inner = {other: item for other, item in value.items() if other != "name"}
             result[key] = {"name": value["name"]} | _in_seconds(value["name"], inner, duration)
@@ -361,8 +362,8 @@ def _parameter(path: str, table: dict[str, Any], default: object, wrapped: bool)
             raise refused(path, value, str(error)) from None
     value = tuple(value) if isinstance(value, list) else value
     if wrapped and (isinstance(value, str) or (isinstance(value, dict) and isinstance(value.get("name"), str))):
-        _rule(value, path)  # its own mistakes show here
-        return value
+        read = _rule(value, path)["parameters"]
+        return {other: read.get(other, item) for other, item in value.items()} if isinstance(value, dict) else value
     if default is not None and type(value) is not type(default):
         raise refused(path, value, f"it must be of the same type as its default {default!r}")
     return value
