@@ -40,7 +40,7 @@ Out = Annotated[
 Seed = Annotated[int | None, typer.Option(metavar="N", help="The first seed.", show_default="that of the spec")]
 Force = Annotated[bool, typer.Option("--force", help="Start anew, whatever a run has left in DIR.")]
 Workers = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Processes of this machine.", show_default="this one alone")
+    int | None, typer.Option(metavar="N", help="Processes of this machine.", show_default="this one alone")
 ]
 
 
@@ -149,7 +149,7 @@ def reproduce(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Smaller and fewer, by the same closed forms.")] = False,
     seed: Annotated[int | None, typer.Option(metavar="N", help="The first seed of all of them.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="one per core")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
 ) -> None:
     """Measure predictions of the literature: each with a verdict, a figure, and a page about all of them."""
     with _sentences():
@@ -160,9 +160,11 @@ def reproduce(
         from experiments.predictions import report, reproduce
         from experiments.results.netcdf import output_directory
         from experiments.results.ownership import REPRODUCED
+        from experiments.session import check_workers
         from experiments.spec.toml_text import parse_setting
         from experiments.terminal import print_predictions
 
+        check_workers(workers)
         chosen = predictions.configured(names or (), dict(map(parse_setting, sets or ())), quick, seed)
         target = out or Path("results") / f"reproduce{'-quick' if quick else ''}"
         with output_directory(target, REPRODUCED) as directory:

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from dynamics.activations import activation
-from dynamics.errors import PlasticodeError
 from dynamics.plugins import blamed, is_own, modules_of
 from dynamics.simulate import all_finite, record_marks
 from experiments.points.assemble import Plan, build, plan
@@ -169,7 +168,6 @@ def _jobs(sweep: Sweep, part: str, found: _Found, first: int = 0) -> Iterator[Jo
             found.data[key] = data, _arrays(data, group.static.dtype)
         data, arrays = found.data[key]
         job = Job(part, number, sweep, group, plan(group, data), arrays, 0, 0, 0)
-        _check_probes(job)
         state, record = _traced(job, found)
         records = job.plan.spec.record.points + 1
         # What judges a run is in its state too, but seldom touched: only what every step needs has to fit a cache.
@@ -182,15 +180,6 @@ def _jobs(sweep: Sweep, part: str, found: _Found, first: int = 0) -> Iterator[Jo
 def _arrays(data: Data, dtype: str) -> dict[str, np.ndarray]:
     fields = ("train_inputs", "train_targets", "test_inputs", "test_targets")
     return {name: getattr(data, name).astype(dtype, copy=False) for name in fields if getattr(data, name) is not None}
-
-
-def _check_probes(job: Job) -> None:
-    """Refuse probes that need what the task has not."""
-    for name in job.plan.spec.probes:
-        if probe_named(name).supervised and not job.plan.supervised:
-            raise PlasticodeError(
-                f"record.probes has '{name}', which needs targets, but task '{job.plan.spec.task.name}' is unsupervised"
-            )
 
 
 def _traced(job: Job, found: _Found) -> tuple[Any, Any]:

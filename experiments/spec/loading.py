@@ -1,5 +1,6 @@
 """Specs from text: read, overridden, checked. `make_spec` is the only door; its errors are `PlasticodeError`."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 
 from dynamics.errors import PlasticodeError, printable, refused, unknown
 from dynamics.plugins import look_in
+from experiments.machine.names import hint, unknown_name
 from experiments.spec.axes import check_size, read_sweep, swept_paths
 from experiments.spec.checks import check
 from experiments.spec.overrides import apply_overrides
@@ -95,14 +97,11 @@ def find_spec(source: str | Path) -> Path:
     path = Path(source)
     is_name = isinstance(source, str) and path.suffix != ".toml" and len(path.parts) == 1
     try:
-        if is_name and not path.exists():
-            raise unknown("spec", printable(str(source)), names)
-    except ValueError as error:
-        if isinstance(error, PlasticodeError):
-            raise
-        raise unknown("spec", printable(str(source)), names) from None
-    except OSError:
-        raise unknown("spec", printable(str(source)), names) from None
+        missing = is_name and not path.exists()
+    except (OSError, ValueError):  # a name that no file can have
+        missing = True
+    if missing:
+        raise unknown_name("spec", str(source), names)
     return path
 
 
@@ -127,6 +126,8 @@ def explained(error: ValidationError) -> PlasticodeError:
     if first["type"] == "tuple_type":
         return refused(key, value, "it must be a list, such as [64, 64]")
     message = str(cause) if cause is not None else first["msg"].replace("Input should", "it should")
+    if first["type"] == "literal_error":
+        message += hint(value, re.findall("'([^']*)'", first["ctx"]["expected"]))
     return refused(key, value, message.replace("should be", "must be").replace("should have", "must have"))
 
 

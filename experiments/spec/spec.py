@@ -17,6 +17,7 @@ from dynamics.plugins import modules_of
 from experiments.spec.axes import written
 from experiments.spec.overrides import MOST_PARTS
 from experiments.spec.paths import flattened
+from experiments.spec.probes import PROBES
 from experiments.spec.tables import (
     MULTIPLIED,
     AbstractTable,
@@ -73,7 +74,7 @@ class Spec(AbstractTable):
     dtype: Literal["float32", "float64"] = "float32"
     task: SerializeAsAny[AbstractTask] = Field(default="digits")  # pyright: ignore[reportAssignmentType] - is validated
     network: Network = Network()
-    rule: Rule = Field(default="sgd")  # pyright: ignore[reportAssignmentType] - validated to a rule
+    rule: Rule = Field(default="sgd", title="learning rule")  # pyright: ignore[reportAssignmentType] - is validated
     timescales: Timescales = Timescales()
     stimulus: Stimulus = Stimulus()
     delays: Delays = Delays()
@@ -110,12 +111,10 @@ class Spec(AbstractTable):
 
     @property
     def probes(self) -> tuple[str, ...]:
-        """What is recorded: `record.probes`; else the loss, the accuracy of a classification, norms without targets."""
+        """What is recorded: `record.probes`, else those that are the standard for this kind of task."""
         if self.record.probes is not None:
             return self.record.probes
-        if self.task.kind == "unsupervised":
-            return ("weight_norm",)
-        return ("accuracy", "loss") if self.task.kind == "classification" else ("loss",)
+        return tuple(name for name, probe in PROBES.items() if self.task.kind in probe.standard)
 
     @property
     def solver(self) -> str:

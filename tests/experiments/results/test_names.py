@@ -14,7 +14,7 @@ import xarray as xr
 import plasticode
 from experiments.report.figures import axis_label
 from experiments.results.export import export_table
-from experiments.results.labels import LONG_NAMES, Results, Table, coordinates
+from experiments.results.labels import Results, Table, coordinates, long_name
 from experiments.results.netcdf import summary
 from experiments.results.text_tables import final_tables
 from experiments.spec.grid import expand
@@ -76,7 +76,8 @@ def test_coordinates_say_what_they_are(tmp_path):
         assert data[name].attrs["path"] == path and data[name].dims == (name,)
     told = [(data[name].attrs["long_name"], data[name].attrs["units"]) for name in NAMES.values()]
     assert told == [("error delay", "T"), ("activity noise", "1"), ("plasticity timescale [1]", "s")]
-    assert {"rule", "seed"} <= set(LONG_NAMES) <= {"rule", "seed", *TRACED}
+    assert long_name("rule") == "learning rule" and all(long_name(path) != path for path in TRACED)
+    assert long_name("noise.synaptic_multiplicative") == "multiplicative synaptic noise"
 
 
 def test_people_read_what_they_read_before():
