@@ -13,6 +13,7 @@ import typer
 from experiments.machine.interrupts import SIGNALLED, interruptible, quiet
 
 if TYPE_CHECKING:
+    from experiments.points.jobs import Job
     from experiments.session import Ended, How
     from experiments.spec.spec import Spec
 
@@ -206,20 +207,13 @@ def check(spec: SpecName, sets: Sets = None, quick: Quick = False) -> None:
     """Check a spec without running it: how much memory, disk and time it takes, measured on a little of it."""
     with _sentences():
         _check_addresses()
-        from experiments.execution import runner
         from experiments.execution.estimate import estimate
         from experiments.machine.progress import shown_progress
-        from experiments.points.notes import notes_of
-        from experiments.predictions.study.choice import check_study
         from experiments.spec.loading import load_spec
         from experiments.terminal import print_table
 
         loaded = load_spec(spec, sets or (), quick)
-        check_study(loaded)
-        runner.configure(loaded.dtype)
-        jobs = runner.prepare(loaded)
-        for note in notes_of(jobs):
-            _say(note, err=True)
+        jobs = _prepared(loaded)
         with shown_progress(f"{loaded.name}: calibration") as on_progress:
             print_table(estimate(loaded, jobs, on_progress).table)
 
@@ -290,10 +284,9 @@ def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
         _tell_interrupted(f"finished points are kept in {target}" if kept else "nothing was changed")
 
 
-def _ran(spec: "Spec", target: Path, how: "How") -> "Ended":
-    from experiments import session
+def _prepared(spec: "Spec") -> "dict[str, list[Job]]":
+    """The jobs of a spec, and to the user what there is to know of them."""
     from experiments.execution import runner
-    from experiments.machine.progress import shown_progress
     from experiments.points.notes import notes_of
     from experiments.predictions.study.choice import check_study
 
@@ -302,7 +295,14 @@ def _ran(spec: "Spec", target: Path, how: "How") -> "Ended":
     jobs = runner.prepare(spec)
     for note in notes_of(jobs):
         _say(note, err=True)
-    return session.run(spec, jobs, target, how, shown_progress, lambda text: _say(text, err=True))
+    return jobs
+
+
+def _ran(spec: "Spec", target: Path, how: "How") -> "Ended":
+    from experiments import session
+    from experiments.machine.progress import shown_progress
+
+    return session.run(spec, _prepared(spec), target, how, shown_progress, lambda text: _say(text, err=True))
 
 
 def _conclude(spec: "Spec", target: Path, ended: "Ended") -> None:

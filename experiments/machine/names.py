@@ -2,13 +2,13 @@
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from dynamics.errors import PlasticodeError, printable, unknown
 from dynamics.plugins import looked_in
 
 
-def hint(name: object, allowed: Iterable[str], inner: str = "") -> str:
+def hint(name: object, allowed: Collection[str], inner: str = "") -> str:
     """The end of a sentence about a `name` that is none of `allowed`: the nearest of them, whatever its case.
 
     Where something of the user's own may be meant, `inner` is what stands behind the name of its module ("Class").
@@ -22,8 +22,15 @@ def hint(name: object, allowed: Iterable[str], inner: str = "") -> str:
     return f"; did you mean '{spelt[near[0]]}'?" if near else ""
 
 
-def unknown_name(kind: str, name: str, allowed: Iterable[str], inner: str = "") -> PlasticodeError:
+def one_of(name: str, allowed: Collection[str], inner: str = "") -> str:
+    """A `name` that is allowed; the `ValueError` of any other says which ones are, with a `hint`."""
+    if name not in allowed:
+        *most, last = map(repr, allowed)
+        raise ValueError(f"it must be {', '.join(most)} or {last}{hint(name, allowed, inner)}")
+    return name
+
+
+def unknown_name(kind: str, name: str, allowed: Collection[str], inner: str = "") -> PlasticodeError:
     """The error for a `name` that is none of `allowed`, with a `hint`."""
-    allowed = list(allowed)
     sentence, _, _ = str(unknown(kind, printable(name), allowed)).partition("; did you mean ")
     return PlasticodeError(sentence + hint(name, allowed, inner))

@@ -28,6 +28,7 @@ CACHE_BYTES = 3 * 2**19  # a block's weights stay in the cache of a CPU core
 # integrators, on a core that others shared; a core of its own takes about half of it.
 STEP_WORK, SYNAPSE_WORK = 2.5, 0.0012
 CHUNK_WORK = 10_000_000  # for each device: about 10 seconds
+ARRAYS = ("train_inputs", "train_targets", "test_inputs", "test_targets")
 # What no shape and no wiring follows from, or what else says: the network's sizes, the plan's integrator.
 _OF_VALUES: Any = {"task": True, "sweep": True, "seed": True, "integrator": True}
 _OF_VALUES |= {"network": {"hidden", "activation", "output_activation"}}
@@ -165,7 +166,9 @@ def _jobs(sweep: Sweep, part: str, found: _Found, first: int = 0) -> Iterator[Jo
         key = task.model_dump_json()
         if key not in found.data:
             data = load(task)
-            found.data[key] = data, _arrays(data, group.static.dtype)
+            given = {name: getattr(data, name) for name in ARRAYS if getattr(data, name) is not None}
+            arrays = {name: array.astype(group.static.dtype, copy=False) for name, array in given.items()}
+            found.data[key] = data, arrays
         data, arrays = found.data[key]
         job = Job(part, number, sweep, group, plan(group, data), arrays, 0, 0, 0)
         state, record = _traced(job, found)
@@ -175,11 +178,6 @@ def _jobs(sweep: Sweep, part: str, found: _Found, first: int = 0) -> Iterator[Jo
         yield job._replace(
             state_bytes=bytes_of(state), weight_bytes=held, point_bytes=bytes_of(state) + records * bytes_of(record)
         )
-
-
-def _arrays(data: Data, dtype: str) -> dict[str, np.ndarray]:
-    fields = ("train_inputs", "train_targets", "test_inputs", "test_targets")
-    return {name: getattr(data, name).astype(dtype, copy=False) for name in fields if getattr(data, name) is not None}
 
 
 def _traced(job: Job, found: _Found) -> tuple[Any, Any]:

@@ -99,7 +99,10 @@ class Values:
             return Coordinate("seed", np.array(settings, np.int64))
         if self.quantity is None:
             return _static(self)
-        return _spaced(self) if self.spacing else _listed(self, self.quantity)
+        if not self.spacing:
+            return _listed(self, self.quantity)
+        numbers, unit = _space(self), _unit(self.items)  # each number lies between two allowed ones, and so is allowed
+        return Coordinate(self.path, numbers, unit, (), numbers, np.full(numbers.shape, unit == "T"))
 
 
 Axes = dict[str, Any]  # `Values` by path; "zip" has lists of paths
@@ -169,12 +172,6 @@ def _listed(values: Values, quantity: Quantity) -> Coordinate:
     if len(units) > 1:
         return Coordinate(path, np.array([str(item) for item in items]), "", (), numbers, relative)
     return Coordinate(path, numbers, units.pop(), (), numbers, relative)
-
-
-def _spaced(values: Values) -> Coordinate:
-    """Traced values between two ends; each number lies between two allowed ones, and so is allowed."""
-    numbers, unit = _space(values), _unit(values.items)
-    return Coordinate(values.path, numbers, unit, (), numbers, np.full(numbers.shape, unit == "T"))
 
 
 def _static(values: Values) -> Coordinate:

@@ -30,15 +30,10 @@ def comparison(
         if rules.count(rule) > 1:
             raise refused("--rules", ",".join(rules), f"'{rule}' may be given once")
     kind = task_class(task).kind
-    entries = [_entry(rule, kind != "unsupervised") for rule in rules]
+    by_error = [kind != "unsupervised" and "readout" in rule_fields(rule) for rule in rules]
+    entries = [{"name": rule, "readout": "delta"} if has else rule for rule, has in zip(rules, by_error, strict=True)]
     probes = [name for name, probe in PROBES.items() if kind in probe.compared]
     settings = [f"sweep.rule={inline(entries)}", f"task={inline(task)}", f"record.probes={inline(probes)}"]
     if seeds is not None:
         settings.append(f"sweep.seeds={seeds}")
     return load_spec("compare", [*settings, *sets], quick)
-
-
-def _entry(rule: str, supervised: bool) -> str | dict[str, str]:
-    if supervised and "readout" in rule_fields(rule):
-        return {"name": rule, "readout": "delta"}
-    return rule

@@ -25,10 +25,7 @@ MOST_LISTED = 10_000_000  # numbers of one list per point
 
 @dataclass(frozen=True)
 class Axis:
-    """One dimension of the grid: its first swept path, and the others that are tied to it.
-
-    `name`, `values`, `units` and `labels` are those of the first path; `members` has the coordinates of all of them.
-    """
+    """One dimension of the grid: the coordinates of its first swept path, which names it, and of those tied to it."""
 
     members: tuple[Coordinate, ...]
 
@@ -41,21 +38,6 @@ class Axis:
     def paths(self) -> tuple[str, ...]:
         """All paths along this axis."""
         return tuple(member.path for member in self.members)
-
-    @property
-    def values(self) -> np.ndarray:
-        """float64 in `units`, int64, or texts; one per position."""
-        return self.members[0].values
-
-    @property
-    def units(self) -> str:
-        """ "s", "T" (stimulus durations) or "" (no unit)."""
-        return self.members[0].units
-
-    @property
-    def labels(self) -> list[str]:
-        """The values as a figure shows them."""
-        return self.members[0].labels
 
     @property
     def size(self) -> int:

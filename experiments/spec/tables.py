@@ -24,7 +24,7 @@ from dynamics.errors import PlasticodeError, printable, refused, unknown
 from dynamics.integrators.registry import INTEGRATORS
 from dynamics.noise import KINDS
 from dynamics.plugins import is_own
-from experiments.machine.names import hint, unknown_name
+from experiments.machine.names import one_of, unknown_name
 from experiments.spec.probes import PROBES, check_variables, probe_named
 from experiments.spec.units import Time, read_number, read_time
 from rules import registry
@@ -42,11 +42,9 @@ Tolerance = Annotated[float, Field(strict=True, gt=0, lt=1)]
 def _named(known: Collection[str], look_up: Callable[[str], Any] | None, inner: str, name: str) -> str:
     """A name that is `known`, or a user's own, which is then looked up (with None there are no such); for `inner` see
     `names.hint`."""
-    if name not in known and not (look_up is not None and is_own(name)):
-        *most, last = [f"'{other}'" for other in known]
-        raise ValueError(f"it must be {', '.join(most)} or {last}{hint(name, known, inner)}")
-    if look_up is not None:
-        look_up(name)
+    if look_up is None or not is_own(name):
+        return one_of(name, known, inner)
+    look_up(name)
     return name
 
 

@@ -1,5 +1,6 @@
 """Gaussian inputs: labelled by a random teacher, by a linear map, or not at all."""
 
+import functools
 from collections.abc import Callable
 from typing import Annotated, ClassVar
 
@@ -8,6 +9,7 @@ from jaxtyping import Float, Float32
 from pydantic import AfterValidator, Field, model_validator
 
 from dynamics.errors import PlasticodeError
+from experiments.machine.names import one_of
 from experiments.tasks.contract import (
     AbstractTask,
     Count,
@@ -32,12 +34,6 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # of teachers, i
 }
 
 
-def _known(activation: str) -> str:
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"it must be one of {', '.join(map(repr, ACTIVATIONS))}")
-    return activation
-
-
 class TeacherStudent(AbstractTask):
     """Gaussian inputs labelled by a random teacher network with a linear read-out.
 
@@ -55,7 +51,7 @@ class TeacherStudent(AbstractTask):
     inputs: Width = 20
     input_variance: Variance = 1.0
     teacher_hidden: list[Width] = Field(default=[20], max_length=100)
-    activation: Annotated[str, AfterValidator(_known)] = "tanh"
+    activation: Annotated[str, AfterValidator(functools.partial(one_of, allowed=ACTIVATIONS))] = "tanh"
     outputs: Width = 1
     samples: Count = 1000
     test_samples: Count = 200
