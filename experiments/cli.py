@@ -161,16 +161,16 @@ def reproduce(
         from experiments.predictions import report, reproduce
         from experiments.results.netcdf import output_directory
         from experiments.results.ownership import REPRODUCED
-        from experiments.session import check_workers
+        from experiments.session import how_to_run
         from experiments.spec.toml_text import parse_setting
         from experiments.terminal import print_predictions
 
-        check_workers(workers)
+        processes = how_to_run(workers, None, None, False).workers or cores()
         chosen = predictions.configured(names or (), dict(map(parse_setting, sets or ())), quick, seed)
         target = out or Path("results") / f"reproduce{'-quick' if quick else ''}"
         with output_directory(target, REPRODUCED) as directory:
             with shown_progress("reproduce") as on_progress:
-                measured = reproduce.measure_all(chosen, workers or cores(), on_progress)
+                measured = reproduce.measure_all(chosen, processes, on_progress)
             if not measured.outcomes:
                 raise KeyboardInterrupt  # nothing to keep
             report.write(measured, directory)

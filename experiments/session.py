@@ -47,15 +47,10 @@ class How(NamedTuple):
     force: bool = False
 
 
-def check_workers(workers: int | None) -> None:
-    """Refuse a number of processes that do nothing."""
-    if workers is not None and workers < 1:
-        raise refused("--workers", workers, "it must be the number of processes, at least 1")
-
-
 def how_to_run(workers: int | None, scheduler: str | None, shard: str | None, force: bool) -> How:
     """The options of the command line, as far as they go together."""
-    check_workers(workers)
+    if workers is not None and workers < 1:
+        raise refused("--workers", workers, "it must be the number of processes, at least 1")
     given = {"--workers": workers, "--scheduler": scheduler, "--shard": shard}
     named = [name for name, value in given.items() if value is not None]
     if len(named) > 1:

@@ -41,12 +41,11 @@ def _check_task(spec: Spec) -> None:
             )
         if probe.supervised and kind == "unsupervised":
             raise PlasticodeError(f"record.probes has '{name}', which needs targets, but task '{task}' is unsupervised")
-    if kind != "classification":
-        if spec.network.loss == "softmax":
-            raise PlasticodeError(
-                f"network.loss = 'softmax' is not allowed with the task '{task}', whose targets are not one-hot: "
-                f"it must be 'squared', or the task one of {classifications}"
-            )
+    if kind != "classification" and spec.network.loss == "softmax":
+        raise PlasticodeError(
+            f"network.loss = 'softmax' is not allowed with the task '{task}', whose targets are not one-hot: "
+            f"it must be 'squared', or the task one of {classifications}"
+        )
     if kind == "unsupervised" and spec.network.outputs is None:
         raise PlasticodeError(
             f"spec key 'network.outputs' is missing: the task '{task}' is unsupervised, so the number of outputs "
