@@ -12,9 +12,9 @@ import pytest
 import xarray as xr
 
 import plasticode
-from experiments.report.figures import axis_label
+from experiments.report.figures import axis_label, generic_figures
 from experiments.results.export import export_table
-from experiments.results.labels import Results, Table, coordinates, long_name
+from experiments.results.labels import Results, Table, attributes, coordinates, long_name
 from experiments.results.netcdf import summary
 from experiments.results.text_tables import final_tables
 from experiments.spec.grid import expand
@@ -90,6 +90,15 @@ def test_people_read_what_they_read_before():
     assert axis_label(data, "timescales_plasticity_1") == "plasticity timescale [1] (s)"
     data = results_of({"rule": ["fa", "kp"], "rule.feedback_scale": [1.0, 2.0]})
     assert axis_label(data, "rule_feedback_scale") == "rule.feedback_scale"
+
+
+def test_values_with_bounds_are_drawn_within_them():
+    """Of an accuracy, whose interval may leave them."""
+    data = results_of({"rule": ["fa", "kp"]})
+    data["accuracy"] = data["loss"].assign_attrs(attributes("accuracy", make_spec({})))
+    figures = generic_figures(Results({"": data}, True))
+    limits = [figures[name].axes[0].get_ylim() for name in ("accuracy", "loss")]
+    assert limits[0] == (0, 1) != limits[1]
 
 
 # ------------------------------------------------------------------------------------------------------------- numbers
