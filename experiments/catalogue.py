@@ -7,9 +7,9 @@ import tomllib
 
 from pydantic_core import PydanticUndefined
 
-from dynamics.errors import printable, unknown
 from dynamics.network import Network
 from dynamics.plugins import is_own
+from experiments.machine.names import unknown_name
 from experiments.predictions import PREDICTIONS, plain, prediction_class
 from experiments.predictions.references import REFERENCES
 from experiments.predictions.study import STUDIES
@@ -48,7 +48,7 @@ def described(name: str) -> str:
         return _task(name)
     if name not in RULES and not is_own(name):
         known = [*built_in_specs(), *RULES, *PREDICTIONS, *TASKS]
-        raise unknown("spec, rule, prediction or task", printable(name), known)
+        raise unknown_name("spec, rule, prediction or task", name, known, "Class")
     circuit = make_rule(name, {}).wire(EXAMPLE)
     sizes = "-".join(map(str, EXAMPLE.sizes))
     local = "local" if circuit.is_local else "not local: a matrix is read by two projections"

@@ -13,6 +13,7 @@ import typer
 from experiments.machine.interrupts import SIGNALLED, interruptible, quiet
 
 if TYPE_CHECKING:
+    from experiments.points.jobs import Job
     from experiments.session import Ended, How
     from experiments.spec.spec import Spec
 
@@ -40,7 +41,7 @@ Out = Annotated[
 Seed = Annotated[int | None, typer.Option(metavar="N", help="The first seed.", show_default="that of the spec")]
 Force = Annotated[bool, typer.Option("--force", help="Start anew, whatever a run has left in DIR.")]
 Workers = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Processes of this machine.", show_default="this one alone")
+    int | None, typer.Option(metavar="N", help="Processes of this machine.", show_default="this one alone")
 ]
 
 
@@ -149,7 +150,7 @@ def reproduce(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Smaller and fewer, by the same closed forms.")] = False,
     seed: Annotated[int | None, typer.Option(metavar="N", help="The first seed of all of them.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="one per core")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
 ) -> None:
     """Measure predictions of the literature: each with a verdict, a figure, and a page about all of them."""
     with _sentences():
@@ -160,14 +161,16 @@ def reproduce(
         from experiments.predictions import report, reproduce
         from experiments.results.netcdf import output_directory
         from experiments.results.ownership import REPRODUCED
+        from experiments.session import how_to_run
         from experiments.spec.toml_text import parse_setting
         from experiments.terminal import print_predictions
 
+        processes = how_to_run(workers, None, None, False).workers or cores()
         chosen = predictions.configured(names or (), dict(map(parse_setting, sets or ())), quick, seed)
         target = out or Path("results") / f"reproduce{'-quick' if quick else ''}"
         with output_directory(target, REPRODUCED) as directory:
             with shown_progress("reproduce") as on_progress:
-                measured = reproduce.measure_all(chosen, workers or cores(), on_progress)
+                measured = reproduce.measure_all(chosen, processes, on_progress)
             if not measured.outcomes:
                 raise KeyboardInterrupt  # nothing to keep
             report.write(measured, directory)
@@ -204,20 +207,13 @@ def check(spec: SpecName, sets: Sets = None, quick: Quick = False) -> None:
     """Check a spec without running it: how much memory, disk and time it takes, measured on a little of it."""
     with _sentences():
         _check_addresses()
-        from experiments.execution import runner
         from experiments.execution.estimate import estimate
         from experiments.machine.progress import shown_progress
-        from experiments.points.notes import notes_of
-        from experiments.predictions.study.choice import check_study
         from experiments.spec.loading import load_spec
         from experiments.terminal import print_table
 
         loaded = load_spec(spec, sets or (), quick)
-        check_study(loaded)
-        runner.configure(loaded.dtype)
-        jobs = runner.prepare(loaded)
-        for note in notes_of(jobs):
-            _say(note, err=True)
+        jobs = _prepared(loaded)
         with shown_progress(f"{loaded.name}: calibration") as on_progress:
             print_table(estimate(loaded, jobs, on_progress).table)
 
@@ -288,10 +284,9 @@ def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
         _tell_interrupted(f"finished points are kept in {target}" if kept else "nothing was changed")
 
 
-def _ran(spec: "Spec", target: Path, how: "How") -> "Ended":
-    from experiments import session
+def _prepared(spec: "Spec") -> "dict[str, list[Job]]":
+    """The jobs of a spec, and to the user what there is to know of them."""
     from experiments.execution import runner
-    from experiments.machine.progress import shown_progress
     from experiments.points.notes import notes_of
     from experiments.predictions.study.choice import check_study
 
@@ -300,7 +295,14 @@ def _ran(spec: "Spec", target: Path, how: "How") -> "Ended":
     jobs = runner.prepare(spec)
     for note in notes_of(jobs):
         _say(note, err=True)
-    return session.run(spec, jobs, target, how, shown_progress, lambda text: _say(text, err=True))
+    return jobs
+
+
+def _ran(spec: "Spec", target: Path, how: "How") -> "Ended":
+    from experiments import session
+    from experiments.machine.progress import shown_progress
+
+    return session.run(spec, _prepared(spec), target, how, shown_progress, lambda text: _say(text, err=True))
 
 
 def _conclude(spec: "Spec", target: Path, ended: "Ended") -> None:

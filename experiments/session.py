@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from dynamics.errors import PlasticodeError, printable, reason
+from dynamics.errors import PlasticodeError, printable, reason, refused
 from experiments.execution import cluster
 from experiments.execution.runner import Assignment, Executor, chunking, local, meter_of
 from experiments.machine.interrupts import heard
@@ -49,6 +49,8 @@ class How(NamedTuple):
 
 def how_to_run(workers: int | None, scheduler: str | None, shard: str | None, force: bool) -> How:
     """The options of the command line, as far as they go together."""
+    if workers is not None and workers < 1:
+        raise refused("--workers", workers, "it must be the number of processes, at least 1")
     given = {"--workers": workers, "--scheduler": scheduler, "--shard": shard}
     named = [name for name, value in given.items() if value is not None]
     if len(named) > 1:

@@ -12,7 +12,6 @@ its own documentation; all are imported when they are first used.
 
 import ast
 import importlib
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,10 +85,9 @@ __all__ = sorted([*_PLACES, "__version__"])  # pyright: ignore[reportUnsupported
 def __getattr__(name: str) -> Any:
     """Imports a public name at its first use."""
     if name == "__version__":
-        try:
-            value: Any = metadata.version("plasticode")
-        except metadata.PackageNotFoundError as error:  # the source tree, not installed
-            raise AttributeError("plasticode is not installed, so that it has no __version__") from error
+        from experiments.machine.versions import version_of
+
+        value: Any = version_of("plasticode")
     elif name in _PLACES:
         module, inner = _PLACES[name]
         found = importlib.import_module(module)

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from dynamics.errors import PlasticodeError, printable
+from dynamics.errors import PlasticodeError, printable, reason
 from dynamics.plugins import look_in, looked_in, own_folders
 from experiments.execution import runner
 from experiments.execution.programs import JobRunner
@@ -116,7 +116,7 @@ def _client(address: Any) -> Any:
     try:
         return Client(address, timeout=CONNECT_SECONDS)
     except (OSError, ValueError, TypeError, AssertionError) as error:  # a TypeError where certificates are missing
-        said = _first_line(error)
+        said = reason(error)
     gc.collect()  # a failed client, collected while dask starts the loop of another one, would wait for itself
     raise PlasticodeError(
         f"--scheduler '{printable(str(address))}' does not answer ({said}): it must be the address of a dask "
@@ -148,14 +148,10 @@ def _of_this_machine(stack: contextlib.ExitStack, workers: int) -> Any:
         cluster = LocalCluster(**settings, loop=loop.loop, security=Security.temporary())
     except (OSError, RuntimeError, AssertionError) as error:  # the last where the machine is too busy for its threads
         raise PlasticodeError(
-            f"--workers {workers} cannot be started ({_first_line(error)}): it must be as many as fit this machine"
+            f"--workers {workers} cannot be started ({reason(error)}): it must be as many as fit this machine"
         ) from None
     stack.callback(_close, cluster)
     return cluster
-
-
-def _first_line(error: Exception) -> str:
-    return printable((str(error) or type(error).__name__).splitlines()[0])
 
 
 def _close(cluster: Any) -> None:

@@ -75,8 +75,9 @@ def plan(group: Group, data: Data) -> Plan:
             f"network.outputs is missing: task '{spec.task.name}' gives no targets, so it must be given"
         )
     period = values["stimulus.duration"] + values["stimulus.gap"]
-    integrator = integrator_named(spec.solver, spec.integrator.adaptive)
-    integrator, steps = integrator.planned(settings_of(spec, values), demands_of(spec, values, data.train_inputs))
+    settings = settings_of(spec, values)
+    demands = demands_of(spec, values, settings.dt, data.strongest)
+    integrator, steps = integrator_named(spec.solver, spec.integrator.adaptive).planned(settings, demands)
     absent = {path: quantity.absent for path, quantity in TRACED.items() if quantity.absent is not None}
     absent = frozenset(path for path, nothing in absent.items() if (values[path] == nothing).all())
     lags = {path: lag for path, lag in values.items() if path.startswith("delays.") and path not in absent}

@@ -17,8 +17,8 @@ def settings_of(spec: Spec, values: dict[str, np.ndarray]) -> Settings:
     return Settings(given.tolerance, dt, given.rtol, given.atol, given.max_steps, spec.dtype)
 
 
-def demands_of(spec: Spec, values: dict[str, np.ndarray], inputs: np.ndarray) -> Demands:
-    """What points with these `values` demand, shown these `inputs`."""
+def demands_of(spec: Spec, values: dict[str, np.ndarray], dt: float, strongest: float) -> Demands:
+    """What points with these `values` demand, in steps of at most `dt`, shown inputs of at most this squared norm."""
     noises = [path for path in values if path.startswith("noise.")]
     return Demands(
         values["stimulus.duration"],
@@ -26,8 +26,8 @@ def demands_of(spec: Spec, values: dict[str, np.ndarray], inputs: np.ndarray) ->
         smallest(values["timescales.propagation"]),
         smallest(values["timescales.plasticity"]),
         smallest(values["timescales.decay"]),
-        float(np.max(np.sum(np.square(inputs, dtype=float), axis=1))),
-        settings_of(spec, values).dt if noises else None,
+        strongest,
+        dt if noises else None,
         spec.noise.sampling or any(path in ON_SYNAPSES for path in noises),
         _slowest(spec, values),
     )

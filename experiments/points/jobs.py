@@ -2,18 +2,18 @@
 
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dynamics.errors import PlasticodeError
+from dynamics.activations import activation
 from dynamics.plugins import blamed, is_own, modules_of
 from dynamics.simulate import all_finite, record_marks
 from experiments.points.assemble import Plan, build, plan
-from experiments.points.relaxations import check_relaxations
+from experiments.points.relaxations import Slow, check_relaxations, slow_timescales
 from experiments.spec.grid import Group, Sweep, expand
 from experiments.spec.probes import probe_named, variable
 from experiments.spec.spec import Spec
@@ -28,6 +28,10 @@ CACHE_BYTES = 3 * 2**19  # a block's weights stay in the cache of a CPU core
 # integrators, on a core that others shared; a core of its own takes about half of it.
 STEP_WORK, SYNAPSE_WORK = 2.5, 0.0012
 CHUNK_WORK = 10_000_000  # for each device: about 10 seconds
+ARRAYS = ("train_inputs", "train_targets", "test_inputs", "test_targets")
+# What no shape and no wiring follows from, or what else says: the network's sizes, the plan's integrator.
+_OF_VALUES: Any = {"task": True, "sweep": True, "seed": True, "integrator": True}
+_OF_VALUES |= {"network": {"hidden", "activation", "output_activation"}}
 
 
 class Chunking(NamedTuple):
@@ -132,7 +136,8 @@ class Job(NamedTuple):
 
 def prepare(spec: Spec) -> dict[str, list[Job]]:
     """The jobs of every part, after everything that can be refused has been: data loaded, rules wired on their task."""
-    return {name: list(_jobs(expand(part), name)) for name, part in spec.parts().items()}
+    found = _Found()
+    return {name: list(_jobs(expand(part), name, found)) for name, part in spec.parts().items()}
 
 
 def sweeps(jobs: dict[str, list[Job]]) -> dict[str, Sweep]:
@@ -142,19 +147,31 @@ def sweeps(jobs: dict[str, list[Job]]) -> dict[str, Sweep]:
 
 def job_of(spec: Spec, part: str, number: int) -> Job:
     """One of the jobs of `prepare(spec)`."""
-    return next(itertools.islice(_jobs(expand(spec.parts()[part]), part, number), 1))
+    return next(itertools.islice(_jobs(expand(spec.parts()[part]), part, _Found(), number), 1))
 
 
-def _jobs(sweep: Sweep, part: str, first: int = 0) -> Iterator[Job]:
-    loaded: dict[str, Data] = {}
+class _Found:
+    """What jobs share that are alike: data, by task; what tracing tells, by what that follows from (`_structure`)."""
+
+    def __init__(self) -> None:
+        self.data: dict[str, tuple[Data, dict[str, np.ndarray]]] = {}
+        self.states: dict[Hashable, Any] = {}
+        self.records: dict[Hashable, Any] = {}
+        self.slow: dict[Hashable, Slow] = {}
+
+
+def _jobs(sweep: Sweep, part: str, found: _Found, first: int = 0) -> Iterator[Job]:
     for number, group in itertools.islice(enumerate(sweep.groups), first, None):
         task = group.static.task
         key = task.model_dump_json()
-        if key not in loaded:
-            loaded[key] = load(task)
-        data = loaded[key]
-        job = Job(part, number, sweep, group, plan(group, data), _arrays(data, group.static.dtype), 0, 0, 0)
-        state, record = _wired(job, data)
+        if key not in found.data:
+            data = load(task)
+            given = {name: getattr(data, name) for name in ARRAYS if getattr(data, name) is not None}
+            arrays = {name: array.astype(group.static.dtype, copy=False) for name, array in given.items()}
+            found.data[key] = data, arrays
+        data, arrays = found.data[key]
+        job = Job(part, number, sweep, group, plan(group, data), arrays, 0, 0, 0)
+        state, record = _traced(job, found)
         records = job.plan.spec.record.points + 1
         # What judges a run is in its state too, but seldom touched: only what every step needs has to fit a cache.
         held = bytes_of((state.state if group.static.regime == "coupled" else state.weights, state.fixed))
@@ -163,34 +180,49 @@ def _jobs(sweep: Sweep, part: str, first: int = 0) -> Iterator[Job]:
         )
 
 
-def _arrays(data: Data, dtype: str) -> dict[str, np.ndarray]:
-    fields = ("train_inputs", "train_targets", "test_inputs", "test_targets")
-    return {name: getattr(data, name).astype(dtype, copy=False) for name in fields if getattr(data, name) is not None}
-
-
-def _wired(job: Job, data: Data) -> tuple[Any, Any]:
-    """The shapes of the first point's state and record: a rule that does not fit its task is refused here."""
-    for name in job.plan.spec.probes:
-        if probe_named(name).supervised and data.train_targets is None:
-            raise PlasticodeError(
-                f"record.probes has '{name}', which needs targets, but task '{job.plan.spec.task.name}' is unsupervised"
-            )
+def _traced(job: Job, found: _Found) -> tuple[Any, Any]:
+    """The shapes of a point's state and record: a rule that does not fit its task is refused here."""
     spec = job.plan.spec
     rules = [name for name in rule_names(spec.rule.name, spec.rule.parameters) if is_own(name)]
     activations = [name for name in (spec.network.activation, spec.network.output_activation) if is_own(name)]
     modules = modules_of([*rules, *activations])
+    whole, wiring = _structure(job)
     values, seeds = points_of(job, slice(0, 1))
     point = {path: value[0] for path, value in values.items()}
     what = f"rule '{spec.rule.name}'" if rules else f"activation '{', '.join(activations)}'"
     elsewhere = ": its circuit must fit the layers" if rules else ""
     with blamed(f"{what} cannot be run on this network", modules, elsewhere):
-        state = jax.eval_shape(functools.partial(init_point, job.plan), point, seeds[0], job.data)
-        record = jax.eval_shape(functools.partial(measure_point, job.plan), state, point, seeds[0], job.data)
-        if modules:
-            now = jnp.int32(0)
-            jax.eval_shape(functools.partial(advance_point, job.plan), state, point, seeds[0], job.data, now, now)
-        check_relaxations(job.plan, job.group.values)
-    return state, record
+        if whole not in found.states:
+            state = jax.eval_shape(functools.partial(init_point, job.plan), point, seeds[0], job.data)
+            if wiring not in found.records:
+                measure = functools.partial(measure_point, job.plan)
+                found.records[wiring] = jax.eval_shape(measure, state, point, seeds[0], job.data)
+                found.slow[wiring] = slow_timescales(job.plan)
+            if modules:
+                now = jnp.int32(0)
+                jax.eval_shape(functools.partial(advance_point, job.plan), state, point, seeds[0], job.data, now, now)
+            found.states[whole] = state
+        check_relaxations(job.plan, job.group.values, found.slow[wiring])
+    return found.states[whole], found.records[wiring]
+
+
+def _structure(job: Job) -> tuple[Hashable, Hashable]:
+    """What the shapes of a job's states follow from, and what those of its records do: all but values.
+
+    No record of the package's own code depends on how wide hidden layers are, or on how an integrator cuts time. Of
+    activations only matters where they have kinks. Code of the user's own may heed all of that.
+    """
+    plan, spec = job.plan, job.plan.spec
+    names = (spec.network.activation, spec.network.output_activation)
+    is_ours = not any(map(is_own, (*rule_names(spec.rule.name, spec.rule.parameters), *spec.probes, *names)))
+    activations = tuple(activation(name).smooth for name in names) if is_ours else names
+    told = spec.model_dump_json(exclude=_OF_VALUES)
+    leaves, integrator = jax.tree.flatten(plan.integrator)
+    of_a_point = ((path, value.shape[1:]) for path, value in job.group.values.items())
+    shapes = (*map(np.shape, leaves), *of_a_point, *((name, array.shape) for name, array in job.data.items()))
+    wiring = told, activations, integrator, shapes, plan.absent, plan.sizes[0], len(plan.sizes), plan.sizes[-1]
+    whole = *wiring, plan.sizes, plan.steps, plan.history
+    return whole, wiring if is_ours else whole
 
 
 def bytes_of(shapes: Any) -> int:

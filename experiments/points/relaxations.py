@@ -1,5 +1,6 @@
 """Steps that are too long for what relaxes: explicit steps of more than twice a time constant are unstable."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,12 +10,14 @@ from dynamics.errors import PlasticodeError
 from experiments.points.assemble import Plan, circuit_of
 from experiments.points.demands import smallest
 
+Slow = Callable[[dict[str, np.ndarray]], dict[str, Any]]  # from the numbers of all points, see `slow_timescales`
 
-def check_relaxations(plan: Plan, values: dict[str, np.ndarray]) -> None:
+
+def check_relaxations(plan: Plan, values: dict[str, np.ndarray], slow: Slow) -> None:
     """Refuses a group of points in one of which something relaxes faster than its steps allow: weights that decay, a
     slow variable of its rule and, in a coupled run, neurons, traces and the stages of lags.
 
-    Windows and adaptive steps have no such limit.
+    Windows and adaptive steps have no such limit. `slow` is `slow_timescales(plan)`, or that of a plan wired alike.
     """
     spec = plan.spec
     period = values["stimulus.duration"] + values["stimulus.gap"]
@@ -24,7 +27,8 @@ def check_relaxations(plan: Plan, values: dict[str, np.ndarray]) -> None:
         return
     else:
         step, what = period / plan.steps, "integrator.dt"
-    taus, m = _slow_timescales(plan, values), spec.delays.stages
+    numbers = slow({path: value.astype(spec.dtype) for path, value in values.items()})
+    taus, m = {_path(plan, name): np.asarray(tau, np.float64) for name, tau in numbers.items()}, spec.delays.stages
     for name in ("propagation", "trace", "decay") if spec.regime == "coupled" else ("decay",):
         if f"timescales.{name}" in values:
             taus[f"timescales.{name}"] = smallest(values[f"timescales.{name}"])
@@ -41,18 +45,14 @@ def check_relaxations(plan: Plan, values: dict[str, np.ndarray]) -> None:
             )
 
 
-def _slow_timescales(plan: Plan, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The time constants of the slow variables of the rule at every point, by the parameter that sets them."""
-    values = {path: value.astype(plan.spec.dtype) for path, value in values.items()}
+def slow_timescales(plan: Plan) -> Slow:
+    """What computes the time constants of the slow variables of the rule at every point, by the variables' names."""
 
     def taus(point: dict[str, Any]) -> dict[str, Any]:
         layers = circuit_of(plan, point).layers
         return {v.name: v.timescale.min() for layer in layers for v in layer.variables if v.timescale is not None}
 
-    if not jax.eval_shape(taus, {path: value[0] for path, value in values.items()}):
-        return {}
-    found = jax.jit(jax.vmap(taus))(values)
-    return {_path(plan, name): np.asarray(tau, np.float64) for name, tau in found.items()}
+    return jax.jit(jax.vmap(taus))
 
 
 def _path(plan: Plan, variable: str) -> str:

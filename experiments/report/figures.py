@@ -222,9 +222,9 @@ def _lines(data: xr.Dataset, probe: str, each: Positions, along: str | None) -> 
     heading = ", ".join(path_text(data, axis) for axis in others)
     heading += f" ({len(lines)} of {number})" if number > len(lines) else ""
     _finish(figure, drawn, title_of(data, probe) + _left_out(too_large), heading, texts)
-    if probe == "accuracy":  # an interval may leave [0, 1], an accuracy may not
+    if (bounds := data[probe].attrs.get("valid_range")) is not None:  # which an interval may leave, a value may not
         for panel in drawn:
-            panel.set_ylim(0, 1)
+            panel.set_ylim(*bounds)
     return figure
 
 

@@ -65,7 +65,10 @@ def verdict_table(verdicts: Sequence[Verdict], sources: bool = True) -> TextTabl
     """Each claim with what was expected and what was measured, notes below; and, with `sources`, who says so."""
     rows = [
         [WORDS[verdict.outcome], verdict.name]
-        + [_number_text(value) for value in (verdict.expected, verdict.measured, verdict.tolerance)]
+        + [
+            value if isinstance(value, str) else f"{value:.4g}"
+            for value in (verdict.expected, verdict.measured, verdict.tolerance)
+        ]
         + [verdict.quantity, *([verdict.source] if sources else [])]
         for verdict in verdicts
     ]
@@ -89,11 +92,6 @@ def bibtex(sweeps: Iterable[Sweep]) -> list[str]:
 def pretty_bibtex(reference: str) -> str:
     """A bibtex entry with each field on its own line."""
     return re.sub(r"\}\}$", "}\n}", re.sub(r",\s+(\w+=\{)", r",\n  \1", reference))
-
-
-def _number_text(value: float | str) -> str:
-    """A number of a verdict, or a text as it is."""
-    return value if isinstance(value, str) else f"{value:.4g}"
 
 
 def verdict_json(verdict: Verdict) -> dict[str, Any]:

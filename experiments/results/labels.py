@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from importlib import metadata
 from typing import Any, NamedTuple
 
 import jax
@@ -11,33 +10,17 @@ import numpy as np
 import xarray as xr
 
 from dynamics.errors import printable
+from experiments.machine.versions import version_of
 from experiments.spec.grid import Group, Sweep
 from experiments.spec.probes import probe_named, variable
 from experiments.spec.spec import Spec, dump_toml
+from experiments.spec.tables import TABLES
 
 STATUS = ("ok", "diverged", "not-converged", "missing")
 FLAGS = {"flag_values": np.arange(len(STATUS), dtype=np.int8), "flag_meanings": " ".join(STATUS)}
 FORMAT = 2  # of results.nc and of chunks; format 1, which said nothing of itself, had names like "delays.error"
 FORMAT_1 = "0.1.0"  # the version that wrote it
 DIGITS, ULPS = 14, 4  # a number that rounding errors have moved by so much is one of so many digits
-LONG_NAMES = {
-    "rule": "learning rule",
-    "seed": "seed",
-    "network.gain": "gain of the initial weights",
-    "timescales.propagation": "propagation timescale",
-    "timescales.plasticity": "plasticity timescale",
-    "timescales.decay": "decay timescale",
-    "timescales.trace": "trace timescale",
-    "stimulus.duration": "stimulus duration",
-    "stimulus.gap": "gap between stimuli",
-    "delays.error": "error delay",
-    "delays.hop": "transmission delay per layer",
-    "delays.input": "input delay",
-    "noise.activity": "activity noise",
-    "noise.error": "error noise",
-    "noise.synaptic": "synaptic noise",
-    "noise.synaptic_multiplicative": "multiplicative synaptic noise",
-}
 VERSIONED = ("plasticode", "jax", "jaxlib", "diffrax", "equinox", "optax", "numpy")
 
 
@@ -152,9 +135,13 @@ def coordinates(sweep: Sweep, marks: np.ndarray, matrices: list[str]) -> dict[st
 
 def long_name(path: str) -> str:
     """What people call the values at a path of a spec, "plasticity timescale [1]" those of a list; else the path."""
-    whole, _, item = path.rpartition(".")
-    in_list = item.isdigit() and whole in LONG_NAMES
-    return f"{LONG_NAMES[whole]} [{item}]" if in_list else LONG_NAMES.get(path, path)
+    head, _, rest = path.partition(".")
+    key, *items = rest.split(".")
+    fields = TABLES[head].model_fields if rest and head in TABLES else Spec.model_fields
+    field = fields.get(key or head)
+    if field is None or field.title is None:
+        return path
+    return " ".join([field.title, *(f"[{item}]" for item in items)])
 
 
 def _as_written(numbers: np.ndarray) -> np.ndarray:
@@ -174,7 +161,8 @@ def attributes(name: str, spec: Spec) -> dict[str, Any]:
         return {"long_name": "estimated error of the weights' change, relative to it", "units": "1"}
     own = {variable(probe): probe for probe in spec.record.probes or ()}
     probe = probe_named(own.get(name, name))
-    return {"long_name": probe.long_name, "units": probe.units}
+    bounds = {} if probe.bounds is None else {"valid_range": np.asarray(probe.bounds, float)}
+    return {"long_name": probe.long_name, "units": probe.units, **bounds}
 
 
 def part_attributes(part: str, outputs: int) -> dict[str, Any]:
@@ -222,11 +210,3 @@ def device_kind() -> str:
 def versions() -> dict[str, str]:
     """The packages that numbers depend on."""
     return {package: version_of(package) for package in VERSIONED}
-
-
-def version_of(package: str) -> str:
-    """Of an installed package."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"

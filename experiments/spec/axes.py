@@ -3,7 +3,7 @@
 import itertools
 import math
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from typing import Any
@@ -20,6 +20,7 @@ MOST_POINTS = 1_000_000
 MOST_PROGRAMS = 1000
 MOST_AXES = 20  # an array in a netCDF file has at most 32 dimensions
 LARGEST_SEED = 2**31 - 1
+SEEDS = "seeds"  # the path of an axis of so many of them
 DIGITS = 40  # more than twice those of float64, since a logspace of a million values rounds as often
 _RECORDED, _NAMED = "all points of a sweep are recorded alike", "a text that changes no result cannot be swept"
 NOT_SWEPT: dict[str, str] = {
@@ -65,65 +66,95 @@ class Coordinate:
         return [str(value) for value in self.values]
 
 
-def canonical_sweep(table: Mapping[str, Any]) -> dict[str, Any]:
-    """The [sweep] table of a spec's `table`, checked by its lengths and ends alone, equal values written equally."""
+@dataclass(frozen=True)
+class Values:
+    """What a swept path takes along its axis, read once: all values as `items`, or `count` of them between two ends.
+
+    Without a `quantity` the path is static, and its items are as TOML has them. `spacing` is "linspace", "logspace",
+    "seeds" (so many seeds from the first one on), or empty where all values are listed.
+    """
+
+    path: str
+    quantity: Quantity | None
+    items: tuple[Any, ...]
+    count: int
+    spacing: str = ""
+
+    @property
+    def written(self) -> Any:
+        """The entry of [sweep] that reads back as these values; equal values are written equally."""
+        items = [Quantity.write(item) for item in self.items]
+        if self.spacing == SEEDS:
+            return self.count
+        return {self.spacing: [*items, self.count]} if self.spacing else items
+
+    def coordinate(self) -> Coordinate:
+        """All values, as numbers or labels."""
+        if self.spacing == SEEDS:
+            return Coordinate("seed", self.items[0] + np.arange(self.count))
+        if self.path == "seed":
+            for seed in (settings := _static(self).settings):
+                if type(seed) is not int or not 0 <= seed <= LARGEST_SEED:
+                    raise refused("sweep.seed", seed, f"a seed must be an integer from 0 to {LARGEST_SEED}")
+            return Coordinate("seed", np.array(settings, np.int64))
+        if self.quantity is None:
+            return _static(self)
+        if not self.spacing:
+            return _listed(self, self.quantity)
+        numbers, unit = _space(self), _unit(self.items)  # each number lies between two allowed ones, and so is allowed
+        return Coordinate(self.path, numbers, unit, (), numbers, np.full(numbers.shape, unit == "T"))
+
+
+Axes = dict[str, Any]  # `Values` by path; "zip" has lists of paths
+
+
+def read_sweep(table: Mapping[str, Any]) -> Axes:
+    """The [sweep] of a spec's `table`, read, and checked by its lengths and ends alone."""
     sweep = flattened(table["sweep"], "sweep", sweep=True)
-    if "seed" in sweep and "seeds" in sweep:
+    if "seed" in sweep and SEEDS in sweep:
         raise PlasticodeError("sweep has both 'seed' and 'seeds': one axis of seeds is allowed")
     table = {**table, "sweep": sweep}
-    result: dict[str, Any] = {}
+    result: Axes = {}
     for path, entry in sweep.items():
-        if path == "seeds":
-            result[path] = _seeds(entry, table.get("seed", 0))
+        if path == SEEDS:
+            result[path] = _seeds(entry, table["seed"])
         elif path != "zip":
             check_path(path, table, "sweep.")
             if path in NOT_SWEPT:
                 raise refused(f"sweep.{path}", entry, NOT_SWEPT[path])
-            result[path] = _canonical_entry(path, entry, quantity_at(path, table))
+            result[path] = _read(path, entry, quantity_at(path, table))
     _check_names(result)
     if "zip" in sweep:
-        result["zip"] = _canonical_zip(sweep["zip"], result)
+        result["zip"] = _tied(sweep["zip"], result)
     if len(dimensions(result)) > MOST_AXES:
         axes = len(dimensions(result))
         raise PlasticodeError(f"a sweep of {axes} axes is refused: at most {MOST_AXES}; sweep.zip ties axes together")
-    check_size([{**table, "sweep": result}])
+    check_size([result])
     return result
 
 
-def swept_paths(table: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+def written(sweep: Axes) -> dict[str, Any]:
+    """The [sweep] table that reads back as these axes."""
+    return {path: values.written if isinstance(values, Values) else values for path, values in sweep.items()}
+
+
+def swept_paths(sweep: Axes) -> tuple[list[str], list[str]]:
     """The swept paths of traced numbers, and those of static values; the seed is neither."""
-    paths = [path for path in table.get("sweep", {}) if path not in ("zip", "seed", "seeds")]
-    traced = [path for path in paths if quantity_at(path, table) is not None]
+    paths = [path for path in sweep if path not in ("zip", "seed", SEEDS)]
+    traced = [path for path in paths if sweep[path].quantity is not None]
     return traced, [path for path in paths if path not in traced]
 
 
-def dimensions(sweep: Mapping[str, Any]) -> list[list[str]]:
+def dimensions(sweep: Axes) -> list[list[str]]:
     """The paths along each axis of the grid, in the order of the sweep; tied paths share the axis of the first."""
     tied = {path: group for group in sweep.get("zip", []) for path in group}
     groups = [tied.get(path, [path]) for path in sweep if path != "zip"]
     return [group for position, group in enumerate(groups) if group not in groups[:position]]
 
 
-def coordinate(path: str, table: Mapping[str, Any]) -> Coordinate:
-    """The values of a path of the canonical sweep in `table`."""
-    entry = table["sweep"][path]
-    if path == "seeds":
-        return Coordinate("seed", table["seed"] + np.arange(entry))
-    quantity = quantity_at(path, table)
-    if path == "seed":
-        static = _static(path, entry)
-        for seed in static.settings:
-            if type(seed) is not int or not 0 <= seed <= LARGEST_SEED:
-                raise refused("sweep.seed", seed, f"a seed must be an integer from 0 to {LARGEST_SEED}")
-        return Coordinate("seed", np.array(static.settings, np.int64))
-    if quantity is None:
-        return _static(path, entry)
-    return _spaced(path, entry, quantity) if isinstance(entry, Mapping) else _listed(path, entry, quantity)
-
-
-def _listed(path: str, entry: list[Any], quantity: Quantity) -> Coordinate:
+def _listed(values: Values, quantity: Quantity) -> Coordinate:
     """Traced values given one by one; single values stand beside lists for lists of equal values."""
-    items = [quantity.read(item) for item in entry]
+    path, items = values.path, values.items
     widths = {len(item) for item in items if isinstance(item, tuple)}
     if len(widths) > 1:
         lengths = " and ".join(map(str, sorted(widths)))
@@ -133,7 +164,7 @@ def _listed(path: str, entry: list[Any], quantity: Quantity) -> Coordinate:
     numbers = np.array([[item.value if isinstance(item, Time) else item for item in row] for row in rows])
     relative = np.array([[isinstance(item, Time) and item.unit == "T" for item in row] for row in rows])
     if width is not None:
-        return Coordinate(path, np.array([_label(item) for item in entry]), "", (), numbers, relative)
+        return Coordinate(path, np.array([_label(item) for item in values.written]), "", (), numbers, relative)
     numbers, relative = numbers[:, 0], relative[:, 0]
     if not quantity.time:
         return Coordinate(path, numbers, "", (), numbers, relative)
@@ -143,35 +174,27 @@ def _listed(path: str, entry: list[Any], quantity: Quantity) -> Coordinate:
     return Coordinate(path, numbers, units.pop(), (), numbers, relative)
 
 
-def _spaced(path: str, entry: Mapping[str, Any], quantity: Quantity) -> Coordinate:
-    """Traced values between two ends; each number lies between two allowed ones, and so is allowed."""
-    first, last, unit = _ends(path, entry, quantity)
-    numbers = _space(entry, first, last)
-    return Coordinate(path, numbers, unit, (), numbers, np.full(numbers.shape, unit == "T"))
-
-
-def _static(path: str, entry: Any) -> Coordinate:
+def _static(values: Values) -> Coordinate:
     """Values of a static path; evenly spaced integers where all of them are, between integer ends."""
-    if not isinstance(entry, Mapping):
-        return Coordinate(path, _coordinates(entry), "", tuple(entry))
-    first, last, unit = _ends(path, entry, None)
-    values = _space(entry, first, last)
+    if not values.spacing:
+        return Coordinate(values.path, _coordinates(values.items), "", values.items)
+    numbers, unit = _space(values), _unit(values.items)
     if unit:
-        times = [Time(value, "T" if unit == "T" else "s") for value in values.tolist()]
-        return Coordinate(path, values, unit, tuple(map(str, times)))
-    *ends, _ = next(iter(entry.values()))
-    if all(isinstance(end, int) for end in ends) and np.allclose(values, np.round(values), rtol=1e-12, atol=0):
-        values = np.round(values).astype(np.int64)
-    return Coordinate(path, values, "", tuple(values.tolist()))
+        times = [Time(number, "T" if unit == "T" else "s") for number in numbers.tolist()]
+        return Coordinate(values.path, numbers, unit, tuple(times))
+    whole = all(isinstance(end, int) for end in values.items)
+    if whole and np.allclose(numbers, np.round(numbers), rtol=1e-12, atol=0):
+        numbers = np.round(numbers).astype(np.int64)
+    return Coordinate(values.path, numbers, "", tuple(numbers.tolist()))
 
 
-def _coordinates(entry: list[Any]) -> np.ndarray:
+def _coordinates(items: tuple[Any, ...]) -> np.ndarray:
     """Numbers where all values are numbers, labels otherwise."""
-    if all(type(item) is int and abs(item) < 2**63 for item in entry):
-        return np.array(entry, np.int64)
-    if all(type(item) is float for item in entry):
-        return np.array(entry)
-    return np.array([_label(item) for item in entry])
+    if all(type(item) is int and abs(item) < 2**63 for item in items):
+        return np.array(items, np.int64)
+    if all(type(item) is float for item in items):
+        return np.array(items)
+    return np.array([_label(item) for item in items])
 
 
 def _label(item: Any) -> str:
@@ -181,66 +204,56 @@ def _label(item: Any) -> str:
     return item if isinstance(item, str) else inline(item)
 
 
-def _space(entry: Mapping[str, Any], first: float, last: float) -> np.ndarray:
+def _space(values: Values) -> np.ndarray:
     """The values between two ends, those included: each is the float64 that is nearest to the exact one.
 
     The ends are taken as they are written, 0.1 as one tenth. In float64 alone the middle of 0.1 and 0.3 would be
     0.19999999999999998, and who selects 0.2 from the results would find nothing.
     """
-    ((kind, (_, _, count)),) = entry.items()
+    (first, last), count = map(_number, values.items), values.count
     with localcontext(prec=DIGITS):
-        start, end = Decimal(repr(float(first))), Decimal(repr(float(last)))
+        start, end = Decimal(repr(first)), Decimal(repr(last))
         last_step = max(count - 1, 1)
-        if kind == "linspace":
-            values = ((start * (last_step - step) + end * step) / last_step for step in range(count))
+        if values.spacing == "linspace":
+            between = ((start * (last_step - step) + end * step) / last_step for step in range(count))
         else:
             growth = ((end / start).ln() / last_step).exp()
-            values = itertools.accumulate(itertools.repeat(growth, count - 1), operator.mul, initial=start)
-        numbers = np.array([float(value) for value in values])
+            between = itertools.accumulate(itertools.repeat(growth, count - 1), operator.mul, initial=start)
+        numbers = np.array([float(value) for value in between])
     if count > 1:
         numbers[-1] = last  # of large ends not even this follows from their digits: some lie between two float64
     return numbers
 
 
-def _ends(path: str, entry: Mapping[str, Any], quantity: Quantity | None) -> tuple[float, float, str]:
-    """The two ends, and the unit that they share: "s", "T" or none."""
-    ((kind, (*ends, _)),) = entry.items()
-    try:
-        if quantity is None:
-            items = [read_time(end) if isinstance(end, str) else read_number(end) for end in ends]
-        else:
-            items = [quantity.read_one(end) for end in ends]
-        first, last = (item.value if isinstance(item, Time) else item for item in items)
-        times = [item for item in items if isinstance(item, Time) and item.value != 0]  # zero has any unit
-        units = [item.unit for item in times] + [""] * sum(not isinstance(item, Time) for item in items)
-        if math.isinf(first) or math.isinf(last) or math.isinf(last - first):
-            raise ValueError("both ends must be finite")
-        if kind == "logspace" and min(first, last) <= 0:
-            raise ValueError("both ends of a logspace must be positive")
-        if len(set(units)) > 1:
-            raise ValueError("both ends must have the same unit: T, or one of time")
-    except ValueError as error:
-        raise refused(f"sweep.{path}", dict(entry), str(error)) from None
-    return first, last, units[0] if units else "s"
+def _number(item: Any) -> float:
+    return float(item.value if isinstance(item, Time) else item)
 
 
-def _seeds(entry: Any, seed: Any) -> int:
+def _unit(ends: tuple[Any, ...]) -> str:
+    """The unit that two ends share: "s", "T" or none."""
+    times = [end for end in ends if isinstance(end, Time) and end.value != 0]  # zero has any unit
+    units = [end.unit for end in times] + [""] * sum(not isinstance(end, Time) for end in ends)
+    if len(set(units)) > 1:
+        raise ValueError("both ends must have the same unit: T, or one of time")
+    return units[0] if units else "s"
+
+
+def _seeds(entry: Any, seed: int) -> Values:
     if isinstance(entry, bool) or not isinstance(entry, int) or entry < 1:
         raise refused("sweep.seeds", entry, "it must be the number of seeds, at least 1")
     if entry <= MOST_POINTS and seed + entry - 1 > LARGEST_SEED:
         raise refused("sweep.seeds", entry, f"the last seed would be above {LARGEST_SEED}")
-    return entry
+    return Values(SEEDS, None, (seed,), entry, SEEDS)
 
 
-def _canonical_entry(path: str, entry: Any, quantity: Quantity | None) -> Any:
-    """The values of an axis, checked; times and traced numbers are written in one way."""
+def _read(path: str, entry: Any, quantity: Quantity | None) -> Values:
+    """The values of an axis, checked."""
     key = f"sweep.{path}"
     if isinstance(entry, list):
         if not entry:
             raise refused(key, entry, "a sweep needs at least one value")
-        if quantity is None:
-            return entry
-        return [_written(key, item, quantity) for item in entry]
+        items = entry if quantity is None else [_read_item(key, item, quantity) for item in entry]
+        return Values(path, quantity, tuple(items), len(items))
     if not isinstance(entry, Mapping) or len(entry) != 1 or next(iter(entry)) not in SWEPT_TABLES:
         raise refused(key, entry, _ENTRY)
     ((kind, triple),) = entry.items()
@@ -249,18 +262,41 @@ def _canonical_entry(path: str, entry: Any, quantity: Quantity | None) -> Any:
     *ends, count = triple
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise refused(key, entry, "the number of values must be an integer, at least 1")
-    _ends(path, entry, quantity)
-    return {kind: [*(ends if quantity is None else [_written(key, end, quantity) for end in ends]), count]}
-
-
-def _written(key: str, value: Any, quantity: Quantity) -> Any:
     try:
-        return quantity.write(quantity.read(value))
+        items = tuple(_read_end(end, quantity) for end in ends)
+        _check_ends(kind, items)
+    except ValueError as error:
+        raise refused(key, dict(entry), str(error)) from None
+    return Values(path, quantity, items, count, kind)
+
+
+def _read_item(key: str, value: Any, quantity: Quantity) -> Any:
+    try:
+        return quantity.read(value)
     except ValueError as error:
         raise refused(key, value, str(error)) from None
 
 
-def _canonical_zip(groups: Any, axes: Mapping[str, Any]) -> list[list[str]]:
+def _read_end(end: Any, quantity: Quantity | None) -> Any:
+    """One end; that of a static path is a time, or a number that stays an integer where it is one."""
+    if quantity is not None:
+        return quantity.read_one(end)
+    if isinstance(end, str):
+        return read_time(end)
+    read_number(end)
+    return end
+
+
+def _check_ends(kind: str, items: tuple[Any, ...]) -> None:
+    first, last = map(_number, items)
+    if math.isinf(first) or math.isinf(last) or math.isinf(last - first):
+        raise ValueError("both ends must be finite")
+    if kind == "logspace" and min(first, last) <= 0:
+        raise ValueError("both ends of a logspace must be positive")
+    _unit(items)
+
+
+def _tied(groups: Any, axes: Axes) -> list[list[str]]:
     """The groups of tied axes: two or more of those that are swept, of one length, each in one group."""
     is_list_of_lists = isinstance(groups, list) and all(isinstance(group, list) and len(group) > 1 for group in groups)
     if not is_list_of_lists or not all(isinstance(path, str) for group in groups for path in group):
@@ -273,8 +309,8 @@ def _canonical_zip(groups: Any, axes: Mapping[str, Any]) -> list[list[str]]:
             if path in seen:
                 raise refused("sweep.zip", groups, f"'{path}' may be tied once")
             seen.add(path)
-            if _length(axes[path]) != _length(axes[group[0]]):
-                first, other = (f"'{name}' ({shown(_length(axes[name]))} values)" for name in (group[0], path))
+            if axes[path].count != axes[group[0]].count:
+                first, other = (f"'{name}' ({shown(axes[name].count)} values)" for name in (group[0], path))
                 raise PlasticodeError(f"sweep.zip ties {first} to {other}: tied axes must have the same length")
     return groups
 
@@ -288,27 +324,22 @@ def _check_names(paths: Iterable[str]) -> None:
             raise PlasticodeError(f"sweep has both '{other}' and '{path}', which results call alike: one is allowed")
 
 
-def _length(entry: Any) -> int:
-    if isinstance(entry, int):
-        return entry
-    return len(entry) if isinstance(entry, list) else next(iter(entry.values()))[-1]
-
-
-def check_size(tables: Sequence[Mapping[str, Any]]) -> None:
+def check_size(sweeps: Iterable[Axes]) -> None:
     """Refuse grids that are too large, by their lengths alone: the sweeps of one spec, of all of its parts together."""
     points = programs = 0
-    for table in tables:
-        static, here, of_these = swept_paths(table)[1], 1, 1
-        for group in dimensions(table["sweep"]):
-            length = _length(table["sweep"][group[0]])
+    names: dict[str, None] = {}
+    for sweep in sweeps:
+        static, here, of_these = swept_paths(sweep)[1], 1, 1
+        names |= dict.fromkeys(static)
+        for group in dimensions(sweep):
+            length = sweep[group[0]].count
             here *= length
             of_these *= length if any(path in static for path in group) else 1
         points, programs = points + here, programs + of_these
     if points > MOST_POINTS:
         raise PlasticodeError(f"a sweep of {shown(points)} points is refused: at most {MOST_POINTS}")
     if programs > MOST_PROGRAMS:
-        names = ", ".join(dict.fromkeys(path for table in tables for path in swept_paths(table)[1]))
         raise PlasticodeError(
-            f"a sweep of {shown(programs)} combinations of static values ({printable(names)}) is refused: "
+            f"a sweep of {shown(programs)} combinations of static values ({printable(', '.join(names))}) is refused: "
             f"at most {MOST_PROGRAMS}, since each is a program to compile"
         )

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from dynamics.errors import PlasticodeError, refused
 from dynamics.integrators.adaptive import Adaptive
 from dynamics.integrators.registry import fitting, integrator_named
+from experiments.spec.probes import probe_named
 from experiments.spec.spec import Spec
 from experiments.spec.tables import MULTIPLIED, TRACED
 from experiments.tasks.registry import of_kind
@@ -31,18 +32,20 @@ def check(spec: Spec, swept: Collection[str] = ()) -> None:
 
 def _check_task(spec: Spec) -> None:
     task, kind = spec.task.name, spec.task.kind
-    if kind != "classification":
-        classifications = ", ".join(of_kind("classification"))
-        if "accuracy" in spec.probes:
+    classifications = ", ".join(of_kind("classification"))
+    for name, probe in ((name, probe_named(name)) for name in spec.probes):
+        if probe.classes and kind != "classification":
             raise PlasticodeError(
-                f"record.probes has 'accuracy', but the task '{task}' is no classification: "
-                f"accuracy is allowed with {classifications}"
+                f"record.probes has '{name}', but the task '{task}' is no classification: "
+                f"{name} is allowed with {classifications}"
             )
-        if spec.network.loss == "softmax":
-            raise PlasticodeError(
-                f"network.loss = 'softmax' is not allowed with the task '{task}', whose targets are not one-hot: "
-                f"it must be 'squared', or the task one of {classifications}"
-            )
+        if probe.supervised and kind == "unsupervised":
+            raise PlasticodeError(f"record.probes has '{name}', which needs targets, but task '{task}' is unsupervised")
+    if kind != "classification" and spec.network.loss == "softmax":
+        raise PlasticodeError(
+            f"network.loss = 'softmax' is not allowed with the task '{task}', whose targets are not one-hot: "
+            f"it must be 'squared', or the task one of {classifications}"
+        )
     if kind == "unsupervised" and spec.network.outputs is None:
         raise PlasticodeError(
             f"spec key 'network.outputs' is missing: the task '{task}' is unsupervised, so the number of outputs "

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from dynamics.errors import PlasticodeError, refused
 from experiments.spec.loading import load_spec
+from experiments.spec.probes import PROBES
 from experiments.spec.spec import Spec
+from experiments.spec.tables import rule_fields
 from experiments.spec.toml_text import inline
 from experiments.tasks.registry import task_class
-from rules.registry import rule_fields
 
 
 def comparison(
@@ -28,24 +29,11 @@ def comparison(
     for rule in rules:
         if rules.count(rule) > 1:
             raise refused("--rules", ",".join(rules), f"'{rule}' may be given once")
-    entries = [_entry(rule, task_class(task).kind != "unsupervised") for rule in rules]
-    settings = [f"sweep.rule={inline(entries)}", f"task={inline(task)}", f"record.probes={inline(_probes(task))}"]
+    kind = task_class(task).kind
+    by_error = [kind != "unsupervised" and "readout" in rule_fields(rule) for rule in rules]
+    entries = [{"name": rule, "readout": "delta"} if has else rule for rule, has in zip(rules, by_error, strict=True)]
+    probes = [name for name, probe in PROBES.items() if kind in probe.compared]
+    settings = [f"sweep.rule={inline(entries)}", f"task={inline(task)}", f"record.probes={inline(probes)}"]
     if seeds is not None:
         settings.append(f"sweep.seeds={seeds}")
     return load_spec("compare", [*settings, *sets], quick)
-
-
-def _entry(rule: str, supervised: bool) -> str | dict[str, str]:
-    if supervised and "readout" in rule_fields(rule):
-        return {"name": rule, "readout": "delta"}
-    return rule
-
-
-def _probes(task: str) -> list[str]:
-    """What can be measured on a task: without targets there is neither accuracy nor a gradient."""
-    probes = {
-        "classification": ["accuracy", "loss", "alignment"],
-        "regression": ["loss", "alignment"],
-        "unsupervised": ["weight_norm", "hebbian_alignment"],
-    }
-    return probes[task_class(task).kind]

@@ -1,17 +1,17 @@
 """From a spec to batches of points: a grid, its static groups, and every traced number of every point."""
 
-import copy
 import itertools
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from dynamics.errors import PlasticodeError, refused
-from experiments.spec.axes import Coordinate, coordinate, dimensions
+from dynamics.errors import PlasticodeError, printable, refused
+from experiments.spec.axes import Coordinate, dimensions
 from experiments.spec.checks import check, check_list
 from experiments.spec.loading import make_spec
 from experiments.spec.paths import assign
@@ -25,10 +25,7 @@ MOST_LISTED = 10_000_000  # numbers of one list per point
 
 @dataclass(frozen=True)
 class Axis:
-    """One dimension of the grid: its first swept path, and the others that are tied to it.
-
-    `name`, `values`, `units` and `labels` are those of the first path; `members` has the coordinates of all of them.
-    """
+    """One dimension of the grid: the coordinates of its first swept path, which names it, and of those tied to it."""
 
     members: tuple[Coordinate, ...]
 
@@ -41,21 +38,6 @@ class Axis:
     def paths(self) -> tuple[str, ...]:
         """All paths along this axis."""
         return tuple(member.path for member in self.members)
-
-    @property
-    def values(self) -> np.ndarray:
-        """float64 in `units`, int64, or texts; one per position."""
-        return self.members[0].values
-
-    @property
-    def units(self) -> str:
-        """ "s", "T" (stimulus durations) or "" (no unit)."""
-        return self.members[0].units
-
-    @property
-    def labels(self) -> list[str]:
-        """The values as a figure shows them."""
-        return self.members[0].labels
 
     @property
     def size(self) -> int:
@@ -108,15 +90,25 @@ def expand(spec: Spec) -> Sweep:
     if spec.part_table:
         parts = ", ".join(spec.part_table)
         raise PlasticodeError(f"the spec '{spec.name}' has parts ({parts}): each is expanded by itself")
-    table = spec.table()
-    sweep = table.pop("sweep")
-    swept = {**table, "sweep": sweep}
-    axes = [Axis(tuple(coordinate(path, swept) for path in group)) for group in dimensions(sweep)]
+    axes = [Axis(tuple(spec.sweep[path].coordinate() for path in group)) for group in dimensions(spec.sweep)]
+    for axis in axes:
+        _check_distinct(axis)
     points, records = math.prod(axis.size for axis in axes), spec.record.points + 1
     if points * records * len(spec.probes) > MOST_RECORDED:
         what = f"with {len(spec.probes)} probes at {points} points, at most {MOST_RECORDED} numbers can be recorded"
         raise refused("record.points", spec.record.points, what)
-    return Sweep(axes, [_group(table, axes, positions) for positions in _static_combinations(axes)])
+    values = spec.values()
+    return Sweep(axes, [_group(values, axes, positions) for positions in _static_combinations(axes)])
+
+
+def _check_distinct(axis: Axis) -> None:
+    """Refuse values that are there twice: nothing could tell their points apart."""
+    found = Counter(zip(*(member.values.tolist() for member in axis.members), strict=True))
+    if len(found) < axis.size:
+        (values, count), *_ = found.most_common(1)
+        label = axis.members[0].labels[axis.members[0].values.tolist().index(values[0])]
+        paths = " tied to ".join(f"sweep.{path}" for path in axis.paths)
+        raise PlasticodeError(f"{paths} has the value {printable(label)} {count} times: once is allowed")
 
 
 def _static_combinations(axes: list[Axis]) -> list[list[np.ndarray]]:
@@ -127,7 +119,8 @@ def _static_combinations(axes: list[Axis]) -> list[list[np.ndarray]]:
         alike: dict[str, list[int]] = {}
         if static:
             for position in range(axis.size):
-                alike.setdefault(json.dumps([member.settings[position] for member in static]), []).append(position)
+                settings = json.dumps([member.settings[position] for member in static], default=str)
+                alike.setdefault(settings, []).append(position)
         choices.append([np.array(positions) for positions in alike.values()] or [np.arange(axis.size)])
     return [list(choice) for choice in itertools.product(*choices)]
 
@@ -138,7 +131,7 @@ def _group(table: Mapping[str, Any], axes: list[Axis], positions: list[np.ndarra
     members = {member.path: (member, index[:, axis]) for axis, item in enumerate(axes) for member in item.members}
     # Shorter paths first: a rule before its parameters, a list before its items.
     ordered = sorted(members.values(), key=lambda pair: pair[0].path.count("."))
-    table = copy.deepcopy(dict(table))
+    table = dict(table)
     for member, at in ordered:
         if member.settings:
             assign(table, member.path, member.settings[at[0]])

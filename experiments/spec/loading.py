@@ -1,5 +1,6 @@
 """Specs from text: read, overridden, checked. `make_spec` is the only door; its errors are `PlasticodeError`."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ from pydantic import ValidationError
 
 from dynamics.errors import PlasticodeError, printable, refused, unknown
 from dynamics.plugins import look_in
-from experiments.spec.axes import canonical_sweep, check_size, swept_paths
+from experiments.machine.names import hint, unknown_name
+from experiments.spec.axes import check_size, read_sweep, swept_paths
 from experiments.spec.checks import check
 from experiments.spec.overrides import apply_overrides
 from experiments.spec.paths import assign, check_path
@@ -20,7 +22,10 @@ SPECS = Path(__file__).parent.parent / "specs"
 
 
 def make_spec(table: Mapping[str, Any]) -> Spec:
-    """The spec of a table such as TOML decodes to; a mistake in it raises `PlasticodeError`."""
+    """The spec of a table such as TOML decodes to; a mistake in it raises `PlasticodeError`.
+
+    Values that were read before (`Spec.values`) are taken as they are.
+    """
     try:
         spec = Spec.model_validate(dict(table))
     except ValidationError as error:
@@ -31,28 +36,26 @@ def make_spec(table: Mapping[str, Any]) -> Spec:
         raise PlasticodeError("spec key 'sweep' is not allowed beside 'parts': each part has its own sweep")
     spec._parts = _parts(spec)
     if len(spec.part_table) > 1:
-        check_size([part.table() for part in spec.parts().values()])
+        check_size(part.sweep for part in spec.parts().values())
     return spec
 
 
 def _swept(spec: Spec) -> Spec:
-    """A spec without parts: its sweep written in one way, and all checked that does not differ from point to point."""
-    table = spec.table()
+    """A spec without parts: its sweep read, and all checked that does not differ from point to point."""
     if spec.sweep:
-        table["sweep"] = canonical_sweep(table)
-        spec = spec.model_copy(update={"sweep": table["sweep"]})
-    traced, static = swept_paths(table)
+        spec = spec.model_copy(update={"sweep": read_sweep({**spec.values(), "sweep": spec.sweep})})
+    traced, static = swept_paths(spec.sweep)
     if not static:  # otherwise, what has to fit together is known for each point only, and checked there
         check(spec, traced)
     if "rule" in spec.sweep and spec.rule != Rule.model_validate(spec.rule.name):
-        rule = inline(table["rule"])
+        rule = inline(spec.table()["rule"])
         raise PlasticodeError(f"rule = {rule} is not allowed with sweep.rule, which replaces it: list it there")
     return spec
 
 
 def _parts(spec: Spec) -> dict[str, Spec]:
     """The single-sweep specs of all parts."""
-    base, parts = {key: value for key, value in spec.table().items() if key != "parts"}, {}
+    base, parts = spec.values(), {}
     for name, part in spec.part_table.items():
         table = dict(base)
         try:
@@ -94,14 +97,11 @@ def find_spec(source: str | Path) -> Path:
     path = Path(source)
     is_name = isinstance(source, str) and path.suffix != ".toml" and len(path.parts) == 1
     try:
-        if is_name and not path.exists():
-            raise unknown("spec", printable(str(source)), names)
-    except ValueError as error:
-        if isinstance(error, PlasticodeError):
-            raise
-        raise unknown("spec", printable(str(source)), names) from None
-    except OSError:
-        raise unknown("spec", printable(str(source)), names) from None
+        missing = is_name and not path.exists()
+    except (OSError, ValueError):  # a name that no file can have
+        missing = True
+    if missing:
+        raise unknown_name("spec", str(source), names)
     return path
 
 
@@ -126,6 +126,8 @@ def explained(error: ValidationError) -> PlasticodeError:
     if first["type"] == "tuple_type":
         return refused(key, value, "it must be a list, such as [64, 64]")
     message = str(cause) if cause is not None else first["msg"].replace("Input should", "it should")
+    if first["type"] == "literal_error":
+        message += hint(value, re.findall("'([^']*)'", first["ctx"]["expected"]))
     return refused(key, value, message.replace("should be", "must be").replace("should have", "must have"))
 
 

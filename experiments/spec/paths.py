@@ -162,7 +162,7 @@ def _is_indexed(head: str, key: str, table: Mapping[str, Any]) -> bool:
     quantity = quantity_at(f"{head}.{key}", table)
     if quantity is not None:
         return quantity.per_layer
-    return isinstance(_current(table, head, key), list)
+    return isinstance(_current(table, head, key), list | tuple)
 
 
 def _current(table: Mapping[str, Any], head: str, key: str) -> Any:
@@ -185,9 +185,9 @@ def _with_item(table: Mapping[str, Any], section: Mapping[str, Any], path: str, 
     """The list at `path` with one item replaced; a number stands for a list of equal ones, one per layer."""
     head, key, index = path.split(".")
     current = _current({**table, head: section}, head, key)
-    if not isinstance(current, list):
+    if not isinstance(current, list | tuple):
         hidden = _current(table, "network", "hidden")
-        current = [current] * (len(hidden) + 1 if isinstance(hidden, list) else 1)
+        current = [current] * (len(hidden) + 1 if isinstance(hidden, list | tuple) else 1)
     if int(index) >= len(current):
         raise refused(path, value, f"{head}.{key} has {len(current)} values, counted from 0")
     return [*current[: int(index)], value, *current[int(index) + 1 :]]

@@ -13,6 +13,7 @@ from dynamics.circuit import Circuit, Weights
 from dynamics.errors import PlasticodeError, printable, unknown
 from dynamics.plugins import blamed, imported, is_own, modules_of
 from dynamics.regime import Slow
+from experiments.tasks.contract import Kind
 
 PROBE_SAMPLES = 256  # alignments are means over this many training samples: their cost is that of a gradient
 
@@ -29,13 +30,19 @@ class Probe(NamedTuple):
     """`measure(circuit, weights, slow, data)` gives a number, or one per matrix; units and a name for figures.
 
     `data` has train_inputs, train_targets, test_inputs and test_targets, (samples, width) each; no targets where the
-    task is unsupervised, which a `supervised` probe is refused with. NaN or infinity marks a point as diverged.
+    task is unsupervised, which a `supervised` probe is refused with, as one of `classes` is without classes. NaN or
+    infinity marks a point as diverged. On tasks of the kinds in `standard` it is recorded where a spec names no probes,
+    and on those in `compared` by `plasticode compare`. `bounds` is where its values lie, which intervals may leave.
     """
 
     measure: Measure
     long_name: str
     units: str = "1"
     supervised: bool = True
+    classes: bool = False
+    standard: tuple[Kind, ...] = ()
+    compared: tuple[Kind, ...] = ()
+    bounds: tuple[float, float] | None = None
 
 
 def _train(data: dict[str, Array], samples: int = PROBE_SAMPLES) -> tuple[Array, Array]:
@@ -48,17 +55,38 @@ def _test(data: dict[str, Array]) -> tuple[Array, Array]:
 
 
 PROBES: dict[str, Probe] = {
-    "accuracy": Probe(lambda c, w, s, d: instruments.accuracy(c, w, *_test(d)), "test accuracy"),
-    "loss": Probe(lambda c, w, s, d: instruments.loss(c, w, *_test(d)), "test loss"),
+    "accuracy": Probe(
+        lambda c, w, s, d: instruments.accuracy(c, w, *_test(d)),
+        "test accuracy",
+        classes=True,
+        standard=("classification",),
+        compared=("classification",),
+        bounds=(0, 1),
+    ),
+    "loss": Probe(
+        lambda c, w, s, d: instruments.loss(c, w, *_test(d)),
+        "test loss",
+        standard=("classification", "regression"),
+        compared=("classification", "regression"),
+    ),
     "alignment": Probe(
-        lambda c, w, s, d: instruments.alignment(c, w, s, *_train(d)), "cosine of weight drift and negative gradient"
+        lambda c, w, s, d: instruments.alignment(c, w, s, *_train(d)),
+        "cosine of weight drift and negative gradient",
+        compared=("classification", "regression"),
+    ),
+    "weight_norm": Probe(
+        lambda c, w, s, d: instruments.weight_norms(w),
+        "Frobenius norm",
+        supervised=False,
+        standard=("unsupervised",),
+        compared=("unsupervised",),
     ),
     "hebbian_alignment": Probe(
         lambda c, w, s, d: instruments.hebbian_alignment(c, w, s, *_train(d)),
         "cosine of weight drift and Hebbian update",
         supervised=False,
+        compared=("unsupervised",),
     ),
-    "weight_norm": Probe(lambda c, w, s, d: instruments.weight_norms(w), "Frobenius norm", supervised=False),
     "feedback_mismatch": Probe(
         lambda c, w, s, d: instruments.feedback_mismatch(c, w),
         "distance of feedback from transposed forward weights",

@@ -7,15 +7,17 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, PrivateAttr, SerializeAsAny, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SerializeAsAny, field_serializer, field_validator
 
 from dynamics.activations import activation
 from dynamics.errors import refused
 from dynamics.integrators.contract import AbstractIntegrator
 from dynamics.integrators.registry import integrator_named
 from dynamics.plugins import modules_of
+from experiments.spec.axes import written
 from experiments.spec.overrides import MOST_PARTS
 from experiments.spec.paths import flattened
+from experiments.spec.probes import PROBES
 from experiments.spec.tables import (
     MULTIPLIED,
     AbstractTable,
@@ -59,6 +61,7 @@ class Spec(AbstractTable):
     """An experiment, all defaults filled in. `loading.make_spec` and `loading.load_spec` build it.
 
     Times are `units.Time` (in seconds, or relative to `stimulus.duration`), standard deviations and gains are floats.
+    The axes of `sweep` are `axes.Values`, except in a spec with parts.
     """
 
     model_config = ConfigDict(validate_default=True)
@@ -71,7 +74,7 @@ class Spec(AbstractTable):
     dtype: Literal["float32", "float64"] = "float32"
     task: SerializeAsAny[AbstractTask] = Field(default="digits")  # pyright: ignore[reportAssignmentType] - is validated
     network: Network = Network()
-    rule: Rule = Field(default="sgd")  # pyright: ignore[reportAssignmentType] - validated to a rule
+    rule: Rule = Field(default="sgd", title="learning rule")  # pyright: ignore[reportAssignmentType] - is validated
     timescales: Timescales = Timescales()
     stimulus: Stimulus = Stimulus()
     delays: Delays = Delays()
@@ -108,12 +111,10 @@ class Spec(AbstractTable):
 
     @property
     def probes(self) -> tuple[str, ...]:
-        """What is recorded: `record.probes`; else the loss, the accuracy of a classification, norms without targets."""
+        """What is recorded: `record.probes`, else those that are the standard for this kind of task."""
         if self.record.probes is not None:
             return self.record.probes
-        if self.task.kind == "unsupervised":
-            return ("weight_norm",)
-        return ("accuracy", "loss") if self.task.kind == "classification" else ("loss",)
+        return tuple(name for name, probe in PROBES.items() if self.task.kind in probe.standard)
 
     @property
     def solver(self) -> str:
@@ -146,6 +147,16 @@ class Spec(AbstractTable):
         """The value at a path of two components, such as "delays.error"."""
         section, key = path.split(".")
         return getattr(getattr(self, section), key)
+
+    @field_serializer("sweep")
+    def _written(self, sweep: dict[str, Any]) -> dict[str, Any]:
+        return written(sweep)
+
+    def values(self) -> dict[str, Any]:
+        """Tables like those of `table`, with values as they were read; without sweep and parts."""
+        known = {key: value for key, value in self if key not in ("sweep", "quick", "part_table")}
+        tables = {key: dict(value) if isinstance(value, BaseModel) else value for key, value in known.items()}
+        return tables | {"rule": {"name": self.rule.name} | self.rule.parameters}
 
     def table(self) -> dict[str, Any]:
         """The spec as TOML would have it, from which `make_spec` makes an equal one."""

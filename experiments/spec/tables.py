@@ -24,6 +24,7 @@ from dynamics.errors import PlasticodeError, printable, refused, unknown
 from dynamics.integrators.registry import INTEGRATORS
 from dynamics.noise import KINDS
 from dynamics.plugins import is_own
+from experiments.machine.names import one_of, unknown_name
 from experiments.spec.probes import PROBES, check_variables, probe_named
 from experiments.spec.units import Time, read_number, read_time
 from rules import registry
@@ -38,19 +39,18 @@ Flag = Annotated[bool, Field(strict=True)]
 Tolerance = Annotated[float, Field(strict=True, gt=0, lt=1)]
 
 
-def _named(known: Collection[str], look_up: Callable[[str], Any] | None, name: str) -> str:
-    """A name that is `known`, or a user's own, which is then looked up (with None there are no such)."""
-    if name not in known and not (look_up is not None and is_own(name)):
-        *most, last = [f"'{other}'" for other in known]
-        raise ValueError(f"it must be {', '.join(most)} or {last}")
-    if look_up is not None:
-        look_up(name)
+def _named(known: Collection[str], look_up: Callable[[str], Any] | None, inner: str, name: str) -> str:
+    """A name that is `known`, or a user's own, which is then looked up (with None there are no such); for `inner` see
+    `names.hint`."""
+    if look_up is None or not is_own(name):
+        return one_of(name, known, inner)
+    look_up(name)
     return name
 
 
-Activation = Annotated[str, AfterValidator(functools.partial(_named, ACTIVATIONS, activation))]
-Probe = Annotated[str, AfterValidator(functools.partial(_named, PROBES, probe_named))]
-Solver = Annotated[str, AfterValidator(functools.partial(_named, INTEGRATORS, None))]
+Activation = Annotated[str, AfterValidator(functools.partial(_named, ACTIVATIONS, activation, "activation"))]
+Probe = Annotated[str, AfterValidator(functools.partial(_named, PROBES, probe_named, "function"))]
+Solver = Annotated[str, AfterValidator(functools.partial(_named, INTEGRATORS, None, ""))]
 
 LARGEST = 1e30  # of a number; with its inverse well inside the range of float32
 
@@ -110,9 +110,11 @@ class Quantity:
 
     @staticmethod
     def write(value: Any) -> Any:
-        """The number as JSON and TOML have it: a text for times, a float otherwise."""
+        """Numbers, alone or in lists and tables, as JSON and TOML have them: texts for times, floats otherwise."""
         if isinstance(value, tuple):
             return [Quantity.write(item) for item in value]
+        if isinstance(value, Mapping):
+            return {key: Quantity.write(item) for key, item in value.items()}
         return str(value) if isinstance(value, Time) else value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -142,7 +144,7 @@ class Network(AbstractTable):
     output_activation: Activation = "linear"
     loss: Literal["squared", "softmax"] = "squared"
     bias: Flag = True
-    gain: Annotated[float, Quantity(time=False, zero=True)] = 1.0
+    gain: Annotated[float, Quantity(time=False, zero=True)] = Field(default=1.0, title="gain of the initial weights")
     skips: Annotated[tuple[tuple[Index, Index], ...], Field(max_length=100)] = ()
 
     @property
@@ -154,32 +156,41 @@ class Network(AbstractTable):
 class Timescales(AbstractTable):
     """[timescales]: time constants, each one time or one per layer."""
 
-    propagation: Annotated[PerLayer, Quantity(per_layer=True, coupled=True)] = Time(0.002)
-    plasticity: Annotated[PerLayer, Quantity(per_layer=True, infinite=True)] = Time(1.5)
-    decay: Annotated[PerLayer, Quantity(per_layer=True, infinite=True, absent=math.inf)] = Time(math.inf)
-    trace: Annotated[PerLayer | None, Quantity(per_layer=True, optional=True, coupled=True)] = None
+    propagation: Annotated[PerLayer, Quantity(per_layer=True, coupled=True)] = Field(
+        default=Time(0.002), title="propagation timescale"
+    )
+    plasticity: Annotated[PerLayer, Quantity(per_layer=True, infinite=True)] = Field(
+        default=Time(1.5), title="plasticity timescale"
+    )
+    decay: Annotated[PerLayer, Quantity(per_layer=True, infinite=True, absent=math.inf)] = Field(
+        default=Time(math.inf), title="decay timescale"
+    )
+    trace: Annotated[PerLayer | None, Quantity(per_layer=True, optional=True, coupled=True)] = Field(
+        default=None, title="trace timescale"
+    )
 
 
 class Stimulus(AbstractTable):
     """[stimulus]: each presentation lasts `duration` (the unit T) and is followed by a blank `gap`."""
 
-    duration: Annotated[Time, Quantity(relative=False)] = Time(0.05)
-    gap: Annotated[Time, Quantity(zero=True)] = Time(0.0)
+    duration: Annotated[Time, Quantity(relative=False)] = Field(default=Time(0.05), title="stimulus duration")
+    gap: Annotated[Time, Quantity(zero=True)] = Field(default=Time(0.0), title="gap between stimuli")
     presentations: Count = 1500
 
 
 class Delays(AbstractTable):
     """[delays]: constant lags; `stages` = 0 for a sharp lag, m > 0 for a gamma-distributed one of m stages."""
 
-    error: Lag = Time(0.0)
-    hop: Lag = Time(0.0)
-    input: Lag = Time(0.0)
+    error: Lag = Field(default=Time(0.0), title="error delay")
+    hop: Lag = Field(default=Time(0.0), title="transmission delay per layer")
+    input: Lag = Field(default=Time(0.0), title="input delay")
     stages: Stages = 0
 
 
 def _levels() -> type[AbstractTable]:
     """The amplitudes of all kinds of noise that there are, as a table."""
-    fields: dict[str, Any] = dict.fromkeys(KINDS, (NoiseLevel, None))
+    titles = {name: f"{' '.join(reversed(name.split('_')))} noise" for name in KINDS}  # an adjective comes first
+    fields: dict[str, Any] = {name: (NoiseLevel, Field(default=None, title=title)) for name, title in titles.items()}
     return create_model("AbstractLevels", __base__=AbstractTable, **fields)
 
 
@@ -284,6 +295,8 @@ def rule_fields(name: str) -> dict[str, object]:
     """The parameters of a rule and their default values; a rule that does not exist raises `PlasticodeError`."""
     if printable(name, 200) != name:
         raise refused("rule", name, 'it must be the name of a rule, or "module:Class"')
+    if name not in registry.RULES and not is_own(name):
+        raise unknown_name("rule", name, registry.RULES, "Class")
     fields = registry.rule_fields(name)
     return fields | {key: RULE_TIME.read(fields[key]) for key in registry.rule_times(name)}
 
@@ -305,10 +318,9 @@ def _in_seconds(name: str, parameters: Mapping[str, Any], duration: Any) -> dict
     times, wrapped, result = rule_times(name), wrapped_rules(name), dict(parameters)
     for key, value in parameters.items():
         if key in times:
-            read = RULE_TIME.read(value)
-            items = read if isinstance(read, tuple) else (read,)
+            items = value if isinstance(value, tuple) else (value,)
             seconds = [item.value * duration if item.unit == "T" else item.value for item in items]
-            result[key] = seconds if isinstance(read, tuple) else seconds[0]
+            result[key] = seconds if isinstance(value, tuple) else seconds[0]
         elif key in wrapped and isinstance(value, Mapping):
             inner = {other: item for other, item in value.items() if other != "name"}
             result[key] = {"name": value["name"]} | _in_seconds(value["name"], inner, duration)
@@ -361,8 +373,8 @@ def _parameter(path: str, table: dict[str, Any], default: object, wrapped: bool)
             raise refused(path, value, str(error)) from None
     value = tuple(value) if isinstance(value, list) else value
     if wrapped and (isinstance(value, str) or (isinstance(value, dict) and isinstance(value.get("name"), str))):
-        _rule(value, path)  # its own mistakes show here
-        return value
+        read = _rule(value, path)["parameters"]
+        return {other: read.get(other, item) for other, item in value.items()} if isinstance(value, dict) else value
     if default is not None and type(value) is not type(default):
         raise refused(path, value, f"it must be of the same type as its default {default!r}")
     return value

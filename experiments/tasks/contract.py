@@ -4,6 +4,7 @@ A task is a small description (a pydantic model, decoded strictly from the `[tas
 into arrays. Everything random about a task comes from its own `seed`: the same description gives the same data.
 """
 
+import functools
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -41,6 +42,11 @@ class Data:
     test_inputs: Float32[np.ndarray, "test inputs"]
     test_targets: Float32[np.ndarray, "test outputs"] | None
     kind: Kind
+
+    @functools.cached_property
+    def strongest(self) -> float:
+        """The largest squared norm of a training input."""
+        return float(np.max(np.sum(np.square(self.train_inputs, dtype=float), axis=1)))
 
 
 class AbstractTask(BaseModel):

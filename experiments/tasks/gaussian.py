@@ -1,12 +1,15 @@
 """Gaussian inputs: labelled by a random teacher, by a linear map, or not at all."""
 
-from typing import ClassVar, Literal
+import functools
+from collections.abc import Callable
+from typing import Annotated, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Float32
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from dynamics.errors import PlasticodeError
+from experiments.machine.names import one_of
 from experiments.tasks.contract import (
     AbstractTask,
     Count,
@@ -22,6 +25,13 @@ from experiments.tasks.contract import (
 )
 
 MOST_PRODUCTS = 20_000_000_000  # multiplications of samples by a teacher, or by a basis: seconds
+
+
+ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # of teachers, in float64
+    "linear": lambda a: a,
+    "tanh": np.tanh,
+    "relu": lambda a: np.maximum(a, 0),
+}
 
 
 class TeacherStudent(AbstractTask):
@@ -41,7 +51,7 @@ class TeacherStudent(AbstractTask):
     inputs: Width = 20
     input_variance: Variance = 1.0
     teacher_hidden: list[Width] = Field(default=[20], max_length=100)
-    activation: Literal["linear", "tanh", "relu"] = "tanh"
+    activation: Annotated[str, AfterValidator(functools.partial(one_of, allowed=ACTIVATIONS))] = "tanh"
     outputs: Width = 1
     samples: Count = 1000
     test_samples: Count = 200
@@ -182,7 +192,7 @@ def _regression(
     test: Float32[np.ndarray, "test inputs"],
 ) -> Data:
     """Label inputs by a teacher: `activation` after every matrix but the last, then label noise."""
-    f = {"linear": lambda a: a, "tanh": np.tanh, "relu": lambda a: np.maximum(a, 0)}[activation]
+    f = ACTIVATIONS[activation]
 
     def label(inputs: Float32[np.ndarray, "samples inputs"], stream: str) -> Float32[np.ndarray, "samples outputs"]:
         activity = inputs.astype(np.float64)

@@ -7,8 +7,9 @@ from typing import Any, get_args
 import numpy as np
 from pydantic import ValidationError
 
-from dynamics.errors import PlasticodeError, printable, unknown
+from dynamics.errors import PlasticodeError, printable
 from dynamics.plugins import blamed, imported, is_own, modules_of
+from experiments.machine.names import unknown_name
 from experiments.tasks.circles import Circles
 from experiments.tasks.contract import AbstractTask, Data, Kind
 from experiments.tasks.gaussian import GaussianInputs, GaussianRegression, TeacherStudent
@@ -36,7 +37,7 @@ def task_class(name: str) -> type[AbstractTask]:
     """The task called `name`, or the class that "module:Class" names."""
     if not is_own(name):
         if name not in TASKS:
-            raise unknown("task", printable(name), TASKS)
+            raise unknown_name("task", name, TASKS, "Class")
         return TASKS[name]
     found = imported("task", name, "a class")
     if not (isinstance(found, type) and issubclass(found, AbstractTask) and found is not AbstractTask):

@@ -1,4 +1,5 @@
-"""A run makes each spec once, and expands its grid once: in the whole command, merging, report and study included."""
+"""A run reads each text once, makes each spec once, and expands its grid once: in the whole command, merging, report
+and study included."""
 
 from collections import Counter
 
@@ -7,7 +8,7 @@ import pytest
 from experiments.points import jobs
 from experiments.predictions import study
 from experiments.results.verdicts import StudyReport
-from experiments.spec import grid, loading
+from experiments.spec import grid, loading, units
 from tests.experiments.test_cli import plasticode
 
 SPEC = """
@@ -55,6 +56,24 @@ def test_a_spec_is_made_once_for_the_file_each_part_and_each_static_group(text, 
     (tmp_path / "spec.toml").write_text(text)
     plasticode("run", "spec.toml", "--out", "out")
     assert (counted["make_spec"], counted["expand"]) == (specs, grids)
+
+
+def test_every_time_is_read_once(tmp_path, monkeypatch):
+    """Those of the whole spec, of its parts, and of listed and spaced values."""
+    monkeypatch.chdir(tmp_path)
+    read: Counter = Counter()
+    real = units._from_text
+    monkeypatch.setattr(units, "_from_text", lambda text: (read.update([text]), real(text))[1])
+    swept = """
+rule = ["sgd", "bcm"]
+"timescales.decay" = ["1.1 s", "1.2 s"]
+"timescales.plasticity" = {linspace = ["1.3 s", "1.4 s", 3]}
+"""
+    times = 'timescales = {decay = ["1.5 s", "1.6 s"]}\nstimulus.gap = "1.7 ms"\n'
+    part = '[parts.one.set]\nrule = {name = "bcm", threshold_timescale = "1.8 s"}\n'
+    (tmp_path / "spec.toml").write_text(f"{SPEC}{times}{part}[parts.two.sweep]{swept}")
+    plasticode("run", "spec.toml", "--out", "out")
+    assert " ".join(sorted(text.split()[0] for text in read.elements())) == "1.1 1.2 1.3 1.4 1.5 1.6 1.7 1.8"
 
 
 def test_a_study_gets_the_grids_of_the_run(counted, tmp_path, monkeypatch):

@@ -69,7 +69,7 @@ def test_settings_and_quick_tables_take_units(tmp_path):
 )
 def test_a_sweep_of_a_rule_s_time_has_units(entry, units, seconds):
     spec = spec_of(sweep={"rule.threshold_timescale": entry})
-    (axis,) = expand(spec).axes
+    ((axis,),) = (axis.members for axis in expand(spec).axes)
     assert axis.units == units and all(label.endswith(f" {units}") for label in axis.labels)
     assert np.allclose([timescale_of(spec, point) for point in range(2)], seconds, rtol=1e-14)
 

@@ -40,8 +40,8 @@ def spec_of(**changes):
 def chosen(inputs=UNIT_INPUTS, **changes) -> Window:
     """The windows for all points of the small spec, changed."""
     (group,) = expand(spec_of(**changes)).groups
-    settings, demands = settings_of(group.static, group.values), demands_of(group.static, group.values, inputs)
-    return Window().planned(settings, demands)[0]
+    settings, strongest = settings_of(group.static, group.values), np.square(inputs).sum(1).max()
+    return Window().planned(settings, demands_of(group.static, group.values, settings.dt, strongest))[0]
 
 
 def results(**changes):

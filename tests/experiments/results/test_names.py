@@ -12,9 +12,9 @@ import pytest
 import xarray as xr
 
 import plasticode
-from experiments.report.figures import axis_label
+from experiments.report.figures import axis_label, generic_figures
 from experiments.results.export import export_table
-from experiments.results.labels import LONG_NAMES, Results, Table, coordinates
+from experiments.results.labels import Results, Table, attributes, coordinates, long_name
 from experiments.results.netcdf import summary
 from experiments.results.text_tables import final_tables
 from experiments.spec.grid import expand
@@ -76,7 +76,8 @@ def test_coordinates_say_what_they_are(tmp_path):
         assert data[name].attrs["path"] == path and data[name].dims == (name,)
     told = [(data[name].attrs["long_name"], data[name].attrs["units"]) for name in NAMES.values()]
     assert told == [("error delay", "T"), ("activity noise", "1"), ("plasticity timescale [1]", "s")]
-    assert {"rule", "seed"} <= set(LONG_NAMES) <= {"rule", "seed", *TRACED}
+    assert long_name("rule") == "learning rule" and all(long_name(path) != path for path in TRACED)
+    assert long_name("noise.synaptic_multiplicative") == "multiplicative synaptic noise"
 
 
 def test_people_read_what_they_read_before():
@@ -89,6 +90,15 @@ def test_people_read_what_they_read_before():
     assert axis_label(data, "timescales_plasticity_1") == "plasticity timescale [1] (s)"
     data = results_of({"rule": ["fa", "kp"], "rule.feedback_scale": [1.0, 2.0]})
     assert axis_label(data, "rule_feedback_scale") == "rule.feedback_scale"
+
+
+def test_values_with_bounds_are_drawn_within_them():
+    """Of an accuracy, whose interval may leave them."""
+    data = results_of({"rule": ["fa", "kp"]})
+    data["accuracy"] = data["loss"].assign_attrs(attributes("accuracy", make_spec({})))
+    figures = generic_figures(Results({"": data}, True))
+    limits = [figures[name].axes[0].get_ylim() for name in ("accuracy", "loss")]
+    assert limits[0] == (0, 1) != limits[1]
 
 
 # ------------------------------------------------------------------------------------------------------------- numbers

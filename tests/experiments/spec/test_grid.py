@@ -61,8 +61,8 @@ def test_static_axes_make_one_group_per_combination():
     assert grid.groups[2].index.tolist() == [[0, 1, 0], [1, 1, 0], [2, 1, 0]]
     assert grid.groups[2].values["rule.feedback_scale"].tolist() == [2.0] * 3
     assert "rule.feedback_scale" not in grid.groups[0].values
-    assert grid.axes[1].labels == ["sgd", "fa(feedback_scale=2.0)"]
-    assert grid.axes[2].labels == ["[3]", "[4, 4]"]
+    assert grid.axes[1].members[0].labels == ["sgd", "fa(feedback_scale=2.0)"]
+    assert grid.axes[2].members[0].labels == ["[3]", "[4, 4]"]
     assert not grid.groups[0].static.sweep
 
 
@@ -104,7 +104,7 @@ def test_relative_times_are_resolved_point_by_point():
     np.testing.assert_allclose(values["timescales.plasticity"], [[0.5, 3]] * 3 + [[0.8, 3]] * 3)
     assert grid.groups[0].static.integrator.dt == Time(0.001), "the largest step suits the shortest stimulus"
     assert grid.groups[0].static.stimulus.duration == Time(0.05), "swept numbers keep their base values"
-    assert grid.axes[1].units == "T" and grid.axes[1].values.tolist() == [0, 0.5, 1]
+    assert grid.axes[1].members[0].units == "T" and grid.axes[1].members[0].values.tolist() == [0, 0.5, 1]
 
 
 def test_setting_the_duration_moves_relative_times():
@@ -117,7 +117,7 @@ def test_per_layer_values():
     np.testing.assert_allclose(grid.groups[0].values["timescales.plasticity"], [[3, 1], [3, 0.1]])
     grid = sweep({"timescales.plasticity": ["1 s", ["2 s", "3 s"]]})
     assert grid.groups[0].values["timescales.plasticity"].tolist() == [[1, 1], [2, 3]]
-    assert grid.axes[0].values.tolist() == ["1 s", '["2 s", "3 s"]']
+    assert grid.axes[0].members[0].values.tolist() == ["1 s", '["2 s", "3 s"]']
     axes = {"timescales.plasticity.0": [1, 2], "timescales.plasticity": [5, 6]}
     assert sweep(axes).groups[0].values["timescales.plasticity"].tolist() == [[1, 5], [1, 6], [2, 5], [2, 6]]
     grid = sweep({"rule.flips.0": [0.5, 0.25]}, rule={"name": "curl", "flips": 0.0})
@@ -152,8 +152,8 @@ def test_swept_optional_numbers_are_present_in_all_points():
 )
 def test_coordinates(path, entry, values, units):
     grid = sweep({path: entry})
-    (axis,) = grid.axes
-    assert (axis.paths, axis.units, grid.shape) == ((path,), units, (len(values),))
+    ((axis,),) = (axis.members for axis in grid.axes)
+    assert (axis.path, axis.units, grid.shape) == (path, units, (len(values),))
     assert axis.values.tolist() == (values if isinstance(values[0], str) else pytest.approx(values, rel=1e-12))
     assert grid.size == sum(group.size for group in grid.groups)
 
@@ -165,7 +165,7 @@ def test_a_linspace_has_the_numbers_that_are_meant(first, last, count, exponent)
     ends = [float(f"{end}e{exponent}") for end in (first, last)]
     grid = sweep({"rule.feedback_scale": {"linspace": [*ends, count]}}, rule="fa")
     exact = [float((first + Fraction(last - first, count - 1) * i) * unit) for i in range(count)]
-    assert grid.axes[0].values.tolist() == exact
+    assert grid.axes[0].members[0].values.tolist() == exact
 
 
 @given(st.integers(1, 999), st.integers(-9, 9), st.integers(1, 6))
@@ -173,14 +173,14 @@ def test_a_logspace_of_decades_has_round_numbers(first, exponent, decades):
     texts = [f"{first}e{exponent + i}" for i in range(decades + 1)]
     for written in (texts, texts[::-1]):
         entry = {"logspace": [float(written[0]), float(written[-1]), decades + 1]}
-        assert sweep({"network.gain": entry}).axes[0].values.tolist() == list(map(float, written))
+        assert sweep({"network.gain": entry}).axes[0].members[0].values.tolist() == list(map(float, written))
 
 
 def test_a_logspace_is_that_of_numpy():
-    found = sweep({"network.gain": {"logspace": [0.3, 7e5, 41]}}).axes[0].values
+    found = sweep({"network.gain": {"logspace": [0.3, 7e5, 41]}}).axes[0].members[0].values
     np.testing.assert_allclose(found, np.geomspace(0.3, 7e5, 41), rtol=1e-14)
     tie = [7.135163280271567e18, 1.885316544218319e16]  # digits that lie between two float64
-    assert sweep({"network.gain": {"logspace": [*tie, 3]}}).axes[0].values[[0, 2]].tolist() == tie
+    assert sweep({"network.gain": {"logspace": [*tie, 3]}}).axes[0].members[0].values[[0, 2]].tolist() == tie
 
 
 BAD = [

@@ -1,0 +1,36 @@
+"""The right name for one that nobody knows: spelt in another way, or a module of the user's own."""
+
+import difflib
+import os
+from collections.abc import Collection
+
+from dynamics.errors import PlasticodeError, printable, unknown
+from dynamics.plugins import looked_in
+
+
+def hint(name: object, allowed: Collection[str], inner: str = "") -> str:
+    """The end of a sentence about a `name` that is none of `allowed`: the nearest of them, whatever its case.
+
+    Where something of the user's own may be meant, `inner` is what stands behind the name of its module ("Class").
+    """
+    if not isinstance(name, str):
+        return ""
+    if inner and name.isidentifier() and any(os.path.isfile(f"{folder}/{name}.py") for folder in looked_in()):
+        return f"; did you mean '{name}:{inner}'?"
+    spelt = {known.lower(): known for known in allowed}
+    near = difflib.get_close_matches(name.lower(), spelt, n=1, cutoff=0.4)
+    return f"; did you mean '{spelt[near[0]]}'?" if near else ""
+
+
+def one_of(name: str, allowed: Collection[str], inner: str = "") -> str:
+    """A `name` that is allowed; the `ValueError` of any other says which ones are, with a `hint`."""
+    if name not in allowed:
+        *most, last = map(repr, allowed)
+        raise ValueError(f"it must be {', '.join(most)} or {last}{hint(name, allowed, inner)}")
+    return name
+
+
+def unknown_name(kind: str, name: str, allowed: Collection[str], inner: str = "") -> PlasticodeError:
+    """The error for a `name` that is none of `allowed`, with a `hint`."""
+    sentence, _, _ = str(unknown(kind, printable(name), allowed)).partition("; did you mean ")
+    return PlasticodeError(sentence + hint(name, allowed, inner))
