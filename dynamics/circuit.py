@@ -25,7 +25,8 @@ from dynamics.errors import unknown
 from dynamics.laws import Law as Law
 from dynamics.laws import Outer as Outer
 from dynamics.laws import Scaled as Scaled
-from dynamics.laws import Term, Trace
+from dynamics.laws import Term
+from dynamics.laws import Trace as Trace
 from dynamics.laws import TwoFactor as TwoFactor
 from dynamics.layers import AbstractSource as AbstractSource
 from dynamics.layers import Draw as Draw

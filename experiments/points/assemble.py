@@ -164,9 +164,13 @@ def build(plan: Plan, values: Values, seed: Integer[Array, ""], data: dict[str, 
     clock = Clock(**_numbers(plan, values, "stimulus"), steps=plan.steps)
     weights_key, order_key, noise_key = jax.random.split(jax.random.key(seed), 3)
     stream = Stream(data["train_inputs"], data.get("train_targets"), order_key)
+    noise = Noise(**_numbers(plan, values, "noise"), calculus=spec.noise.calculus)
     if spec.regime == "flow":
-        x, y, sampling, steps = stream.inputs, stream.targets, spec.noise.sampling, cast(Any, plan.integrator)
-        return WeightFlow(circuit, timescales, x, y, clock, steps, noise_key, sampling), weights_key
+        x, y, steps = stream.inputs, stream.targets, cast(Any, plan.integrator)
+        flow = WeightFlow(
+            circuit, timescales, x, y, clock, steps, noise_key, spec.noise.sampling, noise, spec.flow.entropic
+        )
+        return flow, weights_key
     if spec.regime == "discrete":
         return Discrete(circuit, timescales, stream, clock, spec.discrete.optimiser), weights_key
     coupled = Coupled(
@@ -175,7 +179,7 @@ def build(plan: Plan, values: Values, seed: Integer[Array, ""], data: dict[str, 
         stream,
         clock,
         Delays(**_numbers(plan, values, "delays"), stages=spec.delays.stages),
-        Noise(**_numbers(plan, values, "noise"), calculus=spec.noise.calculus),
+        noise,
         jax.tree.map(lambda number: number.astype(dtype), plan.integrator),
         noise_key,
         plan.history,

@@ -3,11 +3,9 @@
 import numpy as np
 
 from dynamics.integrators.contract import Demands, Settings
-from dynamics.noise import KINDS, AbstractSynapticNoise
 from experiments.spec.spec import Spec
+from experiments.spec.tables import ON_SYNAPSES
 from rules.registry import rule_times
-
-ON_SYNAPSES = [f"noise.{name}" for name, kind in KINDS.items() if isinstance(kind, AbstractSynapticNoise)]
 
 
 def settings_of(spec: Spec, values: dict[str, np.ndarray]) -> Settings:

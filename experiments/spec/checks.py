@@ -7,7 +7,7 @@ from dynamics.integrators.adaptive import Adaptive
 from dynamics.integrators.registry import fitting, integrator_named
 from experiments.spec.probes import probe_named
 from experiments.spec.spec import Spec
-from experiments.spec.tables import MULTIPLIED, TRACED
+from experiments.spec.tables import MULTIPLIED, ON_SYNAPSES, TRACED
 from experiments.tasks.registry import of_kind
 
 MOST_MATRICES = 64
@@ -119,12 +119,15 @@ def _check_regime(spec: Spec, swept: Collection[str]) -> None:
         what = f"regime '{spec.regime}' and integrator '{spec.solver}'"
         fit = "' or '".join(fitting(lambda one: one.sampling))
         raise refused("noise.sampling", True, f"it needs regime 'flow' and integrator '{fit}', but there are {what}")
+    if spec.flow.entropic and spec.regime != "flow":
+        raise refused("flow.entropic", True, f"it needs regime 'flow', but there is regime '{spec.regime}'")
     if spec.regime == "coupled":
         return
     if not integrator.flows:
         steps = ", ".join(fitting(lambda one: one.flows))
         raise refused("integrator.name", spec.solver, f"regime '{spec.regime}' has steps: it must be one of {steps}")
-    given = _given([key for key, quantity in TRACED.items() if quantity.coupled], spec, swept)
+    heeded = ON_SYNAPSES if spec.regime == "flow" else ()
+    given = _given([key for key, quantity in TRACED.items() if quantity.coupled and key not in heeded], spec, swept)
     given += ["integrator.adaptive"] if spec.integrator.adaptive else []
     if given:
         raise PlasticodeError(

@@ -23,6 +23,7 @@ from experiments.spec.tables import (
     AbstractTable,
     Delays,
     Discrete,
+    Flow,
     Integrator,
     Network,
     Noise,
@@ -81,6 +82,7 @@ class Spec(AbstractTable):
     noise: Noise = Noise()
     integrator: Integrator = Integrator()
     discrete: Discrete = Discrete()
+    flow: Flow = Flow()
     record: Record = Record()
     sweep: dict[str, Any] = {}
     quick: dict[str, Any] = Field(default={}, exclude=True)

@@ -22,7 +22,7 @@ from pydantic_core import CoreSchema, core_schema
 from dynamics.activations import ACTIVATIONS, activation
 from dynamics.errors import PlasticodeError, printable, refused, unknown
 from dynamics.integrators.registry import INTEGRATORS
-from dynamics.noise import KINDS
+from dynamics.noise import KINDS, AbstractSynapticNoise
 from dynamics.plugins import is_own
 from experiments.machine.names import one_of, unknown_name
 from experiments.spec.probes import PROBES, check_variables, probe_named
@@ -224,6 +224,12 @@ class Discrete(AbstractTable):
     optimiser: Literal["sgd", "adam"] = "sgd"
 
 
+class Flow(AbstractTable):
+    """[flow]: `entropic` makes a weight flow the one that updates of single samples follow to second order."""
+
+    entropic: Flag = False
+
+
 class Record(AbstractTable):
     """[record]: which probes are recorded, at how many evenly spaced times.
 
@@ -281,6 +287,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "discrete": Discrete,
     "record": Record,
 }
+ON_SYNAPSES = tuple(f"noise.{name}" for name, kind in KINDS.items() if isinstance(kind, AbstractSynapticNoise))
 MULTIPLIED = tuple(f"noise.{name}" for name, kind in KINDS.items() if kind.multiplied)  # with a calculus
 TRACED: dict[str, Quantity] = {
     f"{name}.{key}": item

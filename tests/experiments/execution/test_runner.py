@@ -1,6 +1,7 @@
 """The sweep runner: a batch equals a loop, one program per static group, marked failures, kept chunks."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -170,14 +171,16 @@ def test_a_probe_that_no_circuit_has_is_left_out(integrator):
     assert list(data.datasets[""].data_vars) == ["status", "error_estimate", "loss"]
 
 
-def test_sampling_noise_makes_seeds_differ_where_the_mean_flow_has_none():
-    def losses(sampling: bool) -> np.ndarray:
+def test_noise_makes_seeds_differ_where_the_mean_flow_has_none():
+    def losses(**more: dict[str, Any]) -> np.ndarray:
         table = swept({"seeds": 2}, regime="flow", network={"hidden": [], "gain": 0.0, "bias": False}, rule="sgd")
-        return runner.run(make_spec({**table, "noise": {"sampling": sampling}})).datasets[""]["loss"].values[:, -1]
+        return runner.run(make_spec({**table, **more})).datasets[""]["loss"].values[:, -1]
 
-    mean, noisy = losses(False), losses(True)
-    assert mean[0] == mean[1]  # all start at zero and follow the same average
-    assert noisy[0] != noisy[1]
+    mean, entropic = losses(), losses(flow={"entropic": True})
+    assert mean[0] == mean[1] != entropic[0] == entropic[1]  # all start at zero and follow the same average
+    for noise in ({"sampling": True}, {"synaptic": 0.1}):
+        noisy = losses(noise=noise)
+        assert noisy[0] != noisy[1]
 
 
 @pytest.mark.parametrize("regime", ["coupled", "flow", "discrete"])
@@ -213,6 +216,8 @@ def test_results_carry_dimensions_units_and_provenance():
         ({"regime": "discrete", "delays": {"error": "10 ms"}}, ("delays.error", "discrete", "only the coupled")),
         ({"regime": "flow", "noise": {"activity": 0.1}}, ("noise.activity", "flow", "only the coupled")),
         ({"noise": {"sampling": True}}, ("noise.sampling", "coupled", "flow")),
+        ({"flow": {"entropic": True}}, ("flow.entropic", "it needs regime 'flow'", "coupled")),
+        ({"regime": "discrete", "noise": {"synaptic": 0.1}}, ("noise.synaptic", "discrete", "only the coupled")),
         ({"regime": "flow", "sweep": {"delays.hop": ["0 ms", "1 ms"]}}, ("delays.hop", "flow", "only the coupled")),
         (
             {"integrator": {"name": "euler", "dt": "1 us"}, "stimulus": {"duration": "10 s"}},
