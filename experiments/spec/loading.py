@@ -127,7 +127,7 @@ def explained(error: ValidationError) -> PlasticodeError:
         return refused(key, value, "it must be a list, such as [64, 64]")
     message = str(cause) if cause is not None else first["msg"].replace("Input should", "it should")
     if first["type"] == "literal_error":
-        message += hint(value, re.findall("'([^']*)'", first["ctx"]["expected"]))
+        message += hint(value, re.findall("'([^']*)'", first.get("ctx", {})["expected"]))
     return refused(key, value, message.replace("should be", "must be").replace("should have", "must have"))
 
 

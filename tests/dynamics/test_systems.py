@@ -3,6 +3,8 @@
 Each against a closed form, or its published update by hand.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -239,7 +241,7 @@ def test_synaptic_noise_in_the_flow_has_its_closed_form(kind):
     layers, size, time = (given_input("x", 100), Layer("y", 100)), f64(0.4), 0.5
     circuit = Circuit(layers, (to("W", "x", "y", f64(np.ones((100, 100))), TwoFactor(Activity())),))
     weights, clock = circuit.initial_weights(jax.random.key(0)), Clock(f64(0.05), f64(0.0), 20)
-    noise = Noise(**{kind: size})
+    noise = dataclasses.replace(Noise(), **{kind: size})
     flow = WeightFlow(circuit, FLOW, f64(np.zeros((1, 100))), None, clock, key=jax.random.key(5), noise=noise)
     end = np.asarray(advanced(flow, weights, jnp.int32(10)).weights["W"])
     variance = 0.16 * time if kind == "synaptic" else np.exp(0.16 * time) - 1

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 from jaxtyping import Array, Float
 
-from dynamics.circuit import AbstractFactor, Activity, Circuit, Error, Law, Local, Projection, TwoFactor
+from dynamics.circuit import AbstractFactor, Activity, Circuit, Error, Law, Local, Projection, TwoFactor, Weights
 from dynamics.coupled import Coupled
 from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
@@ -27,7 +27,7 @@ KEY, SHOWN, TOLERANCE = jax.random.key(0), 4, 1e-3
 
 def run_by(
     circuit: Circuit, integrator, scale=1.0, steps=1, plasticity=20.0, noise=None, decay=None, delays=None, shown=SHOWN
-):
+) -> tuple[Weights, Weights, Any]:
     """The weights after a few presentations of random samples, and what the run says of its quality."""
     sizes = (circuit.layer("z0").size, circuit.layer("z2").size)
     keys = jax.random.split(KEY, 3)
@@ -48,7 +48,7 @@ def ended(run: Coupled, weights, shown):
     return run.weights(progress), run.quality(progress)
 
 
-def judged(circuit: Circuit, window: Window, **settings):
+def judged(circuit: Circuit, window: Window, **settings) -> tuple[float, Any]:
     """The error of the weights' change against Runge-Kutta steps, and what the windows say."""
     start, exact, _ = run_by(circuit, FixedStep("dopri5"), steps=1000, **settings)
     _, found, quality = run_by(circuit, window, **settings)
