@@ -37,12 +37,6 @@ ABOUT = {
 }
 
 
-@pytest.fixture(autouse=True)
-def coarse(monkeypatch):
-    """Small pictures: what is drawn is the same, and quicker."""
-    monkeypatch.setitem(figures.STYLE, "savefig.dpi", 30)
-
-
 @st.composite
 def datasets(draw) -> xr.Dataset:
     """Results over up to two axes of legal numbers, with seeds, statuses and values of every kind."""
@@ -157,6 +151,7 @@ def test_the_three_outcomes_differ_for_every_kind_of_vision():
 
 
 INFINITE = """
+regime = "discrete"
 [network]
 hidden = [8]
 [stimulus]

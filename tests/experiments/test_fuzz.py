@@ -377,10 +377,10 @@ def test_what_could_never_run_is_refused_at_once(text, part, tmp_path_factory, m
 SHORT = 'stimulus = {duration = "4 ms", presentations = 3}\nrecord.points = 1\n'
 ODD_BUT_VALID = {
     "no hidden layer": 'network.hidden = []\nregime = "discrete"',
-    "a name in many scripts": 'name = "שלום 𝕏 é"\nregime = "flow"',
-    "one neuron, no weight": "network = {hidden = [1], gain = 0}",
+    "a name in many scripts": 'name = "שלום 𝕏 é"\nregime = "discrete"',
+    "one neuron, no weight": 'regime = "discrete"\nnetwork = {hidden = [1], gain = 0}',
     "signs of zero": 'noise.activity = -0.0\ndelays.error = "0 h"\nintegrator = {name = "euler", dt = "0.5 T"}',
-    "the last seed": f"seed = {2**31 - 1}\nnetwork.bias = false",
+    "the last seed": f'seed = {2**31 - 1}\nregime = "flow"\nnetwork.bias = false',
     "extremes of time": 'timescales = {plasticity = "1e29 s", decay = "inf"}\nregime = "discrete"',
     "a rule within itself": 'rule = {name = "curl", credit = {name = "curl", credit = "fa"}}\nregime = "discrete"',
     "axes of one value": 'regime = "discrete"\n[sweep]\n"network.gain" = [1]\nrule = ["kp"]\nseeds = 1',

@@ -23,6 +23,7 @@ from rules.curl import flipped
 from rules.registry import rule_fields, rule_names
 
 TINY = """
+regime = "discrete"
 dtype = "float64"
 task = {name = "digits", test_fraction = 0.8}
 [network]
@@ -146,7 +147,7 @@ def test_a_field_called_name_is_refused():
 
 
 def test_a_recurrent_rule_runs_with_the_default_probes():
-    results = run('"texts_and_loops:Lateral"')
+    results = run('"texts_and_loops:Lateral"', TINY.replace("discrete", "coupled"))
     assert results["status"] == 0
     assert np.isfinite(results["accuracy"]).all() and np.isfinite(results["loss"]).all()
 

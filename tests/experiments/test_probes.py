@@ -34,11 +34,18 @@ def test_every_probe_is_here():
     assert EXPECTED.keys() == PROBES.keys()
 
 
-@pytest.mark.parametrize("name", EXPECTED)
-def test_a_probe_is_measured_on_its_own_data(name):
-    """Losses and accuracies on the test set, alignments on the first training samples."""
+@pytest.fixture(scope="module")
+def measured() -> tuple[dict, dict]:
+    """All probes as they are defined and as they are expected, from one program each."""
     circuit = KP().wire(TRAINING.network)
     weights = random_weights(circuit)
-    found = jax.jit(lambda w: PROBES[name].measure(circuit, w, {}, DATA))(weights)
-    expected = jax.jit(lambda w: EXPECTED[name](circuit, w))(weights)
+    found = jax.jit(lambda w: {name: PROBES[name].measure(circuit, w, {}, DATA) for name in EXPECTED})
+    expected = jax.jit(lambda w: {name: expect(circuit, w) for name, expect in EXPECTED.items()})
+    return found(weights), expected(weights)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_probe_is_measured_on_its_own_data(name, measured):
+    """Losses and accuracies on the test set, alignments on the first training samples."""
+    found, expected = (probes[name] for probes in measured)
     assert jax.tree.all(jax.tree.map(lambda a, b: abs(float(a) - float(b)) <= 1e-12 * abs(float(b)), found, expected))

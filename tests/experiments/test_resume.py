@@ -29,7 +29,7 @@ seeds = 6
 """
 POINTS = 24
 WRITTEN = ["figures", "report.html", "results.nc", "spec.toml", "summary.json"]
-KILLS = 10
+KILLS = 6
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def chunks(directory: Path) -> list[Path]:
     return sorted((directory / "chunks").glob("*.nc"))
 
 
-def test_a_run_that_is_killed_10_times_ends_with_the_same_bytes(forks, straight):
+def test_a_run_that_is_killed_6_times_ends_with_the_same_bytes(forks, straight):
     """Killed at random moments after the start, and right after a chunk: while the next is computed or written, while
     all is merged or reported."""
     moments, out = random.Random(0), forks.place / "killed"
@@ -81,32 +81,30 @@ def test_a_run_that_is_killed_10_times_ends_with_the_same_bytes(forks, straight)
         assert forks.wait(process) in (-signal.SIGKILL, 0)
         assert len(chunks(out)) >= kept or (out / "results.nc").exists()
         kept = len(chunks(out))
-    assert kept > 5 or (out / "results.nc").exists()
+    assert kept > 3 or (out / "results.nc").exists()
     assert run(forks, "killed") == 0, forks.said()
     assert (out / "results.nc").read_bytes() == straight and names(out) == WRITTEN
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_keeps_chunks_and_says_how_to_go_on(forks, straight, number):
-    out = forks.place / number.name
-    process = start(forks, out.name)
-    forks.until(lambda: len(chunks(out)) >= 3)
-    os.kill(process, number)
-    assert forks.wait(process) == 130
-    said = forks.said()
-    assert "Traceback" not in said and f"of {POINTS} points are finished and kept in {out.name}" in said
-    assert f"to go on: plasticode run spec.toml --out {out.name}" in said
-    assert names(out) == ["chunks", *WRITTEN] and json.loads((out / "summary.json").read_text())["complete"] is False
-    kept = {path.name: path.stat().st_mtime_ns for path in chunks(out)}
-    assert len(kept) >= 3
+def test_an_interrupt_keeps_chunks_and_says_how_to_go_on(forks, straight):
+    out, kept = forks.place / "interrupted", {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process = start(forks, out.name)
+        forks.until(lambda: len(chunks(out)) >= len(kept) + 3)  # noqa: B023
+        os.kill(process, number)
+        assert forks.wait(process) == 130
+        said = forks.said()
+        assert "Traceback" not in said and f"of {POINTS} points are finished and kept in {out.name}" in said
+        assert f"to go on: plasticode run spec.toml --out {out.name}" in said
+        assert names(out) == ["chunks", *WRITTEN]
+        assert json.loads((out / "summary.json").read_text())["complete"] is False
+        found = {path.name: path.stat().st_mtime_ns for path in chunks(out)}
+        assert len(found) >= len(kept) + 3 and kept.items() <= found.items()  # what is finished is not run again
+        kept = found
     status = forks.wait(forks.start("status", out.name))
     assert status == 0 and f"{len(kept)} of {POINTS} points are finished" in forks.said()
     assert f"to go on, in {forks.place}: plasticode run spec.toml --out {out.name}" in forks.said()
-    process = start(forks, out.name)
-    forks.until(lambda: len(chunks(out)) > len(kept) or not (out / "chunks").exists())
-    if (out / "chunks").exists():  # what was finished is not run again
-        assert kept.items() <= {path.name: path.stat().st_mtime_ns for path in chunks(out)}.items() or not chunks(out)
-    assert forks.wait(process) == 0
+    assert run(forks, out.name) == 0
     assert (out / "results.nc").read_bytes() == straight
 
 

@@ -27,7 +27,8 @@ from experiments.storage import chunks, merge, rundir
 from tests.experiments.test_cli import TINY, WRITTEN, interrupt_at, names, plasticode, summary
 
 OUT = Path("results/tiny")
-ONE_RULE = ["--set", 'sweep.rule=["fa"]']
+ONE_RULE = ["--set", 'sweep.rule=["fa"]', "--set", 'record.probes=["loss"]']
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
 @pytest.fixture(autouse=True)
@@ -131,9 +132,9 @@ def test_points_that_diverge_or_are_nan_from_the_start_harm_no_other(monkeypatch
         assert (data["status"].sel({"network_gain": 2.0}) == 1).all()
         assert (data["status"].sel({"timescales_plasticity": 1e-6}) == 1).all()
         assert np.isnan(data["loss"].sel({"network_gain": 2.0})).all()
-    assert "18 of 24 points diverged" in result.stdout
+    assert "9 of 12 points diverged" in result.stdout
     final = summary(OUT)["parts"][""]["final"]
-    assert [row["loss"]["n"] for row in final].count(3) == 2 and [row["loss"]["n"] for row in final].count(0) == 6
+    assert sorted(row["loss"]["n"] for row in final) == [0, 0, 0, 3]
 
 
 def test_a_clock_that_is_set_back_changes_nothing(straight, monkeypatch):

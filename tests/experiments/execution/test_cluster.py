@@ -16,6 +16,7 @@ from dynamics.errors import PlasticodeError
 from experiments import session
 from experiments.execution import cluster
 from experiments.points.jobs import CACHE_BLOCK, Chunking
+from tests.experiments.test_cli import plasticode
 from tests.experiments.test_resume import POINTS, SPEC, WRITTEN, chunks, names
 from tests.forks import forking, local_cluster
 
@@ -74,12 +75,12 @@ def workers_of(process: int) -> list[int]:
     return found
 
 
-def test_three_workers_of_which_one_is_killed_make_the_same_results(forks, straight):
-    out = forks.place / "three"
-    process = forks.start("run", "spec.toml", "--out", "three", "--workers", "3", chunk=1)
+def test_workers_of_which_one_is_killed_make_the_same_results(forks, straight):
+    out = forks.place / "two"
+    process = forks.start("run", "spec.toml", "--out", "two", "--workers", "2", chunk=1)
     forks.until(lambda: len(chunks(out)) >= 2)
     workers = workers_of(process)
-    assert len(workers) == 3
+    assert len(workers) == 2
     os.kill(workers[0], signal.SIGKILL)
     assert forks.wait(process) == 0, forks.said()
     assert "Traceback" not in forks.said() and same(out, straight)
@@ -88,14 +89,14 @@ def test_three_workers_of_which_one_is_killed_make_the_same_results(forks, strai
 
 def test_workers_end_with_a_run_that_is_killed_and_the_next_one_goes_on_without_them(forks, straight):
     out = forks.place / "orphans"
-    process = forks.start("run", "spec.toml", "--out", "orphans", "--workers", "2", chunk=1)
+    process = forks.start("run", "spec.toml", "--out", "orphans", "--workers", "1", chunk=1)
     forks.until(lambda: len(chunks(out)) >= 2)
     workers = workers_of(process)
     os.kill(process, signal.SIGKILL)
     forks.wait(process)
     forks.until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
     kept = len(chunks(out))
-    process = forks.start("run", "spec.toml", "--out", "orphans", "--workers", "2", chunk=1)
+    process = forks.start("run", "spec.toml", "--out", "orphans", "--workers", "1", chunk=1)
     forks.until(lambda: len(chunks(out)) > kept)
     os.killpg(process, signal.SIGINT)  # as the terminal does, to workers too
     assert forks.wait(process) == 130 and "Traceback" not in forks.said(), forks.said()
@@ -104,35 +105,32 @@ def test_workers_end_with_a_run_that_is_killed_and_the_next_one_goes_on_without_
     assert same(out, straight)
 
 
-def test_a_chunk_that_fails_on_the_workers_is_recorded_and_the_rest_goes_on(forks):
+def test_chunks_that_fail_or_kill_their_worker_are_recorded_and_the_rest_goes_on(forks):
+    """A worker that dies is started again, for each attempt and for the chunks that wait behind it."""
     out = forks.place / "failing"
-    rules = ["--set", 'sweep.rule=["fa", "picky:Picky"]']
-    code = forks.wait(forks.start("run", "spec.toml", "--out", "failing", *rules, "--workers", "1", chunk=6))
-    assert code == 1 and "2 chunks failed every time" in forks.said() and "not here" in forks.said()
+    rules = ["--set", 'sweep.rule=["picky:Killer", "picky:Picky", "fa"]']
+    code = forks.wait(forks.start("run", "spec.toml", "--out", "failing", *rules, "--workers", "1", chunk=12))
+    assert code == 1 and "2 chunks failed every time, the first with KilledWorker" in forks.said(), forks.said()
     with xr.open_dataset(out / "results.nc") as data:
-        assert (data["status"].sel(rule="fa") == 0).all() and (data["status"].sel(rule="picky:Picky") == 3).all()
+        assert (data["status"].sel(rule="fa") == 0).all()
+        assert (data["status"].sel(rule=["picky:Killer", "picky:Picky"]) == 3).all()
     failures = json.loads((out / "summary.json").read_text())["failures"]
-    assert sorted(failures) == ["all-0001-000000", "all-0001-000001"]
-    assert "not here" in (out / "report.html").read_text()
-    assert forks.wait(forks.start("run", "spec.toml", "--out", "failing", *rules, chunk=6)) == 0  # here it works
+    assert sorted(failures) == ["all-0000-000000", "all-0001-000000"]
+    assert "not here" in failures["all-0001-000000"] and "not here" in (out / "report.html").read_text()
+    assert forks.wait(forks.start("run", "spec.toml", "--out", "failing", *rules, chunk=12)) == 0  # here it works
     assert names(out) == WRITTEN
 
 
-def test_a_chunk_that_kills_its_workers_is_recorded_and_no_other(forks):
-    out = forks.place / "killing"
-    rules = ["--set", 'sweep.rule=["picky:Killer", "fa"]']
-    code = forks.wait(forks.start("run", "spec.toml", "--out", "killing", *rules, "--workers", "2", chunk=6))
-    assert code == 1 and "2 chunks failed every time, the first with KilledWorker" in forks.said(), forks.said()
-    with xr.open_dataset(out / "results.nc") as data:
-        assert (data["status"].sel(rule="fa") == 0).all() and (data["status"].sel(rule="picky:Killer") == 3).all()
-
-
-def test_a_scheduler_that_goes_away_is_told_and_costs_no_chunk(forks, straight):
-    out = forks.place / "deserted"
+def test_the_scheduler_of_a_cluster_gets_the_chunks_and_one_that_goes_away_is_told_and_costs_no_chunk(forks, straight):
     with local_cluster(n_workers=1, threads_per_worker=1) as found:
-        address = found.scheduler_address
-        process = forks.start("run", "spec.toml", "--out", "deserted", "--scheduler", address, chunk=1)
+        there = ("--scheduler", found.scheduler_address)
+        assert forks.wait(forks.start("run", "spec.toml", "--out", "scheduled", *there, chunk=1)) == 0, forks.said()
+        assert same(forks.place / "scheduled", straight)
+        out = forks.place / "deserted"
+        process = forks.start("run", "spec.toml", "--out", "deserted", *there, chunk=1)
         forks.until(lambda: len(chunks(out)) >= 2)
+        os.kill(process, signal.SIGSTOP)  # it must not be faster than the end of the cluster
+    os.kill(process, signal.SIGCONT)
     assert forks.wait(process) == 2 and "Traceback" not in forks.said(), forks.said()
     assert "the dask scheduler is gone: finished chunks are kept" in forks.said()
     assert len(chunks(out)) >= 2
@@ -156,18 +154,13 @@ def test_a_worker_that_lives_long_imports_changed_code_again_and_refuses_other_c
         imported("VALUE = 'mine'", "VALUE = 'yours'")
 
 
-def test_the_scheduler_of_a_cluster_gets_the_chunks(forks, straight):
-    with local_cluster(n_workers=1, threads_per_worker=1) as found:
-        arguments = ("run", "spec.toml", "--out", "scheduled", "--scheduler", found.scheduler_address)
-        assert forks.wait(forks.start(*arguments, chunk=1)) == 0, forks.said()
-    assert same(forks.place / "scheduled", straight)
-
-
-def test_a_scheduler_that_is_not_there_is_told(forks):
-    arguments = ("run", "spec.toml", "--out", "nowhere", "--scheduler", "tcp://127.0.0.1:1")
-    assert forks.wait(forks.start(*arguments)) == 2
-    assert "--scheduler 'tcp://127.0.0.1:1' does not answer" in forks.said() and forks.said().count("\n") == 1
-    assert not (forks.place / "nowhere").exists()
+def test_a_scheduler_that_is_not_there_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.5)
+    Path("spec.toml").write_text(SPEC)
+    said = plasticode("run", "spec.toml", "--out", "nowhere", "--scheduler", "tcp://127.0.0.1:1", code=2).stderr
+    assert "--scheduler 'tcp://127.0.0.1:1' does not answer" in said and said.count("\n") == 1
+    assert not Path("nowhere").exists()
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,14 @@ import xarray as xr
 from dynamics.errors import PlasticodeError
 from dynamics.integrators import Window
 from experiments.execution import programs, runner
-from experiments.machine.progress import Progress
+from experiments.machine.progress import Meter, Progress
 from experiments.points import assemble, jobs
 from experiments.points.jobs import Chunking
 from experiments.results.labels import STATUS
 from experiments.spec.grid import expand
 from experiments.spec.loading import make_spec
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
 SMALL = {
     "task": {"name": "gaussian-regression", "inputs": 3, "outputs": 2, "samples": 20, "test_samples": 10},
     "network": {"hidden": [4]},
@@ -26,8 +27,10 @@ SMALL = {
     "dtype": "float64",
     "stimulus": {"presentations": 6},
     "integrator": {"dt": "2 ms"},
-    "record": {"points": 3, "probes": ["loss", "weight_norm", "alignment"]},
+    "record": {"points": 3, "probes": ["loss"]},
 }
+DISCRETE = {**SMALL, "regime": "discrete"}  # compiles soonest: for what is the same in all regimes
+LINEAR = {**SMALL, "network": {"hidden": []}, "rule": "sgd", "record": {"points": 1, "probes": ["loss"]}}
 # A wide tolerance: steps that are made finer would not be those of the plan.
 EULER, WINDOW = {"name": "euler", "dt": "1 ms", "tolerance": 0.9}, {"name": "window", "dt": "2 ms"}
 # Every kind of traced number: rule, network, timescales, delays, noise, stimulus.
@@ -52,45 +55,54 @@ def chunks_of(monkeypatch, points: int) -> None:
     monkeypatch.setattr(runner, "chunking", lambda *_: Chunking(points, points, 1))
 
 
-def swept(sweep: dict, **changes) -> dict:
-    return {**SMALL, **changes, "sweep": sweep}
+def swept(sweep: dict, table: dict = SMALL, **changes) -> dict:
+    return {**table, **changes, "sweep": sweep}
 
 
 @pytest.mark.parametrize("integrator", [EULER, WINDOW], ids=["euler", "window"])
 def test_a_batch_of_all_traced_numbers_equals_its_points_run_alone(integrator, monkeypatch):
     """vmap = loop, for every field that can be swept; static choices (steps, buffers, windows) are the batch's."""
     monkeypatch.setattr(programs, "REFINEMENTS", 0)
-    zipped = swept({**TRACED, "seed": [3, 4], "zip": [[*TRACED, "seed"]]}, integrator=integrator)
-    spec = make_spec(zipped)
+    sweep = {**TRACED, "seed": [3, 4], "zip": [[*TRACED, "seed"]]}
+    spec = make_spec(swept(sweep, integrator=integrator, record={"points": 1, "probes": ["weight_norm"]}))
     batch = runner.run(spec).datasets[""]
     assert (batch["status"] != STATUS.index("diverged")).all()
     job = runner.prepare(spec)[""][0]
+    data = jax.tree.map(jnp.asarray, job.data)
+
+    @jax.jit
+    def alone(point: dict, seed: jax.Array) -> dict:
+        regime, key = assemble.build(job.plan, point, seed, data)
+        return regime.weights(regime.advance(regime.init(regime.circuit.initial_weights(key)), jnp.int32(0), 6))
+
+    values, seeds = jobs.points_of(job, slice(0, 2))
     for i in range(2):
-        values, seeds = jobs.points_of(job, slice(i, i + 1))
-        point = {path: jnp.asarray(value[0]) for path, value in values.items()}
-        data = jax.tree.map(jnp.asarray, job.data)
-        regime, key = assemble.build(job.plan, point, jnp.asarray(seeds[0]), data)
-        progress = regime.init(regime.circuit.initial_weights(key))
-        end = jax.jit(lambda p, r=regime: r.advance(p, jnp.int32(0), 6))(progress)
-        norms = [float(np.linalg.norm(w)) for _, w in sorted(regime.weights(end).items())]
+        weights = alone({path: value[i] for path, value in values.items()}, seeds[i])
+        norms = [float(np.linalg.norm(w)) for _, w in sorted(weights.items())]
         recorded = batch["weight_norm"].isel(record=-1).values[i]
         np.testing.assert_allclose(recorded, norms, rtol=1e-10)
 
 
-def test_one_program_per_static_group_whatever_is_swept(monkeypatch):
-    """Swept numbers, seeds and the number of presentations do not recompile: one trace of the step per static group."""
-    traces = []
-    real = programs.advance_point
+@pytest.fixture(scope="module")
+def rules_swept() -> tuple[list[str], xr.Dataset]:
+    """Numbers, seeds and two rules in one run, and the rules whose steps were traced."""
+    traces, real = [], programs.advance_point
 
     def counted(plan, *arguments):
         traces.append(plan.spec.rule.name)
         return real(plan, *arguments)
 
-    monkeypatch.setattr(programs, "advance_point", counted)
-    monkeypatch.setattr(programs, "REFINEMENTS", 0)  # finer windows are other programs
-    few = {path: TRACED[path] for path in ("timescales.plasticity", "delays.error", "noise.activity")}
-    runner.run(make_spec(swept({**few, "rule": ["sgd", "dfa"], "seeds": 2})))
-    assert sorted(traces) == ["dfa", "sgd"]
+    axes = {path: TRACED[path] for path in ("timescales.plasticity", "noise.activity")}
+    axes |= {"delays.error": ["0 ms", "20 ms"], "rule": ["sgd", "fa"], "seeds": 2}
+    record = {"points": 3, "probes": ["loss", "weight_norm"]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(programs, "advance_point", counted)
+        return traces, runner.run(make_spec(swept(axes, record=record, integrator=EULER))).datasets[""]
+
+
+def test_one_program_per_static_group_whatever_is_swept(rules_swept):
+    """Swept numbers, seeds and the number of presentations do not recompile: one trace of the step per static group."""
+    assert sorted(rules_swept[0]) == ["fa", "sgd"]
 
 
 def test_compiled_size_does_not_depend_on_the_number_of_presentations():
@@ -107,20 +119,21 @@ def test_compiled_size_does_not_depend_on_the_number_of_presentations():
 
 @pytest.mark.parametrize("integrator", [EULER, WINDOW], ids=["euler", "window"])
 def test_a_diverging_point_is_marked_and_harms_no_other(integrator, monkeypatch):
-    """The windows of a group follow from all of its points: here the lone point gets the same."""
-    window = Window(nodes=12, parts=2, gaps=False)
-    monkeypatch.setattr(Window, "planned", lambda *_: (window, 24))
-    stimulus = {"presentations": 40}
-    table = swept({"timescales.plasticity": ["1e-4 s", "1 s"]}, stimulus=stimulus, integrator=integrator)
-    both = runner.run(make_spec(table)).datasets[""]
-    alone = runner.run(make_spec({**table, "sweep": {"timescales.plasticity": ["1 s"]}})).datasets[""]
+    """The same program, which takes two points, gets the other one twice. One refinement of few windows is enough."""
+    monkeypatch.setattr(programs, "REFINEMENTS", 1)
+    monkeypatch.setattr(Window, "planned", lambda *_: (Window(nodes=12, parts=2, gaps=False), 24))
+    sweep, stimulus = {"timescales.plasticity": ["1e-4 s", "1 s"]}, {"presentations": 40}
+    spec = make_spec(swept(sweep, stimulus=stimulus, integrator=integrator))
+    both = runner.run(spec).datasets[""]
+    (job,) = runner.prepare(spec)[""]
+    alone = programs.JobRunner(job, 2).run(jobs.ChunkKey("", 0, 0), np.array([1]), Meter(None, 1.0))
     assert both["status"].values.tolist() == [STATUS.index("diverged"), STATUS.index("ok")]
-    np.testing.assert_array_equal(both["loss"].values[1], alone["loss"].values[0])
+    np.testing.assert_array_equal(both["loss"].values[1], alone["loss"][0])
 
 
 def test_points_fill_chunks_and_devices_without_mixing_up(monkeypatch):
     """Seven points in chunks of three over two devices: every point's record is its own."""
-    spec = make_spec(swept({"network.gain": {"linspace": [0.2, 1.4, 7]}}))
+    spec = make_spec(swept({"network.gain": {"linspace": [0.2, 1.4, 7]}}, DISCRETE))
     whole = runner.run(spec).datasets[""]
     chunks_of(monkeypatch, 3)
     parts = runner.run(spec).datasets[""]
@@ -135,7 +148,7 @@ def test_an_interrupt_keeps_finished_chunks(monkeypatch):
         if now.fraction > 0.6:  # in the middle of the second chunk
             raise KeyboardInterrupt
 
-    results = runner.run(make_spec(swept({"network.gain": [0.5, 1.0, 1.5, 2.0]})), interrupt)
+    results = runner.run(make_spec(swept({"network.gain": [0.5, 1.0, 1.5, 2.0]}, DISCRETE)), interrupt)
     status = results.datasets[""]["status"].values
     assert not results.complete
     assert status.tolist() == [STATUS.index("ok")] * 2 + [STATUS.index("missing")] * 2
@@ -145,7 +158,7 @@ def test_an_interrupt_keeps_finished_chunks(monkeypatch):
 
 def test_progress_ends_at_the_total():
     seen = []
-    runner.run(make_spec(swept({"rule": ["sgd", "fa"], "seeds": 3})), seen.append)
+    runner.run(make_spec(swept({"rule": ["sgd", "fa"], "seeds": 3}, DISCRETE)), seen.append)
     done, points = [now.done for now in seen], [now.points for now in seen]
     assert done == sorted(done) and points == sorted(points) and len({(now.total, now.of) for now in seen}) == 1
     assert done[-1] == pytest.approx(seen[-1].total) and points[-1] == seen[-1].of == 6
@@ -155,7 +168,7 @@ def test_progress_ends_at_the_total():
 @pytest.mark.parametrize("noise", [{"synaptic_multiplicative": 0.3}, {"activity": 0.3, "synaptic": 0.1}])
 def test_milstein_runs_networks_and_is_euler_where_noise_is_additive(noise):
     def end(name: str) -> xr.Dataset:
-        table = {**SMALL, "noise": noise, "integrator": {"name": name, "dt": "2 ms", "tolerance": 0.9}}
+        table = {**LINEAR, "noise": noise, "integrator": {"name": name, "dt": "2 ms", "tolerance": 0.9}}
         return runner.run(make_spec(table)).datasets[""].isel(record=-1)
 
     milstein, euler = end("milstein"), end("euler")
@@ -164,16 +177,9 @@ def test_milstein_runs_networks_and_is_euler_where_noise_is_additive(noise):
     assert gap < 1e-12 if "synaptic" in noise else 1e-12 < gap < 0.1
 
 
-@pytest.mark.parametrize("integrator", [EULER, WINDOW])
-def test_a_probe_that_no_circuit_has_is_left_out(integrator):
-    record = {"points": 1, "probes": ["feedback_mismatch", "loss"]}
-    data = runner.run(make_spec({**SMALL, "rule": "sgd", "record": record, "integrator": integrator}))
-    assert list(data.datasets[""].data_vars) == ["status", "error_estimate", "loss"]
-
-
 def test_noise_makes_seeds_differ_where_the_mean_flow_has_none():
     def losses(**more: dict[str, Any]) -> np.ndarray:
-        table = swept({"seeds": 2}, regime="flow", network={"hidden": [], "gain": 0.0, "bias": False}, rule="sgd")
+        table = swept({"seeds": 2}, LINEAR, regime="flow", network={"hidden": [], "gain": 0.0, "bias": False})
         return runner.run(make_spec({**table, **more})).datasets[""]["loss"].values[:, -1]
 
     mean, entropic = losses(), losses(flow={"entropic": True})
@@ -183,27 +189,33 @@ def test_noise_makes_seeds_differ_where_the_mean_flow_has_none():
         assert noisy[0] != noisy[1]
 
 
-@pytest.mark.parametrize("regime", ["coupled", "flow", "discrete"])
-def test_every_regime_records_the_same_initial_loss(regime):
-    data = runner.run(make_spec({**SMALL, "regime": regime})).datasets[""]
-    reference = runner.run(make_spec(SMALL)).datasets[""]
-    assert float(data["loss"][0]) == pytest.approx(float(reference["loss"][0]), rel=1e-12)
-    assert float(data["loss"][-1]) < float(data["loss"][0])
+def test_every_regime_records_the_same_initial_loss_and_leaves_out_a_probe_that_no_circuit_has():
+    first = {}
+    for name, change in {"window": {}, "euler": {"integrator": EULER}, "flow": {}, "discrete": {}}.items():
+        regime = name if name in ("flow", "discrete") else "coupled"
+        table = {**SMALL, "rule": "sgd", "record": {"points": 1, "probes": ["feedback_mismatch", "loss"]}}
+        data = runner.run(make_spec({**table, "regime": regime, **change})).datasets[""]
+        judged = [] if regime == "discrete" else ["error_estimate"]
+        assert list(data.data_vars) == ["status", *judged, "loss"]
+        assert float(data["loss"][-1]) < float(data["loss"][0])
+        first[name] = float(data["loss"][0])
+    assert list(first.values()) == pytest.approx([first["window"]] * 4, rel=1e-12)
 
 
 def test_same_spec_same_seed_same_numbers_and_another_seed_others():
-    first, again = (runner.run(make_spec({**SMALL, "noise": {"activity": 0.1}})).datasets[""] for _ in range(2))
-    other = runner.run(make_spec({**SMALL, "noise": {"activity": 0.1}, "seed": 1})).datasets[""]
-    np.testing.assert_array_equal(first["loss"].values, again["loss"].values)
-    assert not np.array_equal(first["loss"].values, other["loss"].values)
+    table = swept({"seed": [0, 1]}, noise={"activity": 0.1}, integrator=EULER)
+    first, again = (runner.run(make_spec(table)).datasets[""]["loss"].values for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first[0], first[1])
 
 
-def test_results_carry_dimensions_units_and_provenance():
-    data = runner.run(make_spec(swept({"delays.error": ["0 ms", "20 ms"], "rule": ["sgd", "fa"]}))).datasets[""]
-    assert data["loss"].dims == ("delays_error", "rule", "record")
+def test_results_carry_dimensions_units_and_provenance(rules_swept):
+    _, data = rules_swept
+    axes = ("timescales_plasticity", "noise_activity", "delays_error", "rule", "seed")
+    assert data["loss"].dims == (*axes, "record")
     assert data["delays_error"].attrs["units"] == "s"
     assert data["time"].values[-1] == pytest.approx(6 * 0.05)
-    assert data["weight_norm"].dims == ("delays_error", "rule", "record", "matrix")
+    assert data["weight_norm"].dims == (*axes, "record", "matrix")
     assert {"spec", "spec_hash", "versions", "device", "dtype", "matmul_precision"} <= set(data.attrs)
     norms = data["weight_norm"].sel(rule="sgd").isel(record=0)
     assert np.isnan(norms.sel(matrix="V2")).all() and np.isfinite(norms.sel(matrix="W1")).all()  # SGD has no V2

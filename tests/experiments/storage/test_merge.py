@@ -36,6 +36,7 @@ from experiments.storage.merge import merge
 
 ROOT = Path(__file__).resolve().parents[3]
 BASE = {
+    "regime": "discrete",  # which compiles soonest
     "task": {"name": "gaussian-regression", "inputs": 3, "outputs": 2, "samples": 20, "test_samples": 10},
     "network": {"hidden": [4]},
     "rule": "fa",
@@ -48,9 +49,9 @@ BASE = {
 GAINS, SCALES = {"linspace": [0.4, 1.6, 3]}, [0.5, 2.0]
 PARTS = {
     "gain": {"set": {"rule": "fa"}, "sweep": {"network.gain": GAINS, "seeds": 2}},
-    "rules": {"set": {"rule": "sgd"}, "sweep": {"timescales.plasticity": ["1e-6 s", "1 s"]}},
+    "rules": {"set": {"rule": "sgd", "regime": "coupled"}, "sweep": {"timescales.plasticity": ["1e-6 s", "1 s"]}},
 }
-WINDOW = {"integrator": {"name": "window", "dt": "5 ms", "tolerance": 0.9}, "dtype": "float32"}
+WINDOW = {"integrator": {"name": "window", "dt": "5 ms", "tolerance": 0.9}, "dtype": "float32", "regime": "coupled"}
 CASES = {
     "parts": {"parts": PARTS},
     "rules": {"sweep": {"rule": ["sgd", "fa", "kp"], "network.gain": GAINS}},
