@@ -20,6 +20,13 @@ def with_value(value: Float[Array, "*n"], of: Float[Array, "*n"]) -> Float[Array
     return of + jax.lax.stop_gradient(value - of)
 
 
+def root(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """The square root. Its derivative at 0 is infinite and counts as 0: an empty window has no noise, and whatever
+    leaves it empty changes nothing in that."""
+    zero = x == 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, x)))
+
+
 def earlier_side(gap: Float[Array, ""], lag: Float[Array, ""] | None) -> Float[Array, ""]:
     """The weight w of the side where a late jump comes earlier.
 

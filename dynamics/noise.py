@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from dynamics.errors import PlasticodeError, unknown
+from dynamics.kinks import root
 
 Level = Float[Array, ""]
 Matrix = Float[Array, "targets sources"]
@@ -82,7 +83,7 @@ class Multiplicative(AbstractSynapticNoise):
 
     def change(self, level: Level, w: Matrix, draw: Matrix, half: Half) -> Matrix:
         mean = -level * level / 2 if half.calculus == "ito" else jnp.zeros_like(level)
-        return jnp.expm1(mean * half.length / 2 + level * jnp.sqrt(half.length / 2) * draw) * w
+        return jnp.expm1(mean * half.length / 2 + level * root(half.length / 2) * draw) * w
 
 
 def _of(kind: Fluctuation | AbstractSynapticNoise) -> Any:

@@ -14,6 +14,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from numpy.polynomial import legendre
 
+from dynamics.kinks import root, with_value
+
 MAX_NODES = 24  # beyond this the interpolation of rounded values gains nothing
 
 
@@ -54,8 +56,19 @@ def leak(ratio: Float[Array, ""], s: int) -> Float[Array, "s s"]:
     return _solve(jnp.eye(s, dtype=ratio.dtype) + a, a)
 
 
+def lagging(length: Float[Array, ""], lag: Float[Array, ""], s: int) -> Float[Array, "s s"]:
+    """K as in `leak`, of a filter whose time constant may be 0: it then lets everything through.
+
+    K = (lag + H A)^-1 H A, which has a derivative at a lag of 0 too. Both times are in seconds.
+    """
+    a = jnp.where((length == 0) & (lag == 0), 1, length) * jnp.asarray(integration(s), length.dtype)
+    one = jnp.eye(s, dtype=a.dtype)
+    k = _solve(lag * one + a, a)
+    return jnp.where(lag > 0, k, with_value(one, k))
+
+
 def _solve(matrix: Float[Array, "s s"], right: Float[Array, "s s"]) -> Float[Array, "s s"]:
-    """matrix^-1 right by Gauss-Jordan elimination without pivots, which 1 + ratio A does not need.
+    """matrix^-1 right by Gauss-Jordan elimination without pivots, which A and 1 + ratio A do not need.
 
     Not `jnp.linalg.solve`: on several CPU devices jaxlib 0.10.2's batched LU decomposition waits for threads that wait
     for it, and a sharded run hangs now and then.
@@ -107,6 +120,6 @@ def ornstein_uhlenbeck(ratio: Float[Array, ""], s: int) -> Float[Array, "s s"]:
     c = nodes(s)
     later = jnp.asarray(np.maximum(c[:, None] - c[None], 0), ratio.dtype)
     steps = jnp.asarray(np.diff(c, prepend=0.0), ratio.dtype)
-    fresh = jnp.sqrt(-jnp.expm1(-2 * steps * ratio))
+    fresh = root(-jnp.expm1(-2 * steps * ratio))
     causal = jnp.asarray(np.tril(np.ones((s, s))), ratio.dtype)
     return causal * jnp.exp(-later * ratio) * fresh[None]

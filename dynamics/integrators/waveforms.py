@@ -280,13 +280,17 @@ class _Sweep(AbstractMoment):
         return self.window.past[name] + current[:, :1] * self.window.start_of(key)[None] + current[:, 1:] @ source
 
     def _chained(self, name: str, source: Waveform) -> Waveform:
-        """The waveform after the filters of a gamma-distributed lag; a lag of 0 lets it through."""
+        """The waveform after the filters of a gamma-distributed lag; a lag of 0 lets it through.
+
+        What a stage holds does not change in an empty window, at a lag of 0 neither: any other lag would see to that.
+        """
+        length = self.window.filters.length
         k = self.window.filters.chain[name]
         source = jnp.broadcast_to(source, (self.window.nodes, source.shape[1]))
 
         def stage(upstream: Waveform, start: Float[Array, " n"]) -> tuple[Waveform, Float[Array, " n"]]:
             wave = filtered(k, start, upstream)
-            return wave, wave[-1]
+            return wave, jnp.where(length > 0, wave[-1], start)
 
         wave, self.chains[name] = jax.lax.scan(stage, source, self.window.start.chain[name])
         return wave

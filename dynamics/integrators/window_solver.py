@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, State
-from dynamics.integrators.collocation import leak, nodes, others
+from dynamics.integrators.collocation import lagging, leak, nodes, others
 from dynamics.integrators.waveforms import Filters, Relaxation, Waves
 from dynamics.settle import is_cyclic
 from dynamics.system import Look
@@ -36,10 +36,8 @@ def filters_of(system: CoupledSystem, length: Float[Array, ""], s: int) -> Filte
             return dict.fromkeys(sorted(levels), leak(length / taus, s))
         return {level: leak(length / at_level(taus, level), s) for level in sorted(levels)}
 
-    chain = {}
-    for name, lag in system.lags().items() if system.gamma else ():
-        late = leak(length * system.delays.stages / jnp.where(lag > 0, lag, 1), s)
-        chain[name] = jnp.where(lag > 0, late, jnp.eye(s, dtype=late.dtype))
+    lags = system.lags() if system.gamma else {}
+    chain = {name: lagging(length, lag / system.delays.stages, s) for name, lag in lags.items()}
     own: dict[str, dict[str, Array]] = {}
     for layer, v in variables:
         if v.timescale is not None:

@@ -22,7 +22,7 @@ from dynamics.integrators.jumps import Cut, Jump, in_order
 from dynamics.integrators.waveforms import Relaxation, Waves
 from dynamics.integrators.window_parts import Course, Doubt, Layout, Past, Shown, distance
 from dynamics.integrators.window_solver import Context, Solved, WindowSolver, filters_of
-from dynamics.kinks import roundoff, with_value
+from dynamics.kinks import root, roundoff, with_value
 from dynamics.layers import Draw, Layer, Wave
 from dynamics.local import AbstractFactor
 from dynamics.noise import Half, brownian_increments, required_key
@@ -335,11 +335,11 @@ class AbstractWindow(AbstractIntegrator):
         p, decay = system.circuit.projection(name), system.timescales.decay
         own = system.circuit.map_of(name)
         if decay is None or not own.decays or own.holds_norm:
-            return jnp.sqrt(h / 2)
+            return root(h / 2)
         rate = 1 / at_level(decay, p.level)
         faded = -jnp.expm1(-h * rate)  # 1 - E
         before = jnp.where(rate > 0, faded / jnp.where(rate > 0, 2 * rate, 1), h / 2)
-        return jnp.sqrt(before * (1 + faded * (1 - faded)) if after else before)
+        return root(before * (1 + faded * (1 - faded)) if after else before)
 
 
 def silent_inputs(system: CoupledSystem) -> Inputs:

@@ -12,6 +12,7 @@ from dynamics.integrators.collocation import (
     filtered,
     integration,
     interpolation,
+    lagging,
     leak,
     nodes,
     ornstein_uhlenbeck,
@@ -133,3 +134,23 @@ def test_ornstein_uhlenbeck_paths_have_the_exact_covariance(s, ratio):
 
 def test_an_ornstein_uhlenbeck_path_over_no_time_stays_at_0():
     assert not ornstein_uhlenbeck(f64(0.0), 6).any()
+
+
+def test_a_stage_of_a_lag_is_a_leaky_unit_and_of_a_lag_of_nothing_lets_everything_through():
+    """Also in an empty window; that of any other lag does not change there."""
+    np.testing.assert_allclose(lagging(f64(0.05), f64(0.02), 12), leak(f64(2.5), 12), rtol=1e-10, atol=1e-14)
+    for length in (0.05, 0.0):
+        np.testing.assert_array_equal(lagging(f64(length), f64(0.0), 12), np.eye(12))
+    np.testing.assert_array_equal(lagging(f64(0.0), f64(0.02), 12), np.zeros((12, 12)))
+
+
+def test_a_stage_has_a_slope_at_a_lag_of_nothing():
+    """K = (lag + H A)^-1 H A gives -(H A)^-1 there."""
+    slope = jax.jacfwd(lambda lag: lagging(f64(0.05), lag, 5))(f64(0.0))
+    np.testing.assert_allclose(slope, -np.linalg.inv(0.05 * integration(5)), rtol=1e-9)
+
+
+def test_noise_of_an_empty_window_has_derivatives():
+    """A window without length, whose ends move together, has none of either."""
+    moved = jax.jacfwd(lambda time: ornstein_uhlenbeck(((time + 0.0) - time) / 0.1, 3))(f64(0.1))
+    np.testing.assert_array_equal(moved, np.zeros((3, 3)))
