@@ -180,6 +180,11 @@ class Circuit(eqx.Module):
         """Whether an activation has a kink, where errors of integration are larger, and of any sign."""
         return not all(layer.f.smooth for layer in self.layers if not layer.given)
 
+    @property
+    def jumps(self) -> bool:
+        """Whether a wave jumps within presentations, where a step across has an error of the first order."""
+        return any(isinstance(layer.source, Wave) and bool(layer.source.jumps) for layer in self.layers)
+
     def initial_weights(self, key: PRNGKeyArray) -> Weights:
         """Draws every map. Its key depends on its name, so W1 is the same under every rule for one seed."""
         return {

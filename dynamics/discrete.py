@@ -15,13 +15,13 @@ from jaxtyping import Array, Float, Int
 
 from dynamics.circuit import Circuit, Projection, Weights
 from dynamics.errors import unknown
+from dynamics.laws import Outer
 from dynamics.loop import Count, repeat
 from dynamics.moment import Factors
 from dynamics.norms import norm
 from dynamics.plasticity import (
     Slow,
     direction,
-    has_open_trace,
     product,
     slow_drifts,
     slow_drives,
@@ -97,7 +97,9 @@ class Discrete(AbstractRegime[DiscreteState]):
         descent = jax.tree.map(jnp.negative, self._directions(moment.weights, factors, traces))
         with jax.numpy_dtype_promotion("standard"):  # optax's adam multiplies floats by its integer step count
             scaled, optimiser = OPTIMISERS[self.optimiser]().update(descent, state.optimiser, state.weights)
-        drifts = slow_drifts(self.circuit, state.slow, slow_drives(moment), self.clock.duration / self.clock.period)
+        shown = self.clock.duration / self.clock.period  # the update has no gap: nothing drives a variable there
+        drives = jax.tree.map(lambda drive: shown * drive, slow_drives(moment))
+        drifts = slow_drifts(self.circuit, state.slow, drives)
         changes = self._steps(scaled, state.weights), jax.tree.map(lambda d: self.clock.period * d, drifts)
         (weights, slow), low = add((state.weights, state.slow), state.low, changes)
         return DiscreteState(self._norms_held(weights, state.weights), slow, traces, optimiser, state.fixed, low)
@@ -121,7 +123,8 @@ class Discrete(AbstractRegime[DiscreteState]):
         """
         shares, period = {}, self.clock.period
         for term in self.circuit.terms:
-            share = self.clock.duration / self.clock.period if has_open_trace(term, traces) else jnp.ones_like(period)
+            goes_on = term.name in traces and isinstance(term.term, Outer) and term.term.gate is None
+            share = self.clock.duration / self.clock.period if goes_on else jnp.ones_like(period)
             alike = term.of.level == term.owner.level
             shares[term.name] = share if alike else share * self._eta(term.owner) / self._eta(term.of)
         plastic = self.circuit.plastic

@@ -1,6 +1,8 @@
 """The weight-flow regime: fast variables at their fixed point, laws averaged over a data set; only weights evolve.
 
-    W' = <m p^T> / tau_plast - W / tau_dec        (tau_prop -> 0; in a stream with gaps, learning is on for T/(T+g))
+    W' = <m p^T> / tau_plast - W / tau_dec        (tau_prop -> 0)
+
+The mean is over time: in a stream with gaps, samples for T/(T + g) of it, and what the circuit settles at without any.
 
 Circuits with cycles flow too: their fixed points are found anew for every sample (dynamics.settle).
 
@@ -54,21 +56,26 @@ def batch_factors(
     targets: Float[Array, "n outputs"],
 ) -> tuple[dict[str, Local], dict[str, Product]]:
     """The locals of every layer, and m and p of every product, for all samples: with a leading batch dimension."""
-    locals_, factors, _ = _batch(circuit, weights, slow, inputs, targets)
+    locals_, factors, _ = _batch(circuit, weights, slow, inputs, targets, jnp.ones(inputs.shape[0], inputs.dtype))
     return locals_, factors.products
 
 
 def _batch(
-    circuit: Circuit, weights: Weights, slow: Slow, inputs: Float[Array, "n inputs"], targets: Float[Array, "n outputs"]
+    circuit: Circuit,
+    weights: Weights,
+    slow: Slow,
+    inputs: Float[Array, "n inputs"],
+    targets: Float[Array, "n outputs"],
+    on: Float[Array, " n"],
 ) -> tuple[dict[str, Local], Factors, Drives]:
     """Locals, law factors and the drives of slow variables of every sample."""
 
-    def one(x: Array, y: Array) -> tuple[dict[str, Local], Factors, Drives]:
-        moment = settle(circuit, weights, slow, Outside(x, y))
+    def one(x: Array, y: Array, on: Array) -> tuple[dict[str, Local], Factors, Drives]:
+        moment = settle(circuit, weights, slow, Outside(x, y, on=on))
         locals_ = {layer.name: moment.local(layer) for layer in circuit.layers if not layer.given}
         return locals_, moment.factors(slow_traces(circuit)), slow_drives(moment)
 
-    return jax.vmap(one)(inputs, targets)
+    return jax.vmap(one)(inputs, targets, on)
 
 
 def samples_with_moments(
@@ -125,40 +132,54 @@ class FlowSystem(AbstractSystem):
     def dt(self) -> Float[Array, ""]:
         return self.clock.dt
 
-    @property
-    def shown(self) -> Float[Array, ""]:
-        """The fraction of time in which samples are shown."""
-        return self.clock.duration / self.clock.period
-
     def signals(self, y: PyTree, inputs: PyTree) -> dict[Any, Float[Array, " _n"]]:
         return {}
 
-    def _batch(self, y: Flowing) -> tuple[Factors, Drives]:
-        return _batch(self.circuit, {**self.fixed, **y[0]}, y[1], self.inputs, self.targets)[1:]
+    def _samples(self, y: Flowing, inputs: Array, targets: Array, on: Array, shares: Array) -> tuple[Factors, Drives]:
+        """Factors and drives of samples that have these `shares` of time: means over the batch are over time."""
+        weights = {**self.fixed, **y[0]}
+        _, factors, drives = _batch(self.circuit, weights, y[1], inputs, targets, on)
+        scale = (shares * shares.shape[0])[:, None]
+
+        def weighed(f: Product) -> Product:
+            return f._replace(post=scale * f.post, gate=None if f.gate is None else scale * f.gate)
+
+        products = {name: weighed(f) for name, f in factors.products.items()}
+        rates = {name: scale * rate for name, rate in factors.rates.items()}
+        return Factors(products, rates), jax.tree.map(lambda drive: scale * drive, drives)
+
+    def _over_time(self, y: Flowing) -> tuple[Factors, Drives]:
+        """Those of all samples for T/(T + g) of the time, and of a blank gap for the rest of it."""
+        n, shown = self.inputs.shape[0], self.clock.duration / self.clock.period
+        inputs, targets = (jnp.concatenate([x, jnp.zeros_like(x[:1])]) for x in (self.inputs, self.targets))
+        on = (jnp.arange(n + 1) < n).astype(shown.dtype)
+        return self._samples(y, inputs, targets, on, jnp.where(on > 0, shown / n, 1 - shown))
 
     def drift(self, y: Flowing, inputs: PyTree, look: Look | None) -> Flowing:
-        factors, drives = self._batch(y)
+        factors, drives = self._over_time(y)
         weights, circuit = {**self.fixed, **y[0]}, self.circuit
-        moved = weight_drifts(circuit, self.timescales, weights, factors, y[2], self.shown)
+        moved = weight_drifts(circuit, self.timescales, weights, factors, y[2])
         if self.entropic:
             moved = jax.tree.map(jnp.subtract, moved, self._entropic(y))
-        return moved, slow_drifts(circuit, y[1], drives, self.shown), self._trace_drifts(y, factors)
+        return moved, slow_drifts(circuit, y[1], drives), self._trace_drifts(y, factors)
 
     def _trace_drifts(self, y: Flowing, factors: Factors) -> Weights:
         drifts, by_name = {}, {term.name: term for term in self.circuit.terms}
         for name, tau in slow_traces(self.circuit).items():
             mean = product(self.circuit, by_name[name], y[0][by_name[name].owner.name], factors.products[name])
-            drifts[name] = (self.shown * mean - y[2][name]) / tau
+            drifts[name] = (mean - y[2][name]) / tau
         return drifts
 
     def _entropic(self, y: Flowing) -> Weights:
         """(T + g)/2 <F_b' F_b>, F_b the drift that sample b alone would give: what steps of one presentation do beyond
         the flow, on average, to second order (bibtex: ziyin2025neural)."""
+        shown = (self.clock.duration / self.clock.period)[None]
 
         def along(x: Array, target: Array) -> Weights:
             def alone(weights: Weights) -> Weights:
-                factors = _batch(self.circuit, {**self.fixed, **weights}, y[1], x[None], target[None])[1]
-                return weight_drifts(self.circuit, self.timescales, {**self.fixed, **weights}, factors, {}, self.shown)
+                at, one = (weights, *y[1:]), jnp.ones_like(shown)
+                factors, _ = self._samples(at, x[None], target[None], one, shown)
+                return weight_drifts(self.circuit, self.timescales, {**self.fixed, **weights}, factors)
 
             return jax.jvp(alone, (y[0],), (alone(y[0]),))[1]
 
@@ -170,7 +191,8 @@ class FlowSystem(AbstractSystem):
         map that it scales or changes. Of synaptic noise, by kind. None without noise."""
         sampling, kinds = {}, self.noise.on_synapses.values()
         if self.sampling_noise:
-            factors, weights = self._batch(y)[0], {**self.fixed, **y[0]}
+            weights, every = {**self.fixed, **y[0]}, jnp.ones(self.inputs.shape[0], self.inputs.dtype)
+            factors = _batch(self.circuit, weights, y[1], self.inputs, self.targets, every)[1]
             for term in self.circuit.terms:
                 tau, f = at_level(self.timescales.plasticity, term.of.level), factors.products.get(term.name)
                 scale = self.clock.duration / (tau * jnp.sqrt(self.clock.period * self.inputs.shape[0]))

@@ -62,7 +62,7 @@ class Wave(AbstractSource):
     """A function of time: `of(t)` is the activity (size,) t seconds after the start of a presentation.
 
     A module (`equinox.Module`) may have numbers that are swept. It has to be smooth but for the times `jumps` (seconds,
-    after the start), where windows are cut.
+    after the start), where windows are cut, and steps have an error of the first order.
     """
 
     of: Callable[[Float[Array, ""]], Float[Array, " size"]] = eqx.field(converter=lambda f: _Plain.of(f))

@@ -98,21 +98,17 @@ def weight_drifts(
     weights: Weights,
     factors: Factors,
     traces: Mapping[str, Theta] | None = None,
-    shown: Float[Array, ""] | None = None,
 ) -> Weights:
     """W' of every plastic map in weight per second: its terms over tau_plast, minus W / tau_dec.
 
     `weights` are those of all maps, `traces` the products of terms that have one. Where a norm is held the drift is the
-    part of it that is tangent to the sphere |W| = const. Factors that are those of samples count for the fraction
-    `shown` of time, in which samples are shown; a trace goes on in gaps.
+    part of it that is tangent to the sphere |W| = const. Factors of a batch are averaged.
     """
-    traces, taus, drifts = traces or {}, {}, {}
-    for term in circuit.terms:
-        tau, goes_on = at_level(timescales.plasticity, term.of.level), has_open_trace(term, traces)
-        taus[term.name] = tau if shown is None or goes_on else tau / shown
+    taus = {term.name: at_level(timescales.plasticity, term.of.level) for term in circuit.terms}
+    drifts = {}
     for p in circuit.plastic:
         own, w = circuit.map_of(p.name), weights[p.name]
-        drift = direction(circuit, p.name, weights, factors, traces, taus)
+        drift = direction(circuit, p.name, weights, factors, traces or {}, taus)
         if own.mirror is not None:
             drift = own.mirror.metric(w) * drift
         if own.holds_norm:
@@ -122,11 +118,6 @@ def weight_drifts(
             drift = drift - w * (1 / at_level(timescales.decay, p.level))  # one division, not one per weight
         drifts[p.name] = drift
     return drifts
-
-
-def has_open_trace(term: LawTerm, traces: Mapping[str, Theta]) -> bool:
-    """Whether a term is a trace of its product, without a gate that a gap would close."""
-    return term.name in traces and isinstance(term.term, Outer) and term.term.gate is None
 
 
 def trace_timescale(term: LawTerm, timescales: Timescales) -> Float[Array, ""] | None:
@@ -161,18 +152,13 @@ def slow_drives(moment: AbstractMoment) -> Slow:
     return drives
 
 
-def slow_drifts(circuit: Circuit, slow: Slow, drives: Mapping, shown: Float[Array, ""] | None = None) -> Slow:
-    """v' = (-v + <of(local)>) / tau of every slow variable, in units of v per second; batches are averaged.
-
-    Where the drives are those of samples and time also has gaps, `shown` is the fraction T / (T + g) of it that has
-    samples: the mean drive is then `shown` times that of the samples, being 0 in a gap as the laws are.
-    """
+def slow_drifts(circuit: Circuit, slow: Slow, drives: Mapping) -> Slow:
+    """v' = (-v + <of(local)>) / tau of every slow variable, in units of v per second; batches are averaged."""
     drifts = {}
     for layer in circuit.layers:
         for v in layer.variables:
             if v.slow:
                 assert v.timescale is not None
                 target = _mean(drives[layer.name][v.name])
-                target = target if shown is None else shown * target
                 drifts.setdefault(layer.name, {})[v.name] = (target - slow[layer.name][v.name]) / v.timescale
     return drifts

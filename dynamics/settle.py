@@ -40,11 +40,12 @@ def is_cyclic(circuit: Circuit) -> bool:
 
 class Outside(NamedTuple):
     """What is given to a circuit for one sample: stimulus, target (None: there is none, and errors are silent), and
-    what is drawn, by layer and projection."""
+    what is drawn, by layer and projection. `on` is 0 in a blank gap, where predictions are compared with nothing."""
 
     stimulus: Float[Array, " inputs"]
     target: Float[Array, " outputs"] | None
     drawn: Mapping[str, Array] = {}
+    on: Float[Array, ""] | None = None
 
 
 class Settled(AbstractMoment):
@@ -92,8 +93,8 @@ class Settled(AbstractMoment):
 
     def taught(self, layer: Layer) -> Signal:
         assert self.outside.target is not None
-        activity = self.value(layer, "activity")
-        return output_error(layer, self.outside.target, activity, jnp.ones((), activity.dtype))
+        activity, on = self.value(layer, "activity"), self.outside.on
+        return output_error(layer, self.outside.target, activity, jnp.ones((), activity.dtype) if on is None else on)
 
     def silent(self, layer: Layer) -> Signal:
         return jnp.zeros(layer.size, self.outside.stimulus.dtype)

@@ -174,7 +174,7 @@ class FixedStep(AbstractIntegrator):
         strong = 1.0 if run.noise.on_synapses else None
         if run.noise.multiplied:
             strong = SOLVERS[self.name].strong
-        return order_of(solver_named(self.name), run.circuit.has_kinks, inside | lags, strong)
+        return order_of(solver_named(self.name), run.circuit.has_kinks, inside | lags | run.circuit.jumps, strong)
 
     def begin(self, y: PyTree, history: History | None = None) -> Point:
         """The start of an integration."""

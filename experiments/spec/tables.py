@@ -285,6 +285,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "noise": Noise,
     "integrator": Integrator,
     "discrete": Discrete,
+    "flow": Flow,
     "record": Record,
 }
 ON_SYNAPSES = tuple(f"noise.{name}" for name, kind in KINDS.items() if isinstance(kind, AbstractSynapticNoise))

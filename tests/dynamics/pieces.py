@@ -18,12 +18,10 @@ from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
 from tests.problems import f64
 
-RNG = np.random.default_rng(7)
-
 
 def normal(*shape: int) -> Array:
-    """Normal numbers, others in every call."""
-    return f64(RNG.normal(size=shape))
+    """Normal numbers, others for another shape."""
+    return f64(np.random.default_rng([7, *shape]).normal(size=shape))
 
 
 def to(

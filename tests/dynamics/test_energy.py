@@ -162,14 +162,14 @@ def nudged_by(wave, beta, by):
     )
 
 
-@pytest.mark.parametrize("by", [Window(nodes=16, parts=4, gaps=False, tolerance=1e-4), FixedStep("dopri5")])
+@pytest.mark.parametrize("by", [Window(nodes=16, parts=8, gaps=False, tolerance=1e-4), FixedStep("dopri5")])
 def test_an_oscillating_nudge_needs_no_phases(by):
     """beta(t) = b cos(omega t), W' = (2/b) cos(omega t) z z^T, over whole periods."""
     tau, beta = 0.002, 0.05
     period = 2 * np.pi / (0.02 / tau)
     wave = [Wave(lambda t: jnp.cos(2 * jnp.pi * t / period)[None])] * 2
     circuit, x, y = nudged_by(wave, beta, 2 / beta), INPUTS[:1], TARGETS[:1]
-    weights, steps = circuit.initial_weights(jax.random.key(3)), 64 if isinstance(by, Window) else 800
+    weights, steps = circuit.initial_weights(jax.random.key(3)), 128 if isinstance(by, Window) else 800
     run = coupled(circuit, timescales(tau, 1e6), x, y, Clock(f64(period), f64(0.0), steps), by)
     before, after = (advanced(run, weights, jnp.int32(k)).state.weights for k in (1, 2))
     found = {n: after[n] - before[n] for n in ("W1", "W2")}
@@ -179,19 +179,19 @@ def test_an_oscillating_nudge_needs_no_phases(by):
         assert quality is not None and quality.converged
 
 
-@pytest.mark.parametrize("by", [Window(nodes=16, parts=1, gaps=False, tolerance=1e-5), FixedStep("heun")])
-def test_phases_within_one_presentation(by):
+def test_phases_within_one_presentation():
     """The nudge is on in the second half; z z^T is measured before it begins and at its end: an error of O(beta)."""
-    tau, time, beta = 0.002, 0.2, 0.05
-    at = [f64(share * time) for share in (0.4, 0.5, 0.9)]
+    tau, time, beta = 0.002, 0.2, 0.02
+    at = [f64(share * time) for share in (0.4, 0.5, 0.85, 0.95)]
 
     def measure(t):
-        return jnp.where(t >= at[2], 1.0, jnp.where((t >= at[0]) & (t < at[1]), -1.0, 0.0))[None]
+        on = [jnp.where((t >= at[i]) & (t < at[i + 1]), 1.0, 0.0) for i in (0, 2)]
+        return (on[1] - on[0])[None]
 
     wave = Wave(lambda t: jnp.where(t >= at[1], 1.0, 0.0)[None], (at[1],)), Wave(measure, tuple(at))
     circuit, x, y = nudged_by(wave, beta, 10 / beta), INPUTS[:1], TARGETS[:1]
-    weights, steps = circuit.initial_weights(jax.random.key(3)), 16 if isinstance(by, Window) else 1000
-    run = coupled(circuit, timescales(tau, 1e6), x, y, Clock(f64(time), f64(0.0), steps), by)
+    weights, window = circuit.initial_weights(jax.random.key(3)), Window(nodes=16, parts=1, gaps=False, tolerance=1e-5)
+    run = coupled(circuit, timescales(tau, 1e6), x, y, Clock(f64(time), f64(0.0), 16), window)
     end = advanced(run, weights, jnp.int32(1)).state.weights
     found = {n: (end[n] - weights[n]) * 1e6 / time for n in ("W1", "W2")}
     expected = downhill(weights, x, y)

@@ -35,7 +35,7 @@ from dynamics.integrators import FixedStep, Window
 from dynamics.noise import Noise
 from dynamics.settle import Outside
 from dynamics.stimulus import Clock
-from tests.dynamics.pieces import Scale, advanced, cosine, coupled, discrete, given_input, normal, to
+from tests.dynamics.pieces import Scale, advanced, cosine, coupled, discrete, given_input, normal, relative, to
 from tests.problems import f64, timescales
 
 INPUTS, TARGETS = normal(5, 4), normal(5, 3)
@@ -163,7 +163,7 @@ def test_a_weight_mirror_finds_the_transpose():
     circuit = Circuit(layers, wires)
     weights = circuit.initial_weights(jax.random.key(0))
     end = advanced(
-        discrete(circuit, timescales(plasticity=1.0), normal(1, 1), None, 0.005), weights, jnp.int32(4000)
+        discrete(circuit, timescales(plasticity=1.0), normal(1, 1), None, 0.002), weights, jnp.int32(6000)
     ).weights
     assert cosine({"V": weights["V"]}, {"V": w.T}) < 0.6 and cosine({"V": end["V"]}, {"V": w.T}) > 0.99
 
@@ -252,3 +252,20 @@ def test_synaptic_noise_in_the_flow_has_its_closed_form(kind):
     stratonovich = Noise(synaptic_multiplicative=size, calculus="stratonovich")
     with pytest.raises(PlasticodeError, match="multiplicative noise in the ito sense"):
         WeightFlow(circuit, FLOW, f64(np.zeros((1, 100))), None, clock, noise=stratonovich)
+
+
+def test_a_gap_counts_in_the_flow_as_what_the_circuit_does_in_it():
+    """Sigmoids are active, and an anchor pulls, without a stimulus too: as in a coupled run with quick neurons."""
+    anchor, law = (
+        f64([[1.0, -1.0], [0.5, 0.0]]),
+        (Outer(Activity()), Scaled(Constant(0.5), "A"), Scaled(Constant(-0.5))),
+    )
+    layers = given_input("x", 2), Layer("one", 1, role="constant", level=0), Layer("y", 2, "sigmoid"), Layer("a", 2)
+    wires = to("W", "x", "y", normal(2, 2), law), to("b", "one", "y", normal(2, 1), TwoFactor(Activity()))
+    circuit = Circuit(layers, (*wires, to("A", "x", "a", anchor)))
+    weights, times, x = circuit.initial_weights(jax.random.key(0)), timescales(2e-4, 2.0), f64([[0.7, -0.4]])
+    clock = Clock(f64(0.1), f64(0.2), 20)
+    flow = WeightFlow(circuit, times, x, None, clock, FixedStep("heun"))
+    ran = coupled(circuit, times, x, None, clock, Window(nodes=20, parts=1, gaps=True, settling=20.0))
+    ends = advanced(flow, weights, jnp.int32(4)).weights, advanced(ran, weights, jnp.int32(4)).state.weights
+    assert relative({n: ends[0][n] - weights[n] for n in "Wb"}, {n: ends[1][n] - weights[n] for n in "Wb"}) < 0.01
