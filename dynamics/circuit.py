@@ -12,10 +12,10 @@ a **law** is plastic; its map, a matrix W say, follows the terms of `dynamics.la
 of one unit whose activity is always 1.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -42,7 +42,7 @@ from dynamics.local import Input as Input
 from dynamics.local import Local as Local
 from dynamics.local import Negative as Negative
 from dynamics.local import Prospective as Prospective
-from dynamics.local import Reads
+from dynamics.local import Reads, reads
 from dynamics.local import Signed as Signed
 from dynamics.local import Value as Value
 from dynamics.maps import AbstractMap, Theta
@@ -55,6 +55,7 @@ from dynamics.maps import Multiplicative as Multiplicative
 from dynamics.maps import OneToOne as OneToOne
 from dynamics.maps import Redrawn as Redrawn
 from dynamics.maps import Shared as Shared
+from dynamics.plan import Plan
 from dynamics.projections import Projection as Projection
 
 Weights = dict[str, Theta]  # by projection: the parameters of its map, most often a matrix (targets, sources)
@@ -79,33 +80,50 @@ class LawTerm(NamedTuple):
         return self.term.trace if isinstance(self.term, Outer) else None
 
 
-class Circuit(eqx.Module):
+@jax.tree_util.register_pytree_with_keys_class
+@dataclasses.dataclass(frozen=True, eq=False)
+class Circuit:
     """Layers and projections: all that a compiler sees of a learning rule. A wrong wiring is told in a sentence.
 
     `readout` is the layer whose settled activity is the network's prediction; None: the output layer, or the last.
+
+    (A pytree, but no equinox module: at every method that is looked up equinox inspects the whole of a module, and
+    compilers ask a large circuit thousands of things.)
     """
 
     layers: tuple[Layer, ...]
     projections: tuple[Projection, ...]
-    readout: str | None = eqx.field(static=True, default=None)
+    readout: str | None = None
+    plan: Plan = dataclasses.field(init=False, repr=False)
 
-    def __check_init__(self):
-        # Outside of the class: while a module is made, equinox inspects the whole of it at every method it looks up.
+    def __post_init__(self):
         wiring.check(self.layers, self.projections, self.readout)
+        object.__setattr__(self, "plan", Plan(self.layers, self.projections))
+
+    def tree_flatten_with_keys(self) -> tuple[tuple, tuple]:
+        """What JAX sees of it: layers and projections, and beside them what is static."""
+        keys = [jax.tree_util.GetAttrKey(name) for name in ("layers", "projections")]
+        return tuple(zip(keys, (self.layers, self.projections), strict=True)), (self.readout, self.plan)
+
+    @classmethod
+    def tree_unflatten(cls, static: tuple, parts: tuple) -> "Circuit":
+        """The circuit of parts that JAX has changed, which are not checked again."""
+        circuit = object.__new__(cls)
+        for name, value in zip(("layers", "projections", "readout", "plan"), (*parts, *static), strict=True):
+            object.__setattr__(circuit, name, value)
+        return circuit
 
     def layer(self, name: str) -> Layer:
         """The layer called `name`."""
-        for layer in self.layers:
-            if layer.name == name:
-                return layer
-        raise unknown("layer", name, [layer.name for layer in self.layers])
+        if name not in self.plan.layer:
+            raise unknown("layer", name, self.plan.layer)
+        return self.layers[self.plan.layer[name]]
 
     def projection(self, name: str) -> Projection:
         """The projection called `name`."""
-        for p in self.projections:
-            if p.name == name:
-                return p
-        raise unknown("projection", name, [p.name for p in self.projections])
+        if name not in self.plan.projection:
+            raise unknown("projection", name, self.plan.projection)
+        return self.projections[self.plan.projection[name]]
 
     def shape(self, p: Projection) -> tuple[int, int]:
         """(targets, sources) of the map that `p` applies."""
@@ -113,15 +131,16 @@ class Circuit(eqx.Module):
 
     def into(self, layer: Layer, port: str) -> tuple[Projection, ...]:
         """The projections that end at `port` of `layer`."""
-        return tuple(p for p in self.projections if p.target == layer.name and p.port == port)
+        return tuple(self.projections[i] for i in self.plan.into.get((layer.name, port), ()))
 
     def variables(self, layer: Layer) -> dict[str, Variable]:
         """The variables of `layer` that follow equations, by name: its activity and error, and its own."""
-        return wiring.variables(layer, self.projections)
+        own = self.plan.own[layer.name].items()
+        return {name: wiring.DEFAULTS[name] if i is None else layer.variables[i] for name, i in own}
 
     def reads(self, factor: AbstractFactor, layer: Layer) -> Reads:
         """What `factor` reads of `layer`."""
-        return wiring.reads(factor, layer, self.projections)
+        return reads(factor, self.plan.known[layer.name], type(factor).__name__)
 
     def owner(self, p: Projection) -> Projection:
         """The projection whose own map `p` applies: itself, or the one that it shares the map of."""
@@ -136,38 +155,35 @@ class Circuit(eqx.Module):
     @property
     def terms(self) -> tuple[LawTerm, ...]:
         """The terms of all laws. The first of a projection has its name, the next ones that with a number."""
-        return tuple(
-            LawTerm(f"{p.name}.{i}" if i else p.name, p, term, self.owner(p))
-            for p in self.projections
-            for i, term in enumerate(p.law)
-        )
+        return tuple(self._term(i) for i in range(len(self.plan.terms)))
+
+    def _term(self, number: int) -> LawTerm:
+        name, p, i, owner = self.plan.terms[number]
+        return LawTerm(name, self.projections[p], self.projections[p].law[i], self.projections[owner])
 
     def terms_of(self, name: str) -> tuple[LawTerm, ...]:
         """The terms that change the map of projection `name`."""
-        return tuple(term for term in self.terms if term.owner.name == name)
+        return tuple(self._term(i) for i in self.plan.terms_of.get(name, ()))
 
     @property
     def with_errors(self) -> frozenset[str]:
         """Names of the layers that have an error."""
-        return frozenset(layer.name for layer in self.layers if "error" in self.variables(layer))
+        return frozenset(name for name, own in self.plan.own.items() if "error" in own)
 
     @property
     def plastic(self) -> tuple[Projection, ...]:
         """The projections whose own map changes."""
-        changed = {term.owner.name for term in self.terms}
-        return tuple(p for p in self.projections if p.name in changed)
+        return tuple(self.projections[i] for i in self.plan.plastic)
 
     @property
     def fixed(self) -> tuple[Projection, ...]:
         """The projections with a map of their own that stays as it is."""
-        changed = {p.name for p in self.plastic}
-        own = [p for p in self.projections if isinstance(p.matrix, AbstractMap) and not p.matrix.is_drawn]
-        return tuple(p for p in own if p.name not in changed)
+        return tuple(self.projections[i] for i in self.plan.fixed)
 
     @property
     def drawn(self) -> tuple[Projection, ...]:
         """The projections whose map is drawn anew for each presentation."""
-        return tuple(p for p in self.projections if isinstance(p.matrix, AbstractMap) and p.matrix.is_drawn)
+        return tuple(self.projections[i] for i in self.plan.drawn)
 
     @property
     def is_local(self) -> bool:

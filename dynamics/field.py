@@ -231,12 +231,14 @@ class CoupledSystem(AbstractSystem):
             for t in self.circuit.terms
             if isinstance(t.term, Outer) and t.term.pre is not None
         ]
-        return [(p, name, factor) for p, name, factor in late if self.lag(p) is not None]
+        lag = self.lag  # looked up once: a module is inspected at every look
+        return [(p, name, factor) for p, name, factor in late if lag(p) is not None]
 
     def lags(self) -> dict[str, Float[Array, ""]]:
         """Every lag there is, by the name of what is late; `input` and `error` are those of the task's signals."""
         lags = {"input": self.delays.input, "error": self.delays.error}
-        lags |= {name: self.lag(p) for p, name, _ in self.lagged()}
+        lag = self.lag
+        lags |= {name: lag(p) for p, name, _ in self.lagged()}
         return {name: lag for name, lag in lags.items() if lag is not None}
 
     def tau(self, layer: Layer, v: Variable) -> Float[Array, "*size"]:

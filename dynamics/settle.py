@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
-from dynamics import wiring
 from dynamics.circuit import Circuit, Weights
 from dynamics.errors import PlasticodeError
 from dynamics.layers import Draw, Layer, Wave
@@ -30,12 +29,12 @@ DAMPING, PATIENCE = (1 / 8, 1 / 32, 1 / 128), 50
 
 def evaluation_order(circuit: Circuit) -> tuple[Node, ...]:
     """(layer, variable) in an order in which each depends only on earlier ones; cycles are entered at an activity."""
-    return wiring.ordered(wiring.needs(circuit.layers, circuit.projections))
+    return circuit.plan.order
 
 
 def is_cyclic(circuit: Circuit) -> bool:
     """Whether an activity or error depends, through others, on itself."""
-    return bool(wiring.on_cycles(wiring.needs(circuit.layers, circuit.projections)))
+    return bool(circuit.plan.loops)
 
 
 class Outside(NamedTuple):
@@ -115,10 +114,7 @@ def settle(circuit: Circuit, weights: Weights, slow: Slow, outside: Outside) -> 
     Where there are cycles, it is the stable fixed point that damped sweeps from silence reach, NaN if there is none.
     Derivatives of any order go through it.
     """
-    needs = wiring.needs(circuit.layers, circuit.projections)
-    if outside.target is None:
-        needs = {node: set() if node[1] == "error" else before for node, before in needs.items()}
-    loops = wiring.on_cycles(needs)
+    loops = circuit.plan.silent_loops if outside.target is None else circuit.plan.loops
     if not loops:
         return Settled(circuit, weights, slow, outside)
 

@@ -9,13 +9,12 @@ from typing import get_args
 
 import jax
 
-from dynamics import local
 from dynamics.activations import activation
 from dynamics.errors import PlasticodeError, unknown
 from dynamics.laws import Outer, Scaled
 from dynamics.layers import Layer, Role, Variable, checksum
-from dynamics.local import AbstractFactor, Known, Modulated, Reads, Transfer
-from dynamics.maps import AbstractMap, Shared
+from dynamics.local import AbstractFactor, Known, Modulated, Reads, Transfer, reads
+from dynamics.maps import AbstractMap, Gaussian, Shared
 from dynamics.projections import Projection
 
 Node = tuple[str, str]  # (layer, variable)
@@ -25,14 +24,17 @@ Projections = Sequence[Projection]
 RESERVED = ("error", "hop", "input", "stimulus", "target")
 
 
+DEFAULTS = {"activity": Variable("activity", Transfer()), "error": Variable("error", Modulated())}
+
+
 def variables(layer: Layer, projections: Projections) -> dict[str, Variable]:
     """The variables of `layer` that follow equations, by name: its activity and error, and its own."""
     found = {}
     if not layer.given:
-        found["activity"] = Variable("activity", Transfer())
+        found["activity"] = DEFAULTS["activity"]
         modulated = any(p.target == layer.name and p.port == "modulatory" for p in projections)
         if layer.role == "output" or modulated:
-            found["error"] = Variable("error", Modulated())
+            found["error"] = DEFAULTS["error"]
     return found | {v.name: v for v in layer.variables}
 
 
@@ -42,11 +44,6 @@ def known(layer: Layer, projections: Projections) -> Known:
     ports = {p.port for p in projections if p.target == layer.name} | {"forward", "modulatory"}
     values = own if "activity" in own else ("activity", *own)
     return Known(layer.name, layer.size, tuple(sorted(ports)), values, own, activation(layer.activation))
-
-
-def reads(factor: AbstractFactor, layer: Layer, projections: Projections, what: str = "") -> Reads:
-    """What `factor` reads of `layer`; `what` is how a sentence calls it."""
-    return local.reads(factor, known(layer, projections), what or type(factor).__name__)
 
 
 def factors(layers: Sequence[Layer], projections: Projections) -> Iterator[tuple[AbstractFactor, str, str]]:
@@ -67,14 +64,17 @@ def factors(layers: Sequence[Layer], projections: Projections) -> Iterator[tuple
                 yield term.pre, p.source, f"the law of '{p.name}'"
 
 
-def needs(layers: Sequence[Layer], projections: Projections) -> dict[Node, set[Node]]:
-    """The fast variables, and which others each depends on at once.
+def needs(layers: Sequence[Layer], projections: Projections, knowns: Mapping[str, Known]) -> dict[Node, set[Node]]:
+    """The fast variables, and which others each depends on at once; `knowns` says what there is in each layer.
 
     A loop that no variable filters is refused: nothing says what its signals are.
     """
     by_name = {layer.name: layer for layer in layers}
     own = {layer.name: variables(layer, projections) for layer in layers}
     fast = {(name, v.name) for name, found in own.items() for v in found.values() if not v.slow}
+    into: dict[tuple[str, str], list[Projection]] = {}
+    for p in projections:
+        into.setdefault((p.target, p.port), []).append(p)
     made: dict[str, set[Node]] = {}
     begun: list[str] = []
 
@@ -87,7 +87,7 @@ def needs(layers: Sequence[Layer], projections: Projections) -> dict[Node, set[N
             )
         if what not in made:
             begun.append(what)
-            made[what] = reached(reads(factor, layer, projections, what), layer)
+            made[what] = reached(reads(factor, knowns[layer.name], type(factor).__name__), layer)
             begun.pop()
         return made[what]
 
@@ -97,8 +97,8 @@ def needs(layers: Sequence[Layer], projections: Projections) -> dict[Node, set[N
             found |= drive(layer, v)
         if "modulatory" in read.inputs and layer.role == "output":
             found |= {(layer.name, "activity")}
-        for p in projections:
-            if p.target == layer.name and p.port in read.inputs:
+        for port in read.inputs:
+            for p in into.get((layer.name, port), []):
                 found |= once(f"projection '{p.name}'", p.carries, by_name[p.source])
         return found
 
@@ -132,7 +132,7 @@ def on_cycles(needs: Mapping[Node, set[Node]]) -> tuple[Node, ...]:
 
 
 def check(layers: Sequence[Layer], projections: Projections, readout: str | None) -> None:
-    """Refuses what does not fit together."""
+    """Refuses what does not fit together, but for loops (`needs`)."""
     _check_names(layers, projections)
     sizes = {layer.name: layer.size for layer in layers}
     for layer in layers:
@@ -147,7 +147,6 @@ def check(layers: Sequence[Layer], projections: Projections, readout: str | None
         _check_map(p, sizes, by_name)
         _check_law(p, by_name)
     _check_factors(layers, projections)
-    needs(layers, projections)
 
 
 def _check_names(layers: Sequence[Layer], projections: Projections) -> None:
@@ -203,8 +202,9 @@ def _check_map(p: Projection, sizes: Mapping[str, int], projections: Mapping[str
     """Refuses a map that does not fit its layers, or shares what cannot be shared."""
     own = p.matrix
     if isinstance(own, AbstractMap):
-        with jax.numpy_dtype_promotion("standard"):  # a map itself tells sizes that do not fit
-            jax.eval_shape(lambda key: own.initial(key, sizes[p.target], sizes[p.source]), jax.random.key(0))
+        if not (own.is_matrix and isinstance(getattr(own, "start", None), Gaussian)):  # which fits whatever it joins
+            with jax.numpy_dtype_promotion("standard"):  # a map itself tells sizes that do not fit
+                jax.eval_shape(lambda key: own.initial(key, sizes[p.target], sizes[p.source]), jax.random.key(0))
         if own.is_drawn and p.law:
             raise PlasticodeError(f"projection '{p.name}' is drawn anew for each presentation: it has no law")
         return
@@ -262,12 +262,11 @@ def _check_pull(p: Projection, name: str, projections: Mapping[str, Projection])
 
 def _check_factors(layers: Sequence[Layer], projections: Projections) -> None:
     """Refuses factors that read what is not there."""
-    by_name = {layer.name: layer for layer in layers}
-    erring = [layer.name for layer in layers if "error" in variables(layer, projections)]
+    knowns = {layer.name: known(layer, projections) for layer in layers}
+    erring = {name for name, there in knowns.items() if "error" in there.drives}
     taught = any(layer.role in ("output", "target") for layer in layers)
     for factor, name, what in factors(layers, projections):
-        layer = by_name[name]
-        if name not in erring and _reads_error(factor, layer, projections, what):
+        if name not in erring and _reads_error(factor, knowns[name], what):
             if not taught:
                 raise PlasticodeError(
                     "this rule learns from an error, but the task is unsupervised and gives no target: "
@@ -275,12 +274,11 @@ def _check_factors(layers: Sequence[Layer], projections: Projections) -> None:
                 )
             verb = "reads an error" if what.startswith("the law") else f"carries or reads the error of '{name}'"
             raise PlasticodeError(f"{what} {verb}, but nothing modulates layer '{name}'")
-        reads(factor, layer, projections, what)
+        reads(factor, knowns[name], what)
 
 
-def _reads_error(factor: AbstractFactor, layer: Layer, projections: Projections, what: str) -> bool:
+def _reads_error(factor: AbstractFactor, there: Known, what: str) -> bool:
     """Whether a factor reads an error, of a layer that has none."""
-    there = known(layer, projections)
     there = there._replace(values=(*there.values, "error"), drives=(*there.drives, "error"))
-    read = local.reads(factor, there, what)
+    read = reads(factor, there, what)
     return "error" in (*read.values, *read.drives)

@@ -14,9 +14,9 @@ and so does a pull to another matrix that stands still. Where a matrix is not th
 mirror's geometry, the parameters at every node are formed ("at nodes").
 """
 
+import dataclasses
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -56,8 +56,9 @@ class Drives(NamedTuple):
     fade: dict[str, Waveform]
 
 
-class Learning(eqx.Module):
-    """How the maps of a system change in one window of `length` seconds.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Learning:
+    """How the maps of a system change in one window of `length` seconds. (No pytree: it lives within one window.)
 
     still   p of terms where it is constant during the window, by term
     traced  the filters (s, s) of traces, by term
@@ -70,7 +71,7 @@ class Learning(eqx.Module):
     still: dict[str, Waveform]
     traced: dict[str, Float[Array, "s s"]]
     drawn: Weights
-    nodes: int = eqx.field(static=True)
+    nodes: int
 
     @property
     def integrals(self) -> Float[Array, "s s"]:

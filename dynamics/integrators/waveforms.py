@@ -81,13 +81,14 @@ class Relaxation(eqx.Module):
     def learning(self) -> Learning:
         """How the maps change in this window."""
         circuit, inputs = self.system.circuit, self.inputs
-        still = {t.name: self._still_pre(t) for t in circuit.terms if isinstance(t.term, Outer) and not t.transposed}
+        still_pre, trace_filter, traced = self._still_pre, self.trace_filter, self.system.traced  # looked up once
+        still = {t.name: still_pre(t) for t in circuit.terms if isinstance(t.term, Outer) and not t.transposed}
         return Learning(
             self.system,
             self.start,
             self.filters.length,
             {name: pre for name, pre in still.items() if pre is not None},
-            {t.name: self.trace_filter(t) for t in circuit.terms if self.system.traced(t) is not None},
+            {t.name: trace_filter(t) for t in circuit.terms if traced(t) is not None},
             circuit.redrawn(inputs.given),
             self.nodes,
         )
