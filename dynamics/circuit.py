@@ -25,7 +25,8 @@ from dynamics.errors import unknown
 from dynamics.laws import Law as Law
 from dynamics.laws import Outer as Outer
 from dynamics.laws import Scaled as Scaled
-from dynamics.laws import Term, Trace
+from dynamics.laws import Term
+from dynamics.laws import Trace as Trace
 from dynamics.laws import TwoFactor as TwoFactor
 from dynamics.layers import AbstractSource as AbstractSource
 from dynamics.layers import Draw as Draw
@@ -44,7 +45,7 @@ from dynamics.local import Prospective as Prospective
 from dynamics.local import Reads
 from dynamics.local import Signed as Signed
 from dynamics.local import Value as Value
-from dynamics.maps import AbstractMap, Theta
+from dynamics.maps import AbstractMap as AbstractMap
 from dynamics.maps import Convolution as Convolution
 from dynamics.maps import Dense as Dense
 from dynamics.maps import Gaussian as Gaussian
@@ -54,6 +55,7 @@ from dynamics.maps import Multiplicative as Multiplicative
 from dynamics.maps import OneToOne as OneToOne
 from dynamics.maps import Redrawn as Redrawn
 from dynamics.maps import Shared as Shared
+from dynamics.maps import Theta
 from dynamics.projections import Projection as Projection
 
 Weights = dict[str, Theta]  # by projection: the parameters of its map, most often a matrix (targets, sources)

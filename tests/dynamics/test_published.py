@@ -138,5 +138,5 @@ def test_a_dendritic_microcircuit_predicts_itself_and_then_passes_errors_back():
     r = np.tanh(x @ w1.T)
     u = r @ w2.T
     e = (1 - np.tanh(u) ** 2) * (y - u)
-    assert cosine(taught, {"W1": ((1 - r**2) * (e @ b.T)).T @ x}) > 0.99999
-    assert cosine(taught, {"W2": e.T @ r}) > 0.99999
+    for name, expected in (("W1", ((1 - r**2) * (e @ b.T)).T @ x), ("W2", e.T @ r)):
+        assert cosine(taught, {name: f64(expected)}) > 0.99999
