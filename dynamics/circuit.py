@@ -45,7 +45,7 @@ from dynamics.local import Prospective as Prospective
 from dynamics.local import Reads, reads
 from dynamics.local import Signed as Signed
 from dynamics.local import Value as Value
-from dynamics.maps import AbstractMap, Theta
+from dynamics.maps import AbstractMap as AbstractMap
 from dynamics.maps import Convolution as Convolution
 from dynamics.maps import Dense as Dense
 from dynamics.maps import Gaussian as Gaussian
@@ -55,6 +55,7 @@ from dynamics.maps import Multiplicative as Multiplicative
 from dynamics.maps import OneToOne as OneToOne
 from dynamics.maps import Redrawn as Redrawn
 from dynamics.maps import Shared as Shared
+from dynamics.maps import Theta
 from dynamics.plan import Plan
 from dynamics.projections import Projection as Projection
 

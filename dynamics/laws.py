@@ -11,7 +11,7 @@ from typing import Literal
 import equinox as eqx
 from jaxtyping import Array, Float
 
-from dynamics.local import AbstractFactor, Negative
+from dynamics.local import AbstractFactor, Negative, floating_or_none
 
 
 class Trace(eqx.Module):
@@ -23,7 +23,7 @@ class Trace(eqx.Module):
     """
 
     of: Literal["pre", "post", "product"] = eqx.field(static=True, default="pre")
-    timescale: Float[Array, ""] | None = None
+    timescale: Float[Array, ""] | None = eqx.field(converter=floating_or_none, default=None)
     slow: bool = eqx.field(static=True, default=False)
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dynamics.activations import Activation, activation
-from dynamics.local import AbstractFactor
+from dynamics.local import AbstractFactor, floating, floating_or_none
 
 Role = Literal["input", "target", "constant", "hidden", "output"]
 
@@ -27,7 +27,7 @@ class Variable(eqx.Module):
 
     name: str = eqx.field(static=True)
     of: AbstractFactor
-    timescale: Float[Array, "*size"] | None = None
+    timescale: Float[Array, "*size"] | None = eqx.field(converter=floating_or_none, default=None)
     slow: bool = eqx.field(static=True, default=False)
 
 
@@ -38,11 +38,16 @@ class AbstractSource(eqx.Module):
 class Draw(AbstractSource):
     """Normal numbers of standard deviation `std`, drawn anew for each presentation, and shown as long as the sample."""
 
-    std: Float[Array, ""]
+    std: Float[Array, ""] = eqx.field(converter=floating)
 
     def drawn(self, key: PRNGKeyArray, k: Int[Array, ""], name: str, size: int) -> Float[Array, " size"]:
         """The numbers of presentation k for the layer called `name`, from the key of the stream."""
         return self.std * jax.random.normal(fresh(key, k, name), (size,), self.std.dtype)
+
+
+def several(given: Any) -> tuple:
+    """A tuple of what is given alone, or as a tuple or list."""
+    return tuple(given) if isinstance(given, tuple | list) else (given,)
 
 
 class _Plain(eqx.Module):
@@ -94,7 +99,7 @@ class Layer(eqx.Module):
     role: Role = eqx.field(static=True, default="hidden")
     level: int = eqx.field(static=True, default=1)
     loss: str = eqx.field(static=True, default="squared")
-    variables: tuple[Variable, ...] = ()
+    variables: tuple[Variable, ...] = eqx.field(converter=several, default=())
     source: AbstractSource | None = None
 
     @property

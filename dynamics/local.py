@@ -15,6 +15,18 @@ from dynamics.activations import Activation
 from dynamics.errors import PlasticodeError, shown, unknown
 
 
+def floating(value: Any) -> Float[Array, "..."]:
+    """An array of `value`, which may be a plain number; integers become floats, as what they scale would else be
+    integers too."""
+    array = jnp.asarray(value)
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
+
+
+def floating_or_none(value: Any) -> Float[Array, "..."] | None:
+    """As `floating`, of what may be left out."""
+    return None if value is None else floating(value)
+
+
 class Local(eqx.Module):
     """What there is at one neuron, each an array (size,) for the neurons of a layer.
 
@@ -160,6 +172,11 @@ class Reads(NamedTuple):
 
 def reads(factor: AbstractFactor, known: Known, what: str) -> Reads:
     """What `factor`, told of as `what`, reads of a layer. A name that is not there is refused, and a wrong shape."""
+    if not isinstance(factor, AbstractFactor):
+        raise PlasticodeError(
+            f"{what} has {shown(factor)} where a factor should be: it must be an AbstractFactor, such as Activity() or "
+            "one of your own"
+        )
     leaves, structure = jax.tree.flatten(factor)
     for leaf in leaves:
         if not isinstance(leaf, float | int | np.ndarray | jax.Array | jax.ShapeDtypeStruct):

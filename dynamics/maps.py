@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray
 
 from dynamics.errors import PlasticodeError
+from dynamics.local import floating, floating_or_none
 
 Theta = Float[Array, "..."]
 
@@ -24,7 +25,7 @@ Theta = Float[Array, "..."]
 class Gaussian(eqx.Module):
     """Entries drawn from N(0, scale^2 / fan); fan is the number of source or of target neurons."""
 
-    scale: Float[Array, ""]
+    scale: Float[Array, ""] = eqx.field(converter=floating)
     fan: Literal["source", "target"] = eqx.field(static=True, default="source")
 
     def __call__(self, key: PRNGKeyArray, targets: int, sources: int) -> Float[Array, "targets sources"]:
@@ -35,7 +36,7 @@ class Gaussian(eqx.Module):
 class Given(eqx.Module):
     """The matrix itself, of shape (targets, sources)."""
 
-    matrix: Float[Array, "targets sources"]
+    matrix: Float[Array, "targets sources"] = eqx.field(converter=floating)
 
     def __call__(self, key: PRNGKeyArray, targets: int, sources: int) -> Float[Array, "targets sources"]:
         if self.matrix.shape != (targets, sources):
@@ -240,7 +241,7 @@ class Masked(AbstractMap):
 class OneToOne(AbstractMap):
     """A diagonal matrix: each neuron to the one of the same number, with `gain` at the start; theta is (size,)."""
 
-    gain: Float[Array, ""]
+    gain: Float[Array, ""] = eqx.field(converter=floating)
 
     def initial(self, key: PRNGKeyArray, targets: int, sources: int) -> Float[Array, " targets"]:
         if targets != sources:
@@ -308,7 +309,7 @@ class Shared(eqx.Module):
 
     name: str = eqx.field(static=True)
     transposed: bool = eqx.field(static=True, default=False)
-    gain: Float[Array, ""] | None = None
+    gain: Float[Array, ""] | None = eqx.field(converter=floating_or_none, default=None)
 
 
 def as_map(matrix: AbstractMap | Shared | Start) -> AbstractMap | Shared:

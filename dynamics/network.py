@@ -1,5 +1,7 @@
 """The network that a rule trains: sizes, activation, loss, and its forward half as layers and projections."""
 
+from collections.abc import Mapping
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -70,14 +72,24 @@ class Network(eqx.Module):
         chain = tuple((i - 1, i, f"W{i}") for i in range(1, self.depth + 1))
         return chain + tuple((s, t, f"S{s}_{t}") for s, t in self.skips)
 
-    def forward(self, law: Law, output_law: Law | None = None) -> tuple[Projection, ...]:
-        """The forward projections, biases included, all with `law` (the output layer's with `output_law` if given)."""
+    def forward(
+        self, law: Law, output_law: Law | None = None, maps: Mapping[str, AbstractMap | Start] | None = None
+    ) -> tuple[Projection, ...]:
+        """The forward projections, biases included, all with `law` (the output layer's with `output_law` if given).
+
+        `maps` has other maps than a dense matrix from N(0, gain^2 / sources), by name: masks, convolutions.
+        """
+        own, names = maps or {}, [name for _, _, name in self.edges()]
+        for name in own:
+            if name not in names:
+                raise unknown("matrix of the network", name, names)
 
         def law_at(level: int) -> Law:
             return output_law if output_law is not None and level == self.depth else law
 
+        start = Gaussian(self.gain)
         matrices = tuple(
-            Projection(name, f"z{s}", "activity", f"z{t}", "forward", Gaussian(self.gain), law_at(t), level=t)
+            Projection(name, f"z{s}", "activity", f"z{t}", "forward", own.get(name, start), law_at(t), level=t)
             for s, t, name in self.edges()
         )
         biases = tuple(self._bias(i, law_at(i)) for i in range(1, self.depth + 1)) if self.bias else ()

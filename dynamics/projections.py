@@ -4,7 +4,8 @@ import equinox as eqx
 from jaxtyping import Array, Float
 
 from dynamics.laws import Law
-from dynamics.local import AbstractFactor, named, variable_of
+from dynamics.layers import several
+from dynamics.local import AbstractFactor, floating_or_none, named, variable_of
 from dynamics.maps import AbstractMap, Shared, as_map
 
 
@@ -28,9 +29,9 @@ class Projection(eqx.Module):
     target: str = eqx.field(static=True)
     port: str = eqx.field(static=True)
     matrix: AbstractMap | Shared = eqx.field(converter=as_map)
-    law: Law = ()
+    law: Law = eqx.field(converter=several, default=())
     level: int = eqx.field(static=True, default=1)
-    lag: Float[Array, ""] | None = None
+    lag: Float[Array, ""] | None = eqx.field(converter=floating_or_none, default=None)
 
     @property
     def variable(self) -> str | None:

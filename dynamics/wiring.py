@@ -10,7 +10,7 @@ from typing import get_args
 import jax
 
 from dynamics.activations import activation
-from dynamics.errors import PlasticodeError, unknown
+from dynamics.errors import PlasticodeError, shown, unknown
 from dynamics.laws import Outer, Scaled
 from dynamics.layers import Layer, Role, Variable, checksum
 from dynamics.local import AbstractFactor, Known, Modulated, Reads, Transfer, reads
@@ -201,6 +201,11 @@ def _check_layer(layer: Layer) -> None:
 def _check_map(p: Projection, sizes: Mapping[str, int], projections: Mapping[str, Projection]) -> None:
     """Refuses a map that does not fit its layers, or shares what cannot be shared."""
     own = p.matrix
+    if not isinstance(own, AbstractMap | Shared):
+        raise PlasticodeError(
+            f"projection '{p.name}' has the matrix {shown(own)}: it must be a map, such as Gaussian(1.0), "
+            "Given(matrix) or Shared(name)"
+        )
     if isinstance(own, AbstractMap):
         if not (own.is_matrix and isinstance(getattr(own, "start", None), Gaussian)):  # which fits whatever it joins
             with jax.numpy_dtype_promotion("standard"):  # a map itself tells sizes that do not fit
@@ -233,7 +238,14 @@ def _check_map(p: Projection, sizes: Mapping[str, int], projections: Mapping[str
 def _check_law(p: Projection, projections: Mapping[str, Projection]) -> None:
     transposed = isinstance(p.matrix, Shared) and p.matrix.transposed
     for term in p.law:
+        if not isinstance(term, Outer | Scaled):
+            raise PlasticodeError(
+                f"the law of '{p.name}' has {shown(term)} where a term should be: it must be Outer(...) or "
+                "Scaled(...), or TwoFactor(...) alone"
+            )
         if isinstance(term, Outer):
+            if term.trace.of not in ("pre", "post", "product"):
+                raise unknown(f"what the law of '{p.name}' has a trace of,", term.trace.of, ("pre", "post", "product"))
             if term.trace.of == "product" and transposed:
                 raise PlasticodeError(
                     f"the law of '{p.name}' has a trace of its product, but '{p.name}' uses a map transposed: the law "

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # the list of all public names: for type checkers, and read b
     from dynamics import theory as theory
     from dynamics.activations import Activation as Activation
     from dynamics.circuit import AbstractFactor as AbstractFactor
+    from dynamics.circuit import AbstractMap as AbstractMap
     from dynamics.circuit import Activity as Activity
     from dynamics.circuit import Circuit as Circuit
     from dynamics.circuit import Convolution as Convolution
@@ -56,7 +57,6 @@ if TYPE_CHECKING:  # the list of all public names: for type checkers, and read b
     from dynamics.integrators import Adaptive as Adaptive
     from dynamics.integrators import FixedStep as FixedStep
     from dynamics.integrators.window import Window as Window
-    from dynamics.maps import AbstractMap as AbstractMap
     from dynamics.network import Network as Network
     from dynamics.noise import Noise as Noise
     from dynamics.simulate import Recording as Recording

@@ -149,8 +149,12 @@ def circuit_of(plan: Plan, values: Values) -> Circuit:
     table, dtype = plan.spec.rule, values["network.gain"].dtype
     traced = {path.split(".")[1]: value for path, value in values.items() if path.startswith("rule.")}
     rule = make_rule(table.name, table.in_seconds(values["stimulus.duration"]) | traced)
-    rule = jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, rule)
-    return rule.wire(network_of(plan, values))
+
+    def cast(leaf: Any) -> Any:
+        return leaf.astype(dtype) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) else leaf
+
+    circuit = jax.tree.map(cast, rule).wire(network_of(plan, values))
+    return jax.tree.map(lambda leaf: cast(leaf) if isinstance(leaf, jax.Array) else leaf, circuit)
 
 
 def build(plan: Plan, values: Values, seed: Integer[Array, ""], data: dict[str, Array]) -> tuple[AbstractRegime, Array]:
