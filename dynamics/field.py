@@ -235,7 +235,9 @@ class CoupledSystem(AbstractSystem):
 
     def lags(self) -> dict[str, Float[Array, ""]]:
         """Every lag there is, by the name of what is late; `input` and `error` are those of the task's signals."""
-        lags = {"input": self.delays.input, "error": self.delays.error}
+        roles = {layer.role for layer in self.circuit.layers}
+        lags = {"input": self.delays.input if "input" in roles else None}
+        lags["error"] = self.delays.error if "output" in roles else None
         lags |= {name: self.lag(p) for p, name, _ in self.lagged()}
         return {name: lag for name, lag in lags.items() if lag is not None}
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dynamics.activations import Activation, activation
-from dynamics.local import AbstractFactor
+from dynamics.local import AbstractFactor, as_numbers
 
 Role = Literal["input", "target", "constant", "hidden", "output"]
 
@@ -27,7 +27,7 @@ class Variable(eqx.Module):
 
     name: str = eqx.field(static=True)
     of: AbstractFactor
-    timescale: Float[Array, "*size"] | None = None
+    timescale: Float[Array, "*size"] | None = eqx.field(converter=as_numbers, default=None)
     slow: bool = eqx.field(static=True, default=False)
 
 
@@ -38,7 +38,7 @@ class AbstractSource(eqx.Module):
 class Draw(AbstractSource):
     """Normal numbers of standard deviation `std`, drawn anew for each presentation, and shown as long as the sample."""
 
-    std: Float[Array, ""]
+    std: Float[Array, ""] = eqx.field(converter=as_numbers)
 
     def drawn(self, key: PRNGKeyArray, k: Int[Array, ""], name: str, size: int) -> Float[Array, " size"]:
         """The numbers of presentation k for the layer called `name`, from the key of the stream."""

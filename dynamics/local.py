@@ -15,6 +15,14 @@ from dynamics.activations import Activation
 from dynamics.errors import PlasticodeError, shown, unknown
 
 
+def as_numbers(value: Any) -> Any:
+    """Numbers as Python or NumPy writes them as an array of floats; anything else as it is."""
+    if not isinstance(value, float | int | list | np.ndarray | np.generic):
+        return value
+    array = jnp.asarray(value)
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
+
+
 class Local(eqx.Module):
     """What there is at one neuron, each an array (size,) for the neurons of a layer.
 
@@ -160,6 +168,8 @@ class Reads(NamedTuple):
 
 def reads(factor: AbstractFactor, known: Known, what: str) -> Reads:
     """What `factor`, told of as `what`, reads of a layer. A name that is not there is refused, and a wrong shape."""
+    if not isinstance(factor, AbstractFactor):
+        raise PlasticodeError(f"{what} has {shown(factor)} for a factor: it must be one, such as Activity() or Error()")
     leaves, structure = jax.tree.flatten(factor)
     for leaf in leaves:
         if not isinstance(leaf, float | int | np.ndarray | jax.Array | jax.ShapeDtypeStruct):

@@ -38,8 +38,10 @@ def check_circuit(
     check_samples(circuit, inputs, targets)
 
 
-def check_dtypes(dtype: DTypeLike, weights: Weights, inputs: Float[Array, "samples inputs"]) -> None:
-    """Refuses matrices or inputs of another dtype than the clock's: a run has one, and JAX would promote silently."""
+def check_start(circuit: Circuit, dtype: DTypeLike, weights: Weights, inputs: Float[Array, "samples inputs"]) -> None:
+    """Refuses weights that are not the circuit's, and matrices or inputs of another dtype than the clock's: a run has
+    one, and JAX would promote silently."""
+    circuit.check_weights(weights)
     for name, array in [*((f"matrix '{name}'", w) for name, w in weights.items()), ("the inputs", inputs)]:
         if array.dtype != dtype:
             raise PlasticodeError(

@@ -22,6 +22,7 @@ from dynamics.integrators.contract import AbstractIntegrator, Demands, Finer, Se
 from dynamics.integrators.doubling import Accuracy, difference, finer, order_of, steps_within, twin_steps
 from dynamics.integrators.solvers import SOLVERS, check_calculus, check_noise, solver_named
 from dynamics.integrators.terms import Base, Diffusion, Drift, Moment, stepped, stirred_by
+from dynamics.layers import Wave
 from dynamics.noise import brownian_increments, required_key
 from dynamics.regime import Quality
 from dynamics.rounding import add, nothing
@@ -169,12 +170,13 @@ class FixedStep(AbstractIntegrator):
 
     def _order(self, run: AbstractCoupled) -> Float[Array, ""]:
         """The order of the error."""
-        lags = run.delays.stages == 0 and run.delayed
+        waves = [layer.source for layer in run.circuit.layers if isinstance(layer.source, Wave)]
+        rough = (run.delays.stages == 0 and run.delayed) or any(wave.jumps for wave in waves)
         inside = jnp.abs(run.clock.on_steps - jnp.round(run.clock.on_steps)) > 1e-3  # the stimulus ends in a step
         strong = 1.0 if run.noise.on_synapses else None
         if run.noise.multiplied:
             strong = SOLVERS[self.name].strong
-        return order_of(solver_named(self.name), run.circuit.has_kinks, inside | lags, strong)
+        return order_of(solver_named(self.name), run.circuit.has_kinks, inside | rough, strong)
 
     def begin(self, y: PyTree, history: History | None = None) -> Point:
         """The start of an integration."""
