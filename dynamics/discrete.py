@@ -73,7 +73,7 @@ class Discrete(AbstractRegime[DiscreteState]):
         check_start(self.circuit, self.clock.dt.dtype, weights, self.stream.inputs)
         plastic = {p.name: weights[p.name] for p in self.circuit.plastic}
         fixed = {name: w for name, w in weights.items() if name not in plastic}
-        slow, optimiser = self.circuit.initial_slow(), OPTIMISERS[self.optimiser]().init(plastic)
+        slow, optimiser = self.circuit.initial_slow(self.clock.dt.dtype), OPTIMISERS[self.optimiser]().init(plastic)
         traces = zero_traces(self.circuit, plastic)
         return DiscreteState(plastic, slow, traces, optimiser, fixed, nothing((plastic, slow)))
 

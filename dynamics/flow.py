@@ -275,7 +275,7 @@ class WeightFlow(AbstractRegime[FlowState]):
         check_start(self.circuit, self.clock.dt.dtype, weights, self.inputs)
         start = {p.name: weights[p.name] for p in sorted(self.circuit.plastic, key=lambda p: p.name)}
         fixed = {name: w for name, w in weights.items() if name not in start}
-        slow, traces = self.circuit.initial_slow(), zero_traces(self.circuit, start)
+        slow, traces = self.circuit.initial_slow(self.clock.dt.dtype), zero_traces(self.circuit, start)
         zero, low = jnp.zeros_like(self.clock.dt), self.integrator.begin((start, slow, traces)).low
         twin = (slow, traces), _beside(low)
         return FlowState(start, slow, traces, fixed, low, twin, Accuracy(zero, zero))

@@ -291,6 +291,11 @@ class Learning(eqx.Module):
             if drive.pre is not None:
                 change += scale * root_mean_square(drive.post) * root_mean_square(pre - earlier)
             size += scale * root_mean_square(drive.post) * root_mean_square(pre)
+        for name, fade in new.fade.items():
+            if not self._terms(name):  # it does nothing but fade, of which no drive tells
+                reach = norm(self.start.weights[name]) / self.length
+                change += root_mean_square(fade - old.fade[name]) * reach
+                size += root_mean_square(fade) * reach
         return change, size
 
 
