@@ -66,7 +66,7 @@ class Wave(AbstractSource):
     """
 
     of: Callable[[Float[Array, ""]], Float[Array, " size"]] = eqx.field(converter=lambda f: _Plain.of(f))
-    jumps: tuple[Float[Array, ""], ...] = ()
+    jumps: tuple[Float[Array, ""], ...] = eqx.field(converter=lambda times: tuple(map(as_numbers, times)), default=())
 
 
 def fresh(key: PRNGKeyArray, k: Int[Array, ""], name: str) -> PRNGKeyArray:

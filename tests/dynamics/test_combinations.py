@@ -10,6 +10,7 @@ from dynamics.circuit import (
     AbstractFactor,
     Activity,
     Circuit,
+    Convolution,
     Dense,
     Draw,
     Error,
@@ -32,7 +33,6 @@ from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
 from dynamics.flow import WeightFlow
 from dynamics.integrators import Window
-from dynamics.laws import Trace
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
 from tests.dynamics.pieces import Scale, advanced, apart, back, coupled, drift, given_input, normal, to
@@ -205,23 +205,17 @@ def test_what_is_drawn_or_waves_has_the_dtype_of_the_run():
         run.init(circuit.initial_weights(jax.random.key(0)))
 
 
-def wired(law=(), matrix=ONE, **layer):
-    return lambda: Circuit((given_input("x", 3), Layer("h", 2, **layer)), (to("W", "x", "h", matrix, law),))
+def wired(law=(), more=(), **layer):
+    return lambda: Circuit((given_input("x", 3), Layer("h", 2, **layer)), (to("W", "x", "h", ONE, law), *more))
 
 
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (wired(law=(Activity(),)), "has the term Activity.*made of Outer and Scaled"),
-        (wired(law=TwoFactor("error")), "has 'error' for a factor"),
-        (wired(matrix="W2"), "has 'W2' for its matrix"),
-        (wired(matrix=Dense(ONE, mirror=Multiplicative)), "it must be one, such as Multiplicative"),
-        (wired(matrix=Masked("ones", np.ones((2, 3)))), "a map starts from 'ones'"),
-        (wired(law=Outer(Activity(), trace=Trace("past"))), "'past' is not known: it must be one of post, pre"),
-        (wired(law=Outer(Activity(), trace=Trace("pre", [0.1, 0.2]))), r"timescale of shape \[2\]: it must be one"),
-        (wired(source=Draw([1.0, 2.0])), r"draws with a std of shape \[2\]"),
         (wired(source=Wave(lambda t: t)), r"makes an array of shape \[\]: it must have one number for each of its 2"),
         (wired(source=Draw(1.0), role="target"), "a source takes the place of a role"),
+        (wired(law=Scaled(Rate(), "U"), more=(to("U", "h", "x", ONE),)), r"of shape \[3, 2\]: it must be \[2, 3\]"),
+        (lambda: Convolution(ONE, (1, 1), 3, 2, stride=0), "and stride 0: they must be at least 1"),
         (lambda: Masked(ONE, np.full((2, 3), 0.5)), "a mask has entries that are neither 0 nor 1"),
     ],
 )
@@ -236,6 +230,6 @@ def test_targets_and_weights_that_do_not_fit_are_told():
         with pytest.raises(PlasticodeError, match=sentence):
             WeightFlow(circuit, FLOW, x, y, Clock(f64(0.1), f64(0.0), 1))
     weights = circuit.initial_weights(jax.random.key(0))
-    for wrong, sentence in (({}, "have no 'W'"), (weights | {"W": weights["W"].T}, r"'W' of shape \[3, 4\].*\[4, 3\]")):
+    for wrong, sentence in (({}, "have no 'U'"), (weights | {"W": weights["W"].T}, r"'W' of shape \[3, 4\].*\[4, 3\]")):
         with pytest.raises(PlasticodeError, match=sentence):
             instruments.predict(circuit, wrong, x)
