@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dynamics import wiring
-from dynamics.errors import unknown
+from dynamics.errors import PlasticodeError, unknown
 from dynamics.laws import Law as Law
 from dynamics.laws import Outer as Outer
 from dynamics.laws import Scaled as Scaled
@@ -210,6 +210,17 @@ class Circuit:
             if isinstance(p.matrix, AbstractMap) and not p.matrix.is_drawn
         }
 
+    def check_weights(self, weights: Weights) -> None:
+        """Refuses weights that lack a map, or have parameters of another shape than its own."""
+        for name, theta in jax.eval_shape(self.initial_weights, jax.random.key(0)).items():
+            if name not in weights:
+                raise PlasticodeError(f"the weights have no '{name}': they must have every map that a projection owns")
+            if weights[name].shape != theta.shape:
+                raise PlasticodeError(
+                    f"the weights have '{name}' of shape {list(weights[name].shape)}: the parameters of its "
+                    f"{type(self.map_of(name)).__name__} map must have {list(theta.shape)}"
+                )
+
     def initial_slow(self, dtype: jnp.dtype | None = None) -> dict[str, dict[str, Float[Array, " _size"]]]:
         """The slow variables of every layer at the start: zero."""
         slow = {}
@@ -246,14 +257,13 @@ class Circuit:
     def describe(self) -> str:
         """One line per projection: what it carries from where to where, and how its map changes."""
         return "\n".join(
-            f"{p.name:>8}: {p.carried_name} of {p.source} -> {p.port} port of {p.target}, {_kind(p)}"
+            f"{p.name:>8}: {p.carried_name} of {p.source} -> {p.port} port of {p.target}, {self._kind(p)}"
             for p in self.projections
         )
 
-
-def _kind(p: Projection) -> str:
-    if isinstance(p.matrix, Shared):
-        return f"{'transpose' if p.matrix.transposed else 'the map'} of {p.matrix.name}"
-    if p.matrix.is_drawn:
-        return "drawn anew"
-    return "plastic" if p.law else "fixed"
+    def _kind(self, p: Projection) -> str:
+        if isinstance(p.matrix, Shared):
+            return f"{'transpose' if p.matrix.transposed else 'the map'} of {p.matrix.name}"
+        if p.matrix.is_drawn:
+            return "drawn anew"
+        return "plastic" if self.terms_of(p.name) else "fixed"

@@ -16,7 +16,7 @@ from dynamics.integrators.contract import AbstractIntegrator
 from dynamics.integrators.fixed_step import FixedStep
 from dynamics.loop import Count, repeat
 from dynamics.noise import Noise
-from dynamics.regime import Quality, Slow, check_circuit, check_dtypes
+from dynamics.regime import Quality, Slow, check_circuit, check_start
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
 
@@ -53,7 +53,7 @@ class Coupled(AbstractCoupled):
 
     def init(self, weights: Weights) -> CoupledProgress:
         """The start: silent activities, given matrices (see `Circuit.initial_weights`)."""
-        check_dtypes(self.clock.dt.dtype, weights, self.stream.inputs)
+        check_start(self.circuit, self.clock.dt.dtype, weights, self.stream.inputs)
         fixed = {p.name: weights[p.name] for p in self.circuit.fixed}
         return self.integrator.init(self, fixed, weights)
 

@@ -28,7 +28,7 @@ from dynamics.plasticity import (
     slow_traces,
     zero_traces,
 )
-from dynamics.regime import AbstractRegime, Quality, check_circuit, check_dtypes
+from dynamics.regime import AbstractRegime, Quality, check_circuit, check_start
 from dynamics.rounding import add, nothing
 from dynamics.settle import Outside, check_settles, settle
 from dynamics.stimulus import Clock, Stream
@@ -70,10 +70,10 @@ class Discrete(AbstractRegime[DiscreteState]):
 
     def init(self, weights: Weights) -> DiscreteState:
         """The start, from given maps."""
-        check_dtypes(self.clock.dt.dtype, weights, self.stream.inputs)
+        check_start(self.circuit, self.clock.dt.dtype, weights, self.stream.inputs)
         plastic = {p.name: weights[p.name] for p in self.circuit.plastic}
         fixed = {name: w for name, w in weights.items() if name not in plastic}
-        slow, optimiser = self.circuit.initial_slow(), OPTIMISERS[self.optimiser]().init(plastic)
+        slow, optimiser = self.circuit.initial_slow(self.clock.dt.dtype), OPTIMISERS[self.optimiser]().init(plastic)
         traces = zero_traces(self.circuit, plastic)
         return DiscreteState(plastic, slow, traces, optimiser, fixed, nothing((plastic, slow)))
 

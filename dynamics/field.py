@@ -236,8 +236,9 @@ class CoupledSystem(AbstractSystem):
 
     def lags(self) -> dict[str, Float[Array, ""]]:
         """Every lag there is, by the name of what is late; `input` and `error` are those of the task's signals."""
-        lags = {"input": self.delays.input, "error": self.delays.error}
-        lag = self.lag
+        roles, lag = {layer.role for layer in self.circuit.layers}, self.lag
+        lags = {"input": self.delays.input if "input" in roles else None}
+        lags["error"] = self.delays.error if "output" in roles else None
         lags |= {name: lag(p) for p, name, _ in self.lagged()}
         return {name: lag for name, lag in lags.items() if lag is not None}
 

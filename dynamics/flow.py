@@ -37,7 +37,7 @@ from dynamics.plasticity import (
     weight_drifts,
     zero_traces,
 )
-from dynamics.regime import AbstractRegime, Quality, check_circuit, check_dtypes
+from dynamics.regime import AbstractRegime, Quality, check_circuit, check_start
 from dynamics.samples import rows, rows_or_none
 from dynamics.settle import Outside, check_settles, settle
 from dynamics.simulate import all_finite
@@ -72,7 +72,7 @@ def _batch(
 
     def one(x: Array, y: Array, on: Array) -> tuple[dict[str, Local], Factors, Drives]:
         moment = settle(circuit, weights, slow, Outside(x, y, on=on))
-        locals_ = {layer.name: moment.local(layer) for layer in circuit.layers if not layer.given}
+        locals_ = {layer.name: moment.local(layer) for layer in circuit.layers}
         return locals_, moment.factors(slow_traces(circuit)), slow_drives(moment)
 
     return jax.vmap(one)(inputs, targets, on)
@@ -159,9 +159,10 @@ class FlowSystem(AbstractSystem):
         factors, drives = self._over_time(y)
         weights, circuit = {**self.fixed, **y[0]}, self.circuit
         moved = weight_drifts(circuit, self.timescales, weights, factors, y[2])
+        slow = slow_drifts(circuit, y[1], drives)
         if self.entropic:
-            moved = jax.tree.map(jnp.subtract, moved, self._entropic(y))
-        return moved, slow_drifts(circuit, y[1], drives), self._trace_drifts(y, factors)
+            moved, slow = jax.tree.map(jnp.subtract, (moved, slow), self._entropic(y))
+        return moved, slow, self._trace_drifts(y, factors)
 
     def _trace_drifts(self, y: Flowing, factors: Factors) -> Weights:
         drifts, by_name = {}, {term.name: term for term in self.circuit.terms}
@@ -170,18 +171,19 @@ class FlowSystem(AbstractSystem):
             drifts[name] = (mean - y[2][name]) / tau
         return drifts
 
-    def _entropic(self, y: Flowing) -> Weights:
+    def _entropic(self, y: Flowing) -> tuple[Weights, Slow]:
         """(T + g)/2 <F_b' F_b>, F_b the drift that sample b alone would give: what steps of one presentation do beyond
         the flow, on average, to second order (bibtex: ziyin2025neural)."""
         shown = (self.clock.duration / self.clock.period)[None]
 
-        def along(x: Array, target: Array) -> Weights:
-            def alone(weights: Weights) -> Weights:
-                at, one = (weights, *y[1:]), jnp.ones_like(shown)
-                factors, _ = self._samples(at, x[None], target[None], one, shown)
-                return weight_drifts(self.circuit, self.timescales, {**self.fixed, **weights}, factors)
+        def along(x: Array, target: Array) -> tuple[Weights, Slow]:
+            def alone(weights: Weights, slow: Slow) -> tuple[Weights, Slow]:
+                at, one = (weights, slow, y[2]), jnp.ones_like(shown)
+                factors, drives = self._samples(at, x[None], target[None], one, shown)
+                moved = weight_drifts(self.circuit, self.timescales, {**self.fixed, **weights}, factors)
+                return moved, slow_drifts(self.circuit, slow, drives)
 
-            return jax.jvp(alone, (y[0],), (alone(y[0]),))[1]
+            return jax.jvp(alone, y[:2], alone(*y[:2]))[1]
 
         second = jax.vmap(along)(self.inputs, self.targets)
         return jax.tree.map(lambda d: self.clock.period / 2 * d.mean(0), second)
@@ -222,7 +224,9 @@ class FlowSystem(AbstractSystem):
                     factors = Factors({term.name: f._replace(post=f.post * centred)}, {})
                 else:
                     factors = Factors({}, {term.name: f * centred})
-                moved[term.owner.name] += part(self.circuit, term, weights, factors, jnp.ones_like(whole[0]))
+                change, name = part(self.circuit, term, weights, factors, jnp.ones_like(whole[0])), term.owner.name
+                mirror = self.circuit.map_of(name).mirror
+                moved[name] += change if mirror is None else mirror.metric(weights[name]) * change
         for kind, amplitudes in synaptic.items():
             for name, a in amplitudes.items():
                 moved[name] += self.circuit.map_of(name).within(a * increments[kind][name])
@@ -274,6 +278,12 @@ class WeightFlow(AbstractRegime[FlowState]):
                 f"{drawn[0]} is drawn anew for each presentation, and the weight flow does not average over draws: the "
                 "regime must be coupled or discrete"
             )
+        curved = [p.name for p in self.circuit.plastic if self.circuit.map_of(p.name).is_curved]
+        if curved and self.entropic:
+            raise PlasticodeError(
+                f"the map of '{curved[0]}' has a mirror or holds its norm, and the entropic flow knows plain steps "
+                "alone: one of both"
+            )
         slow = list(slow_traces(self.circuit))
         if slow and (self.sampling_noise or self.entropic):
             what = "sampling noise" if self.sampling_noise else "the entropic flow"
@@ -281,10 +291,10 @@ class WeightFlow(AbstractRegime[FlowState]):
 
     def init(self, weights: Weights) -> FlowState:
         """The start, from given maps."""
-        check_dtypes(self.clock.dt.dtype, weights, self.inputs)
+        check_start(self.circuit, self.clock.dt.dtype, weights, self.inputs)
         start = {p.name: weights[p.name] for p in sorted(self.circuit.plastic, key=lambda p: p.name)}
         fixed = {name: w for name, w in weights.items() if name not in start}
-        slow, traces = self.circuit.initial_slow(), zero_traces(self.circuit, start)
+        slow, traces = self.circuit.initial_slow(self.clock.dt.dtype), zero_traces(self.circuit, start)
         zero, low = jnp.zeros_like(self.clock.dt), self.integrator.begin((start, slow, traces)).low
         twin = (slow, traces), _beside(low)
         return FlowState(start, slow, traces, fixed, low, twin, Accuracy(zero, zero))

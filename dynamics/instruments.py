@@ -27,8 +27,14 @@ def predict(circuit: Circuit, weights: Weights, inputs: Rows) -> Float[Array, "n
 
     inputs = rows("inputs")(inputs)
     check_inputs(circuit, inputs)
-    output, slow = circuit.layer(output_layer(circuit)), circuit.initial_slow(inputs.dtype)
-    return jax.vmap(lambda x: settle(circuit, weights, slow, Outside(x, None)).value(output, "activity"))(inputs)
+    circuit.check_weights(weights)
+    output, slow = output_layer(circuit), circuit.initial_slow(inputs.dtype)
+
+    def one(x: Array) -> Array:
+        moment = settle(circuit, weights, slow, Outside(x, None))
+        return moment.value(moment.circuit.layer(output), "activity")
+
+    return jax.vmap(one)(inputs)
 
 
 def output_layer(circuit: Circuit) -> str:
@@ -60,7 +66,7 @@ def _labelled(circuit: Circuit, inputs: Rows, targets: Rows) -> tuple[Array, Arr
     inputs, targets = rows("inputs")(inputs), rows("targets")(targets)
     check_samples(circuit, inputs, targets)
     output = circuit.layer(output_layer(circuit))
-    check_width(output.name, output.size, targets)
+    check_width(output, targets)
     return inputs, targets
 
 
@@ -85,9 +91,15 @@ def gradient(circuit: Circuit, weights: Weights, inputs: Rows, targets: Rows) ->
 
 
 def drive(circuit: Circuit, weights: Weights, slow: Slow, inputs: Rows, targets: Rows) -> Weights:
-    """<m p^T> of every plastic matrix over the batch: the weight drift times tau_plast, without decays."""
+    """<m p^T> of every plastic matrix over the batch, in its geometry: the drift times tau_plast, without decays."""
     _, factors = _factors(circuit, weights, slow, inputs, targets)
-    return {p.name: _drive(circuit, p.name, weights, factors) for p in circuit.plastic}
+    return {p.name: _moved(circuit, p.name, weights, factors) for p in circuit.plastic}
+
+
+def _moved(circuit: Circuit, name: str, weights: Weights, factors: Products) -> Theta:
+    """The direction in which all <m p^T> move the map of projection `name`."""
+    mirror, along = circuit.map_of(name).mirror, _drive(circuit, name, weights, factors)
+    return along if mirror is None else mirror.metric(weights[name]) * along
 
 
 def _drive(circuit: Circuit, name: str, weights: Weights, factors: Products) -> Theta:
@@ -114,7 +126,7 @@ def alignment(
     _, factors = _factors(circuit, weights, slow, inputs, targets)
     found = {}
     for name in forward_matrices(circuit):
-        direction = _drive(circuit, name, weights, _near_one(circuit, name, factors))
+        direction = _moved(circuit, name, weights, _near_one(circuit, name, factors))
         found[name] = cosine(direction, downhill[name])
     return found
 
@@ -135,9 +147,8 @@ def hebbian_alignment(
     locals_, factors = _factors(circuit, weights, slow, inputs, targets)
     found = {}
     for name in forward_matrices(circuit):
-        a = locals_[circuit.projection(name).target].preactivation
-        own = {t.name for t in circuit.terms_of(name)}
-        hebb = {term: f._replace(post=a) if term in own else f for term, f in factors.items()}
+        own = [t for t in circuit.terms_of(name) if t.name in factors]
+        hebb = factors | {t.name: factors[t.name]._replace(post=locals_[t.of.target].preactivation) for t in own}
         pair = (_drive(circuit, name, weights, _near_one(circuit, name, fs)) for fs in (factors, hebb))
         found[name] = cosine(*pair)
     return found

@@ -11,7 +11,7 @@ from typing import Literal
 import equinox as eqx
 from jaxtyping import Array, Float
 
-from dynamics.local import AbstractFactor, Negative, floating_or_none
+from dynamics.local import AbstractFactor, Negative, as_numbers
 
 
 class Trace(eqx.Module):
@@ -23,7 +23,7 @@ class Trace(eqx.Module):
     """
 
     of: Literal["pre", "post", "product"] = eqx.field(static=True, default="pre")
-    timescale: Float[Array, ""] | None = eqx.field(converter=floating_or_none, default=None)
+    timescale: Float[Array, ""] | None = eqx.field(converter=as_numbers, default=None)
     slow: bool = eqx.field(static=True, default=False)
 
 
@@ -46,6 +46,11 @@ class Scaled(eqx.Module):
 
 Term = Outer | Scaled
 Law = tuple[Term, ...]
+
+
+def as_law(law: Law | Term) -> Law:
+    """The law of one term alone, too."""
+    return (law,) if isinstance(law, Outer | Scaled) else tuple(law)
 
 
 def TwoFactor(  # noqa: N802  a law, though it is made by a function

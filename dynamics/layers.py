@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dynamics.activations import Activation, activation
-from dynamics.local import AbstractFactor, floating, floating_or_none
+from dynamics.local import AbstractFactor, as_numbers
 
 Role = Literal["input", "target", "constant", "hidden", "output"]
 
@@ -27,7 +27,7 @@ class Variable(eqx.Module):
 
     name: str = eqx.field(static=True)
     of: AbstractFactor
-    timescale: Float[Array, "*size"] | None = eqx.field(converter=floating_or_none, default=None)
+    timescale: Float[Array, "*size"] | None = eqx.field(converter=as_numbers, default=None)
     slow: bool = eqx.field(static=True, default=False)
 
 
@@ -38,16 +38,11 @@ class AbstractSource(eqx.Module):
 class Draw(AbstractSource):
     """Normal numbers of standard deviation `std`, drawn anew for each presentation, and shown as long as the sample."""
 
-    std: Float[Array, ""] = eqx.field(converter=floating)
+    std: Float[Array, ""] = eqx.field(converter=as_numbers)
 
     def drawn(self, key: PRNGKeyArray, k: Int[Array, ""], name: str, size: int) -> Float[Array, " size"]:
         """The numbers of presentation k for the layer called `name`, from the key of the stream."""
         return self.std * jax.random.normal(fresh(key, k, name), (size,), self.std.dtype)
-
-
-def several(given: Any) -> tuple:
-    """A tuple of what is given alone, or as a tuple or list."""
-    return tuple(given) if isinstance(given, tuple | list) else (given,)
 
 
 class _Plain(eqx.Module):
@@ -71,7 +66,7 @@ class Wave(AbstractSource):
     """
 
     of: Callable[[Float[Array, ""]], Float[Array, " size"]] = eqx.field(converter=lambda f: _Plain.of(f))
-    jumps: tuple[Float[Array, ""], ...] = ()
+    jumps: tuple[Float[Array, ""], ...] = eqx.field(converter=lambda times: tuple(map(as_numbers, times)), default=())
 
 
 def fresh(key: PRNGKeyArray, k: Int[Array, ""], name: str) -> PRNGKeyArray:
@@ -82,6 +77,11 @@ def fresh(key: PRNGKeyArray, k: Int[Array, ""], name: str) -> PRNGKeyArray:
 def checksum(name: str) -> int:
     """The number that random keys of what is called `name` are made of."""
     return zlib.crc32(name.encode())
+
+
+def _variables(given: Any) -> tuple[Variable, ...]:
+    """Of one variable alone, too."""
+    return (given,) if isinstance(given, Variable) else tuple(given)
 
 
 class Layer(eqx.Module):
@@ -99,7 +99,7 @@ class Layer(eqx.Module):
     role: Role = eqx.field(static=True, default="hidden")
     level: int = eqx.field(static=True, default=1)
     loss: str = eqx.field(static=True, default="squared")
-    variables: tuple[Variable, ...] = eqx.field(converter=several, default=())
+    variables: tuple[Variable, ...] = eqx.field(converter=_variables, default=())
     source: AbstractSource | None = None
 
     @property

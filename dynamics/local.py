@@ -15,16 +15,12 @@ from dynamics.activations import Activation
 from dynamics.errors import PlasticodeError, shown, unknown
 
 
-def floating(value: Any) -> Float[Array, "..."]:
-    """An array of `value`, which may be a plain number; integers become floats, as what they scale would else be
-    integers too."""
+def as_numbers(value: Any) -> Any:
+    """Numbers as Python or NumPy writes them as an array of floats; anything else as it is."""
+    if not isinstance(value, float | int | list | np.ndarray | np.generic):
+        return value
     array = jnp.asarray(value)
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
-
-
-def floating_or_none(value: Any) -> Float[Array, "..."] | None:
-    """As `floating`, of what may be left out."""
-    return None if value is None else floating(value)
 
 
 class Local(eqx.Module):

@@ -8,7 +8,8 @@ A map is linear in theta and in the signal. Its transpose and the direction in w
 
 import abc
 import math
-from typing import ClassVar, Literal
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -16,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray
 
-from dynamics.errors import PlasticodeError
-from dynamics.local import floating, floating_or_none
+from dynamics.errors import PlasticodeError, shown
+from dynamics.local import as_numbers
 
 Theta = Float[Array, "..."]
 
@@ -25,7 +26,7 @@ Theta = Float[Array, "..."]
 class Gaussian(eqx.Module):
     """Entries drawn from N(0, scale^2 / fan); fan is the number of source or of target neurons."""
 
-    scale: Float[Array, ""] = eqx.field(converter=floating)
+    scale: Float[Array, ""] = eqx.field(converter=as_numbers)
     fan: Literal["source", "target"] = eqx.field(static=True, default="source")
 
     def __call__(self, key: PRNGKeyArray, targets: int, sources: int) -> Float[Array, "targets sources"]:
@@ -36,7 +37,7 @@ class Gaussian(eqx.Module):
 class Given(eqx.Module):
     """The matrix itself, of shape (targets, sources)."""
 
-    matrix: Float[Array, "targets sources"] = eqx.field(converter=floating)
+    matrix: Float[Array, "targets sources"] = eqx.field(converter=as_numbers)
 
     def __call__(self, key: PRNGKeyArray, targets: int, sources: int) -> Float[Array, "targets sources"]:
         if self.matrix.shape != (targets, sources):
@@ -89,6 +90,11 @@ class AbstractMap(eqx.Module):
     decays: bool = eqx.field(static=True, default=True, kw_only=True)
     holds_norm: bool = eqx.field(static=True, default=False, kw_only=True)
 
+    @property
+    def is_curved(self) -> bool:
+        """Whether a step of it is not a straight one."""
+        return self.mirror is not None or self.holds_norm
+
     @abc.abstractmethod
     def initial(self, key: PRNGKeyArray, targets: int, sources: int) -> Theta:
         """theta at the start. Sizes that do not fit are refused."""
@@ -116,6 +122,10 @@ class AbstractMap(eqx.Module):
     def scaled_rows(self, theta: Theta, rate: Float[Array, " targets"]) -> Theta:
         """diag(rate) theta."""
         raise PlasticodeError(f"a law scales the rows of {type(self).__name__}, which has none: it must be a matrix")
+
+    def scaled_columns(self, theta: Theta, rate: Float[Array, " sources"]) -> Theta:
+        """theta diag(rate)."""
+        raise PlasticodeError(f"a law scales the columns of {type(self).__name__}, which has none: it must be a matrix")
 
     def matrix(self, theta: Theta, sources: int) -> Float[Array, "targets sources"]:
         """The whole matrix."""
@@ -146,6 +156,9 @@ class AbstractMatrix(AbstractMap):
 
     def scaled_rows(self, theta: Theta, rate: Float[Array, " targets"]) -> Theta:
         return rate[:, None] * theta
+
+    def scaled_columns(self, theta: Theta, rate: Float[Array, " sources"]) -> Theta:
+        return theta * rate[None]
 
     def matrix(self, theta: Theta, sources: int) -> Float[Array, "targets sources"]:
         return theta
@@ -179,6 +192,8 @@ class Pattern:
         mask = np.asarray(mask)
         if mask.ndim != 2:
             raise PlasticodeError(f"a mask has shape {list(mask.shape)}: it must be (targets, sources)")
+        if not np.isin(mask, (0, 1)).all():
+            raise PlasticodeError("a mask has entries that are neither 0 nor 1: it must be boolean")
         self.mask = mask.astype(bool)
         self.column, self.there = _packed(self.mask)
         self.row, self.in_column = _packed(self.mask.T)
@@ -237,11 +252,14 @@ class Masked(AbstractMap):
     def scaled_rows(self, theta: Theta, rate: Float[Array, " targets"]) -> Theta:
         return rate[:, None] * theta
 
+    def scaled_columns(self, theta: Theta, rate: Float[Array, " sources"]) -> Theta:
+        return theta * rate[self.mask.column]
+
 
 class OneToOne(AbstractMap):
     """A diagonal matrix: each neuron to the one of the same number, with `gain` at the start; theta is (size,)."""
 
-    gain: Float[Array, ""] = eqx.field(converter=floating)
+    gain: Float[Array, ""] = eqx.field(converter=as_numbers)
 
     def initial(self, key: PRNGKeyArray, targets: int, sources: int) -> Float[Array, " targets"]:
         if targets != sources:
@@ -256,6 +274,14 @@ class OneToOne(AbstractMap):
     def scaled_rows(self, theta: Theta, rate: Float[Array, " targets"]) -> Theta:
         return rate * theta
 
+    def scaled_columns(self, theta: Theta, rate: Float[Array, " sources"]) -> Theta:
+        return rate * theta
+
+
+def _whole(numbers: Any) -> Any:
+    """Whole numbers, one for each dimension."""
+    return tuple(numbers) if isinstance(numbers, Sequence) else (numbers,)
+
 
 class Convolution(AbstractMap):
     """A convolution in one or two dimensions (a cross-correlation, as networks have it); theta (out, in, *kernel).
@@ -265,9 +291,9 @@ class Convolution(AbstractMap):
     """
 
     start: Start
-    channels: tuple[int, int] = eqx.field(static=True)  # of the source and of the target
-    space: tuple[int, ...] = eqx.field(static=True)
-    kernel: tuple[int, ...] = eqx.field(static=True)
+    channels: tuple[int, int] = eqx.field(static=True, converter=_whole)  # of the source and of the target
+    space: tuple[int, ...] = eqx.field(static=True, converter=_whole)
+    kernel: tuple[int, ...] = eqx.field(static=True, converter=_whole)
     stride: int = eqx.field(static=True, default=1)
     padding: Literal["same", "valid"] = eqx.field(static=True, default="same")
 
@@ -276,6 +302,12 @@ class Convolution(AbstractMap):
             raise PlasticodeError(
                 f"a convolution has space {list(self.space)} and kernel {list(self.kernel)}: both must have the same "
                 "number of dimensions, 1 or 2"
+            )
+        least = min(*self.channels, *self.space, *self.kernel, self.stride)
+        if len(self.channels) != 2 or least < 1:
+            raise PlasticodeError(
+                f"a convolution has channels {list(self.channels)}, space {list(self.space)}, kernel "
+                f"{list(self.kernel)} and stride {self.stride}: they must be at least 1, and the channels two"
             )
         if self.padding not in ("same", "valid"):
             raise PlasticodeError(f"a convolution has padding '{self.padding}': it must be same or valid")
@@ -309,9 +341,19 @@ class Shared(eqx.Module):
 
     name: str = eqx.field(static=True)
     transposed: bool = eqx.field(static=True, default=False)
-    gain: Float[Array, ""] | None = eqx.field(converter=floating_or_none, default=None)
+    gain: Float[Array, ""] | None = eqx.field(converter=as_numbers, default=None)
 
 
 def as_map(matrix: AbstractMap | Shared | Start) -> AbstractMap | Shared:
     """What a projection is given as its matrix: a start alone means a dense one."""
-    return Dense(matrix) if isinstance(matrix, Gaussian | Given) else matrix
+    matrix = Dense(matrix) if isinstance(matrix, Gaussian | Given) else matrix
+    start, mirror = getattr(matrix, "start", None), getattr(matrix, "mirror", None)
+    if not isinstance(matrix, AbstractMap | Shared):
+        raise PlasticodeError(
+            f"a projection has {shown(matrix)} for its matrix: it must be a map, such as Gaussian or Given"
+        )
+    if not (start is None or callable(start)) or isinstance(start, AbstractMap):
+        raise PlasticodeError(f"a map starts from {shown(start)}: it must be Gaussian or Given")
+    if not (mirror is None or isinstance(mirror, AbstractMirror)):
+        raise PlasticodeError(f"a map has the mirror {shown(mirror)}: it must be one, such as Multiplicative()")
+    return matrix

@@ -72,7 +72,7 @@ def part(
     if isinstance(term.term, Scaled):
         of = theta if term.term.matrix is None else weights[term.term.matrix]
         rate = _mean(factors.rates[term.name] / tau)
-        return of * rate if term.transposed else own.scaled_rows(of, rate)
+        return own.scaled_columns(of, rate) if term.transposed else own.scaled_rows(of, rate)
     f = factors.products[term.name]
     if trace is None:
         return product(circuit, term, theta, f._replace(post=f.post / tau))

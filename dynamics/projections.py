@@ -3,9 +3,8 @@
 import equinox as eqx
 from jaxtyping import Array, Float
 
-from dynamics.laws import Law
-from dynamics.layers import several
-from dynamics.local import AbstractFactor, floating_or_none, named, variable_of
+from dynamics.laws import Law, as_law
+from dynamics.local import AbstractFactor, as_numbers, named, variable_of
 from dynamics.maps import AbstractMap, Shared, as_map
 
 
@@ -29,9 +28,9 @@ class Projection(eqx.Module):
     target: str = eqx.field(static=True)
     port: str = eqx.field(static=True)
     matrix: AbstractMap | Shared = eqx.field(converter=as_map)
-    law: Law = eqx.field(converter=several, default=())
+    law: Law = eqx.field(converter=as_law, default=())
     level: int = eqx.field(static=True, default=1)
-    lag: Float[Array, ""] | None = eqx.field(converter=floating_or_none, default=None)
+    lag: Float[Array, ""] | None = eqx.field(converter=as_numbers, default=None)
 
     @property
     def variable(self) -> str | None:

@@ -4,11 +4,14 @@ import abc
 from typing import Generic, NamedTuple, TypeVar
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from dynamics.circuit import Circuit, Weights
 from dynamics.errors import PlasticodeError
+from dynamics.layers import Wave
 from dynamics.loop import Count
 from dynamics.plasticity import Slow as Slow
 from dynamics.samples import check_samples
@@ -38,13 +41,27 @@ def check_circuit(
     check_samples(circuit, inputs, targets)
 
 
-def check_dtypes(dtype: DTypeLike, weights: Weights, inputs: Float[Array, "samples inputs"]) -> None:
-    """Refuses matrices or inputs of another dtype than the clock's: a run has one, and JAX would promote silently."""
-    for name, array in [*((f"matrix '{name}'", w) for name, w in weights.items()), ("the inputs", inputs)]:
+def check_start(circuit: Circuit, dtype: DTypeLike, weights: Weights, inputs: Float[Array, "samples inputs"]) -> None:
+    """Refuses weights that are not the circuit's, and matrices or inputs of another dtype than the clock's: a run has
+    one, and JAX would promote silently."""
+    circuit.check_weights(weights)
+    given = {f"matrix '{name}'": w for name, w in weights.items()} | {"the inputs": inputs} | _drawn(circuit, dtype)
+    for name, array in given.items():
         if array.dtype != dtype:
             raise PlasticodeError(
                 f"{name}: dtype {array.dtype} is not allowed where the clock has {dtype}, as a run must have one dtype"
             )
+
+
+def _drawn(circuit: Circuit, dtype: DTypeLike) -> dict[str, jax.ShapeDtypeStruct]:
+    """What is drawn for layers and projections, and what waves are at a time of `dtype`."""
+    drawn = jax.eval_shape(circuit.draws, jax.random.key(0), jnp.int32(0))
+    found = {f"what is drawn for '{name}'": array for name, array in drawn.items()}
+    with jax.numpy_dtype_promotion("standard"):
+        for layer in circuit.layers:
+            if isinstance(layer.source, Wave):
+                found[f"the wave of layer '{layer.name}'"] = jax.eval_shape(layer.source.of, jnp.zeros((), dtype))
+    return {name: array for name, array in found.items() if not array.weak_type}  # Python's numbers fit any dtype
 
 
 class AbstractRegime(eqx.Module, Generic[Progress]):

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Shaped
 
 from dynamics.circuit import Circuit
 from dynamics.errors import PlasticodeError
+from dynamics.layers import Layer
 
 Rows = Shaped[Array | np.ndarray, "..."]  # what `rows` takes: (samples, numbers), or (samples,) for one target each
 
@@ -76,18 +77,20 @@ def check_samples(
     check_pairs(inputs, targets)
     check_inputs(circuit, inputs)
     for layer in circuit.layers:
-        if layer.role == "output":
+        if layer.role in ("output", "target"):
             if targets is None:
-                raise PlasticodeError(f"there are no targets: the output layer '{layer.name}' learns from an error")
-            check_width(layer.name, layer.size, targets)
+                why = "learns from an error" if layer.role == "output" else "is given them"
+                raise PlasticodeError(f"there are no targets: the {layer.role} layer '{layer.name}' {why}")
+            check_width(layer, targets)
 
 
-def check_width(layer: str, size: int, targets: Float[Array, "_n _outputs"]) -> None:
-    """Refuses targets that have not one number per neuron of the output layer."""
-    width = targets.shape[1]
+def check_width(layer: Layer, targets: Float[Array, "_n _outputs"]) -> None:
+    """Refuses targets that have not one number per neuron of a layer."""
+    width, size = targets.shape[1], layer.size
+    what = layer.role if layer.role == "target" else "output"
     if width != size:
         hint = f"; labels become targets by one-hot encoding, jax.nn.one_hot(labels, {size})" if width == 1 else ""
         raise PlasticodeError(
-            f"the targets have {width} numbers per sample: the output layer '{layer}' has {size} neurons, so there "
-            f"must be as many{hint}"
+            f"the targets have {width} numbers per sample: the {what} layer '{layer.name}' has {size} neurons, so "
+            f"there must be as many{hint}"
         )

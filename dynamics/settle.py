@@ -4,6 +4,7 @@ A feedforward circuit is evaluated once, in order. The variables on a cycle are 
 equations, v <- v + d (F(v) - v), from silence: the path that they themselves take, in steps of d tau_prop.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -50,8 +51,8 @@ class Outside(NamedTuple):
 class Settled(AbstractMoment):
     """A circuit at the fixed point of its fast variables, for one sample.
 
-    `known` are variables on cycles; all others follow from them. Without a target errors are silent, and a layer that
-    would be given it is free. What nothing is drawn for is zero.
+    `known` are variables on cycles; all others follow from them. Without a target errors are silent. What nothing is
+    drawn for is zero.
     """
 
     def __init__(self, circuit: Circuit, weights: Weights, slow: Slow, outside: Outside, known: Values | None = None):
@@ -62,21 +63,13 @@ class Settled(AbstractMoment):
     def value(self, layer: Layer, variable: str) -> Signal:
         if (layer.name, variable) in self.known:
             return self.known[layer.name, variable]
-        if variable == "activity" and layer.given and not self._free(layer):
+        if variable == "activity" and layer.given:
             return self._given(layer)
         if variable in self.slow.get(layer.name, {}):
             return self.slow[layer.name][variable]
         if variable == "error" and self.outside.target is None:
             return self.silent(layer)
         return self.drive(layer, variable)
-
-    def drive(self, layer: Layer, variable: str) -> Signal:
-        if variable == "activity" and self._free(layer):
-            return self.once(("free", layer.name), lambda: layer.f(self.input(layer, "forward")))
-        return super().drive(layer, variable)
-
-    def _free(self, layer: Layer) -> bool:
-        return layer.role == "target" and layer.source is None and self.outside.target is None
 
     def _given(self, layer: Layer) -> Signal:
         if isinstance(layer.source, Draw):
@@ -112,8 +105,9 @@ def settle(circuit: Circuit, weights: Weights, slow: Slow, outside: Outside) -> 
     """The circuit at the fixed point of its fast variables.
 
     Where there are cycles, it is the stable fixed point that damped sweeps from silence reach, NaN if there is none.
-    Derivatives of any order go through it.
+    Derivatives of any order go through it. Without a target a layer that would be given it is free (`_freed`).
     """
+    circuit = _freed(circuit) if outside.target is None else circuit
     loops = circuit.plan.silent_loops if outside.target is None else circuit.plan.loops
     if not loops:
         return Settled(circuit, weights, slow, outside)
@@ -124,6 +118,18 @@ def settle(circuit: Circuit, weights: Weights, slow: Slow, outside: Outside) -> 
 
     silent = {node: jnp.zeros(circuit.layer(node[0]).size, outside.stimulus.dtype) for node in loops}
     return Settled(circuit, weights, slow, outside, _settled(anew, silent))
+
+
+def _freed(circuit: Circuit) -> Circuit:
+    """The circuit with nothing given to the layers that are given the target: they are driven as hidden ones are."""
+    given = [layer.role == "target" and layer.source is None for layer in circuit.layers]
+    if not any(given):
+        return circuit
+    layers = [
+        dataclasses.replace(layer, role="hidden") if free else layer
+        for layer, free in zip(circuit.layers, given, strict=True)
+    ]
+    return dataclasses.replace(circuit, layers=tuple(layers))
 
 
 def _settled(field: Callable[[Values], Values], silent: Values) -> Values:

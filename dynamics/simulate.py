@@ -117,7 +117,7 @@ def _recorded(regime: AbstractRegime, weights: Weights, marks: list[int], probe:
         end, rest = jax.lax.scan(block, start, (marks[:-1], marks[1:]))
         probes, finite = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, rest)
         final, quality = regime.weights(end), regime.quality(end)
-        dtype = next(iter(final.values())).dtype
+        dtype = jnp.result_type(*final.values()) if final else jnp.result_type(float)
         known = Quality(jnp.asarray(jnp.nan, dtype), jnp.asarray(True)) if quality is None else quality
         return Recording(marks, probes, final, finite.all(), known.converged, known.error)
 
@@ -136,4 +136,5 @@ def _marks(presentations: int, records: int) -> list[int]:
 def all_finite(tree: PyTree[Array]) -> Array:
     """Whether every number in `tree` is finite."""
     numbers = [jnp.asarray(leaf) for leaf in jax.tree.leaves(tree)]
-    return jnp.stack([jnp.isfinite(x).all() for x in numbers if jnp.issubdtype(x.dtype, jnp.inexact)]).all()
+    finite = [jnp.isfinite(x).all() for x in numbers if jnp.issubdtype(x.dtype, jnp.inexact)]
+    return jnp.stack([jnp.asarray(True), *finite]).all()

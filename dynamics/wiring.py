@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import get_args
 
 import jax
+import jax.numpy as jnp
 
 from dynamics.activations import activation
 from dynamics.errors import PlasticodeError, shown, unknown
-from dynamics.laws import Outer, Scaled
-from dynamics.layers import Layer, Role, Variable, checksum
+from dynamics.laws import Outer, Scaled, Trace
+from dynamics.layers import AbstractSource, Draw, Layer, Role, Variable, Wave, checksum
 from dynamics.local import AbstractFactor, Known, Modulated, Reads, Transfer, reads
 from dynamics.maps import AbstractMap, Gaussian, Shared
 from dynamics.projections import Projection
@@ -145,7 +146,7 @@ def check(layers: Sequence[Layer], projections: Projections, readout: str | None
     by_name = {p.name: p for p in projections}
     for p in projections:
         _check_map(p, sizes, by_name)
-        _check_law(p, by_name)
+        _check_law(p, sizes, by_name)
     _check_factors(layers, projections)
 
 
@@ -177,6 +178,8 @@ def _check_layer(layer: Layer) -> None:
         raise PlasticodeError(f"layer '{layer.name}' has {layer.size} neurons: it must have at least 1")
     if layer.role not in get_args(Role):
         raise unknown(f"role of layer '{layer.name}'", layer.role, get_args(Role))
+    if layer.source is not None:
+        _check_source(layer, layer.source)
     for name, count in Counter(v.name for v in layer.variables).items():
         if count > 1:
             raise PlasticodeError(f"layer '{layer.name}' has two variables '{name}': one is allowed")
@@ -195,6 +198,29 @@ def _check_layer(layer: Layer) -> None:
             raise PlasticodeError(
                 f"the timescale of '{v.name}' of layer '{layer.name}' has shape {list(shape)}: it must be one number, "
                 f"or {layer.size}, one per neuron"
+            )
+
+
+def _check_source(layer: Layer, source: object) -> None:
+    """Refuses what gives no activity to a layer."""
+    if not isinstance(source, AbstractSource):
+        raise PlasticodeError(f"the source of layer '{layer.name}' is {shown(source)}: it must be Draw or Wave")
+    if layer.role != "hidden":
+        raise PlasticodeError(
+            f"layer '{layer.name}' has the role '{layer.role}' and a source: a source takes the place of a role"
+        )
+    if isinstance(source, Draw) and jnp.shape(source.std) != ():
+        raise PlasticodeError(
+            f"layer '{layer.name}' draws with a std of shape {list(jnp.shape(source.std))}: it must be one number"
+        )
+    if isinstance(source, Wave):
+        with jax.numpy_dtype_promotion("standard"):
+            made = getattr(jax.eval_shape(source.of, jnp.zeros(())), "shape", None)
+        if made != (layer.size,):
+            what = "no array" if made is None else f"an array of shape {list(made)}"
+            raise PlasticodeError(
+                f"the wave of layer '{layer.name}' makes {what}: it must have one number for each of its {layer.size} "
+                "neurons"
             )
 
 
@@ -235,17 +261,20 @@ def _check_map(p: Projection, sizes: Mapping[str, int], projections: Mapping[str
         )
 
 
-def _check_law(p: Projection, projections: Mapping[str, Projection]) -> None:
+def _check_law(p: Projection, sizes: Mapping[str, int], projections: Mapping[str, Projection]) -> None:
     transposed = isinstance(p.matrix, Shared) and p.matrix.transposed
+    for name, number in (("lag", p.lag), ("gain", getattr(p.matrix, "gain", None))):
+        if number is not None and jnp.shape(number) != ():
+            raise PlasticodeError(
+                f"the {name} of projection '{p.name}' has shape {list(jnp.shape(number))}: it must be one number"
+            )
     for term in p.law:
         if not isinstance(term, Outer | Scaled):
             raise PlasticodeError(
-                f"the law of '{p.name}' has {shown(term)} where a term should be: it must be Outer(...) or "
-                "Scaled(...), or TwoFactor(...) alone"
+                f"the law of '{p.name}' has the term {shown(term)}: it must be made of Outer and Scaled, or TwoFactor"
             )
         if isinstance(term, Outer):
-            if term.trace.of not in ("pre", "post", "product"):
-                raise unknown(f"what the law of '{p.name}' has a trace of,", term.trace.of, ("pre", "post", "product"))
+            _check_trace(p, term.trace)
             if term.trace.of == "product" and transposed:
                 raise PlasticodeError(
                     f"the law of '{p.name}' has a trace of its product, but '{p.name}' uses a map transposed: the law "
@@ -258,10 +287,20 @@ def _check_law(p: Projection, projections: Mapping[str, Projection]) -> None:
                 )
             continue
         if term.matrix is not None:
-            _check_pull(p, term.matrix, projections)
+            _check_pull(p, term.matrix, sizes, projections)
 
 
-def _check_pull(p: Projection, name: str, projections: Mapping[str, Projection]) -> None:
+def _check_trace(p: Projection, trace: Trace) -> None:
+    if trace.of not in ("pre", "post", "product"):
+        raise unknown(f"trace in the law of '{p.name}', of", trace.of, ("pre", "post", "product"))
+    if trace.timescale is not None and jnp.shape(trace.timescale) != ():
+        shape = list(jnp.shape(trace.timescale))
+        raise PlasticodeError(
+            f"the trace in the law of '{p.name}' has a timescale of shape {shape}: it must be one number"
+        )
+
+
+def _check_pull(p: Projection, name: str, sizes: Mapping[str, int], projections: Mapping[str, Projection]) -> None:
     """Refuses a law whose matrix is pulled to one that does not fit."""
     if name not in projections:
         raise unknown(f"projection, which the law of '{p.name}' names,", name, projections)
@@ -269,6 +308,12 @@ def _check_pull(p: Projection, name: str, projections: Mapping[str, Projection])
     if not all(isinstance(m, AbstractMap) and m.is_matrix for m in maps):
         raise PlasticodeError(
             f"the law of '{p.name}' has a term with the matrix of '{name}': both must have a dense matrix of their own"
+        )
+    ends = [(sizes[q.target], sizes[q.source]) for q in (p, projections[name])]
+    if ends[0] != ends[1]:
+        raise PlasticodeError(
+            f"the law of '{p.name}' has a term with the matrix of '{name}', of shape {list(ends[1])}: it must be "
+            f"{list(ends[0])}"
         )
 
 

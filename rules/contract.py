@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from dynamics.circuit import Circuit
-from dynamics.local import floating
 from dynamics.network import Network
 
 if TYPE_CHECKING:  # to a type checker it is a plain ClassVar
@@ -23,12 +24,18 @@ def number(default: float, low: float = -math.inf, high: float = math.inf) -> An
 
     A spec that gives it a value below `low` or above `high` is refused.
     """
-    return eqx.field(converter=floating, default=default, metadata={"range": (low, high)})
+    return eqx.field(converter=_floating, default=default, metadata={"range": (low, high)})
 
 
 def timescale(default: float, low: float = 0.0, high: float = math.inf) -> Any:
     """As `number`, of a time in seconds: a spec may write it with a unit, as "20 ms" or "0.5 T"."""
-    return eqx.field(converter=floating, default=default, metadata={"range": (low, high), "time": True})
+    return eqx.field(converter=_floating, default=default, metadata={"range": (low, high), "time": True})
+
+
+def _floating(value: Any) -> Float[Array, "..."]:
+    """An array of `value`; integers become floats, as what they scale would else be integers too."""
+    array = jnp.asarray(value)
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
 
 
 class AbstractRule(eqx.Module):

@@ -169,12 +169,12 @@ class FixedStep(AbstractIntegrator):
 
     def _order(self, run: AbstractCoupled) -> Float[Array, ""]:
         """The order of the error."""
-        lags = run.delays.stages == 0 and run.delayed
+        rough = (run.delays.stages == 0 and run.delayed) or run.circuit.jumps
         inside = jnp.abs(run.clock.on_steps - jnp.round(run.clock.on_steps)) > 1e-3  # the stimulus ends in a step
         strong = 1.0 if run.noise.on_synapses else None
         if run.noise.multiplied:
             strong = SOLVERS[self.name].strong
-        return order_of(solver_named(self.name), run.circuit.has_kinks, inside | lags | run.circuit.jumps, strong)
+        return order_of(solver_named(self.name), run.circuit.has_kinks, inside | rough, strong)
 
     def begin(self, y: PyTree, history: History | None = None) -> Point:
         """The start of an integration."""

@@ -111,30 +111,32 @@ class Learning:
         return drives.fade[p.name] if p.name in drives.fade else self.still_fade(p)
 
     def product(self, p: Projection, carried: Waveform, drives: Drives) -> Waveform:
-        """W(t_j) c_j at all nodes, W the map of `p`: its own, or a shared one."""
-        circuit, shared = self.system.circuit, p.matrix if isinstance(p.matrix, Shared) else None
-        owner, back = circuit.owner(p), shared is not None and shared.transposed
+        """W(t_j) c_j at all nodes, W the map of `p`: its own, or a shared one with its gain."""
+        result, shared = self.ungained(p, carried, drives), p.matrix
+        return shared.gain * result if isinstance(shared, Shared) and shared.gain is not None else result
+
+    def ungained(self, p: Projection, carried: Waveform, drives: Drives) -> Waveform:
+        """W(t_j) c_j without the gain, which laws do not know."""
+        circuit = self.system.circuit
+        owner, back = circuit.owner(p), isinstance(p.matrix, Shared) and p.matrix.transposed
         moving = [term for term in self._terms(owner.name) if term.name in drives.of]
         own = circuit.map_of(owner.name)
         if own.is_matrix and not (moving and self.at_nodes(owner.name)):
-            result = self._low_rank(owner, moving, carried, back, drives)
-        else:
-            size = circuit.shape(owner)[1]
+            return self._low_rank(owner, moving, carried, back, drives)
+        size = circuit.shape(owner)[1]
 
-            def one(theta: Theta, c: Float[Array, " n"]) -> Float[Array, " m"]:
-                return own.back(theta, c, size) if back else own.apply(theta, c)
+        def one(theta: Theta, c: Float[Array, " n"]) -> Float[Array, " m"]:
+            return own.back(theta, c, size) if back else own.apply(theta, c)
 
-            if moving:
-                rows = jnp.broadcast_to(carried, (self.nodes, carried.shape[1]))
-                result = jax.vmap(one)(self._thetas(owner, drives), rows)
-            else:
-                result = jax.vmap(one, (None, 0))(self.weights[owner.name], carried)
-        return result if shared is None or shared.gain is None else shared.gain * result
+        if not moving:
+            return jax.vmap(one, (None, 0))(self.weights[owner.name], carried)
+        rows = jnp.broadcast_to(carried, (self.nodes, carried.shape[1]))
+        return jax.vmap(one)(self._thetas(owner, drives), rows)
 
     def _low_rank(
         self, owner: Projection, moving: list[LawTerm], carried: Waveform, back: bool, drives: Drives
     ) -> Waveform:
-        w, fade = self.weights[owner.name], self.fade(owner, drives) if drives.of else None
+        w, fade = self.weights[owner.name], self.fade(owner, drives) if drives.of or drives.fade else None
         shrink = None if fade is None else jnp.exp(-fade)
         if back:
             carried = carried if shrink is None else shrink * carried
@@ -290,6 +292,11 @@ class Learning:
             if drive.pre is not None:
                 change += scale * root_mean_square(drive.post) * root_mean_square(pre - earlier)
             size += scale * root_mean_square(drive.post) * root_mean_square(pre)
+        for name, fade in new.fade.items():
+            if not self._terms(name):  # it does nothing but fade, of which no drive tells
+                reach = norm(self.start.weights[name]) / self.length
+                change += root_mean_square(fade - old.fade[name]) * reach
+                size += root_mean_square(fade) * reach
         return change, size
 
 

@@ -168,8 +168,8 @@ class Relaxation(eqx.Module):
         factors = moment.factors({name for name, trace in self.start.trace.items() if self._of_product(name)})
         drives, traces = moment.driven(factors)
         moment.pass_chains()
-        signals = {key_of(*late): moment.signal(late) for late in system.lagged() if key_of(*late)[1] == "signal"}
-        return Waves(moment.values | signals, moment.slow, traces, moment.chains, drives)
+        signals = {key_of(*late): moment.signal(late) for late in system.lagged() if late[1] in self.filters.current}
+        return Waves(signals | moment.values, moment.slow, traces, moment.chains, drives)
 
     def _of_product(self, name: str) -> bool:
         terms = self.system.circuit.terms
@@ -359,7 +359,7 @@ class _Sweep(AbstractMoment):
             w, parts = self.window.start.weights[p.name], []
             for term in terms:
                 f, tau = self._product(term, factors, traces), at_level(times.plasticity, term.of.level)
-                along = jnp.sum(f.post * self.learning.product(term.of, f.pre, self.last.drive), 1, keepdims=True)
+                along = jnp.sum(f.post * self.learning.ungained(term.of, f.pre, self.last.drive), 1, keepdims=True)
                 parts.append(along / (tau * jnp.sum(w * w)))
             return sum(parts[1:], parts[0])
         if not scaled:

@@ -69,7 +69,7 @@ class AbstractWindow(AbstractIntegrator):
             lag = system.lag(p)
             if lag is not None and not _arrives(system, p, factor):
                 looks[name] = (key_of(p, name, factor), lag)
-        if system.delays.error is not None:
+        if "error" in system.lags():
             looks["error"] = ((system.outputs()[0].name, "activity"), system.delays.error)
         return looks
 
@@ -117,7 +117,11 @@ class AbstractWindow(AbstractIntegrator):
             cuts += jump.cuts()
         zero = jnp.zeros_like(clock.period)
         waves = [layer.source for layer in system.circuit.layers if isinstance(layer.source, Wave)]
-        cuts += [(jnp.clip(time, zero, clock.period), zero) for wave in waves for time in wave.jumps]
+        times = [jnp.clip(time, zero, clock.period) for wave in waves for time in wave.jumps]
+        named = [(_hop(p), system.lag(p)) for p, _, _ in ([] if system.gamma else system.lagged())]
+        late = {name: lag for name, lag in named if lag is not None}
+        times += [jnp.mod(time + lag, clock.period) for time in times for lag in late.values()]
+        cuts += [(time, zero) for time in times]
         if self.settling is None:
             return cuts
         slowest = self.settling * jnp.max(system.timescales.propagation)
