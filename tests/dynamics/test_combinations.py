@@ -212,7 +212,10 @@ def wired(law=(), more=(), **layer):
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (wired(source=Wave(lambda t: t)), r"makes an array of shape \[\]: it must have one number for each of its 2"),
+        (
+            wired(source=Wave(lambda t: t[None])),
+            r"makes an array of shape \[1\]: it must have one number for each of its 2",
+        ),
         (wired(source=Draw(1.0), role="target"), "a source takes the place of a role"),
         (wired(law=Scaled(Rate(), "U"), more=(to("U", "h", "x", ONE),)), r"of shape \[3, 2\]: it must be \[2, 3\]"),
         (lambda: Convolution(ONE, (1, 1), 3, 2, stride=0), "and stride 0: they must be at least 1"),
