@@ -98,6 +98,8 @@ class Circuit:
     plan: Plan = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self):
+        for name in ("layers", "projections"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         wiring.check(self.layers, self.projections, self.readout)
         object.__setattr__(self, "plan", Plan(self.layers, self.projections))
 

@@ -73,6 +73,10 @@ class State(eqx.Module):
     chain: dict[str, Float[Array, "stages n"]]
     path: dict[str, Signals] = eqx.field(default_factory=dict)
 
+    def has(self, key: Key) -> bool:
+        """Whether it has the fast variable (layer, variable)."""
+        return key[0] in self.fast.get(key[1], {})
+
     @property
     def activity(self) -> dict:
         """z by layer."""

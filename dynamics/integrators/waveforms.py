@@ -105,9 +105,8 @@ class Relaxation(eqx.Module):
 
     def start_of(self, key: Key) -> Float[Array, " n"]:
         """A fast variable, or a signal of its own that is late, at the start of the window."""
-        fast = self.start.fast.get(key[1], {})
-        if key[0] in fast:
-            return fast[key[0]]
+        if self.start.has(key):
+            return self.start.fast[key[1]][key[0]]
         return self.system.signals(self.start, self.inputs)[key]
 
     def guess(self) -> Waves:
@@ -168,8 +167,9 @@ class Relaxation(eqx.Module):
         factors = moment.factors({name for name, trace in self.start.trace.items() if self._of_product(name)})
         drives, traces = moment.driven(factors)
         moment.pass_chains()
-        signals = {key_of(*late): moment.signal(late) for late in system.lagged() if late[1] in self.filters.current}
-        return Waves(signals | moment.values, moment.slow, traces, moment.chains, drives)
+        late = [one for one in system.lagged() if one[1] in self.filters.current]
+        signals = {key_of(*one): moment.signal(one) for one in late if not self.start.has(key_of(*one))}
+        return Waves(moment.values | signals, moment.slow, traces, moment.chains, drives)
 
     def _of_product(self, name: str) -> bool:
         terms = self.system.circuit.terms
