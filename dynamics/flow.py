@@ -140,10 +140,10 @@ class FlowSystem(AbstractSystem):
         factors, drives = self._batch(y)
         weights, circuit = {**self.fixed, **y[0]}, self.circuit
         moved = weight_drifts(circuit, self.timescales, weights, factors, y[2], self.shown)
-        drifts = moved, slow_drifts(circuit, y[1], drives, self.shown)
+        slow = slow_drifts(circuit, y[1], drives, self.shown)
         if self.entropic:
-            drifts = jax.tree.map(jnp.subtract, drifts, self._entropic(y))
-        return *drifts, self._trace_drifts(y, factors)
+            moved, slow = jax.tree.map(jnp.subtract, (moved, slow), self._entropic(y))
+        return moved, slow, self._trace_drifts(y, factors)
 
     def _trace_drifts(self, y: Flowing, factors: Factors) -> Weights:
         drifts, by_name = {}, {term.name: term for term in self.circuit.terms}

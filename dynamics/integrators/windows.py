@@ -118,8 +118,9 @@ class AbstractWindow(AbstractIntegrator):
         zero = jnp.zeros_like(clock.period)
         waves = [layer.source for layer in system.circuit.layers if isinstance(layer.source, Wave)]
         times = [jnp.clip(time, zero, clock.period) for wave in waves for time in wave.jumps]
-        late = {} if system.gamma else {_hop(p): system.lag(p) for p, _, _ in system.lagged()}
-        times += [jnp.mod(time + lag, clock.period) for time in times for lag in late.values()]
+        late = set() if system.gamma else {(_hop(p),) for p, _, _ in system.lagged()}
+        lags = [self._total(system, names) for names in sorted(late)]
+        times += [jnp.mod(time + lag, clock.period) for time in times for lag in lags if lag is not None]
         cuts += [(time, zero) for time in times]
         if self.settling is None:
             return cuts
