@@ -291,7 +291,7 @@ class Convolution(AbstractMap):
     """
 
     start: Start
-    channels: tuple[int, int] = eqx.field(static=True, converter=_whole)  # of the source and of the target
+    channels: tuple[int, ...] = eqx.field(static=True, converter=_whole)  # of the source and of the target
     space: tuple[int, ...] = eqx.field(static=True, converter=_whole)
     kernel: tuple[int, ...] = eqx.field(static=True, converter=_whole)
     stride: int = eqx.field(static=True, default=1)

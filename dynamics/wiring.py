@@ -189,6 +189,8 @@ def _check_layer(layer: Layer) -> None:
                 "another name"
             )
     for v in layer.variables:
+        if v.slow and v.name in DEFAULTS:
+            raise PlasticodeError(f"'{v.name}' of layer '{layer.name}' is slow: a slow variable must have another name")
         if v.slow and v.timescale is None:
             raise PlasticodeError(
                 f"the slow variable '{v.name}' of layer '{layer.name}' has no timescale: it must have one of its own"

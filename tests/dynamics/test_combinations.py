@@ -60,7 +60,8 @@ def test_what_is_slow_or_a_wave_may_be_late_and_a_shared_norm_held():
     )
     circuit = Circuit(layers, wires)
     weights, x = circuit.initial_weights(jax.random.key(0)), normal(2, 2)
-    clock, lags, by = Clock(f64(0.1), f64(0.02), 12), Delays(hop=f64(LAG)), Window(nodes=12, parts=1, gaps=True)
+    clock, lags = Clock(f64(0.1), f64(0.02), 14), Delays(hop=f64(LAG))
+    by = Window(nodes=14, parts=1, gaps=True, tolerance=1e-8)
     run = coupled(circuit, timescales(0.02, 0.4), x, None, clock, by, delays=lags)
     samples = [np.asarray(x)[int(run.stream.index(jnp.int32(k)))] for k in (0, 1)]
     expected = {"W": by_hand(np.asarray(weights["W"]), samples)}
