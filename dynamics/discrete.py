@@ -2,7 +2,8 @@
 
     forward, error, then  W += eta (m p^T - diag(r) W) - (eta lambda) W,   eta = T/tau_plast, lambda = tau_plast/tau_dec
 
-It is the baseline that the other two regimes approach, and one Euler step of the weight flow with dt = T.
+It is the baseline that the other two regimes approach, and one Euler step of the weight flow with dt = T. It knows of
+gaps nothing but that weights decay in them.
 """
 
 from typing import NamedTuple

@@ -49,11 +49,12 @@ class Drive(NamedTuple):
 
 
 class Drives(NamedTuple):
-    """What changes all maps during a window: by term; and F by map (it has shrunk by E = exp(-F)), where sweeps change
-    it."""
+    """What changes all maps during a window: by term; F by map (it has shrunk by E = exp(-F)), where sweeps change it;
+    and the matrices at every node that learn and that others are pulled to."""
 
     of: dict[str, Drive]
     fade: dict[str, Waveform]
+    moving: dict[str, Float[Array, "s targets sources"]] = {}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -89,8 +90,19 @@ class Learning:
 
     def at_nodes(self, name: str) -> bool:
         """Whether the parameters of a map are formed at every node."""
-        own = self.system.circuit.map_of(name)
-        return not own.is_matrix or own.mirror is not None
+        own, pulled = self.system.circuit.map_of(name), self.pulled_to_moving
+        return not own.is_matrix or own.mirror is not None or any(t.owner.name == name for t in pulled)
+
+    @property
+    def pulled_to_moving(self) -> list[LawTerm]:
+        """The terms that pull their matrix to another one that learns."""
+        plastic = {p.name for p in self.system.circuit.plastic}
+        return [t for t in self.system.circuit.terms if isinstance(t.term, Scaled) and t.term.matrix in plastic]
+
+    def moving(self, drives: Drives) -> dict[str, Float[Array, "s targets sources"]]:
+        """The matrices at every node that learn and that others are pulled to."""
+        names = {t.term.matrix for t in self.pulled_to_moving if isinstance(t.term, Scaled)}
+        return {p.name: self._thetas(p, drives) for p in self.system.circuit.plastic if p.name in names}
 
     def pre(self, name: str, drive: Drive) -> Waveform:
         """p of a term."""
@@ -196,6 +208,10 @@ class Learning:
         change = jnp.zeros_like(theta)
         for term in self._terms(owner.name):
             drive = drives.of[term.name]
+            if isinstance(term.term, Scaled):
+                to = drives.moving.get(str(term.term.matrix), self._pulled_to(term)[None])
+                change += jnp.tensordot(share, drive.post[:, :, None] * to, 1)
+                continue
             outers = self._outers(own, term, drive)
             if drive.gate is not None:
                 k = self.traced[term.name]
@@ -203,7 +219,8 @@ class Learning:
                 outers = jax.vmap(own.scaled_rows)(held, drive.gate)
             change += jnp.tensordot(share, outers, 1)
         fade = self.fade(owner, drives)
-        shrink = jnp.ones_like(share[0]) if fade is None else jnp.exp(-fade[node, 0])
+        shrink = jnp.ones_like(share[:1]) if fade is None else jnp.exp(-fade[node])
+        shrink = shrink[:, None] if own.is_matrix else shrink[0]
         if own.mirror is None:
             return shrink * (theta + change)
         return own.mirror.moved(shrink * theta, change)
@@ -282,9 +299,12 @@ class Learning:
                 continue
             drive, before = new.of[term.name], old.of[term.name]
             if isinstance(term.term, Scaled):
-                reach = norm(self._pulled_to(term))
+                reach, name = norm(self._pulled_to(term)), str(term.term.matrix)
                 change += root_mean_square(drive.post - before.post) * reach
                 size += root_mean_square(drive.post) * reach
+                if name in new.moving:
+                    apart = new.moving[name] - old.moving[name]
+                    change += root_mean_square(drive.post) * norm(apart) / self.nodes**0.5
                 continue
             scale = 1.0 if drive.gate is None else jnp.max(jnp.abs(drive.gate))
             pre, earlier = self.pre(term.name, drive), self.pre(term.name, before)
@@ -313,7 +333,6 @@ def root_mean_square(waveform: Waveform) -> Float[Array, ""]:
 def check_windows(system: CoupledSystem) -> None:
     """Refuses laws that windows cannot follow."""
     circuit = system.circuit
-    plastic = {p.name for p in circuit.plastic}
     for p in circuit.plastic:
         own, terms = circuit.map_of(p.name), circuit.terms_of(p.name)
         scaled = [term for term in terms if fades(term)]
@@ -337,11 +356,6 @@ def check_windows(system: CoupledSystem) -> None:
         other = term.term.matrix if isinstance(term.term, Scaled) else None
         if other is None:
             continue
-        if other in plastic:
-            raise PlasticodeError(
-                f"matrix '{term.owner.name}' is pulled to '{other}', which learns, and the window integrator does not "
-                f"know that: {OTHERS}"
-            )
         if circuit.map_of(term.owner.name).mirror is not None or term.transposed:
             raise PlasticodeError(
                 f"matrix '{term.owner.name}' is pulled to '{other}' in another geometry, which the window integrator "

@@ -336,7 +336,8 @@ class _Sweep(AbstractMoment):
                 fade[p.name] = weighted(self.learning.integrals, self._rows(rate))
         terms = [term for term in self.circuit.terms if not fades(term)]
         drives = {t.name: self._drive(t, factors, Drives({}, fade), traces) for t in terms}
-        return Drives(drives, fade), traces
+        driven = Drives(drives, fade, self.last.drive.moving)
+        return driven._replace(moving=self.learning.moving(driven)), traces
 
     def _rows(self, wave: Waveform) -> Waveform:
         return jnp.broadcast_to(wave, (self.window.nodes, wave.shape[1]))

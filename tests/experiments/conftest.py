@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def small_pictures() -> Iterator[None]:
     """What is drawn is the same, and quicker."""
     from experiments.report import figures  # not before jaxtyping's hook is there
