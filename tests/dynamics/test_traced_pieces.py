@@ -74,15 +74,7 @@ def everything(numbers, dtype=jnp.float64) -> Circuit:
     louder = Louder(numbers["gain"])
     wires = (
         to("W1", "x", "h", Masked(Gaussian(one), MASK), TwoFactor(Error())),
-        to(
-            "W2",
-            "h",
-            "y",
-            Dense(Gaussian(one), mirror=Multiplicative()),
-            momentum,
-            carries=Louder(numbers["gain"]),
-            level=2,
-        ),
+        to("W2", "h", "y", mirrored, momentum, carries=louder, level=2),
         to("V2", "y", "h", back("W2"), port="modulatory", carries="error", level=2),
         to("L", "h", "h", Gaussian(0.3 * one), TwoFactor(Louder(-numbers["gain"]))),
         to("S", "s", "h", Gaussian(one), TwoFactor(Input("forward"))),
@@ -109,7 +101,7 @@ def regime(kind: str, numbers, dtype: Any = jnp.float64):
 
 
 def ends(kind, numbers, dtype: Any = jnp.float64):
-    run = regime(kind, numbers, dtype)
+    run: Any = regime(kind, numbers, dtype)
     weights = run.circuit.initial_weights(jax.random.key(0))
     return run.weights(run.advance(run.init(weights), jnp.int32(0), 3))
 
