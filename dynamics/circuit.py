@@ -214,13 +214,20 @@ class Circuit:
 
     def check_weights(self, weights: Weights) -> None:
         """Refuses weights that lack a map, or have parameters of another shape than its own."""
-        for name, theta in jax.eval_shape(self.initial_weights, jax.random.key(0)).items():
+        for i in sorted((*self.plan.plastic, *self.plan.fixed), key=lambda i: self.projections[i].name):
+            p = self.projections[i]
+            name, own = p.name, self.map_of(p.name)
             if name not in weights:
                 raise PlasticodeError(f"the weights have no '{name}': they must have every map that a projection owns")
-            if weights[name].shape != theta.shape:
+            shape = self.shape(p)
+            if not own.is_matrix:  # whose parameters only the map itself knows
+                shape = jax.eval_shape(
+                    lambda key, own=own, p=p: own.initial(key, *self.shape(p)), jax.random.key(0)
+                ).shape
+            if weights[name].shape != shape:
                 raise PlasticodeError(
                     f"the weights have '{name}' of shape {list(weights[name].shape)}: the parameters of its "
-                    f"{type(self.map_of(name)).__name__} map must have {list(theta.shape)}"
+                    f"{type(own).__name__} map must have {list(shape)}"
                 )
 
     def initial_slow(self, dtype: jnp.dtype | None = None) -> dict[str, dict[str, Float[Array, " _size"]]]:

@@ -156,7 +156,7 @@ class FixedStep(AbstractIntegrator):
             jnp.zeros(run.stream.inputs.shape[1], run.clock.dt.dtype),
             jnp.zeros_like(run.targets()[0]),
             jnp.zeros_like(run.clock.dt),
-            jax.tree.map(jnp.zeros_like, run.inputs_at(jnp.int32(0))(jnp.zeros_like(run.clock.dt)).given),
+            {layer.name: jnp.zeros(layer.size, run.clock.dt.dtype) for layer in run.circuit.layers if layer.held},
             jnp.zeros_like(run.clock.dt),
         )
         signals = system.signals(state, silent)

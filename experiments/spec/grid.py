@@ -3,14 +3,13 @@
 import itertools
 import json
 import math
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from dynamics.errors import PlasticodeError, printable, refused
+from dynamics.errors import PlasticodeError, refused
 from experiments.spec.axes import Coordinate, dimensions
 from experiments.spec.checks import check, check_list
 from experiments.spec.loading import make_spec
@@ -91,24 +90,12 @@ def expand(spec: Spec) -> Sweep:
         parts = ", ".join(spec.part_table)
         raise PlasticodeError(f"the spec '{spec.name}' has parts ({parts}): each is expanded by itself")
     axes = [Axis(tuple(spec.sweep[path].coordinate() for path in group)) for group in dimensions(spec.sweep)]
-    for axis in axes:
-        _check_distinct(axis)
     points, records = math.prod(axis.size for axis in axes), spec.record.points + 1
     if points * records * len(spec.probes) > MOST_RECORDED:
         what = f"with {len(spec.probes)} probes at {points} points, at most {MOST_RECORDED} numbers can be recorded"
         raise refused("record.points", spec.record.points, what)
     values = spec.values()
     return Sweep(axes, [_group(values, axes, positions) for positions in _static_combinations(axes)])
-
-
-def _check_distinct(axis: Axis) -> None:
-    """Refuse values that are there twice: nothing could tell their points apart."""
-    found = Counter(zip(*(member.values.tolist() for member in axis.members), strict=True))
-    if len(found) < axis.size:
-        (values, count), *_ = found.most_common(1)
-        label = axis.members[0].labels[axis.members[0].values.tolist().index(values[0])]
-        paths = " tied to ".join(f"sweep.{path}" for path in axis.paths)
-        raise PlasticodeError(f"{paths} has the value {printable(label)} {count} times: once is allowed")
 
 
 def _static_combinations(axes: list[Axis]) -> list[list[np.ndarray]]:

@@ -3,7 +3,6 @@
 import pytest
 
 from dynamics.errors import PlasticodeError
-from experiments.spec.grid import expand
 from experiments.spec.loading import load_spec, make_spec
 from tests.experiments.test_cli import plasticode
 
@@ -52,27 +51,6 @@ def test_a_list_of_widths_that_is_one_network_s_is_refused(command, tmp_path, mo
     told = plasticode(command, "spec.toml", code=2).stderr
     assert told == "error: network.hidden = 8 is not allowed: it must be a list, such as [64, 64]\n"
     assert [path.name for path in tmp_path.iterdir()] == ["spec.toml"]
-
-
-@pytest.mark.parametrize(
-    ("axes", "told"),
-    [
-        ({"noise.activity": [0.1, 0.2, 0.1]}, "sweep.noise.activity has the value 0.1 2 times"),
-        ({"delays.error": ["50 ms", 0.05]}, "sweep.delays.error has the value 0.05 s 2 times"),
-        ({"delays.error": ["0 s", "0 T"]}, "sweep.delays.error has the value 0 s 2 times"),
-        ({"network.gain": {"linspace": [1, 1, 3]}}, "sweep.network.gain has the value 1 3 times"),
-        ({"rule": ["fa", {"name": "fa"}]}, "sweep.rule has the value fa 2 times"),
-        ({"seed": [1, 2, 1]}, "sweep.seed has the value 1 2 times"),
-        (
-            {"delays.hop": [1, 1], "delays.error": [2, 2], "zip": [["delays.hop", "delays.error"]]},
-            "sweep.delays.hop tied to sweep.delays.error has the value 1 s 2 times",
-        ),
-    ],
-)
-def test_equal_values_are_refused(axes, told):
-    with pytest.raises(PlasticodeError) as caught:
-        expand(make_spec({"sweep": axes}))
-    assert str(caught.value) == f"{told}: once is allowed"
 
 
 @pytest.mark.parametrize("command", [["run", "delay-sweep"], ["compare"], ["reproduce"]], ids=" ".join)

@@ -87,8 +87,8 @@ def test_every_number_of_the_other_regimes_arrives(name, kind):
 def test_the_numbers_of_network_and_rule_arrive():
     """W1 has gain / sqrt(sources), feedback_scale / sqrt(targets) belongs to V2."""
     projections = {p.name: p for p in regime(SMALL).circuit.projections}
-    assert float(projections["W1"].init.scale) == float(projections["W2"].init.scale) == 0.7
-    assert float(projections["V2"].init.scale) == 0.6
+    assert float(projections["W1"].matrix.start.scale) == float(projections["W2"].matrix.start.scale) == 0.7
+    assert float(projections["V2"].matrix.start.scale) == 0.6
 
 
 def test_adaptive_steps_have_their_tolerances():

@@ -33,11 +33,11 @@ def test_a_program_is_as_large_as_it_is_alone(regime):
 
 
 def test_hundreds_of_programs_are_checked_in_seconds():
-    widths, seeds = [[n] for n in range(2, 32)], list(range(5))
+    widths, seeds = [[n] for n in range(2, 12)], list(range(10))
     axes = {"network.hidden": widths, "network.activation": ["tanh", "relu"], "task.seed": seeds}
     spec = make_spec({"task": TASK, "sweep": axes})
     began = time.process_time()
-    assert len(prepare(spec)[""]) == 300
+    assert len(prepare(spec)[""]) == 200
     assert time.process_time() - began < 5
 
 
