@@ -140,16 +140,6 @@ class FieldMoment(AbstractMoment):
         c = output_error(layer, self.inputs.target, activity, self.inputs.on)
         return c if lag is None or not self.system.gamma else self._chained("error", c, lag)
 
-    def pass_chains(self) -> None:
-        """Passes every filter chain, also those of signals that nothing reads."""
-        for p in self.circuit.projections:
-            self.carried(p)
-        for layer in self.circuit.layers:
-            if layer.role == "input":
-                self.value(layer, "activity")
-            if layer.role == "output":
-                self.input(layer, "modulatory")
-
     def _chained(self, name: str, signal: Signal, lag: Float[Array, ""]) -> Signal:
         """A signal after the filters of a gamma-distributed lag."""
         stages = self.y.chain[name]
@@ -254,6 +244,16 @@ class CoupledSystem(AbstractSystem):
         """The timescale of the trace of a term; None without."""
         return trace_timescale(term, self.timescales)
 
+    @property
+    def products(self) -> set[str]:
+        """The terms that have a trace of their product."""
+        traced = self.traced
+        return {
+            t.name
+            for t in self.circuit.terms
+            if t.trace is not None and t.trace.of == "product" and traced(t) is not None
+        }
+
     def signals(self, y: State, inputs: Inputs) -> Sources:
         """What constant lags look back at: what projections deliver late, the output's activity for a late error."""
         if self.gamma:
@@ -277,7 +277,7 @@ class CoupledSystem(AbstractSystem):
                     drive = moment.drive(layer, v.name)
                     fast[v.name][layer.name] = (drive - _smooth(y, v.name, layer.name)) / self.tau(layer, v)
         factors, traces, products = self._traced(moment)
-        moment.pass_chains()
+        moment.pass_everything()  # every filter chain moves, also that of a signal that nothing reads
         return State(
             fast,
             weight_drifts(self.circuit, self.timescales, moment.weights, factors, products),
@@ -294,8 +294,7 @@ class CoupledSystem(AbstractSystem):
     def _traced(self, moment: FieldMoment) -> tuple[Factors, dict[str, Array], Weights]:
         """The factors with traced ones replaced by their traces, the drifts of all traces, and traces of products."""
         y, drifts, products = moment.y, {}, {}
-        of_product = {t.name for t in self.circuit.terms if t.trace is not None and t.trace.of == "product"}
-        factors = moment.factors(of_product & set(y.trace))
+        factors = moment.factors(self.products)
         for term in self.circuit.terms:
             tau = self.traced(term)
             if tau is None or term.trace is None:

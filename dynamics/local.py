@@ -165,6 +165,11 @@ class Reads(NamedTuple):
     values: tuple[str, ...]
     drives: tuple[str, ...]
 
+    @property
+    def activity_alone(self) -> bool:
+        """Whether it is nothing but the activity, if anything."""
+        return not self.inputs and not self.drives and set(self.values) <= {"activity"}
+
 
 def reads(factor: AbstractFactor, known: Known, what: str) -> Reads:
     """What `factor`, told of as `what`, reads of a layer. A name that is not there is refused, and a wrong shape."""

@@ -124,6 +124,16 @@ class AbstractMoment(abc.ABC):
                 found.rates[term.name] = self.of(law.rate, target)
         return found
 
+    def pass_everything(self) -> None:
+        """Makes what every projection delivers, and what the task gives, whether something reads it or not."""
+        for p in self.circuit.projections:
+            self.carried(p)
+        for layer in self.circuit.layers:
+            if layer.role == "input":
+                self.value(layer, "activity")
+            if layer.role == "output":
+                self.input(layer, "modulatory")
+
     def local(self, layer: Layer) -> Local:
         """All inputs and values of a layer."""
         ports = {p.port for p in self.circuit.projections if p.target == layer.name} | {"forward"}

@@ -342,7 +342,7 @@ def check_windows(system: CoupledSystem) -> None:
                 f"the law of '{p.name}' clamps its norm and has {what}, and the window integrator knows either: "
                 f"{OTHERS}"
             )
-        if own.holds_norm and any(isinstance(t.term, Scaled) or t.name in _held(system) for t in terms):
+        if own.holds_norm and any(isinstance(t.term, Scaled) or t.name in system.products for t in terms):
             raise PlasticodeError(
                 f"the law of '{p.name}' clamps its norm and is more than products of the present, which the window "
                 f"integrator does not know: {OTHERS}"
@@ -361,10 +361,3 @@ def check_windows(system: CoupledSystem) -> None:
                 f"matrix '{term.owner.name}' is pulled to '{other}' in another geometry, which the window integrator "
                 f"does not know: {OTHERS}"
             )
-
-
-def _held(system: CoupledSystem) -> set[str]:
-    """The terms with a trace of their product."""
-    circuit = system.circuit
-    with_trace = [term for term in circuit.terms if term.trace is not None and system.traced(term) is not None]
-    return {term.name for term in with_trace if term.trace is not None and term.trace.of == "product"}

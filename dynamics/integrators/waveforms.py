@@ -150,8 +150,7 @@ class Relaxation(eqx.Module):
         filtered_input = layer.role == "input" and "input" in self.start.chain
         if not layer.given or isinstance(layer.source, Wave) or filtered_input:
             return False
-        read = self.system.circuit.reads(factor, layer)
-        return not read.inputs and not read.drives and set(read.values) <= {"activity"}
+        return self.system.circuit.reads(factor, layer).activity_alone
 
     def sweep(self, last: Waves) -> Waves:
         """Every waveform anew, from those of the last sweep and, where they come earlier in the order, of this one."""
@@ -164,16 +163,13 @@ class Relaxation(eqx.Module):
             noise = self.noise.get(key)
             moment.values[key] = wave if noise is None else wave + noise
         moment.move_slow()
-        factors = moment.factors({name for name, trace in self.start.trace.items() if self._of_product(name)})
+        factors = moment.factors(system.products)
         drives, traces = moment.driven(factors)
-        moment.pass_chains()
+        if self.start.chain:
+            moment.pass_everything()
         late = [one for one in system.lagged() if one[1] in self.filters.current]
         signals = {key_of(*one): moment.signal(one) for one in late if not self.start.has(key_of(*one))}
         return Waves(moment.values | signals, moment.slow, traces, moment.chains, drives)
-
-    def _of_product(self, name: str) -> bool:
-        terms = self.system.circuit.terms
-        return any(t.name == name and t.trace is not None and t.trace.of == "product" for t in terms)
 
     def changes_at(self, drives: Drives, node: int | Int[Array, ""] = -1) -> Weights:
         """How far the plastic maps have moved at a node of the window; by default at its end."""
@@ -303,18 +299,6 @@ class _Sweep(AbstractMoment):
             activity = self._looked_up("error", (layer.name, "activity"), activity)
         c = jax.vmap(lambda z: output_error(layer, inputs.target, z, inputs.on))(activity)
         return self._chained("error", c) if lag is not None and self.system.gamma else c
-
-    def pass_chains(self) -> None:
-        """Passes every filter chain, also those of signals that nothing reads."""
-        for name in self.window.start.chain:
-            if name in self.chains:
-                continue
-            for p in self.circuit.projections:
-                self.carried(p)
-            for layer in self.circuit.layers:
-                if layer.role in ("input", "output"):
-                    self.value(layer, "activity")
-                    self.input(layer, "modulatory")
 
     def move_slow(self) -> None:
         """Slow variables, from what the last sweep says of each other."""

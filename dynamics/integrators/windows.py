@@ -358,10 +358,7 @@ def silent_inputs(system: CoupledSystem) -> Inputs:
 def _arrives(system: CoupledSystem, p: Projection, factor: AbstractFactor) -> bool:
     """Whether what `p` delivers late is held constant as long as it is shown: a factor of a given activity alone."""
     layer = system.circuit.layer(p.source)
-    if not layer.held:
-        return False
-    read = system.circuit.reads(factor, layer)
-    return not read.inputs and not read.drives and set(read.values) <= {"activity"}
+    return layer.held and system.circuit.reads(factor, layer).activity_alone
 
 
 def _shown_of(system: CoupledSystem, name: str) -> Layer | None:
