@@ -93,7 +93,7 @@ def _half_flipped(directions):
     return directions | {"W1": directions["W1"] * [-1, -1, 1], "W2": directions["W2"] * [-1, -1, 1, 1]}
 
 
-DIRECTIONS = {  # by the names of tests.problems.ALL_RULES
+DIRECTIONS = {  # by the names of tests.problems.ENGINE_RULES
     "sgd": _sgd,
     "fa": _fa,
     "template": _fa,

@@ -1,6 +1,7 @@
 """What the tests of rules share: every rule, small problems to put it on, and short ways to run a regime.
 
 A new rule needs one line in `ALL_RULES`; every test of the matrix (tests/rules/test_matrix.py) then runs on it.
+`ENGINE_RULES` are those that between them use every part of the engine: its own tests run on them.
 """
 
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ HALF: Any = 0.5  # a rule makes arrays of its numbers
 FAST: Any = 0.05
 NO_LOOK: Any = None  # for who has nothing that is late
 
-ALL_RULES: dict[str, Any] = {
+ENGINE_RULES: dict[str, Any] = {
     "sgd": SGD(),
     "fa": FA(),
     "dfa": DFA(),
@@ -43,6 +44,10 @@ ALL_RULES: dict[str, Any] = {
     "curl-clamp": Curl(flips=HALF, clamp=True),
     "curl-fa": Curl(FA(), flips=HALF),
     "template": Template(),
+}
+
+ALL_RULES: dict[str, Any] = {
+    **ENGINE_RULES,
 }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 SIZES = (3, 4, 3, 2)  # tanh units and a linear output, with biases
 LEVELS = (1, 2, 3)
-CREDIT = {  # the matrix that brings the error back, by the names of tests.problems.ALL_RULES; without one there is none
+CREDIT = {  # the matrix that brings the error back, by the names of ENGINE_RULES in tests.problems; without one: none
     **dict.fromkeys(("sgd", "curl", "curl-clamp"), "W"),
     **dict.fromkeys(("fa", "template", "kp", "curl-fa"), "V"),
     "dfa": "B",

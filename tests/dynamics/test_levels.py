@@ -14,10 +14,10 @@ from tests.dynamics import simulator
 from tests.dynamics.simulator import Times
 from tests.dynamics.systems import show
 from tests.dynamics.windows import moved_apart, run_of, shown, windowed
-from tests.problems import ALL_RULES, clock, f64, random_problem, random_weights, timescales
+from tests.problems import ENGINE_RULES, clock, f64, random_problem, random_weights, timescales
 
 PROBLEM = random_problem(simulator.SIZES, activation="tanh", bias=True, samples=4)
-THRESHOLD = 0.05  # of BCM in `ALL_RULES`
+THRESHOLD = 0.05  # of BCM in `ENGINE_RULES`
 PRESENTATIONS, STEPS = 3, 160
 LATE = Times(
     propagation=(0.01, 0.025, 0.016),
@@ -35,7 +35,7 @@ PLAIN = LATE._replace(trace=None, error=0.0, hop=0.0, input=0.0)
 
 def both(name, times, integrator=None):
     """A run of the engine at the simulator's steps, or by windows, and its weights at the start."""
-    circuit = ALL_RULES[name].wire(PROBLEM.network)
+    circuit = ENGINE_RULES[name].wire(PROBLEM.network)
     lags = {lag: getattr(times, lag) for lag in ("error", "hop", "input") if getattr(times, lag)}
     constants = timescales(times.propagation, times.plasticity, times.decay, times.trace)
     if integrator is None:
@@ -51,7 +51,7 @@ def simulated(name, run, weights, times, simulate):
     return simulate(name, weights, inputs, targets, order, times, steps=STEPS, threshold=THRESHOLD)
 
 
-@pytest.mark.parametrize("name", ALL_RULES)
+@pytest.mark.parametrize("name", ENGINE_RULES)
 def test_steps_equal_an_independent_simulation(name):
     """Every number of the state: with lags, gaps, decays and traces, all time constants by layer."""
     run, weights = both(name, LATE, FixedStep("euler"))
@@ -70,7 +70,10 @@ def test_steps_equal_an_independent_simulation(name):
 
 # Wirings that others have too, or that differ from another in what they multiply only, as steps have shown.
 SAME = ("template", "curl-fa", "heterosynaptic-identity", "fa", "hebbian", "anti-hebbian", "curl", "dfa", "bcm")
-CASES = [*((name, LATE) for name in ALL_RULES if name not in SAME), *((n, PLAIN) for n in ("kp", "oja", "curl-clamp"))]
+CASES = [
+    *((name, LATE) for name in ENGINE_RULES if name not in SAME),
+    *((n, PLAIN) for n in ("kp", "oja", "curl-clamp")),
+]
 
 
 @pytest.mark.parametrize(("name", "times"), CASES, ids=[f"{n}-{'late' if t is LATE else 'plain'}" for n, t in CASES])

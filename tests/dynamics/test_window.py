@@ -35,7 +35,7 @@ from tests.dynamics.windows import (
     with_settings,
 )
 from tests.problems import (
-    ALL_RULES,
+    ENGINE_RULES,
     TINY,
     clock,
     discrete,
@@ -51,9 +51,9 @@ from tests.problems import (
 # Equivalence with Runge-Kutta steps
 
 
-@pytest.mark.parametrize("name", ALL_RULES)
+@pytest.mark.parametrize("name", ENGINE_RULES)
 def test_every_rule_equals_its_runge_kutta_reference(name):
-    circuit = ALL_RULES[name].wire(SMALL.network)
+    circuit = ENGINE_RULES[name].wire(SMALL.network)
     weights = random_weights(circuit)
     by_windows = windowed(circuit, gap=GAP, nodes=14, tolerance=1e-8)
     end = shown(by_windows, weights, 3)
@@ -218,7 +218,7 @@ def test_a_linear_invariant_is_kept_to_rounding():
 
 
 def test_clamped_norms_are_kept_to_rounding():
-    circuit = ALL_RULES["curl-clamp"].wire(SMALL.network)
+    circuit = ENGINE_RULES["curl-clamp"].wire(SMALL.network)
     weights = random_weights(circuit)
     end = run(windowed(circuit, gap=GAP, nodes=3), weights, 20)
     for name in ("W1", "W2"):

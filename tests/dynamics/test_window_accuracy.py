@@ -11,7 +11,7 @@ import pytest
 from dynamics.integrators import FixedStep
 from rules import FA
 from tests.dynamics.windows import DURATION, GAP, SMALL, moved_apart, stepped, windowed
-from tests.problems import ALL_RULES, random_weights, run, timescales
+from tests.problems import ENGINE_RULES, random_weights, run, timescales
 
 CIRCUIT = FA().wire(SMALL.network)
 WEIGHTS = random_weights(CIRCUIT)
@@ -83,7 +83,7 @@ def test_the_error_of_k_sweeps_falls_like_the_kth_power_of_the_strength(errors_o
 
 @pytest.mark.parametrize("rule", ["kp", "oja", "curl-clamp"])
 def test_single_precision_is_within_1e_4_of_double(rule):
-    circuit = ALL_RULES[rule].wire(SMALL.network)
+    circuit = ENGINE_RULES[rule].wire(SMALL.network)
     weights = random_weights(circuit)
     double = windowed(circuit, times=TIMES, gap=GAP)
     single, start = jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype == jnp.float64 else x, (double, weights))
