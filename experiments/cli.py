@@ -151,9 +151,16 @@ def reproduce(
     quick: Annotated[bool, typer.Option("--quick", help="Smaller and fewer, by the same closed forms.")] = False,
     seed: Annotated[int | None, typer.Option(metavar="N", help="The first seed of all of them.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
+    listed: Annotated[
+        bool, typer.Option("--list", help="Only tell what there is, and what the last run found.")
+    ] = False,
 ) -> None:
     """Measure predictions of the literature: each with a verdict, a figure, and a page about all of them."""
     with _sentences():
+        target = out or Path("results") / f"reproduce{'-quick' if quick else ''}"
+        if listed:
+            _list_predictions(names, target)
+            return
         _check_addresses()
         from experiments import predictions
         from experiments.machine.processes import cores
@@ -167,7 +174,6 @@ def reproduce(
 
         processes = how_to_run(workers, None, None, False).workers or cores()
         chosen = predictions.configured(names or (), dict(map(parse_setting, sets or ())), quick, seed)
-        target = out or Path("results") / f"reproduce{'-quick' if quick else ''}"
         with output_directory(target, REPRODUCED) as directory:
             with shown_progress("reproduce") as on_progress:
                 measured = reproduce.measure_all(chosen, processes, on_progress)
@@ -180,6 +186,15 @@ def reproduce(
             _tell_interrupted("finished predictions are kept, and all are measured again")
         failed = any(outcome.outcome == "failed" for outcome in measured.outcomes.values())
         raise typer.Exit(FAILED if failed else DONE)
+
+
+def _list_predictions(names: list[str] | None, directory: Path) -> None:
+    from experiments import predictions
+    from experiments.predictions import report
+    from experiments.terminal import print_table
+
+    chosen = {name: predictions.prediction_class(name) for name in names or predictions.PREDICTIONS}
+    print_table(report.standing(chosen, directory))
 
 
 @app.command("list")

@@ -3,18 +3,21 @@
 import html
 import json
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from experiments.predictions import plain
+from experiments.predictions.contract import AbstractPrediction
 from experiments.predictions.references import REFERENCES
 from experiments.predictions.reproduce import Measured, Outcome
 from experiments.report.page import bare_table, details, document, paragraph, picture, table
 from experiments.report.report import pretty_bibtex, verdict_json, verdict_table
 from experiments.results.labels import version_of
 from experiments.results.netcdf import write_json
+from experiments.results.ownership import json_or_none
 from experiments.results.text_tables import TextTable
-from experiments.results.verdicts import WORDS
+from experiments.results.verdicts import WORDS, Decision, together
 from experiments.spec.toml_text import inline
 
 VERSIONED = ("plasticode", "jax", "jaxlib", "diffrax", "numpy")
@@ -50,6 +53,35 @@ def summary_table(measured: Measured) -> TextTable:
         count = f"{held} of {len(outcome.verdicts)}"
         rows.append([state, outcome.prediction.number, name, outcome.prediction.title, count, seconds])
     return TextTable("predictions", ["verdict", "no.", "prediction", "title", "claims that hold", "time"], rows)
+
+
+def standing(predictions: Mapping[str, type[AbstractPrediction]], directory: Path) -> TextTable:
+    """One row per prediction: what the last run that wrote to `directory` found of it, if it was measured there.
+
+    A page of verdicts that cannot be read, or is none of ours, tells nothing.
+    """
+    found: dict[str, list[Decision]] = {}
+    for verdict in _verdicts(directory / "verdicts.json"):
+        found.setdefault(verdict["prediction"], []).append(verdict["outcome"])
+    rows = []
+    for name, cls in predictions.items():
+        outcomes = found.get(name, [])
+        state = WORDS[together(outcomes)] if outcomes else "not measured"
+        held = f"{outcomes.count('passed')} of {len(outcomes)}" if outcomes else ""
+        rows.append([state, cls.number, name, cls.title, held])
+    note = f"States are those of {directory}." if found else f"There are no verdicts in {directory} yet."
+    return TextTable("predictions", ["state", "no.", "prediction", "title", "claims that hold"], rows, note)
+
+
+def _verdicts(path: Path) -> list[dict[str, Any]]:
+    """The verdicts of a file that have the name of a prediction and an outcome."""
+    content = json_or_none(path)
+    items = content if isinstance(content, list) else []
+    return [
+        item
+        for item in items
+        if isinstance(item, dict) and isinstance(item.get("prediction"), str) and item.get("outcome") in (*WORDS,)
+    ]
 
 
 def sentence(measured: Measured) -> str:

@@ -214,6 +214,20 @@ def test_a_run_writes_verdicts_figures_parameters_and_a_page(fakes):
     assert "[line]\nseed = 0\nslope = 2.0\noff = 0.5" in Path("here/predictions.toml").read_text()
 
 
+def test_the_list_tells_what_the_last_run_found(fakes):
+    def rows(*more: str) -> list[list[str]]:
+        said = plasticode("reproduce", "--list", *more, code=0).stdout
+        return [line.split() for line in said.splitlines() if "T0." in line]
+
+    assert [row[:2] for row in rows()] == [["not", "measured"]] * 2
+    plasticode("reproduce", "line", "--set", "off=0.5", "--workers", "1", code=1)
+    line, broken = rows()
+    assert line[0] == "FAIL" and line[-3:] == ["0", "of", "2"] and broken[:2] == ["not", "measured"]
+    assert [row[2] for row in rows("line")] == ["line"]
+    Path("results/reproduce/verdicts.json").write_text('[1, {"prediction": "line", "outcome": "great"}]')
+    assert [row[:2] for row in rows()] == [["not", "measured"]] * 2
+
+
 def test_an_undecided_claim_has_its_own_word_everywhere_and_is_no_failure(fakes):
     result = plasticode("reproduce", "line", "--quick", "--set", "wide=1e4", "--workers", "1", code=0)
     assert "0 of 1 predictions hold, 1 of 2 claims, 1 more is undecided." in result.stdout
