@@ -53,7 +53,7 @@ def wired(rule: AbstractRule, sizes: tuple[int, ...], **more: Any) -> Circuit:
 def weight_flow(
     circuit: Circuit,
     inputs: Float[Array, "n i"],
-    targets: Float[Array, "n o"],
+    targets: Float[Array, "n o"] | None,
     step: object,
     decay: object = None,
     plasticity: object = 1.0,

@@ -14,4 +14,13 @@ CURL: dict[str, str] = {
     "curl-invariants": "curl.invariants:Invariants",
     "curl-rate": "curl.relaxation_rate:RelaxationRate",
     "curl-faster-than-gradient": "curl.faster_than_gradient:FasterThanGradient",
+    "curl-sample-size": "curl.advantage:SampleSize",
+    "curl-student-scale": "curl.advantage:StudentScale",
+    "curl-teacher-scale": "curl.advantage:TeacherScale",
+    "curl-relu-students": "curl.advantage:ReluStudents",
+    "curl-free-norms": "curl.advantage:FreeNorms",
+    "curl-trained-errors": "curl.trained:TrainedErrors",
+    "curl-tanh-errors": "curl.trained:TanhErrors",
+    "curl-tanh-readout": "curl.trained:TanhReadout",
+    "curl-dale": "curl.dale:DaleRecurrent",
 }

@@ -1,26 +1,20 @@
 """T2.9: with one flipped readout unit a tanh student learns faster than by gradient descent."""
 
-import functools
 import itertools
 from typing import Annotated
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 from pydantic import Field
 
-from dynamics.flow import FlowState
-from dynamics.instruments import loss
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Fractions, Positive, Seeds, Size
-from experiments.predictions.curl.learning import VARIANCE, clamped_steps, curl_flow, log_bars, norms_of
-from experiments.predictions.kit import drawn, f64, legend_outside
+from experiments.predictions.curl.learning import log_bars
+from experiments.predictions.curl.students import Protocol, Setting, arrivals, error_courses
+from experiments.predictions.kit import drawn, legend_outside
 from experiments.report.figures import MARKERS, OKABE_ITO
 from experiments.results.verdicts import exceeds, stays_below
 from experiments.spec.units import Time
-from rules.curl import Curl
 
 TEST = 1000  # samples for the test error
 RECORD = 10  # steps between two looks at it
@@ -40,8 +34,8 @@ class FasterThanGradient(AbstractPrediction):
         one of ten readout units is flipped, or a few, as published by a factor above two, and later from 0.7 on."""
     method = """Student and teacher are 100-10-1 networks with tanh units, as is the output; all rules take the same
         full-batch steps, after each of which the Frobenius norms are restored. They are ten times the published steps
-        of 0.1 tau_plast, which changes the times with few flips by a few per cent. The error of the output is the
-        gradient's, with the slope of its tanh, which the published update leaves out."""
+        of 0.1 tau_plast, which changes the times with few flips by a few per cent. The error of the output is without
+        the slope of its tanh, as published."""
     tolerance = """The 99.9 % interval of the mean over seeds of log10(time of gradient descent / time with flips). Who
         has not arrived by the end counts as arriving then, which makes the difference smaller, never larger."""
     quick = {"inputs": 40, "samples": 800, "few": (0.1,), "many": (1.0,), "seeds": 20, "time": Time(600.0)}
@@ -69,7 +63,7 @@ class FasterThanGradient(AbstractPrediction):
     def measure(self) -> Finding:
         flips = self._flips()
         errors = self._errors(flips)
-        times = self._arrivals(errors)
+        times = arrivals(errors, self.threshold, self._protocol)
         gains, quantity = np.log10(times[:, :1] / times), "log10(time of gradient descent / time with flips)"
         medians = np.median(times, 0)
         verdicts, notes = [], []
@@ -81,7 +75,7 @@ class FasterThanGradient(AbstractPrediction):
                 verdicts.append(exceeds(f"more than twice as fast, {name}", quantity, float(np.log10(2)), gain, note))
             else:
                 verdicts.append(stays_below(f"slower, {name}", quantity, 0.0, gain, note))
-        curve = self._arrivals(errors.mean(0))
+        curve = arrivals(errors.mean(0), self.threshold, self._protocol)
         notes.append(
             "The mean test error of all seeds, which slow ones dominate, arrives after "
             + ", ".join(f"{time:g} s (alpha_r = {flip:g})" for flip, time in zip(flips, curve, strict=True))
@@ -89,29 +83,16 @@ class FasterThanGradient(AbstractPrediction):
         )
         return Finding(verdicts, self._drawn(flips, errors, times, curve), notes)
 
+    @property
+    def _protocol(self) -> Protocol:
+        sizes = self.inputs, self.hidden
+        return Protocol(*sizes, "tanh", True, self.step, self.time.value, RECORD, TEST)
+
     def _errors(self, flips: np.ndarray) -> np.ndarray:
         """The test error of every seed and fraction at every record, (seeds, fractions, records)."""
-        drawn = [self._problem(np.random.default_rng([self.seed, seed])) for seed in range(self.seeds)]
-        arrays = [f64(np.stack(column)) for column in zip(*drawn, strict=True)]
-        records = jnp.zeros(max(1, round(self.time.value / self.step / RECORD)))
-        return np.asarray(_test_errors(*arrays, f64(flips), f64(self.step), records))
-
-    def _problem(self, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-        """Inputs and targets to train on and to test with, and W1 and W2 of the student at the start."""
-        shapes = (self.hidden, self.inputs), (1, self.hidden)
-        (t1, t2), student = (
-            [scale * rng.uniform(-1, 1, shape) / shape[1] ** 0.5 for shape in shapes]
-            for scale in (self.teacher_scale, self.student_scale)
-        )
-        x, tested = (rng.normal(0, VARIANCE**0.5, (n, self.inputs)) for n in (self.samples, TEST))
-        y, wanted = (np.tanh(np.tanh(inputs @ t1.T) @ t2.T) for inputs in (x, tested))
-        return x, y, tested, wanted, *student
-
-    def _arrivals(self, errors: np.ndarray) -> np.ndarray:
-        """When the test error is first below the threshold, at the latest at the end (s)."""
-        below = errors < self.threshold
-        first = np.where(below.any(-1), below.argmax(-1), errors.shape[-1] - 1)
-        return (first + 1.0) * RECORD * self.step
+        setting = Setting(self.samples, self.student_scale, self.teacher_scale)
+        pairs = np.stack([np.zeros_like(flips), flips], 1)
+        return error_courses(self._protocol, [setting], pairs, self.seed, self.seeds)[0]
 
     @drawn(7.0, 2.6)
     def _drawn(
@@ -145,31 +126,3 @@ class FasterThanGradient(AbstractPrediction):
         """Whether the parameters are those of the published figure."""
         names = ("inputs", "hidden", "samples", "student_scale", "teacher_scale", "threshold")
         return all(getattr(self, name) == type(self).model_fields[name].default for name in names)
-
-
-@jax.jit
-@functools.partial(jax.vmap, in_axes=(0,) * 6 + (None,) * 3)
-@functools.partial(jax.vmap, in_axes=(None,) * 6 + (0, None, None))
-def _test_errors(
-    x: Float[Array, "samples inputs"],
-    y: Float[Array, "samples 1"],
-    tested: Float[Array, "test inputs"],
-    wanted: Float[Array, "test 1"],
-    w1: Float[Array, "hidden inputs"],
-    w2: Float[Array, "1 hidden"],
-    flipped: Float[Array, ""],
-    step: Float[Array, ""],
-    records: Float[Array, " records"],
-) -> Float[Array, " records"]:
-    """The test error |y - z|^2 / 2 after every `RECORD` steps; `records` only says how often."""
-    rule = Curl(flips=jnp.stack([jnp.zeros_like(flipped), flipped]), clamp=True)
-    units = {"activation": "tanh", "output_activation": "tanh"}
-    flow = curl_flow(rule, (w1.shape[1], w1.shape[0], 1), x, y, step, "euler", **units)
-    weights = {"W1": w1, "W2": w2}
-    norms = norms_of(weights)
-
-    def block(state: FlowState, _: Array) -> tuple[FlowState, Float[Array, ""]]:
-        state = clamped_steps(flow, state, norms, RECORD)
-        return state, loss(flow.circuit, flow.weights(state), tested, wanted)
-
-    return jax.lax.scan(block, flow.init(weights), records)[1]

@@ -1,0 +1,224 @@
+"""T2.11 to T2.15: when one flipped readout unit learns faster than the gradient: samples, scales, units, norms."""
+
+from abc import abstractmethod
+from typing import Annotated, Literal
+
+import numpy as np
+from matplotlib.figure import Figure
+from pydantic import Field
+
+from experiments.predictions.contract import (
+    AbstractPrediction,
+    Duration,
+    Finding,
+    Positive,
+    Positives,
+    Seeds,
+    Size,
+    Sizes,
+)
+from experiments.predictions.curl.learning import log_bars
+from experiments.predictions.curl.students import Protocol, Setting, arrivals, error_courses
+from experiments.predictions.kit import drawn
+from experiments.report.figures import MARKERS, OKABE_ITO
+from experiments.results.verdicts import Verdict, exceeds, stays_below
+from experiments.spec.units import Time
+
+# In tau_plast = 1 s. A step is stable where VARIANCE step |W2|^2 < 2, and |W2|^2 is about a third of the squared scale.
+Step = Annotated[float, Field(strict=True, gt=0, le=1)]
+TEST = 400  # samples for the test error
+GAIN = "log10(time of gradient descent / time with one flipped unit)"
+EQUATION = """tau_plast W1' = <delta1 x^T>, tau_plast W2' = <delta2 (D2 z)^T>, D2 = diag(-1, 1, ..., 1)"""
+METHOD = """Student and teacher have the same sizes and units; both rules take the same full-batch steps, larger than
+    the published ones of 0.1 tau_plast. Time to the threshold of the test error, by seed. The error of the output is
+    without the slope of its unit, as published"""
+TOLERANCE = """The 99.9 % interval of the mean over seeds of log10(time of gradient descent / time with a flip). Who has
+    not arrived by the end counts as arriving then, which makes the difference smaller, never larger."""
+
+
+class AbstractAdvantage(AbstractPrediction):
+    """Times to a low test error by gradient descent and with one flipped readout unit, along one axis of settings."""
+
+    equation = EQUATION
+    method = METHOD + "; the norms of both matrices are restored after every step."
+    tolerance = TOLERANCE
+
+    inputs: Size = 60
+    hidden: Size = 10
+    step: Step = 1.0
+    time: Duration = Time(1000.0)
+    every: Size = 2  # steps between two looks
+    threshold: Positive = 1e-3
+    activation: Literal["linear", "relu", "tanh"] = "tanh"
+    clamp: bool = True
+    seeds: Seeds = 14
+
+    @abstractmethod
+    def settings(self) -> list[Setting]:
+        """The settings along the axis."""
+
+    @abstractmethod
+    def judged(self, gains: np.ndarray, errors: np.ndarray) -> list[Verdict]:
+        """Verdicts on the gains (settings, seeds), and on the last errors (settings, seeds, rules)."""
+
+    def along(self) -> tuple[str, np.ndarray]:
+        """What the axis is called, and its values."""
+        names = {"samples": "samples", "student": "scale of the student's weights", "teacher": "scale of the teacher's"}
+        columns = {name: np.array([getattr(s, name) for s in self.settings()], float) for name in names}
+        name = max(columns, key=lambda name: len(set(columns[name])))
+        return names[name], columns[name]
+
+    def measure(self) -> Finding:
+        sizes = self.inputs, self.hidden
+        protocol = Protocol(*sizes, self.activation, self.clamp, self.step, self.time.value, self.every, TEST)
+        flips = np.array([[0.0, 0.0], [0.0, 1 / self.hidden]])
+        errors = error_courses(protocol, self.settings(), flips, self.seed, self.seeds)
+        times = arrivals(errors, self.threshold, protocol)
+        verdicts = self.judged(np.log10(times[..., 0] / times[..., 1]), errors[..., -1])
+        medians = ", ".join(
+            f"{value:g}: {row[0]:g} and {row[1]:g} s"
+            for value, row in zip(self.along()[1], np.median(times, 1), strict=True)
+        )
+        notes = [f"Median times by gradient descent and with one flip, by {self.along()[0]}: {medians}."]
+        return Finding(verdicts, self._drawn(times), notes)
+
+    @drawn(3.4, 2.6)
+    def _drawn(self, figure: Figure, times: np.ndarray) -> None:
+        panel, (name, values) = figure.subplots(), self.along()
+        for i, label in enumerate(("gradient descent", "one flipped unit")):
+            centre, bars = log_bars(list(times[..., i]))
+            look = {"fmt": MARKERS[i] + "-", "color": OKABE_ITO[i], "capsize": 2, "label": label}
+            panel.errorbar(values, centre, bars, **look)
+        panel.axhline(self.time.value, color="0.3", ls="--", lw=0.8, label="the end")
+        panel.set(xlabel=name, xscale="log", yscale="log", ylabel=f"time to a test error of {self.threshold:g} (s)")
+        panel.set_xticks(values, [f"{value:g}" for value in values], minor=False)
+        panel.minorticks_off()
+        panel.legend()
+
+
+class SampleSize(AbstractAdvantage):
+    """The advantage against the number of samples."""
+
+    number = "T2.11"
+    title = "The flip helps at every number of samples that suffices to learn"
+    source = "ninou2025curl, fig. 5c (tanh)"
+    claim = """From 600 samples on (for 100 inputs) a tanh student with one of ten readout units flipped arrives sooner
+        than by gradient descent, by a factor of about four; with fewer than 300 neither arrives."""
+    quick = {"inputs": 30, "samples": (360,), "few": 60, "time": Time(600.0), "seeds": 16}
+
+    samples: Sizes = (480, 720, 1200)
+    few: Size = 120
+    student_scale: Positive = 2.0
+
+    def settings(self) -> list[Setting]:
+        return [Setting(n, self.student_scale, 1.0) for n in (self.few, *self.samples)]
+
+    def judged(self, gains: np.ndarray, errors: np.ndarray) -> list[Verdict]:
+        quantity = "log10 of the lower of both test errors at the end"
+        lower = np.log10(errors[0].min(-1))
+        few = exceeds(f"{self.few} samples are too few", quantity, float(np.log10(self.threshold)), lower)
+        faster = [
+            exceeds(f"faster with {n} samples", GAIN, 0.0, gain)
+            for n, gain in zip(self.samples, gains[1:], strict=True)
+        ]
+        return [few, *faster]
+
+
+class StudentScale(AbstractAdvantage):
+    """The advantage against the scale of the student's initial weights."""
+
+    number = "T2.12"
+    title = "The flip helps a student that starts with large weights only"
+    source = "ninou2025curl, fig. 5d (tanh)"
+    claim = """Where the initial weights of the student are those of its teacher or smaller, one flipped readout unit
+        gains nothing; where they are 1.5 times as large or more, it does."""
+    quick = {"samples": 1000, "small": (0.7,), "large": (2.0,), "time": Time(400.0), "seeds": 12}
+
+    inputs: Size = 30
+    samples: Size = 3000
+    small: Positives = (0.7, 1.0)
+    large: Positives = (2.0, 3.0)
+    step: Step = 0.5
+    every: Size = 4
+    teacher_scale: Positive = 1.0
+    factor: Positive = 1.5  # a gain that would count
+
+    def settings(self) -> list[Setting]:
+        return [Setting(self.samples, scale, self.teacher_scale) for scale in (*self.small, *self.large)]
+
+    def judged(self, gains: np.ndarray, errors: np.ndarray) -> list[Verdict]:
+        few, bound = len(self.small), float(np.log10(self.factor))
+        verdicts = [
+            stays_below(f"no gain of {self.factor:g} at scale {scale:g}", GAIN, bound, gain)
+            for scale, gain in zip(self.small, gains, strict=False)
+        ]
+        return verdicts + [
+            exceeds(f"faster at scale {scale:g}", GAIN, 0.0, gain)
+            for scale, gain in zip(self.large, gains[few:], strict=True)
+        ]
+
+
+class TeacherScale(AbstractAdvantage):
+    """The advantage against the scale of the teacher's weights."""
+
+    number = "T2.13"
+    title = "The flip helps where the student's weights are larger than its teacher's"
+    source = "ninou2025curl, fig. 5e (tanh)"
+    claim = """A student of weights twice as large as usual gains by a flip where the teacher's scale is 1.1 or less,
+        and not where it is 1.25 or more."""
+    quick = {"samples": 1000, "small": (0.5,), "large": (1.6,), "time": Time(400.0), "seeds": 12}
+
+    inputs: Size = 30
+    samples: Size = 3000
+    small: Positives = (0.5, 1.0)
+    large: Positives = (1.3, 1.6)
+    student_scale: Positive = 2.0
+    factor: Positive = 1.5  # a gain that would count
+
+    def settings(self) -> list[Setting]:
+        return [Setting(self.samples, self.student_scale, scale) for scale in (*self.small, *self.large)]
+
+    def judged(self, gains: np.ndarray, errors: np.ndarray) -> list[Verdict]:
+        few, bound = len(self.small), float(np.log10(self.factor))
+        verdicts = [
+            exceeds(f"faster, teacher of scale {scale:g}", GAIN, 0.0, gain)
+            for scale, gain in zip(self.small, gains, strict=False)
+        ]
+        return verdicts + [
+            stays_below(f"no gain of {self.factor:g}, teacher of scale {scale:g}", GAIN, bound, gain)
+            for scale, gain in zip(self.large, gains[few:], strict=True)
+        ]
+
+
+class ReluStudents(StudentScale):
+    """The advantage of relu students against the scale of their weights."""
+
+    number = "T2.14"
+    title = "Relu students with large weights gain by a flip too"
+    source = "ninou2025curl, fig. 10 (relu), whose numbers are not known here"
+    claim = """The figure repeats those of tanh students with relu units; read as the same claim, a student with large
+        initial weights gains by one flipped readout unit."""
+    quick = {**StudentScale.quick, "time": Time(600.0)}
+
+    activation: Literal["linear", "relu", "tanh"] = "relu"
+
+
+class FreeNorms(StudentScale):
+    """The advantage where no norm is held."""
+
+    number = "T2.15"
+    title = "The flip helps students of free norms as well"
+    source = "ninou2025curl, fig. 11 (no clamp)"
+    method = METHOD + ". Norms are free."
+
+    claim = """Without the clamp of norms a student with large initial weights gains by one flipped readout unit too."""
+    quick = {"samples": 600, "large": (3.0,), "step": 0.5, "every": 4, "time": Time(300.0), "seeds": 8}
+
+    samples: Size = 1500
+    small: Positives = (1.0,)
+    large: Positives = (3.0, 4.0)
+    step: Step = 0.25
+    time: Duration = Time(600.0)
+    every: Size = 8
+    clamp: bool = False
+    seeds: Seeds = 12
