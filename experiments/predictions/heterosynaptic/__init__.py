@@ -9,4 +9,6 @@ HETEROSYNAPTIC: dict[str, str] = {
     "sliding-threshold": "heterosynaptic.sliding_threshold:SlidingThreshold",
     "critical-period": "heterosynaptic.critical_period:CriticalPeriod",
     "hebbian-fraction": "heterosynaptic.hebbian_fraction:HebbianFraction",
+    "amorphous-wiring": "heterosynaptic.amorphous:AmorphousWiring",
+    "amorphous-learning": "heterosynaptic.amorphous:AmorphousLearning",
 }

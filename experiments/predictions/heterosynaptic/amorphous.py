@@ -1,0 +1,198 @@
+"""T3.8, T3.9: sparse, unordered ("amorphous") feedback wiring: what it carries, and what is learned through it."""
+
+import dataclasses
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from matplotlib.axes import Axes
+from pydantic import Field
+
+from dynamics.circuit import Circuit, Gaussian, Masked, Weights
+from dynamics.instruments import alignment, drive, forward_matrices, gradient
+from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds, Size
+from experiments.predictions.heterosynaptic.training import QUICK, AbstractTraining, consistency
+from experiments.predictions.kit import (
+    all_close,
+    f64,
+    intervals,
+    jackknifed,
+    legend_outside,
+    look,
+    marked,
+    plotted,
+    wired,
+)
+from experiments.results.verdicts import close, exceeds, matches, stays_below
+from rules.heterosynaptic import Heterosynaptic
+
+Density = Annotated[float, Field(strict=True, gt=0, le=1)]
+
+
+def mask_of(density: float, units: int, neurons: int, seed: int) -> np.ndarray:
+    """Which of `neurons` each feedback unit hears, (units, neurons): independent draws, at least one per neuron."""
+    rng = np.random.default_rng([seed, units, neurons])
+    return (rng.random((units, neurons)) < density) | (np.arange(units)[:, None] == rng.integers(0, units, neurons))
+
+
+def masked(circuit: Circuit, density: float, seed: int) -> Circuit:
+    """The circuit with sparse gaussian wirings M, of as large an E[M^T M] as dense ones have."""
+
+    def sparse(p):
+        if p.name[0] != "M":
+            return p
+        mask = mask_of(density, *circuit.shape(p), seed)
+        start = Gaussian(f64(1 / mask.mean() ** 0.5), fan="target")
+        return dataclasses.replace(p, matrix=Masked(start, mask))
+
+    return Circuit(circuit.layers, tuple(map(sparse, circuit.projections)))
+
+
+def amorphous_law(mask: np.ndarray) -> float:
+    """E tr B / sqrt(n E tr B^2) of B = M^T M with independent gaussian entries where `mask` (n_fb, n) has them.
+
+    With c_i entries in column i, o_ij common to two columns and K in all: K / sqrt(n (sum c_i^2 + 2 K + sum o_ij)).
+    """
+    common = mask.T.astype(float) @ mask
+    columns = np.diag(common)
+    others = common.sum() - columns.sum()
+    return float(columns.sum() / np.sqrt(len(columns) * ((columns**2).sum() + 2 * columns.sum() + others)))
+
+
+class AmorphousWiring(AbstractPrediction):
+    """One hop through sparse wiring, frozen, against its density."""
+
+    number = "T3.8"
+    title = "Sparse wiring carries the gradient as its number of contacts says"
+    source = "ziyin2025heterosynaptic, fig. 2b (sparse random wiring); derived for gaussian entries under a mask"
+    equation = """cos = K / sqrt(n (sum_i c_i^2 + 2 K + sum_{i != j} o_ij)): c_i contacts of neuron i, o_ij units
+        that hear both i and j, K contacts in all; about 1 / sqrt(1 + n / n_fb + 3 (1 / p - 1) / n_fb) at density p"""
+    claim = """A hop through n_fb feedback neurons that hear a share p of n neurons aligns the weight change with the
+        gradient a little less than dense wiring of as many neurons: only contacts per neuron, p n_fb, count beside
+        n / n_fb."""
+    method = """V = W^T M^T with M under a mask, orthogonal W and orthogonal inputs and errors at zero output, so that
+        the cosine of the weight change with -gradient is tr B / sqrt(n tr B^2) exactly, B = M^T M; and its law over
+        many draws of the entries under one mask."""
+    tolerance = """1e-9 for the engine's cosine of each wiring; 99.9 % intervals over seeds for the law, by jackknife of
+        the ratio of means."""
+    quick = {"densities": (0.1, 0.3, 1.0), "seeds": 30}
+
+    neurons: Size = 20
+    units: Size = 40
+    densities: Annotated[tuple[Density, ...], Field(min_length=1)] = (0.05, 0.1, 0.2, 0.4, 1.0)
+    seeds: Seeds = 60
+
+    def measure(self) -> Finding:
+        found = [self._hop(density) for density in self.densities]
+        samples = [self._law(*moments) for _, moments in found]
+        verdicts = [self._exact(*one, density) for one, density in zip(found, self.densities, strict=True)]
+        for density, sample in zip(self.densities, samples, strict=True):
+            expected = amorphous_law(mask_of(density, self.units, self.neurons, self.seed))
+            verdicts.append(matches(f"law at density {density:g}", "cos(dW1, -gradient)", expected, sample))
+        return Finding(verdicts, self._drawn(np.array(samples)))
+
+    def _hop(self, density: float) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+        """By seed: the engine's cosine of W1, and tr B and tr B^2."""
+        n = self.neurons
+        rule = Heterosynaptic(feedback_scale=f64(1.0), feedback_units=self.units)
+        circuit = masked(wired(rule, (n, n, n), activation="linear"), density, self.seed)
+        x = f64(np.eye(n))
+
+        def one(key: Array) -> tuple[Array, Array, Array]:
+            for_weights, for_w, for_y = jax.random.split(key, 3)
+            w2, y = (jax.random.orthogonal(k, n, dtype=x.dtype) for k in (for_w, for_y))
+            weights = circuit.initial_weights(for_weights)
+            wiring = circuit.matrices(weights)["M2"]
+            weights |= {"W1": jnp.zeros_like(weights["W1"]), "W2": w2, "V2": w2.T @ wiring.T}
+            b = wiring.T @ wiring
+            return alignment(circuit, weights, {}, x, y)["W1"], jnp.trace(b), jnp.sum(b * b)
+
+        keys = jax.random.split(jax.random.key(self.seed), self.seeds)
+        cosine, trace, square = map(np.asarray, jax.jit(jax.vmap(one))(keys))
+        return cosine, (trace, square)
+
+    def _exact(self, cosine: np.ndarray, moments: tuple[np.ndarray, np.ndarray], density: float):
+        off = cosine - moments[0] / np.sqrt(self.neurons * moments[1])
+        return all_close(f"each wiring, density {density:g}", "cosine off tr B / sqrt(n tr B^2)", 0.0, off, 1e-9)
+
+    def _law(self, trace: np.ndarray, square: np.ndarray) -> np.ndarray:
+        """Pseudo-values of the ratio of means."""
+        return jackknifed(lambda i: trace[i].mean() / np.sqrt(self.neurons * square[i].mean()), self.seeds)
+
+    @plotted(3.4, 2.8)
+    def _drawn(self, panel: Axes, samples: np.ndarray) -> None:
+        fine = np.geomspace(min(self.densities) / 1.3, 1.0, 100)
+        n, units = self.neurons, self.units
+        law = 1 / np.sqrt(1 + (n + 1) / units + 3 * (1 / fine - 1) / units)
+        panel.plot(fine, law, color="0.3", label="average over masks")
+        own = [amorphous_law(mask_of(density, units, n, self.seed)) for density in self.densities]
+        panel.plot(self.densities, own, **look(1, linestyle="", mfc="none", label="law of the mask"))
+        marked(panel, self.densities, samples, label="wirings", **look(0))
+        panel.set(xlabel="density p of the wiring", ylabel="cos(dW, -gradient)", xscale="log", ylim=(0, 1))
+        legend_outside(panel, 3)
+
+
+class AmorphousLearning(AbstractTraining):
+    """Networks whose feedback populations are wired sparsely and at random."""
+
+    number = "T3.9"
+    title = "Networks learn down the gradient through sparse, unordered wiring"
+    source = "ziyin2025heterosynaptic, fig. 2b (sparse random wiring)"
+    equation = "phi_l = <dW_l, grad_l> / |grad_l|^2 < 0 for all l; V_l stationary"
+    claim = """With feedback populations that each hear a small share of their layer, every layer's learning signal
+        comes to point down the gradient, feedback weights come to rest, and the loss falls."""
+    method = """Tanh networks learn random teachers in the weight flow, wirings under masks; phi and cosines compare
+        <m p^T> with the gradient by automatic differentiation. How fast V moves is |V'| tau_dec / |V|."""
+    tolerance = """No network may have phi >= 0 in any layer at the end; means over networks at 99.9 %. A cosine above
+        0.3, and V moving at the end at less than a tenth of its speed at the beginning."""
+    quick = QUICK | {"seeds": 14, "records": 40}
+
+    density: Density = 0.15
+    cosine: Positive = 0.3
+
+    def circuit(self) -> Circuit:
+        """The networks of `AbstractTraining` with sparse wiring."""
+        return masked(super().circuit(), self.density, self.seed)
+
+    def measure(self) -> Finding:
+        circuit = self.circuit()
+        names, feedback = forward_matrices(circuit), [p.name for p in circuit.plastic if p.name[0] == "V"]
+
+        def probe(w: Weights, x: Array, y: Array) -> dict[str, Array]:
+            drives, downhill = drive(circuit, w, {}, x, y), gradient(circuit, w, x, y)
+            speed = [jnp.linalg.norm(self.decay * drives[v] - w[v]) / jnp.linalg.norm(w[v]) for v in feedback]
+            cosines = alignment(circuit, w, {}, x, y)
+            return {
+                "phi": jnp.stack([consistency(drives[name], downhill[name]) for name in names]),
+                "cosine": jnp.stack([cosines[name] for name in names]),
+                "speed": jnp.stack(speed),
+            }
+
+        (course,) = self.course(circuit, probe, [self.decay])
+        phi, cosine, speed = (course.probes[name] for name in ("phi", "cosine", "speed"))
+        uphill = int(np.sum(~(phi[:, -1] < 0)))
+        verdicts = [
+            close(
+                "every layer of every network", f"layers with phi >= 0 among {phi[:, -1].size}", 0.0, float(uphill), 0.0
+            )
+        ]
+        slower = (speed[:, -1] / speed[:, 0]).mean(1)
+        verdicts.append(stays_below("feedback comes to rest", "speed of V, end over beginning", 0.1, slower))
+        for i in range(len(self.hidden)):
+            verdicts.append(stays_below(f"layer {i + 1} descends", "phi at the end", 0.0, phi[:, -1, i]))
+            quantity = "cos(dW, -gradient) at the end"
+            verdicts.append(exceeds(f"layer {i + 1} is aligned", quantity, self.cosine, cosine[:, -1, i]))
+        return Finding(verdicts, self._drawn(course.times / self.decay, cosine))
+
+    @plotted(3.4, 2.8)
+    def _drawn(self, panel: Axes, x: np.ndarray, cosine: np.ndarray) -> None:
+        for i in range(len(self.hidden)):
+            means, half = intervals(cosine[:, :, i].T)
+            style = look(i, marker="", label=f"layer {i + 1}")
+            panel.plot(x, means, **style)
+            panel.fill_between(x, means - half, means + half, color=style["color"], alpha=0.2, linewidth=0)
+        panel.axhline(self.cosine, color="0.3", linestyle=":", linewidth=0.8)
+        panel.set(xlabel="time (tau_dec)", ylabel="cos(dW, -gradient)", ylim=(-0.3, 1.05))
+        panel.legend()
