@@ -92,7 +92,7 @@ def test_windows_equal_an_independent_simulation(name, times):
 
 # Noise: many independent units in each of three layers, which nothing drives
 
-UNITS, TAUS, DECAYS, T = 8000, (0.004, 0.01, 0.025), (0.01, 0.03, 0.09), 0.008
+UNITS, TAUS, DECAYS, T = 2000, (0.004, 0.01, 0.025), (0.01, 0.03, 0.09), 0.008
 
 
 def noisy_layers(integrator, steps, noise):

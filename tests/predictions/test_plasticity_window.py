@@ -27,7 +27,7 @@ SMALL = (
     "record.points=1",
     "sweep.seeds=2",
     'sweep.timescales.plasticity=["5 T", "inf", "50 T"]',
-    'sweep.rule=["fa", "sgd"]',
+    'sweep.rule=["fa"]',
 )
 
 
