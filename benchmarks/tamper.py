@@ -25,6 +25,7 @@ from random import Random
 
 import h5py
 import numpy as np
+import xarray as xr
 from typer.testing import CliRunner
 
 from benchmarks.tamper_directories import change_directory
@@ -34,10 +35,13 @@ from experiments.execution import runner  # noqa: F401 - before the forks
 from experiments.machine import lock  # noqa: F401 - before the forks
 from experiments.machine.lock import Lock
 from experiments.points.jobs import Chunking
-from experiments.report import report  # noqa: F401 - before the forks
+from experiments.report import figures, report  # noqa: F401 - before the forks
 from experiments.results import netcdf  # noqa: F401 - before the forks
 from experiments.storage import status  # noqa: F401 - before the forks
 
+# xarray imports other packages at its first use, and so do figures: once for all forks.
+xr.Dataset(coords={"x": [0.0]})
+figures.STYLE["savefig.dpi"] = 30  # what is drawn is the same, and quicker
 SECONDS = 5.0  # of the processor, for one command
 WAIT = 60.0  # by the clock, on a machine that many share
 BEAT = 0.02

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 # Both are inherited by the commands that tests start, and give way to what the caller has set.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
-# Tests compile far more than they compute: these settings more than halve the compiler's time and change no mathematics.
+# Tests compile far more than they compute: these settings more than halve the compiler's time and change no result.
 QUICK_COMPILER = (
     "xla_llvm_disable_expensive_passes=true",
     "xla_backend_optimization_level=0",

@@ -40,7 +40,8 @@ class Killer(FA):
 @pytest.fixture(scope="module")
 def forks(tmp_path_factory):
     place = tmp_path_factory.mktemp("cluster")
-    (place / "spec.toml").write_text(SPEC)
+    longer = SPEC.replace("2_000", "20_000")  # so that workers are at work when they are killed
+    (place / "spec.toml").write_text(longer)
     (place / "picky.py").write_text(PICKY)
     with forking(place) as found:
         yield found
