@@ -294,8 +294,8 @@ def test_changed_bytes_are_refused_or_can_be_run():
             assert (left.exit_code, left.stdout, left.stderr) == (2, "", told)
             ASKED["commands"] += 1
 
-    fuzzed(280, property, changed_texts())
-    assert ASKED["commands"] > 30
+    fuzzed(420, property, changed_texts())
+    assert ASKED["commands"] > 50
 
 
 def test_settings_and_seeds_are_refused_or_can_be_run():

@@ -40,8 +40,7 @@ class Killer(FA):
 @pytest.fixture(scope="module")
 def forks(tmp_path_factory):
     place = tmp_path_factory.mktemp("cluster")
-    longer = SPEC.replace("2_000", "20_000")  # so that workers are at work when they are killed
-    (place / "spec.toml").write_text(longer)
+    (place / "spec.toml").write_text(SPEC)
     (place / "picky.py").write_text(PICKY)
     with forking(place) as found:
         yield found
