@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 from scipy.linalg import expm
+from scipy.optimize import minimize
 
 import dynamics.flow
 import dynamics.integrators.windows
@@ -25,6 +26,7 @@ from experiments.predictions.hebbian.setting import (
     stationary_flow,
     student,
 )
+from experiments.predictions.hebbian.sparsity import HebbianSparsity
 from experiments.predictions.kit import f64, jackknifed
 from experiments.spec.units import Time
 from rules import DFA, KP, SGD
@@ -47,6 +49,12 @@ SMALL = {
     "hebbian-synaptic-noise": {
         "inputs": 5, "hidden": 12, "outputs": 2, "samples": 8, "noises": (1.2,), "averaged": 6.0, "seeds": 6,
         "plasticity": Time(5.0),
+    },
+    "hebbian-adam": {
+        "inputs": 8, "hidden": 8, "outputs": 8, "gammas": (0.0, 0.01), "time": 12.0, "batch": 16, "seeds": 4,
+    },
+    "hebbian-sparsity": {
+        "inputs": 4, "samples": 300, "penalties": (0.0, 0.4), "variance": 1.3, "gamma": 0.2, "seeds": 8,
     },
     "hebbian-decay-trend": {
         "inputs": 8, "hidden": 8, "outputs": 8, "gammas": (0.0, 0.02), "time": 16.0, "batch": 16, "seeds": 4,
@@ -201,6 +209,27 @@ def test_pseudovalues_of_a_mean_are_its_samples_and_a_share_counts_cells():
     assert share_inside(means, samples) == 1
     assert share_inside(means + np.array([0, 100]), samples) == 0.5
     assert share_inside(means + np.array([0, 100]), samples, np.array([0, 101])) == 1
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_penalized_neuron_rests_where_its_loss_is_least(seed):
+    """By scipy, on a large sample; and its parts of the learning signal there."""
+    rng = np.random.default_rng(seed)
+    s, gamma, size = (rng.uniform(0.5, 2, 3) * [1, 0.3, 1]).tolist()
+    p = HebbianSparsity(inputs=2, variance=s, gamma=gamma, teacher_norm=size, penalties=(0.0, 0.1))
+    penalty = rng.uniform(0.1, 0.7) * p.silent
+    x = s**0.5 * rng.standard_normal((400_000, 2))
+    y = x @ [size, 0]
+
+    def loss(w):
+        h = x @ w
+        return np.mean((y - h) ** 2 / 2 + penalty * np.abs(h)) + gamma * w @ w / 2
+
+    w = minimize(loss, [0.5 * size, 0.1 * size], method="Nelder-Mead", options={"xatol": 1e-5, "fatol": 1e-9}).x
+    h = x @ w
+    hebb = (h[:, None] * x).mean(0)
+    parts = [(signal[:, None] * x).mean(0) @ hebb for signal in (-penalty * np.sign(h), y - h - penalty * np.sign(h))]
+    np.testing.assert_allclose([np.linalg.norm(w), *parts], p.expected(penalty), rtol=0.02)
 
 
 # ------------------------------------------------------------------------------------------------------ small networks

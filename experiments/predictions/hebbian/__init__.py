@@ -6,5 +6,7 @@ HEBBIAN: dict[str, str] = {
     "hebbian-decay-trend": "hebbian.decay_trend:HebbianDecayTrend",
     "hebbian-batch-size": "hebbian.batch_size:HebbianBatchSize",
     "hebbian-bridge": "hebbian.bridge:HebbianBridge",
+    "hebbian-adam": "hebbian.adam:HebbianAdam",
+    "hebbian-sparsity": "hebbian.sparsity:HebbianSparsity",
     "hebbian-synaptic-noise": "hebbian.synaptic_noise:HebbianSynapticNoise",
 }

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, PRNGKeyArray
 from matplotlib.figure import Figure
 
@@ -91,8 +92,8 @@ class HebbianDecayTrend(AbstractPrediction):
             parts.append(f"{name}: {', '.join(pairs)}" if pairs else f"{name}: none")
         return f"Cosines at the end, and those published in brackets, by gamma. {'; '.join(parts)}."
 
-    def _simulated(self, rule: AbstractRule) -> np.ndarray:
-        """The cosine in the second matrix: (gammas, records, seeds)."""
+    def _simulated(self, rule: AbstractRule, optimizer: optax.GradientTransformation | None = None) -> np.ndarray:
+        """The cosine in the second matrix: (gammas, records, seeds); by Euler steps, or by those of an optimizer."""
         sizes = (self.inputs, self.hidden, self.hidden, self.outputs)
         # The spread of weights uniform within 1 / sqrt(fan in), the usual default.
         circuit, steps = wired(rule, sizes, gain=f64(3**-0.5)), max(1, round(self.time / (STEP * RECORDS)))
@@ -102,15 +103,21 @@ class HebbianDecayTrend(AbstractPrediction):
                 x = jax.random.normal(jax.random.fold_in(key, k), (samples, self.inputs), jnp.float64)
                 return x, jnp.tanh(x @ first) @ second
 
-            def step(k: Array, weights: Weights) -> Weights:
+            def step(k: Array, now: tuple[Weights, Any]) -> tuple[Weights, Any]:
                 flow = weight_flow(circuit, *drawn(k, self.batch), STEP, 1 / gamma)
-                return flow.weights(flow.advance(flow.init(weights), jnp.int32(0), 1))
+                state = flow.init(now[0])
+                if optimizer is None:
+                    return flow.weights(flow.advance(state, jnp.int32(0), 1)), now[1]
+                drift = flow.system(state.fixed).drift((state.weights, state.slow, state.traces), None, None)[0]
+                updates, memory = optimizer.update(jax.tree.map(jnp.negative, drift), now[1])
+                return {name: now[0][name] + updates[name] for name in now[0]}, memory
 
-            def record(weights: Weights, r: Array) -> tuple[Weights, Array]:
-                weights = jax.lax.fori_loop(r * steps, (r + 1) * steps, step, weights)
-                return weights, hebbian_alignment(circuit, weights, {}, *drawn(-1 - r, MEASURED_ON))["W2"]
+            def record(now: tuple[Weights, Any], r: Array) -> tuple[tuple[Weights, Any], Array]:
+                now = jax.lax.fori_loop(r * steps, (r + 1) * steps, step, now)
+                return now, hebbian_alignment(circuit, now[0], {}, *drawn(-1 - r, MEASURED_ON))["W2"]
 
-            return jax.lax.scan(record, weights, jnp.arange(RECORDS, dtype=jnp.int32))[1]
+            start = weights, () if optimizer is None else optimizer.init(weights)
+            return jax.lax.scan(record, start, jnp.arange(RECORDS, dtype=jnp.int32))[1]
 
         run = jax.jit(jax.vmap(jax.vmap(one, (0, 0, 0, 0, None), -1), (None, None, None, None, 0)))
         keys = keys_from(self.seed, self.seeds)
