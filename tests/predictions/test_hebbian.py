@@ -235,7 +235,9 @@ def test_a_penalized_neuron_rests_where_its_loss_is_least(seed):
 # ------------------------------------------------------------------------------------------------------ small networks
 
 
-@pytest.mark.parametrize("name", ["hebbian-stationary", "hebbian-phase-diagram", "hebbian-batch-size"])
+@pytest.mark.parametrize(
+    "name", ["hebbian-stationary", "hebbian-phase-diagram", "hebbian-batch-size", "hebbian-adam", "hebbian-sparsity"]
+)
 def test_claims_hold_in_small_networks(name, monkeypatch):
     monkeypatch.setattr(stationary, "RULES", {"KP": KP(), "random signal": RandomSignal()})
     assert failed(small(name).measure()) == set()

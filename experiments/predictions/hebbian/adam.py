@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import jax
 import numpy as np
 import optax
 from matplotlib.figure import Figure
@@ -38,7 +39,8 @@ class HebbianAdam(HebbianDecayTrend):
             return "gammas must be 2 or more, from 0 on in increasing order"
 
     def measure(self) -> Finding:
-        end = self._simulated(SGD(), optax.adam(self.rate))[:, -RECORDS // 4 :].mean(1)
+        with jax.numpy_dtype_promotion("standard"):  # optax takes powers of floats by integer counts
+            end = self._simulated(SGD(), optax.adam(self.rate))[:, -RECORDS // 4 :].mean(1)
         least = end[0] - end[-1] / 2
         verdicts = [
             rises("rises under Adam", "least increase from one gamma to the next", end),
