@@ -41,7 +41,7 @@ class SaddlePlateaus(AbstractPrediction):
         the share of |W1|^2 + |W2|^2 beyond the j largest singular values of [W1^T; W2]."""
     tolerance = """99.9 % intervals over seeds. Beyond it 2 % for the growth of times: modes are not quite decoupled before
         they are aligned. The power of the distance: 10 %, as the middle of a plateau is only half way to the limit."""
-    quick = {"seeds": 4, "sizes": (1e-3, 1e-5, 1e-7)}
+    quick = {"seeds": 6, "sizes": (1e-3, 1e-5, 1e-7)}
 
     inputs: Size = 5
     hidden: Size = 8

@@ -1,5 +1,6 @@
 """What the predictions on deep linear networks share: whitened data, starts, flows of many starts, times of modes."""
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 
@@ -21,6 +22,12 @@ def whitened(teacher: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Inputs with <x x^T> = I, and the targets S x of the teacher S."""
     x = teacher.shape[1] ** 0.5 * np.eye(teacher.shape[1])
     return x, x @ teacher.T
+
+
+def frozen(circuit: Circuit, names: tuple[str, ...]) -> Circuit:
+    """The circuit with no law for some of its projections."""
+    kept = [dataclasses.replace(p, law=()) if p.name in names else p for p in circuit.projections]
+    return dataclasses.replace(circuit, projections=tuple(kept))
 
 
 def orthonormal(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
