@@ -17,9 +17,8 @@ from experiments.predictions.generalisation.regression import (
     sizes_of,
     test_error,
 )
-from experiments.predictions.kit import all_close, drawn, intervals, look, marked
+from experiments.predictions.kit import all_close, drawn, look, marked
 from experiments.results.verdicts import exceeds, matches, stays_below
-from rules.contract import AbstractRule
 
 STEP = 0.2  # of dopri5, in tau
 
@@ -30,16 +29,16 @@ class FrozenSubspace(AbstractPrediction):
     number = "B6.2"
     title = "Weights that no sample reaches never move, and large initial weights cannot be unlearned"
     source = "advani2020high, frozen subspace, early stopping and the dependence on initial weights"
-    equation = """P0 w(t) = P0 w(0), P0 the projection on the kernel of X; E_g(infinity) >= (1 - alpha)(sw^2 + s0^2); E_g
-        depends on teacher and start by sw^2 + s0^2 alone"""
-    claim = """With fewer samples than weights a subspace is frozen: its weights stay as they were to rounding, and their
-        error, (1 - alpha)(sw^2 + s0^2) on average, remains. Stopping at the time where the law has its minimum is as good
-        as the best time in hindsight; noisier targets call for an earlier stop. Only sw^2 + s0^2 matters: a teacher and a
-        start that change places have the same errors."""
-    method = """The weight flow of SGD by dopri5 on draws of Gaussian data; projections by the singular vectors of each X.
-        The test error at the predicted time against its minimum over times of each draw."""
-    tolerance = """1e-12 of |w| in the frozen subspace: rounding. 99.9 % intervals over draws; 2/N for the finite N. Stopping
-        at the predicted time may cost 5 % of the error, the spread of best times over draws."""
+    equation = """P0 w(t) = P0 w(0), P0 the projection on the kernel of X; E_g(infinity) >= (1 - alpha)(sw^2 + s0^2);
+        E_g depends on teacher and start by sw^2 + s0^2 alone"""
+    claim = """With fewer samples than weights a subspace is frozen: its weights stay as they were to rounding, and
+        their error, (1 - alpha)(sw^2 + s0^2) on average, remains. Stopping at the time where the law has its minimum
+        is as good as the best time in hindsight; noisier targets call for an earlier stop. Only sw^2 + s0^2 matters:
+        a teacher and a start that change places have the same errors."""
+    method = """The weight flow of SGD by dopri5 on draws of Gaussian data; projections by the singular vectors of
+        each X. The test error at the predicted time against its minimum over times of each draw."""
+    tolerance = """1e-12 of |w| in the frozen subspace: rounding. 99.9 % intervals over draws; 2/N for the finite N.
+        Stopping at the predicted time may cost 5 % of the error, the spread of best times over draws."""
     quick = {"inputs": 50, "draws": 30, "longest": 20.0}
 
     inputs: Annotated[int, Field(strict=True, ge=10, le=1000)] = 100  # N
@@ -69,7 +68,9 @@ class FrozenSubspace(AbstractPrediction):
         verdicts.append(matches("floor", "error of the frozen subspace", left, floor, 2 / self.inputs * left))
         late = errors["few"][:, -1]
         predicted = float(expected_test(self.few, own, times)[-1])
-        verdicts.append(matches("test error at the end", "E_g, few samples", predicted, late, 2 / self.inputs * predicted))
+        verdicts.append(
+            matches("test error at the end", "E_g, few samples", predicted, late, 2 / self.inputs * predicted)
+        )
         change = errors["swapped"] - errors["few"]
         k = int(np.argmax(np.abs(change.mean(0)) / (change.std(0) + 1e-12)))
         quantity = "E_g with teacher and start swapped, less E_g, where it fits least"

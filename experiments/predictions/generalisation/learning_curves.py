@@ -26,20 +26,20 @@ Alphas = Annotated[tuple[Annotated[float, Field(strict=True, ge=0.1, le=4)], ...
 
 
 class LearningCurves(AbstractPrediction):
-    """Test and training error of linear regression by gradient flow against integrals over Marchenko and Pastur's law."""
+    """Test and training error of linear regression by gradient flow against integrals over eigenvalues."""
 
     number = "B6.1"
     title = "Overtraining is worst where there are as many samples as weights"
     source = "advani2020high, the errors of linear regression in the limit of high dimension"
-    equation = """E_g = int rho(l) [(sw^2 + s0^2) e^(-2lt) + (se^2/l)(1 - e^(-lt))^2] dl + (1 - alpha)+ (sw^2 + s0^2); E_t =
-        int rho(l) e^(-2lt) [l (sw^2 + s0^2) + se^2] dl / alpha + (1 - 1/alpha)+ se^2, t in tau, alpha = P/N"""
-    claim = """In high dimension the errors of test and training are these integrals at every time of learning. At alpha
-        = 1 the test error, after its minimum, grows as the time goes on, most of all alpha: small eigenvalues, learned
-        last, hold noise alone."""
-    method = """The weight flow of SGD by dopri5 on draws of inputs, teacher, noise and start; errors at times in equal
-        ratios. Judged at the time where the mean fits least."""
-    tolerance = """99.9 % intervals over draws (of all times together), and for the finite N an allowance of 2/N of the
-        error: the spectrum of one draw is that law up to 1/N, but at alpha = 1 at late times, where the smallest
+    equation = """E_g = int rho(l) [(sw^2 + s0^2) e^(-2lt) + (se^2/l)(1 - e^(-lt))^2] dl + (1 - alpha)+ (sw^2 + s0^2);
+        E_t = int rho(l) e^(-2lt) [l (sw^2 + s0^2) + se^2] dl / alpha + (1 - 1/alpha)+ se^2, t in tau, alpha = P/N"""
+    claim = """In high dimension the errors of test and training are these integrals at every time of learning. At
+        alpha = 1 the test error, after its minimum, grows as the time goes on, most of all alpha: small eigenvalues,
+        learned last, hold noise alone."""
+    method = """The weight flow of SGD by dopri5 on draws of inputs, teacher, noise and start; errors at times in
+        equal ratios. Judged at the time where the mean fits least."""
+    tolerance = """99.9 % intervals over draws (of all times together), and for the finite N an allowance of 2/N of
+        the error: the spectrum of one draw is that law up to 1/N, but at alpha = 1 at late times, where the smallest
         eigenvalue is 1/N^2: there only growth is claimed. Training errors are judged down to 1 % of the first."""
     quick = {"inputs": 50, "draws": 40, "longest": 30.0}
 
@@ -90,7 +90,9 @@ class LearningCurves(AbstractPrediction):
         k = int(np.argmax(np.abs(means - expected) / (half + allowed)))
         more = float(half[k] - mean_of(samples[:, k], JUDGED).half + allowed[k])
         note = f"the worst of {expected.size} times; {allowed[k]:.2g} of it for the finite N"
-        return matches(f"{what}, alpha = {alpha:g}", f"{what} where it fits least", expected[k], samples[:, k], more, note)
+        return matches(
+            f"{what}, alpha = {alpha:g}", f"{what} where it fits least", expected[k], samples[:, k], more, note
+        )
 
     def _errors(self) -> tuple[np.ndarray, np.ndarray]:
         """Times (tau), and both errors: (E_g or E_t, alpha, draws, times)."""
@@ -112,9 +114,13 @@ class LearningCurves(AbstractPrediction):
     def _drawn(self, figure: Figure, times: np.ndarray, errors: np.ndarray) -> None:
         sizes, fine = sizes_of(self.snr, self.start), np.geomspace(times[1] / 2, times[-1] * 1.2, 200)
         theories = expected_test, expected_train
-        for panel, theory, each, name in zip(figure.subplots(1, 2), theories, errors, ("test", "training"), strict=True):
+        for panel, theory, each, name in zip(
+            figure.subplots(1, 2), theories, errors, ("test", "training"), strict=True
+        ):
             for i, alpha in enumerate(self.alphas):
                 panel.plot(fine, theory(alpha, sizes, fine), color=look(i)["color"])
                 marked(panel, times[1:], each[i][:, 1:].T, label=rf"$\alpha$ = {alpha:g}", **look(i))
-            panel.set(xscale="log", xlabel=r"time ($\tau$)", ylabel=f"{name} error (variance of targets)", ylim=(0, None))
+            panel.set(
+                xscale="log", xlabel=r"time ($\tau$)", ylabel=f"{name} error (variance of targets)", ylim=(0, None)
+            )
         panel.legend(title="lines: theory, N to infinity")

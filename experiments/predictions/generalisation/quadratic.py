@@ -1,12 +1,13 @@
-"""The network in which grokking is exactly solvable: quadratic neurons, fixed readout, a quadratic teacher (Kumar et al.).
+"""The network in which grokking is exactly solvable: quadratic neurons, fixed readout, quadratic teacher (Kumar et al.).
 
     f(x) = (alpha/N) sum_i phi(w_i . x), phi(h) = h + (eps/2) h^2, y = (beta . x)^2 / 2, x ~ N(0, I/D)
 
-With v = eps w it is f = alpha/(N eps) sum_i psi(v_i . x), psi(g) = g + g^2/2, and the gradient flow of w is that of v at
-eps^2 times the rate: one activation, and eps is a number. Learned is f - f0, f0 the network at the start: its targets are
-y + f0.
+With v = eps w it is f = alpha/(N eps) sum_i psi(v_i . x), psi(g) = g + g^2/2, and the gradient flow of w is that of v
+at eps^2 times the rate: one activation, and eps is a number. Learned is f - f0, f0 the network at the start: its targets
+are y + f0.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import equinox as eqx
@@ -18,7 +19,7 @@ from jaxtyping import Array
 from dynamics.activations import Activation
 from dynamics.circuit import Circuit
 from experiments.predictions.kit import f64, weight_flow, wired
-from experiments.predictions.linear.setting import frozen
+from experiments.predictions.linear.setting import course, frozen
 from rules import SGD
 
 quadratic = Activation(lambda g: g + 0.5 * g * g)  # psi, named below as a spec names an activation of its own
@@ -91,36 +92,31 @@ def circuit(size: int, neurons: int) -> Circuit:
 
 
 @eqx.filter_jit
-def _descended(circuit: Circuit, given: tuple, step: Array, counts: Array) -> Array:
-    def one(x: Array, y: Array, start: Array, readout: Array, eps: Array, alpha: Array) -> Array:
+def _descended(circuit: Circuit, given: tuple, counts: Array) -> Array:
+    def one(x: Array, y: Array, start: Array, readout: Array, eps: Array, alpha: Array, step: Array) -> Array:
         # Of the flow in v: eps^2 for the rate of w, N / alpha^2 so that functions learn at a rate of order one.
         rate = eps**2 * start.shape[0] / alpha**2
         flow = weight_flow(circuit, x, y, step, plasticity=1 / rate, integrator="euler")
-
-        def go(progress: eqx.Module, count: Array) -> tuple:
-            progress = flow.advance(progress, jnp.int32(0), count)
-            return progress, flow.weights(progress)["W1"]
-
-        return jax.lax.scan(go, flow.init({"W1": start, "W2": readout}), counts)[1]
+        return course(flow, {"W1": start, "W2": readout}, counts)["W1"]
 
     return jax.vmap(one)(*given)
 
 
-def descended(problems: list[Problem], step: float, marks: np.ndarray) -> np.ndarray:
+def descended(problems: Sequence[Problem], steps: Sequence[float], marks: np.ndarray) -> np.ndarray:
     """w of full-batch gradient descent after so many steps: (problems, marks, N, D).
 
-    A step of W is `step` N / alpha^2 times the gradient of <(f - f0 - y)^2> / 2.
+    A step of w is one of `steps`, for each problem, times N / alpha^2 and the gradient of <(f - f0 - y)^2> / 2.
     """
     rows = []
-    for given in problems:
+    for given, step in zip(problems, steps, strict=True):
         y = target(given, given.inputs) + output(given, given.start, given.inputs)
         n = len(given.start)
         readout = np.full((1, n), given.alpha / (n * given.eps))
-        rows.append((given.inputs, y[:, None], given.eps * given.start, readout, given.eps, given.alpha))
+        rows.append((given.inputs, y[:, None], given.eps * given.start, readout, given.eps, given.alpha, step))
     arrays = tuple(f64(np.stack(column)) for column in zip(*rows, strict=True))
     n, d = problems[0].start.shape
     counts = jnp.asarray(np.diff(marks, prepend=0), jnp.int32)
-    found = np.asarray(_descended(circuit(d, n), arrays, f64(step), counts))
+    found = np.asarray(_descended(circuit(d, n), arrays, counts))
     return found / np.array([given.eps for given in problems])[:, None, None, None]
 
 
@@ -129,3 +125,13 @@ def training_loss(given: Problem, w: np.ndarray) -> np.ndarray:
     x = given.inputs
     off = output(given, w, x) - output(given, given.start, x) - target(given, x)
     return np.square(off).mean(-1)
+
+
+def fallen(marks: np.ndarray, curve: np.ndarray, level: float) -> float:
+    """When a curve is first below a level, between records by its logarithm over that of time; NaN if it never is."""
+    below = curve < level
+    k = int(below.argmax())
+    if not below.any() or k == 0:
+        return float(marks[0]) if below.any() else float("nan")
+    part = np.log(curve[k - 1] / level) / np.log(curve[k - 1] / curve[k])
+    return float(marks[k - 1] * (marks[k] / marks[k - 1]) ** part)

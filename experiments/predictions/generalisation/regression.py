@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from dynamics.circuit import Circuit
 from experiments.predictions.kit import f64, weight_flow, wired
-from experiments.predictions.linear.setting import orthonormal
+from experiments.predictions.linear.setting import course, orthonormal
 from rules import SGD
 
 NODES = 2000  # of the quadrature over eigenvalues
@@ -64,18 +64,11 @@ def padded(given: Draws, samples: int) -> Draws:
 
 
 @eqx.filter_jit
-def _learned(circuit: Circuit, given: tuple, step: Array, marks: Array) -> Array:
-    before = jnp.concatenate([jnp.zeros(1, jnp.int32), marks[:-1]])
-
+def _learned(circuit: Circuit, given: tuple, step: Array, counts: Array) -> Array:
     def one(x: Array, y: Array, start: Array) -> Array:
         # The flow averages over samples; the sum of squares of the paper has tau = tau_plast x samples = 1 s.
         flow = weight_flow(circuit, x, y[:, None], step, plasticity=1.0 / x.shape[0], integrator="dopri5")
-
-        def go(progress: eqx.Module, count: Array) -> tuple:
-            progress = flow.advance(progress, jnp.int32(0), count)
-            return progress, flow.weights(progress)["W1"][0]
-
-        return jax.lax.scan(go, flow.init({"W1": start[None]}), marks - before)[1]
+        return course(flow, {"W1": start[None]}, counts)["W1"][:, 0]
 
     return jax.vmap(one)(*given)
 
@@ -84,7 +77,7 @@ def learned(given: Draws, step: float, marks: np.ndarray) -> np.ndarray:
     """The weights after so many steps of the flow tau w' = sum (y - w.x) x, tau = 1 s: (draws, marks, N)."""
     circuit = wired(SGD(), (given.inputs.shape[-1], 1))
     parts = tuple(map(f64, (given.inputs, given.targets, given.start)))
-    return np.asarray(_learned(circuit, parts, f64(step), jnp.asarray(marks, jnp.int32)))
+    return np.asarray(_learned(circuit, parts, f64(step), jnp.asarray(np.diff(marks, prepend=0), jnp.int32)))
 
 
 def test_error(weights: np.ndarray, given: Draws) -> np.ndarray:

@@ -8,7 +8,7 @@ from pydantic import Field
 from scipy.integrate import cumulative_simpson
 
 from dynamics.circuit import Circuit, Weights
-from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds
+from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds
 from experiments.predictions.kit import all_close, drawn, look, wired
 from experiments.predictions.linear.setting import Matrices, crossing, flown, modes, orthonormal, product, stacked
 from experiments.results.verdicts import Verdict, close
@@ -28,14 +28,14 @@ class FeedbackModes(AbstractPrediction):
     title = "Modes under feedback alignment and Kolen-Pollack learning, in closed form"
     source = """saxe2014exact, the setting; derived for feedback alignment (the conserved matrix: lillicrap2016random,
         supplement) and for Kolen-Pollack learning"""
-    equation = """FA: W1 W1^T - V W2 - (V W2)^T is conserved; from silence u = w^3 / (2 b), w' = (c^3 - w^3) / 2, c^3 = 2 b s.
-        KP: W1 W1^T - V V^T is conserved; from silence u = b^2 sinh h (cosh h - 1), h' = s - u"""
+    equation = """FA: W1 W1^T - V W2 - (V W2)^T is conserved; from silence u = w^3 / (2 b), w' = (c^3 - w^3) / 2, c^3
+        = 2 b s. KP: W1 W1^T - V V^T is conserved; from silence u = b^2 sinh h (cosh h - 1), h' = s - u"""
     claim = """With the feedback's singular vectors aligned to the teacher's, and W = 0 at the start, every mode u(t)
-        follows the closed form of its rule: no saddle is left slowly. A mode starts as (b s)^2 s t^3 / 2 under both rules,
-        and under FA is half learned after a time proportional to (b s)^(-2/3), where gradient descent needs 1/s. With
-        any matrices the two invariants hold."""
-    method = """The weight flow by dopri5 on whitened inputs; modes l_j^T W2 W1 r_j against t(w) in closed form for FA and
-        by quadrature for KP; the invariants from random starts with random feedback."""
+        follows the closed form of its rule: no saddle is left slowly. A mode starts as (b s)^2 s t^3 / 2 under both
+        rules, and under FA is half learned after a time proportional to (b s)^(-2/3), where gradient descent needs
+        1/s. With any matrices the two invariants hold."""
+    method = """The weight flow by dopri5 on whitened inputs; modes l_j^T W2 W1 r_j against t(w) in closed form for FA
+        and by quadrature for KP; the invariants from random starts with random feedback."""
     tolerance = """1e-6 of the run's time, and 1e-8 of the matrices' squared norms: what dopri5 leaves in steps of a
         tenth of the fastest relaxation, and the quadrature. The power of the half-time: 0.01, for reading it between
         records; the onset: 0.05, as records lie where u is up to 0.01 s."""

@@ -33,17 +33,17 @@ class SaddleLottery(AbstractPrediction):
     number = "B5.2"
     title = "With more than two layers the largest start wins: times follow a power law of the initial size"
     source = "zhang2025saddle, initialisation-induced plateaus; closed form derived"
-    equation = """a' = s a^(L-1) near the saddle: t = (1/s) ln(1/a) + const for L = 2, t = a^-(L-2) / ((L-2) s) for L > 2; the
-        whole time to s/2 by the integral of du / (L u^(2 - 2/L) (s - u))"""
-    claim = """Where all singular values are equal, two layers learn all modes at nearly one time, whatever the modes start
-        with, and three or more layers learn them one by one, the largest start first: escape times are as far apart as
-        1/a (three layers) or 1/a^2 (four)."""
-    method = """The weight flow of SGD by dopri5 on whitened inputs, from balanced aligned starts whose modes have different
-        sizes a per layer; the time when each is half learned against the closed form, and its power of a between the two
-        smallest starts."""
-    tolerance = """1e-3 of the time for reading it between records. The law a^-(L-2) is the limit a -> 0, and at a = 0.05
-        the closed form itself still differs from it: its own power at these starts is expected, and the note has the
-        limit."""
+    equation = """a' = s a^(L-1) near the saddle: t = (1/s) ln(1/a) + const for L = 2, t = a^-(L-2) / ((L-2) s) for L
+        > 2; the whole time to s/2 by the integral of du / (L u^(2 - 2/L) (s - u))"""
+    claim = """Where all singular values are equal, two layers learn all modes at nearly one time, whatever the modes
+        start with, and three or more layers learn them one by one, the largest start first: escape times are as far
+        apart as 1/a (three layers) or 1/a^2 (four)."""
+    method = """The weight flow of SGD by dopri5 on whitened inputs, from balanced aligned starts whose modes have
+        different sizes a per layer; the time when each is half learned against the closed form, and its power of a
+        between the two smallest starts."""
+    tolerance = """1e-3 of the time for reading it between records. The law a^-(L-2) is the limit a -> 0, and at a =
+        0.05 the closed form itself still differs from it: its own power at these starts is expected, and the note has
+        the limit."""
     quick = {"depths": (2, 3), "starts": (0.05, 0.1, 0.2)}
 
     depths: Depths = (2, 3, 4)

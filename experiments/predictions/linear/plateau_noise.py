@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from dynamics.noise import Noise
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds
-from experiments.predictions.kit import drawn, f64, intervals, keys_from, look, marked, weight_flow, wired
-from experiments.predictions.linear.setting import course, crossing
+from experiments.predictions.kit import drawn, f64, keys_from, look, marked, weight_flow, wired
+from experiments.predictions.linear.setting import crossing
 from experiments.report.figures import OKABE_ITO
 from experiments.results.verdicts import matches, stays_below
 from rules import SGD
@@ -26,13 +26,13 @@ class PlateauNoise(AbstractPrediction):
     number = "B5.3"
     title = "Synaptic noise shortens the first plateau: its size takes the place of the initial one"
     source = "zhang2025saddle, plateaus from small weights; the law with noise derived"
-    equation = """t = E (1/2s) ln[(s - X^2/2) / (X^2/2)], X ~ N(2^(1/2) a, sigma^2 / (2 s)): the growing direction w1 + w2
-        starts at a and is stirred by sigma dB; about (1/s) ln(1 / max(a, sigma))"""
-    claim = """A chain of two synapses that start at a leaves its saddle after (1/s) ln(1/a). With synaptic noise sigma it
-        leaves after the mean of the same logarithm over a normal number of variance a^2 + sigma^2 / (4 s): noise below
-        2 s^(1/2) a changes nothing, and above it each factor e of noise saves 1/s."""
-    method = """The weight flow of SGD with additive synaptic noise, in Heun steps of 1/(40 s) (additive noise is the same in both calculi); the
-        time when w2 w1 first is s/2, against the mean by quadrature."""
+    equation = """t = E (1/2s) ln[(s - X^2/2) / (X^2/2)], X ~ N(2^(1/2) a, sigma^2 / (2 s)): the growing direction w1
+        + w2 starts at a and is stirred by sigma dB; about (1/s) ln(1 / max(a, sigma))"""
+    claim = """A chain of two synapses that start at a leaves its saddle after (1/s) ln(1/a). With synaptic noise
+        sigma it leaves after the mean of the same logarithm over a normal number of variance a^2 + sigma^2 / (4 s):
+        noise below 2 s^(1/2) a changes nothing, and above it each factor e of noise saves 1/s."""
+    method = """The weight flow of SGD with additive synaptic noise, in Heun steps of 1/(40 s) (additive noise is the
+        same in both calculi); the time when w2 w1 first is s/2, against the mean by quadrature."""
     tolerance = """99.9 % intervals over seeds, and 0.5 % of the time: the step, and the noise on the way up, of order
         sigma^2."""
     quick = {"seeds": 200, "noises": (1e-6, 1e-4, 1e-2)}
@@ -44,7 +44,9 @@ class PlateauNoise(AbstractPrediction):
 
     def misfit(self) -> str | None:
         if max(self.noises) > 0.05 * self.strength or self.start > 0.05 * self.strength**0.5:
-            return "noises must be at most 0.05 strength, and start at most 0.05 of its root: the plateau has to be long"
+            return (
+                "noises must be at most 0.05 strength, and start at most 0.05 of its root: the plateau has to be long"
+            )
         if list(self.noises) != sorted(set(self.noises)) or len(self.noises) < 3:
             return "there must be 3 noises or more, which rise"
 

@@ -31,16 +31,18 @@ class SaddlePlateaus(AbstractPrediction):
     number = "B5.1"
     title = "Two linear layers learn one rank at a time, on plateaus that the data set"
     source = "zhang2025saddle, linear networks; times derived from the sigmoids of saxe2014exact"
-    equation = "t_j = ln(1/a) / s_j + const; on plateau j: rank j, distance from the manifold M_j of rank j ~ a^(1 - s_(j+1)/s_j)"
-    claim = """From random weights of size a, mode j of the teacher is learned at a time (1/s_j) ln(1/a): plateaus lengthen
-        with the logarithm of the initial size, and their lengths have ratios that the singular values alone set. In the
-        middle of plateau j the network has rank j, and the closer it is to the invariant manifold of rank j, the smaller
-        it was at the start."""
-    method = """The weight flow of SGD by dopri5 on whitened inputs from the same random numbers at several sizes a. Times
-        when modes are half learned; plateau j lasts from that of mode j to that of the next one; the distance from M_j is
-        the share of |W1|^2 + |W2|^2 beyond the j largest singular values of [W1^T; W2]."""
-    tolerance = """99.9 % intervals over seeds. Beyond it 2 % for the growth of times: modes are not quite decoupled before
-        they are aligned. The power of the distance: 10 %, as the middle of a plateau is only half way to the limit."""
+    equation = """t_j = ln(1/a) / s_j + const; on plateau j: rank j, distance from the manifold M_j of rank j ~ a^(1 -
+        s_(j+1)/s_j)"""
+    claim = """From random weights of size a, mode j of the teacher is learned at a time (1/s_j) ln(1/a): plateaus
+        lengthen with the logarithm of the initial size, and their lengths have ratios that the singular values alone
+        set. In the middle of plateau j the network has rank j, and the closer it is to the invariant manifold of rank
+        j, the smaller it was at the start."""
+    method = """The weight flow of SGD by dopri5 on whitened inputs from the same random numbers at several sizes a.
+        Times when modes are half learned; plateau j lasts from that of mode j to that of the next one; the distance
+        from M_j is the share of |W1|^2 + |W2|^2 beyond the j largest singular values of [W1^T; W2]."""
+    tolerance = """99.9 % intervals over seeds. Beyond it 2 % for the growth of times: modes are not quite decoupled
+        before they are aligned. The power of the distance: 10 %, as the middle of a plateau is only half way to the
+        limit."""
     quick = {"seeds": 6, "sizes": (1e-3, 1e-5, 1e-7)}
 
     inputs: Size = 5

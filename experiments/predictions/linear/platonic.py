@@ -36,20 +36,22 @@ class PlatonicKernel(AbstractPrediction):
 
     number = "B2"
     title = "Label noise and SGD make different linear networks see alike"
-    source = """ziyin2025platonic, perfect Platonic representations of embedded deep linear networks; the kernel derived: at
-        zero bias SGD minimises |S_eps^(1/2) M_O W2|^2 |W1 M_I S_x^(1/2)|^2, whose least value is a nuclear norm"""
-    equation = """f = M_O W2 W1 M_I x: K(x, x') = c x^T S_x^(-1/2) (S_x^(1/2) V^T S_eps V S_x^(1/2))^(1/2) S_x^(-1/2) x', h = W1 M_I
-        x"""
-    claim = """Networks of different width, with different fixed invertible maps M_I and M_O before and after, one of which
-        sees another view Z x of the inputs, reach under SGD with label noise the same kernel of hidden activities, up
-        to a factor. So do not networks that see no label noise; weight decay bends the kernel; and at the end the
-        gradients of both layers have the same second moments."""
+    source = """ziyin2025platonic, perfect Platonic representations of embedded deep linear networks; the kernel
+        derived: at zero bias SGD minimises |S_eps^(1/2) M_O W2|^2 |W1 M_I S_x^(1/2)|^2, whose least value is a
+        nuclear norm"""
+    equation = """f = M_O W2 W1 M_I x: K(x, x') = c x^T S_x^(-1/2) (S_x^(1/2) V^T S_eps V S_x^(1/2))^(1/2) S_x^(-1/2)
+        x', h = W1 M_I x"""
+    claim = """Networks of different width, with different fixed invertible maps M_I and M_O before and after, one of
+        which sees another view Z x of the inputs, reach under SGD with label noise the same kernel of hidden
+        activities, up to a factor. So do not networks that see no label noise; weight decay bends the kernel; and at
+        the end the gradients of both layers have the same second moments."""
     method = """Discrete updates, one sample each, from random starts of order one. Samples are products of points and
         noises, so that their moments are exact and noise knows nothing of inputs. Kernels are averaged over the last
         quarter of the updates and compared by their cosine in the metric of the inputs, not centred (CKA)."""
-    tolerance = """0.98 between networks and 0.99 to the closed form, which is reached up to the fluctuations of SGD, of order
-        eta^(1/2), over 99.9 % intervals of seeds; the balance of gradients: 10 %, their sizes: 5 %. Without label noise
-        the networks must be 3 times as far apart (in 1 - CKA), and with weight decay twice as far from the closed form."""
+    tolerance = """0.98 between networks and 0.99 to the closed form, which is reached up to the fluctuations of SGD,
+        of order eta^(1/2), over 99.9 % intervals of seeds; the balance of gradients: 10 %, their sizes: 5 %. Without
+        label noise the networks must be 3 times as far apart (in 1 - CKA), and with weight decay twice as far from
+        the closed form."""
     quick = {"updates": 20_000, "seeds": 10, "rate": 0.03}
 
     inputs: Annotated[int, Field(strict=True, ge=2, le=12)] = 4
@@ -67,7 +69,9 @@ class PlatonicKernel(AbstractPrediction):
 
     def measure(self) -> Finding:
         tasks = [self.task(seed) for seed in self._all]
-        kernels, moments = self._trained(tasks)  # (conditions, seeds, networks, records, i, i), (seeds, networks, 2, ..)
+        kernels, moments = self._trained(
+            tasks
+        )  # (conditions, seeds, networks, records, i, i), (seeds, networks, 2, ..)
         last = kernels[..., RECORDS * 3 // 4 :, :, :].mean(-3)
         metric = np.stack([root(task.inputs) for task in tasks])
         platonic = np.stack([platonic_kernel(task) for task in tasks])
@@ -177,7 +181,7 @@ class PlatonicKernel(AbstractPrediction):
         left.axhline(1, color="0.3", linestyle=":", label="theory, SGD")
         left.set(xlabel=r"updates $\times\ \eta^2 \times$ label noise", ylabel="CKA of the two networks")
         left.legend()
-        for i, name in enumerate(CONDITIONS):
+        for i in range(len(CONDITIONS)):
             marked_across(right, between[i], 2.1 - i, fillstyle="none", **look(i))
             marked_across(right, own[i], 1.9 - i, **look(i))
         right.axvline(1, color="0.3", linestyle=":")

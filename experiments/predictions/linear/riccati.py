@@ -23,17 +23,18 @@ class RiccatiSolution(AbstractPrediction):
     number = "B1.2"
     title = "Two linear layers follow a matrix Riccati equation from any balanced start"
     source = "braun2022exact, the solution for zero-balanced weights, after fukumizu1998effect"
-    equation = """Q = [W1^T; W2], F = [[0, S^T], [S, 0]]: Q Q^T (t) = e^(Ft) Q0 [I + Q0^T (e^(Ft) F^-1 e^(Ft) - F^-1) Q0 / 2]^-1
-        Q0^T e^(Ft), if W2^T W2 = W1 W1^T at t = 0"""
-    claim = """Whatever its singular vectors, a balanced start leads along this solution: the function W2 W1 and the Gram
-        matrices W1^T W1 and W2 W2^T of both layers. All balanced starts end in the same representation, W1^T W1 = (S^T
-        S)^(1/2). W2^T W2 - W1 W1^T is conserved from any start; from one that is not balanced the solution does not
-        hold."""
-    method = """The weight flow of SGD by dopri5 on whitened inputs from balanced starts with random singular vectors, and
-        from random unbalanced ones; the closed form in the eigenvectors of F, where no exponential is inverted."""
-    tolerance = """1e-6 of |Q Q^T| at the end of the run, and 1e-8 of |Q0|^2 for what is conserved: dopri5 with steps of a
-        tenth of the fastest relaxation. The representation at the end: what the closed form has left to go, twice
-        over."""
+    equation = """Q = [W1^T; W2], F = [[0, S^T], [S, 0]]: Q Q^T (t) = e^(Ft) Q0 [I + Q0^T (e^(Ft) F^-1 e^(Ft) - F^-1)
+        Q0 / 2]^-1 Q0^T e^(Ft), if W2^T W2 = W1 W1^T at t = 0"""
+    claim = """Whatever its singular vectors, a balanced start leads along this solution: the function W2 W1 and the
+        Gram matrices W1^T W1 and W2 W2^T of both layers. All balanced starts end in the same representation, W1^T W1
+        = (S^T S)^(1/2). W2^T W2 - W1 W1^T is conserved from any start; from one that is not balanced the solution
+        does not hold."""
+    method = """The weight flow of SGD by dopri5 on whitened inputs from balanced starts with random singular vectors,
+        and from random unbalanced ones; the closed form in the eigenvectors of F, where no exponential is
+        inverted."""
+    tolerance = """1e-6 of |Q Q^T| at the end of the run, and 1e-8 of |Q0|^2 for what is conserved: dopri5 with steps
+        of a tenth of the fastest relaxation. The representation at the end: what the closed form has left to go,
+        twice over."""
     quick = {"seeds": 4}
 
     size: Annotated[int, Field(strict=True, ge=1, le=50)] = 4  # of inputs and of outputs
@@ -68,7 +69,9 @@ class RiccatiSolution(AbstractPrediction):
         rich = right.T * s @ right
         remaining = float(np.abs(exact[:, -1, :d, :d] - rich).max())
         ends = float(np.abs(grams[:n, -1, :d, :d] - rich).max())
-        verdicts.append(close("one representation", "largest |W1^T W1 - (S^T S)^(1/2)|", 0.0, ends, 2 * remaining + 1e-9))
+        verdicts.append(
+            close("one representation", "largest |W1^T W1 - (S^T S)^(1/2)|", 0.0, ends, 2 * remaining + 1e-9)
+        )
         balance = found["W2"].swapaxes(-1, -2) @ found["W2"] - found["W1"] @ found["W1"].swapaxes(-1, -2)
         drift = np.abs(balance - balance[:, :1]) / np.trace(grams[:, :1], axis1=-2, axis2=-1)[..., None, None]
         verdicts.append(all_close("conserved balance", "largest drift of W2^T W2 - W1 W1^T", 0.0, drift, 1e-8))
@@ -104,7 +107,13 @@ class RiccatiSolution(AbstractPrediction):
 
     @drawn(7.0, 2.5)
     def _drawn(
-        self, figure: Figure, times: np.ndarray, grams: np.ndarray, exact: np.ndarray, off: np.ndarray, drift: np.ndarray
+        self,
+        figure: Figure,
+        times: np.ndarray,
+        grams: np.ndarray,
+        exact: np.ndarray,
+        off: np.ndarray,
+        drift: np.ndarray,
     ) -> None:
         function, inner, errors = figure.subplots(1, 3)
         d = self.size
@@ -129,7 +138,7 @@ def gram(found: Matrices) -> np.ndarray:
 
 
 def solution(start: Matrices, teacher: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Q Q^T at all times, in the eigenvectors O and eigenvalues f of F: e^(Ft) F^-1 e^(Ft) - F^-1 is (e^(2ft) - 1)/f."""
+    """Q Q^T at all times; for an eigenvalue f of F e^(Ft) F^-1 e^(Ft) - F^-1 is (e^(2ft) - 1) / f."""
     out, inputs = teacher.shape
     field = np.block([[np.zeros((inputs, inputs)), teacher.T], [teacher, np.zeros((out, out))]])
     f, vectors = np.linalg.eigh(field)

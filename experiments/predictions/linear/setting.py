@@ -2,17 +2,17 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 from scipy.special import hyp2f1
 
 from dynamics.circuit import Circuit, Weights
-from dynamics.flow import WeightFlow
+from dynamics.flow import FlowState, WeightFlow
 from experiments.predictions.kit import f64, weight_flow
 
 Matrices = dict[str, np.ndarray]
@@ -41,25 +41,20 @@ def stacked(starts: Sequence[Matrices]) -> Weights:
     return {name: f64(np.stack([start[name] for start in starts])) for name in starts[0]}
 
 
-def course(
-    flow: WeightFlow, start: Weights, count: Int[Array, ""], records: int, probe: Callable[[Weights], Array | Weights]
-) -> Array | Weights:
-    """`probe` of the weights at the start and after each of `records` times `count` steps of a flow."""
+def course(flow: WeightFlow, start: Weights, counts: Int[Array, " records"]) -> Weights:
+    """The weights of a flow after so many steps each, one record after the other."""
 
-    def go(progress: eqx.Module, number: Array) -> tuple:
-        progress = flow.advance(progress, jnp.int32(0), number)
-        return progress, probe(flow.weights(progress))
+    def go(progress: FlowState, count: Array) -> tuple[FlowState, Weights]:
+        progress = flow.advance(progress, jnp.int32(0), count)
+        return progress, flow.weights(progress)
 
-    counts = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.full(records, count, jnp.int32)])
     return jax.lax.scan(go, flow.init(start), counts)[1]
 
 
 @eqx.filter_jit
-def _flown(
-    circuit: Circuit, starts: Weights, x: Array, y: Array, step: Array, count: Array, records: int, name: str
-) -> Weights:
+def _flown(circuit: Circuit, starts: Weights, x: Array, y: Array, step: Array, counts: Array, name: str) -> Weights:
     flow = weight_flow(circuit, x, y, step, integrator=name)
-    return jax.vmap(lambda start: course(flow, start, count, records, dict))(starts)
+    return jax.vmap(lambda start: course(flow, start, counts))(starts)
 
 
 def flown(
@@ -71,12 +66,13 @@ def flown(
     count: int,
     integrator: str = "dopri5",
 ) -> Matrices:
-    """The matrices along the weight flow on whitened inputs, tau_plast = 1 s: (starts, records + 1, rows, columns) each.
+    """The matrices along the weight flow on whitened inputs, tau_plast = 1 s: (starts, records + 1, rows, columns).
 
     `count` steps between two of the `records`, which divide `time` equally.
     """
     x, y = whitened(teacher)
-    found = _flown(circuit, starts, f64(x), f64(y), f64(time / records / count), jnp.int32(count), records, integrator)
+    counts = jnp.full(records + 1, count, jnp.int32).at[0].set(0)
+    found = _flown(circuit, starts, f64(x), f64(y), f64(time / records / count), counts, integrator)
     return {name: np.asarray(w) for name, w in found.items()}
 
 
@@ -103,7 +99,9 @@ def aligned(
     return {f"W{i}": after * a @ before.T for i, ((before, after), a) in enumerate(zip(pairs, sizes, strict=True), 1)}
 
 
-def mode_time(start: np.ndarray | float, end: np.ndarray | float, strength: np.ndarray | float, depth: int) -> np.ndarray:
+def mode_time(
+    start: np.ndarray | float, end: np.ndarray | float, strength: np.ndarray | float, depth: int
+) -> np.ndarray:
     """How long a balanced mode of L layers, u' = L u^(2 - 2/L) (s - u), takes from `start` to `end` (tau_plast).
 
     With b = 2/L - 1: the integral of du / (L u^(1 - b) (s - u)) is u^b 2F1(1, b; 1 + b; u/s) / (L b s), and a logarithm

@@ -35,14 +35,15 @@ class ModeSigmoids(AbstractPrediction):
 
     number = "B1.1"
     title = "Singular modes of a deep linear network learn along sigmoids"
-    source = "saxe2014exact, equations for balanced, decoupled starts; for L layers integrated by a hypergeometric function"
-    equation = """u(t) = s / (1 + (s/u0 - 1) exp(-2 s t)) for two layers; u' = L u^(2 - 2/L) (s - u) for L, that is t = [F(u)
-        - F(u0)] / (L b s), F(u) = u^b 2F1(1, b; 1 + b; u/s), b = 2/L - 1"""
-    claim = """On whitened inputs every singular mode of the teacher is learned on its own, from a balanced aligned start
-        exactly as the closed form says. Gradient descent in steps eta is off by O(eta). From small random weights of size
-        a a mode appears after a time that grows by 1/s for every factor e by which a is smaller."""
-    method = """The weight flow of SGD by dopri5; by Euler steps, which are gradient descent. Modes are l_j^T W_L ... W_1
-        r_j. Random starts: the same random numbers at two sizes a; the time at which a mode is half learned."""
+    source = """saxe2014exact, equations for balanced, decoupled starts; for L layers integrated by a hypergeometric
+        function"""
+    equation = """u(t) = s / (1 + (s/u0 - 1) exp(-2 s t)) for two layers; u' = L u^(2 - 2/L) (s - u) for L, that is t
+        = [F(u) - F(u0)] / (L b s), F(u) = u^b 2F1(1, b; 1 + b; u/s), b = 2/L - 1"""
+    claim = """On whitened inputs every singular mode of the teacher is learned on its own, from a balanced aligned
+        start exactly as the closed form says. Gradient descent in steps eta is off by O(eta). From small random
+        weights of size a a mode appears after a time that grows by 1/s for every factor e by which a is smaller."""
+    method = """The weight flow of SGD by dopri5; by Euler steps, which are gradient descent. Modes are l_j^T W_L ...
+        W_1 r_j. Random starts: the same random numbers at two sizes a; the time at which a mode is half learned."""
     tolerance = """1e-6 of s for two layers, 1e-6 of the time for more: what dopri5 leaves in steps of a tenth of the
         fastest relaxation. Order: 0.1. Random starts are aligned by growth itself, and modes are not quite decoupled
         while they do: 1 % beyond the 99.9 % interval."""
@@ -105,7 +106,9 @@ class ModeSigmoids(AbstractPrediction):
         """Times, and the modes (records, modes) from a balanced aligned start."""
         left, right = self._frames()
         time, count = self._span(depth)
-        found = flown(self._circuit(depth), stacked([self._start(depth)]), left * self.strengths @ right.T, time, RECORDS, count)
+        found = flown(
+            self._circuit(depth), stacked([self._start(depth)]), left * self.strengths @ right.T, time, RECORDS, count
+        )
         return np.linspace(0, time, RECORDS + 1), modes(product(found, depth)[0], left, right)
 
     def _start(self, depth: int) -> Matrices:
