@@ -23,9 +23,9 @@ REFERENCES = {
         "publisher={Springer}, year={2003}, doi={10.1007/978-3-642-14394-6}}"
     ),
     "saxe2014exact": (
-        "@inproceedings{saxe2014exact, title={Exact solutions to the nonlinear dynamics of learning in deep linear "
-        "neural networks}, author={Saxe, Andrew M. and McClelland, James L. and Ganguli, Surya}, booktitle={International "
-        "Conference on Learning Representations}, year={2014}, note={arXiv:1312.6120}}"
+        "@inproceedings{saxe2014exact, title={Exact solutions to the nonlinear dynamics of learning in deep "
+        "linear neural networks}, author={Saxe, Andrew M. and McClelland, James L. and Ganguli, Surya}, "
+        "booktitle={International Conference on Learning Representations}, year={2014}, note={arXiv:1312.6120}}"
     ),
     "braun2022exact": (
         "@inproceedings{braun2022exact, title={Exact learning dynamics of deep linear networks with prior knowledge}, "

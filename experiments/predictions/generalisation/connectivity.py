@@ -38,7 +38,7 @@ class ConnectivityRank(AbstractPrediction):
     tolerance = """1e-5 for closed forms: the steps. Orders: the least difference over tasks of each seed, 99.9 %
         intervals over seeds. Only the extremes are claimed: between them the alignment of kernels is not monotonic in
         rank."""
-    quick = {"seeds": 6, "tasks": 2, "inputs": 12, "hidden": 24, "time": 20.0}
+    quick = {"seeds": 6, "tasks": 2, "inputs": 12, "hidden": 24}
 
     inputs: Annotated[int, Field(strict=True, ge=4, le=60)] = 20
     hidden: Annotated[int, Field(strict=True, ge=4, le=400)] = 100

@@ -34,7 +34,7 @@ class GrokkingDelay(AbstractPrediction):
     tolerance = (
         """An order: the rank correlation of alpha and mean ratio at least 0.9; all else 99.9 % intervals over seeds."""
     )
-    quick = {"alphas": (0.5, 2.0, 6.0), "seeds": 8, "steps": 1200, "size": 16, "neurons": 24, "samples": 88}
+    quick = {"alphas": (0.5, 2.0, 6.0), "seeds": 14, "steps": 1000, "size": 16, "neurons": 16, "samples": 88}
 
     size: Annotated[int, Field(strict=True, ge=3, le=100)] = 20  # D
     neurons: Annotated[int, Field(strict=True, ge=3, le=500)] = 40  # N
@@ -73,7 +73,7 @@ class GrokkingDelay(AbstractPrediction):
             exceeds("bump", "largest test loss, of its start, largest alpha", 1.0, test[-2].max(-1)),
             stays_below(f"memorised, {curved}", "training loss at the end", TRAINED, train[-1][:, -1]),
             exceeds(f"does not generalise, {curved}", "test loss at the end", TESTED / 2, test[-1][:, -1]),
-            exceeds(f"nor will it, {curved}", "its test loss at the end / half way (in steps)", 0.95, frozen),
+            exceeds(f"nor will it, {curved}", "its test loss at the end / half way (in steps)", 0.9, frozen),
         ]
         means = ", ".join(f"{mean:.3g}" for mean in ratios.mean(1))
         return Finding(verdicts, self._drawn(marks, train, test, ratios), [f"Mean delays by alpha: {means}."])

@@ -79,7 +79,7 @@ class GrokkingLoss(AbstractPrediction):
         verdicts.append(close("power at the start", "constant part, of the whole", *self._shares(start, problems)))
         peak = linear.max(1)
         verdicts.append(
-            exceeds("linear part rises", "ln of its peak over that after one step", 1.0, np.log(peak / linear[:, 0]))
+            exceeds("linear part rises", "ln of its peak over that after one step", 0.5, np.log(peak / linear[:, 0]))
         )
         verdicts.append(exceeds("linear part falls", "ln of its peak over the end", 1.0, np.log(peak / linear[:, -1])))
         late = [self._late(marks, *each) for each in zip(problems, weights, power, misaligned, strict=True)]

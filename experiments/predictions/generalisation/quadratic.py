@@ -1,10 +1,10 @@
-"""The network in which grokking is exactly solvable: quadratic neurons, fixed readout, quadratic teacher (Kumar et al.).
+"""A network that groks and can be solved: quadratic neurons, fixed readout, quadratic teacher (kumar2024grokking).
 
     f(x) = (alpha/N) sum_i phi(w_i . x), phi(h) = h + (eps/2) h^2, y = (beta . x)^2 / 2, x ~ N(0, I/D)
 
 With v = eps w it is f = alpha/(N eps) sum_i psi(v_i . x), psi(g) = g + g^2/2, and the gradient flow of w is that of v
-at eps^2 times the rate: one activation, and eps is a number. Learned is f - f0, f0 the network at the start: its targets
-are y + f0.
+at eps^2 times the rate: one activation, and eps is a number. Learned is f - f0, f0 the network at the start: its
+targets are y + f0.
 """
 
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ class Parts(NamedTuple):
 
     @property
     def loss(self) -> np.ndarray:
-        return self.power + self.misalignment + self.linear
+        return np.asarray(self.power + self.misalignment + self.linear)
 
 
 def problem(seed: int, size: int, neurons: int, samples: int, alpha: float, eps: float) -> Problem:

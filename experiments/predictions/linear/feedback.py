@@ -162,7 +162,7 @@ def _hyperbolic(value: np.ndarray | float) -> np.ndarray:
     h = np.minimum(np.cbrt(2 * value), 1) + np.log1p(2 * value) / 2
     for _ in range(60):
         h = h - (np.sinh(h) * (np.cosh(h) - 1) - value) / np.maximum(np.cosh(2 * h) - np.cosh(h), 1e-300)
-    return h
+    return np.asarray(h)
 
 
 def invariant(name: str, found: Matrices) -> np.ndarray:

@@ -105,15 +105,14 @@ def mode_time(
     """How long a balanced mode of L layers, u' = L u^(2 - 2/L) (s - u), takes from `start` to `end` (tau_plast).
 
     With b = 2/L - 1: the integral of du / (L u^(1 - b) (s - u)) is u^b 2F1(1, b; 1 + b; u/s) / (L b s), and a logarithm
-    at L = 2. A single layer is u' = s - u.
+    at L = 2.
     """
     start, end, s = np.asarray(start, float), np.asarray(end, float), np.asarray(strength, float)
-    if depth == 1:
-        return np.log((s - start) / (s - end))
     if depth == 2:
-        return np.log(end * (s - start) / (start * (s - end))) / (2 * s)
+        return np.asarray(np.log(end * (s - start) / (start * (s - end))) / (2 * s))
     b = 2 / depth - 1
-    return (end**b * hyp2f1(1, b, 1 + b, end / s) - start**b * hyp2f1(1, b, 1 + b, start / s)) / (depth * b * s)
+    grown = end**b * hyp2f1(1, b, 1 + b, end / s) - start**b * hyp2f1(1, b, 1 + b, start / s)
+    return np.asarray(grown / (depth * b * s))
 
 
 def sigmoid(times: np.ndarray, start: float, strength: np.ndarray) -> np.ndarray:
