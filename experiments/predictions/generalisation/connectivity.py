@@ -120,7 +120,8 @@ class ConnectivityRank(AbstractPrediction):
         kernels = [cosine(*pair) for pair in zip(zip(*before, strict=True), zip(*after, strict=True), strict=True)]
         losses = np.square(ends["W2"] @ ends["W1"] - np.stack(teachers)).sum((-1, -2)) / 2
         shape = self.tasks, self.seeds, -1
-        return *(np.reshape(each, shape) for each in (moves, kernels, losses)), np.reshape(exact, shape)
+        moves, kernels, losses, closed = (np.reshape(each, shape) for each in (moves, kernels, losses, exact))
+        return moves, kernels, losses, closed
 
     @drawn(7.0, 2.6)
     def _drawn(self, figure: Figure, moves: np.ndarray, kernels: np.ndarray, exact: np.ndarray) -> None:

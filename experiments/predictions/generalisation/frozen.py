@@ -8,6 +8,7 @@ from pydantic import Field
 
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds
 from experiments.predictions.generalisation.regression import (
+    Draws,
     Sizes,
     best_time,
     draws,
@@ -62,7 +63,7 @@ class FrozenSubspace(AbstractPrediction):
         cases["noisy"] = self.stopped, sizes_of(self.noisy, self.start)
         runs = {name: self._run(*case) for name, case in cases.items()}
         times, errors = runs["few"][0], {name: run[2] for name, run in runs.items()}
-        moved, floor = self._frozen(*runs["few"][1], own)
+        moved, floor = self._frozen(*runs["few"][1])
         verdicts = [all_close("frozen subspace", "largest move, over |w|", 0.0, moved, 1e-12)]
         left = (1 - self.few) * (own.teacher + own.start)
         verdicts.append(matches("floor", "error of the frozen subspace", left, floor, 2 / self.inputs * left))
@@ -85,7 +86,7 @@ class FrozenSubspace(AbstractPrediction):
         verdicts.append(exceeds("noise calls for an earlier stop", quantity, 0.0, best[0] - best[1]))
         return Finding(verdicts, self._drawn(times, runs))
 
-    def _run(self, alpha: float, sizes: Sizes) -> tuple:
+    def _run(self, alpha: float, sizes: Sizes) -> tuple[np.ndarray, tuple[Draws, np.ndarray], np.ndarray]:
         """Times, the draws with their weights, and E_g (draws, times)."""
         marks = np.unique(np.geomspace(1, self.longest / STEP, self.times).round().astype(int))
         marks = np.concatenate([[0], marks])
@@ -94,7 +95,7 @@ class FrozenSubspace(AbstractPrediction):
         weights = learned(given, STEP, marks)
         return marks * STEP, (given, weights), test_error(weights, given)
 
-    def _frozen(self, given, weights: np.ndarray, sizes: Sizes) -> tuple[np.ndarray, np.ndarray]:
+    def _frozen(self, given: Draws, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """By draw, the largest move of weights in the kernel of X over |w|, and the error that remains there."""
         moved, floor = [], []
         for x, teacher, course in zip(given.inputs, given.teacher, weights, strict=True):

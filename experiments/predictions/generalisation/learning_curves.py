@@ -114,13 +114,12 @@ class LearningCurves(AbstractPrediction):
     def _drawn(self, figure: Figure, times: np.ndarray, errors: np.ndarray) -> None:
         sizes, fine = sizes_of(self.snr, self.start), np.geomspace(times[1] / 2, times[-1] * 1.2, 200)
         theories = expected_test, expected_train
-        for panel, theory, each, name in zip(
-            figure.subplots(1, 2), theories, errors, ("test", "training"), strict=True
-        ):
+        panels, names = figure.subplots(1, 2), ("test", "training")
+        for panel, theory, each, name in zip(panels, theories, errors, names, strict=True):
             for i, alpha in enumerate(self.alphas):
                 panel.plot(fine, theory(alpha, sizes, fine), color=look(i)["color"])
                 marked(panel, times[1:], each[i][:, 1:].T, label=rf"$\alpha$ = {alpha:g}", **look(i))
             panel.set(
                 xscale="log", xlabel=r"time ($\tau$)", ylabel=f"{name} error (variance of targets)", ylim=(0, None)
             )
-        panel.legend(title="lines: theory, N to infinity")
+        panels[1].legend(title="lines: theory, N to infinity")

@@ -62,7 +62,7 @@ class FeedbackModes(AbstractPrediction):
             curves[name] = times, u
             verdicts.append(self._exact(name, times, u))
             drift = np.abs(invariant(name, found) - invariant(name, found)[:, :1])
-            size = sum((w**2).sum((-1, -2)) for w in found.values())[:, :1, None, None]
+            size = np.stack([(w[:, :1] ** 2).sum((-1, -2)) for w in found.values()]).sum(0)[..., None, None]
             verdicts.append(all_close(f"{name} conserves", "largest drift of the invariant", 0.0, drift / size, 1e-8))
         times, u = curves["FA"]
         half = crossing(times, (u / self.strengths).T)

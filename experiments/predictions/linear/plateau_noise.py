@@ -9,6 +9,7 @@ from jaxtyping import Array, PRNGKeyArray
 from matplotlib.figure import Figure
 from scipy.special import ndtri
 
+from dynamics.flow import FlowState
 from dynamics.noise import Noise
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds
 from experiments.predictions.kit import drawn, f64, keys_from, look, marked, weight_flow, wired
@@ -80,7 +81,7 @@ class PlateauNoise(AbstractPrediction):
             flow = weight_flow(circuit, f64([[1.0]]), f64([[s]]), time / records / PER, integrator="heun")
             flow = dataclasses.replace(flow, noise=Noise(synaptic=sigma), key=key)
 
-            def go(progress: tuple, i: Array) -> tuple:
+            def go(progress: FlowState, i: Array) -> tuple:
                 progress = flow.advance(progress, i * PER, PER)
                 weights = flow.weights(progress)
                 return progress, (weights["W2"] @ weights["W1"])[0, 0]

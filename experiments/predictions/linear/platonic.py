@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from dynamics.circuit import Circuit, Weights
-from dynamics.discrete import Discrete
+from dynamics.discrete import Discrete, DiscreteState
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds
@@ -147,8 +147,8 @@ class PlatonicKernel(AbstractPrediction):
             times = Timescales(f64(1.0), f64(1.0), 1 / l2)
             run = Discrete(circuit, times, Stream(x @ view.T, y, key), Clock(f64(self.rate), f64(0.0), 1))
 
-            def record(state: tuple, k: Array) -> tuple:
-                def update(state: tuple, i: Array) -> tuple:
+            def record(state: DiscreteState, k: Array) -> tuple:
+                def update(state: DiscreteState, i: Array) -> tuple:
                     after = run.advance(state, i, 1)
                     now, then = run.weights(state), run.weights(after)
                     g1, g2 = ((then[name] - now[name]) / self.rate for name in ("W1", "W2"))

@@ -41,7 +41,7 @@ def stacked(starts: Sequence[Matrices]) -> Weights:
     return {name: f64(np.stack([start[name] for start in starts])) for name in starts[0]}
 
 
-def course(flow: WeightFlow, start: Weights, counts: Int[Array, " records"]) -> Weights:
+def course(flow: WeightFlow, start: Weights, counts: Int[Array, " _records"]) -> Weights:
     """The weights of a flow after so many steps each, one record after the other."""
 
     def go(progress: FlowState, count: Array) -> tuple[FlowState, Weights]:
