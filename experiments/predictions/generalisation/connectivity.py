@@ -140,7 +140,7 @@ class ConnectivityRank(AbstractPrediction):
             left.plot(places[3:] + shift, theory, "_", color="0.2", ms=9, label=None if task else "theory")
         left.set(ylabel=r"move of the first layer $|\Delta W_1|$")
         left.legend()
-        right.set(ylabel="alignment of the tangent kernel with its start")
+        right.set(ylabel="tangent kernel, cosine with its start")
 
 
 def tangent(weights: Matrices) -> tuple[np.ndarray, np.ndarray]:

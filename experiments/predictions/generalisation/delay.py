@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds
 from experiments.predictions.generalisation.quadratic import descended, fallen, parts, problem, target, training_loss
 from experiments.predictions.kit import band, drawn, look, marked
+from experiments.predictions.linear.setting import ticks
 from experiments.results.verdicts import close, exceeds, stays_below
 
 TRAINED, TESTED = 0.05, 0.2  # of the loss at the start: learned, and generalised
@@ -111,4 +112,5 @@ class GrokkingDelay(AbstractPrediction):
         right.axhline(1, color="0.3", linestyle="--", label="no delay")
         marked(right, self.alphas, ratios, label="simulation", **look(0))
         right.set(xscale="log", xlabel=r"scale of the output $\alpha$", ylabel="time of the test loss / of training")
+        ticks(right, self.alphas)
         right.legend()

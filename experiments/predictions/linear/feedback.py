@@ -10,7 +10,16 @@ from scipy.integrate import cumulative_simpson
 from dynamics.circuit import Circuit, Weights
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds
 from experiments.predictions.kit import all_close, drawn, look, wired
-from experiments.predictions.linear.setting import Matrices, crossing, flown, modes, orthonormal, product, stacked
+from experiments.predictions.linear.setting import (
+    Matrices,
+    crossing,
+    flown,
+    modes,
+    orthonormal,
+    product,
+    stacked,
+    ticks,
+)
 from experiments.results.verdicts import Verdict, close
 from rules import FA, KP
 from rules.contract import AbstractRule
@@ -153,6 +162,7 @@ class FeedbackModes(AbstractPrediction):
             half = crossing(times, (u / self.strengths).T)
             scaling.loglog(self.strengths, half, linestyle="", label=name, **look(i))
         scaling.set(xlabel="singular value s", ylabel=r"half-time ($\tau_{plast}$)", title="time to learn half")
+        ticks(scaling, self.strengths)
         scaling.legend()
 
 

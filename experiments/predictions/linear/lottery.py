@@ -18,6 +18,7 @@ from experiments.predictions.linear.setting import (
     orthonormal,
     product,
     stacked,
+    ticks,
 )
 from experiments.results.verdicts import Verdict, close
 from rules import SGD
@@ -125,4 +126,5 @@ class SaddleLottery(AbstractPrediction):
             law.loglog(fine, theory, color=look(i)["color"])
             law.loglog(self.starts, half[depth], linestyle="", label=f"{depth} layers", **look(i))
         law.set(xlabel="start a of the mode", ylabel=r"half-time ($\tau_{plast}$)")
+        ticks(law, self.starts)
         law.legend(title="lines: theory", fontsize=7)

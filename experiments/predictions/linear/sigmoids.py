@@ -20,6 +20,7 @@ from experiments.predictions.linear.setting import (
     product,
     sigmoid,
     stacked,
+    ticks,
 )
 from experiments.results.verdicts import Verdict, close, matches
 from rules import SGD
@@ -166,4 +167,5 @@ class ModeSigmoids(AbstractPrediction):
         order.loglog(steps, errors[0] * steps / steps[0], color="0.3", label="theory: slope 1")
         order.loglog(steps, errors, linestyle="", label="simulation", **look(0))
         order.set(xlabel=r"step $\eta$ (records)", ylabel="largest error of u", title="gradient descent")
+        ticks(order, list(steps))
         order.legend()
