@@ -5,7 +5,6 @@ from typing import Annotated
 import numpy as np
 from matplotlib.figure import Figure
 from pydantic import Field
-from scipy.stats import spearmanr
 
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds
 from experiments.predictions.generalisation.quadratic import descended, fallen, parts, problem, target, training_loss
@@ -63,7 +62,8 @@ class GrokkingDelay(AbstractPrediction):
 
         train, test = self._losses(marks)  # (alphas and the curved one, seeds, times)
         ratios = np.array([list(map(delay, *pair)) for pair in zip(train[:-1], test[:-1], strict=True)])
-        rank = float(spearmanr(self.alphas, np.log(ratios).mean(1))[0])
+        order = np.argsort(np.argsort(np.log(ratios).mean(1)))
+        rank = float(np.corrcoef(order, np.arange(len(order)))[0, 1])  # alphas rise
         wide = np.log(ratios[-1] / ratios[0])
         frozen = test[-1][:, -1] / test[-1][:, np.abs(marks - marks[-1] / 2).argmin()]
         curved = f"eps = {self.curved:g}, alpha = {self.alphas[-1]:g}"
