@@ -67,7 +67,7 @@ def target(given: Problem, x: np.ndarray) -> np.ndarray:
 
 def output(given: Problem, w: np.ndarray, x: np.ndarray) -> np.ndarray:
     """f of the samples x: (..,) of w, then samples."""
-    h = np.einsum("...nd,sd->...sn", w, x)
+    h = x @ w.swapaxes(-1, -2)
     return given.alpha * (h + given.eps / 2 * h * h).mean(-1)
 
 
