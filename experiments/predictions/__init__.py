@@ -9,14 +9,16 @@ import experiments.machine.drawing  # noqa: F401 - before matplotlib
 from dynamics.errors import PlasticodeError, unknown
 from experiments.predictions.continuous import CONTINUOUS
 from experiments.predictions.curl import CURL
+from experiments.predictions.generalisation import GENERALISATION
 from experiments.predictions.hebbian import HEBBIAN
 from experiments.predictions.heterosynaptic import HETEROSYNAPTIC
+from experiments.predictions.linear import LINEAR
 
 if TYPE_CHECKING:
     from experiments.predictions.contract import AbstractPrediction
 
 # name -> "module:Class"; modules are imported when asked for, since most of them need jax.
-PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN}
+PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **LINEAR, **GENERALISATION}
 
 
 def prediction_class(name: str) -> "type[AbstractPrediction]":

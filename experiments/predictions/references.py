@@ -22,4 +22,44 @@ REFERENCES = {
         "@book{oksendal2003stochastic, title={Stochastic Differential Equations}, author={Oksendal, Bernt}, "
         "publisher={Springer}, year={2003}, doi={10.1007/978-3-642-14394-6}}"
     ),
+    "saxe2014exact": (
+        "@inproceedings{saxe2014exact, title={Exact solutions to the nonlinear dynamics of learning in deep "
+        "linear neural networks}, author={Saxe, Andrew M. and McClelland, James L. and Ganguli, Surya}, "
+        "booktitle={International Conference on Learning Representations}, year={2014}, note={arXiv:1312.6120}}"
+    ),
+    "braun2022exact": (
+        "@inproceedings{braun2022exact, title={Exact learning dynamics of deep linear networks with prior knowledge}, "
+        "author={Braun, Lukas and Domin{\\'e}, Cl{\\'e}mentine and Fitzgerald, James and Saxe, Andrew}, "
+        "booktitle={Advances in Neural Information Processing Systems}, year={2022}}"
+    ),
+    "ziyin2025platonic": (
+        "@article{ziyin2025platonic, title={Proof of a perfect platonic representation hypothesis}, author={Ziyin, Liu "
+        "and Chuang, Isaac}, journal={arXiv:2507.01098}, year={2025}}"
+    ),
+    "zhang2025saddle": (
+        "@article{zhang2025saddle, title={Saddle-to-Saddle Dynamics Explains A Simplicity Bias Across Neural Network "
+        "Architectures}, author={Zhang, Yedi and Saxe, Andrew and Latham, Peter E.}, journal={arXiv:2512.20607}, "
+        "year={2025}}"
+    ),
+    "advani2020high": (
+        "@article{advani2020high, title={High-dimensional dynamics of generalization error in neural networks}, "
+        "author={Advani, Madhu S. and Saxe, Andrew M. and Sompolinsky, Haim}, journal={Neural Networks}, volume={132}, "
+        "pages={428--446}, year={2020}, doi={10.1016/j.neunet.2020.08.022}}"
+    ),
+    "pezeshki2022multi": (
+        "@inproceedings{pezeshki2022multi, title={Multi-scale Feature Learning Dynamics: Insights for Double Descent}, "
+        "author={Pezeshki, Mohammad and Mitra, Amartya and Bengio, Yoshua and Lajoie, Guillaume}, "
+        "booktitle={International Conference on Machine Learning}, year={2022}, note={arXiv:2112.03215}}"
+    ),
+    "kumar2024grokking": (
+        "@inproceedings{kumar2024grokking, title={Grokking as the transition from lazy to rich training dynamics}, "
+        "author={Kumar, Tanishq and Bordelon, Blake and Gershman, Samuel J. and Pehlevan, Cengiz}, "
+        "booktitle={International Conference on Learning Representations}, year={2024}, note={arXiv:2310.06110}}"
+    ),
+    "liu2024connectivity": (
+        "@inproceedings{liu2024connectivity, title={How connectivity structure shapes rich and lazy learning in neural "
+        "circuits}, author={Liu, Yuhan Helena and Baratin, Aristide and Cornford, Jonathan and Mihalas, Stefan and "
+        "Shea-Brown, Eric and Lajoie, Guillaume}, booktitle={International Conference on Learning Representations}, "
+        "year={2024}, note={arXiv:2310.08513}}"
+    ),
 }

@@ -1,0 +1,11 @@
+"""Deep linear networks: exact solutions, feedback rules, Platonic representations, saddles."""
+
+LINEAR: dict[str, str] = {
+    "linear-sigmoids": "linear.sigmoids:ModeSigmoids",
+    "linear-riccati": "linear.riccati:RiccatiSolution",
+    "linear-feedback": "linear.feedback:FeedbackModes",
+    "platonic": "linear.platonic:PlatonicKernel",
+    "saddle-plateaus": "linear.plateaus:SaddlePlateaus",
+    "saddle-lottery": "linear.lottery:SaddleLottery",
+    "saddle-noise": "linear.plateau_noise:PlateauNoise",
+}

@@ -1,0 +1,177 @@
+"""B1.2: two-layer linear networks from any balanced start follow the solution of a matrix Riccati equation."""
+
+from typing import Annotated
+
+import numpy as np
+from matplotlib.figure import Figure
+from pydantic import Field
+
+from dynamics.circuit import Circuit
+from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds
+from experiments.predictions.kit import all_close, drawn, look, wired
+from experiments.predictions.linear.setting import Matrices, flown, orthonormal, stacked
+from experiments.results.verdicts import close, exceeds
+from rules import SGD
+
+RECORDS = 60
+FINE = 0.1  # step of dopri5 in units of the fastest relaxation
+
+
+class RiccatiSolution(AbstractPrediction):
+    """The Gram matrix of all weights of a two-layer linear network against its closed form."""
+
+    number = "B1.2"
+    title = "Two linear layers follow a matrix Riccati equation from any balanced start"
+    source = "braun2022exact, the solution for zero-balanced weights, after fukumizu1998effect"
+    equation = """Q = [W1^T; W2], F = [[0, S^T], [S, 0]]: Q Q^T (t) = e^(Ft) Q0 [I + Q0^T (e^(Ft) F^-1 e^(Ft) - F^-1)
+        Q0 / 2]^-1 Q0^T e^(Ft), if W2^T W2 = W1 W1^T at t = 0"""
+    claim = """Whatever its singular vectors (if det(W2 W1) has the sign of det S), a balanced start leads along this
+        solution: the function W2 W1 and the Gram matrices W1^T W1 and W2 W2^T of both layers. All balanced starts end
+        in the same representation, W1^T W1 = (S^T S)^(1/2). W2^T W2 - W1 W1^T is conserved from any start; from one
+        that is not balanced the solution does not hold."""
+    method = """The weight flow of SGD by dopri5 on whitened inputs from balanced starts with random singular vectors,
+        and from random unbalanced ones; the closed form in the eigenvectors of F, where no exponential is
+        inverted."""
+    tolerance = """1e-6 of |Q Q^T| at the end of the run, and 1e-8 of |Q0|^2 for what is conserved: dopri5 with steps
+        of a tenth of the fastest relaxation. The representation at the end: what the closed form has left to go,
+        twice over."""
+    quick = {"seeds": 4}
+
+    size: Annotated[int, Field(strict=True, ge=1, le=50)] = 4  # of inputs and of outputs
+    hidden: Annotated[int, Field(strict=True, ge=1, le=100)] = 6
+    strongest: Positive = 2.0  # singular values of the teacher, between this and half of it
+    start: Positive = 0.1  # singular values of W2 W1 at the start, up to this
+    time: Positive = 14.0  # tau_plast
+    seeds: Seeds = 10
+
+    def misfit(self) -> str | None:
+        if self.hidden < self.size:
+            return "hidden must be at least size, or no balanced start has full rank"
+
+    def measure(self) -> Finding:
+        teacher, balanced = self.teacher(), [self.balanced(seed) for seed in self._all]
+        starts = stacked([*balanced, *(self._unbalanced(seed) for seed in self._all)])
+        count = int(np.ceil(self.time / RECORDS * 2 * self.strongest / FINE))
+        found = flown(self._circuit(), starts, teacher, self.time, RECORDS, count)
+        times = np.linspace(0, self.time, RECORDS + 1)
+        grams, n = gram(found), self.seeds
+        exact = np.stack([solution(start, teacher, times) for start in balanced])
+        scale = np.linalg.norm(exact[:, -1], axis=(1, 2))[:, None, None, None]
+        off, d = np.abs(grams[:n] - exact) / scale, self.size
+        quantity = "largest error, over |Q Q^T|"
+        verdicts = [
+            all_close("function W2 W1", quantity, 0.0, off[:, :, d:, :d], 1e-6),
+            all_close("Gram matrix W1^T W1", quantity, 0.0, off[:, :, :d, :d], 1e-6),
+        ]
+        left, s, right = np.linalg.svd(teacher)
+        rich = right.T * s @ right
+        remaining = float(np.abs(exact[:, -1, :d, :d] - rich).max())
+        ends = float(np.abs(grams[:n, -1, :d, :d] - rich).max())
+        verdicts.append(
+            close("one representation", "largest |W1^T W1 - (S^T S)^(1/2)|", 0.0, ends, 2 * remaining + 1e-9)
+        )
+        balance = found["W2"].swapaxes(-1, -2) @ found["W2"] - found["W1"] @ found["W1"].swapaxes(-1, -2)
+        drift = np.abs(balance - balance[:, :1]) / np.trace(grams[:, :1], axis1=-2, axis2=-1)[..., None, None]
+        verdicts.append(all_close("conserved balance", "largest drift of W2^T W2 - W1 W1^T", 0.0, drift, 1e-8))
+        early = times <= 4 / self.strongest
+        unbalanced = [{name: w[i, 0] for name, w in found.items()} for i in range(n, 2 * n)]
+        wrong = np.stack([unscaled(start, teacher, times[early]) for start in unbalanced])
+        failing = np.abs(grams[n:, early] - wrong).max((1, 2, 3)) / scale[:, 0, 0, 0]
+        failing = np.log10(failing)
+        verdicts.append(exceeds("needs balance", "log10 of the solution's error from unbalanced starts", -2.0, failing))
+        return Finding(verdicts, self._drawn(times, grams[:n], exact, off, drift))
+
+    @property
+    def _all(self) -> range:
+        return range(self.seed, self.seed + self.seeds)
+
+    def _circuit(self) -> Circuit:
+        return wired(SGD(), (self.size, self.hidden, self.size), activation="linear")
+
+    def teacher(self) -> np.ndarray:
+        """S, with singular values in equal steps."""
+        rng = np.random.default_rng(self.seed)
+        s = np.linspace(self.strongest, self.strongest / 2, self.size)
+        return orthonormal(rng, self.size, self.size) * s @ orthonormal(rng, self.size, self.size).T
+
+    def balanced(self, seed: int) -> Matrices:
+        """W1 = R D^(1/2) V^T and W2 = U D^(1/2) R^T with random U, V, R and D.
+
+        det(W2 W1) has the sign of det S: a balanced start keeps it, with the other it ends at a saddle.
+        """
+        rng = np.random.default_rng([seed, 1])
+        inner, root = orthonormal(rng, self.hidden, self.size), np.sqrt(self.start * rng.uniform(0.2, 1, self.size))
+        left, right = orthonormal(rng, self.size, self.size), orthonormal(rng, self.size, self.size)
+        left[:, 0] *= np.sign(np.linalg.det(left @ right.T) * np.linalg.det(self.teacher()))
+        return {"W1": inner * root @ right.T, "W2": left * root @ inner.T}
+
+    def _unbalanced(self, seed: int) -> Matrices:
+        rng = np.random.default_rng([seed, 2])
+        first, second = rng.standard_normal((self.hidden, self.size)), rng.standard_normal((self.size, self.hidden))
+        return {"W1": (self.start / self.hidden) ** 0.5 * first, "W2": 2 * (self.start / self.hidden) ** 0.5 * second}
+
+    @drawn(7.0, 2.5)
+    def _drawn(
+        self,
+        figure: Figure,
+        times: np.ndarray,
+        grams: np.ndarray,
+        exact: np.ndarray,
+        off: np.ndarray,
+        drift: np.ndarray,
+    ) -> None:
+        function, inner, errors = figure.subplots(1, 3)
+        d = self.size
+        for panel, (row, name) in zip((function, inner), ((d, "W2 W1"), (0, "W1$^T$ W1")), strict=True):
+            for i in range(min(d, 3)):
+                label = f"entry 1, {i + 1}"
+                panel.plot(times, exact[0, :, row, i], color=look(i)["color"])
+                panel.plot(times[::4], grams[0, ::4, row, i], linestyle="", label=label, **look(i))
+            panel.set(xlabel=r"time ($\tau_{plast}$)", ylabel=f"first row of {name}")
+        function.legend(title="lines: theory", fontsize=7)
+        errors.semilogy(times[1:], off.max((0, 2, 3))[1:] + 1e-17, label="Q Q$^T$", **look(0, markersize=2))
+        errors.semilogy(times[1:], drift.max((0, 2, 3))[1:] + 1e-17, label="balance", **look(1, markersize=2))
+        errors.axhline(1e-6, color="0.3", linestyle="--", label="tolerance, Q Q$^T$")
+        errors.set(xlabel=r"time ($\tau_{plast}$)", ylabel="largest relative error, all seeds")
+        errors.legend(fontsize=7)
+
+
+def gram(found: Matrices) -> np.ndarray:
+    """Q Q^T with Q = [W1^T; W2], over all leading axes."""
+    q = np.concatenate([found["W1"].swapaxes(-1, -2), found["W2"]], -2)
+    return q @ q.swapaxes(-1, -2)
+
+
+def solution(start: Matrices, teacher: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Q Q^T at all times.
+
+    In the eigenvectors of F, Q0 = [P; B P] in those of eigenvalues f > 0 and -f, and with what grows as e^(ft)
+    divided out, so that nothing overflows or is lost: Q Q^T = Y N^-1 Y^T, Y = [I; e^(-ft) B e^(-ft)] and
+    N = e^(-ft) [(P P^T)^-1 + B^T diag(1 - e^(-2ft)) f^-1 B / 2] e^(-ft) + diag(1 - e^(-2ft)) f^-1 / 2.
+    """
+    left, f, right = np.linalg.svd(teacher)
+    grows, falls = (np.concatenate([right.T, sign * left]) / 2**0.5 for sign in (1, -1))
+    whole = np.concatenate([start["W1"].T, start["W2"]])
+    sizes, used = np.linalg.svd(whole, full_matrices=False)[1:]
+    whole = whole @ used[sizes > 1e-9 * sizes[0]].T  # hidden directions without weights stay without
+    p = grows.T @ whole
+    b, start_of = falls.T @ whole @ np.linalg.inv(p), np.linalg.inv(p @ p.T)
+    result = []
+    for t in times:
+        fallen, done = np.exp(-f * t), -np.expm1(-2 * f * t) / (2 * f)
+        n = fallen[:, None] * (start_of + (b.T * done) @ b) * fallen + np.diag(done)
+        y = grows + falls * fallen @ b * fallen
+        result.append(y @ np.linalg.solve(n, y.T))
+    return np.stack(result)
+
+
+def unscaled(start: Matrices, teacher: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """The same as it is published, of any start, for times at which e^(2ft) loses no digits."""
+    left, f, right = np.linalg.svd(teacher)
+    vectors = np.block([[right.T, right.T], [left, -left]]) / 2**0.5
+    f, q = np.concatenate([f, -f]), vectors.T @ np.concatenate([start["W1"].T, start["W2"]])
+    result = []
+    for t in times:
+        now = vectors * np.exp(f * t) @ q
+        result.append(now @ np.linalg.inv(np.eye(q.shape[1]) + (q.T * np.expm1(2 * f * t) / f) @ q / 2) @ now.T)
+    return np.stack(result)
