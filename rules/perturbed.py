@@ -67,4 +67,6 @@ def compared(
 def _again(p: Projection) -> Projection:
     """The projection of the second copy that shares the map of `p`; stimulus and biases come from the same layers."""
     source = p.source if p.source in ("z0", "one") else f"{p.source}'"
-    return dataclasses.replace(p, name=f"{p.name}'", source=source, target=f"{p.target}'", matrix=Shared(p.name), law=())
+    return dataclasses.replace(
+        p, name=f"{p.name}'", source=source, target=f"{p.target}'", matrix=Shared(p.name), law=()
+    )

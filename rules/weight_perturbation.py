@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dynamics.circuit import AbstractFactor, Circuit, Gaussian, Local, Projection, Redrawn, Scaled, Shared
+from dynamics.circuit import AbstractFactor, Circuit, Gaussian, Local, Redrawn, Scaled, Shared
 from dynamics.network import Network
 from rules.contract import AbstractRule, number
 from rules.perturbed import compared

@@ -21,8 +21,21 @@ from dynamics.network import Network
 from dynamics.regime import AbstractRegime
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
-from rules import BCM, DFA, FA, KP, SGD, AntiHebbian, Curl, Hebbian, Heterosynaptic, Oja
-from rules import NodePerturbation, WeightMirror, WeightPerturbation
+from rules import (
+    BCM,
+    DFA,
+    FA,
+    KP,
+    SGD,
+    AntiHebbian,
+    Curl,
+    Hebbian,
+    Heterosynaptic,
+    NodePerturbation,
+    Oja,
+    WeightMirror,
+    WeightPerturbation,
+)
 from rules.template import Template
 
 HALF: Any = 0.5  # a rule makes arrays of its numbers

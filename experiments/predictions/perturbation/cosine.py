@@ -33,14 +33,16 @@ class PerturbationCosine(AbstractPrediction):
     source = "werfel2005learning, for the setting; the law of a uniform direction, exact at any N: derived"
     equation = """cos(dw, -g) = |u|, u a coordinate of a uniform direction in N dimensions: E cos = Gamma(N/2) /
         (sqrt(pi) Gamma((N+1)/2)), about sqrt(2 / (pi N)); E cos^2 = 1 / N"""
-    claim = """A step dw = -(g . xi) xi of weight perturbation has the cosine of a random direction in as many dimensions
-        as there are weights, and is never uphill. Node perturbation of a layer has that of its M neurons, however many
-        inputs they have. On average both are the gradient."""
+    claim = """A step dw = -(g . xi) xi of weight perturbation has the cosine of a random direction in as many
+        dimensions as there are weights, and is never uphill. Node perturbation of a layer has that of its M neurons,
+        however many inputs they have. On average both are the gradient."""
     method = """One discrete update per replica, with weights, sample and noise of its own, against minus the gradient
         of the loss by automatic differentiation: weight perturbation in tanh networks with biases and a softmax, node
         perturbation in linear layers."""
-    tolerance = "99.9 % intervals over replicas, for all sizes together; the perturbation is small enough not to matter."
-    quick = {"replicas": 800, "hidden": (2, 20)}
+    tolerance = (
+        "99.9 % intervals over replicas, for all sizes together; the perturbation is small enough not to matter."
+    )
+    quick = {"replicas": 800, "hidden": (2, 20), "layers": (2, 12)}
 
     inputs: Size = 4
     outputs: Size = 3
@@ -102,7 +104,9 @@ class PerturbationCosine(AbstractPrediction):
         panel.plot(fine, np.sqrt(2 / (np.pi * fine)), color="0.6", linestyle=":", label="sqrt(2 / ($\\pi$ N))")
         marked(panel, self.weights, cosines, **look(0), label="weight perturbation, N weights")
         marked(panel, self.layers, others, **look(1), label="node perturbation, N neurons")
-        panel.set(xscale="log", yscale="log", xlabel="number N of what is perturbed", ylabel="cosine of step and descent")
+        panel.set(
+            xscale="log", yscale="log", xlabel="number N of what is perturbed", ylabel="cosine of step and descent"
+        )
         panel.legend()
 
 

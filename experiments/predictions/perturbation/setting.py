@@ -42,4 +42,3 @@ def updating_given(circuit: Circuit, eta: object) -> Callable[[Weights, Array, A
         return run.weights(run.update(run.init(weights), Outside(x, y, drawn)))
 
     return update
-

@@ -30,7 +30,8 @@ class SlowDown(AbstractPrediction):
         2 / c each diverges in the mean."""
     method = """Discrete updates of each rule on inputs that are drawn anew, at learning rates that are fractions of 2 /
         c. The ratio of |W - W*|^2 from step to step, whose mean given the weights is the same for all weights; means
-        over steps are one sample per replica. The factor: c from the ratios at the largest learning rate, over N + 2."""
+        over steps are one sample per replica. The factor: c from the ratios at the largest learning rate, over N +
+        2."""
     tolerance = "99.9 % intervals over replicas, for all learning rates together; no other."
     quick = {"replicas": 600, "steps": 12}
 
@@ -64,7 +65,8 @@ class SlowDown(AbstractPrediction):
         ratios = np.stack([self._ratios(rule, rates) for rule, rates in zip(rules, self.rates, strict=True)])
         quantity, expected = "|W - W*|^2 after a step, over that before", self.expected()
         verdicts = [
-            all_match(name, quantity, law, samples.T) for name, law, samples in zip(NAMES, expected, ratios, strict=True)
+            all_match(name, quantity, law, samples.T)
+            for name, law, samples in zip(NAMES, expected, ratios, strict=True)
         ]
         last = int(np.argmax(self.fractions))
         eta = self.rates[:, last, None]
@@ -108,6 +110,8 @@ class SlowDown(AbstractPrediction):
         for i, name in enumerate(NAMES):
             panel.plot(fine, -4 * fine * (1 - fine), color="0.3", label="theory" if i == 0 else None)
             shifted = np.array(self.fractions) + 0.012 * (i - 1)
-            marked(panel, shifted, (ratios[i] - 1) * self.constants[i], **look(i), label=f"{name}, c = {self.constants[i]}")
+            marked(
+                panel, shifted, (ratios[i] - 1) * self.constants[i], **look(i), label=f"{name}, c = {self.constants[i]}"
+            )
         panel.set(xlabel="learning rate eta c / 2", ylabel="(ratio of |W - W*|$^2$ per step - 1) c")
         panel.legend()
