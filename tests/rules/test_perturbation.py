@@ -103,10 +103,11 @@ def test_the_mean_node_perturbation_is_the_gradient_up_to_the_square_of_its_size
     @jax.jit
     def mean(size):
         rule = NodePerturbation(size, f64(0.0), symmetric).wire(DEEP.network)
+        start = random_weights(rule)  # the size is the gain of a map
 
         def change(xi):
             drawn = {"xi1": xi[:1], "xi2": xi[1:2], "xi3": xi[2:]}
-            end = updated(rule, DEEP, weights, drawn)
+            end = updated(rule, DEEP, start, drawn)
             return {name: end[name] - weights[name] for name in names}
 
         return jax.tree.map(lambda steps: jnp.tensordot(share, steps, 1), jax.vmap(change)(grid))

@@ -56,7 +56,7 @@ class PerturbationSize(AbstractPrediction):
         """The sizes, from small to large."""
         return np.array(sorted(self.sizes))
 
-    def constants(self, of: str) -> tuple[float, float]:
+    def constants(self, of: str) -> tuple[int, int]:
         """c and q of "node" or "weight" perturbation."""
         m, n = self.outputs, self.inputs
         if of == "node":

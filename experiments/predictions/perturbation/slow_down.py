@@ -81,7 +81,7 @@ class SlowDown(AbstractPrediction):
     def _factor(self, i: int, samples: np.ndarray) -> Verdict:
         size = self.outputs * (self.inputs if i == 2 else 1)
         note = f"published for large sizes: {size}"
-        return matches(f"slow-down of {NAMES[i]}", "c / (N + 2)", size + 2, samples, 0.0, note)
+        return matches(f"slow-down of {NAMES[i]}", "c / (N + 2)", float(size + 2), samples, 0.0, note)
 
     def _ratios(self, rule: AbstractRule, rates: np.ndarray) -> np.ndarray:
         """(fractions, replicas): means over steps."""
