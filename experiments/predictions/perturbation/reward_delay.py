@@ -179,5 +179,5 @@ class RewardDelay(AbstractPrediction):
         edges = plain.square.mean(-1) / (2 * plain.along.mean(-1))
         right.plot(delays[shown], edges[shown], linestyle="", **look(0), label="simulation")
         right.text(0.03, 0.62, "window of plasticity", transform=right.transAxes)
-        right.set(xlabel="delay d / T of the reward", ylabel="tau_plast / T", yscale="log")
+        right.set(xlabel="delay d / T of the reward", ylabel="tau_plast / T", yscale="log", ylim=(low.min() / 12, None))
         right.legend(loc="lower left")

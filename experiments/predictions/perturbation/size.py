@@ -157,7 +157,9 @@ class PerturbationSize(AbstractPrediction):
             left.plot(fine, self.floor(of, fine), color=look(i)["color"])
             marked(left, sizes, ends[i], **look(i), label=f"one-sided {of} perturbation")
         left.set(xscale="log", yscale="log", xlabel="size s of the perturbation", ylabel="E |W - W*|$^2$ at the end")
-        left.legend(title="lines: theory")
+        left.set_xticks(sizes, [f"{size:g}" for size in sizes])
+        left.minorticks_off()
+        left.legend(title="lines: theory", loc="lower right")
         all_sizes = np.array([*SMALL, *sizes])
         for i, (name, off) in enumerate(biases.items(), 2):
             right.plot(all_sizes, off, linestyle="", label=name, **look(i))
