@@ -1,6 +1,7 @@
 """A3.4: what a perturbation of finite size costs: a floor without its opposite, and a bias of second order."""
 
 import itertools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -91,7 +92,7 @@ class PerturbationSize(AbstractPrediction):
     def _one_step(self, of: str, found: np.ndarray, expected: np.ndarray) -> Verdict:
         return all_match(f"one-sided {of} perturbation", "|W - W*|^2 after a step from W*", expected, found.T)
 
-    def _learnt(self, rule: type[AbstractRule] | object, of: str) -> tuple[np.ndarray, np.ndarray]:
+    def _learnt(self, rule: Callable[..., AbstractRule], of: str) -> tuple[np.ndarray, np.ndarray]:
         """|W - W*|^2 after a step from W*, and at the end: (sizes and the symmetric rule, replicas)."""
         c, _ = self.constants(of)
         eta, relaxation = 2 * self.rate / c, c / (4 * self.rate * (1 - self.rate))
