@@ -30,9 +30,8 @@ class MirrorAlignment(AbstractPrediction):
         W^T + q V_0, q = (1 - eta d)^k; linear units: E|V - E V|^2 = eta s^4 (n + 1) |W|^2 (1 - q^2) / (d (2 - eta
         d))"""
     claim = """Feedback relaxes exponentially to W^T, at the rate of its own decay d, which also sets its scale s^2 / d;
-        relu units, which half of the noise passes, make that half. It keeps fluctuating: its angle to W^T is that of
-        tan^2 = eta d (n + 1) / (2 - eta d), so that a wider layer needs slower learning. Angles to W^T therefore fall
-        to a floor, not to 0."""
+        relu units, which half of the noise passes, make that half. It never rests: its fluctuations grow to |V - E V|^2
+        = eta d (n + 1) / (2 - eta d) of |E V|^2, so that the feedback of a wider layer has to learn more slowly."""
     method = """Discrete updates of the rule in networks of two layers. Targets are what the network says, so that its
         error is 0 and W stays. V - q V_0 along W^T and its square, at eight times, one sample per seed, for each decay,
         of linear units and, along W^T, of relu units; at the end |V - W^T s^2 / d|^2."""
@@ -88,13 +87,8 @@ class MirrorAlignment(AbstractPrediction):
                 "fluctuations", "|V - s^2 W^T / d|^2 d^2 / (s^4 |W|^2) at the end", np.full(len(off), law), off.T
             ),
         ]
-        tangent = self.rate * (self.hidden + 1) / (2 - self.rate)
-        note = f"the angle of the stationary tan^2 = {tangent:.3g} is {np.degrees(np.arctan(tangent**0.5)):.1f} degrees"
-        return Finding(verdicts, self._drawn(along, relu[..., 0], self._angles(along, square)), [note])
-
-    def _angles(self, along: np.ndarray, square: np.ndarray) -> np.ndarray:
-        """The angle between V - q V_0 and W^T, over decays: (times, seeds)."""
-        return np.degrees(np.arccos(along / np.sqrt(square))).mean(0)
+        wander = square - 2 * (1 - q)[:, None] * along + ((1 - q) ** 2)[:, None]
+        return Finding(verdicts, self._drawn(along, relu[..., 0], wander))
 
     def _simulated(self, activation: str) -> np.ndarray:
         """(decays, times, seeds, 3): V - q V_0 along W^T, its square; |V - s^2 W^T / d|^2. In units of s^2 W / d."""
@@ -126,7 +120,7 @@ class MirrorAlignment(AbstractPrediction):
         return np.moveaxis(np.asarray(run(keys_from(self.seed, self.seeds), f64(self.decays))), 1, 2)
 
     @drawn(6.6, 2.7)
-    def _drawn(self, figure: Figure, along: np.ndarray, relu: np.ndarray, angles: np.ndarray) -> None:
+    def _drawn(self, figure: Figure, along: np.ndarray, relu: np.ndarray, wander: np.ndarray) -> None:
         left, right = figure.subplots(1, 2)
         fine = np.linspace(0, self.steps[-1], 200)
         for i, (samples, slope) in enumerate(((along, 1.0), (relu, 0.5))):
@@ -134,9 +128,7 @@ class MirrorAlignment(AbstractPrediction):
             marked(left, self.steps, samples.mean(0), **look(i), label=f"{('linear', 'relu')[i]} units")
         left.set(xlabel="updates", ylabel="part of V along W$^T$, d / s$^2$")
         left.legend(title="lines: theory")
-        q = self.kept(fine[1:])
-        tangent = np.sqrt(self.wandering(fine[1:])) / (1 - q)
-        right.plot(fine[1:], np.degrees(np.arctan(tangent)), color="0.3", label="theory")
-        marked(right, self.steps, angles, **look(0), label="linear units")
-        right.set(xlabel="updates", ylabel="angle of V - q V$_0$ to W$^T$ (degrees)", ylim=(0, 95))
-        right.legend()
+        right.plot(fine, self.wandering(fine), color="0.3", label="theory")
+        marked(right, self.steps, wander.mean(0), **look(0), label="linear units")
+        right.set(xlabel="updates", ylabel="|V - E V|$^2$ d$^2$ / (s$^4$ |W|$^2$)", ylim=(0, None))
+        right.legend(loc="lower right")
