@@ -7,7 +7,7 @@ from jax import Array
 from jaxtyping import PRNGKeyArray
 from matplotlib.figure import Figure
 
-from dynamics.discrete import Discrete
+from dynamics.discrete import Discrete, DiscreteState
 from dynamics.network import Network
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
@@ -105,7 +105,7 @@ class MirrorAlignment(AbstractPrediction):
             times, clock = Timescales(f64(1.0), decay / self.rate), Clock(f64(1.0), f64(0.0), 1)
             run = Discrete(circuit, times, Stream(x, y[None], key), clock)
 
-            def record(progress: tuple, span: tuple[Array, Array]) -> tuple:
+            def record(progress: DiscreteState, span: tuple[Array, Array]) -> tuple:
                 progress = run.advance(progress, span[0], span[1] - span[0])
                 v, left = run.weights(progress)["V2"], (1 - self.rate) ** span[1].astype(jnp.float64)
                 learnt = v - left * weights["V2"]

@@ -10,6 +10,7 @@ from jax import Array
 from jaxtyping import PRNGKeyArray
 from matplotlib.figure import Figure
 
+from dynamics.coupled_run import CoupledProgress
 from dynamics.integrators import Window
 from dynamics.stimulus import Stream
 from dynamics.theory import lagged_overlap
@@ -137,7 +138,7 @@ class RewardDelay(AbstractPrediction):
                 trace=trace, integrator=window, history=history,
             )  # fmt: skip
 
-            def show(progress: tuple, k: Array) -> tuple:
+            def show(progress: CoupledProgress, k: Array) -> tuple:
                 after = run.advance(progress, k, 1)
                 return after, (run.weights(after)["W1"] - run.weights(progress)["W1"]) / RATE
 

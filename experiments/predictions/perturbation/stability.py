@@ -6,7 +6,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import PRNGKeyArray
 from matplotlib.axes import Axes
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
 from experiments.predictions.kit import f64, keys_from, look, marked, plotted, wired
@@ -45,7 +45,7 @@ class PerturbationStability(AbstractPrediction):
     def thresholds(self) -> tuple[float, float]:
         """a from which on the mean diverges, and a typical run."""
         mean = 2 / (self.weights + 2)
-        return mean, float(brentq(lambda a: exponent(a, self.weights), mean, 4))
+        return mean, float(root_scalar(lambda a: exponent(a, self.weights), bracket=(mean, 4)).root)
 
     @property
     def rates(self) -> np.ndarray:
