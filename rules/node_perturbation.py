@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from dynamics.circuit import Circuit, Draw, Input, Layer, OneToOne, Outer, Projection, Shared, Trace
 from dynamics.network import Network
-from rules.contract import AbstractRule, number, timescale
+from rules.contract import AbstractRule, number
 from rules.perturbed import compared
 
 
@@ -32,7 +32,7 @@ class NodePerturbation(AbstractRule):
         "volume={17}, number={12}, pages={2699--2718}, year={2005}, doi={10.1162/089976605774320539}}"
     )
     size: Float[Array, ""] = number(0.1, low=1e-6)
-    late: Float[Array, ""] = timescale(0.0)
+    late: Float[Array, ""] = number(0.0, low=0.0)  # seconds; a rule's timescale cannot be 0 in a spec
     symmetric: bool = eqx.field(static=True, default=True)
 
     def wire(self, network: Network) -> Circuit:
