@@ -19,7 +19,7 @@ class NodePerturbation(AbstractRule):
                     for each presentation; r = (loss of a copy with noise -size xi - loss) / (2 size), or with
                     `symmetric` = false (loss of a copy without noise - loss) / size
     Discrete limit  W_l += eta r xi_l z_{l-1}^T, eta = T/tau_plast: on average -eta dLoss/dW_l + O(size^2)
-    Trace           F is the eligibility trace of the product, where the run has one; the reward comes `late` (seconds)
+    Trace           F is the eligibility trace of the product, where the run has one
     Locality        not local: the copy of the network, which says what to expect, uses the same matrices
     Shapes          W_l (n_l, n_{l-1}), xi_l (n_l,), r one number; `size` in units of a_l
     Errors          needs a target: an unsupervised task is refused; there is no weight flow of what is drawn
@@ -32,13 +32,12 @@ class NodePerturbation(AbstractRule):
         "volume={17}, number={12}, pages={2699--2718}, year={2005}, doi={10.1162/089976605774320539}}"
     )
     size: Float[Array, ""] = number(0.1, low=1e-6)
-    late: Float[Array, ""] = number(0.0, low=0.0)  # seconds; a rule's timescale cannot be 0 in a spec
     symmetric: bool = eqx.field(static=True, default=True)
 
     def wire(self, network: Network) -> Circuit:
         law = (Outer(Input("noise"), gate=Input("reward"), trace=Trace("product")),)
         apart = (2 if self.symmetric else 1) * self.size
-        layers, wires = compared(network, network.forward(law), apart, self.late)
+        layers, wires = compared(network, network.forward(law), apart)
         for i in range(1, network.depth + 1):
             xi, one = f"xi{i}", jnp.ones((), network.gain.dtype)
             layers += (Layer(xi, network.sizes[i], source=Draw(one), level=0),)

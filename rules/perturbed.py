@@ -26,13 +26,12 @@ def compared(
     network: Network,
     forward: tuple[Projection, ...],
     apart: Float[Array, ""],
-    late: Float[Array, ""] | None = None,
 ) -> tuple[tuple[Layer, ...], tuple[Projection, ...]]:
     """The layers and projections of two copies of the network and of a reward that compares them.
 
     The first copy, z1 .. zL, has the projections `forward`; the second, z1' .. zL', shares their maps. The reward, one
     neuron, is (loss of the second - loss of the first) / `apart`, and arrives at the port "reward" of every layer of
-    the first, `late` seconds late (None: as all that projections carry).
+    the first.
     """
     if not network.supervised:
         raise PlasticodeError(
@@ -60,7 +59,7 @@ def compared(
         ]
     for i in range(1, top + 1):
         to_all = Given(jnp.ones((network.sizes[i], 1), network.gain.dtype))
-        wires.append(Projection(f"R{i}", "reward", "activity", f"z{i}", "reward", to_all, level=i, lag=late))
+        wires.append(Projection(f"R{i}", "reward", "activity", f"z{i}", "reward", to_all, level=i))
     return (*own, *copies, *reward), tuple(wires)
 
 

@@ -181,5 +181,5 @@ def test_a_mirror_that_sees_the_same_noise_in_every_presentation_fails_its_cours
 
 def test_a_reward_on_the_scale_of_one_side_fails_the_slow_down(plant):
     right = rules.perturbed.compared
-    plant(rules.node_perturbation, "compared", lambda network, forward, apart, late: right(network, forward, apart / 2))
+    plant(rules.node_perturbation, "compared", lambda network, forward, apart: right(network, forward, apart / 2))
     assert "node perturbation" in failed(small("perturbation-slow-down").measure())

@@ -15,6 +15,7 @@ from dynamics.instruments import loss, predict
 from dynamics.integrators import FixedStep
 from dynamics.settle import Outside
 from dynamics.stimulus import Clock, Stream
+from experiments.predictions.perturbation.setting import with_late_reward
 from rules import NodePerturbation, WeightMirror, WeightPerturbation
 from tests import oracles
 from tests.dynamics.pieces import advanced, apart, both, cosine, coupled
@@ -50,7 +51,7 @@ def hand_loss(w, x, y, network, noise):
 def test_a_node_perturbation_by_hand(problem, symmetric):
     """W += eta r xi z^T with z of the perturbed network, r from two forward passes."""
     size, eta, network = 0.3, 0.2, problem.network
-    circuit = NodePerturbation(f64(size), f64(0.0), symmetric).wire(network)
+    circuit = NodePerturbation(f64(size), symmetric).wire(network)
     weights = random_weights(circuit)
     drawn = circuit.draws(jax.random.key(1), jnp.int32(4))
     xi = [np.asarray(drawn[f"xi{i}"]) for i in range(1, network.depth + 1)]
@@ -91,7 +92,7 @@ def test_a_weight_perturbation_by_hand(symmetric):
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_the_mean_node_perturbation_is_the_gradient_up_to_the_square_of_its_size(symmetric):
     """Over noise by Gauss-Hermite quadrature, in a deep network with skips, biases and a softmax."""
-    circuit = NodePerturbation(f64(0.1), f64(0.0), symmetric).wire(DEEP.network)
+    circuit = NodePerturbation(f64(0.1), symmetric).wire(DEEP.network)
     weights, names = random_weights(circuit), [p.name for p in circuit.plastic]
     points, shares = roots_hermitenorm(5)
     grid = f64(list(itertools.product(points, repeat=4)))
@@ -102,7 +103,7 @@ def test_the_mean_node_perturbation_is_the_gradient_up_to_the_square_of_its_size
 
     @jax.jit
     def mean(size):
-        rule = NodePerturbation(size, f64(0.0), symmetric).wire(DEEP.network)
+        rule = NodePerturbation(size, symmetric).wire(DEEP.network)
         start = random_weights(rule)  # the size is the gain of a map
 
         def change(xi):
@@ -131,7 +132,7 @@ def test_windows_agree_with_steps(rule):
 
 def test_a_reward_that_is_later_than_the_noise_teaches_nothing_without_a_trace():
     """One presentation: the reward of its end comes in silence, unless a trace of the product waits for it."""
-    circuit = NodePerturbation(f64(0.1), f64(0.15)).wire(SHALLOW.network)
+    circuit = with_late_reward(NodePerturbation().wire(SHALLOW.network), f64(0.15))
     weights, change = random_weights(circuit), {}
     for trace in (None, 0.1):
         run = coupled(

@@ -25,7 +25,7 @@ from experiments.predictions.contract import (
     Size,
 )
 from experiments.predictions.kit import coupled, drawn, f64, jackknifed, keys_from, look, marked, wired
-from experiments.predictions.perturbation.setting import node
+from experiments.predictions.perturbation.setting import node, with_late_reward
 from experiments.results.verdicts import Verdict, all_match, matches
 
 RATE = 1e-7  # T / tau_plast: weights hardly change while their drive is measured
@@ -132,7 +132,7 @@ class RewardDelay(AbstractPrediction):
             for_x, for_teacher, for_order = jax.random.split(key, 3)
             x = jax.random.normal(for_x, (self.samples, n), jnp.float64)
             teacher = jax.random.normal(for_teacher, (m, n), jnp.float64)
-            circuit = wired(node(late=late), (n, m), activation="linear", gain=f64(0.0))
+            circuit = with_late_reward(wired(node(), (n, m), activation="linear", gain=f64(0.0)), late)
             run = coupled(
                 circuit, Stream(x, x @ teacher.T, for_order), self.propagation, 1 / RATE, 1.0, window.nodes,
                 trace=trace, integrator=window, history=history,

@@ -1,5 +1,6 @@
 """What the predictions on perturbation learning share: updates of the engine on samples that are drawn as they come."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import jax
@@ -17,9 +18,9 @@ from rules import NodePerturbation, WeightPerturbation
 Update = Callable[[Weights, Array, Array, PRNGKeyArray], Weights]
 
 
-def node(size: object = 0.1, late: object = 0.0, symmetric: bool = True) -> NodePerturbation:
+def node(size: object = 0.1, symmetric: bool = True) -> NodePerturbation:
     """Node perturbation with numbers in float64."""
-    return NodePerturbation(f64(size), f64(late), symmetric)
+    return NodePerturbation(f64(size), symmetric)
 
 
 def weight(size: object = 0.1, symmetric: bool = True) -> WeightPerturbation:
@@ -42,3 +43,9 @@ def updating_given(circuit: Circuit, eta: object) -> Callable[[Weights, Array, A
         return run.weights(run.update(run.init(weights), Outside(x, y, drawn)))
 
     return update
+
+
+def with_late_reward(circuit: Circuit, late: Array) -> Circuit:
+    """The circuit with a reward that arrives so many seconds late."""
+    late_ones = (dataclasses.replace(p, lag=late) if p.port == "reward" else p for p in circuit.projections)
+    return Circuit(circuit.layers, tuple(late_ones), circuit.readout)
