@@ -17,6 +17,9 @@ from rules.gradient import SGD
 from rules.hebbian import BCM, AntiHebbian, Hebbian, Oja
 from rules.heterosynaptic import Heterosynaptic
 from rules.kolen_pollack import KP
+from rules.node_perturbation import NodePerturbation
+from rules.weight_mirror import WeightMirror
+from rules.weight_perturbation import WeightPerturbation
 
 RULES: dict[str, type[AbstractRule]] = {
     "anti-hebbian": AntiHebbian,
@@ -27,8 +30,11 @@ RULES: dict[str, type[AbstractRule]] = {
     "hebbian": Hebbian,
     "heterosynaptic": Heterosynaptic,
     "kp": KP,
+    "node-perturbation": NodePerturbation,
     "oja": Oja,
     "sgd": SGD,
+    "weight-mirror": WeightMirror,
+    "weight-perturbation": WeightPerturbation,
 }
 
 

@@ -21,7 +21,21 @@ from dynamics.network import Network
 from dynamics.regime import AbstractRegime
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
-from rules import BCM, DFA, FA, KP, SGD, AntiHebbian, Curl, Hebbian, Heterosynaptic, Oja
+from rules import (
+    BCM,
+    DFA,
+    FA,
+    KP,
+    SGD,
+    AntiHebbian,
+    Curl,
+    Hebbian,
+    Heterosynaptic,
+    NodePerturbation,
+    Oja,
+    WeightMirror,
+    WeightPerturbation,
+)
 from rules.template import Template
 
 HALF: Any = 0.5  # a rule makes arrays of its numbers
@@ -48,6 +62,10 @@ ENGINE_RULES: dict[str, Any] = {
 
 ALL_RULES: dict[str, Any] = {
     **ENGINE_RULES,
+    "node-perturbation": NodePerturbation(),
+    "node-perturbation-one-sided": NodePerturbation(symmetric=False),
+    "weight-perturbation": WeightPerturbation(),
+    "weight-mirror": WeightMirror(),
 }
 
 

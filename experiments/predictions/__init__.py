@@ -13,12 +13,14 @@ from experiments.predictions.generalisation import GENERALISATION
 from experiments.predictions.hebbian import HEBBIAN
 from experiments.predictions.heterosynaptic import HETEROSYNAPTIC
 from experiments.predictions.linear import LINEAR
+from experiments.predictions.perturbation import PERTURBATION
 
 if TYPE_CHECKING:
     from experiments.predictions.contract import AbstractPrediction
 
 # name -> "module:Class"; modules are imported when asked for, since most of them need jax.
 PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **LINEAR, **GENERALISATION}
+PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **PERTURBATION}
 
 
 def prediction_class(name: str) -> "type[AbstractPrediction]":

@@ -1,4 +1,4 @@
-"""Systems made of the pieces that are driven, drawn or slow: perturbation, weight mirrors, SKA, waves, modified flows.
+"""Systems made of the pieces that are driven, drawn or slow: perturbation, SKA, waves, modified flows.
 
 Each against a closed form, or its published update by hand.
 """
@@ -14,16 +14,12 @@ from dynamics.circuit import (
     AbstractFactor,
     Activity,
     Circuit,
-    Draw,
     Error,
     Gaussian,
-    Input,
     Layer,
     OneToOne,
     Outer,
-    Redrawn,
     Scaled,
-    Shared,
     TwoFactor,
     Value,
     Variable,
@@ -32,10 +28,11 @@ from dynamics.circuit import (
 from dynamics.errors import PlasticodeError
 from dynamics.flow import WeightFlow
 from dynamics.integrators import FixedStep, Window
+from dynamics.network import Network
 from dynamics.noise import Noise
-from dynamics.settle import Outside
 from dynamics.stimulus import Clock
-from tests.dynamics.pieces import Scale, advanced, cosine, coupled, discrete, given_input, normal, relative, to
+from rules import NodePerturbation, WeightPerturbation
+from tests.dynamics.pieces import advanced, coupled, discrete, given_input, normal, relative, to
 from tests.problems import f64, timescales
 
 INPUTS, TARGETS = normal(5, 4), normal(5, 3)
@@ -63,109 +60,23 @@ def test_a_smooth_drive_is_filtered_as_a_line_is():
             make()
 
 
-class HalfSquare(AbstractFactor):
-    """(y - z)^2 / 2."""
-
-    def __call__(self, local):
-        return 0.5 * (local.inputs["target"] - local.activity) ** 2
-
-
-class Correlated(AbstractFactor):
-    """Reward times the perturbation."""
-
-    def __call__(self, local):
-        return local.inputs["reward"] * local.inputs["xi"]
-
-
-def perturbed(n, m, of, size=1e-2):
-    """Copies perturbed by +-size; reward is the difference of their losses: W' = r xi x^T (node) or r Xi (weight)."""
-    layers = [given_input("x", n), Layer("y", m, role="target", level=0), Layer("r", 1)]
-    layers += [Layer("xi", m, source=Draw(f64(1.0)), level=0)] if of == "node" else []
-    law = (Outer(Correlated()),) if of == "node" else (Scaled(Scale(1 / size, Input("reward")), "X+"),)
-    wires = []
-    for end, sign in (("+", 1), ("-", -1)):
-        layers.append(Layer(f"z{end}", m))
-        wires += [
-            to(f"W{end}", "x", f"z{end}", ONE if sign == 1 else Shared("W+"), law if sign == 1 else ()),
-            to(f"Y{end}", "y", f"z{end}", SAME, port="target"),
-            to(f"L{end}", f"z{end}", "r", f64(np.full((1, m), -sign / (2 * size))), carries=HalfSquare()),
-        ]
-        if of == "node":
-            wires.append(to(f"X{end}", "xi", f"z{end}", OneToOne(f64(sign * size))))
-        else:
-            own = Redrawn(Gaussian(f64(size * n**0.5))) if sign == 1 else Shared("X+", gain=f64(-1.0))
-            wires.append(to(f"X{end}", "x", f"z{end}", own))
-    wires.append(to("R", "r", "z+", f64(np.ones((m, 1))), port="reward"))
-    wires += [to("N", "xi", "z+", SAME, port="xi")] if of == "node" else []
-    return Circuit(tuple(layers), tuple(wires))
-
-
-@pytest.mark.parametrize(
-    ("of", "best"), [("node", lambda m, n: (m + 2) * (n + 2)), ("weight", lambda m, n: (m * n + 2) * (n + 2))]
-)
-def test_perturbations_slow_learning_down_by_their_number(of, best):
-    """A linear student at the best rate: one step leaves 1 - 1 / ((M + 2)(N + 2)), or 1 - 1 / ((M N + 2)(N + 2))."""
-    m, n, draws = 3, 4, 20_000
-    circuit, slow = perturbed(n, m, of), best(m, n)
-    eta, teacher = 1 / slow, normal(m, n)
-    run = discrete(circuit, timescales(plasticity=1 / eta), normal(1, n), normal(1, m), 1.0)
-
-    def step(key):
-        for_x, for_w = jax.random.split(key)
-        x, wrong = jax.random.normal(for_x, (n,), jnp.float64), jax.random.normal(for_w, (m, n), jnp.float64)
-        weights = circuit.initial_weights(key) | {"W+": teacher + wrong}
-        outside = Outside(x, teacher @ x, circuit.draws(key, jnp.int32(0)))
-        end = run.update(run.init(weights), outside).weights["W+"]
-        return jnp.sum((end - teacher) ** 2), jnp.sum(wrong**2)
-
-    left, before = jax.jit(lambda keys: jax.lax.map(step, keys, batch_size=1000))(
-        jax.random.split(jax.random.key(7), draws)
-    )
-    ratio = float(left.mean() / before.mean())
-    error = float((left - ratio * before).std() / before.mean() / draws**0.5)
-    assert abs(ratio - (1 - 1 / slow)) < 4 * error and error < 0.25 / slow
-
-
 def test_what_is_drawn_is_drawn_anew_and_not_averaged():
-    node, weight = perturbed(4, 3, "node"), perturbed(4, 3, "weight")
-    for circuit, sentence in ((node, "layer 'xi' is drawn anew"), (weight, "projection 'X\\+' is drawn anew")):
+    network = Network((4, 3), "linear", bias=False, gain=f64(1.0))
+    node, weight = NodePerturbation().wire(network), WeightPerturbation().wire(network)
+    for circuit, sentence in ((node, "layer 'xi1' is drawn anew"), (weight, "projection 'XW1' is drawn anew")):
         with pytest.raises(PlasticodeError, match=sentence + ".*the regime must be coupled or discrete"):
             WeightFlow(circuit, FLOW, INPUTS, TARGETS, Clock(f64(1.0), f64(0.0), 1))
         weights = circuit.initial_weights(jax.random.key(0))
         ends = []
         for by, steps in ((Window(nodes=16, parts=1, gaps=True, tolerance=1e-8), 16), (FixedStep("dopri5"), 1200)):
             run = coupled(circuit, timescales(0.01, 50.0), INPUTS, TARGETS, Clock(f64(0.1), f64(0.02), steps), by)
-            ends.append([advanced(run, weights, jnp.int32(k)).state.weights["W+"] for k in (1, 2, 3)])
+            ends.append([advanced(run, weights, jnp.int32(k)).state.weights["W1"] for k in (1, 2, 3)])
         np.testing.assert_allclose(
-            ends[0], ends[1], rtol=0, atol=2e-5 * float(jnp.abs(ends[1][0] - weights["W+"]).max())
+            ends[0], ends[1], rtol=0, atol=2e-5 * float(jnp.abs(ends[1][0] - weights["W1"]).max())
         )
-    drawn = [node.draws(jax.random.key(1), jnp.int32(k))["xi"] for k in (0, 0, 1)]
+    drawn = [node.draws(jax.random.key(1), jnp.int32(k))["xi1"] for k in (0, 0, 1)]
     np.testing.assert_array_equal(drawn[0], drawn[1])
     assert np.abs(drawn[0] - drawn[2]).min() > 1e-3
-
-
-def test_a_weight_mirror_finds_the_transpose():
-    """V' = z_l z_{l+1}^T - V with noise at z_l (bibtex: akrout2019deep)."""
-    n, m = 6, 4
-    w = normal(m, n)
-    layers = (
-        Layer("xi", n, source=Draw(f64(1.0)), level=0),
-        Layer("z1", n),
-        Layer("z2", m, variables=(Variable("error", Input("none")),), level=2),
-    )
-    law = Outer(Activity(), pre=Activity()), Scaled(Constant(-1.0))
-    wires = (
-        to("X", "xi", "z1", SAME),
-        to("W", "z1", "z2", w),
-        to("V", "z2", "z1", ONE, law, port="modulatory", carries="error"),
-        to("N", "z2", "z2", OneToOne(f64(0.0)), port="none"),
-    )
-    circuit = Circuit(layers, wires)
-    weights = circuit.initial_weights(jax.random.key(0))
-    end = advanced(
-        discrete(circuit, timescales(plasticity=1.0), normal(1, 1), None, 0.002), weights, jnp.int32(6000)
-    ).weights
-    assert cosine({"V": weights["V"]}, {"V": w.T}) < 0.6 and cosine({"V": end["V"]}, {"V": w.T}) > 0.99
 
 
 class Constant(AbstractFactor):

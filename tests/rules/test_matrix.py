@@ -22,6 +22,7 @@ from rules.registry import RULES
 from tests.oracles import DIRECTIONS, hand_update
 from tests.problems import (
     ALL_RULES,
+    ENGINE_RULES,
     TINY,
     clock,
     discrete,
@@ -42,9 +43,8 @@ def circuit_of(name):
     return ALL_RULES[name].wire(TINY.network)
 
 
-def is_drawn(name):
+def is_drawn(circuit):
     """Whether something is drawn anew for each presentation, of which there is no weight flow."""
-    circuit = circuit_of(name)
     return bool(circuit.drawn) or any(isinstance(layer.source, Draw) for layer in circuit.layers)
 
 
@@ -91,10 +91,12 @@ def errors_of_the_coupled_regime(rule, problem, gap):
     """|change in the coupled regime - discrete change| / |discrete change| after a given time, for T = 20, 10, 5 ms.
 
     Of all matrices together; root mean squares over the orders of the samples, since runs of different T meet others.
+    Where something is drawn the number of presentations is given, so that all meet the same samples and draws.
     """
-    total = []
+    total, drawn = [], is_drawn(rule.wire(problem.network))
     for halvings in range(3):
-        coupled, updates = changes_of_weights(rule, problem, 0.5**halvings, 4 * 2**halvings, gap)
+        shown = 4 if drawn else 4 * 2**halvings
+        coupled, updates = changes_of_weights(rule, problem, 0.5**halvings, shown, gap)
         off, size = (
             sum(np.sum(np.square(x), axis=(1, 2)) for x in jax.tree.leaves(tree))
             for tree in (jax.tree.map(np.subtract, coupled, updates), updates)
@@ -109,9 +111,18 @@ def assert_first_order(total):
     assert total[2] < 0.04, total
 
 
+def assert_first_order_of_draws(total):
+    """As above, of what is drawn: it meets the draws of other presentations, which have nothing to do with it, for a
+    few tau_prop, so that errors are larger and the next order counts. What is left at T -> 0 by both orders is less."""
+    assert 1.6 < total[0] / total[1] < total[1] / total[2] < 2.2, total
+    assert abs(total[0] - 6 * total[1] + 8 * total[2]) / 3 < 0.02, total
+
+
 @each_rule
 def test_the_coupled_regime_tends_to_the_discrete_one(name):
-    assert_first_order(errors_of_the_coupled_regime(ALL_RULES[name], TINY, gap=0.0))
+    rewarded = is_drawn(circuit_of(name)) and not circuit_of(name).with_errors
+    judge = assert_first_order_of_draws if rewarded else assert_first_order
+    judge(errors_of_the_coupled_regime(ALL_RULES[name], TINY, gap=0.0))
 
 
 @pytest.mark.parametrize("name", ["kp", "oja", "bcm"])
@@ -139,7 +150,7 @@ def euler_step_and_update(name, eta):
 
 @each_rule
 def test_an_euler_step_of_the_weight_flow_is_the_discrete_update(name):
-    if is_drawn(name):
+    if is_drawn(circuit_of(name)):
         with pytest.raises(PlasticodeError, match="drawn anew"):
             flow(circuit_of(name), TINY, timescales())
         return
@@ -266,7 +277,7 @@ def test_locality_is_as_documented(name):
 
 
 def test_only_the_transposed_weights_of_sgd_are_not_local():
-    assert {name for name in ALL_RULES if not circuit_of(name).is_local} == {"sgd", "curl", "curl-clamp"}
+    assert {name for name in ENGINE_RULES if not circuit_of(name).is_local} == {"sgd", "curl", "curl-clamp"}
 
 
 def test_every_registered_rule_is_in_the_matrix():
