@@ -61,6 +61,7 @@ REFERENCES = {
         "circuits}, author={Liu, Yuhan Helena and Baratin, Aristide and Cornford, Jonathan and Mihalas, Stefan and "
         "Shea-Brown, Eric and Lajoie, Guillaume}, booktitle={International Conference on Learning Representations}, "
         "year={2024}, note={arXiv:2310.08513}}"
+    ),
     "werfel2005learning": (
         "@article{werfel2005learning, title={Learning curves for stochastic gradient descent in linear feedforward "
         "networks}, author={Werfel, Justin and Xie, Xiaohui and Seung, H. Sebastian}, journal={Neural Computation}, "
@@ -70,5 +71,103 @@ REFERENCES = {
         "@inproceedings{akrout2019deep, title={Deep Learning without Weight Transport}, author={Akrout, Mohamed and "
         "Wilson, Collin and Humphreys, Peter C. and Lillicrap, Timothy and Tweed, Douglas B.}, booktitle={Advances in "
         "Neural Information Processing Systems}, year={2019}, note={arXiv:1904.05391}}"
+    ),
+    "kivinen1997exponentiated": (
+        "@article{kivinen1997exponentiated, title={Exponentiated Gradient versus Gradient Descent for Linear "
+        "Predictors}, author={Kivinen, Jyrki and Warmuth, Manfred K.}, journal={Information and Computation}, "
+        "volume={132}, number={1}, pages={1--63}, year={1997}, doi={10.1006/inco.1996.2612}}"
+    ),
+    "shetty2025dale": (
+        "@article{shetty2025dale, title={Dale meets Langevin: A Multiplicative Denoising Diffusion Model}, "
+        "author={Shetty, Nishanth and Prasath, Madhava and Seelamantula, Chandra Sekhar}, "
+        "journal={arXiv:2510.02730}, year={2025}}"
+    ),
+    "bouvrie2011synchronization": (
+        "@article{bouvrie2011synchronization, title={Synchronization and Redundancy: Implications for Robustness of "
+        "Neural Learning and Decision Making}, author={Bouvrie, Jake and Slotine, Jean-Jacques}, journal={Neural "
+        "Computation}, volume={23}, number={11}, pages={2915--2941}, year={2011}, note={arXiv:1010.4517}}"
+    ),
+    "tanaka2021noether": (
+        "@inproceedings{tanaka2021noether, title={Noether's Learning Dynamics: Role of Symmetry Breaking in Neural "
+        "Networks}, author={Tanaka, Hidenori and Kunin, Daniel}, booktitle={Advances in Neural Information Processing "
+        "Systems}, year={2021}, note={arXiv:2105.02716}}"
+    ),
+    "ziyin2025parameter": (
+        "@article{ziyin2025parameter, title={Parameter Symmetry Breaking and Restoration Determines the Hierarchical "
+        "Learning in AI Systems}, author={Ziyin, Liu and Xu, Yizhou and Poggio, Tomaso and Chuang, Isaac}, "
+        "journal={arXiv:2502.05300}, year={2025}}"
+    ),
+    "lillicrap2016random": (
+        "@article{lillicrap2016random, title={Random synaptic feedback weights support error backpropagation for deep "
+        "learning}, author={Lillicrap, Timothy P. and Cownden, Daniel and Tweed, Douglas B. and Akerman, Colin J.}, "
+        "journal={Nature Communications}, volume={7}, pages={13276}, year={2016}, doi={10.1038/ncomms13276}}"
+    ),
+    "scellier2017equilibrium": (
+        "@article{scellier2017equilibrium, title={Equilibrium Propagation: Bridging the Gap between Energy-Based "
+        "Models and Backpropagation}, author={Scellier, Benjamin and Bengio, Yoshua}, journal={Frontiers in "
+        "Computational Neuroscience}, volume={11}, pages={24}, year={2017}, doi={10.3389/fncom.2017.00024}}"
+    ),
+    "laborieux2022holomorphic": (
+        "@inproceedings{laborieux2022holomorphic, title={Holomorphic Equilibrium Propagation Computes Exact Gradients "
+        "Through Finite Size Oscillations}, author={Laborieux, Axel and Zenke, Friedemann}, booktitle={Advances in "
+        "Neural Information Processing Systems}, year={2022}, note={arXiv:2209.00530}}"
+    ),
+    "xie2003equivalence": (
+        "@article{xie2003equivalence, title={Equivalence of Backpropagation and Contrastive Hebbian Learning in a "
+        "Layered Network}, author={Xie, Xiaohui and Seung, H. Sebastian}, journal={Neural Computation}, volume={15}, "
+        "pages={441--454}, year={2003}, doi={10.1162/089976603762552988}}"
+    ),
+    "whittington2017approximation": (
+        "@article{whittington2017approximation, title={An Approximation of the Error Backpropagation Algorithm in a "
+        "Predictive Coding Network with Local Hebbian Synaptic Plasticity}, author={Whittington, James C. R. and "
+        "Bogacz, Rafal}, journal={Neural Computation}, volume={29}, pages={1229--1262}, year={2017}, "
+        "doi={10.1162/NECO_a_00949}}"
+    ),
+    "innocenti2024strict": (
+        "@inproceedings{innocenti2024strict, title={Only Strict Saddles in the Energy Landscape of Predictive Coding "
+        "Networks?}, author={Innocenti, Francesco and Achour, El Mehdi and Singh, Ryan and Buckley, Christopher L.}, "
+        "booktitle={Advances in Neural Information Processing Systems}, year={2024}, note={arXiv:2408.11979}}"
+    ),
+    "fremaux2016neuromodulated": (
+        "@article{fremaux2016neuromodulated, title={Neuromodulated Spike-Timing-Dependent Plasticity, and Theory of "
+        "Three-Factor Learning Rules}, author={Fr{\\'e}maux, Nicolas and Gerstner, Wulfram}, journal={Frontiers in "
+        "Neural Circuits}, volume={9}, pages={85}, year={2016}, doi={10.3389/fncir.2015.00085}}"
+    ),
+    "kempter1999hebbian": (
+        "@article{kempter1999hebbian, title={Hebbian learning and spiking neurons}, author={Kempter, Richard and "
+        "Gerstner, Wulfram and van Hemmen, J. Leo}, journal={Physical Review E}, volume={59}, number={4}, "
+        "pages={4498--4514}, year={1999}, doi={10.1103/PhysRevE.59.4498}}"
+    ),
+    "milstein2021bidirectional": (
+        "@article{milstein2021bidirectional, title={Bidirectional synaptic plasticity rapidly modifies hippocampal "
+        "representations}, author={Milstein, Aaron D. and Li, Yiding and Bittner, Katie C. and Grienberger, Christine "
+        "and Soltesz, Ivan and Magee, Jeffrey C. and Romani, Sandro}, journal={eLife}, volume={10}, pages={e73046}, "
+        "year={2021}, doi={10.7554/eLife.73046}}"
+    ),
+    "bellec2020solution": (
+        "@article{bellec2020solution, title={A solution to the learning dilemma for recurrent networks of spiking "
+        "neurons}, author={Bellec, Guillaume and Scherr, Franz and Subramoney, Anand and Hajek, Elias and Salaj, "
+        "Darjan and Legenstein, Robert and Maass, Wolfgang}, journal={Nature Communications}, volume={11}, "
+        "pages={3625}, year={2020}, doi={10.1038/s41467-020-17236-y}}"
+    ),
+    "bittner2017behavioral": (
+        "@article{bittner2017behavioral, title={Behavioral time scale synaptic plasticity underlies CA1 place fields}, "
+        "author={Bittner, Katie C. and Milstein, Aaron D. and Grienberger, Christine and Romani, Sandro and Magee, "
+        "Jeffrey C.}, journal={Science}, volume={357}, number={6355}, pages={1033--1036}, year={2017}, "
+        "doi={10.1126/science.aan3846}}"
+    ),
+    "ziyin2025neural": (
+        "@inproceedings{ziyin2025neural, title={Neural Thermodynamics: Entropic Forces in Deep and Universal "
+        "Representation Learning}, author={Ziyin, Liu and Xu, Yizhou and Chuang, Isaac}, booktitle={Advances in Neural "
+        "Information Processing Systems}, year={2025}, note={arXiv:2505.12387}}"
+    ),
+    "wu2023implicit": (
+        "@inproceedings{wu2023implicit, title={The Implicit Regularization of Dynamical Stability in Stochastic "
+        "Gradient Descent}, author={Wu, Lei and Su, Weijie J.}, booktitle={International Conference on Machine "
+        "Learning}, year={2023}, note={arXiv:2305.17490}}"
+    ),
+    "mahi2025structured": (
+        "@article{mahi2025structured, title={Structured Knowledge Accumulation: The Principle of Entropic Least Action "
+        "in Forward-Only Neural Learning}, author={Mahi, Bouarfa}, journal={arXiv:2504.03214}, year={2025}}"
     ),
 }

@@ -51,7 +51,8 @@ SMALL = {
         "plasticity": Time(5.0),
     },
     "hebbian-adam": {
-        "inputs": 8, "hidden": 8, "outputs": 8, "gammas": (0.0, 0.02), "time": 24.0, "rate": 0.02, "batch": 32, "seeds": 5,
+        "inputs": 8, "hidden": 8, "outputs": 8, "gammas": (0.0, 0.02), "time": 24.0, "batch": 32,
+        "rate": 0.02, "seeds": 5,
     },
     "hebbian-sparsity": {
         "inputs": 4, "samples": 300, "penalties": (0.0, 0.4), "variance": 1.3, "gamma": 0.2, "seeds": 8,
