@@ -60,7 +60,7 @@ FAMILIES: dict[str, Family] = {
     "dfa": Family(DFA(), box),
     "kp": Family(KP(), box),
     "heterosynaptic": Family(Heterosynaptic(), box),
-    "curl": Family(Curl(flips=f64(0.2)), box),
+    "curl": Family(Curl(flips=f64([0.0, 0.25])), box),  # flipped hidden units, as flipped inputs are unlearned
     "sgd with traces": Family(SGD(), traced(0.5), trace=0.5),
     "hebbian": Family(Hebbian(), flat),
     "anti-hebbian": Family(AntiHebbian(), flat),
