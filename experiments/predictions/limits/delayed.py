@@ -12,10 +12,9 @@ from dynamics.circuit import AbstractFactor, Circuit, Given, Layer, Local, OneTo
 from dynamics.coupled import Coupled
 from dynamics.coupled_run import CoupledProgress
 from dynamics.delays import Delays
-from dynamics.integrators import FixedStep
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
-from experiments.predictions.kit import f64
+from experiments.predictions.kit import HEUN, f64
 
 Growth = Callable[[np.ndarray], np.ndarray]  # complex exponents of many settings
 
@@ -28,7 +27,10 @@ class Pulled(AbstractFactor):
 
 
 def follower(lag: object, neurons: int = 1) -> Circuit:
-    """tau w' = 1 - w(t - lag): gradient descent on (w - 1)^2 / 2 whose gradient is `lag` seconds old; tau = tau_prop."""
+    """tau w' = 1 - w(t - lag): gradient descent on (w - 1)^2 / 2 by a gradient that is `lag` seconds old.
+
+    tau is tau_prop.
+    """
     layers = (
         Layer("one", 1, role="constant", level=0),
         Layer("w", neurons, variables=(Variable("activity", Pulled()),)),
@@ -49,7 +51,7 @@ def silent_run(
     """A coupled run without a task: presentations only say when to look."""
     stream = Stream(f64([[0.0]]), None, jax.random.key(0))
     times = Timescales(f64(tau), f64(1.0))
-    return Coupled(circuit, times, stream, clock, delays or Delays(), integrator=integrator or FixedStep("heun"), **more)
+    return Coupled(circuit, times, stream, clock, delays or Delays(), integrator=integrator or HEUN, **more)
 
 
 def records(

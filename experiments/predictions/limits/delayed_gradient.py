@@ -30,16 +30,17 @@ class DelayedGradient(AbstractPrediction):
     number = "B10.1"
     title = "Descent along an old gradient is stable up to lam tau = pi / 2"
     source = "hayes1950roots; s e^(s tau) = -lam has the roots s tau = W(-lam tau)"
-    equation = """w' = lam (1 - w(t - tau)): stable iff lam tau < pi / 2, with angular frequency lam there; fastest decay
-        at lam tau = 1 / e, exp(-t / tau), where oscillations begin; w is a polynomial between multiples of tau"""
-    claim = """A delay tau of the gradient allows curvatures up to pi / (2 tau). The weight decays as exp(s t) with s tau
-        = W_0(-lam tau), oscillates from lam tau = 1 / e on, and decays fastest there."""
-    method = """A neuron without a leak that a projection with a lag inhibits, by Heun steps of tau / 64. Exponents by a
-        two-term recursion of looks tau / 4 apart; the threshold by bisection. The error against the method of steps
+    equation = """w' = lam (1 - w(t - tau)): stable iff lam tau < pi / 2, with angular frequency lam there; fastest
+        decay at lam tau = 1 / e, exp(-t / tau), where oscillations begin; w is a polynomial between multiples of
+        tau"""
+    claim = """A delay tau of the gradient allows curvatures up to pi / (2 tau). The weight decays as exp(s t) with s
+        tau = W_0(-lam tau), oscillates from lam tau = 1 / e on, and decays fastest there."""
+    method = """A neuron without a leak that a projection with a lag inhibits, by Heun steps of tau / 64. Exponents by
+        a two-term recursion of looks tau / 4 apart; the threshold by bisection. The error against the method of steps
         with steps of tau / 64 and half of that."""
     tolerance = """Threshold, frequency, exponents: (lam dt)^2 at the threshold, 6e-4, as Heun steps with the past
-        interpolated linearly are of second order. Where two roots meet, at 1 / e, an error of that size moves them by its
-        root: dt / tau. Order: 2 within 0.1. Oscillations: none may be missed, or found where there are none."""
+        interpolated linearly are of second order. Where two roots meet, at 1 / e, an error of that size moves them by
+        its root: dt / tau. Order: 2 within 0.1. Oscillations: none may be missed, or found where there are none."""
     quick = {"levels": (0.2, 0.6, 1.2)}
 
     levels: Annotated[tuple[Level, ...], Field(min_length=1, max_length=40)] = (
@@ -120,7 +121,7 @@ class DelayedGradient(AbstractPrediction):
             label = rf"$\lambda\tau$ = {levels[row]:.3g}"
             right.plot(t[::2], courses[row][::2], linestyle="", label=label, **look(i))
         right.set(xlabel=r"time (delays $\tau$)", ylabel="w - 1", ylim=(-2.2, 2.2))
-        right.legend(title="lines: method of steps")
+        right.legend(title="lines: method of steps", bbox_to_anchor=(1, 1), loc="upper left")
 
 
 @jax.jit

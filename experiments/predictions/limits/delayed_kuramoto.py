@@ -1,4 +1,4 @@
-"""B10.5: oscillators with late coupling: which frequencies they can share, which of them are stable, and what else is."""
+"""B10.5: oscillators with late coupling: which frequencies they share, which of them are stable, and what else is."""
 
 from typing import Annotated
 
@@ -68,17 +68,18 @@ class DelayedKuramoto(AbstractPrediction):
     number = "B10.5"
     title = "Oscillators with late coupling share a frequency where K cos(Omega tau) > 0"
     source = "yeung1999time; disagreement of phases decays at the rate K cos(Omega tau), derived"
-    equation = """theta_i' = w + K < sin(theta_j(t - tau) - theta_i) >; together: Omega = w - K sin(Omega tau), stable iff
-        K cos(Omega tau) > 0"""
-    claim = """The common frequency solves Omega = w - K sin(Omega tau), and phases that differ a little meet again at the
-        rate K cos(Omega tau), or part at it. Where there are several solutions, each stable one is kept by oscillators that
-        have turned at it: the past decides. A stable common frequency need not be reached: from a past at w, phases can
-        end spread out evenly."""
-    method = """A layer of phases whose sines and cosines it gets back late, by Heun steps of 1/32. Phases first turn freely
-        at a frequency for longer than tau, a little apart, then they are coupled; two runs of one circuit. Frequency from
-        the last tenth, rates from the spread of phases."""
-    tolerance = """Frequencies: 1e-3, the error of the steps (Omega dt)^2 is at most that. Rates: 1e-2 K, as the past has
-        to settle, and spreads are small but not infinitely so. Order of the phases r: 1e-3 from 1, or below 0.05."""
+    equation = """theta_i' = w + K < sin(theta_j(t - tau) - theta_i) >; together: Omega = w - K sin(Omega tau), stable
+        iff K cos(Omega tau) > 0"""
+    claim = """The common frequency solves Omega = w - K sin(Omega tau), and phases that differ a little meet again at
+        the rate K cos(Omega tau), or part at it. Where there are several solutions, each stable one is kept by
+        oscillators that have turned at it: the past decides. A stable common frequency need not be reached: from a
+        past at w, phases can end spread out evenly."""
+    method = """A layer of phases whose sines and cosines it gets back late, by Heun steps of 1/32. Phases first turn
+        freely at a frequency for longer than tau, a little apart, then they are coupled; two runs of one circuit.
+        Frequency from the last tenth, rates from the spread of phases."""
+    tolerance = """Frequencies: 1e-3, the error of the steps (Omega dt)^2 is at most that. Rates: 1e-2 K, as the past
+        has to settle, and spreads are small but not infinitely so. Order of the phases r: 1e-3 from 1, or below
+        0.05."""
     quick = {"time": 60}
 
     couplings: Annotated[tuple[Coupling, ...], Field(min_length=1, max_length=12)] = (0.5, 0.5, 0.8, 0.3, 0.5, 1.0)
@@ -106,7 +107,8 @@ class DelayedKuramoto(AbstractPrediction):
             close("kept or left", f"wrong ones {quantity}", 0.0, wrong, 0.0),
             all_close("out of step", "largest deviation of the growth of r from theory, over K", 0.0, growth, 1e-2),
         ]
-        return Finding(verdicts, self._drawn(points[kept], found[kept], rates, measured), self._notes(points, omegas, stable, ends))
+        notes = self._notes(points, omegas, stable, ends)
+        return Finding(verdicts, self._drawn(points[kept], found[kept], rates, measured), notes)
 
     def misfit(self) -> str | None:
         if len(self.couplings) != len(self.lags):
@@ -165,10 +167,13 @@ class DelayedKuramoto(AbstractPrediction):
         for (k, tau), r in zip(pairs, ends, strict=True):
             own = omegas[stable & (points == [k, tau]).all(1)]
             if len(own) > 1:
-                notes.append(f"K = {k:g}, tau = {tau:g} keeps {len(own)} frequencies: {', '.join(f'{o:.4f}' for o in own)}.")
+                several = ", ".join(f"{omega:.4f}" for omega in own)
+                notes.append(f"K = {k:g}, tau = {tau:g} keeps {len(own)} frequencies: {several}.")
             if len(own) and r < 0.05:
-                several = f"K = {k:g}, tau = {tau:g}: phases spread evenly stay so (r = {r:.1g}), although Omega = "
-                notes.append(f"{several}{own[0]:.4f} is stable: the common frequency is not reached from everywhere.")
+                notes.append(
+                    f"K = {k:g}, tau = {tau:g}: phases spread evenly stay so (r = {r:.1g}), although Omega = "
+                    f"{own[0]:.4f} is stable: the common frequency is not reached from everywhere."
+                )
         return notes
 
     @drawn(7.0, 2.5)
@@ -189,7 +194,8 @@ class DelayedKuramoto(AbstractPrediction):
             at = points[:, 0] == k
             left.plot(points[at, 1], found[at], linestyle="", label=f"K = {k:g}", **look(i))
         left.set(xlabel=r"delay $\tau$ (1/w)", ylabel=r"common frequency $\Omega$ (w)")
-        left.legend(title="points: simulation\nlines: theory\n(dotted: unstable)", loc="upper left", bbox_to_anchor=(1, 1))
+        said = "points: simulation\nlines: theory\n(dotted: unstable)"
+        left.legend(title=said, loc="upper left", bbox_to_anchor=(1, 1))
         expected = np.array([-1.0, 1.0])
         right.plot(expected, expected, color="0.3", label=r"$-K\cos(\Omega\tau)$")
         right.plot(rates, measured, "o", color=OKABE_ITO[0], label="simulation")

@@ -31,14 +31,14 @@ class DelayedNoise(AbstractPrediction):
     number = "B10.6"
     title = "A delay makes noise larger: the variance is s^2 (1 + sin(lam tau)) / cos(lam tau)"
     source = "kuchler1992langevins; covariance from K'(t) = -lam K(tau - t)"
-    equation = """dw = -lam w(t - tau) dt + sigma dB: Var w = sigma^2 (1 + sin(lam tau)) / (2 lam cos(lam tau)), K(t) = Var w
-        cos(lam t) - sigma^2 sin(lam t) / (2 lam) for t <= tau"""
-    claim = """A late restoring force lets noise grow, without bound towards lam tau = pi / 2. The covariance over exactly one
-        delay is sigma^2 / (2 lam), whatever the delay."""
-    method = """The neuron of B10.1 with activity noise of deviation s, sigma^2 = 2 lam s^2, by Heun steps of tau / 32.
-        Variances and covariances over time and neurons, after 40 delays; one sample per seed."""
-    tolerance = """99.9 % intervals over seeds, for all settings together. The steps' own error, (lam dt)^2 / (1 - lam tau 2 /
-        pi), is below 1e-3 of the variance."""
+    equation = """dw = -lam w(t - tau) dt + sigma dB: Var w = sigma^2 (1 + sin(lam tau)) / (2 lam cos(lam tau)), K(t)
+        = Var w cos(lam t) - sigma^2 sin(lam t) / (2 lam) for t <= tau"""
+    claim = """A late restoring force lets noise grow, without bound towards lam tau = pi / 2. The covariance over
+        exactly one delay is sigma^2 / (2 lam), whatever the delay."""
+    method = """The neuron of B10.1 with activity noise of deviation s, sigma^2 = 2 lam s^2, by Heun steps of tau /
+        32. Variances and covariances over time and neurons, after 40 delays; one sample per seed."""
+    tolerance = """99.9 % intervals over seeds, for all settings together. The steps' own error, (lam dt)^2 / (1 - lam
+        tau 2 / pi), is below 1e-3 of the variance."""
     quick = {"levels": (0.4, 1.0), "seeds": 8, "averaged": 60}
 
     levels: Annotated[tuple[Level, ...], Field(min_length=1, max_length=12)] = (0.1, 0.4, 0.8, 1.1, 1.3)  # lam tau
@@ -53,11 +53,11 @@ class DelayedNoise(AbstractPrediction):
         found = self._measured()
         expected = self.expected(np.array(self.levels), np.arange(LOOKS + 1) / LOOKS)
         last, unit = found[:, :, -1], self.deviation**2
-        quantity = "variance over s^2, at all lam tau"
+        over = "over s^2, at all lam tau"
         verdicts = [
-            all_match("variance", quantity, expected[:, 0], (found[:, :, 0] / unit).T),
-            all_match("covariance over one delay", "over s^2, at all lam tau", np.ones(len(last)), (last / unit).T),
-            all_match("covariance", "over s^2, at all lam tau and times up to tau", expected, np.moveaxis(found, 1, 0) / unit),
+            all_match("variance", over, expected[:, 0], (found[:, :, 0] / unit).T),
+            all_match("covariance over one delay", over, np.ones(len(last)), (last / unit).T),
+            all_match("covariance", f"{over} and times up to tau", expected, np.moveaxis(found, 1, 0) / unit),
         ]
         high, low = np.argmax(self.levels), np.argmin(self.levels)
         if high != low:
@@ -82,7 +82,8 @@ class DelayedNoise(AbstractPrediction):
             circuit = follower(delay, self.neurons)
             noise = Noise(activity=f64(self.deviation))
             clock = Clock(delay / LOOKS, f64(0.0), STEPS)
-            run = silent_run(circuit, delay / level, clock, noise=noise, key=key, history=LOOKS * STEPS + 3, integrator=QUICK)
+            more = {"noise": noise, "key": key, "history": LOOKS * STEPS + 3, "integrator": QUICK}
+            run = silent_run(circuit, delay / level, clock, **more)
 
             def look(carry: tuple, k: Array) -> tuple[tuple, None]:
                 progress, past, total = carry

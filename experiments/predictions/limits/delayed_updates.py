@@ -29,14 +29,14 @@ class DelayedUpdates(AbstractPrediction):
     number = "B10.4"
     title = "Updates by a gradient m steps old are stable up to eta lam = 2 sin(pi / (2 (2m + 1)))"
     source = "levin1976note; derived from r^(m+1) = r^m - eta lam at |r| = 1"
-    equation = """stable iff eta lam < 2 sin(pi / (2 (2m + 1))), where w turns by pi / (2m + 1) per update; m eta lam ->
-        pi / 2"""
-    claim = """Without a delay eta lam may come up to 2, with one update of delay up to 1, with two to 0.618; with m many
-        to pi / (2m), the limit of continuous time."""
-    method = """The neuron of B10.1 by Euler steps that are 1/m of the lag, which are these updates; each is compared with
-        the recursion by hand. Thresholds by bisection of the growth, from looks m + 1 updates apart."""
-    tolerance = """Threshold: 0.1 %, what the slower modes that are not yet gone leave of the bisection. Recursion: 1e-11,
-        rounding over all updates of a course that stays bounded. The limit: the next order, pi / (4m)."""
+    equation = """stable iff eta lam < 2 sin(pi / (2 (2m + 1))), where w turns by pi / (2m + 1) per update; m eta lam
+        -> pi / 2"""
+    claim = """Without a delay eta lam may come up to 2, with one update of delay up to 1, with two to 0.618; with m
+        many to pi / (2m), the limit of continuous time."""
+    method = """The neuron of B10.1 by Euler steps that are 1/m of the lag, which are these updates; each is compared
+        with the recursion by hand. Thresholds by bisection of the growth, from looks m + 1 updates apart."""
+    tolerance = """Threshold: 0.1 %, what the slower modes that are not yet gone leave of the bisection. Recursion:
+        1e-11, rounding over all updates of a course that stays bounded. The limit: the next order, pi / (4m)."""
     quick = {"late": (0, 1, 5)}
 
     late: Annotated[tuple[Late, ...], Field(min_length=1, max_length=12)] = (0, 1, 2, 5, 10, 20)  # m

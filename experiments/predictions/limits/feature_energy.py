@@ -9,8 +9,22 @@ from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 from pydantic import Field
 
-from dynamics.circuit import AbstractFactor, Activity, Circuit, Dense, Error, Gaussian, Given, Layer, Local, Outer
-from dynamics.circuit import Projection, Scaled, TwoFactor, Variable
+from dynamics.circuit import (
+    AbstractFactor,
+    Activity,
+    Circuit,
+    Dense,
+    Error,
+    Gaussian,
+    Given,
+    Layer,
+    Local,
+    Outer,
+    Projection,
+    Scaled,
+    TwoFactor,
+    Variable,
+)
 from dynamics.flow import WeightFlow
 from dynamics.integrators import FixedStep
 from dynamics.stimulus import Clock
@@ -59,16 +73,18 @@ class FeatureEnergy(AbstractPrediction):
     number = "4.1"
     title = "Every feature of modular addition ends in one frequency, with energy M / 4"
     source = "tian2025provable, theorem 2 and corollary 2; the constant and the phases derived"
-    equation = """E(w) = |Y^T (X w)^2|^2 / 2 on |w| = 1, Y centred one-hot sums, X = [e_a; e_b]: maxima are cosines of one
-        frequency in both halves, E = M / 4 for odd M; at M even the frequency M / 2 has M / 2"""
-    claim = """Gradient ascent of the energy takes every random start to a single frequency with the same energy. That energy is
-        M / 4 for |w| = 1, and twice that at the Nyquist frequency; the paper has M / 16 and M / 8, four times less, from a
-        normalisation that is not told: the ratio of two agrees. The second half has the same frequency and size as the
-        first, but any phase: it need not be the first or its negative, as the energy does not see phases."""
-    method = """The engine's weight flow of a circuit that learns this locally: a neuron (w x)^2 with |w| held, a Hebbian readout
-        that forgets, and credit through the readout. At rest the readout is the mean of Y (w x)^2, and w moves up E."""
-    tolerance = """Purity: above 0.999. Energy: 1e-6 of M / 4, of which a start that has come to rest misses only the square of
-        what is left. Sizes of halves: 1e-3."""
+    equation = """E(w) = |Y^T (X w)^2|^2 / 2 on |w| = 1, Y centred one-hot sums, X = [e_a; e_b]: maxima are cosines of
+        one frequency in both halves, E = M / 4 for odd M; at M even the frequency M / 2 has M / 2"""
+    claim = """Gradient ascent of the energy takes every random start to a single frequency with the same energy. That
+        energy is M / 4 for |w| = 1, and twice that at the Nyquist frequency; the paper has M / 16 and M / 8, four
+        times less, from a normalisation that is not told: the ratio of two agrees. The second half has the same
+        frequency and size as the first, but any phase: it need not be the first or its negative, as the energy does
+        not see phases."""
+    method = """The engine's weight flow of a circuit that learns this locally: a neuron (w x)^2 with |w| held, a
+        Hebbian readout that forgets, and credit through the readout. At rest the readout is the mean of Y (w x)^2,
+        and w moves up E."""
+    tolerance = """Purity: above 0.999. Energy: 1e-6 of M / 4, of which a start that has come to rest misses only the
+        square of what is left. Sizes of halves: 1e-3."""
     quick = {"sizes": (7,), "even": 6, "starts": 12}
 
     sizes: Annotated[tuple[Odd, ...], Field(min_length=1, max_length=6)] = (7, 11, 23)  # M, odd
@@ -89,7 +105,7 @@ class FeatureEnergy(AbstractPrediction):
         of = f"of {self.starts} starts each, M = {', '.join(map(str, self.sizes))}"
         energies = np.concatenate([one.energy / (m / 4) for m, one in zip(self.sizes, odd, strict=True)])
         purity = min(float(one.purity.min()) for one in odd)
-        halves = np.concatenate([(one.weights[:, : m] ** 2).sum(1) for m, one in zip(self.sizes, odd, strict=True)])
+        halves = np.concatenate([(one.weights[:, :m] ** 2).sum(1) for m, one in zip(self.sizes, odd, strict=True)])
         overlaps = np.concatenate([_overlap(one.weights) for one in odd])
         even = found[self.even]
         nyquist = even.energy > 0.375 * self.even
@@ -134,8 +150,9 @@ class FeatureEnergy(AbstractPrediction):
             left.plot(np.full(self.starts, m), one.energy, linestyle="", alpha=0.5, **look(i))
         left.plot(np.full(self.starts, self.even), nearby.energy, linestyle="", alpha=0.5, **look(len(found)))
         fine = np.linspace(4, max(found) * 1.1, 50)
-        for scale, style, name in ((1 / 4, "-", "M / 4"), (1 / 2, "--", "M / 2, Nyquist"), (1 / 16, ":", "published, M / 16")):
-            left.plot(fine, scale * fine, color="0.3", linestyle=style, linewidth=0.9, label=name, zorder=0)
+        laws = {"M / 4": (1 / 4, "-"), "M / 2, Nyquist": (1 / 2, "--"), "published, M / 16": (1 / 16, ":")}
+        for name, (scale, line) in laws.items():
+            left.plot(fine, scale * fine, color="0.3", linestyle=line, linewidth=0.9, label=name, zorder=0)
         left.set(xlabel="M", ylabel="energy E at rest, |w| = 1")
         left.legend()
         m = self.sizes[-1]

@@ -11,7 +11,7 @@ from pydantic import Field
 from scipy.optimize import brentq
 
 from dynamics.integrators import Window
-from dynamics.stimulus import Clock, Stream
+from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive
 from experiments.predictions.kit import HEUN, all_close, coupled, f64, plotted, wired
 from experiments.predictions.limits.delayed import exponent, records, threshold
@@ -32,16 +32,18 @@ class LateErrors(AbstractPrediction):
     number = "B10.3"
     title = "Plasticity faster than 2 d / pi follows an error that is d late into oscillations that grow"
     source = "hayes1950roots for tau_prop = 0; derived: tau_plast s (1 + s tau_prop)^2 = -x^2 e^(-s d) at s = i omega"
-    equation = """omega d + 2 arctan(omega tau_prop) = pi / 2; tau_plast = x^2 / (omega (1 + omega^2 tau_prop^2)); 2 x^2 d
-        / pi at tau_prop = 0"""
-    claim = """A weight that learns from errors d late and neurons of tau_prop is stable iff tau_plast exceeds a value that
-        is 2 x^2 d / pi without lags of neurons, and more with them: about d + 2 tau_prop count, as long as they are
-        short."""
-    method = """SGD in a network of one synapse, the coupled regime: the output and its error are filters of tau_prop, the
-        error is late by `delays.error`. Presentations of the same sample without gaps; the growth of the weight's
-        deviation by a two-term recursion of looks d / 4 apart, by Heun steps and by windows; thresholds by bisection."""
-    tolerance = """1e-3 of tau_plast: Heun steps of d / 64 with the past interpolated linearly are wrong by (omega dt)^2, 6e-4;
-        windows of 6 nodes in d / 4 by less. Short lags: the next order, (tau_prop / d)^2 times pi^2 / 2."""
+    equation = """omega d + 2 arctan(omega tau_prop) = pi / 2; tau_plast = x^2 / (omega (1 + omega^2 tau_prop^2)); 2
+        x^2 d / pi at tau_prop = 0"""
+    claim = """A weight that learns from errors d late and neurons of tau_prop is stable iff tau_plast exceeds a value
+        that is 2 x^2 d / pi without lags of neurons, and more with them: about d + 2 tau_prop count, as long as they
+        are short."""
+    method = """SGD in a network of one synapse, the coupled regime: the output and its error are filters of tau_prop,
+        the error is late by `delays.error`. Presentations of the same sample without gaps; the growth of the weight's
+        deviation by a two-term recursion of looks d / 4 apart, by Heun steps and by windows; thresholds by
+        bisection."""
+    tolerance = """1e-3 of tau_plast: Heun steps of d / 64 with the past interpolated linearly are wrong by (omega
+        dt)^2, 6e-4; windows of 6 nodes in d / 4 by less. Short lags: the next order, (tau_prop / d)^2 times pi^2 /
+        2."""
     quick = {"ratios": (0.05, 0.5), "integrators": ("heun",)}
 
     ratios: Annotated[tuple[Ratio, ...], Field(min_length=1, max_length=12)] = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -97,7 +99,8 @@ class LateErrors(AbstractPrediction):
             panel.plot(self.ratios, edges, "os"[i], label=name, **look)
         panel.fill_between(fine, 0, law, color="0.92", linewidth=0)
         panel.text(0.95, 0.06, "diverges", transform=panel.transAxes, ha="right")
-        panel.set(xscale="log", yscale="log", xlabel=r"$\tau_{prop}$ / d", ylabel=r"$\tau_{plast}$ / (x$^2$ d) at the threshold")
+        panel.set(xscale="log", yscale="log", xlabel=r"$\tau_{prop}$ / d")
+        panel.set_ylabel(r"$\tau_{plast}$ / (x$^2$ d) at the threshold")
         panel.legend()
 
 

@@ -32,20 +32,22 @@ LOOKS = 12
 
 
 class LazyLimit(AbstractPrediction):
-    """A tanh network learns alpha (f - f(0)) at the rate 1 / alpha^2, by rules whose updates are linear in the error."""
+    """A tanh network learns alpha (f - f(0)) at the rate 1 / alpha^2, by rules that are linear in the error."""
 
     number = "B11"
     title = "Lazy learning is linear up to 1 / alpha, under feedback alignment too"
-    source = "chizat2019lazy for gradient descent; the kernel of other rules derived: K = J(x) D(x'), D the rule's drift"
-    equation = """f' = K (y - f) with K_ij = J(x_i) D(x_j) / n at the start; max_t |alpha (f - f(0)) - f_lin| = O(1 / alpha),
-        |dW| = O(1 / alpha)"""
-    claim = """Gradient descent with a large output scale alpha follows the flow of its initial tangent kernel, up to 1 /
-        alpha. So do random feedback, Kolen-Pollack and heterosynaptic circuits, whose kernel is not symmetric: the Jacobian
-        times the drift of the weights that an error of one sample makes."""
-    method = """The engine's weight flow, in Dormand-Prince steps, on targets f(0) + y / alpha, which is the same: tau_plast absorbs 1 /
-        alpha^2. Largest deviation over time from the same steps of the linear flow, so that their own error drops out; its
-        kernel is taken from the engine's drift and predictions by differentiation. The slope is fitted to the largest three alpha."""
-    tolerance = """Slopes: the 99.9 % interval over seeds within 0.1, as the next order counts with 1 / alpha."""
+    source = """chizat2019lazy for gradient descent; the kernel of other rules derived: K = J(x) D(x'), D the rule's
+        drift"""
+    equation = """f' = K (y - f) with K_ij = J(x_i) D(x_j) / n at the start; max_t |alpha (f - f(0)) - f_lin| = O(1 /
+        alpha), |dW| = O(1 / alpha)"""
+    claim = """Gradient descent with a large output scale alpha follows the flow of its initial tangent kernel, up to
+        1 / alpha. So do random feedback, Kolen-Pollack and heterosynaptic circuits, whose kernel is not symmetric:
+        the Jacobian times the drift of the weights that an error of one sample makes."""
+    method = """The engine's weight flow, in Dormand-Prince steps, on targets f(0) + y / alpha, which is the same:
+        tau_plast absorbs 1 / alpha^2. Largest deviation over time from the same steps of the linear flow, so that
+        their own error drops out; its kernel is taken from the engine's drift and predictions by differentiation. The
+        slope is fitted to the largest three alpha."""
+    tolerance = "Slopes: the 99.9 % interval over seeds within 0.1, as the next order counts with 1 / alpha."
     quick = {"rules": ("sgd", "fa"), "seeds": 6}
 
     rules: Annotated[tuple[str, ...], Field(min_length=1)] = ("sgd", "fa", "dfa", "kp", "heterosynaptic")

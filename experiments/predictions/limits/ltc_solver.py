@@ -53,16 +53,16 @@ class LTCSolver(AbstractPrediction):
     number = "3.9"
     title = "Liquid time constants: exact for held inputs, and not within the published bound"
     source = "hasani2022closed, eq. 1 and its approximation; exact between jumps"
-    equation = """x' = -(w + f(I)) x + A f(I): x -> x_inf + (x - x_inf) exp(-(w + f) t), x_inf = A f / (w + f); published: x ~ (x0
-        - A) exp(-(w + f(I(t))) t) f(-I(t)) + A within |x0 - A| exp(-w t)"""
-    claim = """Between jumps of the input the equation is solved by an exponential, which every integrator must give. The
-        published approximation is said to be within |x0 - A| exp(-w t). For the equation as it is quoted that fails: it
-        relaxes to x_inf, not to A, and so is farther from A than the bound as soon as that is small. It holds for x' = (w +
-        f(I)) (A - x)."""
-    method = """Neurons with a variable of their own in the coupled regime, without learning; samples in random order, held for
-        a duration each, without gaps. Solutions, and the bound, at the end of every presentation."""
-    tolerance = """Solutions: 1e-8, that of the solvers' own tolerances or steps. The bound must hold at all times and neurons:
-        that claim is expected to fail, at exactly the share of times that the exact solution gives."""
+    equation = """x' = -(w + f(I)) x + A f(I): x -> x_inf + (x - x_inf) exp(-(w + f) t), x_inf = A f / (w + f);
+        published: x ~ (x0 - A) exp(-(w + f(I(t))) t) f(-I(t)) + A within |x0 - A| exp(-w t)"""
+    claim = """Between jumps of the input the equation is solved by an exponential, which every integrator must give.
+        The published approximation is said to be within |x0 - A| exp(-w t). For the equation as it is quoted that
+        fails: it relaxes to x_inf, not to A, and so is farther from A than the bound as soon as that is small. It
+        holds for x' = (w + f(I)) (A - x)."""
+    method = """Neurons with a variable of their own in the coupled regime, without learning; samples in random order,
+        held for a duration each, without gaps. Solutions, and the bound, at the end of every presentation."""
+    tolerance = """Solutions: 1e-8, that of the solvers' own tolerances or steps. The bound must hold at all times and
+        neurons: that claim is expected to fail, at exactly the share of times that the exact solution gives."""
     quick = {"integrators": ("window", "dopri5"), "leaks": (0.8,)}
 
     leaks: Annotated[tuple[Leak, ...], Field(min_length=1, max_length=6)] = (0.2, 0.8)  # w (1/s)
@@ -88,7 +88,7 @@ class LTCSolver(AbstractPrediction):
         what = "share of times and neurons beyond the bound"
         verdicts += [
             close("published bound, as quoted", what, 0.0, share, 0.0, note),
-            close("published bound, how often it fails", f"{what}, against that of the exact solution", expected, share, 1e-3),
+            close("published bound, how often it fails", f"{what}, against the exact", expected, share, 1e-3),
             close("published bound, for (w + f) (A - x)", what, 0.0, other, 0.0),
         ]
         return Finding(verdicts, self._drawn(found, exact, gates))

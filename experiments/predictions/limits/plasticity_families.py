@@ -55,20 +55,22 @@ class PlasticityFamilies(AbstractPrediction):
     number = "F1"
     title = "Families that are taught have a plasticity window, families that follow activity alone have none"
     source = "bacvanski2025continuous for gradients and feedback alignment; asked here of every family"
-    equation = """S(d) / S(0) = max(0, 1 - d / T) where a product of input and error is learned, its filtered form behind a
-        trace, 1 where no error is"""
-    claim = """The window in the delay of the error belongs to the product of input and error, not to how the error gets to a
-        synapse: gradients, random, direct, learned and heterosynaptic feedback and flipped signs share one of half width T /
-        2, eligibility traces widen it, and Hebbian families have none: their learning does not depend on it, and does not
-        find the teacher. A taught family has a best tau_plast: slower than a stimulus, as else the last samples are all it
-        knows, and faster than the run."""
-    method = """The coupled regime. Strength: the weights' change by one presentation in a gap, weak plasticity, projected on
-        that without a delay; all matrices together. Learning: explained variance R^2 = 1 - MSE / Var(y) of the settled
-        network on all samples after a dense stream, mean of the last quarter; against tau_plast without a delay, and
-        against the delay at the best tau_plast. A window is where R^2 is at least half of the best."""
-    tolerance = """Curves: 4 tau_prop / T, as a signal has passed at most one filter before a synapse and an error at most four.
-        Half widths: half of that. Beyond T: 1e-3, what filters hold that long. No error, no dependence: 1e-9. R^2: 99.9 %
-        intervals over seeds; -1 where a run is worse than that or diverges; from 0.3 on a teacher counts as learned."""
+    equation = """S(d) / S(0) = max(0, 1 - d / T) where a product of input and error is learned, its filtered form
+        behind a trace, 1 where no error is"""
+    claim = """The window in the delay of the error belongs to the product of input and error, not to how the error
+        gets to a synapse: gradients, random, direct, learned and heterosynaptic feedback and flipped signs share one
+        of half width T / 2, eligibility traces widen it, and Hebbian families have none: their learning does not
+        depend on it, and does not find the teacher. A taught family has a best tau_plast: slower than a stimulus, as
+        else the last samples are all it knows, and faster than the run."""
+    method = """The coupled regime. Strength: the weights' change by one presentation in a gap, weak plasticity,
+        projected on that without a delay; all matrices together. Learning: explained variance R^2 = 1 - MSE / Var(y)
+        of the settled network on all samples after a dense stream, mean of the last quarter; against tau_plast
+        without a delay, and against the delay at the best tau_plast. A window is where R^2 is at least half of the
+        best."""
+    tolerance = """Curves: 4 tau_prop / T, as a signal has passed at most one filter before a synapse and an error at
+        most four. Half widths: half of that. Beyond T: 1e-3, what filters hold that long. No error, no dependence:
+        1e-9. R^2: 99.9 % intervals over seeds; -1 where a run is worse than that or diverges; from 0.3 on a teacher
+        counts as learned."""
     quick = {
         "families": ("sgd", "hebbian"), "seeds": 6, "presentations": 96, "delays": (0.0, 0.25, 0.5, 0.75, 1.3),
         "timescales": (0.2, 2.0, 16.0, 100.0, 1000.0),
@@ -224,7 +226,8 @@ class PlasticityFamilies(AbstractPrediction):
             strength.plot(FINE, FAMILIES[name].curve(FINE), color="0.6", linewidth=0.8, zorder=0)
             strength.plot(self.delays, one.strength.mean(1), linestyle="", **looks[name])
             marked(learned, self.timescales, one.learned, **(looks[name] | {"linestyle": "-", "linewidth": 0.7}))
-        strength.set(xlabel="delay of the error d / T", ylabel="learning strength S(d) / S(0)", ylim=(-0.05, 1.1))
+        strength.set(xlabel="delay of the error d / T", ylabel="learning strength S(d) / S(0)")
+        strength.set(xlim=(-0.05, self.delays[-1] + 0.05), ylim=(-0.05, 1.3))
         learned.set(xscale="log", xlabel=r"$\tau_{plast}$ / T", ylabel="explained variance $R^2$", ylim=(-1.05, 1.05))
         learned.axhline(0, color="0.7", linewidth=0.6, zorder=0)
         self._table(table, found, looks)

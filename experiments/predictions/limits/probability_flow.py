@@ -48,21 +48,21 @@ class Transported(AbstractFactor):
 
 
 class ProbabilityFlow(AbstractPrediction):
-    """Many neurons with noise that relax to an input, and as many without noise that the score of their density moves."""
+    """Many neurons with noise that relax to an input, and as many without that the score of their density moves."""
 
     number = "3.10a"
     title = "A flow without noise has the marginals of the Ornstein-Uhlenbeck process"
     source = "maoutsa2020interacting; closed form for a Gaussian derived"
-    equation = """tau dx = (mu - x) dt + s sqrt(2 tau) dB and tau x' = mu - x + s^2 (x - m) / v have the same mean m = mu (1 -
-        exp(-t/tau)) and variance v = s^2 (1 - exp(-2t/tau)); the flow is x = m + (x0 - m0) sqrt(v / v0)"""
-    claim = """The deterministic flow along the score moves every point by its quantile, so that mean and variance are those of
-        the noisy process at all times, while its points stay in order for ever and those of the process forget where they
-        began."""
-    method = """Neurons with activity noise in the coupled regime, from silence; and neurons without, brought to normal
-        quantities of the same mean and variance at t0 and moved from there by a wave that carries m and 1 / v, by
-        Dormand-Prince steps of tau / 32. One sample per seed, mean and variance over neurons."""
-    tolerance = """Means and variances: 99.9 % intervals for all times together. The flow against its closed form: 1e-6, its
-        steps' error. Correlation with the start: 99.9 % intervals."""
+    equation = """tau dx = (mu - x) dt + s sqrt(2 tau) dB and tau x' = mu - x + s^2 (x - m) / v have the same mean m =
+        mu (1 - exp(-t/tau)) and variance v = s^2 (1 - exp(-2t/tau)); the flow is x = m + (x0 - m0) sqrt(v / v0)"""
+    claim = """The deterministic flow along the score moves every point by its quantile, so that mean and variance are
+        those of the noisy process at all times, while its points stay in order for ever and those of the process
+        forget where they began."""
+    method = """Neurons with activity noise in the coupled regime, from silence; and neurons without, brought to
+        normal quantities of the same mean and variance at t0 and moved from there by a wave that carries m and 1 / v,
+        by Dormand-Prince steps of tau / 32. One sample per seed, mean and variance over neurons."""
+    tolerance = """Means and variances: 99.9 % intervals for all times together. The flow against its closed form:
+        1e-6, its steps' error. Correlation with the start: 99.9 % intervals."""
     quick = {"seeds": 8, "looks": 6}
 
     deviation: Positive = 0.7  # s
@@ -89,8 +89,8 @@ class ProbabilityFlow(AbstractPrediction):
             all_match("variance of the flow", "variance over v, all times", ones, spread[1]),
             all_close("the flow", "largest deviation from m + (x0 - m0) sqrt(v / v0), over s", 0.0,
                       (flowing - mapped) / self.deviation, 1e-6),
-            matches("the process forgets", "correlation of its points at t0 and at the end", left, at_end[0], scale=0.2),
-            all_close("the flow does not", "correlation of its points at t0 and at the end", 1.0, at_end[1], 1e-9),
+            matches("the process forgets", "correlation of points at t0 and at the end", left, at_end[0], scale=0.2),
+            all_close("the flow does not", "correlation of points at t0 and at the end", 1.0, at_end[1], 1e-9),
         ]  # fmt: skip
         return Finding(verdicts, self._drawn(noisy, flowing))
 

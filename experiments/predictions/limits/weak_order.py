@@ -1,4 +1,4 @@
-"""3.10b: how noise of long steps differs from the process: each scheme's own moments in closed form, and their order."""
+"""3.10b: how noise in long steps differs from the process: the moments of each scheme in closed form, their order."""
 
 from collections.abc import Callable
 from typing import Annotated, Literal, NamedTuple
@@ -20,6 +20,7 @@ from experiments.predictions.contract import AbstractPrediction, Finding, Positi
 from experiments.predictions.kit import drawn, f64, keys_from, look, marked
 from experiments.results.verdicts import Verdict, all_match, matches
 
+Steps = Annotated[int, Field(strict=True, ge=1, le=32)]
 Moment = Callable[[np.ndarray, float, float], np.ndarray]  # of steps h / tau, s^2 tau and time t / tau
 
 
@@ -67,18 +68,19 @@ class WeakOrder(AbstractPrediction):
     number = "3.10b"
     title = "Noise in long steps has the moments of its scheme, which come to the process's with its weak order"
     source = "kloeden1992numerical; the moments of each scheme derived, step by step"
-    equation = """additive, v = Var w over s^2 tau: Euler v <- (1 - h)^2 v + h; Heun v <- (1 - h + h^2/2)^2 v + h (1 - h/2)^2;
-        multiplicative, E w^2: Euler times (1 - h)^2 + s^2 h; Milstein s^4 h^2 / 2 more; the process: (1 - exp(-2t)) / 2 and
-        exp((s^2 - 2) t); h and t in tau_dec"""
-    claim = """The engine's noise is wrong at a finite step by what its scheme says, no more: first order for Euler and Milstein
-        (whose strong order is higher, not its weak one), second for Heun with additive noise."""
-    method = """The weight flow of weights without a drive, decay over tau_dec, Ito noise per weight; the mean square of all weights
-        at t in steps of h. One sample per seed. The order is the slope of the log of the difference from the process."""
-    tolerance = """Moments: 99.9 % intervals for all steps together. Orders: 99.9 % intervals, beside the slope that the
-        scheme's own closed form has at these steps."""
+    equation = """additive, v = Var w over s^2 tau: Euler v <- (1 - h)^2 v + h; Heun v <- (1 - h + h^2/2)^2 v + h (1 -
+        h/2)^2; multiplicative, E w^2: Euler times (1 - h)^2 + s^2 h; Milstein s^4 h^2 / 2 more; the process: (1 -
+        exp(-2t)) / 2 and exp((s^2 - 2) t); h and t in tau_dec"""
+    claim = """The engine's noise is wrong at a finite step by what its scheme says, no more: first order for Euler
+        and Milstein (whose strong order is higher, not its weak one), second for Heun with additive noise."""
+    method = """The weight flow of weights without a drive, decay over tau_dec, Ito noise per weight; the mean square
+        of all weights at t in steps of h. One sample per seed. The order is the slope of the log of the difference
+        from the process."""
+    tolerance = """Moments: 99.9 % intervals for all steps together. Orders: 99.9 % intervals, beside the slope that
+        the scheme's own closed form has at these steps."""
     quick = {"seeds": 6, "weights": 2500}
 
-    steps: Annotated[tuple[Annotated[int, Field(strict=True, ge=1, le=32)], ...], Field(min_length=2)] = (1, 2, 4)  # of t
+    steps: Annotated[tuple[Steps, ...], Field(min_length=2)] = (1, 2, 4)  # of which t is made
     time: Annotated[float, Field(strict=True, ge=0.2, le=2)] = 0.8  # t, in tau_dec
     additive: Positive = 0.6  # s tau^(1/2)
     multiplicative: Annotated[float, Field(strict=True, ge=0.2, le=1.2)] = 0.8  # s tau^(1/2)
@@ -113,7 +115,8 @@ class WeakOrder(AbstractPrediction):
     def _moments(self, name: str, found: np.ndarray) -> Verdict:
         expected = self.expected(name, self.lengths)
         steps = ", ".join(f"{h:g}" for h in self.lengths)
-        return all_match(name, f"mean square over that of the scheme, h = {steps}", np.ones(len(expected)), found.T / expected)
+        quantity = f"mean square over that of the scheme, h = {steps}"
+        return all_match(name, quantity, np.ones(len(expected)), found.T / expected)
 
     def _order(self, name: str, found: np.ndarray) -> Verdict:
         """The slope between the two longest steps, as their difference from the process is seen best."""
@@ -160,7 +163,8 @@ class WeakOrder(AbstractPrediction):
             panel = panels[int(SCHEMES[name].kind != "synaptic")]
             panel.plot(fine, self.expected(name, fine), color=look(i)["color"])
             marked(panel, self.lengths, moments, label=name.split(",")[0], **look(i))
-        for panel, name, ylabel in zip(panels, ("Euler, additive", "Euler, multiplicative"), ("Var w", "E w$^2$"), strict=True):
+        kinds = ("Euler, additive", "Var w"), ("Euler, multiplicative", "E w$^2$")
+        for panel, (name, ylabel) in zip(panels, kinds, strict=True):
             panel.axhline(self.expected(name, np.zeros(1))[0], color="0.3", linestyle="--", label="process")
             panel.set(xlabel=r"step h ($\tau_{dec}$)", ylabel=ylabel, title=name.split(", ")[1] + " noise")
             panel.legend(title="lines: the scheme")
