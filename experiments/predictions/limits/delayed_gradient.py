@@ -29,7 +29,7 @@ class DelayedGradient(AbstractPrediction):
 
     number = "B10.1"
     title = "Descent along an old gradient is stable up to lam tau = pi / 2"
-    source = "hayes1950roots; s e^(s tau) = -lam has the roots s tau = W(-lam tau)"
+    source = "hayes1950roots, s e^(s tau) = -lam has the roots s tau = W(-lam tau)"
     equation = """w' = lam (1 - w(t - tau)): stable iff lam tau < pi / 2, with angular frequency lam there; fastest
         decay at lam tau = 1 / e, exp(-t / tau), where oscillations begin; w is a polynomial between multiples of
         tau"""

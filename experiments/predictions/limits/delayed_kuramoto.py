@@ -67,7 +67,7 @@ class DelayedKuramoto(AbstractPrediction):
 
     number = "B10.5"
     title = "Oscillators with late coupling share a frequency where K cos(Omega tau) > 0"
-    source = "yeung1999time; disagreement of phases decays at the rate K cos(Omega tau), derived"
+    source = "yeung1999time, disagreement of phases decays at the rate K cos(Omega tau), derived"
     equation = """theta_i' = w + K < sin(theta_j(t - tau) - theta_i) >; together: Omega = w - K sin(Omega tau), stable
         iff K cos(Omega tau) > 0"""
     claim = """The common frequency solves Omega = w - K sin(Omega tau), and phases that differ a little meet again at

@@ -30,7 +30,7 @@ class DelayedNoise(AbstractPrediction):
 
     number = "B10.6"
     title = "A delay makes noise larger: the variance is s^2 (1 + sin(lam tau)) / cos(lam tau)"
-    source = "kuchler1992langevins; covariance from K'(t) = -lam K(tau - t)"
+    source = "kuchler1992langevins, covariance from K'(t) = -lam K(tau - t)"
     equation = """dw = -lam w(t - tau) dt + sigma dB: Var w = sigma^2 (1 + sin(lam tau)) / (2 lam cos(lam tau)), K(t)
         = Var w cos(lam t) - sigma^2 sin(lam t) / (2 lam) for t <= tau"""
     claim = """A late restoring force lets noise grow, without bound towards lam tau = pi / 2. The covariance over

@@ -28,7 +28,7 @@ class DelayedUpdates(AbstractPrediction):
 
     number = "B10.4"
     title = "Updates by a gradient m steps old are stable up to eta lam = 2 sin(pi / (2 (2m + 1)))"
-    source = "levin1976note; derived from r^(m+1) = r^m - eta lam at |r| = 1"
+    source = "levin1976note, derived from r^(m+1) = r^m - eta lam at |r| = 1"
     equation = """stable iff eta lam < 2 sin(pi / (2 (2m + 1))), where w turns by pi / (2m + 1) per update; m eta lam
         -> pi / 2"""
     claim = """Without a delay eta lam may come up to 2, with one update of delay up to 1, with two to 0.618; with m

@@ -28,7 +28,7 @@ class LagChains(AbstractPrediction):
 
     number = "B10.2"
     title = "A lag of n filters is stable up to lam tau = n tan(pi/2n) / cos(pi/2n)^n"
-    source = "macdonald1978time; derived from s (1 + s tau / n)^n = -lam at s = i omega"
+    source = "macdonald1978time, derived from s (1 + s tau / n)^n = -lam at s = i omega"
     equation = """omega tau = n tan(pi / 2n), lam tau = n tan(pi / 2n) / cos(pi / 2n)^n; n = 1 is stable at every lam;
         n -> infinity: (pi / 2)(1 + pi^2 / 8n)"""
     claim = """Gamma-distributed lags allow larger curvatures than a constant lag of the same mean: four times against

@@ -31,7 +31,7 @@ class LateErrors(AbstractPrediction):
 
     number = "B10.3"
     title = "Plasticity faster than 2 d / pi follows an error that is d late into oscillations that grow"
-    source = "hayes1950roots for tau_prop = 0; derived: tau_plast s (1 + s tau_prop)^2 = -x^2 e^(-s d) at s = i omega"
+    source = "hayes1950roots, for tau_prop = 0; derived: tau_plast s (1 + s tau_prop)^2 = -x^2 e^(-s d) at s = i omega"
     equation = """omega d + 2 arctan(omega tau_prop) = pi / 2; tau_plast = x^2 / (omega (1 + omega^2 tau_prop^2)); 2
         x^2 d / pi at tau_prop = 0"""
     claim = """A weight that learns from errors d late and neurons of tau_prop is stable iff tau_plast exceeds a value

@@ -36,7 +36,7 @@ class LazyLimit(AbstractPrediction):
 
     number = "B11"
     title = "Lazy learning is linear up to 1 / alpha, under feedback alignment too"
-    source = """chizat2019lazy for gradient descent; the kernel of other rules derived: K = J(x) D(x'), D the rule's
+    source = """chizat2019lazy, for gradient descent; the kernel of other rules derived: K = J(x) D(x'), D the rule's
         drift"""
     equation = """f' = K (y - f) with K_ij = J(x_i) D(x_j) / n at the start; max_t |alpha (f - f(0)) - f_lin| = O(1 /
         alpha), |dW| = O(1 / alpha)"""

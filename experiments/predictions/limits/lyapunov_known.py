@@ -26,7 +26,7 @@ class LyapunovKnown(AbstractPrediction):
 
     number = "3.7"
     title = "Lyapunov exponents are found where they are known"
-    source = """benettin1980lyapunov for the method; linear flows: real parts of eigenvalues; Lorenz: sum -(sigma + 1
+    source = """benettin1980lyapunov, for the method; linear flows: real parts of eigenvalues; Lorenz: sum -(sigma + 1
         + beta), one exponent 0; x' = 4 x (1 - x): ln 2"""
     equation = """W' = (S - W C) D: exponents Re eig(-C D), each once per output; Lorenz: l1 > 0, l2 = 0, l1 + l2 + l3
         = -(sigma + 1 + beta); logistic map: ln 2"""

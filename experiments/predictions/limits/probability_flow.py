@@ -52,7 +52,7 @@ class ProbabilityFlow(AbstractPrediction):
 
     number = "3.10a"
     title = "A flow without noise has the marginals of the Ornstein-Uhlenbeck process"
-    source = "maoutsa2020interacting; closed form for a Gaussian derived"
+    source = "maoutsa2020interacting, closed form for a Gaussian derived"
     equation = """tau dx = (mu - x) dt + s sqrt(2 tau) dB and tau x' = mu - x + s^2 (x - m) / v have the same mean m =
         mu (1 - exp(-t/tau)) and variance v = s^2 (1 - exp(-2t/tau)); the flow is x = m + (x0 - m0) sqrt(v / v0)"""
     claim = """The deterministic flow along the score moves every point by its quantile, so that mean and variance are

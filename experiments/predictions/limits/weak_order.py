@@ -67,7 +67,7 @@ class WeakOrder(AbstractPrediction):
 
     number = "3.10b"
     title = "Noise in long steps has the moments of its scheme, which come to the process's with its weak order"
-    source = "kloeden1992numerical; the moments of each scheme derived, step by step"
+    source = "kloeden1992numerical, the moments of each scheme derived, step by step"
     equation = """additive, v = Var w over s^2 tau: Euler v <- (1 - h)^2 v + h; Heun v <- (1 - h + h^2/2)^2 v + h (1 -
         h/2)^2; multiplicative, E w^2: Euler times (1 - h)^2 + s^2 h; Milstein s^4 h^2 / 2 more; the process: (1 -
         exp(-2t)) / 2 and exp((s^2 - 2) t); h and t in tau_dec"""
