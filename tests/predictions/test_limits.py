@@ -177,7 +177,7 @@ def test_moments_of_schemes_come_to_the_process_with_their_order(name):
 
 def test_mean_and_variance_of_the_process_solve_their_equations():
     p, h = ProbabilityFlow(deviation=0.4, goal=0.9), 1e-5
-    (m, v), (m1, v1) = p.expected(np.array(2.0)), p.expected(np.array(2.0 + h))
+    (m, m1), (v, v1) = p.expected(np.array([2.0, 2.0 + h]))
     assert (m1 - m) / (h * INTERVAL) == pytest.approx(0.9 - m, rel=1e-4)
     assert (v1 - v) / (h * INTERVAL) == pytest.approx(2 * 0.4**2 - 2 * v, rel=1e-4)
 

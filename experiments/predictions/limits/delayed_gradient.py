@@ -59,7 +59,7 @@ class DelayedGradient(AbstractPrediction):
         small = (math.pi / 2 * dt) ** 2
         meets = np.isclose(levels, 1 / math.e)
         swings = (np.diff(np.sign(courses), axis=1) != 0).any(1)
-        wrong = int((swings != (levels > 1 / math.e * (1 + 1e-9))).sum())
+        wrong = float((swings != (levels > 1 / math.e * (1 + 1e-9))).sum())
         off = np.abs(found - self.expected(levels))
         quantity = f"largest deviation of s tau from W_0(-lam tau), of {(~meets).sum()} values of lam tau"
         verdicts = [

@@ -99,7 +99,7 @@ class DelayedKuramoto(AbstractPrediction):
         measured = np.array([_slope(row, 1e-9, 0.03) for row in spread])
         ends, growth = self._evenly()
         quantity = f"of {stable.sum()} stable solutions, and {(~stable).sum()} that are not"
-        wrong = int((kept != stable).sum())
+        wrong = float((kept != stable).sum())
         off = (measured - rates) / points[:, 0]
         verdicts = [
             all_close("common frequency", "largest deviation from Omega", 0.0, (found - omegas)[stable], 1e-3),

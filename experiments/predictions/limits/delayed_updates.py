@@ -80,7 +80,7 @@ class DelayedUpdates(AbstractPrediction):
     def _growth(self, etas: np.ndarray) -> np.ndarray:
         """Exponents per update: (late, points). Looks are m + 1 updates apart, which turn by less than pi."""
         courses = self._courses(etas)[..., LAST // 8 :]
-        apart = [m + 1 for m in self.late]
+        apart = [m + 1.0 for m in self.late]
         return np.array([[exponent(c, n) for c in row] for row, n in zip(courses, apart, strict=True)])
 
     def _recursion(self, etas: np.ndarray) -> list[np.ndarray]:

@@ -118,7 +118,7 @@ class ProbabilityFlow(AbstractPrediction):
 
     def _flowing(self) -> np.ndarray:
         """The flow at the looks from t0 on: (seeds, looks, neurons)."""
-        n, (m0, v0) = self.neurons, self.expected(np.array(self.start))
+        n, (m0, v0) = self.neurons, self.expected(np.array([self.start]))
         pulled = f64(np.arange(self.looks) < self.start)
         numbers = jnp.arange(self.looks, dtype=jnp.int32)
 
@@ -133,7 +133,7 @@ class ProbabilityFlow(AbstractPrediction):
             return silent_run(Circuit(layers, tuple(wires)), 1.0, clock, integrator=FixedStep("dopri5"))
 
         def one(key: Array) -> Array:
-            x0 = m0 + v0**0.5 * jax.random.normal(key, (n,), jnp.float64)
+            x0 = float(m0[0]) + float(v0[0]) ** 0.5 * jax.random.normal(key, (n,), jnp.float64)
             goal = x0 / (INTERVAL * self.start)
             offsets = INTERVAL * jnp.maximum(numbers.astype(x0.dtype), INTERVAL)  # while it is pulled any will do
 

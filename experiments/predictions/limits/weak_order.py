@@ -127,7 +127,7 @@ class WeakOrder(AbstractPrediction):
             off = np.abs(moments[:2] - process)
             return np.log(off[0] / off[1]) / ratio
 
-        own, order = float(slope(self.expected(name, self.lengths))), SCHEMES[name].order
+        own, order = float(slope(self.expected(name, self.lengths)[:, None])[0]), SCHEMES[name].order
         quantity = f"slope of log |moment - process| between h = {self.lengths[1]:g} and {self.lengths[0]:g}"
         note = f"the scheme's own slope there is {own:.3f}, {order} for h to 0"
         return matches(f"order, {name}", quantity, order, slope(found), abs(own - order), note)
