@@ -36,8 +36,8 @@ Delay = Annotated[float, Field(strict=True, ge=0, le=1.4)]
 
 
 class Measured(NamedTuple):
-    """What is measured of a family: S(d) / S(0) by delay; R^2 by (tau_plast, seed) without a delay, and by (delay, seed)
-    at the best tau_plast, 0 where it is negative."""
+    """What is measured of a family: S(d) / S(0) by delay; R^2 by (tau_plast, seed) without a delay, and by (delay,
+    seed) at the best tau_plast, 0 where it is negative."""
 
     strength: np.ndarray
     learned: np.ndarray
