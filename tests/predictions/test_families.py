@@ -11,12 +11,13 @@ from experiments.predictions.limits.plasticity_families import Measured, Plastic
 from rules import FA
 
 QUICK = {
-    "families": ("fa", "oja"), "seeds": 5, "presentations": 64, "delays": (0.0, 0.4, 0.6, 1.3), "samples": 12,
-    "timescales": (0.2, 8.0, 1000.0), "inputs": 4, "hidden": 6, "outputs": 1,
+    "families": ("fa", "oja"), "seeds": 10, "presentations": 80, "delays": (0.0, 0.4, 0.6, 1.3), "samples": 20,
+    "timescales": (0.2, 8.0, 1000.0), "inputs": 4, "hidden": 6, "outputs": 3,
 }  # fmt: skip
 
 
 def quick(**settings):
+    """Cheap enough for a test."""
     return prediction_class("plasticity-families").configured("plasticity-families", QUICK | settings)
 
 
