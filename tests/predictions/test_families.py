@@ -1,5 +1,7 @@
 """Plasticity windows of rule families: the table, what is read off curves, claims and a planted defect."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -16,7 +18,7 @@ QUICK = {
 }  # fmt: skip
 
 
-def quick(**settings):
+def quick(**settings) -> Any:
     """Cheap enough for a test."""
     return prediction_class("plasticity-families").configured("plasticity-families", QUICK | settings)
 
@@ -62,8 +64,8 @@ def test_half_widths(curve, expected):
 def test_the_window_is_where_half_of_the_best_is_learned():
     p = PlasticityFamilies(timescales=(1.0, 10.0, 100.0, 1000.0))
     learned = np.repeat(np.array([[0.0], [0.8], [0.8], [0.2]]), 2, axis=1)
-    low, high = p.window(Measured(np.ones(3), learned, np.zeros((0, 2))))
-    assert low == pytest.approx(10**0.5) and high == pytest.approx(10 ** (2 + 2 / 3))
+    window = p.window(Measured(np.ones(3), learned, np.zeros((0, 2))))
+    assert window == pytest.approx((10**0.5, 10 ** (2 + 2 / 3)))
     assert p.window(Measured(np.ones(3), learned / 4, np.zeros((0, 2)))) is None
     whole = p.window(Measured(np.ones(3), np.full((4, 2), 0.9), np.zeros((0, 2))))
     assert whole == pytest.approx((1.0, 1000.0))

@@ -89,10 +89,11 @@ def threshold(growth: Growth, low: np.ndarray, high: np.ndarray, points: int = 8
     positive at `high`, or the result is NaN. The last bracket is interpolated.
     """
     low, high = np.array(low, float), np.array(high, float)
-    rows = np.arange(len(low))
+    rows, above = np.arange(len(low)), np.zeros(len(low), int)
+    below = over = np.zeros(len(low))
     for _ in range(rounds):
         tried = low[:, None] + (high - low)[:, None] * np.linspace(0, 1, points)
-        real = growth(tried).real
+        real = np.real(growth(tried))
         above = np.argmax(real > 0, axis=1)
         low, high = tried[rows, above - 1], tried[rows, above]
         below, over = real[rows, above - 1], real[rows, above]

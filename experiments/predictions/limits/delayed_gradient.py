@@ -66,7 +66,7 @@ class DelayedGradient(AbstractPrediction):
             close("threshold", "lam tau where oscillations neither grow nor decay", math.pi / 2, float(edge[0]), small),
             close("frequency", "angular frequency there, times tau", math.pi / 2, frequency, 2 * small),
             all_close("exponents", quantity, 0.0, off[~meets], small),
-            close("fastest decay", "largest decay rate of all, times tau: that at 1/e", 1.0, -found.real.min(), dt),
+            close("fastest decay", "largest decay rate of all, times tau: that at 1/e", 1.0, -np.real(found).min(), dt),
             close("oscillations", "values of lam tau that oscillate below 1/e or do not above", 0.0, wrong, 0.0),
             close("order", "log2 of the error's ratio under halving", 2.0, math.log2(errors[0] / errors[1]), 0.1),
         ]  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 from pydantic import Field
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 from scipy.special import lambertw
 
 from dynamics.circuit import AbstractFactor, Circuit, Given, Layer, Local, Projection, Variable
@@ -129,9 +129,10 @@ class DelayedKuramoto(AbstractPrediction):
         """All Omega = w - K sin(Omega tau)."""
         w = self.frequency
         grid = np.linspace(w - k - 1e-9, w + k + 1e-9, 2000)
-        left = lambda omega: omega - w + k * np.sin(omega * tau)  # noqa: E731  brentq wants a function
+        left = lambda omega: omega - w + k * np.sin(omega * tau)  # noqa: E731  a function is wanted
         signs = np.sign(left(grid))
-        return [brentq(left, grid[i], grid[i + 1], xtol=1e-13) for i in np.flatnonzero(np.diff(signs) != 0)]
+        turns = np.flatnonzero(np.diff(signs) != 0)
+        return [root_scalar(left, bracket=(grid[i], grid[i + 1]), xtol=1e-13).root for i in turns]
 
     @staticmethod
     def growth_of_order(points: np.ndarray, frequency: float) -> np.ndarray:
@@ -206,9 +207,9 @@ class DelayedKuramoto(AbstractPrediction):
 def _slope(sizes: np.ndarray, low: float, high: float) -> float:
     """The slope of log `sizes` by look, over the second half of the looks at which they are between two bounds."""
     inside = np.flatnonzero((sizes > low) & (sizes < high))
-    first = inside[0]
+    first = int(inside[0])
     broken = np.flatnonzero(np.diff(inside) > 1)
-    last = inside[broken[0]] if broken.size else inside[-1]
+    last = int(inside[broken[0]] if broken.size else inside[-1])
     chosen = np.arange((first + last) // 2, last + 1)
     return float(np.polyfit(chosen, np.log(sizes[chosen]), 1)[0])
 

@@ -46,7 +46,7 @@ class DelayedUpdates(AbstractPrediction):
         m = np.array(self.late)
         expected = self.expected(m)
         edges = threshold(self._growth, 0.92 * expected, 1.08 * expected, POINTS, rounds=2)
-        turns = np.abs(self._growth(np.repeat(edges[:, None], POINTS, 1))[:, 0].imag)
+        turns = np.abs(np.imag(self._growth(np.repeat(edges[:, None], POINTS, 1))[:, 0]))
         etas = self.share * expected
         courses = self._courses(np.repeat(etas[:, None], POINTS, 1))[:, 0]
         off = [np.abs(a - b).max() for a, b in zip(courses, self._recursion(etas), strict=True)]

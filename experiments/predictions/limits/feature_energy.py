@@ -179,7 +179,8 @@ def energy(w: np.ndarray, m: int) -> np.ndarray:
 
 def purity_of(w: np.ndarray, m: int) -> np.ndarray:
     """The share of the largest frequency in the power of both halves."""
-    power = sum(np.abs(np.fft.rfft(half, axis=1)) ** 2 for half in (w[:, :m], w[:, m:]))
+    first, second = (np.abs(np.fft.rfft(half, axis=1)) ** 2 for half in (w[:, :m], w[:, m:]))
+    power = first + second
     weight = np.full(power.shape[1], 2.0)  # every frequency counts with its negative, but for 0 and M / 2
     weight[0] = 1.0
     if m % 2 == 0:

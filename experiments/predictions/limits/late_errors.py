@@ -57,7 +57,7 @@ class LateErrors(AbstractPrediction):
         for name in self.integrators:
             growth = functools.partial(self._growth, name)
             edges = 1 / threshold(growth, 0.6 / expected, 1.6 / expected, POINTS)
-            turns = np.abs(growth(np.repeat(1 / edges[:, None], POINTS, 1))[:, 0].imag)
+            turns = np.abs(np.imag(growth(np.repeat(1 / edges[:, None], POINTS, 1))[:, 0]))
             quantity = f"of {len(edges)} tau_prop, over the closed form: the farthest"
             verdicts.append(all_close(f"threshold, {name}", f"tau_plast {quantity}", 1.0, edges / expected, 1e-3))
             verdicts.append(all_close(f"frequency, {name}", f"omega {quantity}", 1.0, turns / omega, 1e-3))

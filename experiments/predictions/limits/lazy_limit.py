@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from dynamics.circuit import Circuit, Weights
+from dynamics.flow import FlowState
 from dynamics.instruments import predict
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds, Size
 from experiments.predictions.kit import drawn, f64, keys_from, look, marked, weight_flow, wired
@@ -102,7 +103,7 @@ class LazyLimit(AbstractPrediction):
             def scaled(alpha: Array) -> tuple[Array, Array]:
                 flow = weight_flow(circuit, x, at_start + y / alpha, STEP, integrator="heun")
 
-                def look(state: tuple, r: Array) -> tuple[tuple, Array]:
+                def look(state: FlowState, r: Array) -> tuple[FlowState, Array]:
                     state = flow.advance(state, r * steps, steps)
                     return state, alpha * (predict(circuit, flow.weights(state), x) - at_start)
 
