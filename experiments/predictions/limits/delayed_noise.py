@@ -37,8 +37,8 @@ class DelayedNoise(AbstractPrediction):
         exactly one delay is sigma^2 / (2 lam), whatever the delay."""
     method = """The neuron of B10.1 with activity noise of deviation s, sigma^2 = 2 lam s^2, by Heun steps of tau /
         32. Variances and covariances over time and neurons, after 40 delays; one sample per seed."""
-    tolerance = """99.9 % intervals over seeds, for all settings together. The steps' own error, (lam dt)^2 / (1 - lam
-        tau 2 / pi), is below 1e-3 of the variance."""
+    tolerance = """99.9 % intervals over seeds, for all settings together. The steps' own error, which shifts the
+        threshold by (lam dt)^2 / 12 of it, is below 2e-3 of the variance."""
     quick = {"levels": (0.4, 1.0), "seeds": 8, "averaged": 60}
 
     levels: Annotated[tuple[Level, ...], Field(min_length=1, max_length=12)] = (0.1, 0.4, 0.8, 1.1, 1.3)  # lam tau
