@@ -14,6 +14,7 @@ from experiments.predictions.hebbian import HEBBIAN
 from experiments.predictions.heterosynaptic import HETEROSYNAPTIC
 from experiments.predictions.linear import LINEAR
 from experiments.predictions.perturbation import PERTURBATION
+from experiments.predictions.limits import LIMITS
 
 if TYPE_CHECKING:
     from experiments.predictions.contract import AbstractPrediction
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 # name -> "module:Class"; modules are imported when asked for, since most of them need jax.
 PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **LINEAR, **GENERALISATION}
 PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **PERTURBATION}
+PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **LIMITS}
 
 
 def prediction_class(name: str) -> "type[AbstractPrediction]":

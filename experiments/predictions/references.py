@@ -71,6 +71,59 @@ REFERENCES = {
         "@inproceedings{akrout2019deep, title={Deep Learning without Weight Transport}, author={Akrout, Mohamed and "
         "Wilson, Collin and Humphreys, Peter C. and Lillicrap, Timothy and Tweed, Douglas B.}, booktitle={Advances in "
         "Neural Information Processing Systems}, year={2019}, note={arXiv:1904.05391}}"
+    "hayes1950roots": (
+        "@article{hayes1950roots, title={Roots of the Transcendental Equation Associated with a Certain "
+        "Difference-Differential Equation}, author={Hayes, N. D.}, journal={Journal of the London Mathematical "
+        "Society}, volume={s1-25}, pages={226--232}, year={1950}, doi={10.1112/jlms/s1-25.3.226}}"
+    ),
+    "levin1976note": (
+        "@article{levin1976note, title={A note on difference-delay equations}, author={Levin, Simon A. and May, Robert "
+        "M.}, journal={Theoretical Population Biology}, volume={9}, pages={178--187}, year={1976}, "
+        "doi={10.1016/0040-5809(76)90043-5}}"
+    ),
+    "macdonald1978time": (
+        "@book{macdonald1978time, title={Time Lags in Biological Models}, author={MacDonald, Norman}, "
+        "publisher={Springer}, year={1978}, doi={10.1007/978-3-642-93107-9}}"
+    ),
+    "yeung1999time": (
+        "@article{yeung1999time, title={Time Delay in the Kuramoto Model of Coupled Oscillators}, author={Yeung, M. K. "
+        "Stephen and Strogatz, Steven H.}, journal={Physical Review Letters}, volume={82}, pages={648--651}, "
+        "year={1999}, doi={10.1103/PhysRevLett.82.648}}"
+    ),
+    "kuchler1992langevins": (
+        "@article{kuchler1992langevins, title={Langevins stochastic differential equation extended by a time-delayed "
+        "term}, author={Kuechler, Uwe and Mensch, Beatrice}, journal={Stochastics and Stochastic Reports}, "
+        "volume={40}, pages={23--42}, year={1992}, doi={10.1080/17442509208833780}}"
+    ),
+    "chizat2019lazy": (
+        "@inproceedings{chizat2019lazy, title={On Lazy Training in Differentiable Programming}, author={Chizat, "
+        "Lenaic and Oyallon, Edouard and Bach, Francis}, booktitle={Advances in Neural Information Processing "
+        "Systems}, year={2019}, note={arXiv:1812.07956}}"
+    ),
+    "benettin1980lyapunov": (
+        "@article{benettin1980lyapunov, title={Lyapunov Characteristic Exponents for smooth dynamical systems and for "
+        "hamiltonian systems; a method for computing all of them}, author={Benettin, Giancarlo and Galgani, Luigi and "
+        "Giorgilli, Antonio and Strelcyn, Jean-Marie}, journal={Meccanica}, volume={15}, pages={9--30}, year={1980}, "
+        "doi={10.1007/BF02128236}}"
+    ),
+    "hasani2022closed": (
+        "@article{hasani2022closed, title={Closed-form continuous-time neural networks}, author={Hasani, Ramin and "
+        "Lechner, Mathias and Amini, Alexander and Liebenwein, Lucas and Ray, Aaron and Tschaikowski, Max and Teschl, "
+        "Gerald and Rus, Daniela}, journal={Nature Machine Intelligence}, volume={4}, pages={992--1003}, year={2022}, "
+        "doi={10.1038/s42256-022-00556-7}}"
+    ),
+    "maoutsa2020interacting": (
+        "@article{maoutsa2020interacting, title={Interacting Particle Solutions of Fokker-Planck Equations Through "
+        "Gradient-Log-Density Estimation}, author={Maoutsa, Dimitra and Reich, Sebastian and Opper, Manfred}, "
+        "journal={Entropy}, volume={22}, pages={802}, year={2020}, doi={10.3390/e22080802}}"
+    ),
+    "kloeden1992numerical": (
+        "@book{kloeden1992numerical, title={Numerical Solution of Stochastic Differential Equations}, author={Kloeden, "
+        "Peter E. and Platen, Eckhard}, publisher={Springer}, year={1992}, doi={10.1007/978-3-662-12616-5}}"
+    ),
+    "tian2025provable": (
+        "@article{tian2025provable, title={Provable Scaling Laws of Feature Emergence from Learning Dynamics of "
+        "Grokking}, author={Tian, Yuandong}, journal={arXiv:2509.21519}, year={2025}}"
     ),
     "kivinen1997exponentiated": (
         "@article{kivinen1997exponentiated, title={Exponentiated Gradient versus Gradient Descent for Linear "

@@ -1,0 +1,69 @@
+"""The table of rule families whose plasticity windows are measured: to add one is one line."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from dynamics.theory import overlap_law
+from experiments.predictions.continuous.closed_forms import traced_overlap
+from experiments.predictions.kit import f64
+from rules.contract import AbstractRule
+from rules.curl import Curl
+from rules.feedback_alignment import DFA, FA
+from rules.gradient import SGD
+from rules.hebbian import BCM, AntiHebbian, Hebbian, Oja
+from rules.heterosynaptic import Heterosynaptic
+from rules.kolen_pollack import KP
+
+Curve = Callable[[np.ndarray], np.ndarray]
+
+
+def box(delays: np.ndarray) -> np.ndarray:
+    """Learning against that without a delay, for an input and an error that are held for T: delays in T."""
+    return overlap_law(delays, 1.0)
+
+
+def flat(delays: np.ndarray) -> np.ndarray:
+    """What does not see the error does not see its delay."""
+    return np.ones_like(delays)
+
+
+def traced(trace: float) -> Curve:
+    """As `box`, behind an eligibility trace of that many T."""
+    return lambda delays: traced_overlap(delays, trace, 1e-9) / traced_overlap(0.0, trace, 1e-9)
+
+
+class Family(NamedTuple):
+    """A family of rules.
+
+    rule   one of it
+    curve  what theory says of its learning against the delay of what teaches it: S(d) / S(0), d in T
+    late   what is late: the "error" of the output layer, or the field of the rule that is this delay, in seconds
+    trace  timescale of the eligibility traces of the run, in T; None: there are none
+    """
+
+    rule: AbstractRule
+    curve: Curve
+    late: str = "error"
+    trace: float | None = None
+
+    @property
+    def taught(self) -> bool:
+        """Whether it sees the delay at all."""
+        return self.curve is not flat
+
+
+FAMILIES: dict[str, Family] = {
+    "sgd": Family(SGD(), box),
+    "fa": Family(FA(), box),
+    "dfa": Family(DFA(), box),
+    "kp": Family(KP(), box),
+    "heterosynaptic": Family(Heterosynaptic(), box),
+    "curl": Family(Curl(flips=f64([0.0, 0.25])), box),  # flipped hidden units, as flipped inputs are unlearned
+    "sgd with traces": Family(SGD(), traced(0.5), trace=0.5),
+    "hebbian": Family(Hebbian(), flat),
+    "anti-hebbian": Family(AntiHebbian(), flat),
+    "oja": Family(Oja(), flat),
+    "bcm": Family(BCM(threshold_timescale=f64(1.0)), flat),
+}
