@@ -4,6 +4,7 @@ from rules.contract import AbstractRule as AbstractRule
 from rules.contract import number as number
 from rules.contract import timescale as timescale
 from rules.curl import Curl as Curl
+from rules.exponentiated import Exponentiated as Exponentiated
 from rules.feedback_alignment import DFA as DFA
 from rules.feedback_alignment import FA as FA
 from rules.gradient import SGD as SGD
@@ -13,3 +14,5 @@ from rules.hebbian import Hebbian as Hebbian
 from rules.hebbian import Oja as Oja
 from rules.heterosynaptic import Heterosynaptic as Heterosynaptic
 from rules.kolen_pollack import KP as KP
+from rules.momentum import Momentum as Momentum
+from rules.replicas import Replicas as Replicas

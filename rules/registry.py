@@ -12,22 +12,28 @@ from dynamics.errors import PlasticodeError, unknown
 from dynamics.plugins import imported, is_own
 from rules.contract import AbstractRule
 from rules.curl import Curl
+from rules.exponentiated import Exponentiated
 from rules.feedback_alignment import DFA, FA
 from rules.gradient import SGD
 from rules.hebbian import BCM, AntiHebbian, Hebbian, Oja
 from rules.heterosynaptic import Heterosynaptic
 from rules.kolen_pollack import KP
+from rules.momentum import Momentum
+from rules.replicas import Replicas
 
 RULES: dict[str, type[AbstractRule]] = {
     "anti-hebbian": AntiHebbian,
     "bcm": BCM,
     "curl": Curl,
     "dfa": DFA,
+    "exponentiated-gradient": Exponentiated,
     "fa": FA,
     "hebbian": Hebbian,
     "heterosynaptic": Heterosynaptic,
     "kp": KP,
+    "momentum": Momentum,
     "oja": Oja,
+    "replicas": Replicas,
     "sgd": SGD,
 }
 

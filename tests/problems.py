@@ -21,7 +21,21 @@ from dynamics.network import Network
 from dynamics.regime import AbstractRegime
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
-from rules import BCM, DFA, FA, KP, SGD, AntiHebbian, Curl, Hebbian, Heterosynaptic, Oja
+from rules import (
+    BCM,
+    DFA,
+    FA,
+    KP,
+    SGD,
+    AntiHebbian,
+    Curl,
+    Exponentiated,
+    Hebbian,
+    Heterosynaptic,
+    Momentum,
+    Oja,
+    Replicas,
+)
 from rules.template import Template
 
 HALF: Any = 0.5  # a rule makes arrays of its numbers
@@ -48,6 +62,10 @@ ENGINE_RULES: dict[str, Any] = {
 
 ALL_RULES: dict[str, Any] = {
     **ENGINE_RULES,
+    "exponentiated-gradient": Exponentiated(dale=True, excitatory=HALF),
+    "exponentiated-fa": Exponentiated(FA()),
+    "momentum": Momentum(inertia=HALF),
+    "replicas-fa": Replicas(FA(), copies=2),
 }
 
 
