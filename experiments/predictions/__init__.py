@@ -9,6 +9,7 @@ import experiments.machine.drawing  # noqa: F401 - before matplotlib
 from dynamics.errors import PlasticodeError, unknown
 from experiments.predictions.continuous import CONTINUOUS
 from experiments.predictions.curl import CURL
+from experiments.predictions.geometry import GEOMETRY
 from experiments.predictions.hebbian import HEBBIAN
 from experiments.predictions.heterosynaptic import HETEROSYNAPTIC
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from experiments.predictions.contract import AbstractPrediction
 
 # name -> "module:Class"; modules are imported when asked for, since most of them need jax.
-PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN}
+PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **GEOMETRY}
 
 
 def prediction_class(name: str) -> "type[AbstractPrediction]":
