@@ -59,7 +59,9 @@ class ExponentiatedLogistic(AbstractPrediction):
     title = "Exponentiated gradient is a logistic, and a network two layers deep"
     source = """kivinen1997exponentiated, the update; derived: its flow, and the change of variables w = u^2 which makes it
         the gradient flow of a diagonal network"""
-    equation = """w' = |w| lambda (w* - w): w(t) = w* / (1 + (w*/w0 - 1) exp(-lambda w* t)); u' = -(1/4) dL/du for w = u^2"""
+    equation = (
+        """w' = |w| lambda (w* - w): w(t) = w* / (1 + (w*/w0 - 1) exp(-lambda w* t)); u' = -(1/4) dL/du for w = u^2"""
+    )
     claim = """A weight with the sign of its target follows a logistic, one with the other sign decays to zero and stays
         on its side. Regression by exponentiated gradient is that of a network of two one-to-one layers, at twice their
         tau_plast. Its field has a curl, but none in the metric 1/w, and nothing turns at its fixed point."""
@@ -92,7 +94,9 @@ class ExponentiatedLogistic(AbstractPrediction):
         verdicts = [all_close("logistic", quantity, 0.0, error[right], 1e-6)] if right.any() else []
         if wrong.any():
             verdicts.append(all_close("wrong side of zero", quantity, 0.0, error[wrong], 1e-6))
-            verdicts.append(close("no sign flips", "weights that crossed zero", 0.0, float((found[:, wrong] >= 0).sum()), 0))
+            verdicts.append(
+                close("no sign flips", "weights that crossed zero", 0.0, float((found[:, wrong] >= 0).sum()), 0)
+            )
         off = self._updates(start, theory[-1])
         order = np.log2(off[-2] / off[-1])
         verdicts.append(all_close("updates", "order of the error of discrete updates in eta", 1.0, order, 0.05))

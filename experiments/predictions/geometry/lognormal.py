@@ -25,7 +25,9 @@ class ExponentiatedLognormal(AbstractPrediction):
 
     number = "A4.3"
     title = "Noise in proportion to the weight makes weights log-normal"
-    source = "shetty2025dale, the forward process; moments of geometric Brownian motion: oksendal2003stochastic, chapter 5"
+    source = (
+        "shetty2025dale, the forward process; moments of geometric Brownian motion: oksendal2003stochastic, chapter 5"
+    )
     equation = """dW = -W/tau_dec dt + s W dB: log W ~ N(log W0 + (mu - s^2/2) t, s^2 t), E W = W0 e^(mu t), Var W = W0^2
         e^(2 mu t) (e^(s^2 t) - 1), mu = -1/tau_dec"""
     claim = """The logarithms of weights with multiplicative noise are Gaussian. In the sense of Ito the mean weight
@@ -111,5 +113,3 @@ class ExponentiatedLognormal(AbstractPrediction):
         left.set(xlabel="log W / W$_0$", ylabel="density")
         left.legend(title="lines: theory")
         right.set(xlabel="theoretical quantiles of log W / W$_0$", ylabel="quantiles of the simulation")
-
-

@@ -27,7 +27,9 @@ class ReplicaAgreement(AbstractPrediction):
 
     number = "A6.2"
     title = "Copies agree where the coupling exceeds the curvature that separates them"
-    source = "bouvrie2011synchronization, synchronization of coupled learners; rates, split states and thresholds derived"
+    source = (
+        "bouvrie2011synchronization, synchronization of coupled learners; rates, split states and thresholds derived"
+    )
     equation = """mode k: rate l + kappa mu_k; at a saddle of curvature -a disagreement grows at a - kappa mu_k; split state
         u = +-sqrt(a - kappa), which loses its stability at kappa = 2 a / 3"""
     claim = """Disagreement dies faster than the mean learns, by the coupling times the graph's eigenvalue. At a saddle
@@ -37,7 +39,9 @@ class ReplicaAgreement(AbstractPrediction):
     method = """The weight flow by 5th-order steps: log ratios of the modes' amplitudes at two times; half the
         difference of the halves, from a start that is exactly antisymmetric, against u(t)^2 = c / (1 + (c/u0^2 - 1)
         exp(-2 c t)), c = a - kappa; the growth of a perturbation of the split state that is not antisymmetric."""
-    tolerance = """1e-6 for steps of the fifth order, 1e-4 where a perturbation of 1e-6 stands for an infinitesimal one."""
+    tolerance = (
+        """1e-6 for steps of the fifth order, 1e-4 where a perturbation of 1e-6 stands for an infinitesimal one."""
+    )
     quick = {"couplings": (0.0, 0.5, 0.9, 1.2), "copies": 4}
 
     curvatures: Positives = (0.5, 2.0)
@@ -83,7 +87,9 @@ class ReplicaAgreement(AbstractPrediction):
         start = np.random.default_rng(self.seed).uniform(0.5, 1.5, (self.copies, 1, count))
         modes, mu = self._modes(graph), laplacian(graph, self.copies)
         steps = round(200 * (1 + kappa * mu[-1] * time))
-        end = _ends(circuit, x, jnp.zeros((count, 1), jnp.float64), f64(time / steps), _named("W1", start), jnp.int32(steps))
+        end = _ends(
+            circuit, x, jnp.zeros((count, 1), jnp.float64), f64(time / steps), _named("W1", start), jnp.int32(steps)
+        )
         before, after = (modes.T @ w[:, 0] for w in (start, _stacked("W1", end, self.copies)))
         found = np.log(before / after) / time
         expected = np.array(self.curvatures)[None] + kappa * mu[:, None]

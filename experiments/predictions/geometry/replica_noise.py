@@ -35,7 +35,9 @@ class ReplicaNoise(AbstractPrediction):
 
     number = "A6.1"
     title = "Copies that pull each other share their information and average their noise"
-    source = "bouvrie2011synchronization, the role of the Laplacian spectrum; stationary moments of quadratic losses derived"
+    source = (
+        "bouvrie2011synchronization, the role of the Laplacian spectrum; stationary moments of quadratic losses derived"
+    )
     equation = """E|mean - w*|^2 = sum_m s^2 / (2 n l_m); (1/n) sum_i E|w_i - mean|^2 = (1/n) sum_k>0 sum_m s^2 / (2 (l_m +
         kappa mu_k)), l_m the curvatures, mu_k the eigenvalues of the graph"""
     claim = """The mean of n noisy copies has 1/n of the variance of one, whatever the coupling and the graph. Coupling
@@ -69,7 +71,9 @@ class ReplicaNoise(AbstractPrediction):
         most = int(np.argmax(self.couplings))
         less = found["ring"][:, 1, most] - found["complete"][:, 1, most]
         if self.copies > 6 and max(self.couplings) > 0:  # from 7 copies on a ring has a mode with mu < 1
-            verdicts.append(exceeds("a ring needs more", "disagreement of the ring less that of the complete graph", 0, less))
+            verdicts.append(
+                exceeds("a ring needs more", "disagreement of the ring less that of the complete graph", 0, less)
+            )
         verdicts.append(self._shared())
         return Finding(verdicts, self._drawn(found))
 
@@ -79,7 +83,9 @@ class ReplicaNoise(AbstractPrediction):
             np.array(couplings)[None, :, None] * laplacian(graph, self.copies)[None, None]
         )
         steps = np.round(RELAXATIONS / min(self.curvatures) / dt)
-        variance = self.strength**2 / (2 * rates - rates**2 * dt) * -np.expm1(2 * steps * np.log(np.abs(1 - rates * dt)))
+        variance = (
+            self.strength**2 / (2 * rates - rates**2 * dt) * -np.expm1(2 * steps * np.log(np.abs(1 - rates * dt)))
+        )
         each = variance.sum(0) / self.copies
         return np.stack([each[:, 0], each[:, 1:].sum(1)])
 

@@ -61,7 +61,9 @@ class SymmetryRestoration(AbstractPrediction):
         expected = -np.sort(-np.maximum(s[None] - gamma[:, None], 0), axis=1)
         clear = (np.abs(s[None] / gamma[:, None] - 1) > CLEAR).all(1)
         found = np.linalg.svd(end, compute_uv=False)[:, : len(s)]
-        verdicts = [all_close("singular values", "|sigma_j - max(s_j - gamma, 0)|", 0.0, (found - expected)[clear], 1e-3)]
+        verdicts = [
+            all_close("singular values", "|sigma_j - max(s_j - gamma, 0)|", 0.0, (found - expected)[clear], 1e-3)
+        ]
         ranks, counts = (found > 0.01).sum(1), ((s[None] - gamma[:, None]) > 0.01).sum(1)
         verdicts.append(close("rank", "largest |rank - #{s_j > gamma}|", 0.0, int(abs(ranks - counts)[clear].max()), 0))
         law = 2 * (s[None] - gamma[:, None])
@@ -70,7 +72,9 @@ class SymmetryRestoration(AbstractPrediction):
         quantity = "largest |gamma where the rate of a mode is 0 - s_j| / s_j"
         off = -zeros[:, 1] / zeros[:, 0] / s - 1
         verdicts.append(all_close("transition", quantity, 0.0, off, 0.01))
-        verdicts.append(all_close("course", "largest |sigma(t) - theory| / s_1", 0.0, self._off(course) / s.max(), 1e-6))
+        verdicts.append(
+            all_close("course", "largest |sigma(t) - theory| / s_1", 0.0, self._off(course) / s.max(), 1e-6)
+        )
         return Finding(verdicts, self._drawn(found, rates))
 
     def _bases(self) -> tuple[np.ndarray, np.ndarray]:
@@ -85,7 +89,10 @@ class SymmetryRestoration(AbstractPrediction):
     def _starts(self, u: np.ndarray, v: np.ndarray) -> tuple[Weights, Weights]:
         """Random small weights, and balanced aligned ones of strength `SMALL` ** 0.5 each."""
         rng, shape = np.random.default_rng([self.seed, 1]), (self.hidden, self.inputs)
-        random = {"W1": SMALL * rng.standard_normal(shape), "W2": SMALL * rng.standard_normal((self.outputs, self.hidden))}
+        random = {
+            "W1": SMALL * rng.standard_normal(shape),
+            "W2": SMALL * rng.standard_normal((self.outputs, self.hidden)),
+        }
         basis = np.linalg.qr(rng.standard_normal((self.hidden, self.hidden)))[0][:, : len(self.strengths)]
         aligned = {"W1": SMALL**0.25 * basis @ v.T, "W2": SMALL**0.25 * u @ basis.T}
         return jax.tree.map(f64, random), jax.tree.map(f64, aligned)

@@ -16,7 +16,16 @@ from dynamics.integrators import FixedStep, Window
 from dynamics.noise import Noise
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
-from experiments.predictions.contract import AbstractPrediction, Finding, Fraction, NonNegative, Positive, Seeds, Size, Sizes
+from experiments.predictions.contract import (
+    AbstractPrediction,
+    Finding,
+    Fraction,
+    NonNegative,
+    Positive,
+    Seeds,
+    Size,
+    Sizes,
+)
 from experiments.predictions.kit import coupled, drawn, f64, keys_from, marked, wired
 from experiments.report.figures import OKABE_ITO
 from experiments.results.verdicts import Verdict, all_match, close, stays_below
@@ -96,7 +105,9 @@ class ExponentiatedSigns(AbstractPrediction):
         window, noise = Window(nodes=2, parts=1, gaps=False), Noise(synaptic_multiplicative=f64(self.strength))
         decay = 1 / self.decay if self.decay else None
         key = jax.random.key(self.seed)
-        run = coupled(circuit, Stream(x, y, key), 1e-3, 1.0, 1.0, 2, decay=decay, noise=noise, integrator=window, key=key)
+        run = coupled(
+            circuit, Stream(x, y, key), 1e-3, 1.0, 1.0, 2, decay=decay, noise=noise, integrator=window, key=key
+        )
         end = jax.jit(lambda: run.weights(run.advance(run.init(start), jnp.int32(0), 20))["W1"])()
         return close("windows", "weights that have changed their sign", 0.0, float((end <= 0).sum()), 0.0)
 

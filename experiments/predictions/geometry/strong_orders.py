@@ -120,5 +120,7 @@ class StrongOrders(AbstractPrediction):
             law = mean_square(solver, fine, -self.decay, self.strength**2)
             panel.plot(1 / fine, law, color=look(i)["color"])
             marked(panel, 1 / self.steps, errors.T, label=f"{solver}, strong order {ORDERS[solver]:g}", **look(i))
-        panel.set(xscale="log", yscale="log", xlabel="step / time", ylabel="mean square error E (X$_N$ - X)$^2$ / W$_0^2$")
+        panel.set(
+            xscale="log", yscale="log", xlabel="step / time", ylabel="mean square error E (X$_N$ - X)$^2$ / W$_0^2$"
+        )
         panel.legend(title="lines: closed form")
