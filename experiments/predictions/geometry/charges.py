@@ -37,13 +37,13 @@ class NoetherCharges(AbstractPrediction):
     title = "Gradient, feedback alignment and Kolen-Pollack conserve three different charges"
     source = """tanaka2021noether, symmetry and conservation; the charge of feedback alignment: lillicrap2016random,
         supplement; that of Kolen-Pollack, and the fingerprints, derived"""
-    equation = """SGD: W2^T W2 - W1 W1^T; FA: V W2 + (V W2)^T - W1 W1^T; KP: V V^T - W1 W1^T; decay: Q(t) = Q(0) exp(-2 t /
-        tau_dec) for SGD and KP; d/dt (W2^T W2 - W1 W1^T) = (W2^T - V) C W1^T + transpose, C = <e x^T>"""
+    equation = """SGD: W2^T W2 - W1 W1^T; FA: V W2 + (V W2)^T - W1 W1^T; KP: V V^T - W1 W1^T; decay: Q(t) = Q(0) exp(-2
+        t / tau_dec) for SGD and KP; d/dt (W2^T W2 - W1 W1^T) = (W2^T - V) C W1^T + transpose, C = <e x^T>"""
     claim = """Each rule conserves the matrix that its feedback makes of the weights, and breaks those of the others.
-        Weight decay lets the charges of SGD and Kolen-Pollack die at twice its rate, exactly. How fast a rule breaks the
-        gradient's charge says how far its feedback is from the transpose."""
-    method = """The weight flow of random networks on random data by 400 steps of the fifth order; the largest change of a
-        charge over its largest entry at the start. The fingerprint from the engine's drift at the start."""
+        Weight decay lets the charges of SGD and Kolen-Pollack die at twice its rate, exactly. How fast a rule breaks
+        the gradient's charge says how far its feedback is from the transpose."""
+    method = """The weight flow of random networks on random data by 400 steps of the fifth order; the largest change
+        of a charge over its largest entry at the start. The fingerprint from the engine's drift at the start."""
     tolerance = """1e-8 where a charge is conserved, or decays exactly; log10 of the change above -2, in the mean over
         seeds at 99.9 %, where it is broken; 1e-12 for the fingerprint, which has no integration."""
     quick = {"seeds": 6, "inputs": 4, "hidden": 5}
@@ -115,7 +115,7 @@ def _changed(
         begun = flow.init(weights)
         end = flow.weights(flow.advance(begun, jnp.int32(0), count))
         before = charges(weights)
-        shrunk = before * jnp.exp(-2 * rate * step * count)
+        shrunk = before * jnp.exp(-2 * rate * step * count.astype(step.dtype))
         moved = flow.system(begun.fixed).drift((begun.weights, begun.slow, begun.traces), None, None)[0]
         still = {name: jnp.zeros_like(w) for name, w in weights.items()}
         slope = jax.jvp(charges, (weights,), ({**still, **moved},))[1][0]

@@ -38,16 +38,17 @@ class NoetherEquilibrium(AbstractPrediction):
 
     number = "A7.2"
     title = "Scale-invariant weights come to a norm and to a rate of rotation that the task does not know"
-    source = """tanaka2021noether, learning dynamics of scale-invariant weights; the updates' exact identity, and the effect of
-        momentum on norm and rotation, derived"""
-    equation = """|w_k+1|^2 = (1 - eta k)^2 |w_k|^2 + eta^2 |g_k|^2; E|w|^4 = eta (d - 1) / (2 k); angle per update sqrt(2 eta k
-        (1 - beta) / (1 + beta)); |w|^4 -> e^(-4kt) |w_0|^4 + eta (d - 1) (1 - e^(-4kt)) / (2k)"""
-    claim = """The gradient is orthogonal to the weights, so noise makes them grow and decay alone shrinks them: they meet at
-        a norm that the fourth power law gives, after 1 / (4 k) whatever the start. There weights turn by sqrt(2 eta k) per
-        update. Momentum of the same total step leaves the norm where it is and turns weights more slowly."""
-    method = """Discrete updates of one layer with outputs of unit length, from targets +-sqrt(d) times an axis, whose part
-        orthogonal to any w has the mean square d - 1. Independent orders of the samples; averages over time after 4
-        relaxation times, with momentum by the rule of that name."""
+    source = """tanaka2021noether, learning dynamics of scale-invariant weights; the updates' exact identity, and the
+        effect of momentum on norm and rotation, derived"""
+    equation = """|w_k+1|^2 = (1 - eta k)^2 |w_k|^2 + eta^2 |g_k|^2; E|w|^4 = eta (d - 1) / (2 k); angle per update
+        sqrt(2 eta k (1 - beta) / (1 + beta)); |w|^4 -> e^(-4kt) |w_0|^4 + eta (d - 1) (1 - e^(-4kt)) / (2k)"""
+    claim = """The gradient is orthogonal to the weights, so noise makes them grow and decay alone shrinks them: they
+        meet at a norm that the fourth power law gives, after 1 / (4 k) whatever the start. There weights turn by
+        sqrt(2 eta k) per update. Momentum of the same total step leaves the norm where it is and turns weights more
+        slowly."""
+    method = """Discrete updates of one layer with outputs of unit length, from targets +-sqrt(d) times an axis, whose
+        part orthogonal to any w has the mean square d - 1. Independent orders of the samples; averages over time after
+        4 relaxation times, with momentum by the rule of that name."""
     tolerance = """1e-12 for the identity, update by update. 99.9 % intervals over seeds against the exact recursion of
         E|w|^4; with momentum 2 eta k / (1 - beta) more, the next order of what is derived there."""
     quick = {"seeds": 16, "decay": 0.05, "starts": (0.5, 2.0)}
@@ -152,7 +153,7 @@ def _tracked(
 ) -> tuple[
     Float[Array, "seeds records"], Float[Array, "seeds _more"], Float[Array, "seeds records"], Float[Array, " seeds"]
 ]:
-    """Means of |w|^4 between records, |w|^4 at the start and at each, means of the squared angle, largest |cos(w, g)|."""
+    """Means of |w|^4 between records, |w|^4 at the start and at each, mean squared angles, the largest |cos(w, g)|."""
     shrink = 1 - run.clock.duration / run.timescales.decay  # pyright: ignore[reportOptionalOperand]
 
     def one(key: Array) -> tuple[Array, ...]:

@@ -41,15 +41,16 @@ class Equivariance(AbstractPrediction):
     title = "Symmetries of the loss show in the drift and its Jacobian at every point"
     source = """ziyin2025parameter, parameter symmetries; the identities follow by differentiation of L(e^(tA) theta) =
         L(theta), f(c theta) = c^k f(theta) and L(P theta) = L(theta)"""
-    equation = """F . A theta = 0; J A theta + A^T F = 0; theta . grad f = k f; (Hess f) theta = (k - 1) grad f; F(P theta) = P F;
-        J A theta = 0 where F = 0"""
-    claim = """The gradient's drift F is orthogonal to the directions of rescaled relu units, rotated linear units and scaled
-        weights of unit output, and its Jacobian J carries them into F. A bias-free relu network is homogeneous of the
-        degree of its depth. Identical units get identical drifts. Feedback alignment, whose drift is no gradient, moves
-        along directions that leave the loss alone."""
-    method = """The engine's drift as a vector field, its Jacobian along a direction by forward differentiation, and the
-        settled output; random networks, data and directions."""
-    tolerance = "1e-10 of the largest term: round-off. Feedback alignment: log10 of its part along the directions of single units above -2, at 99.9 %."
+    equation = """F . A theta = 0; J A theta + A^T F = 0; theta . grad f = k f; (Hess f) theta = (k - 1) grad f; F(P
+        theta) = P F; J A theta = 0 where F = 0"""
+    claim = """The gradient's drift F is orthogonal to the directions of rescaled relu units, rotated linear units and
+        scaled weights of unit output, and its Jacobian J carries them into F. A bias-free relu network is homogeneous
+        of the degree of its depth. Identical units get identical drifts. Feedback alignment, whose drift is no
+        gradient, moves along directions that leave the loss alone."""
+    method = """The engine's drift as a vector field, its Jacobian along a direction by forward differentiation, and
+        the settled output; random networks, data and directions."""
+    tolerance = """1e-10 of the largest term: round-off. Feedback alignment: log10 of its part along the directions of
+        single units above -2, at 99.9 %."""
     quick = {"seeds": 4}
 
     inputs: Size = 5
@@ -65,16 +66,16 @@ class Equivariance(AbstractPrediction):
         alone = wired(FA(), sizes, activation="relu")
         numbers = self._numbers()
         found = {
-            "rescaling, relu": _run(_rescaled, relu, numbers),
-            "rotation, linear": _run(_rotated, linear, numbers),
-            "rotation, at a solution": _run(_at_rest, linear, numbers),
-            "scale, unit output": _run(_scaled, unit, numbers),
-            "homogeneity, relu": _run(_homogeneous, relu, numbers),
-            "permuted units, relu": _run(_permuted, relu, numbers),
+            "rescaling, relu": np.asarray(_run(_rescaled, relu, numbers)),
+            "rotation, linear": np.asarray(_run(_rotated, linear, numbers)),
+            "rotation, at a solution": np.asarray(_run(_at_rest, linear, numbers)),
+            "scale, unit output": np.asarray(_run(_scaled, unit, numbers)),
+            "homogeneity, relu": np.asarray(_run(_homogeneous, relu, numbers)),
+            "permuted units, relu": np.asarray(_run(_permuted, relu, numbers)),
         }
         quantity = "largest residual over the largest term"
         verdicts = [all_close(name, quantity, 0.0, residuals, ROUND_OFF) for name, residuals in found.items()]
-        other = _run(_unit_charges, alone, numbers)[:, 0]
+        other = np.asarray(_run(_unit_charges, alone, numbers))[:, 0]
         said = "log10 of the root of sum_i (F . A_i theta)^2 over |F| |theta|"
         verdicts.append(exceeds("rescaling, feedback alignment", said, -2.0, np.log10(other)))
         return Finding(verdicts, self._drawn(found, other))
@@ -183,7 +184,7 @@ def _rotated(circuit: Circuit, n: Numbers) -> list[Array]:
 
 
 def _at_rest(circuit: Circuit, n: Numbers) -> list[Array]:
-    """Where the network is its own teacher there is no force, and the Jacobian has the directions of A in its kernel."""
+    """Where the network is its own teacher there is no force, and the kernel of the Jacobian has A theta."""
     w = _plastic(n)
     n = n._replace(y=n.x @ (w["W2"] @ w["W1"]).T)
     direction = _turned(n, w)

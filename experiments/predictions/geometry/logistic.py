@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Int
 from matplotlib.figure import Figure
 from pydantic import Field
 
@@ -57,17 +57,17 @@ class ExponentiatedLogistic(AbstractPrediction):
 
     number = "A4.1"
     title = "Exponentiated gradient is a logistic, and a network two layers deep"
-    source = """kivinen1997exponentiated, the update; derived: its flow, and the change of variables w = u^2 which makes it
-        the gradient flow of a diagonal network"""
+    source = """kivinen1997exponentiated, the update; derived: its flow, and the change of variables w = u^2 which
+        makes it the gradient flow of a diagonal network"""
     equation = (
         """w' = |w| lambda (w* - w): w(t) = w* / (1 + (w*/w0 - 1) exp(-lambda w* t)); u' = -(1/4) dL/du for w = u^2"""
     )
-    claim = """A weight with the sign of its target follows a logistic, one with the other sign decays to zero and stays
-        on its side. Regression by exponentiated gradient is that of a network of two one-to-one layers, at twice their
-        tau_plast. Its field has a curl, but none in the metric 1/w, and nothing turns at its fixed point."""
-    method = """The weight flow of one weight by 5th-order steps against the logistic at 40 times, and in discrete updates
-        of halved size. Random regressions whose teachers are positive, in both wirings. The Jacobian of the flow by
-        automatic differentiation."""
+    claim = """A weight with the sign of its target follows a logistic, one with the other sign decays to zero and
+        stays on its side. Regression by exponentiated gradient is that of a network of two one-to-one layers, at twice
+        their tau_plast. Its field has a curl, but none in the metric 1/w, and nothing turns at its fixed point."""
+    method = """The weight flow of one weight by 5th-order steps against the logistic at 40 times, and in discrete
+        updates of halved size. Random regressions whose teachers are positive, in both wirings. The Jacobian of the
+        flow by automatic differentiation."""
     tolerance = """1e-6, relative to the target, for steps of the fifth order; for the order of updates 0.05, the next
         term at the finest of them; 1e-9 for what is exact at one point."""
     quick = {"starts": (0.01, 0.3, -0.5), "inputs": 3}
@@ -95,7 +95,7 @@ class ExponentiatedLogistic(AbstractPrediction):
         if wrong.any():
             verdicts.append(all_close("wrong side of zero", quantity, 0.0, error[wrong], 1e-6))
             verdicts.append(
-                close("no sign flips", "weights that crossed zero", 0.0, float((found[:, wrong] >= 0).sum()), 0)
+                close("no sign flips", "weights that crossed zero", 0.0, float((found[:, wrong] >= 0).sum()), 0.0)
             )
         off = self._updates(start, theory[-1])
         order = np.log2(off[-2] / off[-1])
@@ -124,7 +124,7 @@ class ExponentiatedLogistic(AbstractPrediction):
             return jax.vmap(one)(w)[:, 0, 0]
 
         time = self.time / (self.rate * self.target) / 4  # before everything has come to rest
-        exact = logistic(np.array(time), start, self.rate, self.target)
+        exact = logistic(np.array([time]), start, self.rate, self.target)
         ends = [run(f64(start)[:, None, None], f64(time / n), jnp.int32(n)) for n in STEPS]
         return np.abs(np.stack(ends) - exact)
 
@@ -163,8 +163,9 @@ class ExponentiatedLogistic(AbstractPrediction):
         left, right = figure.subplots(1, 2)
         scale, start = self.rate * self.target, self.target * np.array(self.starts)
         fine = np.linspace(0, times[-1], 300)
-        for i, w0 in enumerate(start):
-            left.plot(scale * fine, logistic(fine, w0, self.rate, self.target) / self.target, color=look(i)["color"])
+        for i in range(len(start)):
+            theory = logistic(fine, start[i : i + 1], self.rate, self.target) / self.target
+            left.plot(scale * fine, theory, color=look(i)["color"])
             label = f"w$_0$ = {self.starts[i]:g} w*"
             left.plot(scale * times[::2], found[::2, i] / self.target, linestyle="", label=label, **look(i))
             right.plot(1 / np.array(STEPS), off[:, i] / self.target, linestyle="", **look(i))
@@ -176,7 +177,7 @@ class ExponentiatedLogistic(AbstractPrediction):
 
 
 @eqx.filter_jit
-def _recorded(flow: WeightFlow, start: Weights, count: Float[Array, ""]) -> Weights:
+def _recorded(flow: WeightFlow, start: Weights, count: Int[Array, ""]) -> Weights:
     """The maps at `RECORDS` + 1 times, `count` presentations between them: (records, starts, ...)."""
 
     def one(weights: Weights) -> Weights:

@@ -28,11 +28,11 @@ class ExponentiatedLognormal(AbstractPrediction):
     source = (
         "shetty2025dale, the forward process; moments of geometric Brownian motion: oksendal2003stochastic, chapter 5"
     )
-    equation = """dW = -W/tau_dec dt + s W dB: log W ~ N(log W0 + (mu - s^2/2) t, s^2 t), E W = W0 e^(mu t), Var W = W0^2
-        e^(2 mu t) (e^(s^2 t) - 1), mu = -1/tau_dec"""
+    equation = """dW = -W/tau_dec dt + s W dB: log W ~ N(log W0 + (mu - s^2/2) t, s^2 t), E W = W0 e^(mu t), Var W =
+        W0^2 e^(2 mu t) (e^(s^2 t) - 1), mu = -1/tau_dec"""
     claim = """The logarithms of weights with multiplicative noise are Gaussian. In the sense of Ito the mean weight
-        decays as without noise and the typical one falls faster, by s^2/2; in that of Stratonovich the typical one decays
-        as without noise and the mean is larger."""
+        decays as without noise and the typical one falls faster, by s^2/2; in that of Stratonovich the typical one
+        decays as without noise and the mean is larger."""
     method = """A network without input, so that the law says nothing. By windows, which multiply by the exact
         exponential, in both calculi. Kolmogorov-Smirnov tests of the weights of each seed against the predicted
         distribution: p-values of independent seeds are uniform."""

@@ -30,8 +30,8 @@ class ReplicaAgreement(AbstractPrediction):
     source = (
         "bouvrie2011synchronization, synchronization of coupled learners; rates, split states and thresholds derived"
     )
-    equation = """mode k: rate l + kappa mu_k; at a saddle of curvature -a disagreement grows at a - kappa mu_k; split state
-        u = +-sqrt(a - kappa), which loses its stability at kappa = 2 a / 3"""
+    equation = """mode k: rate l + kappa mu_k; at a saddle of curvature -a disagreement grows at a - kappa mu_k; split
+        state u = +-sqrt(a - kappa), which loses its stability at kappa = 2 a / 3"""
     claim = """Disagreement dies faster than the mean learns, by the coupling times the graph's eigenvalue. At a saddle
         copies part only below kappa = a / mu_2. Two halves of the copies of a deep network that learn w1 w2 = a on
         opposite branches stay apart, less and less far, up to kappa = a, but are stable only up to 2 a / 3: from there
@@ -111,7 +111,7 @@ class ReplicaAgreement(AbstractPrediction):
         return all_close(f"parting, {graph}", quantity, 0.0, (found - (self.goal - kappa * mu)) / self.goal, 1e-4, note)
 
     def _split(self) -> tuple[np.ndarray, np.ndarray]:
-        """Half the difference of two halves of a complete graph in units of sqrt(a), and the rate in units of a at which
+        """Half the difference of two halves of a complete graph, in sqrt(a), and the rate in units of a at which
         a common displacement of the split state grows; by coupling."""
         half = np.where(np.arange(self.copies) < self.copies // 2, 1.0, -1.0)[:, None, None]
         one, root, time = jnp.ones((1, 1), jnp.float64), self.goal**0.5, TIME / self.goal

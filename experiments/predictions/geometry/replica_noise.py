@@ -38,16 +38,16 @@ class ReplicaNoise(AbstractPrediction):
     source = (
         "bouvrie2011synchronization, the role of the Laplacian spectrum; stationary moments of quadratic losses derived"
     )
-    equation = """E|mean - w*|^2 = sum_m s^2 / (2 n l_m); (1/n) sum_i E|w_i - mean|^2 = (1/n) sum_k>0 sum_m s^2 / (2 (l_m +
-        kappa mu_k)), l_m the curvatures, mu_k the eigenvalues of the graph"""
+    equation = """E|mean - w*|^2 = sum_m s^2 / (2 n l_m); (1/n) sum_i E|w_i - mean|^2 = (1/n) sum_k>0 sum_m s^2 / (2
+        (l_m + kappa mu_k)), l_m the curvatures, mu_k the eigenvalues of the graph"""
     claim = """The mean of n noisy copies has 1/n of the variance of one, whatever the coupling and the graph. Coupling
-        makes every single copy nearly as good as the mean: the disagreement falls with kappa mu_k. A ring needs more of
-        it than a complete graph or a star. Noise that all copies share, that of the samples, is not averaged."""
-    method = """The weight flow with noise in every synapse, by Euler's steps, for 4 relaxation times of the slowest mode;
-        each row of the weight matrices is a problem of its own. Shared noise: sampling noise of one data set, whose
-        labels are noisy."""
-    tolerance = """99.9 % intervals over seeds, of all couplings together. The expectation is that of the steps: a mode of
-        rate r has the variance s^2 / (2 r - r^2 dt), cut short at exp(-8)."""
+        makes every single copy nearly as good as the mean: the disagreement falls with kappa mu_k. A ring needs more
+        of it than a complete graph or a star. Noise that all copies share, that of the samples, is not averaged."""
+    method = """The weight flow with noise in every synapse, by Euler's steps, for 4 relaxation times of the slowest
+        mode; each row of the weight matrices is a problem of its own. Shared noise: sampling noise of one data set,
+        whose labels are noisy."""
+    tolerance = """99.9 % intervals over seeds, of all couplings together. The expectation is that of the steps: a mode
+        of rate r has the variance s^2 / (2 r - r^2 dt), cut short at exp(-8)."""
     quick = {"seeds": 8, "copies": 4, "couplings": (0.0, 0.5, 3.0)}
 
     curvatures: Positives = (0.5, 2.0)

@@ -29,15 +29,16 @@ class SymmetryRestoration(AbstractPrediction):
     number = "B4"
     title = "Weight decay gamma keeps as many modes as there are singular values above it"
     source = "ziyin2025parameter, breaking and restoration of parameter symmetries; the instance and its rates derived"
-    equation = """L = |S - W2 W1|^2 / 2 + (gamma/2)(|W1|^2 + |W2|^2): singular values max(s_j - gamma, 0), rank = #{s_j >
-        gamma}; at the symmetric point |theta_j|^2 grows at 2 (s_j - gamma)"""
-    claim = """Training ends with every singular value lowered by gamma, and those below it gone: the rank counts the modes
-        above. The distance from the symmetric point grows or dies at twice s_j - gamma, so that learning slows down
-        critically where the two meet, and follows there a power of time."""
-    method = """The weight flow by steps of the fifth order with tau_plast / tau_dec = gamma. Random small weights, for the
-        end and for the rates at the symmetric point; balanced aligned weights for the whole course."""
-    tolerance = """1e-3 for singular values at the end, where gamma is 2 % or more away from each of them; the rank counts
-        those above 0.01; 1e-3 for rates, by weights of 1e-5, whose squares count for less; 1e-6 for the course."""
+    equation = """L = |S - W2 W1|^2 / 2 + (gamma/2)(|W1|^2 + |W2|^2): singular values max(s_j - gamma, 0), rank = #{s_j
+        > gamma}; at the symmetric point |theta_j|^2 grows at 2 (s_j - gamma)"""
+    claim = """Training ends with every singular value lowered by gamma, and those below it gone: the rank counts the
+        modes above. The distance from the symmetric point grows or dies at twice s_j - gamma, so that learning slows
+        down critically where the two meet, and follows there a power of time."""
+    method = """The weight flow by steps of the fifth order with tau_plast / tau_dec = gamma. Random small weights, for
+        the end and for the rates at the symmetric point; balanced aligned weights for the whole course."""
+    tolerance = """1e-3 for singular values at the end, where gamma is 2 % or more away from each of them; the rank
+        counts those above 0.01; 1e-3 for rates, by weights of 1e-5, whose squares count for less; 1e-6 for the
+        course."""
     quick = {"decays": (0.1, 0.8, 1.5, 2.5)}
 
     strengths: Positives = (3.0, 2.0, 1.0, 0.5, 0.2)  # s
@@ -65,7 +66,9 @@ class SymmetryRestoration(AbstractPrediction):
             all_close("singular values", "|sigma_j - max(s_j - gamma, 0)|", 0.0, (found - expected)[clear], 1e-3)
         ]
         ranks, counts = (found > 0.01).sum(1), ((s[None] - gamma[:, None]) > 0.01).sum(1)
-        verdicts.append(close("rank", "largest |rank - #{s_j > gamma}|", 0.0, int(abs(ranks - counts)[clear].max()), 0))
+        verdicts.append(
+            close("rank", "largest |rank - #{s_j > gamma}|", 0.0, float(abs(ranks - counts)[clear].max()), 0.0)
+        )
         law = 2 * (s[None] - gamma[:, None])
         verdicts.append(all_close("escape", "|rate of |theta_j|^2 - 2 (s_j - gamma)|", 0.0, rates - law, 1e-3))
         zeros = np.array([np.polyfit(gamma, column, 1) for column in rates.T])

@@ -53,10 +53,10 @@ class ExponentiatedSigns(AbstractPrediction):
     equation = "P(flipped) = (1 - (1 - 2 p)^N) / 2, p = Phi(-(1 - h / tau_dec) / (s sqrt(h)))"
     claim = """Geometric Brownian motion never changes its sign. N Euler steps of it flip a share of the weights that
         depends on the step alone; windows, which multiply by an exponential, flip none. Exponentiated updates learn a
-        task without a single flip, so that every neuron keeps the sign of all its weights, where plain ones of the same
-        size flip many."""
-    method = """Noise and decay alone by Euler's steps and by windows; then discrete updates of a two-layer network on the
-        data of a random teacher, from weights with Dale's signs, under both rules."""
+        task without a single flip, so that every neuron keeps the sign of all its weights, where plain ones of the
+        same size flip many."""
+    method = """Noise and decay alone by Euler's steps and by windows; then discrete updates of a two-layer network on
+        the data of a random teacher, from weights with Dale's signs, under both rules."""
     tolerance = "99.9 % intervals over seeds for shares that are random; none for a count of flips that must be zero."
     quick = {"seeds": 10, "presentations": 600}
 
@@ -125,7 +125,7 @@ class ExponentiatedSigns(AbstractPrediction):
         before = jax.vmap(lambda w: loss(own, w, stream.inputs, stream.targets))(starts)
         ends, after = _updated(Discrete(own, time, stream, clock), starts, jnp.int32(self.presentations))
         others, _ = _updated(Discrete(plain, time, stream, clock), starts, jnp.int32(self.presentations))
-        flips = sum(int((np.sign(ends[name]) != np.sign(w)).sum()) for name, w in starts.items())
+        flips = float(sum((np.sign(ends[name]) != np.sign(w)).sum() for name, w in starts.items()))
         total = sum(w.size for w in starts.values())
         plainly = sum(int((np.sign(others[name]) != np.sign(w)).sum()) for name, w in starts.items()) / total
         note = f"plain updates of the same size flip {plainly:.3g} of all weights"

@@ -45,12 +45,13 @@ class StrongOrders(AbstractPrediction):
     title = "Euler-Maruyama has the strong order 1/2, Milstein's method 1"
     source = "oksendal2003stochastic, geometric Brownian motion; the mean square errors at finite steps derived"
     equation = "E (X_N - X(t))^2 = E X_N^2 - 2 E X_N X(t) + E X(t)^2, each the N-th power of one step's"
-    claim = """Along one and the same path the error of Euler's steps falls with the root of the step, that of Milstein's
-        in proportion to it, and both have at every step exactly the size that the products of Gaussians say."""
-    method = """The weight flow of a network without input, whose weights decay under multiplicative noise. Runs of fewer
-        steps sum up the noise of the finest one's, and the exact path is the exponential of all of it."""
-    tolerance = """Errors at every step: 99.9 % intervals over seeds, nothing else. Orders, between the two finest steps:
-        the interval, and how far the closed form itself is from its limit there, which the note says."""
+    claim = """Along one and the same path the error of Euler's steps falls with the root of the step, that of
+        Milstein's in proportion to it, and both have at every step exactly the size that the products of Gaussians
+        say."""
+    method = """The weight flow of a network without input, whose weights decay under multiplicative noise. Runs of
+        fewer steps sum up the noise of the finest one's, and the exact path is the exponential of all of it."""
+    tolerance = """Errors at every step: 99.9 % intervals over seeds, nothing else. Orders, between the two finest
+        steps: the interval, and how far the closed form itself is from its limit there, which the note says."""
     quick = {"seeds": 50, "halvings": 4}
 
     strength: Positive = 0.6  # s, per root of the time
