@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-import dynamics.discrete
 import dynamics.maps
-import dynamics.plasticity
+import rules.momentum
 import rules.replicas
+from dynamics.circuit import Outer, Trace
 from dynamics.errors import PlasticodeError
 from experiments.predictions import prediction_class
 from experiments.predictions.geometry.equilibrium import NoetherEquilibrium
@@ -187,3 +187,45 @@ def test_defects_of_the_mirror_are_caught(plant, name, what, defect, claims):
     more = {"rate": 1.5} if name == "exponentiated-signs" else {}
     plant(dynamics.maps.Multiplicative, what, defect)
     assert failed(small(name, **more).measure()) >= claims
+
+
+def heavier(self, term, p):
+    return Outer(term.post, term.pre, trace=Trace("product", 2 * self.inertia, slow=True))
+
+
+def weightless(self, term, p):
+    return term
+
+
+def fast(self, term, p):
+    """A trace of the presynaptic side, which settles within a presentation."""
+    return Outer(term.post, term.pre, trace=Trace("pre", self.inertia))
+
+
+@pytest.mark.parametrize("defect", [heavier, weightless, fast])
+def test_defects_of_momentum_are_caught(plant, defect):
+    plant(rules.momentum.Momentum, "_heavy", defect)
+    assert "rotation, momentum" in failed(small("noether-equilibrium").measure())
+
+
+def open_ring(graph, copies):
+    """A chain: the last copy is not linked to the first."""
+    links = np.eye(copies, k=1)
+    return links + links.T
+
+
+def to_the_sum(graph, copies):
+    return np.ones((copies, copies)) - np.eye(copies)
+
+
+def one_way(graph, copies):
+    """The outer copies of a star follow the inner one, which follows none."""
+    links = np.zeros((copies, copies))
+    links[1:, 0] = 1
+    return links
+
+
+@pytest.mark.parametrize(("graph", "defect"), [("ring", open_ring), ("complete", to_the_sum), ("star", one_way)])
+def test_defects_of_the_coupling_of_replicas_are_caught(plant, graph, defect):
+    plant(rules.replicas, "couplings", defect)
+    assert not small("replicas-agreement")._rates(graph).passed

@@ -141,10 +141,11 @@ class NoetherEquilibrium(AbstractPrediction):
         fine = np.linspace(0, times[-1], 200)
         for i, start in enumerate(self.starts):
             panel.plot(fine, 1 + (start - 1) * np.exp(-fine), color=look(i)["color"])
-            marked(panel, times[::4], fourth[:, i, ::4].T / self.equilibrium, **look(i))
+            label = f"|w$_0$|$^4$ = {start:g} of it"
+            marked(panel, times[::4], fourth[:, i, ::4].T / self.equilibrium, label=label, **look(i))
         panel.axhline(1, color="0.7", lw=0.6)
         panel.set(xlabel="time (1 / (4 k))", ylabel="E|w|$^4$ / ($\\eta$ (d - 1) / 2k)")
-        panel.set_title("lines: closed form; markers: updates")
+        panel.legend(title="lines: closed form")
 
 
 @eqx.filter_jit

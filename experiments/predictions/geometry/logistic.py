@@ -171,8 +171,10 @@ class ExponentiatedLogistic(AbstractPrediction):
             right.plot(1 / np.array(STEPS), off[:, i] / self.target, linestyle="", **look(i))
             right.plot(1 / np.array(STEPS), off[-1, i] * STEPS[-1] / np.array(STEPS) / self.target, color="0.6", lw=0.8)
         left.set(xlabel="time (1 / ($\\lambda$ w*))", ylabel="weight w / w*")
-        left.legend(title="lines: logistic")
+        left.legend(title="lines: logistic", loc="center right")
         right.set(xscale="log", yscale="log", xlabel="step of updates / time", ylabel="error of updates / w*")
+        right.set_xticks([1 / n for n in STEPS], [f"1/{n}" for n in STEPS])
+        right.minorticks_off()
         right.set_title("lines: order 1")
 
 

@@ -162,6 +162,8 @@ class NoetherMomentum(AbstractPrediction):
         middle = np.median(left[:, -1])
         panels[1].plot(inertias, middle * inertias / inertias[-1], color="0.3", label="theory: order 1")
         panels[1].set(xscale="log", yscale="log", xlabel="inertia (tau_plast)", ylabel="|drift / first order - 1|")
+        panels[1].set_xticks(inertias, [f"{one:.2g}" for one in inertias])
+        panels[1].xaxis.minorticks_off()
         panels[1].legend()
 
 

@@ -144,6 +144,8 @@ class ExponentiatedSigns(AbstractPrediction):
         marked(panel, steps, shares.T, color=OKABE_ITO[0], marker="o", label=label)
         panel.plot([1.0], [0.0], color=OKABE_ITO[1], marker="s", linestyle="", label="windows")
         panel.set(xscale="log", xlabel="step / time", ylabel="share of weights with a flipped sign")
+        panel.set_xticks(steps, [f"1/{n}" for n in self.steps])
+        panel.xaxis.minorticks_off()
         panel.legend()
 
 

@@ -124,4 +124,6 @@ class StrongOrders(AbstractPrediction):
         panel.set(
             xscale="log", yscale="log", xlabel="step / time", ylabel="mean square error E (X$_N$ - X)$^2$ / W$_0^2$"
         )
+        panel.set_xticks(1 / self.steps, [f"1/{n}" for n in self.steps])
+        panel.xaxis.minorticks_off()
         panel.legend(title="lines: closed form")
