@@ -52,8 +52,8 @@ class ReplicaNoise(AbstractPrediction):
     quick = {"seeds": 8, "copies": 4, "couplings": (0.0, 0.5, 3.0)}
 
     curvatures: Positives = (0.5, 2.0)
-    couplings: NonNegatives = (0.0, 0.5, 2.0, 8.0)
-    copies: Size = 8
+    couplings: NonNegatives = (0.0, 0.5, 2.0, 5.0)
+    copies: Size = 6
     strength: Positive = 0.3  # s
     outputs: Size = 40  # rows, each a quadratic problem
     seeds: Seeds = 16
