@@ -17,8 +17,8 @@ from rules.feedback_alignment import FA
 from rules.gradient import SGD
 from rules.momentum import Momentum
 
-RECORDS, STEPS = 20, 25  # of the course, and steps between two of them
-HALVINGS, FINE, LIGHT = 3, 3000, 8.0  # of the inertia, where it is small: steps in all, and in the least inertia
+RECORDS, STEPS = 20, 15  # of the course, and steps between two of them
+HALVINGS, FINE, LIGHT = 2, 2000, 8.0  # of the inertia, where it is small: steps in all, and in the least inertia
 UNIT = "experiments.predictions.geometry.equilibrium:unit"
 
 State = tuple[Weights, Weights]  # weights, and the slow averages of their laws

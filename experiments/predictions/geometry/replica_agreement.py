@@ -91,7 +91,7 @@ class ReplicaAgreement(AbstractPrediction):
             circuit, x, jnp.zeros((count, 1), jnp.float64), f64(time / steps), _named("W1", start), jnp.int32(steps)
         )
         before, after = (modes.T @ w[:, 0] for w in (start, _stacked("W1", end, self.copies)))
-        found = np.log(before / after) / time
+        found = np.log(np.abs(before / after)) / time
         expected = np.array(self.curvatures)[None] + kappa * mu[:, None]
         return all_close(f"rates, {graph}", "|rate / (l + kappa mu_k) - 1|", 0.0, found / expected - 1, 1e-6)
 
@@ -105,7 +105,7 @@ class ReplicaAgreement(AbstractPrediction):
         steps = round(200 * (1 + kappa * mu[-1] * time))
         end = _ends(circuit, one, self.goal * one, f64(time / steps), weights, jnp.int32(steps))
         before, after = (modes.T @ w[:, 0, 0] for w in (start[0], _stacked("W1", end, self.copies)))
-        found = np.log(after / before) / time
+        found = np.log(np.abs(after / before)) / time
         note = f"kappa = 0.7 a / mu_2 = {kappa:.3g}: mode 1 parts, and from mu = {self.goal / kappa:.3g} on none does"
         quantity = "|growth rate - (a - kappa mu_k)| / a"
         return all_close(f"parting, {graph}", quantity, 0.0, (found - (self.goal - kappa * mu)) / self.goal, 1e-4, note)
