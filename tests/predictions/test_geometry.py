@@ -1,5 +1,7 @@
 """Predictions on the geometry of learning: closed forms against brute force, small settings, planted defects."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
@@ -20,7 +22,7 @@ from experiments.predictions.geometry.signs import flipped_share
 from experiments.predictions.geometry.strong_orders import mean_square
 
 # Cheap settings of every prediction, with which its claims still hold.
-SMALL = {
+SMALL: dict[str, Any] = {
     "exponentiated-logistic": {"starts": (0.05, -0.4), "inputs": 2, "samples": 6, "scales": (0.4,), "rate": 0.9},
     "exponentiated-lognormal": {"seeds": 30, "inputs": 8, "outputs": 8, "strength": 0.6, "decay": 0.2},
     "exponentiated-strong-orders": {"seeds": 40, "halvings": 3, "strength": 0.5},
@@ -228,4 +230,4 @@ def one_way(graph, copies):
 @pytest.mark.parametrize(("graph", "defect"), [("ring", open_ring), ("complete", to_the_sum), ("star", one_way)])
 def test_defects_of_the_coupling_of_replicas_are_caught(plant, graph, defect):
     plant(rules.replicas, "couplings", defect)
-    assert not small("replicas-agreement")._rates(graph).passed
+    assert not ReplicaAgreement(**SMALL["replicas-agreement"])._rates(graph).passed

@@ -1,5 +1,7 @@
 """Exponentiated gradient: the logistic, the published update, signs, Dale's law, windows against steps."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,8 +18,9 @@ from tests.dynamics.pieces import advanced, apart, both, discrete
 from tests.problems import f64, random_problem, random_weights, timescales
 
 
-def network(*sizes, **more):
-    return Network(sizes, gain=f64(1.0), **({"bias": False} | more))
+def network(*sizes: int, **more: Any) -> Network:
+    more = {"bias": False} | more
+    return Network(sizes, gain=f64(1.0), **more)
 
 
 @pytest.mark.parametrize("start", [0.2, 3.0, -0.4])

@@ -155,9 +155,11 @@ def _tracked(
     Float[Array, "seeds records"], Float[Array, "seeds _more"], Float[Array, "seeds records"], Float[Array, " seeds"]
 ]:
     """Means of |w|^4 between records, |w|^4 at the start and at each, mean squared angles, the largest |cos(w, g)|."""
-    shrink = 1 - run.clock.duration / run.timescales.decay  # pyright: ignore[reportOptionalOperand]
+    decay = run.timescales.decay
+    assert decay is not None
+    shrink = 1 - run.clock.duration / decay
 
-    def one(key: Array) -> tuple[Array, ...]:
+    def one(key: Array) -> tuple[Array, Array, Array, Array]:
         own = eqx.tree_at(lambda r: r.stream.key, run, key)
 
         def update(i: Array, carry: tuple) -> tuple[DiscreteState, Array, Array, Array]:

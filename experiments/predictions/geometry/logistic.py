@@ -41,13 +41,12 @@ def diagonal(inputs: int) -> Circuit:
     )
     law = TwoFactor(Error())
     ones = Given(jnp.ones((1, inputs), jnp.float64))
-    back = {"carries": "error", "port": "modulatory"}
     wires = (
         Projection("U", "x", "activity", "h", "forward", one, law),
         Projection("V", "h", "activity", "s", "forward", one, law, level=2),
         Projection("A", "s", "activity", "y", "forward", ones, level=3),
-        Projection("B", "y", target="s", matrix=Shared("A", transposed=True), level=3, **back),
-        Projection("C", "s", target="h", matrix=Shared("V", transposed=True), level=2, **back),
+        Projection("B", "y", "error", "s", "modulatory", Shared("A", transposed=True), level=3),
+        Projection("C", "s", "error", "h", "modulatory", Shared("V", transposed=True), level=2),
     )
     return Circuit(layers, wires)
 
@@ -154,7 +153,7 @@ class ExponentiatedLogistic(AbstractPrediction):
         euclidean = float(curl_index(f64(matrix)))
         note = f"the Euclidean one is {euclidean:.2g}"
         found.append(close("no curl in the metric 1/w", "curl index", 0.0, float(curl_index(f64(inside))), 1e-9, note))
-        turning = float(np.abs(rest.imag).max() / np.abs(rest).max())
+        turning = float(np.abs(np.imag(rest)).max() / np.abs(rest).max())
         found.append(close("nothing turns", "largest |Im| of an eigenvalue at rest", 0.0, turning, 1e-9))
         return found
 

@@ -64,7 +64,6 @@ class ExponentiatedLognormal(AbstractPrediction):
     def _judged(self, calculus: str, weights: np.ndarray) -> list[Verdict]:
         """`weights` (seeds, weights)."""
         logs, drift = np.log(weights / self.start), self.drift(calculus)
-        law = norm(drift, self.strength)
         mean, variance = self.moments(calculus)
         verdicts = [
             matches(f"typical weight, {calculus}", "mean of log W / W0", drift, logs.mean(1)),
@@ -72,7 +71,7 @@ class ExponentiatedLognormal(AbstractPrediction):
         ]
         if calculus == "ito":
             spread = ((logs - drift) ** 2).mean(1)
-            values = np.array([kstest(row, law.cdf).pvalue for row in logs])
+            values = np.array([kstest(row, norm.cdf, args=(drift, self.strength)).pvalue for row in logs])
             verdicts += [
                 matches("spread", "variance of log W", self.strength**2, spread),
                 matches("variance of weights", "Var W", variance, ((weights - mean) ** 2).mean(1)),
@@ -103,12 +102,12 @@ class ExponentiatedLognormal(AbstractPrediction):
         left, right = figure.subplots(1, 2)
         grid = np.linspace(-4 * self.strength - self.decay, 4 * self.strength, 200)
         for i, (calculus, weights) in enumerate(found.items()):
-            logs, law = np.log(weights / self.start).ravel(), norm(self.drift(calculus), self.strength)
+            logs, law = np.log(weights / self.start).ravel(), (self.drift(calculus), self.strength)
             heights, edges = np.histogram(logs, 40, density=True)
             left.plot((edges[1:] + edges[:-1]) / 2, heights, linestyle="", markersize=3, label=calculus, **look(i))
-            left.plot(grid, law.pdf(grid), color=OKABE_ITO[i])
+            left.plot(grid, norm.pdf(grid, *law), color=OKABE_ITO[i])
             shares = np.linspace(0.002, 0.998, 60)
-            right.plot(law.ppf(shares), np.quantile(logs, shares), linestyle="", markersize=3, **look(i))
+            right.plot(norm.ppf(shares, *law), np.quantile(logs, shares), linestyle="", markersize=3, **look(i))
         right.plot(grid, grid, color="0.3", lw=0.8)
         left.set(xlabel="log W / W$_0$", ylabel="density")
         left.legend(title="lines: theory")

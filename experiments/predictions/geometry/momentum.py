@@ -183,8 +183,9 @@ def _residuals(flow: WeightFlow, weights: Weights, pushed: Weights, x: Array, y:
     def one(weights: Weights, pushed: Weights, x: Array, y: Array) -> Array:
         own = _with_data(flow, x, y)
         system, charge = own.system({}), balance if "W2" in weights else square
-        tau, k = own.timescales.plasticity, own.timescales.plasticity / own.timescales.decay  # pyright: ignore
-        inertia = own.circuit.terms[0].trace.timescale  # pyright: ignore[reportOptionalMemberAccess]
+        trace, tau, decay = own.circuit.terms[0].trace, own.timescales.plasticity, own.timescales.decay
+        assert trace is not None and trace.timescale is not None and decay is not None
+        inertia, k = trace.timescale, tau / decay
         m, mu = inertia * tau, tau + inertia * k
 
         def field(y: State) -> State:

@@ -83,7 +83,8 @@ class SymmetryRestoration(AbstractPrediction):
     def _bases(self) -> tuple[np.ndarray, np.ndarray]:
         """Left and right singular vectors of the task, random: (outputs, modes), (inputs, modes)."""
         rng, modes = np.random.default_rng(self.seed), len(self.strengths)
-        return tuple(np.linalg.qr(rng.standard_normal((n, n)))[0][:, :modes] for n in (self.outputs, self.inputs))
+        u, v = (np.linalg.qr(rng.standard_normal((n, n)))[0][:, :modes] for n in (self.outputs, self.inputs))
+        return u, v
 
     def _data(self, u: np.ndarray, v: np.ndarray) -> tuple[Array, Array]:
         x = np.sqrt(self.inputs) * np.eye(self.inputs)  # whitened

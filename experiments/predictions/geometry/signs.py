@@ -122,7 +122,7 @@ class ExponentiatedSigns(AbstractPrediction):
         starts = jax.vmap(own.initial_weights)(keys_from(self.seed, self.seeds))
         time, clock = Timescales(f64(1.0), f64(1.0)), Clock(f64(self.rate), f64(0.0), 1)
         stream = Stream(f64(x), f64(y), jax.random.key(self.seed))
-        before = jax.vmap(lambda w: loss(own, w, stream.inputs, stream.targets))(starts)
+        before = jax.vmap(lambda w: loss(own, w, f64(x), f64(y)))(starts)
         ends, after = _updated(Discrete(own, time, stream, clock), starts, jnp.int32(self.presentations))
         others, _ = _updated(Discrete(plain, time, stream, clock), starts, jnp.int32(self.presentations))
         flips = float(sum((np.sign(ends[name]) != np.sign(w)).sum() for name, w in starts.items()))
@@ -153,8 +153,11 @@ class ExponentiatedSigns(AbstractPrediction):
 def _updated(run: Discrete, starts: Weights, count: Int[Array, ""]) -> tuple[Weights, Array]:
     """The weights after so many updates, and their loss; starts and ends by seed."""
 
+    stream, targets = run.stream, run.stream.targets
+    assert targets is not None
+
     def one(weights: Weights) -> tuple[Weights, Array]:
         end = run.weights(run.advance(run.init(weights), jnp.int32(0), count))
-        return end, loss(run.circuit, end, run.stream.inputs, run.stream.targets)  # pyright: ignore[reportArgumentType]
+        return end, loss(run.circuit, end, stream.inputs, targets)
 
     return jax.vmap(one)(starts)
