@@ -49,7 +49,7 @@ class ExponentiatedSigns(AbstractPrediction):
 
     number = "A4.5"
     title = "Multiplicative steps keep every sign"
-    source = "kivinen1997exponentiated and shetty2025dale, signs; the share of flips derived"
+    source = "kivinen1997exponentiated, the update; with noise shetty2025dale; the share of flips derived"
     equation = "P(flipped) = (1 - (1 - 2 p)^N) / 2, p = Phi(-(1 - h / tau_dec) / (s sqrt(h)))"
     claim = """Geometric Brownian motion never changes its sign. N Euler steps of it flip a share of the weights that
         depends on the step alone; windows, which multiply by an exponential, flip none. Exponentiated updates learn a
