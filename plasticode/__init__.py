@@ -76,6 +76,7 @@ if TYPE_CHECKING:  # the list of all public names: for type checkers, and read b
     from rules.contract import number as number
     from rules.contract import timescale as timescale
     from rules.curl import Curl as Curl
+    from rules.exponentiated import Exponentiated as Exponentiated
     from rules.feedback_alignment import DFA as DFA
     from rules.feedback_alignment import FA as FA
     from rules.gradient import SGD as SGD
@@ -85,6 +86,8 @@ if TYPE_CHECKING:  # the list of all public names: for type checkers, and read b
     from rules.hebbian import Oja as Oja
     from rules.heterosynaptic import Heterosynaptic as Heterosynaptic
     from rules.kolen_pollack import KP as KP
+    from rules.momentum import Momentum as Momentum
+    from rules.replicas import Replicas as Replicas
 
 
 def _places() -> dict[str, tuple[str, str]]:

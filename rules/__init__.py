@@ -4,6 +4,7 @@ from rules.contract import AbstractRule as AbstractRule
 from rules.contract import number as number
 from rules.contract import timescale as timescale
 from rules.curl import Curl as Curl
+from rules.exponentiated import Exponentiated as Exponentiated
 from rules.feedback_alignment import DFA as DFA
 from rules.feedback_alignment import FA as FA
 from rules.gradient import SGD as SGD
@@ -16,3 +17,5 @@ from rules.kolen_pollack import KP as KP
 from rules.node_perturbation import NodePerturbation as NodePerturbation
 from rules.weight_mirror import WeightMirror as WeightMirror
 from rules.weight_perturbation import WeightPerturbation as WeightPerturbation
+from rules.momentum import Momentum as Momentum
+from rules.replicas import Replicas as Replicas

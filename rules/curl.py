@@ -53,7 +53,7 @@ class Curl(AbstractRule):
                 "per layer after the input"
             )
         circuit = self.credit.wire(network)
-        return Circuit(circuit.layers, tuple(self._signed(p, circuit) for p in circuit.projections))
+        return dataclasses.replace(circuit, projections=tuple(self._signed(p, circuit) for p in circuit.projections))
 
     @classmethod
     def remarks(cls, numbers: Mapping[str, np.ndarray], sizes: tuple[int, ...], dtype: str) -> list[str]:

@@ -12,6 +12,7 @@ from dynamics.errors import PlasticodeError, unknown
 from dynamics.plugins import imported, is_own
 from rules.contract import AbstractRule
 from rules.curl import Curl
+from rules.exponentiated import Exponentiated
 from rules.feedback_alignment import DFA, FA
 from rules.gradient import SGD
 from rules.hebbian import BCM, AntiHebbian, Hebbian, Oja
@@ -20,18 +21,23 @@ from rules.kolen_pollack import KP
 from rules.node_perturbation import NodePerturbation
 from rules.weight_mirror import WeightMirror
 from rules.weight_perturbation import WeightPerturbation
+from rules.momentum import Momentum
+from rules.replicas import Replicas
 
 RULES: dict[str, type[AbstractRule]] = {
     "anti-hebbian": AntiHebbian,
     "bcm": BCM,
     "curl": Curl,
     "dfa": DFA,
+    "exponentiated-gradient": Exponentiated,
     "fa": FA,
     "hebbian": Hebbian,
     "heterosynaptic": Heterosynaptic,
     "kp": KP,
     "node-perturbation": NodePerturbation,
+    "momentum": Momentum,
     "oja": Oja,
+    "replicas": Replicas,
     "sgd": SGD,
     "weight-mirror": WeightMirror,
     "weight-perturbation": WeightPerturbation,

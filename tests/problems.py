@@ -35,6 +35,12 @@ from rules import (
     Oja,
     WeightMirror,
     WeightPerturbation,
+    Exponentiated,
+    Hebbian,
+    Heterosynaptic,
+    Momentum,
+    Oja,
+    Replicas,
 )
 from rules.template import Template
 
@@ -66,6 +72,10 @@ ALL_RULES: dict[str, Any] = {
     "node-perturbation-one-sided": NodePerturbation(symmetric=False),
     "weight-perturbation": WeightPerturbation(),
     "weight-mirror": WeightMirror(),
+    "exponentiated-gradient": Exponentiated(dale=True, excitatory=HALF),
+    "exponentiated-fa": Exponentiated(FA()),
+    "momentum": Momentum(inertia=HALF),
+    "replicas-fa": Replicas(FA(), copies=2),
 }
 
 

@@ -10,6 +10,7 @@ from dynamics.errors import PlasticodeError, unknown
 from experiments.predictions.continuous import CONTINUOUS
 from experiments.predictions.curl import CURL
 from experiments.predictions.generalisation import GENERALISATION
+from experiments.predictions.geometry import GEOMETRY
 from experiments.predictions.hebbian import HEBBIAN
 from experiments.predictions.heterosynaptic import HETEROSYNAPTIC
 from experiments.predictions.linear import LINEAR
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **LINEAR, **GENERALISATION}
 PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **PERTURBATION}
 PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **LIMITS}
+PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **GEOMETRY}
 
 
 def prediction_class(name: str) -> "type[AbstractPrediction]":

@@ -71,6 +71,7 @@ REFERENCES = {
         "@inproceedings{akrout2019deep, title={Deep Learning without Weight Transport}, author={Akrout, Mohamed and "
         "Wilson, Collin and Humphreys, Peter C. and Lillicrap, Timothy and Tweed, Douglas B.}, booktitle={Advances in "
         "Neural Information Processing Systems}, year={2019}, note={arXiv:1904.05391}}"
+    ),
     "hayes1950roots": (
         "@article{hayes1950roots, title={Roots of the Transcendental Equation Associated with a Certain "
         "Difference-Differential Equation}, author={Hayes, N. D.}, journal={Journal of the London Mathematical "

@@ -1,6 +1,5 @@
 """Maps: masks, one to one, convolutions, mirrors and shared parameters, against gradients and closed forms."""
 
-import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -14,13 +13,11 @@ from dynamics.circuit import (
     Activity,
     Circuit,
     Convolution,
-    Dense,
     Error,
     Gaussian,
     Given,
     Layer,
     Masked,
-    Multiplicative,
     OneToOne,
     Redrawn,
     TwoFactor,
@@ -38,7 +35,6 @@ from tests.dynamics.pieces import (
     back,
     both,
     coupled,
-    discrete,
     drift,
     given_input,
     normal,
@@ -128,44 +124,6 @@ def test_zeros_of_a_mask_stay_zeros_under_noise_and_decay():
     for end in (advanced(ran, weights, jnp.int32(3)).state.weights, advanced(flow, weights, jnp.int32(3)).weights):
         matrix = own.matrix(end["W1"], 6)
         assert np.all(np.asarray(matrix)[~MASK] == 0) and np.abs(np.asarray(matrix)[MASK]).min() > 1e-3
-
-
-def exponentiated(size=1.0):
-    """One weight that learns y = target from x = 1 in the multiplicative geometry: W' = |W| (target - W)."""
-    layers = given_input("x", 1), Layer("y", 1, role="output")
-    own = Dense(Given(f64([[size]])), mirror=Multiplicative())
-    return Circuit(layers, (to("W", "x", "y", own, TwoFactor(Error())),))
-
-
-@pytest.mark.parametrize("start", [0.2, 3.0, -0.4])
-def test_exponentiated_gradient_of_one_weight_is_logistic(start):
-    """W' = W (2 - W) from a positive start; from a negative one W' = -W (2 - W), which never crosses zero."""
-    circuit, x, y = exponentiated(start), f64([[1.0]]), f64([[2.0]])
-    weights = circuit.initial_weights(jax.random.key(0))
-    flow = WeightFlow(circuit, timescales(plasticity=1.0), x, y, Clock(f64(0.1), f64(0.0), 40), FixedStep("dopri5"))
-    end = float(advanced(flow, weights, jnp.int32(8)).weights["W"][0, 0])
-    grown = np.exp(2 * 0.8 * np.sign(start))
-    assert abs(end / (2 * start * grown / (2 + start * (grown - 1))) - 1) < 1e-9
-    apart_by = []
-    for count in (50, 100, 200):
-        updates = discrete(circuit, timescales(plasticity=1.0), x, y, 0.8 / count)
-        apart_by.append(abs(float(advanced(updates, weights, jnp.int32(count)).weights["W"][0, 0]) - end))
-    assert 1.8 < apart_by[0] / apart_by[1] < 2.2 and 1.8 < apart_by[1] / apart_by[2] < 2.2  # of the first order
-
-
-def test_signs_never_flip_and_windows_follow():
-    law = TwoFactor(Error())
-    mirrored = dataclasses.replace(Dense(ONE), mirror=Multiplicative())
-    layers = given_input("x", 6), Layer("h", 8, "tanh"), Layer("y", 3, role="output", level=2)
-    feedback = to("V", "y", "h", ONE, port="modulatory", carries="error", level=2)
-    wires = to("W1", "x", "h", mirrored, law), to("W2", "h", "y", mirrored, law, level=2), feedback
-    circuit = Circuit(layers, wires)
-    weights = circuit.initial_weights(jax.random.key(0))
-    window, steps = both(circuit, timescales(0.02, 0.4, decay=3.0), INPUTS, TARGETS, weights)
-    assert apart(window.state.weights, steps.state.weights, weights) < 1e-5
-    far = advanced(discrete(circuit, timescales(plasticity=1.0), INPUTS, TARGETS, 0.1), weights, jnp.int32(200))
-    for name in ("W1", "W2"):
-        assert np.all(np.sign(far.weights[name]) == np.sign(weights[name]))
 
 
 def test_the_laws_of_shared_parameters_add_up():

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.linalg import expm
 
 from dynamics.circuit import (
     AbstractFactor,
@@ -35,7 +34,7 @@ from dynamics.flow import WeightFlow
 from dynamics.integrators import FixedStep, Window
 from dynamics.stimulus import Clock
 from dynamics.timescales import Timescales
-from tests.dynamics.pieces import advanced, apart, both, coupled, discrete, drift, given_input, normal, to
+from tests.dynamics.pieces import advanced, apart, both, coupled, drift, given_input, normal, to
 from tests.problems import f64, timescales
 
 X = f64([[1.0, 0.0], [0.0, 2.0]])
@@ -58,45 +57,7 @@ def regression(term: Outer | None = None, *more: Scaled, name: str = "W", **own)
     return Circuit(layers, (to(name, "x", "y", matrix, (term or Outer(Error()), *more)),))
 
 
-def momentum(tau: float) -> Outer:
-    return Outer(Error(), trace=Trace("product", f64(tau), slow=True))
-
-
 RATES = np.array([0.5, 2.0])  # <x x^T> of X
-
-
-def test_a_slow_trace_of_the_product_is_momentum():
-    """tau W'' + W' = -R W: the heavy ball, from rest; in discrete time v <- b v + (1 - b) g, w <- w + eta v."""
-    circuit, tau = regression(momentum(0.3)), 0.3
-    weights = circuit.initial_weights(jax.random.key(0))
-    flow = WeightFlow(circuit, timescales(plasticity=1.0), X, ZERO, Clock(f64(0.1), f64(0.0), 20), FixedStep("dopri5"))
-    end = advanced(flow, weights, jnp.int32(20)).weights["W"][0]
-    for w, rate in zip(end, RATES, strict=True):
-        expected = (expm(2 * np.array([[0, 1], [-rate / tau, -1 / tau]])) @ [1, 0])[0]
-        assert abs(w - expected) < 1e-9
-    run = discrete(circuit, timescales(plasticity=0.3), X, ZERO, 0.03)
-    w, v = np.ones(2), np.zeros(2)
-    for k in range(5):
-        x = np.asarray(X)[int(run.stream.index(jnp.int32(k)))]
-        v = 0.9 * v + 0.1 * -(w @ x) * x
-        w = w + 0.1 * v
-    np.testing.assert_allclose(advanced(run, weights, jnp.int32(5)).weights["W"][0], w, atol=1e-15)
-
-
-@pytest.mark.parametrize("gap", [0.0, 0.03])
-def test_momentum_by_windows_equals_small_steps_and_the_flow_on_average(gap):
-    circuit = regression(momentum(0.3))
-    weights = circuit.initial_weights(jax.random.key(0))
-    window, steps = both(circuit, timescales(0.01, 1.0, decay=4.0), X, ZERO, weights, 520, shown=3, gap=gap, nodes=16)
-    assert apart(window.state.weights, steps.state.weights, weights) < 1e-5
-    assert apart(window.state.trace, steps.state.trace, {"W": f64([[0.0, 0.0]])}) < 1e-5
-    quick, time = timescales(1e-4, 4.0), Clock(f64(0.02), f64(gap / 10), 14)
-    one = f64([[1.0, 2.0]])
-    ran = coupled(circuit, quick, one, ZERO[:1], time, Window(nodes=14, parts=1, gaps=gap > 0))
-    flow = WeightFlow(circuit, quick, one, ZERO[:1], time, FixedStep("heun"))
-    ends = [advanced(regime, weights, jnp.int32(60)).weights for regime in (flow,)]
-    ends.append(advanced(ran, weights, jnp.int32(60)).state.weights)
-    assert apart(ends[0], ends[1], weights) < 0.02  # of the order tau_prop / T
 
 
 @pytest.mark.parametrize("late", [0.2, 0.6])
@@ -235,30 +196,6 @@ def test_an_instantaneous_loop_is_told():
     wires = to("A", "u", "v", one, carries=Prospective()), to("B", "v", "u", one, carries=Prospective())
     with pytest.raises(PlasticodeError, match="a loop through projection 'A' and projection 'B' and the drive"):
         Circuit(layers, wires)
-
-
-def replicas(strength: float):
-    """Two regressions whose matrices pull at each other."""
-    layers = given_input("x", 2), Layer("u", 1, role="output"), Layer("v", 1, role="output")
-
-    def law(other):
-        return Outer(Error()), Scaled(Times(strength / 2), other), Scaled(Times(-strength / 2))
-
-    first, second = f64([[1.0, 2.0]]), f64([[-1.0, 0.5]])
-    return Circuit(layers, (to("U", "x", "u", first, law("V")), to("V", "x", "v", second, law("U"))))
-
-
-def test_replicas_agree_faster_than_they_learn():
-    """The mean decays with lambda, the difference with lambda + kappa."""
-    circuit, kappa = replicas(1.5), 1.5
-    weights = circuit.initial_weights(jax.random.key(0))
-    flow = WeightFlow(circuit, timescales(plasticity=1.0), X, ZERO, Clock(f64(0.1), f64(0.0), 20), FixedStep("dopri5"))
-    end = advanced(flow, weights, jnp.int32(10)).weights
-    mean, half = ((weights["U"] + sign * weights["V"]) / 2 for sign in (1, -1))
-    np.testing.assert_allclose((end["U"] + end["V"]) / 2, mean * np.exp(-RATES)[None], atol=1e-10)
-    np.testing.assert_allclose((end["U"] - end["V"]) / 2, half * np.exp(-RATES - kappa)[None], atol=1e-10)
-    window, steps = both(circuit, timescales(0.02, 0.4, decay=3.0), X, ZERO, weights, shown=3)
-    assert apart(window.state.weights, steps.state.weights, weights) < 1e-5
 
 
 def test_a_pull_to_a_fixed_matrix_is_an_anchor():

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dynamics.circuit import Draw
+from dynamics.circuit import Draw, Scaled
 from dynamics.coupled import Coupled
 from dynamics.discrete import Discrete
 from dynamics.errors import PlasticodeError
 from dynamics.network import Network
+from dynamics.plasticity import slow_traces
 from dynamics.settle import Outside
 from dynamics.stimulus import Stream
 from rules.registry import RULES
@@ -50,6 +51,20 @@ def is_drawn(circuit):
 
 def is_clamped(name):
     return any(p.matrix.holds_norm for p in circuit_of(name).plastic)
+
+
+def has_momentum(name):
+    """Updates step a slow trace before the weights, half a presentation ahead of the flow."""
+    return bool(slow_traces(circuit_of(name)))
+
+
+def is_pulled(name):
+    """Weights go on pulling at each other in gaps, which updates do not have."""
+    return any(isinstance(t.term, Scaled) and t.term.matrix is not None for t in circuit_of(name).terms)
+
+
+def is_mirrored(name):
+    return any(p.matrix.mirror is not None for p in circuit_of(name).plastic)
 
 
 def plastic(circuit, weights):
@@ -105,10 +120,10 @@ def errors_of_the_coupled_regime(rule, problem, gap):
     return total
 
 
-def assert_first_order(total):
+def assert_first_order(total, last=0.04):
     """Each halving of tau_prop/T and T/tau_plast halves the error, down to a few per cent."""
     assert total[0] / total[1] > 1.7 and 1.7 < total[1] / total[2] < 2.4, total
-    assert total[2] < 0.04, total
+    assert total[2] < last, total
 
 
 def assert_first_order_of_draws(total):
@@ -120,9 +135,11 @@ def assert_first_order_of_draws(total):
 
 @each_rule
 def test_the_coupled_regime_tends_to_the_discrete_one(name):
-    rewarded = is_drawn(circuit_of(name)) and not circuit_of(name).with_errors
-    judge = assert_first_order_of_draws if rewarded else assert_first_order
-    judge(errors_of_the_coupled_regime(ALL_RULES[name], TINY, gap=0.0))
+    errors = errors_of_the_coupled_regime(ALL_RULES[name], TINY, gap=0.0)
+    if is_drawn(circuit_of(name)) and not circuit_of(name).with_errors:
+        assert_first_order_of_draws(errors)
+    else:
+        assert_first_order(errors, 0.1 if has_momentum(name) else 0.04)
 
 
 @pytest.mark.parametrize("name", ["kp", "oja", "bcm"])
@@ -142,7 +159,8 @@ def euler_step_and_update(name, eta):
     """
     problem = random_problem((3, 4, 2), bias=False, samples=4) if name in DRIVEN_IN_GAPS else TINY
     circuit, one = ALL_RULES[name].wire(problem.network), only_first_sample(problem)
-    weights, times, time = random_weights(circuit), timescales(decay=2.0), clock(eta, gap=eta / 4)
+    gap = 0.0 if is_pulled(name) else eta / 4
+    weights, times, time = random_weights(circuit), timescales(decay=2.0), clock(eta, gap=gap)
     slow = jax.tree.map(lambda v: v + 0.3, circuit.initial_slow())
     regimes = flow(circuit, one, times, time, "euler"), discrete(circuit, one, times, time)
     return [run(regime, weights, 2, slow) for regime in regimes]
@@ -154,10 +172,11 @@ def test_an_euler_step_of_the_weight_flow_is_the_discrete_update(name):
         with pytest.raises(PlasticodeError, match="drawn anew"):
             flow(circuit_of(name), TINY, timescales())
         return
-    if not is_clamped(name):
+    if not (is_clamped(name) or has_momentum(name) or is_mirrored(name)):
         assert distance(*euler_step_and_update(name, eta=0.1)) < 1e-14
         return
-    # The step along the tangent of the sphere and the published rescaling agree to first order in eta only.
+    # The step along the tangent of the sphere and the published rescaling agree to first order in eta only, and so do a
+    # step in a mirror's geometry and momentum.
     coarse, fine = (distance(*euler_step_and_update(name, eta)) for eta in (0.02, 0.01))
     assert 3.5 < coarse / fine < 4.5 and fine < 1e-3
 
@@ -270,14 +289,10 @@ def test_a_matrix_has_the_level_of_its_target_and_feedback_that_of_the_forward_m
 
 @each_rule
 def test_locality_is_as_documented(name):
-    rule = ALL_RULES[name]
-    while hasattr(rule, "credit"):  # a wrapper is as local as what it wraps
-        rule = rule.credit
-    assert circuit_of(name).is_local == (not heading_lines(rule)["Locality"].startswith("not"))
-
-
-def test_only_the_transposed_weights_of_sgd_are_not_local():
-    assert {name for name in ENGINE_RULES if not circuit_of(name).is_local} == {"sgd", "curl", "curl-clamp"}
+    rules = [ALL_RULES[name]]
+    while hasattr(rules[-1], "credit"):  # a wrapper is no more local than what it wraps
+        rules.append(rules[-1].credit)
+    assert circuit_of(name).is_local == (not any(heading_lines(r)["Locality"].startswith("not") for r in rules))
 
 
 def test_every_registered_rule_is_in_the_matrix():
