@@ -11,7 +11,9 @@ from jax import Array
 from dynamics.errors import PlasticodeError, unknown
 from dynamics.plugins import imported, is_own
 from rules.contract import AbstractRule
+from rules.contrastive_hebbian import ContrastiveHebbian
 from rules.curl import Curl
+from rules.equilibrium_propagation import EquilibriumPropagation, OscillatingEP
 from rules.feedback_alignment import DFA, FA
 from rules.gradient import SGD
 from rules.hebbian import BCM, AntiHebbian, Hebbian, Oja
@@ -20,18 +22,23 @@ from rules.kolen_pollack import KP
 from rules.node_perturbation import NodePerturbation
 from rules.weight_mirror import WeightMirror
 from rules.weight_perturbation import WeightPerturbation
+from rules.predictive_coding import PredictiveCoding
 
 RULES: dict[str, type[AbstractRule]] = {
     "anti-hebbian": AntiHebbian,
     "bcm": BCM,
+    "contrastive-hebbian": ContrastiveHebbian,
     "curl": Curl,
     "dfa": DFA,
+    "equilibrium-propagation": EquilibriumPropagation,
     "fa": FA,
     "hebbian": Hebbian,
     "heterosynaptic": Heterosynaptic,
     "kp": KP,
     "node-perturbation": NodePerturbation,
     "oja": Oja,
+    "oscillating-ep": OscillatingEP,
+    "predictive-coding": PredictiveCoding,
     "sgd": SGD,
     "weight-mirror": WeightMirror,
     "weight-perturbation": WeightPerturbation,

@@ -35,11 +35,20 @@ from rules import (
     Oja,
     WeightMirror,
     WeightPerturbation,
+    ContrastiveHebbian,
+    Curl,
+    EquilibriumPropagation,
+    Hebbian,
+    Heterosynaptic,
+    Oja,
+    OscillatingEP,
+    PredictiveCoding,
 )
 from rules.template import Template
 
 HALF: Any = 0.5  # a rule makes arrays of its numbers
 FAST: Any = 0.05
+FEEBLE: Any = 0.1  # feedback with which every small network settles quickly
 NO_LOOK: Any = None  # for who has nothing that is late
 
 ENGINE_RULES: dict[str, Any] = {
@@ -66,6 +75,11 @@ ALL_RULES: dict[str, Any] = {
     "node-perturbation-one-sided": NodePerturbation(symmetric=False),
     "weight-perturbation": WeightPerturbation(),
     "weight-mirror": WeightMirror(),
+    "equilibrium-propagation": EquilibriumPropagation(feedback=FEEBLE),
+    "equilibrium-propagation-symmetric": EquilibriumPropagation(feedback=FEEBLE, symmetric=True),
+    "oscillating-ep": OscillatingEP(),
+    "contrastive-hebbian": ContrastiveHebbian(),
+    "predictive-coding": PredictiveCoding(),
 }
 
 
