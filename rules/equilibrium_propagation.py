@@ -56,7 +56,7 @@ class EquilibriumPropagation(AbstractRule):
         "Neuroscience}, volume={11}, pages={24}, year={2017}, doi={10.3389/fncom.2017.00024}}"
     )
     nudge: Float[Array, ""] = number(0.1, low=1e-6)
-    feedback: Float[Array, ""] = number(1.0, low=1e-6)
+    feedback: Float[Array, ""] = number(0.2, low=1e-6)
     symmetric: bool = eqx.field(static=True, default=False)
 
     def wire(self, network: Network) -> Circuit:
@@ -88,7 +88,7 @@ class OscillatingEP(AbstractRule):
         "Neural Information Processing Systems}, year={2022}, note={arXiv:2209.00530}}"
     )
     nudge: Float[Array, ""] = number(0.2, low=1e-6)
-    feedback: Float[Array, ""] = number(1.0, low=1e-6)
+    feedback: Float[Array, ""] = number(0.2, low=1e-6)
     period: Float[Array, ""] = timescale(0.05, low=1e-9)
 
     def wire(self, network: Network) -> Circuit:

@@ -10,6 +10,7 @@ from dynamics.errors import PlasticodeError, unknown
 from experiments.predictions.continuous import CONTINUOUS
 from experiments.predictions.curl import CURL
 from experiments.predictions.generalisation import GENERALISATION
+from experiments.predictions.energy import ENERGY
 from experiments.predictions.hebbian import HEBBIAN
 from experiments.predictions.heterosynaptic import HETEROSYNAPTIC
 from experiments.predictions.linear import LINEAR
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 # name -> "module:Class"; modules are imported when asked for, since most of them need jax.
 PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **LINEAR, **GENERALISATION}
 PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **PERTURBATION}
+PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **ENERGY}
 
 
 def prediction_class(name: str) -> "type[AbstractPrediction]":
