@@ -1,16 +1,11 @@
 """A2.1, A2.5: how fast the updates of nudged and clamped networks tend to gradients."""
 
-from collections.abc import Callable
 from typing import Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Key
 from matplotlib.axes import Axes
 
-from dynamics import instruments
-from dynamics.circuit import Circuit, Weights
 from dynamics.network import Network
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size, Sizes
 from experiments.predictions.energy.setting import (
@@ -22,17 +17,13 @@ from experiments.predictions.energy.setting import (
     halved,
     network,
     order,
-    updates_and_truth,
+    slopes,
+    updates,
 )
 from experiments.predictions.kit import all_close, f64, keys_from, look, plotted
 from rules.contrastive_hebbian import ContrastiveHebbian
 from rules.equilibrium_propagation import EquilibriumPropagation
 from rules.gradient import SGD
-
-
-def downhill(circuit: Circuit, weights: Weights, x: Array, y: Array) -> Weights:
-    """-dLoss/dW of the circuit's own prediction, by automatic differentiation through its fixed point."""
-    return jax.tree.map(jnp.negative, instruments.gradient(circuit, weights, x, y))
 
 
 class EPOrders(AbstractPrediction):
@@ -57,7 +48,7 @@ class EPOrders(AbstractPrediction):
     gain: Positive = 0.5
     feedback: Positive = 1.0
     loss: Literal["squared", "softmax"] = "squared"
-    betas: Positives = (0.1, 0.05, 0.025, 0.0125)
+    betas: Positives = (0.05, 0.025, 0.0125, 0.00625)
     seeds: Seeds = 8
 
     def misfit(self) -> str | None:
@@ -66,9 +57,9 @@ class EPOrders(AbstractPrediction):
     def measure(self) -> Finding:
         net = network(self.inputs, self.hidden, self.outputs, self.gain, loss=self.loss)
         errors, verdicts = {}, []
+        truth = flat(slopes(EquilibriumPropagation(feedback=f64(self.feedback)).wire(net), net, *self._drawn_from()), 1)
         for symmetric, slope, room in ((False, 1.0, 0.1), (True, 2.0, 0.15)):
-            trees, gradient = self._updates(net, symmetric)
-            found, truth = flat(trees, 2), flat(gradient, 1)
+            found = flat(self._updates(net, symmetric), 2)
             kind = "symmetric" if symmetric else "one-sided"
             errors[kind] = distances(found, truth)
             name, quantity = f"order, {kind}", "slope of log |W' + dLoss/dW| against log beta"
@@ -78,16 +69,19 @@ class EPOrders(AbstractPrediction):
                 verdicts.append(all_close("direction", "1 - cosine with the gradient, symmetric", 0.0, off, 1e-4))
             else:
                 errors["extrapolated"] = distances(extrapolated(found), truth)
-                slopes = order(self.betas[1:], errors["extrapolated"])
+                orders = order(self.betas[1:], errors["extrapolated"])
                 quantity = "the same slope of 2 W'(beta/2) - W'(beta)"
-                verdicts.append(all_close("order, extrapolated", quantity, 2.0, slopes, 0.15))
+                verdicts.append(all_close("order, extrapolated", quantity, 2.0, orders, 0.15))
         return Finding(verdicts, self._drawn(errors))
 
-    def _updates(self, net: Network, symmetric: bool) -> tuple[Trees, Trees]:
+    def _drawn_from(self) -> tuple[Key[Array, " seeds"], int]:
+        return keys_from(self.seed, self.seeds), self.samples
+
+    def _updates(self, net: Network, symmetric: bool) -> Trees:
         def rule(beta: Array) -> EquilibriumPropagation:
             return EquilibriumPropagation(nudge=beta, feedback=f64(self.feedback), symmetric=symmetric)
 
-        return updates_and_truth(rule, downhill, net, self.betas, keys_from(self.seed, self.seeds), self.samples)
+        return updates(rule, net, self.betas, *self._drawn_from())
 
     @plotted(3.4, 2.6)
     def _drawn(self, panel: Axes, errors: dict[str, np.ndarray]) -> None:
@@ -125,29 +119,23 @@ class CHLBackprop(AbstractPrediction):
 
     def measure(self) -> Finding:
         net = network(self.inputs, self.hidden, self.outputs, self.gain, loss=self.loss)
-        trees, gradient = self._updates(net, SGD().wire(net))
+        known = keys_from(self.seed, self.seeds), self.samples
+        trees = updates(lambda gamma: ContrastiveHebbian(feedback=gamma), net, self.feedbacks, *known)
+        gradient = slopes(SGD().wire(net), net, *known)
         found, truth = flat(trees, 2), flat(gradient, 1)
         errors, gammas = {"all weights": distances(found, truth)}, self.feedbacks
         quantity = "slope of log |W' + dLoss/dW| against log gamma"
         verdicts = [all_close("order", quantity, 1.0, order(gammas, errors["all weights"]), 0.1)]
         layers = {n: distances(flat(trees, 2, (n,)), flat(gradient, 1, (n,))) for n in sorted(trees)}
-        slopes = np.concatenate([order(gammas, each) for each in layers.values()])
-        verdicts.append(all_close("order in every layer", f"the same slope of {', '.join(layers)}", 1.0, slopes, 0.2))
+        each = np.concatenate([order(gammas, rows) for rows in layers.values()])
+        verdicts.append(all_close("order in every layer", f"the same slope of {', '.join(layers)}", 1.0, each, 0.2))
         errors["extrapolated"] = distances(extrapolated(found), truth)
-        slopes = order(gammas[1:], errors["extrapolated"])
+        orders = order(gammas[1:], errors["extrapolated"])
         quantity = "the same slope of 2 W'(gamma/2) - W'(gamma)"
-        verdicts.append(all_close("order, extrapolated", quantity, 2.0, slopes, 0.2))
+        verdicts.append(all_close("order, extrapolated", quantity, 2.0, orders, 0.2))
         off = angles(found, truth)[:, -1]
         verdicts.append(all_close("direction", "1 - cosine with the gradient", 0.0, off, 1e-4))
         return Finding(verdicts, self._drawn(errors))
-
-    def _updates(self, net: Network, forward: Circuit) -> tuple[Trees, Trees]:
-        def truth(_: Circuit, weights: Weights, x: Array, y: Array) -> Weights:
-            own = {p.name: weights[p.name] for p in forward.plastic}
-            return downhill(forward, own, x, y)
-
-        rule: Callable[[Array], ContrastiveHebbian] = lambda gamma: ContrastiveHebbian(feedback=gamma)  # noqa: E731
-        return updates_and_truth(rule, truth, net, self.feedbacks, keys_from(self.seed, self.seeds), self.samples)
 
     @plotted(3.4, 2.6)
     def _drawn(self, panel: Axes, errors: dict[str, np.ndarray]) -> None:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from dynamics import instruments
 from dynamics.circuit import Circuit, Weights
 from dynamics.network import Network
 from experiments.predictions.kit import f64, weight_flow
@@ -35,24 +36,35 @@ def update(circuit: Circuit, weights: Weights, x: Float[Array, "n i"], y: Float[
     return flow.system(state.fixed).drift((state.weights, state.slow, state.traces), None, None)[0]
 
 
-def updates_and_truth(
+def updates(
     make: Callable[[Array], AbstractRule],
-    truth: Callable[[Circuit, Weights, Array, Array], Weights],
     net: Network,
     numbers: tuple[float, ...],
     keys: Key[Array, " seeds"],
     count: int,
-) -> tuple[Trees, Trees]:
-    """Updates of a rule at each of `numbers` (seeds, numbers, ...), and the truth (seeds, ...) that they tend to."""
+) -> Trees:
+    """The updates of a rule at each of `numbers` (seeds, numbers, ...), with weights and samples of each key."""
 
-    def one(key: Key[Array, ""]) -> tuple[Weights, Weights]:
-        for_weights, for_samples = jax.random.split(key)
-        circuit = make(f64(numbers[0])).wire(net)
-        weights, (x, y) = circuit.initial_weights(for_weights), samples(for_samples, net, count)
-        found = jax.vmap(lambda number: update(make(number).wire(net), weights, x, y))(f64(numbers))
-        return found, truth(circuit, weights, x, y)
+    def one(key: Key[Array, ""]) -> Weights:
+        weights, x, y = drawn_from(key, make(f64(numbers[0])).wire(net), net, count)
+        return jax.vmap(lambda number: update(make(number).wire(net), weights, x, y))(f64(numbers))
 
     return jax.jit(jax.vmap(one))(keys)
+
+
+def slopes(circuit: Circuit, net: Network, keys: Key[Array, " seeds"], count: int) -> Trees:
+    """-dLoss/dW (seeds, ...) of the circuit's own prediction, by automatic differentiation through its fixed point."""
+
+    def one(key: Key[Array, ""]) -> Weights:
+        return jax.tree.map(jnp.negative, instruments.gradient(circuit, *drawn_from(key, circuit, net, count)))
+
+    return jax.jit(jax.vmap(one))(keys)
+
+
+def drawn_from(key: Key[Array, ""], circuit: Circuit, net: Network, count: int) -> tuple[Weights, Array, Array]:
+    """Weights and samples."""
+    for_weights, for_samples = jax.random.split(key)
+    return circuit.initial_weights(for_weights), *samples(for_samples, net, count)
 
 
 def flat(trees: Trees, axes: int, names: tuple[str, ...] | None = None) -> np.ndarray:
@@ -77,7 +89,7 @@ def extrapolated(found: np.ndarray) -> np.ndarray:
     return 2 * found[:, 1:] - found[:, :-1]
 
 
-def order(numbers: tuple[float, ...], errors: np.ndarray) -> np.ndarray:
+def order(numbers: tuple[float, ...] | np.ndarray, errors: np.ndarray) -> np.ndarray:
     """The slope of log errors (rows, numbers) against log numbers, row by row."""
     return np.polyfit(np.log(numbers), np.log(errors).T, 1)[0]
 
