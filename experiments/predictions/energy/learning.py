@@ -41,7 +41,7 @@ class EPLearning(AbstractPrediction):
         the fixed point, in the same steps of Euler. The order is that of the largest distance of two loss curves."""
     tolerance = """0.1 for the slope 1 and 0.2 for the slope 2: the next order in beta bends the line. The loss must fall
         below a fifth, at 99.9 % over seeds."""
-    quick = {"seeds": 5, "betas": (0.1, 0.05, 0.025)}
+    quick = {"seeds": 5, "betas": (0.1, 0.05, 0.025), "time": 20.0, "steps": 2}
 
     inputs: Size = 4
     hidden: Size = 3
@@ -50,7 +50,7 @@ class EPLearning(AbstractPrediction):
     feedback: Positive = 0.5
     betas: Positives = (0.1, 0.05, 0.025, 0.0125)
     time: Positive = 30.0  # in units of tau_plast
-    steps: Size = 6  # of Euler, between two of the 20 records
+    steps: Size = 4  # of Euler, between two of the 20 records
     seeds: Seeds = 6
 
     def misfit(self) -> str | None:

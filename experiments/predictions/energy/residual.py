@@ -62,7 +62,7 @@ class PCBackprop(AbstractPrediction):
         log |r|."""
     tolerance = """0.1 for the first order, 0.2 for the second: the next order in r bends the line. What stays of the distance to
         backpropagation, within 1 % of what S says, by extrapolation."""
-    quick = {"seeds": 3, "hidden": (5,)}
+    quick = {"seeds": 3, "hidden": (5, 4)}
 
     inputs: Size = 4
     hidden: Sizes = (6, 5)
@@ -73,6 +73,8 @@ class PCBackprop(AbstractPrediction):
     seeds: Seeds = 8
 
     def misfit(self) -> str | None:
+        if len(self.hidden) < 2:
+            return "hidden must have at least two layers: with one, nothing is left out beyond the second order of r"
         return halved(self.residuals, "residuals")
 
     def measure(self) -> Finding:
