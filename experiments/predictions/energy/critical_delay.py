@@ -19,7 +19,7 @@ from experiments.predictions.kit import all_close, coupled, f64, look, plotted
 from rules.equilibrium_propagation import EquilibriumPropagation
 from rules.predictive_coding import PredictiveCoding
 
-SPAN = 160.0  # length of the presentation, in tau_prop
+SPAN = 100.0  # length of the presentation, in tau_prop
 NUDGE, FEEDBACK = 0.2, 0.1  # of equilibrium propagation
 
 
@@ -119,9 +119,10 @@ class PCCriticalDelay(AbstractPrediction):
         """Half the slope of log energy, between two windows of two periods each, about the fixed point."""
         period = 2 * math.pi / root.imag
         window = round(2 * period * self.steps)
-        apart = round(2 * period * max(round(60 / (2 * period)), 1) * self.steps)
         moves = np.diff(error)  # knows no fixed point
-        early, late = (float(np.sum(moves[end - window : end] ** 2)) for end in (moves.size - apart, moves.size))
+        end = min(moves.size, round(24 / max(-root.real, 1e-9) * self.steps))  # before it has died out
+        apart = max(end // 2 // window, 1) * window
+        early, late = (float(np.sum(moves[stop - window : stop] ** 2)) for stop in (end - apart, end))
         return 0.5 * math.log(late / early) / (apart / self.steps)
 
     @plotted(3.4, 2.6)
