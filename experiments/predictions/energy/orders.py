@@ -48,7 +48,7 @@ class EPOrders(AbstractPrediction):
     gain: Positive = 0.5
     feedback: Positive = 1.0
     loss: Literal["squared", "softmax"] = "squared"
-    betas: Positives = (0.05, 0.025, 0.0125, 0.00625)
+    betas: Positives = (0.02, 0.01, 0.005, 0.0025)
     seeds: Seeds = 8
 
     def misfit(self) -> str | None:
