@@ -19,15 +19,16 @@ class ContrastiveHebbian(AbstractRule):
                     c = target - prediction: with the squared loss z_L' settles at the target
     Fixed point     of the neurons: W' is the update of backpropagation whose output error is c, + O(gamma)
     Discrete limit  W_l += eta times the same contrast of settled activities, eta = T/tau_plast
-    Locality        not local: the copies share their weights, and feedback is the transpose (one copy does it in two phases)
+    Locality        not local: the copies share their weights, and feedback is the transpose; one copy would need two
+                    phases
     Shapes          z_l, z_l' (n_l,), e_L (n_L,); `feedback` gamma, a number
     Errors          needs a target, of either loss; `delays.error` makes the clamp late
     Reference       bibtex: xie2003equivalence (doi:10.1162/089976603762552988)
     """
 
     reference: ClassVar[str] = (
-        "@article{xie2003equivalence, title={Equivalence of Backpropagation and Contrastive Hebbian Learning in a Layered "
-        "Network}, author={Xie, Xiaohui and Seung, H. Sebastian}, journal={Neural Computation}, volume={15}, "
+        "@article{xie2003equivalence, title={Equivalence of Backpropagation and Contrastive Hebbian Learning in a "
+        "Layered Network}, author={Xie, Xiaohui and Seung, H. Sebastian}, journal={Neural Computation}, volume={15}, "
         "pages={441--454}, year={2003}, doi={10.1162/089976603762552988}}"
     )
     feedback: Float[Array, ""] = number(0.1, low=1e-6)

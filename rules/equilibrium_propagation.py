@@ -2,10 +2,12 @@
 
 The network is recurrent: every matrix also carries activities back, V_l = gamma W_l^T, and it settles at a minimum of
 
-    E = sum_l gamma^l [Phi_l(z_l) - z_l^T (W_l z_{l-1} + b_l)],  Phi_l' = the inverse of f_l:  z_l = f(a_l + V_{l+1} z_{l+1})
+    E = sum_l gamma^l [Phi_l(z_l) - z_l^T (W_l z_{l-1} + b_l)],  Phi_l' = the inverse of f_l
 
-(a skip from s to t carries back gamma^(t-s) of its transpose). The output is nudged by beta times minus the slope of the
-loss: z_L = f(a_L + beta c), c = target - prediction.
+that is z_l = f(a_l + V_{l+1} z_{l+1})
+
+(a skip from s to t carries back gamma^(t-s) of its transpose). The output is nudged by beta times minus the slope of
+the loss: z_L = f(a_L + beta c), c = target - prediction.
 """
 
 import dataclasses
@@ -38,22 +40,23 @@ Copy = tuple[tuple[Layer, ...], tuple[Projection, ...]]
 class EquilibriumPropagation(AbstractRule):
     """Two copies of a recurrent network with one set of weights, one of them nudged: their contrast is the gradient.
 
-    Equation        tau_plast W_l' = gamma^(l-L) / beta * (z_l' z_{l-1}'^T - z_l z_{l-1}^T), primes: nudged by beta, others
-                    free; `symmetric`: the others nudged by -beta, and over 2 beta
+    Equation        tau_plast W_l' = gamma^(l-L) / beta * (z_l' z_{l-1}'^T - z_l z_{l-1}^T), primes: nudged by beta, the
+                    others free; `symmetric`: the others nudged by -beta, and over 2 beta
     Fixed point     of the neurons: W' = -dLoss/dW of the settled network + O(beta), O(beta^2) where symmetric
     Discrete limit  W_l += eta times the same contrast of settled activities, eta = T/tau_plast
-    Locality        not local: the copies share their weights, and feedback is the transpose (one copy does it in two phases)
-    Shapes          z_l, z_l' (n_l,); `nudge` beta and `feedback` gamma, numbers (1 as published). Activations that do not
-                    saturate settle only where gamma |W_{l+1}|^2 is below about 1
+    Locality        not local: the copies share their weights, and feedback is the transpose; one copy would need two
+                    phases
+    Shapes          z_l, z_l' (n_l,); `nudge` beta and `feedback` gamma, numbers; gamma is 1 as published, for weights
+                    that are small: a network settles well, at one point, where gamma |W_{l+1}|^2 is below 1
     Errors          needs a target, of either loss; `delays.error` makes the nudge late
     Reference       bibtex: scellier2017equilibrium (doi:10.3389/fncom.2017.00024); symmetric: laborieux2021scaling
                     (doi:10.3389/fnins.2021.633674)
     """
 
     reference: ClassVar[str] = (
-        "@article{scellier2017equilibrium, title={Equilibrium Propagation: Bridging the Gap between Energy-Based Models "
-        "and Backpropagation}, author={Scellier, Benjamin and Bengio, Yoshua}, journal={Frontiers in Computational "
-        "Neuroscience}, volume={11}, pages={24}, year={2017}, doi={10.3389/fncom.2017.00024}}"
+        "@article{scellier2017equilibrium, title={Equilibrium Propagation: Bridging the Gap between Energy-Based "
+        "Models and Backpropagation}, author={Scellier, Benjamin and Bengio, Yoshua}, journal={Frontiers in "
+        "Computational Neuroscience}, volume={11}, pages={24}, year={2017}, doi={10.3389/fncom.2017.00024}}"
     )
     nudge: Float[Array, ""] = number(0.1, low=1e-6)
     feedback: Float[Array, ""] = number(0.2, low=1e-6)
@@ -71,13 +74,13 @@ class EquilibriumPropagation(AbstractRule):
 class OscillatingEP(AbstractRule):
     """One copy, nudged by a sine of time, which also multiplies its Hebbian law: no phases, and no second copy.
 
-    Equation        tau_plast W_l' = 2 gamma^(l-L) / b * s(t) z_l z_{l-1}^T,  z_L nudged by b s(t),  s = sin(2 pi t / period)
-                    t from the start of a presentation
+    Equation        tau_plast W_l' = 2 gamma^(l-L) / b * s(t) z_l z_{l-1}^T,  z_L nudged by b s(t)
+                    s = sin(2 pi t / period), t from the start of a presentation
     Fixed point     neurons quick against the period, averaged over whole periods: W' = -dLoss/dW + O(b^2)
     Discrete limit  none, nor a weight flow: waves are functions of time, which only the coupled regime has
     Locality        not local: feedback is the transpose
-    Shapes          z_l (n_l,), s one number for all; `nudge` b and `feedback` gamma numbers, `period` in seconds: T must be
-                    a whole number of periods, else a Hebbian term of the order (2 / b) period / T is left
+    Shapes          z_l (n_l,), s one number for all; `nudge` b and `feedback` gamma numbers, `period` in seconds: T
+                    must be a whole number of periods, else a Hebbian term of the order (2 / b) period / T is left
     Errors          needs a target, of either loss; `delays.error` makes the nudge late
     Reference       bibtex: laborieux2022holomorphic (arXiv:2209.00530), whose complex oscillation is exact at any b
     """
@@ -151,8 +154,8 @@ def copy_of(
 ) -> Copy:
     """Layers and projections of a recurrent copy, whose law is rate * gamma^(l-L) * gate * z_l z_{l-1}^T.
 
-    Names end in `mark`; a marked copy shares inputs and weights with the one that is not. `output` replaces fields of the
-    output layer.
+    Names end in `mark`; a marked copy shares inputs and weights with the one that is not. `output` replaces fields of
+    the output layer.
     """
     layers, wires, last = [], [], network.depth
     for layer in network.layers():

@@ -12,25 +12,25 @@ from rules.contract import AbstractRule
 
 
 class PredictiveCoding(AbstractRule):
-    """Activities and weights both descend one energy, F = sum_l |z_l - f(a_l)|^2 / 2 (hidden l) + the loss of the output.
+    """Activities and weights both descend one energy, F = sum of |z_l - f(a_l)|^2 / 2 over hidden l, plus the loss.
 
     Equation        tau_prop z_l' = -z_l + f(a_l) + W_{l+1}^T e_{l+1} = -dF/dz_l for hidden l
                     tau_plast W_l' = e_l z_{l-1}^T = -dF/dW_l
-                    e_l = f'(a_l)^T (z_l - f(a_l)), e_L = f'(a_L)^T c, c = target - prediction; both at once, no filters
-    Fixed point     of the neurons: e_l = f'(a_l)^T W_{l+1}^T e_{l+1}, that of backpropagation but for activities which
+                    e_l = f'(a_l)^T (z_l - f(a_l)), e_L = f'(a_L)^T c, c = target - prediction; at once, no filters
+    Fixed point     of the neurons: e_l = f'(a_l)^T W_{l+1}^T e_{l+1}, that of backpropagation but for activities that
                     themselves give in to errors
     Discrete limit  W_l += eta e_l z_{l-1}^T of the settled network, eta = T/tau_plast
     Locality        not local: the feedback matrix is the transpose of the forward one
     Shapes          W_l (n_l, n_{l-1}), e_l and z_l (n_l,); tau_plast in seconds
-    Errors          needs a target, of either loss; `delays.error` makes the output's error late: a loop of gain |W|^2 which
-                    is then unstable where that is above 1 and the delay long
+    Errors          needs a target, of either loss; `delays.error` makes the output's error late: a loop of gain |W|^2,
+                    unstable where that is above 1 and the delay long
     Reference       bibtex: whittington2017approximation (doi:10.1162/NECO_a_00949)
     """
 
     reference: ClassVar[str] = (
         "@article{whittington2017approximation, title={An Approximation of the Error Backpropagation Algorithm in a "
-        "Predictive Coding Network with Local Hebbian Synaptic Plasticity}, author={Whittington, James C. R. and Bogacz, "
-        "Rafal}, journal={Neural Computation}, volume={29}, pages={1229--1262}, year={2017}, "
+        "Predictive Coding Network with Local Hebbian Synaptic Plasticity}, author={Whittington, James C. R. and "
+        "Bogacz, Rafal}, journal={Neural Computation}, volume={29}, pages={1229--1262}, year={2017}, "
         "doi={10.1162/NECO_a_00949}}"
     )
 

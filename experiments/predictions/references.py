@@ -71,9 +71,9 @@ REFERENCES = {
         "Wilson, Collin and Humphreys, Peter C. and Lillicrap, Timothy and Tweed, Douglas B.}, booktitle={Advances in "
         "Neural Information Processing Systems}, year={2019}, note={arXiv:1904.05391}}"
     "scellier2017equilibrium": (
-        "@article{scellier2017equilibrium, title={Equilibrium Propagation: Bridging the Gap between Energy-Based Models "
-        "and Backpropagation}, author={Scellier, Benjamin and Bengio, Yoshua}, journal={Frontiers in Computational "
-        "Neuroscience}, volume={11}, pages={24}, year={2017}, doi={10.3389/fncom.2017.00024}}"
+        "@article{scellier2017equilibrium, title={Equilibrium Propagation: Bridging the Gap between Energy-Based "
+        "Models and Backpropagation}, author={Scellier, Benjamin and Bengio, Yoshua}, journal={Frontiers in "
+        "Computational Neuroscience}, volume={11}, pages={24}, year={2017}, doi={10.3389/fncom.2017.00024}}"
     ),
     "laborieux2022holomorphic": (
         "@inproceedings{laborieux2022holomorphic, title={Holomorphic Equilibrium Propagation Computes Exact Gradients "
@@ -81,14 +81,14 @@ REFERENCES = {
         "Neural Information Processing Systems}, year={2022}, note={arXiv:2209.00530}}"
     ),
     "xie2003equivalence": (
-        "@article{xie2003equivalence, title={Equivalence of Backpropagation and Contrastive Hebbian Learning in a Layered "
-        "Network}, author={Xie, Xiaohui and Seung, H. Sebastian}, journal={Neural Computation}, volume={15}, "
+        "@article{xie2003equivalence, title={Equivalence of Backpropagation and Contrastive Hebbian Learning in a "
+        "Layered Network}, author={Xie, Xiaohui and Seung, H. Sebastian}, journal={Neural Computation}, volume={15}, "
         "pages={441--454}, year={2003}, doi={10.1162/089976603762552988}}"
     ),
     "whittington2017approximation": (
         "@article{whittington2017approximation, title={An Approximation of the Error Backpropagation Algorithm in a "
-        "Predictive Coding Network with Local Hebbian Synaptic Plasticity}, author={Whittington, James C. R. and Bogacz, "
-        "Rafal}, journal={Neural Computation}, volume={29}, pages={1229--1262}, year={2017}, "
+        "Predictive Coding Network with Local Hebbian Synaptic Plasticity}, author={Whittington, James C. R. and "
+        "Bogacz, Rafal}, journal={Neural Computation}, volume={29}, pages={1229--1262}, year={2017}, "
         "doi={10.1162/NECO_a_00949}}"
     ),
     "innocenti2024strict": (

@@ -83,7 +83,10 @@ def test_one_update_of_equilibrium_propagation_by_hand():
     for name, nudged, free in zip(("W1", "W2", "b1", "b2"), *ends, strict=True):
         np.testing.assert_allclose(found[name], (nudged - free) / beta, atol=1e-10)
     np.testing.assert_allclose(
-        instruments.predict(circuit, weights, one.inputs)[0], ends[1][3][:, 0], atol=1e-10, err_msg="the free one predicts"
+        instruments.predict(circuit, weights, one.inputs)[0],
+        ends[1][3][:, 0],
+        atol=1e-10,
+        err_msg="the free one predicts",
     )
 
 

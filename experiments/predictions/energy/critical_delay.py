@@ -31,14 +31,15 @@ class PCCriticalDelay(AbstractPrediction):
     source = "whittington2017approximation has the inference; its stability with a late error is derived"
     equation = """(1 + s tau)^2 + w^2 exp(-s d) = 0, tau = tau_prop; stable for all d where w^2 < 1, else for d < d_c =
         tau (pi - 2 atan v) / v, v = sqrt(w^2 - 1)"""
-    claim = """Inference is a loop from the error to the hidden activity and back to the prediction, of gain w^2. Where that is
-        above 1 and the error arrives later than d_c, activities oscillate and grow, whatever the weights learn; below 1 no delay
-        does harm. Equilibrium propagation with the same weights is safe at any of these delays, as its loop has the gain of
-        the nudge."""
-    method = """One long presentation to a linear network whose weights hardly move, by Heun's steps of tau_prop / 20; the rate at
-        which the error leaves its fixed point, from its energy in windows of whole periods, against the rightmost root."""
-    tolerance = """0.005 / tau_prop for growth rates: Heun's error at these steps, and other roots that have not quite died out.
-        1 % for the critical delay, found by interpolation between the delays on both sides of it."""
+    claim = """Inference is a loop from the error to the hidden activity and back to the prediction, of gain w^2. Where
+        that is above 1 and the error arrives later than d_c, activities oscillate and grow, whatever the weights
+        learn; below 1 no delay does harm. Equilibrium propagation with the same weights is safe at any of these
+        delays, as its loop has the gain of the nudge."""
+    method = """One long presentation to a linear network whose weights hardly move, by Heun's steps of tau_prop / 20;
+        the rate at which the error leaves its fixed point, from its energy in windows of whole periods, against the
+        rightmost root."""
+    tolerance = """0.005 / tau_prop for growth rates: Heun's error at these steps, and other roots that have not quite
+        died out. 1 % for the critical delay, found by interpolation between the delays on both sides of it."""
     quick = {"delays": (0.8, 0.95, 1.05, 1.3)}
 
     strong: Positive = 1.6  # w, above 1
@@ -104,7 +105,10 @@ class PCCriticalDelay(AbstractPrediction):
     def _errors(self, circuit: Circuit, term: str, delays: np.ndarray) -> dict[float, Float[np.ndarray, "delays time"]]:
         """The post-factor of a law at every step, by w; tau_prop = 1."""
         steps = math.ceil(SPAN * self.steps)
-        history, stream = math.ceil(self.latest() * self.steps) + 3, Stream(f64([[1.0]]), f64([[1.0]]), jax.random.key(0))
+        history, stream = (
+            math.ceil(self.latest() * self.steps) + 3,
+            Stream(f64([[1.0]]), f64([[1.0]]), jax.random.key(0)),
+        )
         start = circuit.initial_weights(jax.random.key(0)) | {"W1": f64([[1.0]])}
 
         def course(w: Array, delay: Array) -> Array:

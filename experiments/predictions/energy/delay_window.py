@@ -26,8 +26,8 @@ FAMILIES = ("one-sided EP", "symmetric EP", "contrastive Hebbian", "predictive c
 
 
 class Late(NamedTuple):
-    """Of the error c(t) that a circuit makes of its late self, c(t) = r - g c(t - d) while it is on, d to d + T: the mean of
-    c / r over the time from d to T, where the stimulus is on too, over T; and that of (c / r)^2 over all of its time."""
+    """Of an error that feeds back on itself, c(t) = r - g c(t - d) from d to d + T: the integral of c / r from d to T,
+    where the stimulus is on too, and that of (c / r)^2 over all of its time; both over T."""
 
     overlap: np.ndarray
     square: np.ndarray
@@ -53,18 +53,19 @@ class EnergyDelayWindow(AbstractPrediction):
     number = "A2.8"
     title = "Late errors: equilibrium propagation has the plasticity window, predictive coding echoes, and both a floor"
     source = "bacvanski2025continuous, overlap law; its form for networks that settle is derived"
-    equation = """c(t) = r - g c(t-d) from d to d + T, A = int_d^T c dt / (r T), B = int c^2 dt / (r^2 T); EP: g = beta / (1 - gamma
-        w^2), dW1 ~ A, dW2 ~ A + floor beta B; contrastive Hebbian: g = 0, A = 1 - d/T, floor gamma; predictive coding: g = w^2,
-        floor w. As beta -> 0: S(d) / S(0) = max(0, 1 - d/T)"""
-    claim = """With an output error that is d late, the first matrix of all four families learns in proportion to the overlap of
-        stimulus and error, nothing from d = T on: linearly where settling does not feed back on the error (contrastive Hebbian;
-        equilibrium propagation as beta -> 0), with echoes of gain w^2 under predictive coding, which makes the window wider: a
-        late error has not yet been explained away. The second matrix keeps a floor at any delay, as the late error moves both
-        of its ends: of order beta, gamma and 1; the symmetric nudge has none beyond T."""
-    method = """Coupled runs of one presentation with a gap of 1.5 T, tau_plast = 1e6 T, delays.error = d; changes of both weights
-        against the closed forms for quick neurons."""
-    tolerance = """6 tau_prop / T of the change without delay: up to six filters in a row, each of which moves the edges of a box
-        by tau_prop."""
+    equation = """c(t) = r - g c(t-d) from d to d + T, A = int_d^T c dt / (r T), B = int c^2 dt / (r^2 T); EP: g = beta
+        / (1 - gamma w^2), dW1 ~ A, dW2 ~ A + floor beta B; contrastive Hebbian: g = 0, A = 1 - d/T, floor gamma;
+        predictive coding: g = w^2, floor w. As beta -> 0: S(d) / S(0) = max(0, 1 - d/T)"""
+    claim = """With an output error that is d late, the first matrix of all four families learns in proportion to the
+        overlap of stimulus and error, nothing from d = T on: linearly where settling does not feed back on the error
+        (contrastive Hebbian; equilibrium propagation as beta -> 0), with echoes of gain w^2 under predictive coding,
+        which makes the window wider: a late error has not yet been explained away. The second matrix keeps a floor at
+        any delay, as the late error moves both of its ends: of order beta, gamma and 1; the symmetric nudge has none
+        beyond T."""
+    method = """Coupled runs of one presentation with a gap of 1.5 T, tau_plast = 1e6 T, delays.error = d; changes of
+        both weights against the closed forms for quick neurons."""
+    tolerance = """6 tau_prop / T of the change without delay: up to six filters in a row, each of which moves the
+        edges of a box by tau_prop."""
     quick = {"delays": (0.0, 0.3, 0.7, 1.2), "propagation": 0.01}
 
     first: Positive = 0.8  # W1
@@ -78,7 +79,9 @@ class EnergyDelayWindow(AbstractPrediction):
 
     def misfit(self) -> str | None:
         if self.beta / (1 - self.feedback * self.second**2) >= 1 or self.feedback * self.second**2 >= 1:
-            return "beta, feedback and second must be so small that nudged networks settle: beta / (1 - gamma w^2) below 1"
+            return (
+                "beta, feedback and second must be so small that nudged networks settle: beta / (1 - gamma w^2) below 1"
+            )
         if max(self.delays) > GAP - 20 * self.propagation:
             return f"delays must end 20 propagation before the gap of {GAP:g} T does"
         if 0.0 not in self.delays or max(self.delays) < 1:
@@ -97,7 +100,7 @@ class EnergyDelayWindow(AbstractPrediction):
         verdicts.append(all_close("no floor with symmetric nudges", quantity, 0.0, even[1, delays >= 1], room))
         off = even[0] - overlap_law(delays, 1.0)
         quantity = "largest deviation of S(d)/S(0) of W1 from max(0, 1 - d/T)"
-        verdicts.append(all_close("overlap law with symmetric nudges", quantity, 0.0, off, room + self.gain()**2))
+        verdicts.append(all_close("overlap law with symmetric nudges", quantity, 0.0, off, room + self.gain() ** 2))
         return Finding(verdicts, self._drawn(found, expected))
 
     def gain(self) -> float:

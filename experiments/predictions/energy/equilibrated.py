@@ -34,15 +34,17 @@ class PCEnergy(AbstractPrediction):
     number = "A2.6"
     title = "Predictive coding descends a rescaled loss, which leaves the saddle at zero at once"
     source = "innocenti2024strict, theorems 1 and 2; whittington2017approximation has the energy"
-    equation = """F* = <r^T S^-1 r> / 2, r = y - W_L .. W_1 x, S = 1 + sum_{l=2}^L (W_L .. W_l)(W_L .. W_l)^T; near W = 0:
-        tau_plast W_L' = <y y^T> W_L"""
-    claim = """The energy of a settled linear network is the squared residual in the metric S of its weights, and its weights
-        go straight down that. At zero the energy has a direction of negative curvature whatever the depth: the last matrix
-        grows at the rate of <y y^T>, where the gradient of the loss vanishes with the other matrices."""
-    method = """Random deep linear networks and samples: activities settled up to rounding, the drift of the weight flow; the
-        closed form by automatic differentiation. For the saddle all weights are scaled to a norm of 1e-4 each."""
-    tolerance = """1e-9 relative for energy and drift: rounding, which settling amplifies by the spread of S. 1e-3 relative for
-        the growth at a scale of 1e-4: products of all other matrices are left out, relative 1e-4 with three."""
+    equation = """F* = <r^T S^-1 r> / 2, r = y - W_L .. W_1 x, S = 1 + sum_{l=2}^L (W_L .. W_l)(W_L .. W_l)^T; near W =
+        0: tau_plast W_L' = <y y^T> W_L"""
+    claim = """The energy of a settled linear network is the squared residual in the metric S of its weights, and its
+        weights go straight down that. At zero the energy has a direction of negative curvature whatever the depth: the
+        last matrix grows at the rate of <y y^T>, where the gradient of the loss vanishes with the other matrices."""
+    method = """Random deep linear networks and samples: activities settled up to rounding, the drift of the weight
+        flow; the closed form by automatic differentiation. For the saddle all weights are scaled to a norm of 1e-4
+        each."""
+    tolerance = """1e-9 relative for energy and drift: rounding, which settling amplifies by the spread of S. 1e-3
+        relative for the growth at a scale of 1e-4: products of all other matrices are left out, relative 1e-4 with
+        three."""
     quick = {"seeds": 3, "hidden": (4, 5)}
 
     inputs: Size = 4
@@ -111,8 +113,12 @@ class PCEnergy(AbstractPrediction):
         energy.set(xlabel="closed form F*", ylabel="energy, loss")
         energy.legend()
         seeds = np.arange(len(known["growth"]))
-        saddle.semilogy(seeds, np.maximum(known["growth"], 1e-17), linestyle="", label="predictive coding: error", **look(0))
-        saddle.semilogy(seeds, np.maximum(known["flat"], 1e-17), linestyle="", label="gradient descent: rate", **look(1))
+        saddle.semilogy(
+            seeds, np.maximum(known["growth"], 1e-17), linestyle="", label="predictive coding: error", **look(0)
+        )
+        saddle.semilogy(
+            seeds, np.maximum(known["flat"], 1e-17), linestyle="", label="gradient descent: rate", **look(1)
+        )
         saddle.axhline(1, color="0.3", lw=0.8, label=r"rate $\langle yy^T\rangle$ of predictive coding")
         saddle.set(xlabel="seed", ylabel=r"growth of $W_L$ at zero (relative)", ylim=(1e-12, 10))
         saddle.legend()

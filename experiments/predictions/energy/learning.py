@@ -1,4 +1,4 @@
-"""A2.2: learning by equilibrium propagation follows gradient flow through the fixed point, as closely as beta is small."""
+"""A2.2: equilibrium propagation follows gradient flow through the fixed point, as closely as beta is small."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -35,12 +35,14 @@ class EPLearning(AbstractPrediction):
     title = "Equilibrium propagation learns as the gradient does"
     source = "scellier2017equilibrium, section 3; derived: flows whose fields differ by O(beta) end O(beta) apart"
     equation = "L(t; beta) = L(t; gradient flow) + O(beta); nudged by +-beta: + O(beta^2)"
-    claim = """The loss of a network that learns by the contrast of nudged and free copies stays within O(beta) of that under
-        gradient descent through the fixed point, within O(beta^2) with the symmetric nudge, and comes as far down."""
-    method = """Weight flow of 4-3-1 students of a teacher of the same kind, the gradient by automatic differentiation through
-        the fixed point, in the same steps of Euler. The order is that of the largest distance of two loss curves."""
-    tolerance = """0.1 for the slope 1 and 0.2 for the slope 2: the next order in beta bends the line. The loss must fall
-        below a fifth, at 99.9 % over seeds."""
+    claim = """The loss of a network that learns by the contrast of nudged and free copies stays within O(beta) of that
+        under gradient descent through the fixed point, within O(beta^2) with the symmetric nudge, and comes as far
+        down."""
+    method = """Weight flow of 4-3-1 students of a teacher of the same kind, the gradient by automatic differentiation
+        through the fixed point, in the same steps of Euler. The order is that of the largest distance of two loss
+        curves."""
+    tolerance = """0.1 for the slope 1 and 0.2 for the slope 2: the next order in beta bends the line. The loss must
+        fall below a fifth, at 99.9 % over seeds."""
     quick = {"seeds": 5, "betas": (0.1, 0.05, 0.025), "time": 20.0, "steps": 2}
 
     inputs: Size = 4
@@ -75,9 +77,7 @@ class EPLearning(AbstractPrediction):
         dt = self.time / (RECORDS * self.steps)
 
         def rule(beta: object, symmetric: bool) -> Circuit:
-            return EquilibriumPropagation(
-                nudge=f64(beta), feedback=f64(self.feedback), symmetric=symmetric
-            ).wire(net)
+            return EquilibriumPropagation(nudge=f64(beta), feedback=f64(self.feedback), symmetric=symmetric).wire(net)
 
         free = rule(1.0, False)
 
@@ -115,10 +115,14 @@ class EPLearning(AbstractPrediction):
         course, apart = figure.subplots(1, 2)
         time = np.linspace(0, self.time, RECORDS + 1)
         band(course, time, curves.gradient.T, label="gradient flow", color="0.3")
-        course.plot(time, curves.one_sided[:, 0].mean(0), **look(0, linestyle="", label=f"EP, beta = {self.betas[0]:g}"))
+        course.plot(
+            time, curves.one_sided[:, 0].mean(0), **look(0, linestyle="", label=f"EP, beta = {self.betas[0]:g}")
+        )
         course.set(xlabel=r"time ($\tau_{plast}$)", ylabel="loss / loss at the start")
         course.legend()
-        for i, (name, found, slope) in enumerate((("one-sided", curves.one_sided, 1), ("symmetric", curves.symmetric, 2))):
+        for i, (name, found, slope) in enumerate(
+            (("one-sided", curves.one_sided, 1), ("symmetric", curves.symmetric, 2))
+        ):
             far = np.median(np.abs(found - curves.gradient[:, None]).max(-1), 0)
             betas = np.array(self.betas)
             apart.loglog(betas, far, linestyle="", label=name, **look(i))

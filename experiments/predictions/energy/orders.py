@@ -33,12 +33,13 @@ class EPOrders(AbstractPrediction):
     title = "Equilibrium propagation is the gradient, to first or second order in beta"
     source = "scellier2017equilibrium, theorem 1; the symmetric nudge: laborieux2021scaling, section 3.1"
     equation = "W'(beta) = -dLoss/dW + O(beta); nudged by +-beta: + O(beta^2)"
-    claim = """The contrast of a nudged and a free network, over beta, is the gradient of the loss of the settled recurrent
-        network, up to an error of the first order in beta; of two networks nudged by +-beta, of the second."""
+    claim = """The contrast of a nudged and a free network, over beta, is the gradient of the loss of the settled
+        recurrent network, up to an error of the first order in beta; of two networks nudged by +-beta, of the
+        second."""
     method = """Weight flow of random networks and samples, neurons settled up to rounding; the gradient by automatic
         differentiation through the fixed point. Orders are slopes of log error against log beta, seed by seed."""
-    tolerance = """0.1 for the first order and 0.15 for the second: the next order in beta bends the line. 1 - cosine below
-        1e-4 at the smallest beta."""
+    tolerance = """0.1 for the first order and 0.15 for the second: the next order in beta bends the line. 1 - cosine
+        below 1e-4 at the smallest beta."""
     quick = {"seeds": 3, "hidden": (5,)}
 
     inputs: Size = 4
@@ -101,8 +102,8 @@ class CHLBackprop(AbstractPrediction):
         without feedback, up to the first order in gamma, in every layer."""
     method = """Weight flow of random networks and samples; the gradient of the feedforward network by automatic
         differentiation. Orders are slopes of log error against log gamma, seed by seed."""
-    tolerance = """0.1 for the first order of all weights, 0.2 of single layers, whose errors may nearly cancel, and for the
-        second: the next order in gamma bends the line. 1 - cosine below 1e-4 at the smallest gamma."""
+    tolerance = """0.1 for the first order of all weights, 0.2 of single layers, whose errors may nearly cancel, and
+        for the second: the next order in gamma bends the line. 1 - cosine below 1e-4 at the smallest gamma."""
     quick = {"seeds": 3, "hidden": (5,)}
 
     inputs: Size = 4

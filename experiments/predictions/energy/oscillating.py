@@ -38,16 +38,17 @@ class EPOscillating(AbstractPrediction):
     number = "A2.4"
     title = "An oscillating nudge measures the gradient without phases"
     source = "laborieux2022holomorphic, section 3 (there with a complex nudge); closed forms of the real one derived"
-    equation = """W' = (2/b) <sin(omega t) z z^T>, nudge b sin(omega t): -dLoss/dW + O(b^2) where omega tau_prop -> 0; one linear
-        synapse: W' / (x r) = (2 / b^2) ((1 - b^2)^(-1/2) - 1) there, and 1 / (1 + (omega tau_prop)^2) for small b"""
-    claim = """The correlation of Hebbian products with a nudge that oscillates is the gradient, up to the second order of its
-        amplitude b (odd orders average out over a period), and of omega tau_prop, by which neurons are late."""
-    method = """Coupled runs by dopri5, tau_plast = 1e9 tau_prop, whose presentations are one period long, after transients. One
-        synapse against Fourier series of its periodic state (harmonic balance); tanh networks at omega tau_prop = 0.01
-        against automatic differentiation through their fixed point."""
-    tolerance = """1e-4 for harmonic balance: dopri5 at its steps; 3 (omega tau_prop)^2 for the
-        closed form of slow nudges, as neurons relax at rates down to 1 - b. 0.1 for the slope in omega tau_prop and 0.2 for that in b: next orders bend the line. 1 -
-        cosine below 1e-4 at the smallest b."""
+    equation = """W' = (2/b) <sin(omega t) z z^T>, nudge b sin(omega t): -dLoss/dW + O(b^2) where omega tau_prop -> 0;
+        one linear synapse: W' / (x r) = (2 / b^2) ((1 - b^2)^(-1/2) - 1) there, and 1 / (1 + (omega tau_prop)^2) for
+        small b"""
+    claim = """The correlation of Hebbian products with a nudge that oscillates is the gradient, up to the second order
+        of its amplitude b (odd orders average out over a period), and of omega tau_prop, by which neurons are late."""
+    method = """Coupled runs by dopri5, tau_plast = 1e9 tau_prop, whose presentations are one period long, after
+        transients. One synapse against Fourier series of its periodic state (harmonic balance); tanh networks at omega
+        tau_prop = 0.01 against automatic differentiation through their fixed point."""
+    tolerance = """1e-4 for harmonic balance: dopri5 at its steps; 3 (omega tau_prop)^2 for the closed form of slow
+        nudges, as neurons relax at rates down to 1 - b. 0.1 for the slope in omega tau_prop and 0.2 for that in b:
+        next orders bend the line. 1 - cosine below 1e-4 at the smallest b."""
     quick = {"seeds": 2, "amplitudes": (0.4, 0.1), "frequencies": (0.05, 0.1, 0.2, 1.0)}
 
     amplitudes: Nudges = (0.5, 0.3, 0.1)
@@ -109,7 +110,7 @@ class EPOscillating(AbstractPrediction):
         circuit = OscillatingEP(nudge=b, feedback=f64(self.feedback), period=period).wire(net)
         by = FixedStep("dopri5")
         run = coupled(circuit, Stream(x, y, jax.random.key(0)), 1.0, SLOW, period, steps, integrator=by)
-        before = run.advance(run.init(circuit.initial_weights(jax.random.key(0)) | weights), 0, shown)
+        before = run.advance(run.init(circuit.initial_weights(jax.random.key(0)) | weights), jnp.int32(0), shown)
         after = run.advance(before, jnp.int32(shown), 1)
         return {n: SLOW / period * (run.weights(after)[n] - run.weights(before)[n]) for n in weights}
 

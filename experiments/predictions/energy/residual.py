@@ -10,7 +10,6 @@ from jaxtyping import Array, Float, Key
 from matplotlib.axes import Axes
 
 from dynamics.circuit import Weights
-from dynamics.network import Network
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size, Sizes
 from experiments.predictions.energy.setting import distances, extrapolated, flat, halved, network, order, update
 from experiments.predictions.kit import all_close, f64, keys_from, look, plotted
@@ -51,17 +50,17 @@ class PCBackprop(AbstractPrediction):
     number = "A2.7"
     title = "Predictive coding is backpropagation of what is left of the error"
     source = "whittington2017approximation, section 2.3 (small residuals); S derived"
-    equation = """W'(r) = BP(S^-1 r) + O(r^2), S = 1 + sum_l J_l J_l^T, J_l = dz_L/dz_l at the forward pass; for one output
-        W'(r) = BP(r) / S + O(r^2)"""
+    equation = """W'(r) = BP(S^-1 r) + O(r^2), S = 1 + sum_l J_l J_l^T, J_l = dz_L/dz_l at the forward pass; for one
+        output W'(r) = BP(r) / S + O(r^2)"""
     claim = """Where targets come near the predictions, updates of a settled predictive coding network become those of
-        backpropagation, to the first order of the residual r, but not of r itself: of S^-1 r, what is left of it once hidden
-        activities have given in. With several outputs the update so keeps another direction than backpropagation; with one
-        it only is slower."""
+        backpropagation, to the first order of the residual r, but not of r itself: of S^-1 r, what is left of it once
+        hidden activities have given in. With several outputs the update so keeps another direction than
+        backpropagation; with one it only is slower."""
     method = """Weight flow of random tanh networks whose targets are their predictions plus r, against Jacobians and
-        backpropagation by automatic differentiation of the plain forward network. The slope is that of log error against
-        log |r|."""
-    tolerance = """0.1 for the first order, 0.2 for the second: the next order in r bends the line. What stays of the distance to
-        backpropagation, within 1 % of what S says, by extrapolation."""
+        backpropagation by automatic differentiation of the plain forward network. The slope is that of log error
+        against log |r|."""
+    tolerance = """0.1 for the first order, 0.2 for the second: the next order in r bends the line. What stays of the
+        distance to backpropagation, within 1 % of what S says, by extrapolation."""
     quick = {"seeds": 3, "hidden": (5, 4)}
 
     inputs: Size = 4

@@ -25,15 +25,16 @@ class EPTimescales(AbstractPrediction):
     number = "A2.3"
     title = "Neurons that are not quick enough bias equilibrium propagation by tau_prop / tau_plast"
     source = "scellier2017equilibrium, section 4 (two timescales); the closed forms derived"
-    equation = """one synapse, s the rate of its weight: s tau_plast (1 + s tau_prop) (1 + beta + s tau_prop) = -x^2, so that
-        s = -(x^2 / ((1 + beta) tau_plast)) (1 + r x^2 (2 + beta) / (1 + beta)^2 + O(r^2)), r = tau_prop / tau_plast"""
-    claim = """While neurons settle, weights go on learning from activities of a moment ago: a synapse learns faster by a
-        relative bias proportional to r = tau_prop / tau_plast, as the roots of a cubic say, and a network of any kind ends
-        O(r) away from where quick neurons would bring it."""
-    method = """Coupled runs of one sample that stays on, by dopri5 at steps of at most tau_prop / 2: a linear synapse against
-        the matrix exponential of its three equations, and a tanh network against its own weight flow."""
-    tolerance = """1e-5 of the weight for the synapse, and 1e-4 of its rate: what dopri5 leaves at its steps. 0.1 for the
-        slope of its bias and 0.15 for that of the network: the next order in r bends the line."""
+    equation = """one synapse, s the rate of its weight: s tau_plast (1 + s tau_prop) (1 + beta + s tau_prop) = -x^2,
+        so that s = -(x^2 / ((1 + beta) tau_plast)) (1 + r x^2 (2 + beta) / (1 + beta)^2 + O(r^2)), r = tau_prop /
+        tau_plast"""
+    claim = """While neurons settle, weights go on learning from activities of a moment ago: a synapse learns faster by
+        a relative bias proportional to r = tau_prop / tau_plast, as the roots of a cubic say, and a network of any
+        kind ends O(r) away from where quick neurons would bring it."""
+    method = """Coupled runs of one sample that stays on, by dopri5 at steps of at most tau_prop / 2: a linear synapse
+        against the matrix exponential of its three equations, and a tanh network against its own weight flow."""
+    tolerance = """1e-5 of the weight for the synapse, and 1e-4 of its rate: what dopri5 leaves at its steps. 0.1 for
+        the slope of its bias and 0.15 for that of the network: the next order in r bends the line."""
     quick = {"seeds": 2, "ratios": (0.1, 0.05, 0.025)}
 
     stimulus: Positive = 0.8  # x of the synapse, whose target is 0 and weight 1
@@ -68,7 +69,9 @@ class EPTimescales(AbstractPrediction):
         first = self.stimulus**2 * (2 + self.beta) / (1 + self.beta) ** 2
         limit = 2 * bias[-1] / self.ratios[-1] - bias[-2] / self.ratios[-2]  # of order r^2 from the limit
         room = 20 * first**2 * self.ratios[-1] * self.ratios[-2] + 0.02 * first
-        verdicts.append(all_close("size of the bias", "bias / r, extrapolated to r = 0", first, np.array([limit]), room))
+        verdicts.append(
+            all_close("size of the bias", "bias / r, extrapolated to r = 0", first, np.array([limit]), room)
+        )
         quantity = "slope of log |W - W of the flow| against log r"
         verdicts.append(all_close("order in a network", quantity, 1.0, order(self._slower(), apart), 0.15))
         return Finding(verdicts, self._drawn(found, exact, bias, first, apart))
@@ -107,7 +110,7 @@ class EPTimescales(AbstractPrediction):
         return jax.vmap(at)(f64(ratios))
 
     def _slower(self) -> np.ndarray:
-        """Ratios for the network, where the silence at the start and the lag afterwards nearly cancel at larger ones."""
+        """Ratios for the network, where silence at the start and the lag afterwards nearly cancel at larger ones."""
         return np.array(self.ratios) / 4
 
     def _synapse(self) -> Float[np.ndarray, "ratios records"]:
@@ -129,7 +132,7 @@ class EPTimescales(AbstractPrediction):
             flow = weight_flow(circuit, x, y, span * dt, integrator="heun")
             ideal = flow.advance(flow.init(weights), jnp.int32(0), round(1 / dt)).weights
             ends = jax.tree.map(lambda w: w[:, -1], self._courses(net, weights, x, y, self._slower(), records))
-            off = sum(jnp.sum((ends[n] - ideal[n]) ** 2, axis=(1, 2)) for n in ideal)
+            off = sum(jnp.sum((ends[n] - ideal[n][None]) ** 2, axis=(1, 2)) for n in ideal)
             return jnp.sqrt(off / sum(jnp.sum((ideal[n] - weights[n]) ** 2) for n in ideal))
 
         return np.asarray(jax.jit(jax.vmap(one))(keys_from(self.seed, self.seeds)))

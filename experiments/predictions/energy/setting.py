@@ -1,4 +1,4 @@
-"""What the predictions of energy-based rules share: samples, updates of settled networks, and how fast errors vanish."""
+"""What predictions of energy-based rules share: samples, updates of settled networks, how fast errors vanish."""
 
 from collections.abc import Callable, Mapping
 
