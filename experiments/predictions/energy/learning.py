@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from dynamics import instruments
 from dynamics.circuit import Circuit, Weights
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
-from experiments.predictions.energy.setting import halved, network, order
+from experiments.predictions.energy.setting import halved, network, order, ticked
 from experiments.predictions.kit import all_close, band, drawn, f64, keys_from, look, weight_flow
 from experiments.results.verdicts import stays_below
 from rules.equilibrium_propagation import EquilibriumPropagation
@@ -128,6 +128,7 @@ class EPLearning(AbstractPrediction):
             apart.loglog(betas, far, linestyle="", label=name, **look(i))
             apart.loglog(betas, far[-1] * (betas / betas[-1]) ** slope, color=look(i)["color"], lw=0.8)
         apart.set(xlabel=r"nudge $\beta$", ylabel="largest distance of loss curves")
+        ticked(apart, self.betas)
         apart.legend(title="lines: slopes 1 and 2")
 
 

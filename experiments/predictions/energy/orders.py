@@ -18,6 +18,7 @@ from experiments.predictions.energy.setting import (
     network,
     order,
     slopes,
+    ticked,
     updates,
 )
 from experiments.predictions.kit import all_close, f64, keys_from, look, plotted
@@ -152,5 +153,6 @@ def draw_orders(panel: Axes, numbers: tuple[float, ...], errors: dict[str, np.nd
         panel.errorbar(x, middle, reach, linestyle="", label=name, elinewidth=0.8, capsize=1.5, **look(i))
         line = middle[-1] * (x / x[-1]) ** slopes[name]
         panel.plot(x, line, color=look(i)["color"], lw=0.8)
-    panel.set(xscale="log", yscale="log")
+    panel.set_yscale("log")
+    ticked(panel, numbers)
     panel.legend(title="lines: slopes 1 and 2")

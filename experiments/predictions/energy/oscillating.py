@@ -23,6 +23,7 @@ from experiments.predictions.energy.setting import (
     network,
     order,
     slopes,
+    ticked,
 )
 from experiments.predictions.kit import all_close, coupled, drawn, f64, keys_from, look
 from rules.equilibrium_propagation import EquilibriumPropagation, OscillatingEP
@@ -150,4 +151,5 @@ class EPOscillating(AbstractPrediction):
         size.loglog(b, middle[-1] * (b / b[-1]) ** 2, color="0.3", lw=0.8, label="slope 2")
         size.loglog(b, middle, linestyle="", label="tanh networks", **look(0))
         size.set(xlabel="amplitude b of the nudge", ylabel="relative error of the update")
+        ticked(size, self.nudges)
         size.legend()

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from dynamics.circuit import Weights
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size, Sizes
-from experiments.predictions.energy.setting import distances, extrapolated, flat, halved, network, order, update
+from experiments.predictions.energy.setting import distances, extrapolated, flat, halved, network, order, ticked, update
 from experiments.predictions.kit import all_close, f64, keys_from, look, plotted
 from rules.predictive_coding import PredictiveCoding
 
@@ -125,5 +125,6 @@ class PCBackprop(AbstractPrediction):
         last = np.median(errors["BP of what is left"], 0)[-1]
         panel.plot(r, last * r / r[-1], color=look(0)["color"], lw=0.8)
         panel.axhline(float(np.median(stays)), color=look(1)["color"], lw=0.8)
-        panel.set(xscale="log", yscale="log", xlabel="residual |r|", ylabel="relative distance of the update")
+        panel.set(yscale="log", xlabel="residual |r|", ylabel="relative distance of the update")
+        ticked(panel, self.residuals)
         panel.legend(title="lines: slope 1, and theory for r = 0")

@@ -154,4 +154,4 @@ class EPTimescales(AbstractPrediction):
         biases.loglog(ratios / 4, middle[-1] * ratios / ratios[-1], color=look(1)["color"], lw=0.8)
         biases.loglog(ratios / 4, middle, linestyle="", label="weights of a network", **look(1))
         biases.set(xlabel=r"r = $\tau_{prop} / \tau_{plast}$", ylabel="relative bias")
-        biases.legend(title="lines: slope 1")
+        biases.legend(title="lines: slope 1", loc="lower right")
