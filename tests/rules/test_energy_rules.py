@@ -148,7 +148,7 @@ def test_without_a_target_predictive_coding_predicts_forward():
 
 RULES = {
     "equilibrium propagation": EquilibriumPropagation(nudge=f64(0.2), feedback=f64(0.4)),
-    "oscillating": OscillatingEP(nudge=f64(0.4), feedback=f64(0.4), period=f64(0.05)),
+    "oscillating": OscillatingEP(nudge=f64(0.4), feedback=f64(0.4), period=f64(0.1)),
     "contrastive Hebbian": ContrastiveHebbian(feedback=f64(0.3)),
     "predictive coding": PredictiveCoding(),
 }

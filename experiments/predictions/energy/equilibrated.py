@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from dynamics.circuit import Weights
 from dynamics.network import Network
 from dynamics.settle import Outside, settle
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds, Size, Sizes
-from experiments.predictions.energy.setting import flat, network, samples, update
+from experiments.predictions.energy.setting import Trees, flat, network, samples, update
 from experiments.predictions.kit import all_close, drawn, f64, keys_from, look
 from rules.gradient import SGD
 from rules.predictive_coding import PredictiveCoding
@@ -26,6 +27,19 @@ def equilibrated(weights: Weights, x: Float[Array, "n i"], y: Float[Array, "n o"
     spread = jnp.eye(y.shape[1]) + sum(p @ p.T for p in products[:-1])
     residual = y - x @ products[-1].T
     return 0.5 * jnp.mean(jnp.sum(residual * jnp.linalg.solve(spread, residual.T).T, -1))
+
+
+class Settled(NamedTuple):
+    """Of each seed: settled energy, its closed form and the loss; drifts of the weights and slopes of the closed form;
+    the error of the growth at the saddle, and the rate of gradient descent there."""
+
+    energy: Any
+    closed: Any
+    loss: Any
+    drift: Trees
+    slope: Trees
+    growth: Any
+    flat: Any
 
 
 class PCEnergy(AbstractPrediction):
@@ -60,22 +74,22 @@ class PCEnergy(AbstractPrediction):
 
     def measure(self) -> Finding:
         net = network(self.inputs, self.hidden, self.outputs, self.gain, activation="linear")
-        known = {n: np.asarray(v) if not isinstance(v, dict) else v for n, v in self._runs(net).items()}
-        off = known["energy"] / known["closed"] - 1
+        known = self._runs(net)
+        off = known.energy / known.closed - 1
         verdicts = [all_close("settled energy", "largest relative error of the closed form", 0.0, off, 1e-9)]
-        drift, slope = flat(known["drift"], 1), flat(known["slope"], 1)
+        drift, slope = flat(known.drift, 1), flat(known.slope, 1)
         off = np.linalg.norm(drift + slope, axis=1) / np.linalg.norm(slope, axis=1)
         verdicts.append(all_close("weights descend it", "|W' + dF*/dW| / |dF*/dW|, largest", 0.0, off, 1e-9))
         name, quantity = "growth at the saddle", "|W_L' - <y y^T> W_L| / |<y y^T> W_L|, largest"
-        verdicts.append(all_close(name, quantity, 0.0, known["growth"], 1e-3))
+        verdicts.append(all_close(name, quantity, 0.0, known.growth, 1e-3))
         quantity = "largest |W'| / |W| of gradient descent on the loss there, over the largest rate of <y y^T>"
-        verdicts.append(all_close("none by gradient descent", quantity, 0.0, known["flat"], 1e-3))
+        verdicts.append(all_close("none by gradient descent", quantity, 0.0, known.flat, 1e-3))
         return Finding(verdicts, self._drawn(known))
 
-    def _runs(self, net: Network) -> dict[str, Array]:
+    def _runs(self, net: Network) -> Settled:
         circuit, plain = PredictiveCoding().wire(net), SGD().wire(net)
 
-        def one(key: Key[Array, ""]) -> dict[str, Array | Weights]:
+        def one(key: Key[Array, ""]) -> Settled:
             for_weights, for_samples = jax.random.split(key)
             w, (x, y) = circuit.initial_weights(for_weights), samples(for_samples, net, self.samples)
             drifts = functools.partial(update, x=x, y=y)
@@ -84,17 +98,17 @@ class PCEnergy(AbstractPrediction):
             ideal = moments @ tiny[last]
             growth = jnp.linalg.norm(drifts(circuit, tiny)[last] - ideal) / jnp.linalg.norm(ideal)
             still = jnp.stack([jnp.linalg.norm(v) for v in drifts(plain, tiny).values()]).max() / 1e-4
-            return {
-                "energy": jax.vmap(lambda x, y: self._energy(net, w, x, y))(x, y).mean(),
-                "closed": equilibrated(w, x, y),
-                "drift": drifts(circuit, w),
-                "slope": jax.grad(equilibrated)(w, x, y),
-                "growth": growth,
-                "flat": still / jnp.linalg.eigvalsh(moments)[-1],
-                "loss": 0.5 * jnp.mean(jnp.sum((y - x @ functools.reduce(jnp.matmul, _down(w)).T) ** 2, -1)),
-            }
+            return Settled(
+                energy=jax.vmap(lambda x, y: self._energy(net, w, x, y))(x, y).mean(),
+                closed=equilibrated(w, x, y),
+                drift=drifts(circuit, w),
+                slope=jax.grad(equilibrated)(w, x, y),
+                growth=growth,
+                flat=still / jnp.linalg.eigvalsh(moments)[-1],
+                loss=0.5 * jnp.mean(jnp.sum((y - x @ functools.reduce(jnp.matmul, _down(w)).T) ** 2, -1)),
+            )
 
-        return jax.jit(jax.vmap(one))(keys_from(self.seed, self.seeds))
+        return jax.tree.map(np.asarray, jax.jit(jax.vmap(one))(keys_from(self.seed, self.seeds)))
 
     def _energy(self, net: Network, w: Weights, x: Float[Array, " i"], y: Float[Array, " o"]) -> Float[Array, ""]:
         """|z_l - W_l z_{l-1}|^2 / 2, summed over layers, of the settled network; z_L is the target."""
@@ -104,21 +118,19 @@ class PCEnergy(AbstractPrediction):
         return sum((0.5 * jnp.sum((z[i] - w[f"W{i}"] @ z[i - 1]) ** 2) for i in range(1, last + 1)), f64(0.0))
 
     @drawn(7.0, 2.6)
-    def _drawn(self, figure: Figure, known: dict) -> None:
+    def _drawn(self, figure: Figure, known: Settled) -> None:
         energy, saddle = figure.subplots(1, 2)
-        ends = np.array([0.6 * known["closed"].min(), 1.2 * known["closed"].max()])
+        ends = np.array([0.6 * known.closed.min(), 1.2 * known.closed.max()])
         energy.plot(ends, ends, color="0.3", lw=0.8, label="equal")
-        energy.plot(known["closed"], known["energy"], linestyle="", label="settled energy F", **look(0))
-        energy.plot(known["closed"], known["loss"], linestyle="", label="loss of the forward network", **look(1))
+        energy.plot(known.closed, known.energy, linestyle="", label="settled energy F", **look(0))
+        energy.plot(known.closed, known.loss, linestyle="", label="loss of the forward network", **look(1))
         energy.set(xlabel="closed form F*", ylabel="energy, loss")
         energy.legend()
-        seeds = np.arange(len(known["growth"]))
+        seeds = np.arange(len(known.growth))
         saddle.semilogy(
-            seeds, np.maximum(known["growth"], 1e-17), linestyle="", label="predictive coding: error", **look(0)
+            seeds, np.maximum(known.growth, 1e-17), linestyle="", label="predictive coding: error", **look(0)
         )
-        saddle.semilogy(
-            seeds, np.maximum(known["flat"], 1e-17), linestyle="", label="gradient descent: rate", **look(1)
-        )
+        saddle.semilogy(seeds, np.maximum(known.flat, 1e-17), linestyle="", label="gradient descent: rate", **look(1))
         saddle.axhline(1, color="0.3", lw=0.8, label=r"rate $\langle yy^T\rangle$ of predictive coding")
         saddle.set(xlabel="seed", ylabel=r"growth of $W_L$ at zero (relative)", ylim=(1e-12, 10))
         saddle.legend()

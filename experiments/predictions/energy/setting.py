@@ -1,6 +1,7 @@
 """What predictions of energy-based rules share: samples, updates of settled networks, how fast errors vanish."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from rules.contract import AbstractRule
 Trees = Mapping[str, Array]
 
 
-def network(inputs: int, hidden: tuple[int, ...], outputs: int, gain: float, **more: str) -> Network:
+def network(inputs: int, hidden: tuple[int, ...], outputs: int, gain: float, **more: Any) -> Network:
     """A network without biases in float64."""
     return Network((inputs, *hidden, outputs), bias=False, gain=f64(gain), **more)
 
