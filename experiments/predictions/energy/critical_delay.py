@@ -28,7 +28,7 @@ class PCCriticalDelay(AbstractPrediction):
 
     number = "A2.9"
     title = "Predictive coding rings where its error is later than a critical delay"
-    source = "whittington2017approximation has the inference; its stability with a late error is derived"
+    source = "whittington2017approximation, for the inference; its stability with a late error is derived"
     equation = """(1 + s tau)^2 + w^2 exp(-s d) = 0, tau = tau_prop; stable for all d where w^2 < 1, else for d < d_c =
         tau (pi - 2 atan v) / v, v = sqrt(w^2 - 1)"""
     claim = """Inference is a loop from the error to the hidden activity and back to the prediction, of gain w^2. Where
