@@ -17,6 +17,6 @@ from rules.hebbian import Oja as Oja
 from rules.heterosynaptic import Heterosynaptic as Heterosynaptic
 from rules.kolen_pollack import KP as KP
 from rules.node_perturbation import NodePerturbation as NodePerturbation
+from rules.predictive_coding import PredictiveCoding as PredictiveCoding
 from rules.weight_mirror import WeightMirror as WeightMirror
 from rules.weight_perturbation import WeightPerturbation as WeightPerturbation
-from rules.predictive_coding import PredictiveCoding as PredictiveCoding

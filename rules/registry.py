@@ -20,9 +20,9 @@ from rules.hebbian import BCM, AntiHebbian, Hebbian, Oja
 from rules.heterosynaptic import Heterosynaptic
 from rules.kolen_pollack import KP
 from rules.node_perturbation import NodePerturbation
+from rules.predictive_coding import PredictiveCoding
 from rules.weight_mirror import WeightMirror
 from rules.weight_perturbation import WeightPerturbation
-from rules.predictive_coding import PredictiveCoding
 
 RULES: dict[str, type[AbstractRule]] = {
     "anti-hebbian": AntiHebbian,

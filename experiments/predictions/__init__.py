@@ -9,8 +9,8 @@ import experiments.machine.drawing  # noqa: F401 - before matplotlib
 from dynamics.errors import PlasticodeError, unknown
 from experiments.predictions.continuous import CONTINUOUS
 from experiments.predictions.curl import CURL
-from experiments.predictions.generalisation import GENERALISATION
 from experiments.predictions.energy import ENERGY
+from experiments.predictions.generalisation import GENERALISATION
 from experiments.predictions.hebbian import HEBBIAN
 from experiments.predictions.heterosynaptic import HETEROSYNAPTIC
 from experiments.predictions.linear import LINEAR

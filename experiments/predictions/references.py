@@ -61,6 +61,7 @@ REFERENCES = {
         "circuits}, author={Liu, Yuhan Helena and Baratin, Aristide and Cornford, Jonathan and Mihalas, Stefan and "
         "Shea-Brown, Eric and Lajoie, Guillaume}, booktitle={International Conference on Learning Representations}, "
         "year={2024}, note={arXiv:2310.08513}}"
+    ),
     "werfel2005learning": (
         "@article{werfel2005learning, title={Learning curves for stochastic gradient descent in linear feedforward "
         "networks}, author={Werfel, Justin and Xie, Xiaohui and Seung, H. Sebastian}, journal={Neural Computation}, "
@@ -70,6 +71,7 @@ REFERENCES = {
         "@inproceedings{akrout2019deep, title={Deep Learning without Weight Transport}, author={Akrout, Mohamed and "
         "Wilson, Collin and Humphreys, Peter C. and Lillicrap, Timothy and Tweed, Douglas B.}, booktitle={Advances in "
         "Neural Information Processing Systems}, year={2019}, note={arXiv:1904.05391}}"
+    ),
     "scellier2017equilibrium": (
         "@article{scellier2017equilibrium, title={Equilibrium Propagation: Bridging the Gap between Energy-Based "
         "Models and Backpropagation}, author={Scellier, Benjamin and Bengio, Yoshua}, journal={Frontiers in "
