@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from dynamics.circuit import Dense, Gaussian, Given, Law, Layer, Projection, Variable
 from dynamics.errors import PlasticodeError, unknown
 from dynamics.maps import AbstractMap, Shared, Start
+from dynamics.wiring import untaught
 
 LOSSES = ("softmax", "squared")
 
@@ -48,6 +49,11 @@ class Network(eqx.Module):
     def depth(self) -> int:
         """The number of layers after the input."""
         return len(self.sizes) - 1
+
+    def check_supervised(self) -> None:
+        """Refuses a network whose task gives no target, for a rule that needs one."""
+        if not self.supervised:
+            raise untaught()
 
     def layers(self, variables: tuple[Variable, ...] = ()) -> tuple[Layer, ...]:
         """The layers z0 (input), z1 .. zL with `variables`, and the constant layer that biases come from."""

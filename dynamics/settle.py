@@ -84,7 +84,8 @@ class Settled(AbstractMoment):
         return applied(self.circuit, p, self.weights, signal)
 
     def taught(self, layer: Layer) -> Signal:
-        assert self.outside.target is not None
+        if self.outside.target is None:
+            return self.silent(layer)
         activity, on = self.value(layer, "activity"), self.outside.on
         return output_error(layer, self.outside.target, activity, jnp.ones((), activity.dtype) if on is None else on)
 

@@ -25,6 +25,14 @@ Projections = Sequence[Projection]
 RESERVED = ("error", "hop", "input", "stimulus", "target")
 
 
+def untaught() -> PlasticodeError:
+    """The sentence about a rule that needs an error where there is none."""
+    return PlasticodeError(
+        "this rule learns from an error, but the task is unsupervised and gives no target: the rule must be one that "
+        "needs no error, such as hebbian, oja or bcm"
+    )
+
+
 DEFAULTS = {"activity": Variable("activity", Transfer()), "error": Variable("error", Modulated())}
 
 
@@ -327,10 +335,7 @@ def _check_factors(layers: Sequence[Layer], projections: Projections) -> None:
     for factor, name, what in factors(layers, projections):
         if name not in erring and _reads_error(factor, knowns[name], what):
             if not taught:
-                raise PlasticodeError(
-                    "this rule learns from an error, but the task is unsupervised and gives no target: "
-                    "the rule must be one that needs no error, such as hebbian, oja or bcm"
-                )
+                raise untaught()
             verb = "reads an error" if what.startswith("the law") else f"carries or reads the error of '{name}'"
             raise PlasticodeError(f"{what} {verb}, but nothing modulates layer '{name}'")
         reads(factor, knowns[name], what)

@@ -11,25 +11,30 @@ from jax import Array
 from dynamics.errors import PlasticodeError, unknown
 from dynamics.plugins import imported, is_own
 from rules.contract import AbstractRule
+from rules.contrastive_hebbian import ContrastiveHebbian
 from rules.curl import Curl
+from rules.equilibrium_propagation import EquilibriumPropagation, OscillatingEP
 from rules.exponentiated import Exponentiated
 from rules.feedback_alignment import DFA, FA
 from rules.gradient import SGD
 from rules.hebbian import BCM, AntiHebbian, Hebbian, Oja
 from rules.heterosynaptic import Heterosynaptic
 from rules.kolen_pollack import KP
+from rules.momentum import Momentum
 from rules.node_perturbation import NodePerturbation
+from rules.predictive_coding import PredictiveCoding
+from rules.replicas import Replicas
 from rules.weight_mirror import WeightMirror
 from rules.weight_perturbation import WeightPerturbation
-from rules.momentum import Momentum
-from rules.replicas import Replicas
 
 RULES: dict[str, type[AbstractRule]] = {
     "anti-hebbian": AntiHebbian,
     "bcm": BCM,
+    "contrastive-hebbian": ContrastiveHebbian,
     "curl": Curl,
     "dfa": DFA,
     "exponentiated-gradient": Exponentiated,
+    "equilibrium-propagation": EquilibriumPropagation,
     "fa": FA,
     "hebbian": Hebbian,
     "heterosynaptic": Heterosynaptic,
@@ -38,6 +43,8 @@ RULES: dict[str, type[AbstractRule]] = {
     "momentum": Momentum,
     "oja": Oja,
     "replicas": Replicas,
+    "oscillating-ep": OscillatingEP,
+    "predictive-coding": PredictiveCoding,
     "sgd": SGD,
     "weight-mirror": WeightMirror,
     "weight-perturbation": WeightPerturbation,

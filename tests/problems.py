@@ -28,24 +28,26 @@ from rules import (
     KP,
     SGD,
     AntiHebbian,
+    ContrastiveHebbian,
     Curl,
-    Hebbian,
-    Heterosynaptic,
-    NodePerturbation,
-    Oja,
-    WeightMirror,
-    WeightPerturbation,
+    EquilibriumPropagation,
     Exponentiated,
     Hebbian,
     Heterosynaptic,
     Momentum,
+    NodePerturbation,
     Oja,
+    OscillatingEP,
+    PredictiveCoding,
     Replicas,
+    WeightMirror,
+    WeightPerturbation,
 )
 from rules.template import Template
 
 HALF: Any = 0.5  # a rule makes arrays of its numbers
 FAST: Any = 0.05
+FEEBLE: Any = 0.1  # feedback with which every small network settles quickly
 NO_LOOK: Any = None  # for who has nothing that is late
 
 ENGINE_RULES: dict[str, Any] = {
@@ -76,6 +78,11 @@ ALL_RULES: dict[str, Any] = {
     "exponentiated-fa": Exponentiated(FA()),
     "momentum": Momentum(inertia=HALF),
     "replicas-fa": Replicas(FA(), copies=2),
+    "equilibrium-propagation": EquilibriumPropagation(feedback=FEEBLE),
+    "equilibrium-propagation-symmetric": EquilibriumPropagation(feedback=FEEBLE, symmetric=True),
+    "oscillating-ep": OscillatingEP(),
+    "contrastive-hebbian": ContrastiveHebbian(),
+    "predictive-coding": PredictiveCoding(),
 }
 
 

@@ -9,13 +9,14 @@ import experiments.machine.drawing  # noqa: F401 - before matplotlib
 from dynamics.errors import PlasticodeError, unknown
 from experiments.predictions.continuous import CONTINUOUS
 from experiments.predictions.curl import CURL
+from experiments.predictions.energy import ENERGY
 from experiments.predictions.generalisation import GENERALISATION
 from experiments.predictions.geometry import GEOMETRY
 from experiments.predictions.hebbian import HEBBIAN
 from experiments.predictions.heterosynaptic import HETEROSYNAPTIC
+from experiments.predictions.limits import LIMITS
 from experiments.predictions.linear import LINEAR
 from experiments.predictions.perturbation import PERTURBATION
-from experiments.predictions.limits import LIMITS
 
 if TYPE_CHECKING:
     from experiments.predictions.contract import AbstractPrediction
@@ -25,6 +26,7 @@ PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN
 PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **PERTURBATION}
 PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **LIMITS}
 PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **GEOMETRY}
+PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **ENERGY}
 
 
 def prediction_class(name: str) -> "type[AbstractPrediction]":
