@@ -12,4 +12,5 @@ from rules.hebbian import AntiHebbian as AntiHebbian
 from rules.hebbian import Hebbian as Hebbian
 from rules.hebbian import Oja as Oja
 from rules.heterosynaptic import Heterosynaptic as Heterosynaptic
+from rules.knowledge_accumulation import SKA as SKA
 from rules.kolen_pollack import KP as KP

@@ -16,6 +16,7 @@ from rules.feedback_alignment import DFA, FA
 from rules.gradient import SGD
 from rules.hebbian import BCM, AntiHebbian, Hebbian, Oja
 from rules.heterosynaptic import Heterosynaptic
+from rules.knowledge_accumulation import SKA
 from rules.kolen_pollack import KP
 
 RULES: dict[str, type[AbstractRule]] = {
@@ -29,6 +30,7 @@ RULES: dict[str, type[AbstractRule]] = {
     "kp": KP,
     "oja": Oja,
     "sgd": SGD,
+    "ska": SKA,
 }
 
 
