@@ -18,6 +18,20 @@ REFERENCES = {
         "@article{koplow2025emergence, title={Emergence of Hebbian Dynamics in Regularized Non-Local Learners}, "
         "author={Koplow, David and Poggio, Tomaso and Ziyin, Liu}, journal={arXiv:2505.18069}, year={2025}}"
     ),
+    "ziyin2025neural": (
+        "@inproceedings{ziyin2025neural, title={Neural Thermodynamics: Entropic Forces in Deep and Universal "
+        "Representation Learning}, author={Ziyin, Liu and Xu, Yizhou and Chuang, Isaac}, booktitle={Advances in Neural "
+        "Information Processing Systems}, year={2025}, note={arXiv:2505.12387}}"
+    ),
+    "wu2023implicit": (
+        "@inproceedings{wu2023implicit, title={The Implicit Regularization of Dynamical Stability in Stochastic "
+        "Gradient Descent}, author={Wu, Lei and Su, Weijie J.}, booktitle={International Conference on Machine "
+        "Learning}, year={2023}, note={arXiv:2305.17490}}"
+    ),
+    "mahi2025structured": (
+        "@article{mahi2025structured, title={Structured Knowledge Accumulation: The Principle of Entropic Least Action "
+        "in Forward-Only Neural Learning}, author={Mahi, Bouarfa}, journal={arXiv:2504.03214}, year={2025}}"
+    ),
     "oksendal2003stochastic": (
         "@book{oksendal2003stochastic, title={Stochastic Differential Equations}, author={Oksendal, Bernt}, "
         "publisher={Springer}, year={2003}, doi={10.1007/978-3-642-14394-6}}"
