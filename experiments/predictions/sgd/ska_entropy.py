@@ -86,7 +86,7 @@ class SkaEntropy(AbstractPrediction):
         limit = _limit(etas[-3:], sums)
         changes = [np.diff(shannon(flow.activities[layer][[0, -1]]))[0] for layer in layers]
         quantity = "extrapolated sum of H over the change of Shannon entropy"
-        return all_close(f"limit, {name}", quantity, 1.0, limit / changes, 2e-3)
+        return all_close(f"limit, {name}", quantity, 1.0, limit / changes, 1e-3)
 
     @drawn(6.4, 2.8)
     def _drawn(self, figure: Figure, shown: dict) -> None:

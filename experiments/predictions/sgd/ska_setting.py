@@ -75,7 +75,7 @@ def settled(circuit: Circuit, weights: Weights, x: Float[Array, "n i"]) -> dict[
 
 @eqx.filter_jit
 def published(circuit: Circuit, x: Float[Array, "n i"], weights: Weights, eta: Array, count: int) -> Run:
-    """Updates as published, with a record after each."""
+    """Updates as published, with a record before and after each; the first sees no difference."""
     n, plain = len(x), names(circuit)
     batch = on_batch(repeated(circuit, eta), n)
     stream = Stream(x.T.reshape(1, -1), None, jax.random.key(0))
@@ -88,7 +88,8 @@ def published(circuit: Circuit, x: Float[Array, "n i"], weights: Weights, eta: A
         return state, {name: state.slow[name]["before"].reshape(-1, n) for name in plain}
 
     end, seen = jax.lax.scan(update, start, None, count)
-    seen = {name: jnp.concatenate([before[name]["before"].reshape(1, -1, n), z]) for name, z in seen.items()}
+    last = update(end, None)[1]  # what an update sees are the activities before it
+    seen = {name: jnp.concatenate([z, last[name][None]]) for name, z in seen.items()}
     return Run(seen, {name: w[..., 0] for name, w in run.weights(end).items()})
 
 
