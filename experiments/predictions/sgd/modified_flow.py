@@ -60,11 +60,11 @@ class ModifiedFlow(AbstractPrediction):
         distances = self._simulated()  # updates, flows: (etas, seeds) each
         verdicts = []
         for name, shown, flow, expected in (
-            ("all samples, flow", 0, 0, 1),
-            ("all samples, modified flow", 0, 1, 2),
-            ("single samples, flow", 1, 0, 1),
-            ("single samples, modified flow", 1, 2, 2),
-            ("single samples, modified flow of all", 1, 1, 1),
+            ("all samples, flow", 0, 0, 1.0),
+            ("all samples, modified flow", 0, 1, 2.0),
+            ("single samples, flow", 1, 0, 1.0),
+            ("single samples, modified flow", 1, 2, 2.0),
+            ("single samples, modified flow of all", 1, 1, 1.0),
         ):
             verdicts.append(self._order(name, distances[:, :, shown, flow], expected))
         notes = [
@@ -73,7 +73,7 @@ class ModifiedFlow(AbstractPrediction):
         ]
         return Finding(verdicts, self._drawn(distances), notes)
 
-    def _order(self, name: str, distances: np.ndarray, expected: int) -> Verdict:
+    def _order(self, name: str, distances: np.ndarray, expected: float) -> Verdict:
         quantity = "order of the distance in eta"
         return all_close(
             name, quantity, expected, order(np.array(self.etas), distances), 0.1 if expected == 1 else 0.15

@@ -5,7 +5,6 @@ positions of convolutions of one, whose weights all samples share.
 """
 
 import dataclasses
-import functools
 from typing import NamedTuple
 
 import equinox as eqx
@@ -63,7 +62,7 @@ def on_batch(circuit: Circuit, samples: int) -> Circuit:
 class Run(NamedTuple):
     """Activities of every layer that learns at each record, (records, neurons, samples), and the weights at the end."""
 
-    activities: dict[str, Float[Array, "records _neurons samples"]]
+    activities: dict[str, Float[Array | np.ndarray, "records _neurons samples"]]
     weights: Weights
 
 
@@ -114,7 +113,7 @@ def knowledge(z: np.ndarray) -> np.ndarray:
 
 def shannon(z: np.ndarray) -> np.ndarray:
     """The entropy of activities in bits, summed over the last two axes."""
-    return -(z * np.log2(z) + (1 - z) * np.log2(1 - z)).sum((-2, -1))
+    return np.asarray(-(z * np.log2(z) + (1 - z) * np.log2(1 - z)).sum((-2, -1)))
 
 
 def accumulated(z: np.ndarray) -> np.ndarray:
@@ -129,4 +128,5 @@ def compared(circuit: Circuit, x: Array, weights: Weights, etas: np.ndarray, tim
     return [_numpy(run) for run in runs], _numpy(flowing(circuit, x, weights, f64(time / counts[-1]), counts[-1]))
 
 
-_numpy = functools.partial(jax.tree.map, np.asarray)
+def _numpy(run: Run) -> Run:
+    return run._replace(activities={name: np.asarray(z) for name, z in run.activities.items()})
