@@ -63,7 +63,7 @@ class SkaTimeInvariance(AbstractPrediction):
         per_update = np.array([self._middle(run) for run in runs])
         ska = np.array([apart(run.weights, flow.weights) for run in runs])
         rates = np.abs(per_update / etas - self._rate(flow, etas[-1]))
-        oja = np.array([self._oja(x - x.mean(0), eta) for eta in etas])
+        oja = np.array([self._oja(x - x.mean(0, keepdims=True), eta) for eta in etas])
         found = Distances(ska, oja, rates)
         quantity = "order of the distance of the weights from the flow"
         verdicts = [
