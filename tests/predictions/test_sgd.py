@@ -1,16 +1,12 @@
 """Predictions of SGD as a mode and of SKA: closed forms against brute force, small settings, planted defects."""
 
-import dataclasses
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 from scipy.special import expit
 
 import dynamics.discrete
-import dynamics.flow
 import rules.knowledge_accumulation
 from dynamics.errors import PlasticodeError
 from experiments.predictions import configured
@@ -186,17 +182,6 @@ def test_senseless_parameters_are_refused(name, settings):
 # ------------------------------------------------------------------------------------------------------ planted defects
 
 
-def test_entropic_terms_of_the_mean_over_batches_beside_ito_noise_are_noticed(plant):
-    """They are the noise's own drift once more: C then decays twice as fast."""
-    entropic = dynamics.flow.FlowSystem._entropic
-
-    def twice(self, y):
-        return entropic(dataclasses.replace(self, sampling_noise=False), y)
-
-    plant(dynamics.flow.FlowSystem, "_entropic", twice)
-    assert failed(small("ito-noise").measure()) == {"Ito, modified"}
-
-
 def test_batches_that_show_one_sample_are_noticed(plant):
     shown = dynamics.discrete.Discrete._shown
     plant(dynamics.discrete.Discrete, "_shown", lambda self, k: shown(self, k // self.batch * self.batch))
@@ -207,21 +192,40 @@ def _knowledge(a, z, before):
     return (a * z * (1 - z) + z - before) / np.log(2)
 
 
+def _off_the_gradient():
+    p = small("ska-field")
+    return p._slopes(sigmoids((p.inputs, *p.layers), p.gain), 0)
+
+
+def _off_the_course():
+    p = small("ska-growth")
+    times, a = p._flow()
+    return np.abs(a / p.exact(times) - 1).max()
+
+
+def _off_the_factor():
+    p = small("ska-growth")
+    return np.abs(p._published() / p.published_rate() - 1).max()
+
+
 @pytest.mark.parametrize(
-    ("defect", "name", "caught"),
+    ("defect", "caught", "allowed"),
     [
-        (lambda a, z, u: _knowledge(a, z, u) * np.log(2), "ska-field", "gradient in every layer"),  # nats
-        (lambda a, z, u: _knowledge(-a, z, u), "ska-growth", "rate of the flow"),  # the other sign
-        (lambda a, z, u: _knowledge(a, z, 2 * u - z), "ska-growth", "factor of an update"),  # the difference twice
-        (lambda a, z, u: _knowledge(a, z, jnp.zeros_like(u)), "ska-time-invariance", "SKA"),  # no memory
+        (lambda a, z, u: _knowledge(a, z, u) * np.log(2), _off_the_gradient, 1e-11),  # nats
+        (lambda a, z, u: _knowledge(-a, z, u), _off_the_course, 1e-4),  # the other sign
+        (lambda a, z, u: _knowledge(a, z, 2 * u - z), _off_the_factor, 2e-3),  # the difference twice
+        (lambda a, z, u: _knowledge(a, z, z), _off_the_factor, 2e-3),  # no difference
     ],
 )
-def test_defects_of_ska_are_noticed(plant, defect, name, caught):
+def test_defects_of_ska_are_noticed(plant, defect, caught, allowed):
+    """By what the verdicts of its predictions are about, at the tolerance that they have."""
+
     def planted(self, local):
         return defect(local.preactivation, local.activity, local.values["before"])
 
+    assert caught() < allowed
     plant(rules.knowledge_accumulation.Knowledge, "__call__", planted)
-    assert caught in failed(small(name).measure())
+    assert caught() > 3 * allowed
 
 
 def test_a_gap_of_entropy_is_that_of_a_riemann_sum():

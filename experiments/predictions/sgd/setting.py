@@ -65,7 +65,7 @@ def order(steps: np.ndarray, errors: np.ndarray) -> np.ndarray:
     """The slope of log error over log step, by least squares along the first axis."""
     x = np.log(np.asarray(steps))
     x = x - x.mean()
-    return np.tensordot(x, np.log(errors), (0, 0)) / (x @ x)
+    return np.asarray(np.tensordot(x, np.log(errors), (0, 0)) / (x @ x))
 
 
 def apart(one: Weights, other: Weights) -> Float[Array, ""]:
