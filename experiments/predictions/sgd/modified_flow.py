@@ -13,8 +13,8 @@ from dynamics.circuit import Weights
 from dynamics.settle import Outside
 from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
-from experiments.predictions.kit import all_close, drawn, f64, keys_from, look, wired
-from experiments.predictions.sgd.setting import apart, order, sample_flow, updates, whole_batch
+from experiments.predictions.kit import all_close, drawn, f64, keys_from, legend_outside, look, wired
+from experiments.predictions.sgd.setting import apart, eta_axis, order, sample_flow, updates, whole_batch
 from experiments.results.verdicts import Verdict
 from rules import SGD
 
@@ -114,17 +114,19 @@ class ModifiedFlow(AbstractPrediction):
         rounds = [round(self.time / (2 * self.samples * eta)) for eta in self.etas]
         return np.stack([run(keys, f64(eta), jnp.int32(n)) for eta, n in zip(self.etas, rounds, strict=True)])
 
-    @drawn(6.4, 2.8)
+    @drawn(6.4, 3.1)
     def _drawn(self, figure: Figure, distances: np.ndarray) -> None:
         panels, etas = figure.subplots(1, 2, sharey=True), np.array(self.etas)
         for panel, title, shown, right in zip(panels, ("all samples", "single samples"), (0, 1), (1, 2), strict=True):
             for i, name in enumerate(FLOWS):
-                each = distances[:, :, shown, i]
-                panel.plot(etas, each, linestyle="", **look(i))
-                slope, color = 2 if i == right else 1, look(i)["color"]
-                panel.plot(
-                    etas, each[-1].mean() * (etas / etas[-1]) ** slope, color=color, label=f"{name}: order {slope}"
-                )
-            panel.set(xscale="log", yscale="log", xlabel="eta = T / tau_plast", title=f"updates by {title}")
-            panel.legend(title="distance from, lines: theory")
-        panels[0].set_ylabel("distance of the weights")
+                slope, line = 2 if i == right else 1, look(i, fillstyle="none" if i == 0 else "full")
+                mean = distances[-1, :, shown, i].mean() * (etas / etas[-1]) ** slope
+                panel.plot(etas, distances[:, :, shown, i], linestyle="", **line)
+                panel.plot(etas, mean, color=line["color"], linestyle="-" if slope == 2 else "--")
+                panel.plot([], [], linestyle="", label=name, **line)
+            eta_axis(panel, etas)
+            panel.set_title(f"updates by {title}")
+        for style, label in (("--", "theory: order 1"), ("-", "theory: order 2")):
+            panels[0].plot([], [], style, color="0.3", label=label)
+        panels[0].set_ylabel("distance from the flow")
+        legend_outside(panels[0], 3, "lower center", title="distance from")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from matplotlib.axes import Axes
 from scipy.integrate import solve_ivp
 
 from dynamics.circuit import Circuit, Weights
@@ -93,3 +94,11 @@ def balance(
 def of_updates(a: np.ndarray) -> np.ndarray:
     """What fluctuations of w -> w (1 - a x) + noise, <x> = 1, add to the noise, by that of the noise."""
     return a / (2 - a)
+
+
+def eta_axis(panel: Axes, etas: np.ndarray) -> None:
+    """Logarithmic axes over eta, with a tick at each value."""
+    panel.set(xscale="log", yscale="log", xlabel="eta = T / tau_plast")
+    panel.set_xticks(etas, [f"{eta:.3g}" for eta in etas])
+    panel.minorticks_off()
+    panel.tick_params(axis="x", labelsize="small")

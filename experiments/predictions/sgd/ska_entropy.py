@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Size, Sizes
 from experiments.predictions.kit import all_close, drawn, look
-from experiments.predictions.sgd.setting import order
+from experiments.predictions.sgd.setting import eta_axis, order
 from experiments.predictions.sgd.ska_setting import (
     Run,
     accumulated,
@@ -96,7 +96,8 @@ class SkaEntropy(AbstractPrediction):
                 panel.plot(etas, -gap, linestyle="", label=f"layer {i + 1}", **look(i))
                 panel.plot(etas, -line * etas, color=look(i)["color"])
             panel.plot([], [], color="0.3", label="theory")
-            panel.set(xscale="log", yscale="log", xlabel="eta = T / tau_plast", title=name)
+            eta_axis(panel, etas)
+            panel.set_title(name)
             panel.legend()
         panels[0].set_ylabel("change of entropy - sum of H (bits)")
 

@@ -111,14 +111,14 @@ class SkaField(AbstractPrediction):
             left.axhline(edge, color="0.3", lw=0.6)
             left.axvline(edge, color="0.3", lw=0.6)
         left.set(xlabel="weight, layer by layer", ylabel="its drift", title="Jacobian")
-        figure.colorbar(image, ax=left, label="signed root of |J| / largest", shrink=0.8)
+        figure.colorbar(image, ax=left, label="signed root of |J|", shrink=0.8)
         blocks = [np.linalg.eigvalsh(one.jacobian[np.ix_(at, at)]) for at in _blocks(one)]
         expected = np.sort(np.concatenate(blocks))
         right.plot(expected, np.zeros(len(expected)), color=look(0)["color"], label="theory: those of the blocks, real")
         right.plot(values.real, values.imag, linestyle="", label="eigenvalues of J", **look(1))
         right.set(xlabel="real part (1 / tau_plast)", ylabel="imaginary part (1 / tau_plast)")
         right.set_ylim(-0.1 * np.abs(expected).max(), 0.1 * np.abs(expected).max())
-        right.legend()
+        right.legend(loc="upper center")
 
 
 def entropy(level: int, weights: Weights, fixed: Weights, x: Float[Array, "n i"]) -> Float[Array, ""]:

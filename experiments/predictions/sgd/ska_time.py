@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from dynamics.network import Network
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Size, Sizes
 from experiments.predictions.kit import all_close, drawn, f64, look
-from experiments.predictions.sgd.setting import apart, order, sample_flow, whole_batch
+from experiments.predictions.sgd.setting import apart, eta_axis, order, sample_flow, whole_batch
 from experiments.predictions.sgd.ska_setting import Run, accumulated, compared, problem, shannon, sigmoids
 from experiments.results.verdicts import close
 from rules import Oja
@@ -117,5 +117,5 @@ class SkaTimeInvariance(AbstractPrediction):
         right.set_ylabel("distance of H / eta from the flow (bits)")
         for panel in (left, right):
             panel.plot([], [], color="0.3", label="theory: order 1")
-            panel.set(xscale="log", yscale="log", xlabel="eta = T / tau_plast")
+            eta_axis(panel, etas)
             panel.legend()

@@ -16,7 +16,7 @@ from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Finding, Positives, Seeds, Size
 from experiments.predictions.kit import drawn, f64, intervals, keys_from, look, wired
 from experiments.predictions.sgd.setting import sample_flow, updates, whole_batch
-from experiments.results.verdicts import all_match, close, exceeds, stays_below
+from experiments.results.verdicts import all_match, close, stays_below
 from rules import SGD
 
 SUBSTEPS = 8  # of the SDE in an update
@@ -32,14 +32,15 @@ class Stability(AbstractPrediction):
         spectral radius is below 1; |a| = 1, B = 1: eta Tr H < 2"""
     claim = """With features of one length, updates by single samples leave the minimum from eta Tr H = 2 on, where
         gradient descent, which only needs eta lam_max < 2, still converges; with gaussian features they leave it
-        earlier, so that the bound holds and is not tight; larger batches bear more. The SDE has another limit, eta Tr H
-        (1 - 1/p) = 2 for isotropic features. A typical path above the limit still converges: the mean square is that of
-        rare ones."""
+        earlier, so that the bound holds and is not tight; larger batches bear more, eta Tr H = 2 / ((1 - 1/B)/p + 1/B)
+        for isotropic features, and the SDE 2 / (1 - 1/p). A typical path above the limit still converges: the mean
+        square is that of rare ones."""
     method = """Updates by the discrete regime, by all samples at once, and the weight flow with the noise of samples,
         from theta with the moments that grow or fall as one. Mean squares after some updates against powers of the
         spectral radius of T (of Euler's steps for the SDE). The limit: where the growth per update changes sign, by a
-        line through those at eta below and above it."""
-    tolerance = "99.9 % intervals, of all eta together; the limit within 2 %; pathwise claims hold in every path."
+        parabola through it."""
+    tolerance = """99.9 % intervals, of all eta together; the limit within 2 %; limits of isotropic features within 10
+        %, for the features that there are."""
     quick = {"seeds": 1000}
 
     dimension: Size = 6  # p
@@ -95,11 +96,12 @@ class Stability(AbstractPrediction):
     def _limits(self, shown: dict) -> list:
         """Where growth changes sign, and what the limits are in closed form."""
         limit, squares, *_ = shown["unit features"]
-        growth = np.log(squares.mean(1))
-        root = limit * float(np.interp(0, growth, self.ratios))
+        growth = np.polynomial.Polynomial.fit(self.ratios, np.log(squares.mean(1)), min(2, len(self.ratios) - 1))
+        root = limit * float(min(growth.roots().real, key=lambda ratio: abs(ratio - 1)))
         p, quantity = self.dimension, "eta Tr H where E |theta|^2 neither grows nor falls"
         flat = np.linalg.eigvalsh(self.features(True).T @ self.features(True) / self.samples)
-        note = f"Tr H / lam_max is {flat.sum() / flat[-1]:.3g} here, and {p} for isotropic features"
+        note = f"expected of isotropic features, with Tr H / lam_max = {p}; here it is {flat.sum() / flat[-1]:.3g}"
+        name, more, other = f"batches of {self.batch}", 2 / ((1 - 1 / self.batch) / p + 1 / self.batch), 2 / (1 - 1 / p)
         return [
             close("limit of unit features, map", "eta Tr H of spectral radius 1", 2.0, limit, 1e-9),
             close("limit of unit features, measured", quantity, 2.0, root, 0.04),
@@ -110,8 +112,8 @@ class Stability(AbstractPrediction):
                 max(float(shown["gaussian features"][0]) - 2, 0.0),
                 0.0,
             ),
-            exceeds("batches bear more", "eta Tr H at the limit", 2.0, [shown[f"batches of {self.batch}"][0]] * 2),
-            close("limit of the SDE", "eta Tr H at the limit", 2 / (1 - 1 / p), shown["SDE"][0], 0.1, note),
+            close("batches bear more", "eta Tr H at the limit", more, shown[name][0], 0.1 * more, note),
+            close("limit of the SDE", "eta Tr H at the limit", other, shown["SDE"][0], 0.1 * other, note),
         ]
 
     def _paths(self, unit: np.ndarray, shown: dict) -> list:
