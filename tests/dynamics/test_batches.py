@@ -14,7 +14,7 @@ from dynamics.settle import Outside
 from dynamics.stimulus import Clock, Stream
 from rules import BCM, SGD
 from tests.dynamics.pieces import given_input, normal, to
-from tests.problems import TINY, distance, f64, random_weights, timescales
+from tests.problems import HALF, TINY, distance, f64, random_weights, timescales
 
 CLOCK = Clock(f64(0.1), f64(0.0), 1)
 FAST = timescales(plasticity=1.0)
@@ -22,7 +22,7 @@ LINE = SGD().wire(Network((1, 1), activation="linear", bias=False, gain=f64(1.0)
 SLOPES = np.array([0.4, 1.3, 0.9])  # of three samples l = (a w)^2 / 2
 
 
-@pytest.mark.parametrize("rule", [SGD(), BCM(threshold_timescale=0.5)])
+@pytest.mark.parametrize("rule", [SGD(), BCM(threshold_timescale=HALF)])
 def test_an_update_by_a_batch_is_the_mean_of_updates_by_its_samples(rule):
     """Maps and slow variables, decay included; samples are drawn independently."""
     circuit = rule.wire(TINY.network)

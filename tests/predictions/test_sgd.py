@@ -1,5 +1,7 @@
 """Predictions of SGD as a mode and of SKA: closed forms against brute force, small settings, planted defects."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -39,7 +41,7 @@ SMALL = {
 }  # fmt: skip
 
 
-def small(name, **settings):
+def small(name, **settings) -> Any:
     """The prediction called `name`, cheap."""
     return configured([name], SMALL[name] | settings)[name]
 

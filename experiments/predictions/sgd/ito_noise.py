@@ -10,7 +10,7 @@ from jaxtyping import Array
 from matplotlib.axes import Axes
 from pydantic import Field
 
-from dynamics.flow import WeightFlow
+from dynamics.flow import FlowState, WeightFlow
 from dynamics.integrators import FixedStep
 from dynamics.noise import Noise
 from dynamics.regime import AbstractRegime
@@ -166,17 +166,10 @@ class ItoNoise(AbstractPrediction):
 def _by_heun(flow: WeightFlow) -> Callable:
     """What takes a flow further in Heun's steps, past the check that refuses them."""
 
-    def advance(state: object, first: Array, count: Array) -> object:
+    def advance(state: FlowState, first: Array, count: Array) -> FlowState:
         integrator = FixedStep("heun")
-        steps, start = flow.clock.steps, integrator.begin(state[:3])  # pyright: ignore[reportIndexIssue]
-        end = integrator.run(
-            flow.system(state.fixed),
-            start,
-            lambda j: None,
-            first * steps,
-            count * steps,
-            flow.key,  # pyright: ignore
-        ).y
-        return state._replace(weights=end[0])  # pyright: ignore[reportAttributeAccessIssue]
+        steps, start = flow.clock.steps, integrator.begin(state[:3])
+        run = flow.system(state.fixed), start, lambda j: None, first * steps, count * steps, flow.key
+        return state._replace(weights=integrator.run(*run).y[0])
 
     return advance

@@ -88,7 +88,7 @@ class LawOfBalance(AbstractPrediction):
         m = 1 + (np.mean(x**4) - 1) / batch
         rate = (self.eta * self.noise) ** 2 / batch
         times = np.linspace(0, self.updates, self.records + 1)
-        return balance(self.start, rate, self.eta * m, 1.0, of_updates, times)
+        return balance(self.start, rate, self.eta * float(m), 1.0, of_updates, times)
 
     def _data(self) -> tuple[Array, Array]:
         """Inputs of variance 1 and the labels x + noise, exactly without correlation of input and noise."""
@@ -127,7 +127,8 @@ class LawOfBalance(AbstractPrediction):
             first = charge(run.weights(start))
             return jnp.concatenate([first[None], charges]), factors.mean(), wrong.max() / jnp.abs(first)
 
-        return tuple(map(np.asarray, jax.jit(jax.vmap(one))(keys_from(self.seed, self.seeds))))
+        charges, rates, wrong = jax.jit(jax.vmap(one))(keys_from(self.seed, self.seeds))
+        return np.asarray(charges), np.asarray(rates), np.asarray(wrong)
 
     def _whole(self) -> np.ndarray:
         """C along updates by all samples."""

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from dynamics.circuit import Weights
+from dynamics.discrete import DiscreteState
 from dynamics.settle import Outside
 from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
@@ -90,7 +91,7 @@ class ModifiedFlow(AbstractPrediction):
             weights, count = circuit.initial_weights(for_w), 2 * self.samples * rounds
             single = updates(circuit, Stream(x, y, key), eta)
 
-            def round_trip(_: Array, state: tuple) -> tuple:
+            def round_trip(_: Array, state: DiscreteState) -> DiscreteState:
                 there_and_back = jnp.concatenate([jnp.arange(self.samples), jnp.arange(self.samples)[::-1]])
                 return jax.lax.scan(lambda s, i: (single.update(s, Outside(x[i], y[i])), None), state, there_and_back)[
                     0

@@ -34,14 +34,14 @@ class SkaEntropy(AbstractPrediction):
         of the gap, and gap / eta extrapolated from the two finest eta, against the integral along the flow."""
     tolerance = """Order 1 +- 0.1 in every layer; factors within 2 %; the extrapolated sum within 1e-3 of the change of
         entropy along the flow, whose own end differs by order eta^2."""
-    quick = {"layers": (8, 6), "others": (5,), "inputs": 10, "samples": 20, "etas": (0.1, 0.05, 0.025)}
+    quick = {"layers": (8, 6), "others": (5,), "inputs": 10, "samples": 20, "etas": (0.05, 0.025, 0.0125)}
 
     inputs: Size = 50
-    layers: Sizes = (32, 16, 8)
+    layers: Sizes = (24, 12, 8)
     others: Sizes = (20, 20)  # of the second network
-    samples: Size = 100
-    etas: Positives = (0.1, 0.05, 0.025, 0.0125)
-    time: Positive = 2.0  # in tau_plast
+    samples: Size = 50
+    etas: Positives = (0.02, 0.01, 0.005)
+    time: Positive = 1.0  # in tau_plast
 
     def misfit(self) -> str | None:
         if len(self.etas) < 2 or list(self.etas) != sorted(set(self.etas), reverse=True):

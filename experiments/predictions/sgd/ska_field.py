@@ -20,7 +20,7 @@ from experiments.results.verdicts import close, exceeds
 class Geometry(NamedTuple):
     """Of the field of one network: its Jacobian, in the order of `layer`, the layer of each weight."""
 
-    jacobian: Float[Array, "n n"]
+    jacobian: np.ndarray
     layer: np.ndarray
 
 
@@ -115,7 +115,7 @@ class SkaField(AbstractPrediction):
         blocks = [np.linalg.eigvalsh(one.jacobian[np.ix_(at, at)]) for at in _blocks(one)]
         expected = np.sort(np.concatenate(blocks))
         right.plot(expected, np.zeros(len(expected)), color=look(0)["color"], label="theory: those of the blocks, real")
-        right.plot(values.real, values.imag, linestyle="", label="eigenvalues of J", **look(1))
+        right.plot(np.real(values), np.imag(values), linestyle="", label="eigenvalues of J", **look(1))
         right.set(xlabel="real part (1 / tau_plast)", ylabel="imaginary part (1 / tau_plast)")
         right.set_ylim(-0.1 * np.abs(expected).max(), 0.1 * np.abs(expected).max())
         right.legend(loc="upper center")

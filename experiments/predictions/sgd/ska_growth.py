@@ -66,7 +66,8 @@ class SkaGrowth(AbstractPrediction):
     def coupled_rate(self) -> float:
         """As `rate` with a finite tau_prop: z - u adds (a / 4) l / (1 + l)^2, l = rate tau_prop / tau_plast."""
         lag = self.propagation.value / self.plasticity.value
-        return brentq(lambda r: r - self.rate * (1 + r * lag / (1 + r * lag) ** 2), 0.1, 1e3)
+        root = brentq(lambda r: r - self.rate * (1 + r * lag / (1 + r * lag) ** 2), self.rate / 2, 4 * self.rate)
+        return float(np.asarray(root))
 
     def published_rate(self) -> float:
         """The factor of an update as published."""

@@ -62,7 +62,7 @@ def on_batch(circuit: Circuit, samples: int) -> Circuit:
 class Run(NamedTuple):
     """Activities of every layer that learns at each record, (records, neurons, samples), and the weights at the end."""
 
-    activities: dict[str, Float[Array | np.ndarray, "records _neurons samples"]]
+    activities: dict[str, np.ndarray]
     weights: Weights
 
 
@@ -89,7 +89,8 @@ def published(circuit: Circuit, x: Float[Array, "n i"], weights: Weights, eta: A
     end, seen = jax.lax.scan(update, start, None, count)
     last = update(end, None)[1]  # what an update sees are the activities before it
     seen = {name: jnp.concatenate([z, last[name][None]]) for name, z in seen.items()}
-    return Run(seen, {name: w[..., 0] for name, w in run.weights(end).items()})
+    plain = {name: w[..., 0] for name, w in run.weights(end).items()}
+    return Run(seen, plain)  # pyright: ignore[reportArgumentType] - traced here, NumPy outside
 
 
 @eqx.filter_jit
@@ -103,7 +104,8 @@ def flowing(circuit: Circuit, x: Float[Array, "n i"], weights: Weights, step: Ar
 
     end, seen = jax.lax.scan(record, flow.init(weights), jnp.arange(count, dtype=jnp.int32))
     first = settled(circuit, weights, x)
-    return Run({n: jnp.concatenate([first[n][None], z]) for n, z in seen.items()}, flow.weights(end))
+    seen = {name: jnp.concatenate([first[name][None], z]) for name, z in seen.items()}
+    return Run(seen, flow.weights(end))  # pyright: ignore[reportArgumentType]
 
 
 def knowledge(z: np.ndarray) -> np.ndarray:

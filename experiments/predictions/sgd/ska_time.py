@@ -45,10 +45,10 @@ class SkaTimeInvariance(AbstractPrediction):
     quick = {"layers": (8, 6), "inputs": 10, "samples": 20, "etas": (0.05, 0.025, 0.0125)}
 
     inputs: Size = 50
-    layers: Sizes = (32, 16, 8)
-    samples: Size = 100
-    etas: Positives = (0.1, 0.05, 0.025, 0.0125)
-    time: Positive = 2.0  # in tau_plast
+    layers: Sizes = (24, 12, 8)
+    samples: Size = 50
+    etas: Positives = (0.02, 0.01, 0.005)
+    time: Positive = 1.0  # in tau_plast
 
     def misfit(self) -> str | None:
         counts = self.time / (2 * np.array(self.etas))

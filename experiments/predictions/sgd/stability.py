@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,7 +12,6 @@ from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 from scipy.optimize import brentq
 
-from dynamics.regime import AbstractRegime
 from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Finding, Positives, Seeds, Size
 from experiments.predictions.kit import drawn, f64, intervals, keys_from, look, wired
@@ -169,7 +169,7 @@ def moment_map(a: np.ndarray, eta: float, batch: int = 1, substeps: int | None =
 def leading(moments: np.ndarray) -> tuple[float, np.ndarray]:
     """The spectral radius of a map of second moments, and a root of the moments of trace 1 that grow by it."""
     p = round(len(moments) ** 0.5)
-    m = np.eye(p).ravel()
+    m, size = np.eye(p).ravel(), 1.0
     for _ in range(500):
         m = moments @ m
         size = float(np.linalg.norm(m))
@@ -187,7 +187,7 @@ def _squares(
 
     def one(key: Array, eta: Array, root: Array) -> Array:
         for_order, for_start = jax.random.split(key)
-        run: AbstractRegime = updates(circuit, Stream(a, y, for_order), eta, batch)
+        run: Any = updates(circuit, Stream(a, y, for_order), eta, batch)
         if sde:
             run = sample_flow(circuit, a, y, eta, SUBSTEPS, "euler", key=for_order, sampling_noise=True)
         start = {"W1": (root @ jax.random.normal(for_start, a.shape[1:], jnp.float64))[None]}
@@ -205,4 +205,4 @@ def critical(step: Callable[[float], np.ndarray]) -> float:
     high = 1e-3
     while growth(high) < 0 and high < 1e3:
         high *= 2
-    return float(brentq(growth, high / 2, high, xtol=1e-12))
+    return float(np.asarray(brentq(growth, high / 2, high, xtol=1e-12)))
