@@ -15,7 +15,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from dynamics.circuit import Circuit, Projection, Weights
-from dynamics.errors import unknown
+from dynamics.errors import PlasticodeError, unknown
 from dynamics.laws import Outer
 from dynamics.loop import Count, repeat
 from dynamics.moment import Factors
@@ -53,6 +53,8 @@ class DiscreteState(NamedTuple):
 class Discrete(AbstractRegime[DiscreteState]):
     """A discrete run over a stream of presentations. `optimiser` is "sgd"; "adam" is a baseline (decoupled decay).
 
+    An update takes the mean over `batch` samples, drawn independently, each with draws of its own.
+
     Slow traces of products are updated before the weights, as momentum is published; circuits with cycles are settled
     for each sample (dynamics.settle).
     """
@@ -62,8 +64,16 @@ class Discrete(AbstractRegime[DiscreteState]):
     stream: Stream
     clock: Clock
     optimiser: str = eqx.field(static=True, default="sgd")
+    batch: int = eqx.field(static=True, default=1)
 
     def __check_init__(self):
+        if self.batch < 1:
+            raise PlasticodeError(f"discrete.batch = {self.batch} is not allowed: an update needs at least 1 sample")
+        if self.batch > 1 and self.circuit.drawn:
+            raise PlasticodeError(
+                f"discrete.batch = {self.batch} is not allowed with projection '{self.circuit.drawn[0].name}', whose "
+                "map is drawn anew for each presentation: it must be 1"
+            )
         check_circuit(self.circuit, self.timescales, self.stream.inputs, self.stream.targets)
         check_settles(self.circuit)
         if self.optimiser not in OPTIMISERS:
@@ -83,23 +93,33 @@ class Discrete(AbstractRegime[DiscreteState]):
 
         def present(i: Int[Array, ""], state: DiscreteState) -> DiscreteState:
             k = first + jnp.asarray(i, jnp.int32)
-            sample = self.stream.index(k)
-            x = self.stream.inputs[sample]
-            y = jnp.zeros(1, x.dtype) if self.stream.targets is None else self.stream.targets[sample]
-            return self.update(state, Outside(x, y, self.circuit.draws(self.stream.key, k)))
+            if self.batch == 1:
+                return self.update(state, self._shown(k))
+            return self.update(state, jax.vmap(self._shown)(k * self.batch + jnp.arange(self.batch, dtype=jnp.int32)))
 
         return repeat(count, present, progress)
 
+    def _shown(self, k: Int[Array, ""]) -> Outside:
+        """The k-th sample."""
+        sample = self.stream.index(k)
+        x = self.stream.inputs[sample]
+        y = jnp.zeros(1, x.dtype) if self.stream.targets is None else self.stream.targets[sample]
+        return Outside(x, y, self.circuit.draws(self.stream.key, k))
+
     def update(self, state: DiscreteState, outside: Outside) -> DiscreteState:
-        """The update for one sample."""
-        moment = settle(self.circuit, self.weights(state), state.slow, outside)
-        factors = moment.factors(state.traces)
-        traces = self._traces(state, factors)
-        descent = jax.tree.map(jnp.negative, self._directions(moment.weights, factors, traces))
+        """The update for one sample, or a batch with a leading dimension."""
+
+        def response(outside: Outside) -> tuple[Factors, Slow]:
+            moment = settle(self.circuit, self.weights(state), state.slow, outside)
+            return moment.factors(state.traces), slow_drives(moment)
+
+        factors, drives = (response if outside.stimulus.ndim == 1 else jax.vmap(response))(outside)
+        weights, traces = {**self.weights(state), **self.circuit.redrawn(outside.drawn)}, self._traces(state, factors)
+        descent = jax.tree.map(jnp.negative, self._directions(weights, factors, traces))
         with jax.numpy_dtype_promotion("standard"):  # optax's adam multiplies floats by its integer step count
             scaled, optimiser = OPTIMISERS[self.optimiser]().update(descent, state.optimiser, state.weights)
         shown = self.clock.duration / self.clock.period  # the update has no gap: nothing drives a variable there
-        drives = jax.tree.map(lambda drive: shown * drive, slow_drives(moment))
+        drives = jax.tree.map(lambda drive: shown * drive, drives)
         drifts = slow_drifts(self.circuit, state.slow, drives)
         changes = self._steps(scaled, state.weights), jax.tree.map(lambda d: self.clock.period * d, drifts)
         (weights, slow), low = add((state.weights, state.slow), state.low, changes)

@@ -6,8 +6,9 @@ The mean is over time: in a stream with gaps, samples for T/(T + g) of it, and w
 
 Circuits with cycles flow too: their fixed points are found anew for every sample (dynamics.settle).
 
-With `sampling_noise` it is the Ito SDE whose covariance is that of the per-sample updates (Li, Tai & E,
-bibtex li2017stochastic), integrated through its rank-n square root.
+With `sampling_noise` it is the Ito SDE whose covariance is that of updates by batches (Li, Tai & E, bibtex
+li2017stochastic), integrated through its rank-n square root; with `entropic` its drift is the modified one, which knows
+that updates are steps.
 """
 
 import dataclasses
@@ -24,6 +25,7 @@ from dynamics.integrators.doubling import Accuracy, difference, finer, order_of,
 from dynamics.integrators.fixed_step import FixedStep, Point
 from dynamics.integrators.solvers import SOLVERS, check_calculus, check_noise, solver_named
 from dynamics.layers import Draw
+from dynamics.local import as_numbers
 from dynamics.loop import Count, repeat
 from dynamics.moment import Factors, Product
 from dynamics.noise import Noise
@@ -127,6 +129,7 @@ class FlowSystem(AbstractSystem):
     sampling_noise: bool = eqx.field(static=True, default=False)
     noise: Noise = Noise()
     entropic: bool = eqx.field(static=True, default=False)
+    batch: Float[Array, ""] = eqx.field(converter=as_numbers, default=1.0)
 
     @property
     def dt(self) -> Float[Array, ""]:
@@ -172,32 +175,40 @@ class FlowSystem(AbstractSystem):
         return drifts
 
     def _entropic(self, y: Flowing) -> tuple[Weights, Slow]:
-        """(T + g)/2 <F_b' F_b>, F_b the drift that sample b alone would give: what steps of one presentation do beyond
-        the flow, on average, to second order (bibtex: ziyin2025neural)."""
-        shown = (self.clock.duration / self.clock.period)[None]
+        """(T + g)/2 <F_B' F_B>, F_B the drift that batch B alone would give: what a step of one presentation lacks of
+        the flow along its batch, to second order (bibtex: ziyin2025neural).
 
-        def along(x: Array, target: Array) -> tuple[Weights, Slow]:
-            def alone(weights: Weights, slow: Slow) -> tuple[Weights, Slow]:
-                at, one = (weights, slow, y[2]), jnp.ones_like(shown)
-                factors, drives = self._samples(at, x[None], target[None], one, shown)
-                moved = weight_drifts(self.circuit, self.timescales, {**self.fixed, **weights}, factors)
-                return moved, slow_drifts(self.circuit, slow, drives)
+        Beside Ito noise it is (T + g)/2 F' F of the whole drift F, with which moments are right to second order (Li,
+        Tai & E): the rest of the mean over batches is what noise drifts in the sense of Ito beyond Stratonovich's."""
+        whole = self._second(y, self.inputs, self.targets)
+        if self.sampling_noise:
+            return jax.tree.map(lambda w: self.clock.period / 2 * w, whole)
+        alone = jax.vmap(lambda x, target: self._second(y, x[None], target[None]))(self.inputs, self.targets)
+        share = 1 / self.batch  # pairs of draws of a batch that are the same draw
+        return jax.tree.map(lambda w, a: self.clock.period / 2 * (w + share * (a.mean(0) - w)), whole, alone)
 
-            return jax.jvp(alone, y[:2], alone(*y[:2]))[1]
+    def _second(self, y: Flowing, inputs: Array, targets: Array) -> tuple[Weights, Slow]:
+        """F' F, F the drift that these samples alone would give."""
+        one = jnp.ones(inputs.shape[0], inputs.dtype)
+        shares = self.clock.duration / self.clock.period / inputs.shape[0] * one
 
-        second = jax.vmap(along)(self.inputs, self.targets)
-        return jax.tree.map(lambda d: self.clock.period / 2 * d.mean(0), second)
+        def drift(weights: Weights, slow: Slow) -> tuple[Weights, Slow]:
+            factors, drives = self._samples((weights, slow, y[2]), inputs, targets, one, shares)
+            moved = weight_drifts(self.circuit, self.timescales, {**self.fixed, **weights}, factors)
+            return moved, slow_drifts(self.circuit, slow, drives)
+
+        return jax.jvp(drift, y[:2], drift(*y[:2]))[1]
 
     def amplitude(self, y: Flowing) -> PyTree | None:
-        """Of sampling noise, by term: its factors for every sample, scaled by T / (tau_plast sqrt((T + g) n)), and the
-        map that it scales or changes. Of synaptic noise, by kind. None without noise."""
+        """Of sampling noise, by term: its factors for every sample, scaled by T / (tau_plast sqrt((T + g) n B)), and
+        the map that it scales or changes. Of synaptic noise, by kind. None without noise."""
         sampling, kinds = {}, self.noise.on_synapses.values()
         if self.sampling_noise:
             weights, every = {**self.fixed, **y[0]}, jnp.ones(self.inputs.shape[0], self.inputs.dtype)
             factors = _batch(self.circuit, weights, y[1], self.inputs, self.targets, every)[1]
             for term in self.circuit.terms:
                 tau, f = at_level(self.timescales.plasticity, term.of.level), factors.products.get(term.name)
-                scale = self.clock.duration / (tau * jnp.sqrt(self.clock.period * self.inputs.shape[0]))
+                scale = self.clock.duration / (tau * jnp.sqrt(self.clock.period * self.inputs.shape[0] * self.batch))
                 if f is None:
                     sampling[term.name] = scale * factors.rates[term.name], weights
                 else:
@@ -239,8 +250,10 @@ class FlowSystem(AbstractSystem):
 class WeightFlow(AbstractRegime[FlowState]):
     """A weight-flow run. The time of one presentation, T + g, is `clock.steps` steps; `key` drives its noise.
 
-    sampling_noise  the noise of showing samples one by one      noise  of the weights themselves (dynamics.noise)
-    entropic        the modified flow, which steps of one presentation each follow to second order
+    sampling_noise  the noise of showing samples in batches      noise  of the weights themselves (dynamics.noise)
+    entropic        the modified flow, which steps of one presentation each follow to second order: along the mean of
+                    their batches, or with sampling noise in the moments
+    batch           how many samples, drawn independently, such a step shows; infinity: all, the flow of full batches
     """
 
     circuit: Circuit
@@ -253,6 +266,7 @@ class WeightFlow(AbstractRegime[FlowState]):
     sampling_noise: bool = eqx.field(static=True, default=False)
     noise: Noise = Noise()
     entropic: bool = eqx.field(static=True, default=False)
+    batch: Float[Array, ""] = eqx.field(converter=as_numbers, default=1.0)
 
     def __check_init__(self):
         check_circuit(self.circuit, self.timescales, self.inputs, self.targets)
@@ -341,7 +355,7 @@ class WeightFlow(AbstractRegime[FlowState]):
     def system(self, fixed: Weights) -> FlowSystem:
         """The averaged vector field."""
         targets = jnp.zeros((self.inputs.shape[0], 1), self.inputs.dtype) if self.targets is None else self.targets
-        noise = self.sampling_noise, self.noise, self.entropic
+        noise = self.sampling_noise, self.noise, self.entropic, self.batch
         return FlowSystem(self.circuit, self.timescales, self.clock, self.inputs, targets, fixed, *noise)
 
     def weights(self, progress: FlowState) -> Weights:

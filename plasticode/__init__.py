@@ -85,6 +85,7 @@ if TYPE_CHECKING:  # the list of all public names: for type checkers, and read b
     from rules.hebbian import Hebbian as Hebbian
     from rules.hebbian import Oja as Oja
     from rules.heterosynaptic import Heterosynaptic as Heterosynaptic
+    from rules.knowledge_accumulation import SKA as SKA
     from rules.kolen_pollack import KP as KP
     from rules.momentum import Momentum as Momentum
     from rules.replicas import Replicas as Replicas

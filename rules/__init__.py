@@ -16,6 +16,7 @@ from rules.hebbian import AntiHebbian as AntiHebbian
 from rules.hebbian import Hebbian as Hebbian
 from rules.hebbian import Oja as Oja
 from rules.heterosynaptic import Heterosynaptic as Heterosynaptic
+from rules.knowledge_accumulation import SKA as SKA
 from rules.kolen_pollack import KP as KP
 from rules.momentum import Momentum as Momentum
 from rules.node_perturbation import NodePerturbation as NodePerturbation

@@ -19,6 +19,7 @@ from rules.feedback_alignment import DFA, FA
 from rules.gradient import SGD
 from rules.hebbian import BCM, AntiHebbian, Hebbian, Oja
 from rules.heterosynaptic import Heterosynaptic
+from rules.knowledge_accumulation import SKA
 from rules.kolen_pollack import KP
 from rules.momentum import Momentum
 from rules.node_perturbation import NodePerturbation
@@ -48,6 +49,7 @@ RULES: dict[str, type[AbstractRule]] = {
     "sgd": SGD,
     "weight-mirror": WeightMirror,
     "weight-perturbation": WeightPerturbation,
+    "ska": SKA,
 }
 
 

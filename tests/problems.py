@@ -4,6 +4,7 @@ A new rule needs one line in `ALL_RULES`; every test of the matrix (tests/rules/
 `ENGINE_RULES` are those that between them use every part of the engine: its own tests run on them.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from rules import (
     FA,
     KP,
     SGD,
+    SKA,
     AntiHebbian,
     ContrastiveHebbian,
     Curl,
@@ -83,6 +85,7 @@ ALL_RULES: dict[str, Any] = {
     "oscillating-ep": OscillatingEP(),
     "contrastive-hebbian": ContrastiveHebbian(),
     "predictive-coding": PredictiveCoding(),
+    "ska": SKA(),
 }
 
 
@@ -120,6 +123,14 @@ PROBLEMS = {  # all depths, activations and losses, with and without biases and 
 }
 
 TINY = random_problem((3, 4, 2), activation="tanh", bias=True, samples=4)  # that every rule can learn
+
+
+def wired(rule: Any, network: Network) -> Circuit:
+    """What a rule wires on a network, whose layers get the activation that the rule needs where it needs one."""
+    needed = getattr(rule, "activation", None)
+    if needed is not None:
+        network = dataclasses.replace(network, activation=needed, output_activation=needed)
+    return rule.wire(network)
 
 
 def random_weights(circuit: Circuit, seed: int = 2) -> Weights:

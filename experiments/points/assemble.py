@@ -171,12 +171,10 @@ def build(plan: Plan, values: Values, seed: Integer[Array, ""], data: dict[str, 
     noise = Noise(**_numbers(plan, values, "noise"), calculus=spec.noise.calculus)
     if spec.regime == "flow":
         x, y, steps = stream.inputs, stream.targets, cast(Any, plan.integrator)
-        flow = WeightFlow(
-            circuit, timescales, x, y, clock, steps, noise_key, spec.noise.sampling, noise, spec.flow.entropic
-        )
-        return flow, weights_key
+        batch, kind = jnp.asarray(spec.flow.batch, dtype), (spec.noise.sampling, noise, spec.flow.entropic)
+        return WeightFlow(circuit, timescales, x, y, clock, steps, noise_key, *kind, batch), weights_key
     if spec.regime == "discrete":
-        return Discrete(circuit, timescales, stream, clock, spec.discrete.optimiser), weights_key
+        return Discrete(circuit, timescales, stream, clock, **dict(spec.discrete)), weights_key
     coupled = Coupled(
         circuit,
         timescales,

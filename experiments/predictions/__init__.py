@@ -17,6 +17,7 @@ from experiments.predictions.heterosynaptic import HETEROSYNAPTIC
 from experiments.predictions.limits import LIMITS
 from experiments.predictions.linear import LINEAR
 from experiments.predictions.perturbation import PERTURBATION
+from experiments.predictions.sgd import SGD_MODES
 
 if TYPE_CHECKING:
     from experiments.predictions.contract import AbstractPrediction
@@ -27,6 +28,7 @@ PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN
 PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **LIMITS}
 PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **GEOMETRY}
 PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **ENERGY}
+PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **SGD_MODES}
 
 
 def prediction_class(name: str) -> "type[AbstractPrediction]":

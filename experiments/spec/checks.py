@@ -121,6 +121,12 @@ def _check_regime(spec: Spec, swept: Collection[str]) -> None:
         raise refused("noise.sampling", True, f"it needs regime 'flow' and integrator '{fit}', but there are {what}")
     if spec.flow.entropic and spec.regime != "flow":
         raise refused("flow.entropic", True, f"it needs regime 'flow', but there is regime '{spec.regime}'")
+    for key, batch, heeded, what in (
+        ("flow.batch", spec.flow.batch, spec.noise.sampling or spec.flow.entropic, "noise.sampling or flow.entropic"),
+        ("discrete.batch", spec.discrete.batch, spec.regime == "discrete", "regime 'discrete'"),
+    ):
+        if batch > 1 and not heeded:
+            raise refused(key, batch, f"it needs {what}")
     if spec.regime == "coupled":
         return
     if not integrator.flows:

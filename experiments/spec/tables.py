@@ -219,15 +219,18 @@ class Integrator(AbstractTable):
 
 
 class Discrete(AbstractTable):
-    """[discrete]: the optimiser of the discrete regime."""
+    """[discrete]: the optimiser of the discrete regime, and how many samples an update takes the mean over."""
 
     optimiser: Literal["sgd", "adam"] = "sgd"
+    batch: Annotated[int, Field(strict=True, gt=0, le=100_000)] = 1
 
 
 class Flow(AbstractTable):
-    """[flow]: `entropic` makes a weight flow the one that updates of single samples follow to second order."""
+    """[flow]: `entropic` makes a weight flow the one that updates follow to second order; it and `noise.sampling` are
+    those of updates by `batch` samples each."""
 
     entropic: Flag = False
+    batch: Annotated[int, Field(strict=True, gt=0, le=100_000)] = 1
 
 
 class Record(AbstractTable):

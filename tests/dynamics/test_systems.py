@@ -21,8 +21,6 @@ from dynamics.circuit import (
     Outer,
     Scaled,
     TwoFactor,
-    Value,
-    Variable,
     Wave,
 )
 from dynamics.errors import PlasticodeError
@@ -31,7 +29,8 @@ from dynamics.integrators import FixedStep, Window
 from dynamics.network import Network
 from dynamics.noise import Noise
 from dynamics.stimulus import Clock
-from rules import NodePerturbation, WeightPerturbation
+from rules import SKA, NodePerturbation, WeightPerturbation
+from rules.knowledge_accumulation import repeated
 from tests.dynamics.pieces import advanced, coupled, discrete, given_input, normal, relative, to
 from tests.problems import f64, timescales
 
@@ -88,25 +87,10 @@ class Constant(AbstractFactor):
         return jnp.full_like(local.activity, self.rate)
 
 
-class Entropic(AbstractFactor):
-    """(a z (1 - z) + z - z of the presentation before) / ln 2."""
-
-    def __call__(self, local):
-        z = local.activity
-        return (local.preactivation * z * (1 - z) + z - local.values["before"]) / np.log(2)
-
-
 def test_knowledge_of_the_last_presentation_is_a_slow_variable_of_the_source():
     """Forward-only learning (SKA) as published, two layers: what a layer passes on is its last activity."""
-    before = (Variable("before", Activity(), f64(1.0), slow=True),)
-    layers = (
-        given_input("x", 3),
-        *(Layer(f"z{i}", n, "sigmoid", level=i, variables=before) for i, n in ((1, 4), (2, 2))),
-    )
-    law = (Outer(Entropic()),)
-    circuit = Circuit(
-        layers, (to("W1", "x", "z1", ONE, law), to("W2", "z1", "z2", ONE, law, carries=Value("before"), level=2))
-    )
+    network = Network((3, 4, 2), "sigmoid", "sigmoid", bias=False, supervised=False, gain=f64(1.0))
+    circuit = repeated(SKA().wire(network), f64(1.0))
     weights, x, eta = circuit.initial_weights(jax.random.key(0)), np.array([0.5, -0.3, 0.8]), 0.05
     run = discrete(circuit, timescales(plasticity=1 / eta), f64(x[None]), None, 1.0)
     end = advanced(run, weights, jnp.int32(6)).weights

@@ -229,6 +229,8 @@ def test_results_carry_dimensions_units_and_provenance(rules_swept):
         ({"regime": "flow", "noise": {"activity": 0.1}}, ("noise.activity", "flow", "only the coupled")),
         ({"noise": {"sampling": True}}, ("noise.sampling", "coupled", "flow")),
         ({"flow": {"entropic": True}}, ("flow.entropic", "it needs regime 'flow'", "coupled")),
+        ({"regime": "flow", "flow": {"batch": 2}}, ("flow.batch = 2", "it needs noise.sampling or flow.entropic")),
+        ({"regime": "flow", "discrete": {"batch": 2}}, ("discrete.batch = 2", "it needs regime 'discrete'")),
         ({"regime": "discrete", "noise": {"synaptic": 0.1}}, ("noise.synaptic", "discrete", "only the coupled")),
         ({"regime": "flow", "sweep": {"delays.hop": ["0 ms", "1 ms"]}}, ("delays.hop", "flow", "only the coupled")),
         (

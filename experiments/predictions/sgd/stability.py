@@ -1,0 +1,208 @@
+"""B3.1: how large eta may be until SGD leaves a minimum in the mean square."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from matplotlib.figure import Figure
+from scipy.optimize import brentq
+
+from dynamics.stimulus import Stream
+from experiments.predictions.contract import AbstractPrediction, Finding, Positives, Seeds, Size
+from experiments.predictions.kit import drawn, f64, intervals, keys_from, look, wired
+from experiments.predictions.sgd.setting import sample_flow, updates, whole_batch
+from experiments.results.verdicts import all_match, close, stays_below
+from rules import SGD
+
+SUBSTEPS = 8  # of the SDE in an update
+
+
+class Stability(AbstractPrediction):
+    """E |theta|^2 of linear regression without noise, from its minimum, against eta Tr H."""
+
+    number = "B3.1"
+    title = "SGD is stable below eta Tr H = 2"
+    source = "wu2023implicit, dynamical stability; the map of second moments derived"
+    equation = """T(M) = M - eta (H M + M H) + eta^2 [(1 - 1/B) H M H + (1/B) <a a^T M a a^T>], stable where its
+        spectral radius is below 1; |a| = 1, B = 1: eta Tr H < 2"""
+    claim = """With features of one length, updates by single samples leave the minimum from eta Tr H = 2 on, where
+        gradient descent, which only needs eta lam_max < 2, still converges; with gaussian features they leave it
+        earlier, so that the bound holds and is not tight; larger batches bear more, eta Tr H = 2 / ((1 - 1/B)/p + 1/B)
+        for isotropic features, and the SDE 2 / (1 - 1/p). A typical path above the limit still converges: the mean
+        square is that of rare ones."""
+    method = """Updates by the discrete regime, by all samples at once, and the weight flow with the noise of samples,
+        from theta with the moments that grow or fall as one. Mean squares after some updates against powers of the
+        spectral radius of T (of Euler's steps for the SDE). The limit: where the growth per update changes sign, by a
+        parabola through it."""
+    tolerance = """99.9 % intervals, of all eta together; the limit within 2 %; limits of isotropic features within 10
+        %, for the features that there are."""
+    quick = {"seeds": 1000}
+
+    dimension: Size = 6  # p
+    samples: Size = 40
+    ratios: Positives = (0.8, 0.9, 1.1, 1.2)  # eta over the limit
+    batch: Size = 4
+    updates: Size = 3
+    seeds: Seeds = 10_000
+
+    def misfit(self) -> str | None:
+        if not min(self.ratios) < 1 < max(self.ratios):
+            return "sgd-stability.ratios must have numbers below 1 and above 1"
+        if self.samples < self.dimension:
+            return "sgd-stability.samples must be at least its dimension: otherwise some directions do not move"
+        return None
+
+    def measure(self) -> Finding:
+        unit, gauss = self.features(True), self.features(False)
+        modes = {
+            "unit features": (unit, 1, False),
+            "gaussian features": (gauss, 1, False),
+            f"batches of {self.batch}": (unit, self.batch, False),
+            "SDE": (unit, 1, True),
+        }
+        verdicts, shown = [], {}
+        for name, (a, batch, sde) in modes.items():
+            step = functools.partial(moment_map, a, batch=batch, substeps=SUBSTEPS if sde else None)
+            limit = critical(step)
+            etas = limit * np.array(self.ratios)
+            radii, roots = map(np.array, zip(*(leading(step(eta)) for eta in etas), strict=True))
+            count = 1 if sde else self.updates  # gaussian noise that multiplies has heavy tails
+            squares = self._simulated(a, etas, roots, batch, count, sde)
+            quantity = f"E |theta|^2 after {count} updates over its expectation"
+            ratio = squares / radii[:, None] ** count
+            verdicts.append(all_match(name, quantity, np.ones(len(etas)), ratio.T))
+            shown[name] = limit * np.trace(a.T @ a) / len(a), squares, radii, count
+        verdicts += self._limits(shown)
+        verdicts += self._paths(unit, shown)
+        return Finding(verdicts, self._drawn(shown))
+
+    def features(self, unit: bool) -> np.ndarray:
+        """Features a, one sample a row, of length 1 or gaussian."""
+        a = np.random.default_rng(self.seed).standard_normal((self.samples, self.dimension))
+        return a / np.linalg.norm(a, axis=1, keepdims=True) if unit else a
+
+    def _simulated(
+        self, a: np.ndarray, etas: np.ndarray, roots: np.ndarray, batch: int, count: int, sde: bool
+    ) -> np.ndarray:
+        """|theta|^2 at the end over its mean at the start, (etas, seeds)."""
+        keys = keys_from(self.seed, self.seeds)
+        return np.asarray(_squares(f64(a), f64(etas), f64(roots), keys, count, batch, sde))
+
+    def _limits(self, shown: dict) -> list:
+        """Where growth changes sign, and what the limits are in closed form."""
+        limit, squares, *_ = shown["unit features"]
+        growth = np.polynomial.Polynomial.fit(self.ratios, np.log(squares.mean(1)), min(2, len(self.ratios) - 1))
+        root = limit * float(min(growth.roots().real, key=lambda ratio: abs(ratio - 1)))
+        p, quantity = self.dimension, "eta Tr H where E |theta|^2 neither grows nor falls"
+        flat = np.linalg.eigvalsh(self.features(True).T @ self.features(True) / self.samples)
+        note = f"expected of isotropic features, with Tr H / lam_max = {p}; here it is {flat.sum() / flat[-1]:.3g}"
+        name, more, other = f"batches of {self.batch}", 2 / ((1 - 1 / self.batch) / p + 1 / self.batch), 2 / (1 - 1 / p)
+        return [
+            close("limit of unit features, map", "eta Tr H of spectral radius 1", 2.0, limit, 1e-9),
+            close("limit of unit features, measured", quantity, 2.0, root, 0.04),
+            close(
+                "bound of gaussian features",
+                "excess of eta Tr H over 2",
+                0.0,
+                max(float(shown["gaussian features"][0]) - 2, 0.0),
+                0.0,
+            ),
+            close("batches bear more", "eta Tr H at the limit", more, shown[name][0], 0.1 * more, note),
+            close("limit of the SDE", "eta Tr H at the limit", other, shown["SDE"][0], 0.1 * other, note),
+        ]
+
+    def _paths(self, unit: np.ndarray, shown: dict) -> list:
+        """Gradient descent at the largest eta, and typical paths of gaussian features above the limit."""
+        eta = shown["unit features"][0] * max(self.ratios)
+        run = whole_batch(wired(SGD(), (self.dimension, 1)), f64(unit), jnp.zeros((len(unit), 1)), eta)
+        start = {"W1": jnp.ones((1, self.dimension))}
+        end = jax.jit(lambda w: run.weights(run.advance(run.init(w), jnp.int32(0), 60)))(start)["W1"]
+        quantity = f"|theta| after 60 updates over the start, eta Tr H = {eta:.3g}"
+        left = float(np.linalg.norm(end)) / self.dimension**0.5
+        _, squares, radii, count = shown["gaussian features"]
+        row = int(np.argmin(np.where(np.array(self.ratios) > 1, self.ratios, np.inf)))
+        note = f"eta at {self.ratios[row]:g} of the limit, where the mean square grows by {radii[row] ** count:.3g}"
+        typical = (
+            np.median(squares[row].reshape(-1, self.seeds // 20 or 1), axis=1) if self.seeds % 20 == 0 else squares[row]
+        )
+        return [
+            close("gradient descent converges", quantity, 0.0, left, 0.05),
+            stays_below("typical paths converge", "median of |theta|^2 over its mean at the start", 1.0, typical, note),
+        ]
+
+    @drawn(6.4, 2.8)
+    def _drawn(self, figure: Figure, shown: dict) -> None:
+        panel = figure.subplots()
+        for i, (name, (limit, squares, radii, count)) in enumerate(shown.items()):
+            x = limit * np.array(self.ratios)
+            means, half = intervals(squares)
+            ends = np.abs(np.maximum([means - half, means + half], 0) ** (1 / count) - means ** (1 / count))
+            panel.errorbar(x, means ** (1 / count), ends, linestyle="", capsize=2, label=name, **look(i))
+            panel.plot(x, radii, color=look(i)["color"])
+            panel.axvline(limit, color=look(i)["color"], linestyle=":", linewidth=0.8)
+        panel.plot([], [], color="0.3", label="theory")
+        panel.axhline(1.0, color="0.7", linewidth=0.6)
+        panel.plot([], [], color="0.3", linestyle=":", label="limit")
+        panel.set(xlabel="eta Tr H", ylabel="growth of E |theta|$^2$ per update")
+        figure.legend(*panel.get_legend_handles_labels(), loc="outside right upper")
+
+
+def moment_map(a: np.ndarray, eta: float, batch: int = 1, substeps: int | None = None) -> np.ndarray:
+    """T as a matrix of second moments: of an update, or of as many Euler steps of the SDE as `substeps` says."""
+    n, p = a.shape
+    h, one = a.T @ a / n, np.eye(p)
+    outer = np.einsum("ni,nj->nij", a, a)
+    each = np.einsum("nij,nkl->ikjl", outer, outer).reshape(p * p, p * p) / n
+    both, sides = np.kron(h, h), np.kron(h, one) + np.kron(one, h)
+    if substeps is None:
+        return np.eye(p * p) - eta * sides + eta**2 * (both + (each - both) / batch)
+    dt = eta / substeps
+    step = np.eye(p * p) - dt * sides + dt**2 * both + dt * eta / batch * (each - both)
+    return np.linalg.matrix_power(step, substeps)
+
+
+def leading(moments: np.ndarray) -> tuple[float, np.ndarray]:
+    """The spectral radius of a map of second moments, and a root of the moments of trace 1 that grow by it."""
+    p = round(len(moments) ** 0.5)
+    m, size = np.eye(p).ravel(), 1.0
+    for _ in range(500):
+        m = moments @ m
+        size = float(np.linalg.norm(m))
+        m = m / size
+    values, vectors = np.linalg.eigh((m.reshape(p, p) + m.reshape(p, p).T) / 2)
+    return size, vectors * np.sqrt(np.maximum(values, 0) / values.sum())
+
+
+@eqx.filter_jit
+def _squares(
+    a: Array, etas: Array, roots: Array, keys: Array, count: int, batch: int, sde: bool
+) -> Float[Array, "etas seeds"]:
+    """|theta|^2 after `count` updates, theta at the start normal with the moments of roots."""
+    circuit, y = wired(SGD(), (a.shape[1], 1)), jnp.zeros((len(a), 1))
+
+    def one(key: Array, eta: Array, root: Array) -> Array:
+        for_order, for_start = jax.random.split(key)
+        run: Any = updates(circuit, Stream(a, y, for_order), eta, batch)
+        if sde:
+            run = sample_flow(circuit, a, y, eta, SUBSTEPS, "euler", key=for_order, sampling_noise=True)
+        start = {"W1": (root @ jax.random.normal(for_start, a.shape[1:], jnp.float64))[None]}
+        return jnp.sum(run.weights(run.advance(run.init(start), jnp.int32(0), count))["W1"] ** 2)
+
+    return jax.vmap(jax.vmap(one, (0, None, None)), (None, 0, 0))(keys, etas, roots)
+
+
+def critical(step: Callable[[float], np.ndarray]) -> float:
+    """The eta at which the spectral radius of a map of second moments passes 1."""
+
+    def growth(eta: float) -> float:
+        return np.log(leading(step(eta))[0])
+
+    high = 1e-3
+    while growth(high) < 0 and high < 1e3:
+        high *= 2
+    return float(np.asarray(brentq(growth, high / 2, high, xtol=1e-12)))
