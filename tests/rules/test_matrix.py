@@ -116,7 +116,7 @@ def errors_of_the_coupled_regime(rule, problem, gap):
     Of all matrices together; root mean squares over the orders of the samples, since runs of different T meet others.
     Where something is drawn the number of presentations is given, so that all meet the same samples and draws.
     """
-    total, drawn = [], is_drawn(rule.wire(problem.network))
+    total, drawn = [], is_drawn(wired(rule, problem.network))
     for halvings in range(3):
         shown = 4 if drawn else 4 * 2**halvings
         coupled, updates = changes_of_weights(rule, problem, 0.5**halvings, shown, gap)
