@@ -10,25 +10,33 @@ from jax import Array
 
 from dynamics.errors import PlasticodeError, unknown
 from dynamics.plugins import imported, is_own
+from rules.behavioural_timescale import BehaviouralTimescale
 from rules.contract import AbstractRule
 from rules.curl import Curl
+from rules.eprop import EProp
 from rules.feedback_alignment import DFA, FA
 from rules.gradient import SGD
 from rules.hebbian import BCM, AntiHebbian, Hebbian, Oja
 from rules.heterosynaptic import Heterosynaptic
 from rules.kolen_pollack import KP
+from rules.stdp import STDP
+from rules.three_factor import ThreeFactor
 
 RULES: dict[str, type[AbstractRule]] = {
     "anti-hebbian": AntiHebbian,
     "bcm": BCM,
+    "behavioural-timescale": BehaviouralTimescale,
     "curl": Curl,
     "dfa": DFA,
+    "e-prop": EProp,
     "fa": FA,
     "hebbian": Hebbian,
     "heterosynaptic": Heterosynaptic,
     "kp": KP,
     "oja": Oja,
     "sgd": SGD,
+    "stdp": STDP,
+    "three-factor": ThreeFactor,
 }
 
 

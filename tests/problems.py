@@ -21,11 +21,27 @@ from dynamics.network import Network
 from dynamics.regime import AbstractRegime
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
-from rules import BCM, DFA, FA, KP, SGD, AntiHebbian, Curl, Hebbian, Heterosynaptic, Oja
+from rules import (
+    BCM,
+    DFA,
+    FA,
+    KP,
+    SGD,
+    STDP,
+    AntiHebbian,
+    BehaviouralTimescale,
+    Curl,
+    EProp,
+    Hebbian,
+    Heterosynaptic,
+    Oja,
+    ThreeFactor,
+)
 from rules.template import Template
 
 HALF: Any = 0.5  # a rule makes arrays of its numbers
 FAST: Any = 0.05
+QUICK: Any = 4e-4  # of what settles
 NO_LOOK: Any = None  # for who has nothing that is late
 
 ENGINE_RULES: dict[str, Any] = {
@@ -48,6 +64,10 @@ ENGINE_RULES: dict[str, Any] = {
 
 ALL_RULES: dict[str, Any] = {
     **ENGINE_RULES,
+    "behavioural-timescale": BehaviouralTimescale(eligibility=QUICK, instruction=QUICK),
+    "e-prop": EProp(trace=QUICK),
+    "stdp": STDP(depression=HALF, potentiation_time=QUICK, depression_time=QUICK),
+    "three-factor": ThreeFactor(noise=HALF, eligibility=QUICK),
 }
 
 
