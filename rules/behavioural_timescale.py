@@ -28,8 +28,8 @@ class BehaviouralTimescale(AbstractRule):
                     instruction P_l' = -P_l + max(0, e_l),  tau_prop e_l' = -e_l + f'(a_l) * (B_l e_L),  B' = 0
     Kernel          of an input that is s seconds before the plateau: exp(-s/eligibility), and exp(s/instruction) after
                     it, over (eligibility + instruction); the defaults are those that were measured in CA1
-    Weights         a plateau moves W to F / depression: weak synapses that were active near it grow, strong ones shrink.
-                    It is the published weight dependence with a potentiation that is linear in F, and without its limit
+    Weights         a plateau moves W to F / depression: weak synapses that were active near it grow, strong ones
+                    shrink. The published weight dependence, with potentiation linear in F and without an upper limit
     Discrete limit  W_l += eta (max(0, e_l) z_{l-1}^T - depression diag(max(0, e_l)) W_l), eta = T/tau_plast
     Locality        local
     Shapes          P_l (n_l,), B_l (n_l, n_L) ~ N(0, feedback_scale^2 / n_l); times in seconds

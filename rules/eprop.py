@@ -36,23 +36,23 @@ class EProp(AbstractRule):
     Equation        tau_plast W_l' = diag(L_l) E_l, and so for R_l with z_l in place of z_{l-1};  L_l = B_l (y - z_L)
                     trace E_l' = -E_l + f'(u_l) F[z_{l-1}]^T,  trace F' = -F + z
                     tau_prop u_l' = -u_l + W_l z_{l-1} + R_l z_l + b_l,  z_l = f(u_l): neurons filter before they fire
-                    output: tau_plast W_L' = f'(u_L) * (y - z_L) F[z_{L-1}]^T, tau_prop z_L' = -z_L + f(W_L z_{L-1} + b_L)
-    Discrete limit  that of the traces, W_1 += eta diag(f'(u_1) * L_1) z_0 z_1^T at the fixed point of the recurrent layer,
-                    eta = T/tau_plast: direct feedback alignment, without what goes round the loop
+                    tau_plast W_L' = f'(a_L) * (y - z_L) F[z_{L-1}]^T,  tau_prop z_L' = -z_L + f(W_L z_{L-1} + b_L)
+    Discrete limit  W_l += eta (f'(u_l) * L_l) z_{l-1}^T, R_l += eta (f'(u_l) * L_l) z_l^T at the fixed point of the
+                    recurrent layer, eta = T/tau_plast: direct feedback alignment, without what goes round the loop
     Gradient        with trace = tau_prop, symmetric feedback, a linear output, one hidden layer and R = 0 it is that of
                     int |y - z_L|^2 dt / 2 through time; R leaves out what goes through other neurons
     Locality        local; with `feedback` "symmetric" not
     Shapes          R_l (n_l, n_l) ~ N(0, recurrent_scale^2 / n_l), no neuron drives itself; E as its matrix; trace in
-                    seconds; B_l (n_l, n_L) ~ N(0, feedback_scale^2 / n_l), or "symmetric": W_L^T of layers with readouts
+                    seconds; B_l (n_l, n_L) ~ N(0, feedback_scale^2 / n_l), or "symmetric": W_L^T where W_L starts
     Errors          needs a target; `delays.error` is the delay of the learning signal, `delays.hop` is refused
     Reference       bibtex: bellec2020solution (doi:10.1038/s41467-020-17236-y)
     """
 
     reference: ClassVar[str] = (
         "@article{bellec2020solution, title={A solution to the learning dilemma for recurrent networks of spiking "
-        "neurons}, author={Bellec, Guillaume and Scherr, Franz and Subramoney, Anand and Hajek, Elias and Salaj, Darjan "
-        "and Legenstein, Robert and Maass, Wolfgang}, journal={Nature Communications}, volume={11}, pages={3625}, "
-        "year={2020}, doi={10.1038/s41467-020-17236-y}}"
+        "neurons}, author={Bellec, Guillaume and Scherr, Franz and Subramoney, Anand and Hajek, Elias and Salaj, "
+        "Darjan and Legenstein, Robert and Maass, Wolfgang}, journal={Nature Communications}, volume={11}, "
+        "pages={3625}, year={2020}, doi={10.1038/s41467-020-17236-y}}"
     )
     trace: Float[Array, ""] = timescale(0.002, low=1e-6)
     recurrent_scale: Float[Array, ""] = number(0.5)

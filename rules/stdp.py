@@ -5,7 +5,7 @@ from typing import ClassVar
 import equinox as eqx
 from jaxtyping import Array, Float
 
-from dynamics.circuit import AbstractFactor, Activity, Circuit, Error, Local, Outer, Trace, TwoFactor
+from dynamics.circuit import AbstractFactor, Circuit, Error, Local, Outer, Trace, TwoFactor
 from dynamics.errors import unknown
 from dynamics.network import Network
 from rules.contract import AbstractRule, number, timescale
@@ -20,7 +20,7 @@ class STDP(AbstractRule):
                     gain: potentiation_time F+' = -F+ + z, depression_time F-' = -F- + z
     Kernel          tau_plast <W'> = int K(s) <z_l(t + s) z_{l-1}(t)> ds, K(s) = potentiation exp(-s/tau+) / tau+ for
                     s > 0, -depression exp(s/tau-) / tau- for s < 0; the numbers are the areas of its two sides
-    Discrete limit  W_l += eta (potentiation - depression) z_l z_{l-1}^T, eta = T/tau_plast: order is gone in what settles
+    Discrete limit  W_l += eta (potentiation - depression) z_l z_{l-1}^T, eta = T/tau_plast: what settles has no order
     Locality        local
     Shapes          W_l (n_l, n_{l-1}), z_l (n_l,); potentiation_time tau+ and depression_time tau- in seconds
     Errors          none; `readout = "delta"` teaches the output layer by its error e_L z_{L-1}^T and needs a target

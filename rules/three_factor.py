@@ -34,7 +34,8 @@ class ThreeFactor(AbstractRule):
     """Reward-modulated learning with eligibility traces: one number for the whole network says how well it did.
 
     Equation        tau_plast W_l' = (r - rbar) E_l,  eligibility E_l' = -E_l + xi_l z_{l-1}^T / noise,  xi_l ~ N(0, 1)
-                    tau_prop z_l' = -z_l + f(a_l + noise xi_l),  tau_prop r' = -r - |e_L|^2 / 2,  baseline rbar' = -rbar + r
+                    tau_prop z_l' = -z_l + f(a_l + noise xi_l),
+                    tau_prop r' = -r - |e_L|^2 / 2,  baseline rbar' = -rbar + r
                     xi_l is drawn anew for each presentation; r and rbar reach the synapses `reward_delay` late
     Discrete limit  W_l += eta (r - rbar) xi_l z_{l-1}^T / noise, eta = T/tau_plast, where on average over xi and for
                     weak noise it is gradient descent on |e_L|^2 / 2; rbar one Euler step per presentation

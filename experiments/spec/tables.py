@@ -123,7 +123,7 @@ class Quantity:
 
 
 RULE_NUMBER = Quantity(time=False, zero=True, negative=True, per_layer=True)
-RULE_TIME = Quantity(per_layer=True)
+RULE_TIME = Quantity(zero=True, per_layer=True)
 PerLayer = Time | tuple[Time, ...]
 Lag = Annotated[Time, Quantity(zero=True, absent=0.0, coupled=True)]
 NoiseLevel = Annotated[float | None, Quantity(time=False, zero=True, optional=True, coupled=True)]
