@@ -11,12 +11,13 @@ from experiments.predictions.continuous import CONTINUOUS
 from experiments.predictions.curl import CURL
 from experiments.predictions.hebbian import HEBBIAN
 from experiments.predictions.heterosynaptic import HETEROSYNAPTIC
+from experiments.predictions.traces import TRACES
 
 if TYPE_CHECKING:
     from experiments.predictions.contract import AbstractPrediction
 
 # name -> "module:Class"; modules are imported when asked for, since most of them need jax.
-PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN}
+PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **TRACES}
 
 
 def prediction_class(name: str) -> "type[AbstractPrediction]":
