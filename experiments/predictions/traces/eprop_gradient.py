@@ -37,15 +37,15 @@ class EPropGradient(AbstractPrediction):
     title = "e-prop is the gradient through time without recurrence, and drifts from it as the square of the recurrence"
     source = """bellec2020solution, symmetric e-prop, for rate neurons tau u' = -u + W x + R f(u) and a leaky readout;
         derived"""
-    equation = """dL/dW = -int L_j E_ji dt, L = int |y - z|^2 dt / 2, E = F[f'(u_j) F[z_i]] where R = 0; 1 - cos = O(R^2)
-        since what e-prop leaves out is O(R)"""
-    claim = """With symmetric feedback and traces of tau_prop, e-prop's update of input, recurrent and output weights is
-        that of backpropagation through time where R = 0. The readout's stays so; for the others the cosine falls with
-        the recurrent weights, first as their square."""
+    equation = """dL/dW = -int L_j E_ji dt, L = int |y - z|^2 dt / 2, E = F[f'(u_j) F[z_i]] where R = 0; 1 - cos =
+        O(R^2), since what e-prop leaves out is O(R)"""
+    claim = """With symmetric feedback and traces of tau_prop, e-prop's update of input, recurrent and output weights
+        is that of backpropagation through time where R = 0. The readout's stays so; for the others the cosine falls
+        with the recurrent weights, first as their square."""
     method = """One sample is shown for a few tau_prop from silence, at weak plasticity, by windows and by steps. The
         gradient: automatic differentiation of the loss through Runge-Kutta steps of the network alone."""
-    tolerance = """Equality: 1e-5 of the gradient. The cosine must fall beyond its 99.9 % interval from one scale to the
-        next. The exponent, between the two smallest scales: 2, with 0.2 allowed for the next order."""
+    tolerance = """Equality: 1e-5 of the gradient. The cosine must fall beyond its 99.9 % interval from one scale to
+        the next. The exponent, between the two smallest scales: 2, with 0.2 allowed for the next order."""
     quick = {"seeds": 20, "scales": (0.0, 0.1, 0.2, 1.0)}
 
     inputs: Size = 4

@@ -25,9 +25,14 @@ from experiments.spec.units import Time
 from rules import BehaviouralTimescale
 
 WEAK = 1e12  # tau_plast in seconds: weights hardly change
-STEPS = 15  # per tau_prop
+STEPS = 20  # per tau_prop
 Interval = Annotated[float, Field(strict=True, ge=-6, le=6)]
 Scale = Annotated[float, Field(strict=True, ge=0.5, le=3)]
+
+
+def lags_of(interval: Array) -> Delays:
+    """The lags that bring a plateau's error so many seconds after the input: of the error, or of the input."""
+    return Delays(error=jnp.maximum(interval, 0), input=jnp.maximum(-interval, 0))
 
 
 class BTSPKernel(AbstractPrediction):
@@ -45,16 +50,17 @@ class BTSPKernel(AbstractPrediction):
         first: by the delay of the error, or of the input. Weak plasticity, and a gap that outlasts the traces. Slopes:
         fitted where |s| > T; widths: by linear interpolation of the simulated and of the exact kernel at the same
         intervals."""
-    tolerance = """Kernel: 2e-5 of its peak, by Heun steps of tau_prop / 15 (of the shortest traces) and windows of 16
-        nodes. Slopes and widths: 1 %. Width of pulses without length: what T and tau_prop add, (T + tau_prop) / width, is allowed."""
-    quick = {"scales": (0.5, 1.0), "intervals": (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5)}
+    tolerance = """Kernel: 2e-5 of its peak, by Heun steps of tau_prop / 20 (of the shortest traces) and windows of 16
+        nodes. Slopes and widths: 1 %. Width of pulses without length: what T and tau_prop add, (T + tau_prop) / width,
+        is allowed."""
+    quick = {"scales": (0.5, 1.0), "intervals": (-2.0, -1.0, -0.5, -0.25, -0.1, 0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 2.0)}
 
     duration: Duration = Time(0.1)
     propagation: Duration = Time(0.04)
     eligibility: Duration = Time(1.31)
     instruction: Duration = Time(0.69)
     scales: Annotated[tuple[Scale, ...], Field(min_length=2, max_length=6)] = (0.5, 1.0, 1.5)
-    intervals: Annotated[tuple[Interval, ...], Field(min_length=6)] = tuple(np.linspace(-3, 5, 25).tolist())
+    intervals: Annotated[tuple[Interval, ...], Field(min_length=6)] = tuple(np.linspace(-3, 5, 41).tolist())
     longest: Positive = 12.0  # of the gap, in the longest trace
 
     def misfit(self) -> str | None:
@@ -104,8 +110,7 @@ class BTSPKernel(AbstractPrediction):
         history = math.ceil(max(*intervals, 0.0) / period * steps) + 3
 
         def strength(interval: Array, scale: Array) -> Array:
-            lags = Delays(error=jnp.maximum(interval, 0), input=jnp.maximum(-interval, 0))
-            run = Coupled(self.circuit(scale), times, stream, clock, lags, integrator=by, history=history)
+            run = Coupled(self.circuit(scale), times, stream, clock, lags_of(interval), integrator=by, history=history)
             start = {"W1": jnp.zeros((1, 1), jnp.float64)}
             return WEAK * run.weights(run.advance(run.init(start), jnp.int32(0), 1))["W1"][0, 0]
 
