@@ -63,7 +63,7 @@ class EPropGradient(AbstractPrediction):
         window = Window(nodes=20, parts=1, gaps=False)
         runs = {"windows": self._simulated(window, 20), "steps": self._simulated(FixedStep("dopri5"), STEPS)}
         verdicts = [self._equal(f"the gradient without recurrence, by {name}", run, 0) for name, run in runs.items()]
-        found = runs["windows"]
+        found = runs["steps"]
         last = len(self.scales) - 1
         verdicts.append(self._equal("the readout's gradient, with the strongest recurrence", found, last, ("W2",)))
         away = 1 - self._cosines(found)

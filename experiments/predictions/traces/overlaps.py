@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jax.typing import ArrayLike
+from numpy.typing import ArrayLike
 
 SPLIT = 1e-3  # equal time constants are told apart by so much, as partial fractions need it; errors are its square
 

@@ -61,7 +61,7 @@ class ThreeFactorWindow(AbstractPrediction):
         n, pairs = len(self.delays), zip(every, self.traces, strict=True)
         expected = np.stack([self.expected(*pair) for pair in pairs])
         found = {"windows": self._strengths(every, Window(nodes=16, parts=1, gaps=True, settling=12.0), 16)}
-        found["steps"] = self._strengths(every, HEUN, math.ceil((1 + self._gap) * 20 / self.propagation))
+        found["steps"] = self._strengths(every, HEUN, round((1 + self._gap) * self._fine))
         quantity = "largest deviation of S / T from the closed form, of all traces and delays"
         verdicts = [
             all_close(f"strength by {name}", quantity, 0.0, np.abs(s - expected), 2e-5) for name, s in found.items()
@@ -77,7 +77,14 @@ class ThreeFactorWindow(AbstractPrediction):
 
     @property
     def _gap(self) -> float:
-        return max(*self.delays, *(best_delay(trace) + 0.3 for trace in self.traces)) + 15 * self.propagation
+        """In whole steps, so that no signal jumps within one."""
+        least = max(*self.delays, *(best_delay(trace) + 0.3 for trace in self.traces)) + 15 * self.propagation
+        return math.ceil(least * self._fine) / self._fine
+
+    @property
+    def _fine(self) -> int:
+        """Heun steps per T."""
+        return math.ceil(20 / self.propagation)
 
     @staticmethod
     def _around(trace: float) -> np.ndarray:
