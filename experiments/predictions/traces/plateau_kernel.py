@@ -50,9 +50,9 @@ class BTSPKernel(AbstractPrediction):
         first: by the delay of the error, or of the input. Weak plasticity, and a gap that outlasts the traces. Slopes:
         fitted where |s| > T; widths: by linear interpolation of the simulated and of the exact kernel at the same
         intervals."""
-    tolerance = """Kernel: 2e-5 of its peak, by Heun steps of tau_prop / 20 (of the shortest traces) and windows of 16
-        nodes. Slopes and widths: 1 %. Width of pulses without length: what T and tau_prop add, (T + tau_prop) / width,
-        is allowed."""
+    tolerance = """Kernel: 2e-5 of its peak by windows of 16 nodes; 1e-4 by Heun steps of tau_prop / 20 (at the shortest
+        traces), (1 / 20)^2 / 24 by their order. Slopes and widths: 1 %. Width of pulses without length: what T and
+        tau_prop add, (T + tau_prop) / width, is allowed."""
     quick = {"scales": (0.5, 1.0), "intervals": (-2.0, -1.0, -0.5, -0.25, -0.1, 0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 2.0)}
 
     duration: Duration = Time(0.1)
@@ -76,7 +76,7 @@ class BTSPKernel(AbstractPrediction):
         quantity = "largest deviation of the weight's change from the closed form, over its peak"
         off = np.abs(windows - expected) / peak, np.abs(steps - expected[:1, few]) / peak[:1]
         verdicts = [all_close("kernel by windows", quantity, 0.0, off[0], 2e-5)]
-        verdicts.append(all_close("kernel by steps", quantity, 0.0, off[1], 2e-5))
+        verdicts.append(all_close("kernel by steps", quantity, 0.0, off[1], 1e-4))
         verdicts.append(self._slopes(windows, 1, self.eligibility.value))
         verdicts.append(self._slopes(windows, -1, self.instruction.value))
         widths = np.array([self._width(row) for row in windows])
