@@ -55,7 +55,7 @@ def failed(finding):
 def filtered(signal, tau, dt):
     """A signal behind a filter of unit gain, exact for what is constant between the points."""
     keep = np.exp(-dt / tau)
-    return lfilter([0, 1 - keep], [1, -keep], signal)
+    return np.asarray(lfilter([0, 1 - keep], [1, -keep], signal))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -182,7 +182,7 @@ DEFECTS = {
     "sides exchanged": (
         rules.stdp,
         "Trace",
-        lambda of, tau: Trace({"pre": "post", "post": "pre"}[of], tau),
+        lambda of, tau: Trace("post" if of == "pre" else "pre", tau),
         "stdp-phase",
     ),
     "a trace of the product": (rules.stdp, "Trace", lambda of, tau: Trace("product", tau), "stdp-phase"),

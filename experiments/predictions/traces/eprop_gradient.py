@@ -57,7 +57,7 @@ class EPropGradient(AbstractPrediction):
 
     def misfit(self) -> str | None:
         rising = list(self.scales) == sorted(set(self.scales)) and len(self.scales) >= 4
-        return None if rising and self.scales[0] == 0 else "scales must be four or more, rise, and begin with 0"
+        return None if rising and min(self.scales) == 0 else "scales must be four or more, rise, and begin with 0"
 
     def measure(self) -> Finding:
         window = Window(nodes=20, parts=1, gaps=False)
@@ -129,7 +129,8 @@ class EPropGradient(AbstractPrediction):
         """Between the updates of W1 and R1 together and their gradient, by (seeds, scales)."""
 
         def dot(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> np.ndarray:
-            return sum((one[n] * other[n]).sum(axis=(2, 3)) for n in ("W1", "R1"))
+            first, second = ((one[n] * other[n]).sum(axis=(2, 3)) for n in ("W1", "R1"))
+            return first + second
 
         return dot(*run) / np.sqrt(dot(run.eprop, run.eprop) * dot(run.gradient, run.gradient))
 

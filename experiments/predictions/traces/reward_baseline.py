@@ -108,7 +108,7 @@ class ThreeFactorBaseline(AbstractPrediction):
         mean = lfilter([(1 - keep) / 2, (1 - keep) / 2], [1, -keep], reward)
         surprise = np.interp(t - delay, t, reward - mean, left=0.0)
         traces = traced_box(t - (1 + gap) * np.arange(self.presentations)[:, None], self.eligibility)
-        return np.trapezoid(traces * surprise, t, axis=-1)
+        return np.asarray(np.trapezoid(traces * surprise, t, axis=-1))
 
     def _simulated(self, pairs: np.ndarray) -> np.ndarray:
         """As `expected`, by (gap, delay)."""
@@ -119,8 +119,9 @@ class ThreeFactorBaseline(AbstractPrediction):
 
         def weight(key: PRNGKeyArray, pair: Array) -> tuple[Array, Array]:
             gap, late = duration * pair[0], duration * pair[1]
-            traces = {"eligibility": f64(self.eligibility * duration), "baseline": f64(self.baseline * duration)}
-            circuit = wired(ThreeFactor(noise=f64(NOISE), reward_delay=late, **traces), (1, 1))
+            trace, mean = f64(self.eligibility * duration), f64(self.baseline * duration)
+            rule = ThreeFactor(noise=f64(NOISE), eligibility=trace, reward_delay=late, baseline=mean)
+            circuit = wired(rule, (1, 1))
             stream = Stream(f64([[1.0]]), f64([[1.0]]), key)
             run = coupled(circuit, stream, *times, steps, gap, history=math.ceil(longest * steps) + 3, integrator=HEUN)
             start = {**circuit.initial_weights(key), "W1": jnp.zeros((1, 1), jnp.float64)}

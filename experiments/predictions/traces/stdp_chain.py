@@ -50,7 +50,7 @@ class STDPChain(AbstractPrediction):
     def misfit(self) -> str | None:
         longest = 2 * (self.propagation.value + self.potentiation_time.value + self.depression_time.value)
         rising = all(list(x) == sorted(set(x)) for x in (self.lengths, self.ratios)) and len(self.lengths) > 1
-        if not rising or self.lengths[-2] < longest:
+        if not rising or sorted(self.lengths)[-2] < longest:
             return f"lengths and ratios must rise, the last two lengths above {longest:g} s"
         return None if 1.0 in self.ratios else "ratios must have 1 among them"
 

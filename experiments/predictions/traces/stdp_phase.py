@@ -14,7 +14,7 @@ from dynamics.circuit import Circuit, Layer, Wave
 from dynamics.integrators import FixedStep, Window
 from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Positives
-from experiments.predictions.kit import all_close, coupled, drawn, f64, look, wired
+from experiments.predictions.kit import all_close, coupled, drawn, f64, legend_outside, look, wired
 from experiments.report.figures import LINES
 from experiments.results.verdicts import close
 from experiments.spec.units import Time
@@ -150,4 +150,4 @@ class STDPPhase(AbstractPrediction):
             panel.axhline(0, color="0.7", linewidth=0.6, zorder=0)
             panel.set(xlabel=r"lag of the postsynaptic rate $\varphi$ (rad)", title=title)
         left.set_ylabel(r"drift $\tau_{plast}\langle W'\rangle$")
-        figure.legend(*left.get_legend_handles_labels(), loc="outside right", title="lines: theory")
+        legend_outside(left, loc="right", title="lines: theory")
