@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
 
+Numbers = Sequence[float] | np.ndarray | float
 SPLIT = 1e-3  # equal time constants are told apart by so much, as partial fractions need it; errors are its square
 
 
-def traced_box(time: ArrayLike, trace: float, duration: float = 1.0) -> np.ndarray:
+def traced_box(time: Numbers, trace: float, duration: float = 1.0) -> np.ndarray:
     """A box of height 1 and length `duration` behind a filter of unit gain, `time` after its start."""
     t = np.asarray(time, float)
     rising = -np.expm1(-np.maximum(t, 0) / trace)
@@ -16,7 +16,7 @@ def traced_box(time: ArrayLike, trace: float, duration: float = 1.0) -> np.ndarr
     return np.where(t < duration, rising, falling)
 
 
-def filtered_overlap(delay: ArrayLike, duration: float, early: Sequence[float], late: Sequence[float]) -> np.ndarray:
+def filtered_overlap(delay: Numbers, duration: float, early: Sequence[float], late: Sequence[float]) -> np.ndarray:
     """int u v dt of two boxes of one length, u behind filters of time constants `early`, and v, `delay` later, behind
     those in `late`; each of unit gain.
 
