@@ -47,7 +47,7 @@ def _mixture(own: list[float], others: list[float], side: int) -> list[tuple[flo
     return found
 
 
-def _mean_ramp(c: np.ndarray, side: int, tau: float) -> np.ndarray:
+def _mean_ramp(c: np.ndarray | float, side: int, tau: float) -> np.ndarray:
     """E[max(0, c + side * X)], X exponential with mean tau."""
     if side > 0:
         return np.where(c >= 0, c + tau, tau * np.exp(np.minimum(c, 0) / tau))
