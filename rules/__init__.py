@@ -1,10 +1,12 @@
 """Learning rules: each wires a circuit (dynamics.circuit) that the generic compilers run."""
 
+from rules.behavioural_timescale import BehaviouralTimescale as BehaviouralTimescale
 from rules.contract import AbstractRule as AbstractRule
 from rules.contract import number as number
 from rules.contract import timescale as timescale
 from rules.contrastive_hebbian import ContrastiveHebbian as ContrastiveHebbian
 from rules.curl import Curl as Curl
+from rules.eprop import EProp as EProp
 from rules.equilibrium_propagation import EquilibriumPropagation as EquilibriumPropagation
 from rules.equilibrium_propagation import OscillatingEP as OscillatingEP
 from rules.exponentiated import Exponentiated as Exponentiated
@@ -22,5 +24,7 @@ from rules.momentum import Momentum as Momentum
 from rules.node_perturbation import NodePerturbation as NodePerturbation
 from rules.predictive_coding import PredictiveCoding as PredictiveCoding
 from rules.replicas import Replicas as Replicas
+from rules.stdp import STDP as STDP
+from rules.three_factor import ThreeFactor as ThreeFactor
 from rules.weight_mirror import WeightMirror as WeightMirror
 from rules.weight_perturbation import WeightPerturbation as WeightPerturbation

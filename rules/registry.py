@@ -10,9 +10,11 @@ from jax import Array
 
 from dynamics.errors import PlasticodeError, unknown
 from dynamics.plugins import imported, is_own
+from rules.behavioural_timescale import BehaviouralTimescale
 from rules.contract import AbstractRule
 from rules.contrastive_hebbian import ContrastiveHebbian
 from rules.curl import Curl
+from rules.eprop import EProp
 from rules.equilibrium_propagation import EquilibriumPropagation, OscillatingEP
 from rules.exponentiated import Exponentiated
 from rules.feedback_alignment import DFA, FA
@@ -25,6 +27,8 @@ from rules.momentum import Momentum
 from rules.node_perturbation import NodePerturbation
 from rules.predictive_coding import PredictiveCoding
 from rules.replicas import Replicas
+from rules.stdp import STDP
+from rules.three_factor import ThreeFactor
 from rules.weight_mirror import WeightMirror
 from rules.weight_perturbation import WeightPerturbation
 
@@ -36,6 +40,10 @@ RULES: dict[str, type[AbstractRule]] = {
     "dfa": DFA,
     "exponentiated-gradient": Exponentiated,
     "equilibrium-propagation": EquilibriumPropagation,
+    "behavioural-timescale": BehaviouralTimescale,
+    "curl": Curl,
+    "dfa": DFA,
+    "e-prop": EProp,
     "fa": FA,
     "hebbian": Hebbian,
     "heterosynaptic": Heterosynaptic,
@@ -50,6 +58,8 @@ RULES: dict[str, type[AbstractRule]] = {
     "weight-mirror": WeightMirror,
     "weight-perturbation": WeightPerturbation,
     "ska": SKA,
+    "stdp": STDP,
+    "three-factor": ThreeFactor,
 }
 
 

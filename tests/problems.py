@@ -29,9 +29,12 @@ from rules import (
     KP,
     SGD,
     SKA,
+    STDP,
     AntiHebbian,
+    BehaviouralTimescale,
     ContrastiveHebbian,
     Curl,
+    EProp,
     EquilibriumPropagation,
     Exponentiated,
     Hebbian,
@@ -42,6 +45,7 @@ from rules import (
     OscillatingEP,
     PredictiveCoding,
     Replicas,
+    ThreeFactor,
     WeightMirror,
     WeightPerturbation,
 )
@@ -50,6 +54,7 @@ from rules.template import Template
 HALF: Any = 0.5  # a rule makes arrays of its numbers
 FAST: Any = 0.05
 FEEBLE: Any = 0.1  # feedback with which every small network settles quickly
+QUICK: Any = 4e-4  # of what settles
 NO_LOOK: Any = None  # for who has nothing that is late
 
 ENGINE_RULES: dict[str, Any] = {
@@ -86,6 +91,10 @@ ALL_RULES: dict[str, Any] = {
     "contrastive-hebbian": ContrastiveHebbian(),
     "predictive-coding": PredictiveCoding(),
     "ska": SKA(),
+    "behavioural-timescale": BehaviouralTimescale(eligibility=QUICK, instruction=QUICK),
+    "e-prop": EProp(trace=QUICK),
+    "stdp": STDP(depression=HALF, potentiation_time=QUICK, depression_time=QUICK),
+    "three-factor": ThreeFactor(noise=HALF, eligibility=QUICK),
 }
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -28,7 +29,7 @@ from experiments.spec.grid import Group
 from experiments.spec.spec import Spec
 from experiments.spec.tables import TRACED
 from experiments.tasks.contract import Data
-from rules.registry import check_numbers, make_rule
+from rules.registry import check_numbers, make_rule, rule_names, rule_times
 
 Values = dict[str, Float[Array, "*layers"]]
 MAX_HISTORY = 1_000_000
@@ -85,17 +86,42 @@ def plan(group: Group, data: Data) -> Plan:
         if path.startswith("rule."):
             check_numbers(spec.rule.name, path.removeprefix("rule."), values[path])
     history = 0
-    if spec.regime == "coupled":
-        if lags and not spec.delays.stages:
-            longest = max(float((lag * steps / period).max()) for lag in lags.values())
-            history = math.ceil(longest) + 2
-            if history > MAX_HISTORY:
-                raise PlasticodeError(
-                    f"delays need {history} past steps: at most {MAX_HISTORY} are allowed; raise integrator.dt"
-                )
+    if spec.regime == "coupled" and lags and not spec.delays.stages:
+        history = _past(max(float((lag * steps / period).max()) for lag in lags.values()))
     sizes = (data.train_inputs.shape[1], *spec.network.hidden, outputs)
     _check_memory(spec, sizes, max(history, spec.delays.stages))
     return Plan(spec, sizes, data.train_targets is not None, steps, history, absent, integrator)
+
+
+def _past(steps: float) -> int:
+    """The length of the ring buffer that a lag of so many steps needs."""
+    history = math.ceil(steps) + 2
+    if history > MAX_HISTORY:
+        raise PlasticodeError(
+            f"delays need {history} past steps: at most {MAX_HISTORY} are allowed; raise integrator.dt"
+        )
+    return history
+
+
+def remembering(plan: Plan, values: Mapping[str, np.ndarray]) -> Plan:
+    """The plan with as long a past as the lags need that a rule itself gives to its projections, such as a delay of its
+    reward, at any of the points."""
+    spec = plan.spec
+    timed = any(rule_times(name) for name in rule_names(spec.rule.name, spec.rule.parameters))
+    if spec.regime != "coupled" or spec.delays.stages or not timed:
+        return plan
+
+    def lags(point: Values) -> list[Array]:
+        return [p.lag for p in circuit_of(plan, point).projections if p.lag is not None]
+
+    points = {path: value.astype(spec.dtype) for path, value in values.items()}
+    if not jax.eval_shape(lags, {path: value[0] for path, value in points.items()}):
+        return plan
+    period = values["stimulus.duration"] + values["stimulus.gap"]
+    longest = max(float((lag * plan.steps / period).max()) for lag in map(np.asarray, jax.jit(jax.vmap(lags))(points)))
+    history = max(plan.history, _past(longest))
+    _check_memory(spec, plan.sizes, history)
+    return dataclasses.replace(plan, history=history)
 
 
 def refined(plan: Plan) -> Plan | None:

@@ -12,7 +12,7 @@ import numpy as np
 from dynamics.activations import activation
 from dynamics.plugins import blamed, is_own, modules_of
 from dynamics.simulate import all_finite, record_marks
-from experiments.points.assemble import Plan, build, plan
+from experiments.points.assemble import Plan, build, plan, remembering
 from experiments.points.relaxations import Slow, check_relaxations, slow_timescales
 from experiments.spec.grid import Group, Sweep, expand
 from experiments.spec.probes import probe_named, variable
@@ -171,7 +171,7 @@ def _jobs(sweep: Sweep, part: str, found: _Found, first: int = 0) -> Iterator[Jo
             found.data[key] = data, arrays
         data, arrays = found.data[key]
         job = Job(part, number, sweep, group, plan(group, data), arrays, 0, 0, 0)
-        state, record = _traced(job, found)
+        job, state, record = _traced(job, found)
         records = job.plan.spec.record.points + 1
         # What judges a run is in its state too, but seldom touched: only what every step needs has to fit a cache.
         held = bytes_of((state.state if group.static.regime == "coupled" else state.weights, state.fixed))
@@ -180,18 +180,20 @@ def _jobs(sweep: Sweep, part: str, found: _Found, first: int = 0) -> Iterator[Jo
         )
 
 
-def _traced(job: Job, found: _Found) -> tuple[Any, Any]:
-    """The shapes of a point's state and record: a rule that does not fit its task is refused here."""
+def _traced(job: Job, found: _Found) -> tuple[Job, Any, Any]:
+    """The job with the past that its rule needs, and the shapes of a point's state and record: a rule that does not fit
+    its task is refused here."""
     spec = job.plan.spec
     rules = [name for name in rule_names(spec.rule.name, spec.rule.parameters) if is_own(name)]
     activations = [name for name in (spec.network.activation, spec.network.output_activation) if is_own(name)]
     modules = modules_of([*rules, *activations])
-    whole, wiring = _structure(job)
     values, seeds = points_of(job, slice(0, 1))
     point = {path: value[0] for path, value in values.items()}
     what = f"rule '{spec.rule.name}'" if rules else f"activation '{', '.join(activations)}'"
     elsewhere = ": its circuit must fit the layers" if rules else ""
     with blamed(f"{what} cannot be run on this network", modules, elsewhere):
+        job = job._replace(plan=remembering(job.plan, job.group.values))
+        whole, wiring = _structure(job)
         if whole not in found.states:
             state = jax.eval_shape(functools.partial(init_point, job.plan), point, seeds[0], job.data)
             if wiring not in found.records:
@@ -203,7 +205,7 @@ def _traced(job: Job, found: _Found) -> tuple[Any, Any]:
                 jax.eval_shape(functools.partial(advance_point, job.plan), state, point, seeds[0], job.data, now, now)
             found.states[whole] = state
         check_relaxations(job.plan, job.group.values, found.slow[wiring])
-    return found.states[whole], found.records[wiring]
+    return job, found.states[whole], found.records[wiring]
 
 
 def _structure(job: Job) -> tuple[Hashable, Hashable]:

@@ -46,11 +46,13 @@ def check_relaxations(plan: Plan, values: dict[str, np.ndarray], slow: Slow) -> 
 
 
 def slow_timescales(plan: Plan) -> Slow:
-    """What computes the time constants of the slow variables of the rule at every point, by the variables' names."""
+    """What computes the time constants of the slow variables of the rule at every point, by the variables' names; in
+    coupled runs those of fast ones too, which settle elsewhere."""
+    fast_too = plan.spec.regime == "coupled"
 
     def taus(point: dict[str, Any]) -> dict[str, Any]:
-        layers = circuit_of(plan, point).layers
-        return {v.name: v.timescale.min() for layer in layers for v in layer.variables if v.timescale is not None}
+        found = [v for layer in circuit_of(plan, point).layers for v in layer.variables if v.slow or fast_too]
+        return {v.name: v.timescale.min() for v in found if v.timescale is not None}
 
     return jax.jit(jax.vmap(taus))
 

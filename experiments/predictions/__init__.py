@@ -18,6 +18,7 @@ from experiments.predictions.limits import LIMITS
 from experiments.predictions.linear import LINEAR
 from experiments.predictions.perturbation import PERTURBATION
 from experiments.predictions.sgd import SGD_MODES
+from experiments.predictions.traces import TRACES
 
 if TYPE_CHECKING:
     from experiments.predictions.contract import AbstractPrediction
@@ -29,6 +30,7 @@ PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN
 PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **GEOMETRY}
 PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **ENERGY}
 PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **SGD_MODES}
+PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **TRACES}
 
 
 def prediction_class(name: str) -> "type[AbstractPrediction]":

@@ -124,6 +124,7 @@ class Quantity:
 
 RULE_NUMBER = Quantity(time=False, zero=True, negative=True, per_layer=True)
 RULE_TIME = Quantity(per_layer=True)
+RULE_DELAY = Quantity(zero=True, per_layer=True)  # a time whose default is 0
 PerLayer = Time | tuple[Time, ...]
 Lag = Annotated[Time, Quantity(zero=True, absent=0.0, coupled=True)]
 NoiseLevel = Annotated[float | None, Quantity(time=False, zero=True, optional=True, coupled=True)]
@@ -309,7 +310,7 @@ def rule_fields(name: str) -> dict[str, object]:
     if name not in registry.RULES and not is_own(name):
         raise unknown_name("rule", name, registry.RULES, "Class")
     fields = registry.rule_fields(name)
-    return fields | {key: RULE_TIME.read(fields[key]) for key in registry.rule_times(name)}
+    return fields | {key: RULE_DELAY.read(fields[key]) for key in registry.rule_times(name)}
 
 
 def is_traced(default: object) -> bool:
@@ -322,7 +323,9 @@ def is_traced(default: object) -> bool:
 def rule_quantity(default: object) -> Quantity:
     """What a traced parameter of a rule with this default may be."""
     first = default[0] if isinstance(default, list | tuple) and default else default
-    return RULE_TIME if isinstance(first, Time) else RULE_NUMBER
+    if not isinstance(first, Time):
+        return RULE_NUMBER
+    return RULE_TIME if first.value else RULE_DELAY
 
 
 def _in_seconds(name: str, parameters: Mapping[str, Any], duration: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import pytest
 
 from dynamics.errors import PlasticodeError
 from experiments.points import jobs
-from experiments.points.assemble import circuit_of, plan
+from experiments.points.assemble import circuit_of, plan, remembering
 from experiments.spec.grid import expand
 from experiments.spec.loading import load_spec, make_spec
 from experiments.spec.spec import dump_toml
@@ -84,6 +84,28 @@ def test_a_time_of_a_wrapped_rule_takes_units():
 def test_what_is_no_time_is_refused(value):
     with pytest.raises(PlasticodeError, match="rule.threshold_timescale"):
         spec_of(value)
+
+
+def test_a_delay_of_a_rule_may_be_zero_and_lengthens_the_past_of_a_run():
+    """A time whose default is zero. The past holds the longest lag of any point, in steps, and two more."""
+    table = {"task": {"name": "digits"}, "network": {"hidden": [3]}, "integrator": {"name": "heun", "dt": "1 ms"}}
+    table |= {"stimulus": {"duration": "50 ms"}, "rule": "three-factor", "dtype": "float64"}
+    for sweep, past in ((["0 s"], 2), (["0 s", "0.5 T", "80 ms"], 82)):
+        spec = make_spec({**table, "sweep": {"rule.reward_delay": sweep}})
+        group = expand(spec).groups[0]
+        assert remembering(plan(group, spec.task.load()), group.values).history == past
+    with pytest.raises(PlasticodeError, match="rule.reward_delay"):
+        make_spec({**table, "rule": {"name": "three-factor", "reward_delay": "-1 ms"}})
+
+
+def test_what_settles_has_no_limit_by_steps_of_a_presentation():
+    """The plateaus of a discrete run settle, however quick; in a coupled run its steps must follow them."""
+    rule = {"name": "behavioural-timescale", "instruction": "0.1 ms"}
+    table = {"task": {"name": "digits"}, "network": {"hidden": [3]}, "rule": rule}
+    jobs.job_of(make_spec({**table, "regime": "discrete"}), "", 0)
+    coupled = {**table, "regime": "coupled", "integrator": {"name": "heun", "dt": "1 ms"}}
+    with pytest.raises(PlasticodeError, match="the time constant of 'plateau' = 0.0001 s"):
+        jobs.job_of(make_spec(coupled), "", 0)
 
 
 # Steps

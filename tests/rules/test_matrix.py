@@ -1,6 +1,7 @@
 """Every rule, the same tests: coupled -> discrete, weight flow = discrete, update by hand, traced numbers, contract."""
 
 import ast
+import dataclasses
 import inspect
 import textwrap
 from typing import Any
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dynamics.circuit import Draw, Scaled, Wave
+from dynamics.circuit import Draw, Outer, Scaled, Trace, Variable, Wave
 from dynamics.coupled import Coupled
 from dynamics.discrete import Discrete
 from dynamics.errors import PlasticodeError
@@ -57,6 +58,12 @@ def is_drawn(circuit):
     return bool(circuit.drawn) or any(isinstance(layer.source, Draw) for layer in circuit.layers)
 
 
+def is_rewarded(circuit):
+    """Whether a reward gates what is drawn: that moves weights ten times as far as it carries them."""
+    gated = any(isinstance(t.term, Outer) and t.term.gate is not None for t in circuit.terms)
+    return gated and any(isinstance(layer.source, Draw) for layer in circuit.layers)
+
+
 def is_clamped(name):
     return any(p.matrix.holds_norm for p in circuit_of(name).plastic)
 
@@ -94,13 +101,14 @@ def only_first_sample(problem):
 def changes_of_weights(rule, problem, shrink, presentations, gap):
     """The changes of the plastic matrices in the coupled and in the discrete regime, for eight orders of the samples.
 
-    T shrinks by `shrink`, tau_prop by its square, and all other time constants stay: so tau_prop/T and T/tau_plast
-    shrink together, and so do T/tau_dec and T/threshold_timescale. At the smallest tau_prop, T/200, its step is 1/4.
+    T shrinks by `shrink`, tau_prop and the timescales of all else that settles by its square, and all other time
+    constants stay: so tau_prop/T and T/tau_plast shrink together, and so do T/tau_dec and T/threshold_timescale. At the
+    smallest tau_prop, T/200, its step is 1/4.
     """
-    circuit = wired(rule, problem.network)
+    circuit = settling_sooner(wired(rule, problem.network), shrink**2)
     weights = random_weights(circuit)
     time = clock(0.02 * shrink, gap * 0.02 * shrink, 800)
-    times = timescales(propagation=0.02 * 0.02 * shrink**2, plasticity=0.4, decay=1.0)
+    times = timescales(propagation=0.02 * 0.02 * shrink**2, plasticity=4.0 if is_rewarded(circuit) else 0.4, decay=1.0)
 
     def changes(key):
         shown = Stream(problem.inputs, problem.targets, key)
@@ -108,6 +116,19 @@ def changes_of_weights(rule, problem, shrink, presentations, gap):
         return [plastic_changes(circuit, weights, run(regime, weights, presentations)) for regime in regimes]
 
     return jax.vmap(changes)(jax.random.split(jax.random.key(3), 8))
+
+
+def settling_sooner(circuit, factor):
+    """The circuit with all own timescales of what settles, fast variables and traces, times `factor`."""
+
+    def sooner(piece):
+        fast = piece.timescale is not None and not piece.slow
+        return dataclasses.replace(piece, timescale=factor * piece.timescale) if fast else piece
+
+    def is_piece(node):
+        return isinstance(node, Variable | Trace)
+
+    return jax.tree.map(lambda node: sooner(node) if is_piece(node) else node, circuit, is_leaf=is_piece)
 
 
 def errors_of_the_coupled_regime(rule, problem, gap):
@@ -157,7 +178,7 @@ def test_the_coupled_regime_tends_to_the_discrete_one_with_gaps(name):
     assert_first_order(errors_of_the_coupled_regime(ALL_RULES[name], unbiased, gap=0.5))
 
 
-DRIVEN_IN_GAPS = ("hebbian", "hebbian-delta", "anti-hebbian", "oja", "bcm")
+DRIVEN_IN_GAPS = ("hebbian", "hebbian-delta", "anti-hebbian", "oja", "bcm", "stdp")
 
 
 def euler_step_and_update(name, eta):
@@ -313,7 +334,7 @@ def test_every_registered_rule_is_in_the_matrix():
     assert set(RULES.values()) <= {type(rule) for rule in ALL_RULES.values()}
 
 
-UNSUPERVISED = {"hebbian", "anti-hebbian", "oja", "bcm", "ska"}
+UNSUPERVISED = {"hebbian", "anti-hebbian", "oja", "bcm", "ska", "stdp"}
 
 
 @each_rule
