@@ -24,13 +24,20 @@ if TYPE_CHECKING:
     from experiments.predictions.contract import AbstractPrediction
 
 # name -> "module:Class"; modules are imported when asked for, since most of them need jax.
-PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **LINEAR, **GENERALISATION}
-PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **PERTURBATION}
-PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **LIMITS}
-PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **GEOMETRY}
-PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **ENERGY}
-PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **SGD_MODES}
-PREDICTIONS: dict[str, str] = {**CONTINUOUS, **CURL, **HETEROSYNAPTIC, **HEBBIAN, **TRACES}
+PREDICTIONS: dict[str, str] = {
+    **CONTINUOUS,
+    **CURL,
+    **HETEROSYNAPTIC,
+    **HEBBIAN,
+    **ENERGY,
+    **PERTURBATION,
+    **GEOMETRY,
+    **TRACES,
+    **SGD_MODES,
+    **LINEAR,
+    **GENERALISATION,
+    **LIMITS,
+}
 
 
 def prediction_class(name: str) -> "type[AbstractPrediction]":

@@ -1,4 +1,4 @@
-"""T4.6: the row of Adam in the published table of Hebbian alignment against weight decay."""
+"""T4.7: the row of Adam in the published table of Hebbian alignment against weight decay."""
 
 from typing import ClassVar
 
@@ -20,7 +20,7 @@ PUBLISHED = {0.0: -0.02, 5e-5: 0.10, 5e-4: 0.66}  # cosine in layer 2 by weight 
 class HebbianAdam(HebbianDecayTrend):
     """The student of `hebbian-decay-trend`, its drifts fed to Adam."""
 
-    number: ClassVar[str] = "T4.6"
+    number: ClassVar[str] = "T4.7"
     title = "Hebbian alignment rises with weight decay under Adam too"
     claim = """Under Adam the alignment of a hidden layer's learning signal with the Hebbian update is about 0 without
         weight decay and rises with it, as far as weights do not collapse."""

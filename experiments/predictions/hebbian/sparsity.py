@@ -1,4 +1,4 @@
-"""T4.7: a penalty on activity pushes against Hebbian change, and decay holds the sum."""
+"""T4.8: a penalty on activity pushes against Hebbian change, and decay holds the sum."""
 
 from typing import Annotated
 
@@ -31,7 +31,7 @@ class Penalized(AbstractFactor):
 class HebbianSparsity(AbstractPrediction):
     """A linear neuron learns a teacher under weight decay and a penalty on the size of its activity."""
 
-    number = "T4.7"
+    number = "T4.8"
     title = "Sparsity pushes anti-Hebbian, and what remains is as Hebbian as decay makes it"
     source = "koplow2025emergence, sparsity penalties; closed forms derived for gaussian inputs"
     equation = """(s + gamma) |w| = s |w*| - lambda (2 s / pi)^(1/2) along w*; <g_penalty, H> = -lambda s (2 s /
