@@ -65,7 +65,8 @@ def is_rewarded(circuit):
 
 
 def is_clamped(name):
-    return any(p.matrix.holds_norm for p in circuit_of(name).plastic)
+    circuit = circuit_of(name)
+    return any(circuit.map_of(p.name).holds_norm for p in circuit.plastic)
 
 
 def has_momentum(name):
@@ -79,7 +80,8 @@ def is_pulled(name):
 
 
 def is_mirrored(name):
-    return any(p.matrix.mirror is not None for p in circuit_of(name).plastic)
+    circuit = circuit_of(name)
+    return any(circuit.map_of(p.name).mirror is not None for p in circuit.plastic)
 
 
 def plastic(circuit, weights):

@@ -110,7 +110,7 @@ class HebbianDecayTrend(AbstractPrediction):
                     return flow.weights(flow.advance(state, jnp.int32(0), 1)), now[1]
                 drift = flow.system(state.fixed).drift((state.weights, state.slow, state.traces), None, None)[0]
                 updates, memory = optimizer.update(jax.tree.map(jnp.negative, drift), now[1])
-                return {name: now[0][name] + updates[name] for name in now[0]}, memory
+                return jax.tree.map(jnp.add, now[0], updates), memory
 
             def record(now: tuple[Weights, Any], r: Array) -> tuple[tuple[Weights, Any], Array]:
                 now = jax.lax.fori_loop(r * steps, (r + 1) * steps, step, now)

@@ -20,7 +20,9 @@ from dynamics.timescales import Timescales
 from experiments.predictions.kit import f64, wired
 from rules import SGD
 
-TIMES = Timescales(f64(1.0), f64(1.0))  # tau_prop is any, as nothing here has one
+
+def _times() -> Timescales:
+    return Timescales(f64(1.0), f64(1.0))  # tau_prop is any, as nothing here has one
 
 
 def chain() -> Circuit:
@@ -40,7 +42,7 @@ def charge(weights: Weights) -> Float[Array, ""]:
 
 def updates(circuit: Circuit, stream: Stream, eta: object, batch: int = 1) -> Discrete:
     """Updates by batches of samples."""
-    return Discrete(circuit, TIMES, stream, Clock(f64(eta), f64(0.0), 1), batch=batch)
+    return Discrete(circuit, _times(), stream, Clock(f64(eta), f64(0.0), 1), batch=batch)
 
 
 def sample_flow(
@@ -54,7 +56,7 @@ def sample_flow(
 ) -> WeightFlow:
     """The weight flow, in steps of eta / `steps`; `kinds` says what else it knows of updates by samples."""
     clock = Clock(f64(eta), f64(0.0), steps)
-    return WeightFlow(circuit, TIMES, inputs, targets, clock, FixedStep(solver), **kinds)  # pyright: ignore[reportArgumentType]
+    return WeightFlow(circuit, _times(), inputs, targets, clock, FixedStep(solver), **kinds)  # pyright: ignore[reportArgumentType]
 
 
 def whole_batch(circuit: Circuit, inputs: Array, targets: Array | None, eta: object) -> WeightFlow:
