@@ -40,8 +40,8 @@ class BTSPKernel(AbstractPrediction):
 
     number = "BT.1"
     title = "The plasticity kernel of a plateau is seconds wide, asymmetric, and as wide as its traces are long"
-    source = """bittner2017behavioral, the kernel (1.31 s before the plateau, 0.69 s after it) and milstein2021bidirectional (two
-        traces that must overlap); the kernel is derived"""
+    source = """bittner2017behavioral, the kernel (1.31 s before the plateau, 0.69 s after it) and
+        milstein2021bidirectional (two traces that must overlap); the kernel is derived"""
     equation = """S(s) = exp(-s / tau_E) / (tau_E + tau_I) for an input s before the plateau, exp(s / tau_I) / (tau_E +
         tau_I) after it; full width at half maximum (tau_E + tau_I) ln 2; with pulses of length T: E max(0, T - |D|)"""
     claim = """An input is credited for a plateau that comes seconds later, by its trace, and for one that was before
