@@ -76,9 +76,14 @@ def measure(prediction: AbstractPrediction) -> Outcome:
 
 
 def measure_all(
-    predictions: Mapping[str, AbstractPrediction], workers: int, on_progress: OnProgress | None = None
+    predictions: Mapping[str, AbstractPrediction],
+    workers: int,
+    on_progress: OnProgress | None = None,
+    hasty: bool = False,
 ) -> Measured:
     """Measure predictions on `workers` processes. An interrupt keeps what is finished.
+
+    `hasty` compiles in two thirds of the time to slower programs, which pays where predictions are small.
 
     A process that dies takes down all that share its pool: what was left is then measured in a pool of its own each.
     """
@@ -91,8 +96,8 @@ def measure_all(
     meter, complete = Meter(on_progress, float(len(predictions))), True
     try:
         with one_core_each(), interruptible():
-            for name in _run(predictions, workers, finished):
-                for dead in _run({name: predictions[name]}, 1, finished):
+            for name in _run(predictions, workers, finished, hasty):
+                for dead in _run({name: predictions[name]}, 1, finished, hasty):
                     finished(dead, _broken(predictions[dead], RuntimeError("its process died, perhaps of memory"), 0.0))
     except KeyboardInterrupt:
         heard()
@@ -101,10 +106,14 @@ def measure_all(
 
 
 def _run(
-    predictions: Mapping[str, AbstractPrediction], workers: int, finished: Callable[[str, Outcome], None]
+    predictions: Mapping[str, AbstractPrediction],
+    workers: int,
+    finished: Callable[[str, Outcome], None],
+    hasty: bool,
 ) -> list[str]:
     """Measure predictions in one pool; returns the names of those that went down with a process."""
-    pool = ProcessPoolExecutor(min(workers, len(predictions)), multiprocessing.get_context("spawn"), initializer=_start)
+    spawned = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, len(predictions)), spawned, initializer=_start, initargs=(hasty,))
     lost: list[str] = []
     try:
         with deaf():
@@ -131,11 +140,14 @@ def _run(
     return lost
 
 
-def _start() -> None:
+def _start(hasty: bool) -> None:
     """Sets up a worker process."""
     end_with_parent()
+    import jax
+
     from experiments.execution import runner
 
+    jax.config.update("jax_disable_most_optimizations", hasty)
     runner.configure("float64", devices=1)
 
 
