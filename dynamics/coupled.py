@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from dynamics.circuit import Circuit, Weights
 from dynamics.coupled_run import AbstractCoupled, CoupledProgress
 from dynamics.delays import Delays
+from dynamics.errors import PlasticodeError
 from dynamics.field import Signals, State, check_lagged
 from dynamics.history import check_late_error, needed_history
 from dynamics.integrators.contract import AbstractIntegrator
@@ -47,6 +48,12 @@ class Coupled(AbstractCoupled):
     def __check_init__(self):
         check_circuit(self.circuit, self.timescales, self.stream.inputs, self.stream.targets)
         check_lagged(self.system({}))
+        roles = {layer.role for layer in self.circuit.layers}
+        if self.delays.error is not None and "target" in roles and "output" not in roles:
+            raise PlasticodeError(
+                "delays.error is not allowed here: no layer of this circuit has an output error, as the rule compares "
+                "the target itself"
+            )
         if self.delays.stages > 0:
             check_late_error(self)
         self.integrator.check(self)

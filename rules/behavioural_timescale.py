@@ -29,12 +29,13 @@ class BehaviouralTimescale(AbstractRule):
     Kernel          of an input that is s seconds before the plateau: exp(-s/eligibility), and exp(s/instruction) after
                     it, over (eligibility + instruction); the defaults are those that were measured in CA1
     Weights         a plateau moves W to F / depression: weak synapses that were active near it grow, strong ones
-                    shrink. The published weight dependence, with potentiation linear in F and without an upper limit
+                    shrink. Simpler than published, where depression needs an eligibility too, and weights have a limit
     Discrete limit  W_l += eta (max(0, e_l) z_{l-1}^T - depression diag(max(0, e_l)) W_l), eta = T/tau_plast
     Locality        local
     Shapes          P_l (n_l,), B_l (n_l, n_L) ~ N(0, feedback_scale^2 / n_l); times in seconds
     Errors          needs a target: an unsupervised task is refused. `delays.error` is the delay of the plateau
     Reference       bibtex: milstein2021bidirectional (doi:10.7554/eLife.73046); kernel: bittner2017behavioral
+                    (doi:10.1126/science.aan3846)
     """
 
     reference: ClassVar[str] = (

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dynamics.circuit import Circuit
+from dynamics.circuit import Circuit, Outer
+from dynamics.errors import PlasticodeError
 from dynamics.network import Network
 
 if TYPE_CHECKING:  # to a type checker it is a plain ClassVar
@@ -36,6 +37,15 @@ def _floating(value: Any) -> Float[Array, "..."]:
     """An array of `value`; integers become floats, as what they scale would else be integers too."""
     array = jnp.asarray(value)
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
+
+
+def check_products(circuit: Circuit, what: str) -> None:
+    """Refuses a rule none of whose forward laws is a product, for a wrapper that changes products only."""
+    if not any(isinstance(t.term, Outer) and t.of.port == "forward" for t in circuit.terms):
+        raise PlasticodeError(
+            f"{what} changes products of two factors, of which the laws of rule.credit have none: it must be another "
+            "rule, such as sgd or fa"
+        )
 
 
 class AbstractRule(eqx.Module):

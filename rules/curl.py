@@ -14,7 +14,7 @@ from dynamics.errors import PlasticodeError
 from dynamics.maps import AbstractMap
 from dynamics.network import Network
 from dynamics.timescales import at_level
-from rules.contract import AbstractRule, number
+from rules.contract import AbstractRule, check_products, number
 from rules.gradient import SGD
 
 
@@ -53,6 +53,7 @@ class Curl(AbstractRule):
                 "per layer after the input"
             )
         circuit = self.credit.wire(network)
+        check_products(circuit, "curl descent")
         return dataclasses.replace(circuit, projections=tuple(self._signed(p, circuit) for p in circuit.projections))
 
     @classmethod

@@ -33,7 +33,8 @@ FEEDBACKS = ("random", "symmetric")
 class EProp(AbstractRule):
     """Eligibility propagation: the part of backpropagation through time that each synapse can compute online.
 
-    Equation        tau_plast W_l' = diag(L_l) E_l, and so for R_l with z_l in place of z_{l-1};  L_l = B_l (y - z_L)
+    Equation        tau_plast W_l' = diag(L_l) E_l, and so for R_l with z_l in place of z_{l-1};
+                    L_l = B_l (f'(a_L) * (y - z_L)),
                     trace E_l' = -E_l + f'(u_l) F[z_{l-1}]^T,  trace F' = -F + z
                     tau_prop u_l' = -u_l + W_l z_{l-1} + R_l z_l + b_l,  z_l = f(u_l): neurons filter before they fire
                     tau_plast W_L' = f'(a_L) * (y - z_L) F[z_{L-1}]^T,  tau_prop z_L' = -z_L + f(W_L z_{L-1} + b_L)
@@ -44,7 +45,8 @@ class EProp(AbstractRule):
     Locality        local; with `feedback` "symmetric" not
     Shapes          R_l (n_l, n_l) ~ N(0, recurrent_scale^2 / n_l), no neuron drives itself; E as its matrix; trace in
                     seconds; B_l (n_l, n_L) ~ N(0, feedback_scale^2 / n_l), or "symmetric": W_L^T where W_L starts
-    Errors          needs a target; `delays.error` is the delay of the learning signal, `delays.hop` is refused
+    Errors          needs a target; `delays.error` is the delay of the learning signal; a constant `delays.hop` is
+                    refused
     Reference       bibtex: bellec2020solution (doi:10.1038/s41467-020-17236-y)
     """
 

@@ -48,7 +48,8 @@ class EquilibriumPropagation(AbstractRule):
                     phases
     Shapes          z_l, z_l' (n_l,); `nudge` beta and `feedback` gamma, numbers; gamma is 1 as published, for weights
                     that are small: a network settles well, at one point, where gamma |W_{l+1}|^2 is below 1
-    Errors          needs a target, of either loss; `delays.error` makes the nudge late
+    Errors          needs a target, of either loss; `delays.error` makes the nudge late (where
+                    `symmetric`, by steps only: two outputs have an error)
     Reference       bibtex: scellier2017equilibrium (doi:10.3389/fncom.2017.00024); symmetric: laborieux2021scaling
                     (doi:10.3389/fnins.2021.633674)
     """

@@ -30,8 +30,8 @@ class OneSign(AbstractMatrix):
 class Exponentiated(AbstractRule):
     """Exponentiated gradient: each weight learns in proportion to its own size, so that it keeps its sign.
 
-    Equation        tau_plast W_l' = |W_l| * (e_l z_{l-1}^T) - (tau_plast/tau_dec) W_l, elementwise; biases and feedback
-                    learn as `credit` has it
+    Equation        tau_plast W_l' = |W_l| * (e_l z_{l-1}^T) - (tau_plast/tau_dec) W_l, elementwise, and so for all
+                    terms of a law, decays and pulls too; biases and feedback learn as `credit` has it
     Discrete limit  W_l <- W_l * exp(eta sign(W_l) * e_l z_{l-1}^T), eta = T/tau_plast: no step is too large for a sign
     Invariants      the sign of every weight; with `dale` that of all weights that leave a neuron. Zero stays zero. A
                     flow of W = u^2 / 4 that follows the Euclidean gradient in u
@@ -41,7 +41,7 @@ class Exponentiated(AbstractRule):
                     The sizes of weights are those that the network draws
     Errors          those of `credit`
     Reference       bibtex: kivinen1997exponentiated (doi:10.1006/inco.1996.2612); with Dale's law:
-                    cornford2024brain (arXiv:2405.13632)
+                    cornford2024brain (doi:10.1101/2024.10.25.620272)
     """
 
     reference: ClassVar[str] = (
@@ -69,7 +69,7 @@ class Exponentiated(AbstractRule):
             return p
         if not self.dale:
             return dataclasses.replace(p, matrix=dataclasses.replace(own, mirror=Multiplicative()))
-        if not isinstance(own, Dense):
+        if not isinstance(own, Dense | OneSign):
             raise PlasticodeError(
                 f"rule.dale gives the weights that leave a neuron one sign, but '{p.name}' has a {type(own).__name__}: "
                 "it must be a dense matrix"

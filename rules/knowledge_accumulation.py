@@ -17,7 +17,7 @@ class SKA(AbstractRule):
     """Structured knowledge accumulation: each layer descends the entropy of its own units.
 
     Equation        tau_plast W_l' = (a_l z_l (1 - z_l) + z_l - u_l) u_{l-1}^T / ln 2,  tau_prop u_l' = -u_l + z_l
-                    z = sigmoid(a); u_0 = z_0 is the input
+                    z = sigmoid(a), a_l = W_l u_{l-1} + b_l; u_0 = z_0 is the input
     Discrete limit  W_l += eta a_l z_l (1 - z_l) z_{l-1}^T / ln 2, eta = T/tau_plast: -eta times the gradient of the
                     summed Shannon entropy of the layer's units, in bits, as u settles at z. The published update, in
                     which u is the activity one update ago, is `repeated`

@@ -9,7 +9,7 @@ from dynamics.circuit import AbstractFactor, Circuit, Local, Outer, Projection, 
 from dynamics.errors import PlasticodeError
 from dynamics.laws import Term
 from dynamics.network import Network
-from rules.contract import AbstractRule, timescale
+from rules.contract import AbstractRule, check_products, timescale
 from rules.gradient import SGD
 
 
@@ -35,8 +35,8 @@ class Momentum(AbstractRule):
                     quadratic form whose symmetry leaves L alone (bibtex: tanaka2021noether)
     Locality        that of `credit`, the rule that brings the error to the layer
     Shapes          E_l that of W_l; inertia in seconds, above T/2 for stable updates
-    Errors          those of `credit`; one whose law has a trace with a timescale of its own, or of its product, is
-                    refused, and the run's eligibility trace has no place
+    Errors          those of `credit`; one none of whose laws is a product, or whose law has a trace with a timescale of
+                    its own, or of its product, is refused, and the run's eligibility trace has no place
     Reference       bibtex: polyak1964some (doi:10.1016/0041-5553(64)90137-5)
     """
 
@@ -50,6 +50,7 @@ class Momentum(AbstractRule):
 
     def wire(self, network: Network) -> Circuit:
         circuit = self.credit.wire(network)
+        check_products(circuit, "momentum")
         projections = tuple(
             dataclasses.replace(p, law=tuple(self._heavy(term, p) for term in p.law)) for p in circuit.projections
         )

@@ -17,13 +17,14 @@ class PredictiveCoding(AbstractRule):
     Equation        tau_prop z_l' = -z_l + f(a_l) + W_{l+1}^T e_{l+1} = -dF/dz_l for hidden l
                     tau_plast W_l' = e_l z_{l-1}^T = -dF/dW_l
                     e_l = f'(a_l)^T (z_l - f(a_l)), e_L = f'(a_L)^T c, c = target - prediction; at once, no filters
+                    but that of z_L
     Fixed point     of the neurons: e_l = f'(a_l)^T W_{l+1}^T e_{l+1}, that of backpropagation but for activities that
                     themselves give in to errors
     Discrete limit  W_l += eta e_l z_{l-1}^T of the settled network, eta = T/tau_plast
     Locality        not local: the feedback matrix is the transpose of the forward one
     Shapes          W_l (n_l, n_{l-1}), e_l and z_l (n_l,); tau_plast in seconds
     Errors          needs a target, of either loss; `delays.error` makes the output's error late: a loop of gain |W|^2,
-                    unstable where that is above 1 and the delay long
+                    unstable where that is above 1 and the delay long. A constant `delays.hop` is refused
     Reference       bibtex: whittington2017approximation (doi:10.1162/NECO_a_00949)
     """
 

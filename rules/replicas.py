@@ -50,10 +50,11 @@ class Replicas(AbstractRule):
                     noise of its own in every copy of 1/n its variance; disagreements, modes of the graph with Laplacian
                     eigenvalues mu_k, die at the rates (lambda + coupling mu_k) / tau_plast
     Locality        not local: a synapse knows the same synapse of other copies
-    Shapes          copy 0 has the names of a network alone, copy i those with i primes (z1', W1'); the input is common.
+    Shapes          copy 0 has the names of a network alone, copy i those with a mark (z1~1, W1~1); inputs are common.
                     graph "complete": A = 1/n, mu_k = 1; "ring": mu_k = 2 - 2 cos(2 pi k/n); "star", round copy 0:
                     mu_k = 1 (n - 2 times) and n
-    Errors          those of `credit`; one whose plastic maps are no plain matrices is refused
+    Errors          those of `credit`; one whose plastic maps are no plain matrices is refused. `delays.error` by steps
+                    only, as every copy has an output
     Reference       bibtex: bouvrie2011synchronization (arXiv:1010.4517)
     """
 
@@ -87,17 +88,17 @@ class Replicas(AbstractRule):
         law: tuple[Term, ...] = tuple(_renamed(term, i) for term in p.law)
         if not isinstance(p.matrix, Shared) and one.terms_of(p.name):
             law += tuple(
-                Scaled(Rate(self.coupling * float(link)), _primed(p.name, j)) for j, link in enumerate(links) if link
+                Scaled(Rate(self.coupling * float(link)), _marked(p.name, j)) for j, link in enumerate(links) if link
             )
             law += (Scaled(Rate(-self.coupling * float(links.sum()))),)
         ends = {"source": _of(one.layer(p.source), i), "target": _of(one.layer(p.target), i)}
         own = p.matrix
-        own = dataclasses.replace(own, name=_primed(own.name, i)) if isinstance(own, Shared) else own
-        return dataclasses.replace(p, name=_primed(p.name, i), matrix=own, law=law, **ends)
+        own = dataclasses.replace(own, name=_marked(own.name, i)) if isinstance(own, Shared) else own
+        return dataclasses.replace(p, name=_marked(p.name, i), matrix=own, law=law, **ends)
 
 
-def _primed(name: str, i: int) -> str:
-    return name + "'" * i
+def _marked(name: str, i: int) -> str:
+    return f"{name}~{i}" if i else name
 
 
 def _common(layer: Layer) -> bool:
@@ -106,10 +107,10 @@ def _common(layer: Layer) -> bool:
 
 
 def _of(layer: Layer, i: int) -> str:
-    return layer.name if _common(layer) else _primed(layer.name, i)
+    return layer.name if _common(layer) else _marked(layer.name, i)
 
 
 def _renamed(term: Term, i: int) -> Term:
     if isinstance(term, Scaled) and term.matrix is not None:
-        return dataclasses.replace(term, matrix=_primed(term.matrix, i))
+        return dataclasses.replace(term, matrix=_marked(term.matrix, i))
     return term

@@ -1,5 +1,6 @@
 """Three factors: noise times input leaves a trace at the synapse, and a reward that comes later decides what it is."""
 
+import dataclasses
 from typing import ClassVar
 
 import equinox as eqx
@@ -35,15 +36,15 @@ class ThreeFactor(AbstractRule):
 
     Equation        tau_plast W_l' = (r - rbar) E_l,  eligibility E_l' = -E_l + xi_l z_{l-1}^T / noise,  xi_l ~ N(0, 1)
                     tau_prop z_l' = -z_l + f(a_l + noise xi_l),
-                    tau_prop r' = -r - |e_L|^2 / 2,  baseline rbar' = -rbar + r
+                    tau_prop r' = -r - |c|^2 / 2,  tau_prop c' = -c + y - z_L,  baseline rbar' = -rbar + r
                     xi_l is drawn anew for each presentation; r and rbar reach the synapses `reward_delay` late
     Discrete limit  W_l += eta (r - rbar) xi_l z_{l-1}^T / noise, eta = T/tau_plast, where on average over xi and for
-                    weak noise it is gradient descent on |e_L|^2 / 2; rbar one Euler step per presentation
+                    weak noise it is gradient descent on |c|^2 / 2; rbar one Euler step per presentation
     Closed form     of the strength against the delay: experiments.predictions.traces.overlaps.traced_box
     Locality        local, but for r, which is the same everywhere
     Shapes          xi_l (n_l,), E_l as W_l; r, rbar one number; noise in the units of a_l; times in seconds.
                     `readout` "reward" learns all layers so, "delta" the output by its error e_L z_{L-1}^T
-    Errors          needs a target: the reward is computed from the error of the output, y - z or y - softmax(z)
+    Errors          needs a target: c is y - z, or y - softmax(z); `delays.error` makes it late too
     Reference       bibtex: fremaux2016neuromodulated (doi:10.3389/fncir.2015.00085)
     """
 
@@ -59,12 +60,18 @@ class ThreeFactor(AbstractRule):
     readout: str = eqx.field(static=True, default="reward")
 
     def wire(self, network: Network) -> Circuit:
+        network.check_supervised()
         if self.readout not in READOUTS:
             raise unknown("rule.readout", self.readout, READOUTS)
         top, dtype = network.depth, network.gain.dtype
         law = Outer(Input("noise"), gate=Input("reward"), trace=Trace("product", self.eligibility))
         expected = Variable("expected", Activity(), self.baseline, slow=True)
-        layers = (*network.layers(), Layer("reward", 1, level=top, variables=expected))
+        missed = (Variable("missed", Input("modulatory")),)
+        layers = tuple(
+            dataclasses.replace(layer, variables=missed) if layer.name == f"z{top}" else layer
+            for layer in network.layers()
+        )
+        layers += (Layer("reward", 1, level=top, variables=expected),)
         to_reward = Given(jnp.ones((1, network.sizes[top]), dtype))
         wires = network.forward((law,), TwoFactor(Error()) if self.readout == "delta" else None)
         wires += (Projection("R", f"z{top}", Reward(), "reward", "forward", to_reward, level=top),)
@@ -83,10 +90,10 @@ class ThreeFactor(AbstractRule):
 
 
 class Reward(AbstractFactor):
-    """-e^2 / 2, which the reward sums over the outputs."""
+    """-c^2 / 2, which the reward sums over the outputs."""
 
     def __call__(self, local: Local) -> Float[Array, " size"]:
-        return -0.5 * local.error**2
+        return -0.5 * local.values["missed"] ** 2
 
 
 class Surprise(AbstractFactor):

@@ -43,7 +43,8 @@ class WeightMirror(AbstractRule):
     Two modes       the paper alternates between engaged and mirror mode. Here each presentation has both: the second
                     runs in a copy of the network, m_l = z_l', without biases, where every layer meets noise in place
                     of the layer below. That is the limit of quick alternation, and exact in discrete updates.
-    Stationary      V = W^T noise^2 <f'> / decay on average, at the rate decay / tau_plast; linear units: <f'> = 1
+    Stationary      V = W^T noise^2 <f'> / decay on average, at the rate decay / tau_plast; linear units: <f'> = 1. In
+                    coupled runs times (T - tau_prop (1 - exp(-T/tau_prop))) / (T + g): m lags, and V decays in gaps
     Discrete limit  W_l += eta e_l z_{l-1}^T, V_{l+1} += eta (x_l m_{l+1}^T - decay V_{l+1}), eta = T/tau_plast
     Locality        not local as it is wired: the copy uses the matrices of the network
     Shapes          V_{l+1} (n_l, n_{l+1}) ~ N(0, feedback_scale^2 / n_l); `noise` in units of z, `decay` a number

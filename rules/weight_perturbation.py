@@ -33,6 +33,7 @@ class WeightPerturbation(AbstractRule):
     Shapes          W_l, Xi_l (n_l, n_{l-1}), r one number; `size` in units of W_l
     Errors          needs a target: an unsupervised task is refused; there is no weight flow of what is drawn
     Reference       bibtex: jabri1992weight (doi:10.1109/72.105429), werfel2005learning
+                    (doi:10.1162/089976605774320539)
     """
 
     reference: ClassVar[str] = (

@@ -60,6 +60,7 @@ def test_every_prediction_says_what_it_claims_and_has_valid_parameters(name):
     for text in (cls.number, cls.title, cls.claim, cls.equation, cls.method, cls.tolerance):
         assert text.strip()
     assert cls.source.partition(",")[0] in REFERENCES
+    assert set(re.findall(r"[a-z]+\d{4}[a-z]+", cls.source)) <= set(REFERENCES)
     full, quick = cls.configured(name, {}), cls.configured(name, {}, quick=True)
     assert full != quick or not cls.quick
     assert json.loads(full.model_dump_json())  # so that its parameters can be written down

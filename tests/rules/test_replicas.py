@@ -42,7 +42,7 @@ def test_disagreements_die_faster_than_the_mean_learns(graph, copies):
     end = advanced(flow, weights, jnp.int32(10)).weights
     links = couplings(graph, copies)
     mu, modes = np.linalg.eigh(np.diag(links.sum(1)) - links)
-    names = ["W1" + "'" * i for i in range(copies)]
+    names = ["W1", *(f"W1~{i}" for i in range(1, copies))]
     before, after = (modes.T @ np.stack([np.asarray(w[name][0]) for name in names]) for w in (weights, end))
     np.testing.assert_allclose(after, before * np.exp(-RATES[None] - kappa * mu[:, None]), atol=1e-9)
 
@@ -53,12 +53,12 @@ def test_uncoupled_copies_are_networks_alone(credit):
     one, two = credit.wire(problem.network), Replicas(credit, coupling=f64(0.0), copies=2).wire(problem.network)
     weights = random_weights(two)
     drift = flow_drift(two, weights, problem)
-    for prime in ("", "'"):
+    for prime in ("", "~1"):
         own = {p.name: weights[p.name + prime] for p in one.projections if p.name in weights}
         alone = flow_drift(one, own, problem)
         assert distance({name: drift[name + prime] for name in alone}, alone) < 1e-14
-    assert output_layer(two) == "z2" and distance({"W1": weights["W1"]}, {"W1": weights["W1'"]}) > 0.1
-    own = {name: w for name, w in weights.items() if "'" not in name}
+    assert output_layer(two) == "z2" and distance({"W1": weights["W1"]}, {"W1": weights["W1~1"]}) > 0.1
+    own = {name: w for name, w in weights.items() if "~" not in name}
     np.testing.assert_array_equal(predict(two, weights, problem.inputs), predict(one, own, problem.inputs))
 
 

@@ -158,10 +158,14 @@ def _ends(
     return flow.weights(flow.advance(flow.init(weights), jnp.int32(0), count))
 
 
+def _of_copy(name: str, i: int) -> str:
+    return f"{name}~{i}" if i else name
+
+
 def _named(name: str, copies: np.ndarray) -> Weights:
     """The matrices of all copies, by name."""
-    return {name + "'" * i: f64(w) for i, w in enumerate(copies)}
+    return {_of_copy(name, i): f64(w) for i, w in enumerate(copies)}
 
 
 def _stacked(name: str, weights: Weights, copies: int) -> np.ndarray:
-    return np.stack([np.asarray(jax.device_get(weights[name + "'" * i])) for i in range(copies)])
+    return np.stack([np.asarray(jax.device_get(weights[_of_copy(name, i)])) for i in range(copies)])

@@ -9,7 +9,11 @@ from dynamics.theory import overlap_law
 from experiments.predictions.continuous.closed_forms import traced_overlap
 from experiments.predictions.kit import f64
 from rules.contract import AbstractRule
+from rules.contrastive_hebbian import ContrastiveHebbian
 from rules.curl import Curl
+from rules.eprop import EProp
+from rules.equilibrium_propagation import EquilibriumPropagation
+from rules.exponentiated import Exponentiated
 from rules.feedback_alignment import DFA, FA
 from rules.gradient import SGD
 from rules.hebbian import BCM, AntiHebbian, Hebbian, Oja
@@ -61,6 +65,10 @@ FAMILIES: dict[str, Family] = {
     "kp": Family(KP(), box),
     "heterosynaptic": Family(Heterosynaptic(), box),
     "curl": Family(Curl(flips=f64([0.0, 0.25])), box),  # flipped hidden units, as flipped inputs are unlearned
+    "exponentiated-gradient": Family(Exponentiated(FA()), box),
+    "e-prop": Family(EProp(trace=f64(1e-3)), box),
+    "equilibrium-propagation": Family(EquilibriumPropagation(symmetric=True), box),
+    "contrastive-hebbian": Family(ContrastiveHebbian(), box),
     "sgd with traces": Family(SGD(), traced(0.5), trace=0.5),
     "hebbian": Family(Hebbian(), flat),
     "anti-hebbian": Family(AntiHebbian(), flat),
