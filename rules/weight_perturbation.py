@@ -32,7 +32,8 @@ class WeightPerturbation(AbstractRule):
     Locality        not local: the copy of the network, which says what to expect, uses the same matrices
     Shapes          W_l, Xi_l (n_l, n_{l-1}), r one number; `size` in units of W_l
     Errors          needs a target: an unsupervised task is refused; there is no weight flow of what is drawn
-    Reference       bibtex: jabri1992weight (doi:10.1109/72.105429), werfel2005learning
+    Reference       bibtex: jabri1992weight (doi:10.1109/72.105429); werfel2005learning
+                    (doi:10.1162/089976605774320539)
                     (doi:10.1162/089976605774320539)
     """
 
