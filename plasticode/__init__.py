@@ -72,10 +72,15 @@ if TYPE_CHECKING:  # the list of all public names: for type checkers, and read b
     from experiments.spec.probes import Probe as Probe
     from experiments.tasks.contract import AbstractTask as AbstractTask
     from experiments.tasks.contract import Data as Data
+    from rules.behavioural_timescale import BehaviouralTimescale as BehaviouralTimescale
     from rules.contract import AbstractRule as AbstractRule
     from rules.contract import number as number
     from rules.contract import timescale as timescale
+    from rules.contrastive_hebbian import ContrastiveHebbian as ContrastiveHebbian
     from rules.curl import Curl as Curl
+    from rules.eprop import EProp as EProp
+    from rules.equilibrium_propagation import EquilibriumPropagation as EquilibriumPropagation
+    from rules.equilibrium_propagation import OscillatingEP as OscillatingEP
     from rules.exponentiated import Exponentiated as Exponentiated
     from rules.feedback_alignment import DFA as DFA
     from rules.feedback_alignment import FA as FA
@@ -88,7 +93,13 @@ if TYPE_CHECKING:  # the list of all public names: for type checkers, and read b
     from rules.knowledge_accumulation import SKA as SKA
     from rules.kolen_pollack import KP as KP
     from rules.momentum import Momentum as Momentum
+    from rules.node_perturbation import NodePerturbation as NodePerturbation
+    from rules.predictive_coding import PredictiveCoding as PredictiveCoding
     from rules.replicas import Replicas as Replicas
+    from rules.stdp import STDP as STDP
+    from rules.three_factor import ThreeFactor as ThreeFactor
+    from rules.weight_mirror import WeightMirror as WeightMirror
+    from rules.weight_perturbation import WeightPerturbation as WeightPerturbation
 
 
 def _places() -> dict[str, tuple[str, str]]:

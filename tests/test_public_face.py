@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import plasticode
+from rules.registry import RULES
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 2.0  # for the import alone, on a busy machine; it takes a tenth
@@ -44,3 +45,7 @@ def test_a_run_from_a_spec_in_memory():
         }
     )
     assert plasticode.run(spec).datasets[""]["accuracy"].sizes == {"record": 3}
+
+
+def test_every_rule_is_public():
+    assert {rule.__name__ for rule in RULES.values()} <= set(plasticode.__all__)

@@ -163,9 +163,9 @@ REFERENCES = {
     ),
     "laborieux2021scaling": (
         "@article{laborieux2021scaling, title={Scaling Equilibrium Propagation to Deep ConvNets by Drastically "
-        "Reducing Its Gradient Estimator Bias}, author={Laborieux, Axel and Ernoult, Maxence and Scellier, Benjamin and "
-        "Bengio, Yoshua and Grollier, Julie and Querlioz, Damien}, journal={Frontiers in Neuroscience}, volume={15}, "
-        "pages={633674}, year={2021}, doi={10.3389/fnins.2021.633674}}"
+        "Reducing Its Gradient Estimator Bias}, author={Laborieux, Axel and Ernoult, Maxence and Scellier, Benjamin "
+        "and Bengio, Yoshua and Grollier, Julie and Querlioz, Damien}, journal={Frontiers in Neuroscience}, "
+        "volume={15}, pages={633674}, year={2021}, doi={10.3389/fnins.2021.633674}}"
     ),
     "laborieux2022holomorphic": (
         "@inproceedings{laborieux2022holomorphic, title={Holomorphic Equilibrium Propagation Computes Exact Gradients "

@@ -7,9 +7,7 @@ import numpy as np
 
 from dynamics.theory import overlap_law
 from experiments.predictions.continuous.closed_forms import traced_overlap
-from experiments.predictions.kit import f64
 from rules.contract import AbstractRule
-from rules.contrastive_hebbian import ContrastiveHebbian
 from rules.curl import Curl
 from rules.eprop import EProp
 from rules.equilibrium_propagation import EquilibriumPropagation
@@ -45,12 +43,14 @@ class Family(NamedTuple):
     curve  what theory says of its learning against the delay of what teaches it: S(d) / S(0), d in T
     late   what is late: the "error" of the output layer, or the field of the rule that is this delay, in seconds
     trace  timescale of the eligibility traces of the run, in T; None: there are none
+    steps  of a presentation: more where signals go round loops
     """
 
     rule: AbstractRule
     curve: Curve
     late: str = "error"
     trace: float | None = None
+    steps: int = 50
 
     @property
     def taught(self) -> bool:
@@ -64,14 +64,13 @@ FAMILIES: dict[str, Family] = {
     "dfa": Family(DFA(), box),
     "kp": Family(KP(), box),
     "heterosynaptic": Family(Heterosynaptic(), box),
-    "curl": Family(Curl(flips=f64([0.0, 0.25])), box),  # flipped hidden units, as flipped inputs are unlearned
+    "curl": Family(Curl(flips=np.array([0.0, 0.25])), box),  # flipped hidden units, as flipped inputs are unlearned
     "exponentiated-gradient": Family(Exponentiated(FA()), box),
-    "e-prop": Family(EProp(trace=f64(1e-3)), box),
-    "equilibrium-propagation": Family(EquilibriumPropagation(symmetric=True), box),
-    "contrastive-hebbian": Family(ContrastiveHebbian(), box),
+    "e-prop": Family(EProp(trace=np.array(1e-3)), box, steps=200),
+    "equilibrium-propagation": Family(EquilibriumPropagation(symmetric=True), box, steps=200),
     "sgd with traces": Family(SGD(), traced(0.5), trace=0.5),
     "hebbian": Family(Hebbian(), flat),
     "anti-hebbian": Family(AntiHebbian(), flat),
     "oja": Family(Oja(), flat),
-    "bcm": Family(BCM(threshold_timescale=f64(1.0)), flat),
+    "bcm": Family(BCM(threshold_timescale=np.array(1.0)), flat),
 }

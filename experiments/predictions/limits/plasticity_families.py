@@ -27,7 +27,7 @@ from experiments.spec.units import Time
 Program = Callable[[np.ndarray, np.ndarray, int, float], tuple[np.ndarray, np.ndarray]]
 WEAK = 1e6  # tau_plast / T where strengths are measured
 GAP = 1.0  # T, after the only presentation of a run that measures strengths
-STEPS = 50
+BEYOND = 1.25  # T: from here on filters and loops have forgotten a stimulus
 RECORDS = 4  # in the last quarter of the presentations
 DEPTH = 2
 LEARNED = 0.5  # R^2 from which on, half of the variance, a teacher counts as learned
@@ -57,11 +57,12 @@ class PlasticityFamilies(AbstractPrediction):
     source = "bacvanski2025continuous, for gradients and feedback alignment; asked here of every family"
     equation = """S(d) / S(0) = max(0, 1 - d / T) where a product of input and error is learned, its filtered form
         behind a trace, 1 where no error is"""
-    claim = """The window in the delay of the error belongs to the product of input and error, not to how the error
-        gets to a synapse: gradients, random, direct, learned and heterosynaptic feedback and flipped signs share one
-        of half width T / 2, eligibility traces widen it, and Hebbian families have none: their learning does not
-        depend on it, and does not find the teacher. A taught family has a best tau_plast: slower than a stimulus, as
-        else the last samples are all it knows, and faster than the run."""
+    claim = """The window in the delay of the error belongs to the product of input and error, not to how the error gets
+        to a synapse: gradients, random, direct, learned and heterosynaptic feedback, flipped signs, multiplicative
+        steps, recurrent layers and nudged twins share one of half width T / 2, eligibility traces widen it, and Hebbian
+        families have none: their learning does not depend on it, and does not find the teacher. A taught family has a
+        best tau_plast: slower than a stimulus, as else the last samples are all it knows, and faster than the run.
+        (What late targets of other energies, rewards, plateaus and perturbations do: A2.8, 3F.1, BT.1, A3.6.)"""
     method = """The coupled regime. Strength: the weights' change by one presentation in a gap, weak plasticity,
         projected on that without a delay; all matrices and seeds, each with a sample of its own, together. Learning:
         explained variance R^2 = 1 - MSE / Var(y) of the settled network on all samples after a dense stream, mean of
@@ -95,8 +96,8 @@ class PlasticityFamilies(AbstractPrediction):
         for name in ("delays", "timescales"):
             if list(getattr(self, name)) != sorted(set(getattr(self, name))) or len(getattr(self, name)) < 3:
                 return f"{name} must be 3 or more, in increasing order"
-        if self.delays[0] != 0 or self.delays[-1] < 1.2:
-            return "delays must begin at 0 and end at 1.2 or later"
+        if self.delays[0] != 0 or self.delays[-1] <= BEYOND:
+            return f"delays must begin at 0 and end beyond {BEYOND:g}"
         return None
 
     def measure(self) -> Finding:
@@ -122,14 +123,14 @@ class PlasticityFamilies(AbstractPrediction):
             curve = FAMILIES[name].curve
             off.append(one.strength - curve(d))
             widths.append(half_width(d, one.strength) - half_width(FINE, curve(FINE)))
-        boxes = [one.strength[d > 1.15] for name, one in taught.items() if FAMILIES[name].trace is None]
+        boxes = [one.strength[d > BEYOND] for name, one in taught.items() if FAMILIES[name].trace is None]
         names = f"of {len(taught)} families"
         verdicts = [
             all_close("curves", f"largest deviation of S(d) / S(0) from theory, {names}", 0.0, np.array(off), allowed),
             all_close("half widths", f"d / T where S halves, less theory, {names}", 0.0, np.array(widths), allowed / 2),
         ]
         if boxes:
-            quantity = f"largest |S(d) / S(0)| from 1.15 T on, of {len(boxes)} families without traces"
+            quantity = f"largest |S(d) / S(0)| from {BEYOND:g} T on, of {len(boxes)} families without traces"
             verdicts.append(all_close("nothing beyond T", quantity, 0.0, np.array(boxes), 1e-3))
         return verdicts
 
@@ -139,11 +140,11 @@ class PlasticityFamilies(AbstractPrediction):
         least = min(inside, key=lambda name: inside[name].mean())
         quantity = f"best R^2 less that at the ends of tau_plast, of {least}, where it is least"
         verdicts = [exceeds("best tau_plast", quantity, 0.0, inside[least])]
-        late = np.array(self.delays) > 1.15
+        late = np.array(self.delays) > BEYOND
         boxes = {name: one.late[late].mean(0) for name, one in taught.items() if FAMILIES[name].trace is None}
         if boxes:
             most = max(boxes, key=lambda name: boxes[name].mean())
-            quantity = f"R^2 at delays from 1.15 T on and the best tau_plast, of {most}, where it is largest"
+            quantity = f"R^2 at delays from {BEYOND:g} T on and the best tau_plast, of {most}, where it is largest"
             verdicts.append(stays_below("no overlap, no learning", quantity, LEARNED, boxes[most]))
         return verdicts
 
@@ -192,6 +193,7 @@ class PlasticityFamilies(AbstractPrediction):
     def _program(self, family: Family) -> Program:
         """(change of all plastic maps, R^2) by (point, seed), of points tau_plast and delay in T."""
         network, duration = (self.inputs, self.hidden, self.outputs), self.duration.value
+        solver = "euler" if family.steps == Family._field_defaults["steps"] else "heun"
         keys = keys_from(self.seed, self.seeds)
 
         def one(key: PRNGKeyArray, plasticity: Array, late: Array, counts: Array, gap: Array) -> tuple[Array, Array]:
@@ -203,9 +205,10 @@ class PlasticityFamilies(AbstractPrediction):
             for_data, for_weights, for_order, for_noise = jax.random.split(key, 4)
             x, y = teacher(for_data, self.samples, network)
             run = coupled(
-                circuit, Stream(x, y, for_order), self.propagation * duration, plasticity * duration, duration, STEPS,
-                gap=gap * duration, late=seconds, trace=None if family.trace is None else family.trace * duration,
-                history=int(1.4 * STEPS) + 4, integrator=FixedStep("euler", compensated=False), key=for_noise,
+                circuit, Stream(x, y, for_order), self.propagation * duration, plasticity * duration, duration,
+                family.steps, gap=gap * duration, late=seconds,
+                trace=None if family.trace is None else family.trace * duration,
+                history=int(1.4 * family.steps) + 4, integrator=FixedStep(solver, compensated=False), key=for_noise,
             )  # fmt: skip
             return learn(run, circuit, circuit.initial_weights(for_weights), x, y, counts)
 
