@@ -1,5 +1,6 @@
 """What there is, each with a sentence; a spec, rule, prediction or task in full."""
 
+import dataclasses
 import importlib
 import inspect
 import json
@@ -16,7 +17,9 @@ from experiments.predictions.study import STUDIES
 from experiments.report.report import pretty_bibtex
 from experiments.spec.loading import built_in_specs, load_spec
 from experiments.spec.spec import dump_toml
+from experiments.spec.tables import rule_fields
 from experiments.spec.toml_text import inline
+from experiments.spec.units import Time
 from experiments.tasks.registry import TASKS, task_class
 from rules.registry import RULES, make_rule, rule_class
 
@@ -49,11 +52,21 @@ def described(name: str) -> str:
     if name not in RULES and not is_own(name):
         known = [*built_in_specs(), *RULES, *PREDICTIONS, *TASKS]
         raise unknown_name("spec, rule, prediction or task", name, known, "Class")
-    circuit = make_rule(name, {}).wire(EXAMPLE)
+    return _rule(name)
+
+
+def _rule(name: str) -> str:
+    """A rule's docstring, its parameters with their defaults, its circuit on a small network, and its reference."""
+    rule = make_rule(name, {})
+    units = getattr(rule, "activation", EXAMPLE.activation)  # those that it needs, if it needs some
+    circuit = rule.wire(dataclasses.replace(EXAMPLE, activation=units, output_activation=units))
+    fields = {"name": name} | {key: str(v) if isinstance(v, Time) else v for key, v in rule_fields(name).items()}
+    table = "\n".join(f"{key} = {inline(plain(value))}" for key, value in fields.items())
     sizes = "-".join(map(str, EXAMPLE.sizes))
     local = "local" if circuit.is_local else "not local: a matrix is read by two projections"
     sections = (
         inspect.getdoc(rule_class(name)) or name,
+        f"[rule]\n{table}",
         f"Its circuit on a {sizes} network ({local}):\n{circuit.describe()}",
         pretty_bibtex(rule_class(name).reference),
     )
