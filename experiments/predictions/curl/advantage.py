@@ -1,5 +1,6 @@
 """T2.11 to T2.15: when one flipped readout unit learns faster than the gradient: samples, scales, units, norms."""
 
+import dataclasses
 from abc import abstractmethod
 from typing import Annotated, Literal
 
@@ -33,7 +34,8 @@ METHOD = """Student and teacher have the same sizes and units; both rules take t
     the published ones of 0.1 tau_plast. Time to the threshold of the test error, by seed. The error of the output is
     without the slope of its unit, as published"""
 TOLERANCE = """The 99.9 % interval of the mean over seeds of log10(time of gradient descent / time with a flip). Who has
-    not arrived by the end counts as arriving then, which makes the difference smaller, never larger."""
+    not arrived by the end counts as arriving then, which makes the difference smaller, never larger; that nothing is
+    gained is judged only where half of the seeds of gradient descent arrive."""
 
 
 class AbstractAdvantage(AbstractPrediction):
@@ -58,8 +60,17 @@ class AbstractAdvantage(AbstractPrediction):
         """The settings along the axis."""
 
     @abstractmethod
-    def judged(self, gains: np.ndarray, errors: np.ndarray) -> list[Verdict]:
-        """Verdicts on the gains (settings, seeds), and on the last errors (settings, seeds, rules)."""
+    def judged(self, gains: np.ndarray, times: np.ndarray, errors: np.ndarray) -> list[Verdict]:
+        """Verdicts on the gains (settings, seeds), times and last errors (settings, seeds, rules)."""
+
+    def no_gain(self, name: str, factor: float, gain: np.ndarray, times: np.ndarray) -> Verdict:
+        """Whether a flip gains less than a factor; undecided where most seeds of gradient descent never arrive, as then
+        the end of the run hides every gain."""
+        verdict = stays_below(name, GAIN, float(np.log10(factor)), gain)
+        if np.median(times[:, 0]) < self.time.value:
+            return verdict
+        said = "undecided: half of the seeds of gradient descent or more have not arrived by the end"
+        return dataclasses.replace(verdict, outcome="undecided", note=said)
 
     def along(self) -> tuple[str, np.ndarray]:
         """What the axis is called, and its values."""
@@ -74,7 +85,7 @@ class AbstractAdvantage(AbstractPrediction):
         flips = np.array([[0.0, 0.0], [0.0, 1 / self.hidden]])
         errors = error_courses(protocol, self.settings(), flips, self.seed, self.seeds)
         times = arrivals(errors, self.threshold, protocol)
-        verdicts = self.judged(np.log10(times[..., 0] / times[..., 1]), errors[..., -1])
+        verdicts = self.judged(np.log10(times[..., 0] / times[..., 1]), times, errors[..., -1])
         medians = ", ".join(
             f"{value:g}: {row[0]:g} and {row[1]:g} s"
             for value, row in zip(self.along()[1], np.median(times, 1), strict=True)
@@ -113,7 +124,7 @@ class SampleSize(AbstractAdvantage):
     def settings(self) -> list[Setting]:
         return [Setting(n, self.student_scale, 1.0) for n in (self.few, *self.samples)]
 
-    def judged(self, gains: np.ndarray, errors: np.ndarray) -> list[Verdict]:
+    def judged(self, gains: np.ndarray, times: np.ndarray, errors: np.ndarray) -> list[Verdict]:
         quantity = "log10 of the lower of both test errors at the end"
         lower = np.log10(errors[0].min(-1))
         few = exceeds(f"{self.few} samples are too few", quantity, float(np.log10(self.threshold)), lower)
@@ -146,11 +157,11 @@ class StudentScale(AbstractAdvantage):
     def settings(self) -> list[Setting]:
         return [Setting(self.samples, scale, self.teacher_scale) for scale in (*self.small, *self.large)]
 
-    def judged(self, gains: np.ndarray, errors: np.ndarray) -> list[Verdict]:
-        few, bound = len(self.small), float(np.log10(self.factor))
+    def judged(self, gains: np.ndarray, times: np.ndarray, errors: np.ndarray) -> list[Verdict]:
+        few = len(self.small)
         verdicts = [
-            stays_below(f"no gain of {self.factor:g} at scale {scale:g}", GAIN, bound, gain)
-            for scale, gain in zip(self.small, gains, strict=False)
+            self.no_gain(f"no gain of {self.factor:g} at scale {scale:g}", self.factor, gain, time)
+            for scale, gain, time in zip(self.small, gains, times, strict=False)
         ]
         return verdicts + [
             exceeds(f"faster at scale {scale:g}", GAIN, 0.0, gain)
@@ -166,7 +177,7 @@ class TeacherScale(AbstractAdvantage):
     source = "ninou2025curl, fig. 5e (tanh)"
     claim = """A student of weights twice as large as usual gains by a flip where the teacher's scale is 1.1 or less,
         and not where it is 1.25 or more."""
-    quick = {"samples": 1000, "small": (0.5,), "large": (1.6,), "time": Time(400.0), "seeds": 12}
+    quick = {"samples": 1000, "small": (0.5,), "large": (1.3,), "time": Time(600.0), "seeds": 12}
 
     inputs: Size = 30
     samples: Size = 3000
@@ -178,15 +189,15 @@ class TeacherScale(AbstractAdvantage):
     def settings(self) -> list[Setting]:
         return [Setting(self.samples, self.student_scale, scale) for scale in (*self.small, *self.large)]
 
-    def judged(self, gains: np.ndarray, errors: np.ndarray) -> list[Verdict]:
-        few, bound = len(self.small), float(np.log10(self.factor))
+    def judged(self, gains: np.ndarray, times: np.ndarray, errors: np.ndarray) -> list[Verdict]:
+        few = len(self.small)
         verdicts = [
             exceeds(f"faster, teacher of scale {scale:g}", GAIN, 0.0, gain)
             for scale, gain in zip(self.small, gains, strict=False)
         ]
         return verdicts + [
-            stays_below(f"no gain of {self.factor:g}, teacher of scale {scale:g}", GAIN, bound, gain)
-            for scale, gain in zip(self.large, gains[few:], strict=True)
+            self.no_gain(f"no gain of {self.factor:g}, teacher of scale {scale:g}", self.factor, gain, time)
+            for scale, gain, time in zip(self.large, gains[few:], times[few:], strict=True)
         ]
 
 
