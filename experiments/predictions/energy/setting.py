@@ -16,7 +16,7 @@ from dynamics.network import Network
 from experiments.predictions.kit import f64, weight_flow
 from rules.contract import AbstractRule
 
-Trees = Mapping[str, Array]
+Trees = Mapping[str, Array | np.ndarray]
 
 
 def network(inputs: int, hidden: tuple[int, ...], outputs: int, gain: float, **more: Any) -> Network:
