@@ -39,7 +39,7 @@ def test_the_nearest_right_name_is_told(text, meant, tmp_path):
 
 
 def test_what_is_like_nothing_gets_no_hint():
-    with pytest.raises(PlasticodeError, match=r"'qqqq' is not known: it must be one of [^;]*sgd$"):
+    with pytest.raises(PlasticodeError, match=r"'qqqq' is not known: it must be one of [^;]*weight-perturbation$"):
         make_spec({"rule": "qqqq"})
 
 
