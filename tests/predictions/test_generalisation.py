@@ -105,6 +105,18 @@ def test_extrema_are_found():
     assert extrema(np.linspace(1, 0, 5)) is None
 
 
+def test_the_shape_that_is_expected_is_that_of_the_formula():
+    """One that has no peak at a kappa, has one, or stays at it, is claimed there, whichever kappa comes first."""
+    p, seen = EpochDoubleDescent(features=24, samples=36, large=14, conditions=(1.0, 2.0), draws=40), []
+    marks = np.unique(np.geomspace(1, 1000, 30).round().astype(int))
+    for kappa in (1.0, 2.0, 30.0, 1e5):
+        formula = np.mean([p.trace(p.draw(kappa, seed), marks) for seed in range(8)], 0)
+        verdicts = p._shape(kappa, marks, formula + np.array([[-1e-5], [1e-5]]), formula)
+        assert all(verdict.passed for verdict in verdicts)
+        seen.append({verdict.name.split(",")[0] for verdict in verdicts})
+    assert seen == [{"one descent"}] * 2 + [{"rise", "second descent", "peak"}, {"rise", "no second descent"}]
+
+
 def test_the_parts_of_the_loss_add_up_for_any_weights():
     rng = np.random.default_rng(1)
     given = quadratic.problem(2, 5, 7, 20, alpha=1.7, eps=0.4)

@@ -25,7 +25,7 @@ SMALL = {
     },
     "linear-riccati": {"size": 2, "hidden": 3, "strongest": 1.7, "start": 0.15, "seeds": 8},
     "linear-feedback": {"size": 3, "hidden": 4, "strengths": (2.2, 1.1), "feedback": 0.9, "seeds": 2},
-    "platonic": {"updates": 20_000, "rate": 0.03, "seeds": 10},
+    "platonic": {"updates": 30_000, "seeds": 10},
     "saddle-plateaus": {
         "inputs": 3, "hidden": 4, "outputs": 3, "strengths": (3.0, 1.4), "sizes": (1e-4, 1e-6, 1e-8), "seeds": 6,
     },
@@ -157,6 +157,7 @@ def test_claims_hold_in_small_networks(name):
         ("linear-sigmoids", {"strengths": (3.0, 2.0, 1.0, 0.5)}, "strengths"),
         ("linear-sigmoids", {"start": 0.5}, "start"),
         ("linear-riccati", {"hidden": 1}, "hidden"),
+        ("linear-riccati", {"time": 0.3}, "time"),
         ("linear-feedback", {"strengths": (4.0, 3.0, 2.0, 1.0)}, "strengths"),
         ("platonic", {"widths": (2, 6)}, "widths"),
         ("saddle-plateaus", {"strengths": (2.0, 1.8)}, "strength"),

@@ -44,7 +44,7 @@ class LazyLimit(AbstractPrediction):
     claim = """Gradient descent with a large output scale alpha follows the flow of its initial tangent kernel, up to
         1 / alpha. So do random feedback, Kolen-Pollack and heterosynaptic circuits, whose kernel is not symmetric:
         the Jacobian times the drift of the weights that an error of one sample makes."""
-    method = """The engine's weight flow, in Dormand-Prince steps, on targets f(0) + y / alpha, which is the same:
+    method = """The engine's weight flow, in Heun steps, on targets f(0) + y / alpha, which is the same:
         tau_plast absorbs 1 / alpha^2. Largest deviation over time from the same steps of the linear flow, so that
         their own error drops out; its kernel is taken from the engine's drift and predictions by differentiation. The
         slope is fitted to the largest three alpha."""

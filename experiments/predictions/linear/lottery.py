@@ -40,11 +40,10 @@ class SaddleLottery(AbstractPrediction):
         start with, and three or more layers learn them one by one, the largest start first: escape times are as far
         apart as 1/a (three layers) or 1/a^2 (four)."""
     method = """The weight flow of SGD by dopri5 on whitened inputs, from balanced aligned starts whose modes have
-        different sizes a per layer; the time when each is half learned against the closed form, and its power of a
-        between the two smallest starts."""
-    tolerance = """1e-3 of the time for reading it between records. The law a^-(L-2) is the limit a -> 0, and at a =
-        0.05 the closed form itself still differs from it: its own power at these starts is expected, and the note has
-        the limit."""
+        different sizes a per layer; the time when each is half learned against the closed form, and how far apart it
+        is for the two smallest starts, from which the way from the saddle to s/2 drops out, against the law."""
+    tolerance = """1e-3 of each time for reading it between records. The law near the saddle is the integral of da / (s
+        a^(L-1)): with s - a^L in place of s times are further apart, by at most a^L / (s - a^L) of the larger start."""
     quick = {"depths": (2, 3), "starts": (0.05, 0.1, 0.2)}
 
     depths: Depths = (2, 3, 4)
@@ -65,9 +64,7 @@ class SaddleLottery(AbstractPrediction):
         for depth in self.depths:
             off = half[depth] / self.expected(depth) - 1
             verdicts.append(all_close(f"times, {depth} layers", "largest relative error", 0.0, off, 1e-3))
-        for depth in self.depths:
-            verdicts.append(self._law(depth, half[depth]))
-        verdicts += [self._spread(depth, half[depth]) for depth in self.depths if depth > 2]
+        verdicts += [self._law(depth, half[depth]) for depth in self.depths]
         return Finding(verdicts, self._drawn(runs, half))
 
     def expected(self, depth: int) -> np.ndarray:
@@ -75,25 +72,16 @@ class SaddleLottery(AbstractPrediction):
         return mode_time(np.array(self.starts) ** depth, self.strength / 2, self.strength, depth)
 
     def _law(self, depth: int, half: np.ndarray) -> Verdict:
-        """The growth with ln(1/a), or the power of a, between the two smallest starts."""
-        logs, exact = np.log(self.starts[:2]), self.expected(depth)[:2]
+        """How far apart the two smallest starts escape, over ln(1/a) / s or a^-(L-2) / ((L-2) s)."""
+        small, large = self.starts[:2]
         if depth == 2:
-            slope = -float(np.diff(half[:2])[0] / np.diff(logs)[0]) * self.strength
-            note = "the limit is 1; the rest is that modes of s/2 are no longer small"
-            expected = -float(np.diff(exact)[0] / np.diff(logs)[0]) * self.strength
-            return close("logarithm, 2 layers", "s dt / d ln(1/a)", expected, slope, 2e-2, note)
-        slope, expected = (float(np.diff(np.log(t))[0] / np.diff(logs)[0]) for t in (half[:2], exact))
-        note = f"the limit of small a is {2 - depth}"
-        return close(f"power law, {depth} layers", "d ln t / d ln a", expected, slope, 1e-2, note)
-
-    def _spread(self, depth: int, half: np.ndarray) -> Verdict:
-        """How escape times grow with a^-(L-2): the slope over all starts."""
-        inverse = np.array(self.starts) ** (2.0 - depth)
-        slope = float(np.polyfit(inverse, half, 1)[0]) * (depth - 2) * self.strength
-        note = "1 for the law alone; the rest is the way from the saddle to s/2"
-        expected = float(np.polyfit(inverse, self.expected(depth), 1)[0]) * (depth - 2) * self.strength
-        quantity = f"(L - 2) s dt / d a^-{depth - 2}"
-        return close(f"lottery, {depth} layers", quantity, expected, slope, 0.01, note)
+            name, quantity, apart = "logarithm, 2 layers", "s dt / d ln(1/a)", np.log(large / small)
+        else:
+            name, quantity = f"power law, {depth} layers", f"(L - 2) s dt / d a^-{depth - 2}"
+            apart = (small ** (2.0 - depth) - large ** (2.0 - depth)) / (depth - 2)
+        late, soon = half[:2]
+        tolerance = large**depth / (self.strength - large**depth) + 1e-3 * self.strength * (late + soon) / apart
+        return close(name, quantity, 1.0, float(self.strength * (late - soon) / apart), float(tolerance))
 
     def _run(self, depth: int) -> tuple[np.ndarray, np.ndarray]:
         """Times, and the modes (times, modes)."""

@@ -34,7 +34,7 @@ class RiccatiSolution(AbstractPrediction):
         inverted."""
     tolerance = """1e-6 of |Q Q^T| at the end of the run, and 1e-8 of |Q0|^2 for what is conserved: dopri5 with steps
         of a tenth of the fastest relaxation. The representation at the end: what the closed form has left to go,
-        twice over."""
+        and 1e-6. Runs after which it has more than a thousandth of the strongest singular value to go are refused."""
     quick = {"seeds": 4}
 
     size: Annotated[int, Field(strict=True, ge=1, le=50)] = 4  # of inputs and of outputs
@@ -47,6 +47,8 @@ class RiccatiSolution(AbstractPrediction):
     def misfit(self) -> str | None:
         if self.hidden < self.size:
             return "hidden must be at least size, or no balanced start has full rank"
+        if self._remaining() > 1e-3 * self.strongest:
+            return "time must be longer: at its end even the closed form is far from the one representation"
 
     def measure(self) -> Finding:
         teacher, balanced = self.teacher(), [self.balanced(seed) for seed in self._all]
@@ -63,13 +65,9 @@ class RiccatiSolution(AbstractPrediction):
             all_close("function W2 W1", quantity, 0.0, off[:, :, d:, :d], 1e-6),
             all_close("Gram matrix W1^T W1", quantity, 0.0, off[:, :, :d, :d], 1e-6),
         ]
-        left, s, right = np.linalg.svd(teacher)
-        rich = right.T * s @ right
-        remaining = float(np.abs(exact[:, -1, :d, :d] - rich).max())
-        ends = float(np.abs(grams[:n, -1, :d, :d] - rich).max())
-        verdicts.append(
-            close("one representation", "largest |W1^T W1 - (S^T S)^(1/2)|", 0.0, ends, 2 * remaining + 1e-9)
-        )
+        ends = float(np.abs(grams[:n, -1, :d, :d] - self._rich()).max())
+        quantity = "largest |W1^T W1 - (S^T S)^(1/2)|"
+        verdicts.append(close("one representation", quantity, 0.0, ends, self._remaining() + 1e-6))
         balance = found["W2"].swapaxes(-1, -2) @ found["W2"] - found["W1"] @ found["W1"].swapaxes(-1, -2)
         drift = np.abs(balance - balance[:, :1]) / np.trace(grams[:, :1], axis1=-2, axis2=-1)[..., None, None]
         verdicts.append(all_close("conserved balance", "largest drift of W2^T W2 - W1 W1^T", 0.0, drift, 1e-8))
@@ -93,6 +91,17 @@ class RiccatiSolution(AbstractPrediction):
         rng = np.random.default_rng(self.seed)
         s = np.linspace(self.strongest, self.strongest / 2, self.size)
         return orthonormal(rng, self.size, self.size) * s @ orthonormal(rng, self.size, self.size).T
+
+    def _rich(self) -> np.ndarray:
+        """(S^T S)^(1/2)."""
+        _, s, right = np.linalg.svd(self.teacher())
+        return right.T * s @ right
+
+    def _remaining(self) -> float:
+        """How far the closed form is from the one representation at the end: the largest entry of all seeds."""
+        teacher, d, end = self.teacher(), self.size, np.array([self.time])
+        ends = [solution(self.balanced(seed), teacher, end)[0, :d, :d] for seed in self._all]
+        return float(np.abs(np.stack(ends) - self._rich()).max())
 
     def balanced(self, seed: int) -> Matrices:
         """W1 = R D^(1/2) V^T and W2 = U D^(1/2) R^T with random U, V, R and D.
