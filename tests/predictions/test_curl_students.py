@@ -98,6 +98,9 @@ def test_parameters_that_make_no_sense_are_refused():
     for name, settings in (
         ("curl-dale", {"neurons": 2}),
         ("curl-dale", {"inhibitory": (0.5,)}),
+        ("curl-dale", {"inhibitory": (0.0,)}),
+        ("curl-dale", {"inhibitory": (0.5, 0.0)}),
+        ("curl-dale", {"inhibitory": (0.0, 0.01)}),
         ("curl-student-scale", {"step": 2.0}),
         ("curl-trained-errors", {"ratios": (0.1,)}),
     ):

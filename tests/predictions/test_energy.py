@@ -130,6 +130,15 @@ def test_the_rightmost_root_lies_on_the_axis_at_the_critical_delay():
     assert p.root(0.9, 50.0).real < 0 < p.root(1.1, 50.0).real
 
 
+@pytest.mark.parametrize(("w", "delay"), [(0.8, 0.2), (0.8, 0.7), (2.5, 0.2), (2.5, 0.7)])
+def test_the_rate_of_what_dies_out_or_grows_is_that_of_its_root(w, delay):
+    """Of a damped or a growing oscillation about 0.3 that is written down, however soon it has died out."""
+    p = PCCriticalDelay(strong=2.5)
+    root, t = p.root(w, delay), np.arange(2000) / p.steps
+    course = 0.3 + np.exp(root.real * t) * np.cos(root.imag * t + 1.0)
+    assert p._rate(course, root) == pytest.approx(root.real, abs=2e-3)
+
+
 # ------------------------------------------------------------------------------------------------------ small networks
 
 
@@ -154,6 +163,7 @@ def test_orders_hold_with_the_loss_of_softmax(name):
         ("energy-delay-window", {"beta": 1.5}, "beta"),
         ("energy-delay-window", {"delays": (0.5,)}, "delays"),
         ("pc-critical-delay", {"weak": 1.1}, "weak"),
+        ("pc-critical-delay", {"strong": 3.0}, "strong must be below 2.83"),
     ],
 )
 def test_values_without_meaning_are_refused(name, settings, culprit):

@@ -204,6 +204,14 @@ def fast(self, term, p):
     return Outer(term.post, term.pre, trace=Trace("pre", self.inertia))
 
 
+def test_a_drift_of_the_wrong_sign_fails_its_claim(plant):
+    import experiments.predictions.geometry.momentum as module
+
+    right = module._moved
+    plant(module, "_moved", lambda *known: -right(*known))
+    assert "drift of light weights" in failed(small("noether-momentum").measure())
+
+
 @pytest.mark.parametrize("defect", [heavier, weightless, fast])
 def test_defects_of_momentum_are_caught(plant, defect):
     plant(rules.momentum.Momentum, "_heavy", defect)

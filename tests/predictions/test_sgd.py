@@ -17,7 +17,7 @@ from experiments.predictions.sgd.setting import balance, of_updates, order
 from experiments.predictions.sgd.ska_entropy import SkaEntropy
 from experiments.predictions.sgd.ska_growth import SkaGrowth
 from experiments.predictions.sgd.ska_setting import Run, published, sigmoids
-from experiments.predictions.sgd.stability import critical, leading, moment_map
+from experiments.predictions.sgd.stability import Stability, critical, leading, moment_map
 from experiments.spec.units import Time
 
 # Cheap settings of every prediction, with which its claims still hold.
@@ -92,6 +92,13 @@ def test_limits_of_stability_are_those_of_the_spectrum(seed):
     spread = np.einsum("ni,nk,nj,nl->ikjl", unit, unit, unit, unit).reshape(9, 9) / 12 - both
     limits = 1 / np.linalg.eigvals(np.linalg.solve(sides, spread)).real  # det(-sides + eta spread) = 0
     assert 2 * fine[1] - fine[0] == pytest.approx(limits[limits > 0].min(), rel=1e-3)
+
+
+@pytest.mark.parametrize(("batch", "substeps"), [(1, None), (4, None), (1, 8), (1, 32)])
+def test_limits_of_isotropic_features_are_in_closed_form(batch, substeps):
+    p = Stability(dimension=int(3 + batch), seed=batch)
+    found = critical(lambda eta: moment_map(p.isotropic(), eta, batch, substeps))
+    assert p.closed(batch, substeps) == pytest.approx(found, rel=1e-6)
 
 
 @pytest.mark.parametrize("batch", [1, 4])

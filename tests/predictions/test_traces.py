@@ -132,6 +132,8 @@ def test_what_a_mean_leaves_of_rewards_is_nothing_without_gaps():
     p = ThreeFactorBaseline(propagation=0.03, gap=0.7)
     coefficients = p.expected(0.0, 0.5)
     assert abs(coefficients[p._settled(0.0)]) < 0.02 < coefficients[0]
+    even = [p.expected(p.gap, d)[p._settled(p.gap)] for d in np.linspace(0, 1.7, 6, endpoint=False)]
+    assert np.mean(even) == pytest.approx(0, abs=2e-3) and np.ptp(even) > 0.05
     spread = np.linspace(0, 1.7, 50, endpoint=False)
     # The sum over presentations ends 15 traces late, at exp(-15).
     assert p.left(spread).mean() == pytest.approx(0, abs=1e-6) and np.ptp(p.left(spread)) > 0.05

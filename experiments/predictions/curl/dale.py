@@ -51,8 +51,11 @@ class DaleRecurrent(AbstractPrediction):
     seeds: Seeds = 10
 
     def misfit(self) -> str | None:
-        if self.neurons < 3 or sorted({self.signs(share).sum() for share in self.inhibitory})[-1] != self.neurons:
-            return "neurons must be 3 or more, and inhibitory begin with 0"
+        if self.neurons < 3:
+            return "neurons must be 3 or more"
+        first, last = self.inhibitory[0], self.inhibitory[-1]
+        if first != 0 or list(self.inhibitory) != sorted(set(self.inhibitory)) or self.signs(last)[0] > 0:
+            return "inhibitory must rise from 0 to a share of one neuron or more"
 
     def signs(self, share: float) -> np.ndarray:
         """D: -1 for the first neurons, a `share` of them."""

@@ -20,6 +20,7 @@ from rules.equilibrium_propagation import EquilibriumPropagation
 from rules.predictive_coding import PredictiveCoding
 
 SPAN = 100.0  # length of the presentation, in tau_prop
+STILL = 1e100  # tau_plast / tau_prop: weights do not move, however much the error has grown
 NUDGE, FEEDBACK = 0.2, 0.1  # of equilibrium propagation
 
 
@@ -34,9 +35,9 @@ class PCCriticalDelay(AbstractPrediction):
     claim = """Inference is a loop from the error to the hidden activity and back to the prediction, of gain w^2. Where
         that is above 1 and the error arrives later than d_c, activities oscillate and grow, whatever the weights
         learn; below 1 no delay does harm. Equilibrium propagation with the same weights is safe at any of these
-        delays, as its loop has the gain of the nudge."""
-    method = """One long presentation to a linear network whose weights hardly move, by Heun's steps of tau_prop / 20;
-        the rate at which the error leaves its fixed point, from its energy in windows of whole periods, against the
+        delays, as its loop has the gain of the nudge, beta / (1 - gamma w^2) < 1 with its feedback gamma."""
+    method = """One long presentation to a linear network whose weights do not move, by Heun's steps of tau_prop / 20;
+        the rate at which the error leaves its fixed point, from its energy in windows of half periods, against the
         rightmost root."""
     tolerance = """0.005 / tau_prop for growth rates: Heun's error at these steps, and other roots that have not quite
         died out. 1 % for the critical delay, found by interpolation between the delays on both sides of it."""
@@ -52,6 +53,9 @@ class PCCriticalDelay(AbstractPrediction):
             return "strong must be above 1 and weak below it"
         if not any(0.8 <= d < 1 for d in self.delays) or not any(1 < d <= 1.2 for d in self.delays):
             return "delays must have one from 0.8 to 1 and one from 1 to 1.2, between which the critical one is found"
+        if NUDGE / (1 - FEEDBACK * self.strong**2) >= 1 or FEEDBACK * self.strong**2 >= 1:
+            most = math.sqrt((1 - NUDGE) / FEEDBACK)
+            return f"strong must be below {most:.3g}, or the loop of equilibrium propagation has a gain above 1 as well"
         if min(self.delays) < 0.5 or self.latest() > SPAN / 10:
             return f"delays must be at least 0.5, and the largest at most {SPAN / 10:g} tau_prop"
 
@@ -112,7 +116,7 @@ class PCCriticalDelay(AbstractPrediction):
         start = circuit.initial_weights(jax.random.key(0)) | {"W1": f64([[1.0]])}
 
         def course(w: Array, delay: Array) -> Array:
-            run = coupled(circuit, stream, 1.0, 1e12, SPAN, steps, late=delay, history=history)
+            run = coupled(circuit, stream, 1.0, STILL, SPAN, steps, late=delay, history=history)
             return waveforms(run, run.init(start | {"W2": w[None, None]}), jnp.int32(0))[1].products[term].post[:, 0]
 
         weights = (self.strong, self.weak)
@@ -120,12 +124,13 @@ class PCCriticalDelay(AbstractPrediction):
         return dict(zip(weights, np.asarray(jax.jit(over)(f64(weights), f64(delays))), strict=True))
 
     def _rate(self, error: Float[np.ndarray, " time"], root: complex) -> float:
-        """Half the slope of log energy, between two windows of two periods each, about the fixed point."""
-        period = 2 * math.pi / root.imag
-        window = round(2 * period * self.steps)
+        """Half the slope of log energy between two windows of up to four half periods each, about the fixed point."""
+        period = 2 * math.pi / root.imag * self.steps
         moves = np.diff(error)  # knows no fixed point
         end = min(moves.size, round(24 / max(-root.real, 1e-9) * self.steps))  # before it has died out
+        window = round(period / 2 * min(max(int(end / period), 1), 4))
         apart = max(end // 2 // window, 1) * window
+        end = max(end, apart + window)
         early, late = (float(np.sum(moves[stop - window : stop] ** 2)) for stop in (end - apart, end))
         return 0.5 * math.log(late / early) / (apart / self.steps)
 

@@ -40,7 +40,7 @@ class EPOrders(AbstractPrediction):
     method = """Weight flow of random networks and samples, neurons settled up to rounding; the gradient by automatic
         differentiation through the fixed point. Orders are slopes of log error against log beta, seed by seed."""
     tolerance = """0.1 for the first order and 0.15 for the second: the next order in beta bends the line. 1 - cosine
-        below 1e-4 at the smallest beta."""
+        below 1e-4 at the largest beta."""
     quick = {"seeds": 3, "hidden": (5,)}
 
     inputs: Size = 4
@@ -50,7 +50,7 @@ class EPOrders(AbstractPrediction):
     gain: Positive = 0.5
     feedback: Positive = 1.0
     loss: Literal["squared", "softmax"] = "squared"
-    betas: Positives = (0.02, 0.01, 0.005, 0.0025)
+    betas: Positives = (0.0125, 0.00625, 0.003125, 0.0015625)
     seeds: Seeds = 8
 
     def misfit(self) -> str | None:
@@ -67,7 +67,7 @@ class EPOrders(AbstractPrediction):
             name, quantity = f"order, {kind}", "slope of log |W' + dLoss/dW| against log beta"
             verdicts.append(all_close(name, quantity, slope, order(self.betas, errors[kind]), room))
             if symmetric:
-                off = angles(found, truth)[:, -1]
+                off = angles(found, truth)[:, 0]
                 verdicts.append(all_close("direction", "1 - cosine with the gradient, symmetric", 0.0, off, 1e-4))
             else:
                 errors["extrapolated"] = distances(extrapolated(found), truth)

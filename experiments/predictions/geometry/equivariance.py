@@ -44,8 +44,8 @@ class Equivariance(AbstractPrediction):
     equation = """F . A theta = 0; J A theta + A^T F = 0; theta . grad f = k f; (Hess f) theta = (k - 1) grad f; F(P
         theta) = P F; J A theta = 0 where F = 0"""
     claim = """The gradient's drift F is orthogonal to the directions of rescaled relu units, rotated linear units and
-        scaled weights of unit output, and its Jacobian J carries them into F. A bias-free relu network is homogeneous
-        of the degree of its depth. Identical units get identical drifts. Feedback alignment, whose drift is no
+        scaled weights of unit output, and its Jacobian J carries them into F. A bias-free relu network of two
+        layers is homogeneous of degree 2. Identical units get identical drifts. Feedback alignment, whose drift is no
         gradient, moves along directions that leave the loss alone."""
     method = """The engine's drift as a vector field, its Jacobian along a direction by forward differentiation, and
         the settled output; random networks, data and directions."""

@@ -36,8 +36,8 @@ class HebbianSparsity(AbstractPrediction):
     source = "koplow2025emergence, sparsity penalties; closed forms derived for gaussian inputs"
     equation = """(s + gamma) |w| = s |w*| - lambda (2 s / pi)^(1/2) along w*; <g_penalty, H> = -lambda s (2 s /
         pi)^(1/2) |w|, <g, H> = gamma s |w|^2"""
-    claim = """With loss (y - h)^2 / 2 + lambda |h| the penalty's part of the learning signal is anti-Hebbian, in
-        proportion to lambda; the task's part becomes more Hebbian by as much, so that their sum stays what weight decay
+    claim = """With loss (y - h)^2 / 2 + lambda |h| the penalty's part of the learning signal is anti-Hebbian, as
+        lambda |w|; the task's part becomes more Hebbian by as much, so that their sum stays what weight decay
         makes it. Beyond lambda = |w*| (pi s / 2)^(1/2) the neuron is silent."""
     method = """The weight flow on gaussian samples until it rests; E[g] and E[H] from the engine's factors, the
         penalty's part as the difference to the factors of the same weights without a penalty."""

@@ -45,7 +45,7 @@ class STDPPhase(AbstractPrediction):
         postsynaptic rate; for A+ = A- and tau+ = tau-: A w tau sin(phi) / (1 + w^2 tau^2)"""
     claim = """A kernel of two equal sides of opposite sign learns order alone: nothing in phase, sin(phi) out of it,
         most where the period is 2 pi tau. Sides of unequal times cancel in phase where A- / A+ = (1 + w^2 tau-^2) / (1
-        + w^2 tau+^2), and equal areas, A- = A+, in what does not change."""
+        + w^2 tau+^2)."""
     method = """The rule's own synapse between two layers that are given cosines, over one period after the traces have
         settled; weak plasticity. By windows and by steps."""
     tolerance = """1e-6 of A+ by windows of 24 nodes, twice a period, and by steps of the fifth order, 400 per period;
