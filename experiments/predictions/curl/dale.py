@@ -101,7 +101,8 @@ class DaleRecurrent(AbstractPrediction):
         return worst
 
     def _field(self, share: float, x: np.ndarray, w: np.ndarray) -> Field:
-        return Field(*map(np.asarray, _field(f64(self.signs(share)), f64(x), f64(w), f64(self.side))))
+        jacobian, work, off = _field(f64(self.signs(share)), f64(x), f64(w), f64(self.side))
+        return Field(np.asarray(jacobian), float(work), float(off))
 
     @drawn(3.4, 2.6)
     def _drawn(self, figure: Figure, curl: np.ndarray, curls: np.ndarray) -> None:

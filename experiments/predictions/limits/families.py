@@ -1,7 +1,7 @@
 """The table of rule families whose plasticity windows are measured: to add one is one line."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -58,19 +58,24 @@ class Family(NamedTuple):
         return self.curve is not flat
 
 
+# Plain numbers, of which rules make arrays: by then it is known of which dtype.
+HIDDEN: Any = (0.0, 0.25)
+QUICK: Any = 1e-3
+SECOND: Any = 1.0
+
 FAMILIES: dict[str, Family] = {
     "sgd": Family(SGD(), box),
     "fa": Family(FA(), box),
     "dfa": Family(DFA(), box),
     "kp": Family(KP(), box),
     "heterosynaptic": Family(Heterosynaptic(), box),
-    "curl": Family(Curl(flips=np.array([0.0, 0.25])), box),  # flipped hidden units, as flipped inputs are unlearned
+    "curl": Family(Curl(flips=HIDDEN), box),  # flipped hidden units, as flipped inputs are unlearned
     "exponentiated-gradient": Family(Exponentiated(FA()), box),
-    "e-prop": Family(EProp(trace=np.array(1e-3)), box, steps=200),
+    "e-prop": Family(EProp(trace=QUICK), box, steps=200),
     "equilibrium-propagation": Family(EquilibriumPropagation(symmetric=True), box, steps=200),
     "sgd with traces": Family(SGD(), traced(0.5), trace=0.5),
     "hebbian": Family(Hebbian(), flat),
     "anti-hebbian": Family(AntiHebbian(), flat),
     "oja": Family(Oja(), flat),
-    "bcm": Family(BCM(threshold_timescale=np.array(1.0)), flat),
+    "bcm": Family(BCM(threshold_timescale=SECOND), flat),
 }
