@@ -55,7 +55,7 @@ class PlatonicKernel(AbstractPrediction):
         of order eta^(1/2), for every seed; the balance of gradients and their sizes: 5 %. Without label noise, and with
         all samples at once, the networks must be 3 times as far apart (in 1 - CKA), and with weight decay twice as far
         from the closed form. These, and the balance, by 99.9 % intervals over seeds."""
-    quick = {"updates": 30_000, "seeds": 10}
+    quick = {"updates": 32_000, "seeds": 20, "rate": 0.025}
 
     inputs: Annotated[int, Field(strict=True, ge=2, le=12)] = 4
     outputs: Annotated[int, Field(strict=True, ge=2, le=12)] = 3
