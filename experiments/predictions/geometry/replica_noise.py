@@ -120,7 +120,7 @@ class ReplicaNoise(AbstractPrediction):
         return wired(rule, (len(self.curvatures), self.outputs))
 
     def _shared(self) -> Verdict:
-        """E|mean of n|^2 over E|one|^2 under sampling noise: 1 where it is shared, 1/n where it would be independent."""
+        """E|mean of n|^2 over E|one|^2 under sampling noise: 1 where it is shared, 1/n where it were independent."""
         base = self._data()[0]
         x, y = jnp.concatenate([base, base]), jnp.concatenate([jnp.ones_like(base[:, :1]), -jnp.ones_like(base[:, :1])])
         dt, one = 0.05 / max(self.curvatures), wired(SGD(), (len(self.curvatures), 1))

@@ -32,7 +32,6 @@ from experiments.results.verdicts import Verdict, all_match, close, exceeds, sta
 from rules.exponentiated import Exponentiated
 from rules.gradient import SGD
 
-
 MANY = 0.1  # share of weights whose sign plain updates change
 
 

@@ -28,7 +28,8 @@ class HebbianAdam(HebbianDecayTrend):
     method = """Mini-batches of fresh samples; minus the drift of the weight flow, decay included, is the gradient that
         Adam gets. gamma as in `hebbian-decay-trend`, whose scale Adam does not see. The rate is not published."""
     tolerance = """Increases and the alignment without decay are judged by their 99.9 % intervals over seeds, the latter
-        within 0.1 of zero and below half of what the largest decay reaches. Values are shown beside the published, not judged."""
+        within 0.1 of zero and below half of what the largest decay reaches. Values are shown beside the published,
+        not judged."""
     quick = {"seeds": 8, "gammas": (0.0, 5e-4), "time": 24.0, "batch": 32}
 
     gammas: NonNegatives = (0.0, 5e-5, 5e-4)
