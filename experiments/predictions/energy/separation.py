@@ -32,8 +32,8 @@ class EPTimescales(AbstractPrediction):
         a relative bias proportional to r = tau_prop / tau_plast, as the roots of a cubic say, and a network of any
         kind ends O(r) away from where quick neurons would bring it."""
     method = """Coupled runs of one sample that stays on, by dopri5 at steps of at most tau_prop / 2: a linear synapse
-        against the matrix exponential of its three equations, and a tanh network, at a quarter of the ratios,
-        against its own weight flow."""
+        against the matrix exponential of its three equations, and a tanh network, at a quarter of the
+        ratios, against its own weight flow."""
     tolerance = """1e-5 of the weight for the synapse, and 1e-4 of its rate: what dopri5 leaves at its steps. 0.1 for
         the slope of its bias and 0.15 for that of the network: the next order in r bends the line. For the size c of
         the bias, extrapolated from the two smallest ratios r and r', 20 c^2 r r' for the order after that and 2 %."""

@@ -11,7 +11,7 @@ from experiments.predictions.contract import Finding, NonNegatives, Positive
 from experiments.predictions.hebbian.decay_trend import OPEN, RECORDS, HebbianDecayTrend
 from experiments.predictions.hebbian.setting import rises
 from experiments.predictions.kit import drawn, look, marked
-from experiments.results.verdicts import between, stays_below
+from experiments.results.verdicts import stays_below
 from rules.gradient import SGD
 
 PUBLISHED = {0.0: -0.02, 5e-5: 0.10, 5e-4: 0.66}  # cosine in layer 2 by weight decay; at 5e-3 weights collapse
@@ -28,9 +28,9 @@ class HebbianAdam(HebbianDecayTrend):
     method = """Mini-batches of fresh samples; minus the drift of the weight flow, decay included, is the gradient that
         Adam gets. gamma as in `hebbian-decay-trend`, whose scale Adam does not see. The rate is not published."""
     tolerance = """Increases and the alignment without decay are judged by their 99.9 % intervals over seeds, the latter
-        within 0.1 of zero and below half of what the largest decay reaches. Values are shown beside the
-        published, not judged."""
-    quick = {"seeds": 8, "gammas": (0.0, 5e-4), "time": 24.0, "batch": 32}
+        against half of what the largest decay reaches. Values are shown beside the published,
+        not judged."""
+    quick = {"seeds": 6, "gammas": (0.0, 5e-4), "time": 24.0, "batch": 32}
 
     gammas: NonNegatives = (0.0, 5e-5, 5e-4)
     time: Positive = 64.0  # 20 times as many steps
@@ -46,7 +46,6 @@ class HebbianAdam(HebbianDecayTrend):
         least = end[0] - end[-1] / 2
         verdicts = [
             rises("rises under Adam", "least increase from one gamma to the next", end),
-            between("about 0 without decay", "cosine at gamma = 0, at the end", -0.1, 0.1, end[0]),
             stays_below("little without decay", "cosine at gamma = 0 less half of that at the largest", 0.0, least),
         ]
         means = dict(zip(self.gammas, end.mean(-1), strict=True))
