@@ -36,6 +36,11 @@ REFERENCES = {
         "@article{ziyin2025platonic, title={Proof of a perfect platonic representation hypothesis}, author={Ziyin, Liu "
         "and Chuang, Isaac}, journal={arXiv:2507.01098}, year={2025}}"
     ),
+    "fukumizu1998effect": (
+        "@inproceedings{fukumizu1998effect, title={Effect of Batch Learning in Multilayer Neural Networks}, "
+        "author={Fukumizu, Kenji}, booktitle={International Conference on Neural Information Processing}, "
+        "pages={67--70}, year={1998}}"
+    ),
     "zhang2025saddle": (
         "@article{zhang2025saddle, title={Saddle-to-Saddle Dynamics Explains A Simplicity Bias Across Neural Network "
         "Architectures}, author={Zhang, Yedi and Saxe, Andrew and Latham, Peter E.}, journal={arXiv:2512.20607}, "

@@ -33,7 +33,7 @@ class GrokkingDelay(AbstractPrediction):
         are fixed; whole curves are drawn. A run that ends before counts as if it generalised at its end."""
     tolerance = """An order: the rank correlation of alpha and the geometric mean of the ratio over seeds at least 0.9;
         all else 99.9 % intervals over seeds."""
-    quick = {"alphas": (0.5, 2.0, 5.0), "seeds": 16, "steps": 1000, "size": 16, "neurons": 16, "samples": 88}
+    quick = {"alphas": (0.5, 2.0, 5.0), "seeds": 40, "steps": 1000, "size": 16, "neurons": 16, "samples": 88}
 
     size: Annotated[int, Field(strict=True, ge=3, le=100)] = 20  # D
     neurons: Annotated[int, Field(strict=True, ge=3, le=500)] = 40  # N
