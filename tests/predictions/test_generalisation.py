@@ -30,10 +30,7 @@ SMALL = {
     "grokking-loss": {
         "size": 10, "neurons": 16, "samples": 60, "seeds": 14, "steps": 1200, "fresh": 10_000, "looks": 3,
     },
-    "grokking-delay": {
-        "size": 14, "neurons": 16, "samples": 76, "alphas": (0.5, 2.0, 5.0), "seeds": 24, "steps": 1200,
-        "curved": 4.0,
-    },
+    "grokking-delay": dict(prediction_class("grokking-delay").quick),
     "connectivity-rank": {"inputs": 8, "hidden": 16, "outputs": 2, "tasks": 2, "seeds": 8, "norm": 2.0},
 }  # fmt: skip
 
