@@ -24,10 +24,11 @@ from experiments.report.figures import OKABE_ITO
 from experiments.results.verdicts import close
 
 SAMPLES, INPUTS = 6, 3
+TIGHT: Any = 1e-11, 1e-13
 INTEGRATORS: dict[str, tuple[Any, int]] = {  # and steps per presentation
     "window": (Window(nodes=14, parts=1, gaps=False, tolerance=1e-11), 14),
     "dopri5": (FixedStep("dopri5"), 32),
-    "adaptive": (Adaptive(rtol=f64(1e-11), atol=f64(1e-13), name="dopri5"), 1),
+    "adaptive": (Adaptive(rtol=TIGHT[0], atol=TIGHT[1], name="dopri5"), 1),
 }
 Leak = Annotated[float, Field(strict=True, ge=0.01, le=5)]
 
