@@ -76,14 +76,9 @@ def measure(prediction: AbstractPrediction) -> Outcome:
 
 
 def measure_all(
-    predictions: Mapping[str, AbstractPrediction],
-    workers: int,
-    on_progress: OnProgress | None = None,
-    hasty: bool = False,
+    predictions: Mapping[str, AbstractPrediction], workers: int, on_progress: OnProgress | None = None
 ) -> Measured:
     """Measure predictions on `workers` processes. An interrupt keeps what is finished.
-
-    `hasty` compiles in two thirds of the time to slower programs, which pays where predictions are small.
 
     A process that dies takes down all that share its pool: what was left is then measured in a pool of its own each.
     """
@@ -96,8 +91,8 @@ def measure_all(
     meter, complete = Meter(on_progress, float(len(predictions))), True
     try:
         with one_core_each(), interruptible():
-            for name in _run(predictions, workers, finished, hasty):
-                for dead in _run({name: predictions[name]}, 1, finished, hasty):
+            for name in _run(predictions, workers, finished):
+                for dead in _run({name: predictions[name]}, 1, finished):
                     finished(dead, _broken(predictions[dead], RuntimeError("its process died, perhaps of memory"), 0.0))
     except KeyboardInterrupt:
         heard()
@@ -106,14 +101,10 @@ def measure_all(
 
 
 def _run(
-    predictions: Mapping[str, AbstractPrediction],
-    workers: int,
-    finished: Callable[[str, Outcome], None],
-    hasty: bool,
+    predictions: Mapping[str, AbstractPrediction], workers: int, finished: Callable[[str, Outcome], None]
 ) -> list[str]:
     """Measure predictions in one pool; returns the names of those that went down with a process."""
-    spawned = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(predictions)), spawned, initializer=_start, initargs=(hasty,))
+    pool = ProcessPoolExecutor(min(workers, len(predictions)), multiprocessing.get_context("spawn"), initializer=_start)
     lost: list[str] = []
     try:
         with deaf():
@@ -140,14 +131,11 @@ def _run(
     return lost
 
 
-def _start(hasty: bool) -> None:
+def _start() -> None:
     """Sets up a worker process."""
     end_with_parent()
-    import jax
-
     from experiments.execution import runner
 
-    jax.config.update("jax_disable_most_optimizations", hasty)
     runner.configure("float64", devices=1)
 
 
