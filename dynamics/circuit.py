@@ -37,6 +37,7 @@ from dynamics.layers import Wave as Wave
 from dynamics.layers import checksum, fresh
 from dynamics.local import AbstractFactor as AbstractFactor
 from dynamics.local import Activity as Activity
+from dynamics.local import Constant as Constant
 from dynamics.local import Error as Error
 from dynamics.local import Input as Input
 from dynamics.local import Local as Local
@@ -44,6 +45,7 @@ from dynamics.local import Negative as Negative
 from dynamics.local import Prospective as Prospective
 from dynamics.local import Reads, reads
 from dynamics.local import Signed as Signed
+from dynamics.local import Times as Times
 from dynamics.local import Value as Value
 from dynamics.maps import AbstractMap as AbstractMap
 from dynamics.maps import Convolution as Convolution

@@ -125,6 +125,25 @@ class Negative(AbstractFactor):
         return -self.of(local)
 
 
+class Constant(AbstractFactor):
+    """One number, for every neuron."""
+
+    value: Float[Array, ""] = eqx.field(converter=as_numbers)
+
+    def __call__(self, local: Local) -> Float[Array, " size"]:
+        return jnp.full_like(local.activity, self.value)
+
+
+class Times(AbstractFactor):
+    """A number times another factor."""
+
+    by: Float[Array, ""] = eqx.field(converter=as_numbers)
+    of: AbstractFactor
+
+    def __call__(self, local: Local) -> Float[Array, " size"]:
+        return self.by * self.of(local)
+
+
 class Signed(AbstractFactor):
     """Another factor times `sign`, one number per neuron."""
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # the list of all public names: for type checkers, and read b
     from dynamics.circuit import AbstractMap as AbstractMap
     from dynamics.circuit import Activity as Activity
     from dynamics.circuit import Circuit as Circuit
+    from dynamics.circuit import Constant as Constant
     from dynamics.circuit import Convolution as Convolution
     from dynamics.circuit import Dense as Dense
     from dynamics.circuit import Draw as Draw
@@ -43,6 +44,7 @@ if TYPE_CHECKING:  # the list of all public names: for type checkers, and read b
     from dynamics.circuit import Scaled as Scaled
     from dynamics.circuit import Shared as Shared
     from dynamics.circuit import Signed as Signed
+    from dynamics.circuit import Times as Times
     from dynamics.circuit import Trace as Trace
     from dynamics.circuit import TwoFactor as TwoFactor
     from dynamics.circuit import Value as Value

@@ -39,13 +39,14 @@ def _floating(value: Any) -> Float[Array, "..."]:
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
 
 
-def check_products(circuit: Circuit, what: str) -> None:
-    """Refuses a rule none of whose forward laws is a product, for a wrapper that changes products only."""
+def with_products(circuit: Circuit, what: str) -> Circuit:
+    """The circuit that a wrapper changes the products of; one without any in its forward laws is refused."""
     if not any(isinstance(t.term, Outer) and t.of.port == "forward" for t in circuit.terms):
         raise PlasticodeError(
             f"{what} changes products of two factors, of which the laws of rule.credit have none: it must be another "
             "rule, such as sgd or fa"
         )
+    return circuit
 
 
 class AbstractRule(eqx.Module):

@@ -28,6 +28,7 @@ from dynamics.circuit import (
     Outer,
     Projection,
     Shared,
+    Times,
     Variable,
     Wave,
 )
@@ -119,16 +120,6 @@ class Nudged(AbstractFactor):
     def __call__(self, local: Local) -> Float[Array, " size"]:
         beta = self.beta * local.inputs[self.by] if self.by else self.beta
         return local.f(local.preactivation + beta * local.inputs["modulatory"])
-
-
-class Times(AbstractFactor):
-    """A number times another factor."""
-
-    by: Float[Array, ""]
-    of: AbstractFactor
-
-    def __call__(self, local: Local) -> Float[Array, " size"]:
-        return self.by * self.of(local)
 
 
 class Sine(eqx.Module):

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dynamics.circuit import AbstractFactor, Given, Layer, Local, OneToOne, Projection, Shared, Variable
-from dynamics.errors import PlasticodeError
 from dynamics.network import Network
 
 
@@ -33,11 +32,7 @@ def compared(
     neuron, is (loss of the second - loss of the first) / `apart`, and arrives at the port "reward" of every layer of
     the first.
     """
-    if not network.supervised:
-        raise PlasticodeError(
-            "this rule learns from a loss, but the task is unsupervised and gives no target: the rule must be one that "
-            "needs no error, such as hebbian, oja or bcm"
-        )
+    network.check_supervised()
     top, size, one = network.depth, network.sizes[-1], jnp.ones((), network.gain.dtype)
     last = Layer(
         f"z{top}",

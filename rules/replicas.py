@@ -4,11 +4,10 @@ import dataclasses
 from typing import ClassVar
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dynamics.circuit import AbstractFactor, Circuit, Layer, Local, Projection, Scaled, Shared
+from dynamics.circuit import Circuit, Constant, Layer, Projection, Scaled, Shared
 from dynamics.errors import PlasticodeError, unknown
 from dynamics.instruments import output_layer
 from dynamics.laws import Term
@@ -17,15 +16,6 @@ from rules.contract import AbstractRule, number
 from rules.gradient import SGD
 
 GRAPHS = ("complete", "ring", "star")
-
-
-class Rate(AbstractFactor):
-    """One number, for every neuron."""
-
-    rate: Float[Array, ""]
-
-    def __call__(self, local: Local) -> Float[Array, " size"]:
-        return jnp.full_like(local.activity, self.rate)
 
 
 def couplings(graph: str, copies: int) -> np.ndarray:
@@ -87,10 +77,9 @@ class Replicas(AbstractRule):
         """A projection of copy i, its own matrix pulled to those of others."""
         law: tuple[Term, ...] = tuple(_renamed(term, i) for term in p.law)
         if not isinstance(p.matrix, Shared) and one.terms_of(p.name):
-            law += tuple(
-                Scaled(Rate(self.coupling * float(link)), _marked(p.name, j)) for j, link in enumerate(links) if link
-            )
-            law += (Scaled(Rate(-self.coupling * float(links.sum()))),)
+            pulls = [(self.coupling * float(link), j) for j, link in enumerate(links) if link]
+            law += tuple(Scaled(Constant(pull), _marked(p.name, j)) for pull, j in pulls)
+            law += (Scaled(Constant(-self.coupling * float(links.sum()))),)
         ends = {"source": _of(one.layer(p.source), i), "target": _of(one.layer(p.target), i)}
         own = p.matrix
         own = dataclasses.replace(own, name=_marked(own.name, i)) if isinstance(own, Shared) else own

@@ -5,7 +5,7 @@ from typing import ClassVar
 import equinox as eqx
 from jaxtyping import Array, Float
 
-from dynamics.circuit import AbstractFactor, Circuit, Error, Local, Outer, Trace, TwoFactor
+from dynamics.circuit import Activity, Circuit, Error, Outer, Times, Trace, TwoFactor
 from dynamics.errors import unknown
 from dynamics.network import Network
 from rules.contract import AbstractRule, number, timescale
@@ -42,17 +42,8 @@ class STDP(AbstractRule):
         if self.readout not in READOUTS:
             raise unknown("rule.readout", self.readout, READOUTS)
         law = (
-            Outer(Rate(self.potentiation), trace=Trace("pre", self.potentiation_time)),
-            Outer(Rate(-self.depression), trace=Trace("post", self.depression_time)),
+            Outer(Times(self.potentiation, Activity()), trace=Trace("pre", self.potentiation_time)),
+            Outer(Times(-self.depression, Activity()), trace=Trace("post", self.depression_time)),
         )
         output_law = TwoFactor(Error()) if self.readout == "delta" else None
         return Circuit(network.layers(), network.forward(law, output_law))
-
-
-class Rate(AbstractFactor):
-    """A number times the activity."""
-
-    by: Float[Array, ""]
-
-    def __call__(self, local: Local) -> Float[Array, " size"]:
-        return self.by * local.activity

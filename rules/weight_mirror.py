@@ -3,18 +3,16 @@
 import dataclasses
 from typing import ClassVar
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dynamics.circuit import (
-    AbstractFactor,
     Activity,
     Circuit,
+    Constant,
     Draw,
     Error,
     Gaussian,
     Layer,
-    Local,
     Outer,
     Projection,
     Scaled,
@@ -23,15 +21,6 @@ from dynamics.circuit import (
 )
 from dynamics.network import Network
 from rules.contract import AbstractRule, number
-
-
-class Forgotten(AbstractFactor):
-    """Minus a rate, for every neuron."""
-
-    rate: Float[Array, ""]
-
-    def __call__(self, local: Local) -> Float[Array, " size"]:
-        return -self.rate * jnp.ones_like(local.activity)
 
 
 class WeightMirror(AbstractRule):
@@ -70,7 +59,7 @@ class WeightMirror(AbstractRule):
         for i in sorted({t for _, t, _ in edges}):
             copied = next(layer for layer in network.layers() if layer.name == f"z{i}")
             layers += (dataclasses.replace(copied, name=f"z{i}'", role="hidden"),)
-        law = Outer(Activity(), pre=Activity()), Scaled(Forgotten(self.decay))
+        law = Outer(Activity(), pre=Activity()), Scaled(Constant(-self.decay))
         for s, t, name in edges:
             x, m, back = f"x{s}", f"z{t}'", f"V{name[1:]}"
             wires += (

@@ -34,7 +34,6 @@ class WeightPerturbation(AbstractRule):
     Errors          needs a target: an unsupervised task is refused; there is no weight flow of what is drawn
     Reference       bibtex: jabri1992weight (doi:10.1109/72.105429); werfel2005learning
                     (doi:10.1162/089976605774320539)
-                    (doi:10.1162/089976605774320539)
     """
 
     reference: ClassVar[str] = (

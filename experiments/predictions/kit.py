@@ -108,6 +108,12 @@ def jackknifed(statistic: Callable[[np.ndarray], Any], seeds: int) -> np.ndarray
     return seeds * np.asarray(statistic(every))[..., None] - (seeds - 1) * without
 
 
+def order(numbers: Numbers, errors: np.ndarray) -> np.ndarray:
+    """The slope of log error against log number, by least squares along the first axis."""
+    errors = np.asarray(errors)
+    return np.polyfit(np.log(numbers), np.log(errors).reshape(len(errors), -1), 1)[0].reshape(errors.shape[1:])
+
+
 def all_close(
     name: str, quantity: str, expected: float, values: np.ndarray, tolerance: float, note: str = ""
 ) -> Verdict:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from dynamics.circuit import AbstractFactor, Circuit, Given, Layer, Projection, Shared, Weights
+from dynamics.circuit import Circuit, Given, Layer, Projection, Shared, Weights
 from dynamics.coupled import Coupled
 from dynamics.delays import Delays
 from dynamics.discrete import Discrete
@@ -107,13 +107,3 @@ def cosine(one: Weights, other: Weights) -> float:
     """The cosine between two sets of matrices."""
     dot = sum(float(jnp.sum(one[n] * other[n])) for n in other)
     return dot / np.sqrt(np.prod([sum(float(jnp.sum(w[n] ** 2)) for n in other) for w in (one, other)]))
-
-
-class Scale(AbstractFactor):
-    """A number times another factor."""
-
-    by: float
-    of: AbstractFactor
-
-    def __call__(self, local):
-        return self.by * self.of(local)

@@ -23,6 +23,7 @@ from dynamics.circuit import (
     Projection,
     Scaled,
     Shared,
+    Times,
     TwoFactor,
     Value,
     Variable,
@@ -35,7 +36,7 @@ from dynamics.flow import WeightFlow
 from dynamics.integrators import Window
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
-from tests.dynamics.pieces import Scale, advanced, apart, back, coupled, drift, given_input, normal, to
+from tests.dynamics.pieces import advanced, apart, back, coupled, drift, given_input, normal, to
 from tests.problems import f64, timescales
 
 FLOW = timescales(plasticity=1.0)
@@ -56,7 +57,7 @@ def test_what_is_slow_or_a_wave_may_be_late_and_a_shared_norm_held():
     held = Dense(Given(normal(2, 2)), holds_norm=True)
     wires = (
         to("W", "x", "h", held, TwoFactor(Activity()), carries="s"),
-        to("V", "w", "h", Shared("W", gain=0.3), TwoFactor(Scale(2.0, Activity()))),
+        to("V", "w", "h", Shared("W", gain=0.3), TwoFactor(Times(2.0, Activity()))),
     )
     circuit = Circuit(layers, wires)
     weights, x = circuit.initial_weights(jax.random.key(0)), normal(2, 2)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from dynamics.circuit import (
-    AbstractFactor,
     Activity,
     Circuit,
+    Constant,
     Error,
     Gaussian,
     Layer,
@@ -76,15 +76,6 @@ def test_what_is_drawn_is_drawn_anew_and_not_averaged():
     drawn = [node.draws(jax.random.key(1), jnp.int32(k))["xi1"] for k in (0, 0, 1)]
     np.testing.assert_array_equal(drawn[0], drawn[1])
     assert np.abs(drawn[0] - drawn[2]).min() > 1e-3
-
-
-class Constant(AbstractFactor):
-    """A number."""
-
-    rate: float
-
-    def __call__(self, local):
-        return jnp.full_like(local.activity, self.rate)
 
 
 def test_knowledge_of_the_last_presentation_is_a_slow_variable_of_the_source():

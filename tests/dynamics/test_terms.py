@@ -11,6 +11,7 @@ from dynamics.circuit import (
     AbstractFactor,
     Activity,
     Circuit,
+    Constant,
     Dense,
     Error,
     Gaussian,
@@ -22,6 +23,7 @@ from dynamics.circuit import (
     Outer,
     Prospective,
     Scaled,
+    Times,
     Trace,
     TwoFactor,
     Value,
@@ -39,15 +41,6 @@ from tests.problems import f64, timescales
 
 X = f64([[1.0, 0.0], [0.0, 2.0]])
 ZERO = f64([[0.0], [0.0]])
-
-
-class Times(AbstractFactor):
-    """A number for every neuron."""
-
-    rate: float
-
-    def __call__(self, local):
-        return jnp.full_like(local.activity, self.rate)
 
 
 def regression(term: Outer | None = None, *more: Scaled, name: str = "W", **own):
@@ -147,7 +140,7 @@ def test_a_pair_rule_of_two_traces_knows_the_order_of_phases():
         layer("b", t2),
     )
     one = OneToOne(f64(1.0))
-    law = Outer(Weighted(plus, Activity()), pre=Value("trace")), Outer(Weighted(-minus, Value("trace")))
+    law = Outer(Times(plus, Activity()), pre=Value("trace")), Outer(Times(-minus, Value("trace")))
     wires = to("P", "p", "a", one, port="in"), to("Q", "q", "b", one, port="in"), to("W", "a", "b", f64([[0.0]]), law)
     circuit = Circuit(layers, wires)
     weights = circuit.initial_weights(jax.random.key(0))
@@ -160,16 +153,6 @@ def test_a_pair_rule_of_two_traces_knows_the_order_of_phases():
     both_lag = 1 / (1 + (omega * 1e-3) ** 2)
     expected = 0.5 * both_lag * (plus * (late * np.conj(gain(t1))).real - minus * (late * gain(t2)).real)
     assert abs(after - before - expected) < 1e-6
-
-
-class Weighted(AbstractFactor):
-    """A number times another factor."""
-
-    by: float
-    of: AbstractFactor
-
-    def __call__(self, local):
-        return self.by * self.of(local)
 
 
 @pytest.mark.parametrize("prospective", [False, True])
@@ -202,7 +185,7 @@ def test_a_pull_to_a_fixed_matrix_is_an_anchor():
     """W' = -W <x x^T> + k (A - W)."""
     layers = given_input("x", 2), Layer("y", 1, role="output"), Layer("a", 1)
     anchor, start = f64([[3.0, -1.0]]), f64([[1.0, 1.0]])
-    law = Outer(Error()), Scaled(Times(0.7), "A"), Scaled(Times(-0.7))
+    law = Outer(Error()), Scaled(Constant(0.7), "A"), Scaled(Constant(-0.7))
     circuit = Circuit(layers, (to("W", "x", "y", start, law), to("A", "x", "a", anchor)))
     weights = circuit.initial_weights(jax.random.key(0))
     flow = WeightFlow(circuit, timescales(plasticity=1.0), X, ZERO, Clock(f64(0.1), f64(0.0), 20), FixedStep("dopri5"))
@@ -277,7 +260,7 @@ def wired(law, **layer):
             "port of layer 'y', which the law of 'W' reads, 'rewards' is not",
         ),
         (wired((Outer(Activity(), trace=Trace("pre", f64(1.0), slow=True)),)), "a slow trace must be of the product"),
-        (wired((Outer(Activity()), Scaled(Times(1.0), "U"))), "'U' is not known"),
+        (wired((Outer(Activity()), Scaled(Constant(1.0), "U"))), "'U' is not known"),
         (wired(TwoFactor(Named())), "a field 'forward' of Named, which is no number"),
         (
             wired((), variables=(Variable("v", Activity(), slow=True),)),

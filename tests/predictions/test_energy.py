@@ -19,6 +19,7 @@ from experiments.predictions.energy.oscillating import EPOscillating
 from experiments.predictions.energy.residual import forward, settled_error
 from experiments.predictions.energy.separation import EPTimescales
 from experiments.predictions.kit import f64
+from tests.predictions.verdicts import failed
 
 SMALL = {
     "ep-orders": {"hidden": (3,), "seeds": 2, "samples": 2},
@@ -36,10 +37,6 @@ SMALL = {
 def small(name, **settings):
     """The prediction called `name`, cheap."""
     return prediction_class(name).configured(name, SMALL[name] | settings)
-
-
-def failed(finding):
-    return {verdict.name for verdict in finding.verdicts if not verdict.passed}
 
 
 # -------------------------------------------------------------------------------------------------------- closed forms

@@ -11,6 +11,7 @@ from experiments.predictions import prediction_class
 from experiments.predictions.limits.families import FAMILIES, Family, box, flat, traced
 from experiments.predictions.limits.plasticity_families import Measured, PlasticityFamilies, half_width
 from rules import FA
+from tests.predictions.verdicts import failed
 
 QUICK = {
     "families": ("fa", "oja"), "seeds": 10, "presentations": 80, "delays": (0.0, 0.4, 0.6, 1.3), "samples": 20,
@@ -21,10 +22,6 @@ QUICK = {
 def quick(**settings) -> Any:
     """Cheap enough for a test."""
     return prediction_class("plasticity-families").configured("plasticity-families", QUICK | settings)
-
-
-def failed(finding):
-    return {verdict.name for verdict in finding.verdicts if not verdict.passed}
 
 
 def test_what_a_taught_family_and_an_untaught_one_have_is_found():

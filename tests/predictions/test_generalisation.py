@@ -19,6 +19,7 @@ from experiments.predictions.generalisation.regression import (
     padded,
     spectrum,
 )
+from tests.predictions.verdicts import failed
 
 # Cheap settings of every prediction, with which its claims still hold.
 SMALL = {
@@ -38,10 +39,6 @@ SMALL = {
 def small(name, **settings):
     """The prediction called `name`, cheap."""
     return prediction_class(name).configured(name, SMALL[name] | settings)
-
-
-def failed(finding):
-    return {verdict.name for verdict in finding.verdicts if not verdict.passed}
 
 
 # -------------------------------------------------------------------------------------------------------- closed forms

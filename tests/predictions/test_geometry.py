@@ -20,6 +20,7 @@ from experiments.predictions.geometry.replica_noise import ReplicaNoise, laplaci
 from experiments.predictions.geometry.restoration import strength
 from experiments.predictions.geometry.signs import flipped_share
 from experiments.predictions.geometry.strong_orders import mean_square
+from tests.predictions.verdicts import failed
 
 # Cheap settings of every prediction, with which its claims still hold.
 SMALL: dict[str, Any] = {
@@ -42,10 +43,6 @@ SMALL: dict[str, Any] = {
 def small(name, **settings):
     """The prediction called `name`, cheap."""
     return prediction_class(name).configured(name, SMALL[name] | settings)
-
-
-def failed(finding):
-    return {verdict.name for verdict in finding.verdicts if not verdict.passed}
 
 
 # -------------------------------------------------------------------------------------------------------- closed forms

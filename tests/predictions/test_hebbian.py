@@ -30,6 +30,7 @@ from experiments.predictions.hebbian.sparsity import HebbianSparsity
 from experiments.predictions.kit import f64, jackknifed
 from experiments.spec.units import Time
 from rules import DFA, KP, SGD
+from tests.predictions.verdicts import failed
 
 # Cheap settings of every prediction, with which its claims still hold.
 SMALL = {
@@ -66,10 +67,6 @@ SMALL = {
 def small(name, **settings):
     """The prediction called `name`, cheap."""
     return prediction_class(name).configured(name, SMALL[name] | settings)
-
-
-def failed(finding):
-    return {verdict.name for verdict in finding.verdicts if not verdict.passed}
 
 
 # -------------------------------------------------------------------------------------------------------- closed forms

@@ -26,6 +26,7 @@ from experiments.predictions.limits.ltc_solver import LTCSolver
 from experiments.predictions.limits.probability_flow import ProbabilityFlow
 from experiments.predictions.limits.weak_order import WeakOrder
 from rules import SGD
+from tests.predictions.verdicts import failed
 
 SMALL = {
     "delayed-gradient": {"levels": (0.2, 1.2)},
@@ -47,10 +48,6 @@ EXPECTED_TO_FAIL = {"ltc-solver": {"published bound, as quoted"}}
 def small(name, **settings):
     """The prediction called `name`, cheap."""
     return prediction_class(name).configured(name, SMALL[name] | settings)
-
-
-def failed(finding):
-    return {verdict.name for verdict in finding.verdicts if not verdict.passed}
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -16,6 +16,7 @@ from experiments.predictions.linear.plateau_noise import PlateauNoise
 from experiments.predictions.linear.platonic import PlatonicKernel, platonic_kernel, root
 from experiments.predictions.linear.riccati import RiccatiSolution, solution
 from experiments.predictions.linear.setting import crossing, mode_time, sigmoid
+from tests.predictions.verdicts import failed
 
 # Cheap settings of every prediction, with which its claims still hold.
 SMALL = {
@@ -37,10 +38,6 @@ SMALL = {
 def small(name, **settings):
     """The prediction called `name`, cheap."""
     return prediction_class(name).configured(name, SMALL[name] | settings)
-
-
-def failed(finding):
-    return {verdict.name for verdict in finding.verdicts if not verdict.passed}
 
 
 # -------------------------------------------------------------------------------------------------------- closed forms

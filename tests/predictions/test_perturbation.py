@@ -18,6 +18,7 @@ from experiments.predictions.perturbation.reward_delay import RewardDelay
 from experiments.predictions.perturbation.size import PerturbationSize
 from experiments.predictions.perturbation.slow_down import SlowDown
 from experiments.predictions.perturbation.stability import PerturbationStability, exponent
+from tests.predictions.verdicts import failed
 
 # Cheap settings of every prediction, with which its claims still hold.
 SMALL = {
@@ -39,10 +40,6 @@ SMALL = {
 def small(name, **settings):
     """The prediction called `name`, cheap."""
     return prediction_class(name).configured(name, SMALL[name] | settings)
-
-
-def failed(finding):
-    return {verdict.name for verdict in finding.verdicts if not verdict.passed}
 
 
 # -------------------------------------------------------------------------------------------------------- closed forms

@@ -12,13 +12,14 @@ import dynamics.discrete
 import rules.knowledge_accumulation
 from dynamics.errors import PlasticodeError
 from experiments.predictions import configured
-from experiments.predictions.kit import f64
-from experiments.predictions.sgd.setting import balance, of_updates, order
+from experiments.predictions.kit import f64, order
+from experiments.predictions.sgd.setting import balance, of_updates
 from experiments.predictions.sgd.ska_entropy import SkaEntropy
 from experiments.predictions.sgd.ska_growth import SkaGrowth
 from experiments.predictions.sgd.ska_setting import Run, published, sigmoids
 from experiments.predictions.sgd.stability import Stability, critical, leading, moment_map
 from experiments.spec.units import Time
+from tests.predictions.verdicts import failed
 
 # Cheap settings of every prediction, with which its claims still hold.
 SMALL = {
@@ -44,10 +45,6 @@ SMALL = {
 def small(name, **settings) -> Any:
     """The prediction called `name`, cheap."""
     return configured([name], SMALL[name] | settings)[name]
-
-
-def failed(finding):
-    return {verdict.name for verdict in finding.verdicts if not verdict.passed}
 
 
 @pytest.mark.parametrize("name", SMALL)

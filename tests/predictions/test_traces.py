@@ -22,6 +22,7 @@ from experiments.predictions.traces.stdp_chain import STDPChain
 from experiments.predictions.traces.stdp_phase import STDPPhase
 from experiments.spec.units import Time
 from rules.behavioural_timescale import Depressing
+from tests.predictions.verdicts import failed
 
 # Cheap settings of every prediction, with which its claims still hold.
 SMALL = {
@@ -42,10 +43,6 @@ SMALL = {
 def small(name, **settings):
     """The prediction called `name`, cheap."""
     return prediction_class(name).configured(name, SMALL[name] | settings)
-
-
-def failed(finding):
-    return {verdict.name for verdict in finding.verdicts if not verdict.passed}
 
 
 # -------------------------------------------------------------------------------------------------------- closed forms

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
 from dynamics.circuit import Activity, Circuit, Gaussian, Layer, OneToOne, Outer, Projection, Signed
+from dynamics.jacobian import curl_index
 from experiments.predictions.contract import AbstractPrediction, Finding, Fractions, Positive, Seeds, Size
 from experiments.predictions.kit import all_close, drawn, f64, look, marked, weight_flow
 from experiments.results.verdicts import close, exceeds
@@ -19,7 +20,7 @@ EXACT = 1e-9  # of numbers that are sums of products
 class Field(NamedTuple):
     """Of one circuit: the Jacobian of dW/dt, (n n, n n); the work of dW/dt around a square loop; a slope's error."""
 
-    jacobian: np.ndarray
+    jacobian: Array
     work: float
     off_gradient: float
 
@@ -75,7 +76,7 @@ class DaleRecurrent(AbstractPrediction):
         w = self.gain * rng.normal(size=(self.seeds, self.neurons, self.neurons)) / self.neurons**0.5
         found = [[self._field(share, *each) for each in zip(x, w, strict=True)] for share in self.inhibitory]
         wanted = [[self.expected(share, each) for each in x] for share in self.inhibitory]
-        curl = np.array([[_curl(field.jacobian) for field in row] for row in found])
+        curl = np.array([[float(curl_index(field.jacobian)) for field in row] for row in found])
         curls, works = (np.array([[want[i] for want in row] for row in wanted]) for i in (0, 1))
         work = np.array([[field.work for field in row] for row in found])
         off = np.array([[field.off_gradient for field in row] for row in found])
@@ -95,14 +96,14 @@ class DaleRecurrent(AbstractPrediction):
         """How far eigenvalues of J are from those that are expected, each once for every postsynaptic neuron."""
         worst = 0.0
         for field, (_, _, values) in zip(fields, wanted, strict=True):
-            found = np.linalg.eigvals(field.jacobian)
+            found = np.linalg.eigvals(np.asarray(field.jacobian))
             each = np.repeat(values, len(values))
             worst = max(worst, float(np.abs(np.sort(found.real) - each).max()), float(np.abs(found.imag).max()))
         return worst
 
     def _field(self, share: float, x: np.ndarray, w: np.ndarray) -> Field:
         jacobian, work, off = _field(f64(self.signs(share)), f64(x), f64(w), f64(self.side))
-        return Field(np.asarray(jacobian), float(work), float(off))
+        return Field(jacobian, float(work), float(off))
 
     @drawn(3.4, 2.6)
     def _drawn(self, figure: Figure, curl: np.ndarray, curls: np.ndarray) -> None:
@@ -150,7 +151,3 @@ def _field(
     uphill = (uphill + uphill.T) / 2
     cosine = jnp.sum(moved * uphill) / jnp.linalg.norm(moved) / jnp.linalg.norm(uphill)
     return jacobian, work, 1 - cosine
-
-
-def _curl(jacobian: np.ndarray) -> float:
-    return float(np.linalg.norm(jacobian - jacobian.T) / np.linalg.norm(jacobian + jacobian.T))

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from dynamics import instruments
 from dynamics.circuit import Circuit, Weights
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
-from experiments.predictions.energy.setting import halved, network, order, ticked
-from experiments.predictions.kit import all_close, band, drawn, f64, keys_from, look, weight_flow
+from experiments.predictions.energy.setting import halved, network, ticked
+from experiments.predictions.kit import all_close, band, drawn, f64, keys_from, look, order, weight_flow
 from experiments.results.verdicts import stays_below
 from rules.equilibrium_propagation import EquilibriumPropagation
 
@@ -66,7 +66,7 @@ class EPLearning(AbstractPrediction):
         ):
             apart = np.abs(found - curves.gradient[:, None]).max(-1)
             quantity = "slope of log max |L - L of the gradient flow| against log beta"
-            verdicts.append(all_close(f"order, {name}", quantity, slope, order(self.betas, apart), room))
+            verdicts.append(all_close(f"order, {name}", quantity, slope, order(self.betas, apart.T), room))
         for name, found in (("the gradient", curves.gradient), ("equilibrium propagation", curves.symmetric[:, -1])):
             quantity = f"loss at the end over that at the start, by {name}"
             verdicts.append(stays_below(f"learns by {name}", quantity, 0.2, found[:, -1]))

@@ -16,12 +16,11 @@ from experiments.predictions.energy.setting import (
     flat,
     halved,
     network,
-    order,
     slopes,
     ticked,
     updates,
 )
-from experiments.predictions.kit import all_close, f64, keys_from, look, plotted
+from experiments.predictions.kit import all_close, f64, keys_from, look, order, plotted
 from rules.contrastive_hebbian import ContrastiveHebbian
 from rules.equilibrium_propagation import EquilibriumPropagation
 from rules.gradient import SGD
@@ -65,13 +64,13 @@ class EPOrders(AbstractPrediction):
             kind = "symmetric" if symmetric else "one-sided"
             errors[kind] = distances(found, truth)
             name, quantity = f"order, {kind}", "slope of log |W' + dLoss/dW| against log beta"
-            verdicts.append(all_close(name, quantity, slope, order(self.betas, errors[kind]), room))
+            verdicts.append(all_close(name, quantity, slope, order(self.betas, errors[kind].T), room))
             if symmetric:
                 off = angles(found, truth)[:, 0]
                 verdicts.append(all_close("direction", "1 - cosine with the gradient, symmetric", 0.0, off, 1e-4))
             else:
                 errors["extrapolated"] = distances(extrapolated(found), truth)
-                orders = order(self.betas[1:], errors["extrapolated"])
+                orders = order(self.betas[1:], errors["extrapolated"].T)
                 quantity = "the same slope of 2 W'(beta/2) - W'(beta)"
                 verdicts.append(all_close("order, extrapolated", quantity, 2.0, orders, 0.15))
         return Finding(verdicts, self._drawn(errors))
@@ -127,12 +126,12 @@ class CHLBackprop(AbstractPrediction):
         found, truth = flat(trees, 2), flat(gradient, 1)
         errors, gammas = {"all weights": distances(found, truth)}, self.feedbacks
         quantity = "slope of log |W' + dLoss/dW| against log gamma"
-        verdicts = [all_close("order", quantity, 1.0, order(gammas, errors["all weights"]), 0.1)]
+        verdicts = [all_close("order", quantity, 1.0, order(gammas, errors["all weights"].T), 0.1)]
         layers = {n: distances(flat(trees, 2, (n,)), flat(gradient, 1, (n,))) for n in sorted(trees)}
-        each = np.concatenate([order(gammas, rows) for rows in layers.values()])
+        each = np.concatenate([order(gammas, rows.T) for rows in layers.values()])
         verdicts.append(all_close("order in every layer", f"the same slope of {', '.join(layers)}", 1.0, each, 0.2))
         errors["extrapolated"] = distances(extrapolated(found), truth)
-        orders = order(gammas[1:], errors["extrapolated"])
+        orders = order(gammas[1:], errors["extrapolated"].T)
         quantity = "the same slope of 2 W'(gamma/2) - W'(gamma)"
         verdicts.append(all_close("order, extrapolated", quantity, 2.0, orders, 0.2))
         off = angles(found, truth)[:, -1]

@@ -14,18 +14,8 @@ from dynamics.integrators import FixedStep
 from dynamics.network import Network
 from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
-from experiments.predictions.energy.setting import (
-    angles,
-    distances,
-    drawn_from,
-    flat,
-    halved,
-    network,
-    order,
-    slopes,
-    ticked,
-)
-from experiments.predictions.kit import all_close, coupled, drawn, f64, keys_from, look
+from experiments.predictions.energy.setting import angles, distances, drawn_from, flat, halved, network, slopes, ticked
+from experiments.predictions.kit import all_close, coupled, drawn, f64, keys_from, look, order
 from rules.equilibrium_propagation import EquilibriumPropagation, OscillatingEP
 
 Nudges = Annotated[tuple[Annotated[float, Field(strict=True, gt=0, le=0.5)], ...], Field(min_length=1)]
@@ -77,11 +67,11 @@ class EPOscillating(AbstractPrediction):
         verdicts.append(all_close("slow nudges", quantity, 0.0, found[:, 0] / still - 1, 3 * slowest**2))
         late = 1 - found[-1:, :3] / still[-1]
         quantity = f"slope of log lost part against log omega tau_prop, b = {self.amplitudes[-1]:g}"
-        verdicts.append(all_close("order in frequency", quantity, 2.0, order(self.frequencies[:3], late), 0.1))
+        verdicts.append(all_close("order in frequency", quantity, 2.0, order(self.frequencies[:3], late.T), 0.1))
         updates, truth = self._networks()
         errors = distances(updates, truth)
         quantity = "slope of log |W' + dLoss/dW| against log b"
-        verdicts.append(all_close("order in b, network", quantity, 2.0, order(self.nudges, errors), 0.2))
+        verdicts.append(all_close("order in b, network", quantity, 2.0, order(self.nudges, errors.T), 0.2))
         quantity = f"1 - cosine with the gradient at b = {self.nudges[-1]:g}"
         verdicts.append(all_close("direction, network", quantity, 0.0, angles(updates, truth)[:, -1], 1e-4))
         return Finding(verdicts, self._drawn(found, errors))

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 
 from dynamics.circuit import Weights
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size, Sizes
-from experiments.predictions.energy.setting import distances, extrapolated, flat, halved, network, order, ticked, update
-from experiments.predictions.kit import all_close, f64, keys_from, look, plotted
+from experiments.predictions.energy.setting import distances, extrapolated, flat, halved, network, ticked, update
+from experiments.predictions.kit import all_close, f64, keys_from, look, order, plotted
 from rules.predictive_coding import PredictiveCoding
 
 Jacobians = Sequence[Float[Array, "outputs _n"]]
@@ -80,9 +80,9 @@ class PCBackprop(AbstractPrediction):
         found, ideal, plain = self._updates(self.outputs)
         errors = {"BP of what is left": distances(found, ideal), "BP of the residual": distances(found, plain)}
         name, quantity = "order", "slope of log |W' / |r| - BP(S^-1 r / |r|)| against log |r|"
-        verdicts = [all_close(name, quantity, 1.0, order(self.residuals, errors["BP of what is left"]), 0.1)]
+        verdicts = [all_close(name, quantity, 1.0, order(self.residuals, errors["BP of what is left"].T), 0.1)]
         left = extrapolated(found)
-        orders = order(self.residuals[1:], distances(left, ideal))
+        orders = order(self.residuals[1:], distances(left, ideal).T)
         verdicts.append(all_close("order, extrapolated", "the same slope, extrapolated once", 2.0, orders, 0.2))
         stays = np.linalg.norm(ideal - plain, axis=1) / np.linalg.norm(plain, axis=1)
         off = distances(left, plain)[:, -1] / stays - 1
@@ -92,7 +92,8 @@ class PCBackprop(AbstractPrediction):
         unit = plain / np.linalg.norm(plain, axis=1)[:, None]
         along = np.einsum("snk,sk->sn", alone, unit)
         sideways = np.linalg.norm(alone - along[..., None] * unit[:, None], axis=-1) / along
-        slopes, quantity = order(self.residuals, sideways), "slope of log tan(angle to backpropagation) against log |r|"
+        slopes = order(self.residuals, sideways.T)
+        quantity = "slope of log tan(angle to backpropagation) against log |r|"
         verdicts.append(all_close("direction with one output, one sample", quantity, 1.0, slopes, 0.2))
         return Finding(verdicts, self._drawn(errors, stays))
 

@@ -11,8 +11,8 @@ from dynamics.integrators import FixedStep
 from dynamics.network import Network
 from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
-from experiments.predictions.energy.setting import halved, network, order, samples
-from experiments.predictions.kit import all_close, coupled, drawn, f64, keys_from, look, weight_flow
+from experiments.predictions.energy.setting import halved, network, samples
+from experiments.predictions.kit import all_close, coupled, drawn, f64, keys_from, look, order, weight_flow
 from rules.equilibrium_propagation import EquilibriumPropagation
 
 RECORDS = 16
@@ -66,7 +66,7 @@ class EPTimescales(AbstractPrediction):
         quantity = "largest relative error of the late rate, against the slowest root of the cubic"
         verdicts.append(all_close("rate of a synapse", quantity, 0.0, rates / roots - 1, 1e-4))
         bias = rates / -(self.stimulus**2 / (1 + self.beta)) - 1
-        slope = order(self.ratios[-2:], bias[None, -2:])
+        slope = order(self.ratios[-2:], bias[-2:])
         verdicts.append(all_close("order of the bias", "slope of log bias against log r, smallest r", 1.0, slope, 0.1))
         first = self.stimulus**2 * (2 + self.beta) / (1 + self.beta) ** 2
         limit = 2 * bias[-1] / self.ratios[-1] - bias[-2] / self.ratios[-2]  # of order r^2 from the limit
@@ -75,7 +75,7 @@ class EPTimescales(AbstractPrediction):
             all_close("size of the bias", "bias / r, extrapolated to r = 0", first, np.array([limit]), room)
         )
         quantity = "slope of log |W - W of the flow| against log r"
-        verdicts.append(all_close("order in a network", quantity, 1.0, order(self._slower(), apart), 0.15))
+        verdicts.append(all_close("order in a network", quantity, 1.0, order(self._slower(), apart.T), 0.15))
         return Finding(verdicts, self._drawn(found, exact, bias, first, apart))
 
     def system(self, ratio: float) -> Float[np.ndarray, "3 3"]:

@@ -92,11 +92,6 @@ def extrapolated(found: np.ndarray) -> np.ndarray:
     return 2 * found[:, 1:] - found[:, :-1]
 
 
-def order(numbers: tuple[float, ...] | np.ndarray, errors: np.ndarray) -> np.ndarray:
-    """The slope of log errors (rows, numbers) against log numbers, row by row."""
-    return np.polyfit(np.log(numbers), np.log(errors).T, 1)[0]
-
-
 def halved(numbers: tuple[float, ...], name: str) -> str | None:
     """A sentence about numbers that are not each half of the one before, or fewer than three."""
     if len(numbers) < 3 or not np.allclose(np.array(numbers[:-1]) / 2, numbers[1:]):

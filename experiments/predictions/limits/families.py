@@ -43,7 +43,7 @@ class Family(NamedTuple):
     curve  what theory says of its learning against the delay of what teaches it: S(d) / S(0), d in T
     late   what is late: the "error" of the output layer, or the field of the rule that is this delay, in seconds
     trace  timescale of the eligibility traces of the run, in T; None: there are none
-    steps  of a presentation: more where signals go round loops
+    steps  of a presentation, by `solver`: more and better ones where signals go round loops
     """
 
     rule: AbstractRule
@@ -51,6 +51,7 @@ class Family(NamedTuple):
     late: str = "error"
     trace: float | None = None
     steps: int = 50
+    solver: str = "euler"
 
     @property
     def taught(self) -> bool:
@@ -71,8 +72,8 @@ FAMILIES: dict[str, Family] = {
     "heterosynaptic": Family(Heterosynaptic(), box),
     "curl": Family(Curl(flips=HIDDEN), box),  # flipped hidden units, as flipped inputs are unlearned
     "exponentiated-gradient": Family(Exponentiated(FA()), box),
-    "e-prop": Family(EProp(trace=QUICK), box, steps=200),
-    "equilibrium-propagation": Family(EquilibriumPropagation(symmetric=True), box, steps=200),
+    "e-prop": Family(EProp(trace=QUICK), box, steps=200, solver="heun"),
+    "equilibrium-propagation": Family(EquilibriumPropagation(symmetric=True), box, steps=200, solver="heun"),
     "sgd with traces": Family(SGD(), traced(0.5), trace=0.5),
     "hebbian": Family(Hebbian(), flat),
     "anti-hebbian": Family(AntiHebbian(), flat),

@@ -13,6 +13,7 @@ from dynamics.circuit import (
     AbstractFactor,
     Activity,
     Circuit,
+    Constant,
     Dense,
     Error,
     Gaussian,
@@ -50,13 +51,6 @@ class Credit(AbstractFactor):
 
     def __call__(self, local: Local) -> Float[Array, " size"]:
         return 2 * local.preactivation * local.inputs["credit"]
-
-
-class Forgotten(AbstractFactor):
-    """-1, at every neuron."""
-
-    def __call__(self, local: Local) -> Float[Array, " size"]:
-        return -jnp.ones_like(local.preactivation)
 
 
 class Ends(NamedTuple):
@@ -202,7 +196,7 @@ def feature(m: int) -> Circuit:
         Layer("y", m, role="target", level=0),
         Layer("z", 1, variables=own),
     )
-    ascent, hebbian = TwoFactor(Error()), (Outer(Activity()), Scaled(Forgotten()))
+    ascent, hebbian = TwoFactor(Error()), (Outer(Activity()), Scaled(Constant(-1.0)))
     wires = (
         Projection("W", "x", "activity", "z", "forward", Dense(Gaussian(f64(1.0)), holds_norm=True), ascent, level=1),
         Projection("V", "y", "activity", "z", "credit", Given(jnp.zeros((1, m), jnp.float64)), hebbian, level=2),

@@ -13,7 +13,7 @@ from dynamics.circuit import Circuit, Weights
 from dynamics.flow import FlowState
 from dynamics.instruments import predict
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds, Size
-from experiments.predictions.kit import drawn, f64, keys_from, look, marked, weight_flow, wired
+from experiments.predictions.kit import drawn, f64, keys_from, look, marked, order, weight_flow, wired
 from experiments.results.verdicts import Verdict, matches
 from rules.contract import AbstractRule
 from rules.feedback_alignment import DFA, FA
@@ -81,7 +81,7 @@ class LazyLimit(AbstractPrediction):
 
     def _slopes(self, sizes: np.ndarray) -> np.ndarray:
         """Slopes against log alpha of the last three, by seed."""
-        return np.polyfit(np.log(self.alphas[-3:]), np.log(sizes[-3:]), 1)[0]
+        return order(self.alphas[-3:], sizes[-3:])
 
     def _slope(self, name: str, errors: np.ndarray) -> Verdict:
         return matches(name, "slope of the log of the deviation against log alpha", -1.0, self._slopes(errors), 0.1)

@@ -193,7 +193,6 @@ class PlasticityFamilies(AbstractPrediction):
     def _program(self, family: Family) -> Program:
         """(change of all plastic maps, R^2) by (point, seed), of points tau_plast and delay in T."""
         network, duration = (self.inputs, self.hidden, self.outputs), self.duration.value
-        solver = "euler" if family.steps == Family._field_defaults["steps"] else "heun"
         keys = keys_from(self.seed, self.seeds)
 
         def one(key: PRNGKeyArray, plasticity: Array, late: Array, counts: Array, gap: Array) -> tuple[Array, Array]:
@@ -208,7 +207,8 @@ class PlasticityFamilies(AbstractPrediction):
                 circuit, Stream(x, y, for_order), self.propagation * duration, plasticity * duration, duration,
                 family.steps, gap=gap * duration, late=seconds,
                 trace=None if family.trace is None else family.trace * duration,
-                history=int(1.4 * family.steps) + 4, integrator=FixedStep(solver, compensated=False), key=for_noise,
+                history=int(1.4 * family.steps) + 4, key=for_noise,
+                integrator=FixedStep(family.solver, compensated=False),
             )  # fmt: skip
             return learn(run, circuit, circuit.initial_weights(for_weights), x, y, counts)
 

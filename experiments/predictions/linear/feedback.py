@@ -9,7 +9,7 @@ from scipy.integrate import cumulative_simpson
 
 from dynamics.circuit import Circuit, Weights
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds
-from experiments.predictions.kit import all_close, drawn, look, wired
+from experiments.predictions.kit import all_close, drawn, look, order, wired
 from experiments.predictions.linear.setting import (
     Matrices,
     crossing,
@@ -75,7 +75,7 @@ class FeedbackModes(AbstractPrediction):
             verdicts.append(all_close(f"{name} conserves", "largest drift of the invariant", 0.0, drift / size, 1e-8))
         times, u = curves["FA"]
         half = crossing(times, (u / self.strengths).T)
-        power = float(np.polyfit(np.log(self.strengths), np.log(half), 1)[0])
+        power = float(order(self.strengths, half))
         verdicts.append(close("half-time under FA", "its power of s", -2 / 3, power, 0.01))
         verdicts.append(self._onset(curves))
         return Finding(verdicts, self._drawn(curves))

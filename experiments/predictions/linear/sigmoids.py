@@ -8,7 +8,7 @@ from pydantic import Field
 
 from dynamics.circuit import Circuit
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
-from experiments.predictions.kit import all_close, drawn, intervals, look, wired
+from experiments.predictions.kit import all_close, drawn, intervals, look, order, wired
 from experiments.predictions.linear.setting import (
     Matrices,
     aligned,
@@ -72,8 +72,8 @@ class ModeSigmoids(AbstractPrediction):
         for depth, (times, u) in runs.items():
             verdicts.append(self._exact(depth, times, u))
         errors = self._descent()
-        order = float(np.polyfit(np.log(1 / np.array(COARSE)), np.log(errors), 1)[0])
-        verdicts.append(close("gradient descent", "order in eta of the largest error of a mode", 1.0, order, 0.1))
+        slope = float(order(1 / np.array(COARSE), errors))
+        verdicts.append(close("gradient descent", "order in eta of the largest error of a mode", 1.0, slope, 0.1))
         means, half = intervals(slopes)
         worst = int(np.argmax(np.abs(means - 1) - half))
         note = f"s = {self.strengths[worst]:g}, the mode that fits least"
@@ -152,7 +152,7 @@ class ModeSigmoids(AbstractPrediction):
 
     @drawn(7.0, 2.5)
     def _drawn(self, figure: Figure, runs: dict, errors: np.ndarray) -> None:
-        curves, deeper, order = figure.subplots(1, 3)
+        curves, deeper, descent = figure.subplots(1, 3)
         for panel, depth in ((curves, min(runs)), (deeper, max(runs))):
             times, u = runs[depth]
             for j, s in enumerate(self.strengths):
@@ -164,8 +164,8 @@ class ModeSigmoids(AbstractPrediction):
             panel.set(xlabel=r"time ($\tau_{plast}$)", ylabel="mode strength u", title=f"{depth} layers")
         curves.legend(title="lines: theory", loc="center right", fontsize=7)
         steps = 1 / np.array(COARSE)
-        order.loglog(steps, errors[0] * steps / steps[0], color="0.3", label="theory: slope 1")
-        order.loglog(steps, errors, linestyle="", label="simulation", **look(0))
-        order.set(xlabel=r"step $\eta$ (records)", ylabel="largest error of u", title="gradient descent")
-        ticks(order, list(steps))
-        order.legend()
+        descent.loglog(steps, errors[0] * steps / steps[0], color="0.3", label="theory: slope 1")
+        descent.loglog(steps, errors, linestyle="", label="simulation", **look(0))
+        descent.set(xlabel=r"step $\eta$ (records)", ylabel="largest error of u", title="gradient descent")
+        ticks(descent, list(steps))
+        descent.legend()

@@ -14,8 +14,8 @@ from dynamics.discrete import DiscreteState
 from dynamics.settle import Outside
 from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
-from experiments.predictions.kit import all_close, drawn, f64, keys_from, legend_outside, look, wired
-from experiments.predictions.sgd.setting import apart, eta_axis, order, sample_flow, updates, whole_batch
+from experiments.predictions.kit import all_close, drawn, f64, keys_from, legend_outside, look, order, wired
+from experiments.predictions.sgd.setting import apart, eta_axis, sample_flow, updates, whole_batch
 from experiments.results.verdicts import Verdict
 from rules import SGD
 

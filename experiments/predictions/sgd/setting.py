@@ -64,13 +64,6 @@ def whole_batch(circuit: Circuit, inputs: Array, targets: Array | None, eta: obj
     return sample_flow(circuit, inputs, targets, eta, 1, "euler")
 
 
-def order(steps: np.ndarray, errors: np.ndarray) -> np.ndarray:
-    """The slope of log error over log step, by least squares along the first axis."""
-    x = np.log(np.asarray(steps))
-    x = x - x.mean()
-    return np.asarray(np.tensordot(x, np.log(errors), (0, 0)) / (x @ x))
-
-
 def apart(one: Weights, other: Weights) -> Float[Array, ""]:
     """The distance between two sets of matrices."""
     return jnp.sqrt(sum((jnp.sum((one[name] - other[name]) ** 2) for name in other), jnp.zeros(())))

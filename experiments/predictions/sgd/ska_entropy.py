@@ -4,8 +4,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Size, Sizes
-from experiments.predictions.kit import all_close, drawn, look
-from experiments.predictions.sgd.setting import eta_axis, order
+from experiments.predictions.kit import all_close, drawn, look, order
+from experiments.predictions.sgd.setting import eta_axis
 from experiments.predictions.sgd.ska_setting import (
     Run,
     accumulated,

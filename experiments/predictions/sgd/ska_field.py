@@ -9,9 +9,9 @@ from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
 from dynamics.circuit import Circuit, Weights
-from dynamics.jacobian import flat_flow, jacobian
+from dynamics.jacobian import curl_index, flat_flow, jacobian
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds, Size, Sizes
-from experiments.predictions.kit import drawn, look
+from experiments.predictions.kit import drawn, f64, look
 from experiments.predictions.sgd.setting import sample_flow
 from experiments.predictions.sgd.ska_setting import names, problem, sigmoids
 from experiments.results.verdicts import close, exceeds
@@ -58,7 +58,7 @@ class SkaField(AbstractPrediction):
         circuit = sigmoids((self.inputs, *self.layers), self.gain)
         found = [self._geometry(circuit, seed) for seed in range(self.seed, self.seed + self.seeds)]
         alone = self._geometry(sigmoids((self.inputs, self.layers[0]), self.gain), self.seed)
-        curls = np.array([curl_index(one.jacobian) for one in found])
+        curls = np.array([float(curl_index(f64(one.jacobian))) for one in found])
         quantity = "largest |J - J^T| in a layer's block over the largest entry"
         blocks, above = (max(part(one) for one in found) for part in (_asymmetry, _above))
         values = [np.linalg.eigvals(one.jacobian) for one in found]
@@ -71,7 +71,13 @@ class SkaField(AbstractPrediction):
                 "nothing from above", "largest entry of blocks J_lm, m > l, over the largest of all", 0.0, above, 0.0
             ),
             exceeds("no gradient in all", "curl index |J - J^T| / |J + J^T|", 0.01, curls),
-            close("one layer is a gradient", "curl index of one layer alone", 0.0, curl_index(alone.jacobian), 1e-11),
+            close(
+                "one layer is a gradient",
+                "curl index of one layer alone",
+                0.0,
+                float(curl_index(f64(alone.jacobian))),
+                1e-11,
+            ),
             close("no rotation", "largest imaginary part over the largest eigenvalue", 0.0, spin, 1e-6),
         ]
         return Finding(verdicts, self._drawn(found[0], values[0]))
@@ -128,11 +134,6 @@ def entropy(level: int, weights: Weights, fixed: Weights, x: Float[Array, "n i"]
         w = weights if i == level else fixed
         z = jax.nn.sigmoid(z @ w[f"W{i}"].T + w[f"b{i}"].T)
     return -jnp.mean(jnp.sum(z * jnp.log2(z) + (1 - z) * jnp.log2(1 - z), axis=1))
-
-
-def curl_index(j: np.ndarray) -> float:
-    """|J - J^T| / |J + J^T|."""
-    return float(np.linalg.norm(j - j.T) / np.linalg.norm(j + j.T))
 
 
 def _blocks(one: Geometry) -> list[np.ndarray]:

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from dynamics.network import Network
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Size, Sizes
-from experiments.predictions.kit import all_close, drawn, f64, look
-from experiments.predictions.sgd.setting import apart, eta_axis, order, sample_flow, whole_batch
+from experiments.predictions.kit import all_close, drawn, f64, look, order
+from experiments.predictions.sgd.setting import apart, eta_axis, sample_flow, whole_batch
 from experiments.predictions.sgd.ska_setting import Run, accumulated, compared, problem, shannon, sigmoids
 from experiments.results.verdicts import close
 from rules import Oja
