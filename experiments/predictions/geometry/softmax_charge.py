@@ -174,7 +174,7 @@ def _changed(
     def one(x: Array, y: Array, weights: Weights, rate: Array) -> Array:
         flow = weight_flow(circuit, x, y, step, decay=1 / jnp.maximum(rate, 1e-300))
         end = flow.weights(flow.advance(flow.init(weights), jnp.int32(0), count))
-        return _moved(weights, end, (1 - rate * step) ** count)
+        return _moved(weights, end, (1 - rate * step) ** count.astype(step.dtype))
 
     return jax.vmap(jax.vmap(one, (0, 0, 0, None)), (None, None, None, 0))(x, y, weights, rates)
 

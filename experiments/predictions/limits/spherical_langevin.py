@@ -222,9 +222,9 @@ class SphericalLangevin(AbstractPrediction):
         right.legend(fontsize="small")
 
 
-def gibbs(t: np.ndarray, scale: float, d: int, k: int) -> np.ndarray:
+def gibbs(t: float | np.ndarray, scale: float, d: int, k: int) -> float | np.ndarray:
     """The law of t = w v for the density exp(scale t^k), not normalised."""
-    return np.maximum(1 - t**2, 0) ** ((d - 3) / 2) * np.exp(scale * t**k)
+    return (1 - t**2) ** ((d - 3) / 2) * np.exp(scale * t**k)
 
 
 def overlap(scale: float, d: int, k: int, power: int = 2) -> float:
