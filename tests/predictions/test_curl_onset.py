@@ -13,7 +13,7 @@ from experiments.predictions.curl.matrices import clamped_error_matrix
 from experiments.spec.units import Time
 from tests.predictions.verdicts import failed
 
-SMALL: dict[str, Any] = {"units": (38,), "seeds": 50, "time": Time(200.0)}
+SMALL: dict[str, Any] = {"units": (53,), "seeds": 44, "time": Time(200.0)}
 
 
 def small(**settings: Any) -> Any:
@@ -35,13 +35,13 @@ def test_flips_are_clearly_below_the_boundary():
 
 def test_signs_that_a_law_forgets_leave_no_early_onset(plant):
     plant(Signed, "__call__", lambda factor, local: factor.of(local))
-    assert any("left of the boundary" in name for name in failed(small(seeds=12).measure()))
+    assert any("left of the boundary" in name for name in failed(small(seeds=8).measure()))
 
 
 def test_matrices_with_twice_the_flips_shift_to_the_left(monkeypatch):
     wrong = lambda w1, w2, flipped, units: clamped_error_matrix(w1, w2, min(3 * flipped, w1.shape[1]), units)  # noqa: E731
     p = small()
-    star, right = 0.2824, p._onsets(38)
+    star, right = 0.2824, p._onsets(53)
     monkeypatch.setattr(onsets, "clamped_error_matrix", wrong)
-    shifted = p._onsets(38)
-    assert onsets.located(right, 10).mean() > star > onsets.located(shifted, 10).mean()
+    shifted = p._onsets(53)
+    assert onsets.located(right, 14).mean() > star > onsets.located(shifted, 14).mean()

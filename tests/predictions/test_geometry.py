@@ -34,7 +34,7 @@ SMALL: dict[str, Any] = {
     "replicas-noise": {"seeds": 6, "copies": 3, "couplings": (0.0, 1.5), "outputs": 30, "curvatures": (0.6, 1.5)},
     "replicas-agreement": {"copies": 4, "couplings": (0.3, 0.9, 1.2), "goal": 1.4},
     "noether-charges": {"seeds": 8, "inputs": 6, "hidden": 5, "outputs": 3, "decay": 0.7},
-    "softmax-charge": {"seeds": 5, "hidden": 3, "classes": 4, "samples": 12, "decay": 0.7},
+    "softmax-charge": {"seeds": 8, "hidden": 3, "classes": 4, "samples": 12, "decay": 0.7},
     "noether-momentum": {"seeds": 6, "inputs": 3, "hidden": 4, "outputs": 2, "time": 1.0},
     "noether-equilibrium": {"seeds": 12, "dimension": 8, "decay": 0.08, "starts": (0.6,), "averaged": 20.0},
     "symmetry-restoration": {
@@ -44,7 +44,7 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 
-def small(name, **settings):
+def small(name, **settings) -> Any:
     """The prediction called `name`, cheap."""
     return prediction_class(name).configured(name, SMALL[name] | settings)
 

@@ -207,11 +207,11 @@ def test_batches_that_show_one_sample_are_noticed(plant):
 
 
 def test_noise_that_vanishes_at_the_minimum_is_noticed(plant):
-    """Additive noise in proportion to the weights would have a limit."""
+    """In proportion to the weights it has a limit, far beyond which mean squares are those of rare ones."""
     p = small("sgd-stability", seeds=500)
     plant(dynamics.noise.Additive, "amplitude", lambda self, level, w: level * w)
     squares = p._simulated(p.isotropic(), np.ones(1), np.eye(3)[None], 1, 1, True)[1]
-    assert (squares.mean(1) < 0.3 * p.added(p.additive_etas, 1)).all()
+    assert (squares.mean(1) > 10 * p.added(p.additive_etas, 1)).all()
 
 
 def _knowledge(a, z, before):

@@ -28,16 +28,16 @@ class EarlyOnset(AbstractPrediction):
     source = """ninou2025curl, inset of fig. 3a: at small alpha_h the observed transition lies slightly left of the
         theory, which was read as an effect of finite size; what is tested here beside it is derived"""
     equation = """the solution of an infinite network is stable for alpha_h < alpha_h*(c); a student of M inputs and N
-        hidden units is stable beside its teacher where the eigenvalues of A - w_t (D1 w_t / |W1|^2 + W1^T w2 / |W2|^2)^T
-        are positive; on its way the weights change by |dW2|^2 / |W2|^2 of order c, at any size"""
+        hidden units is stable beside its teacher where the eigenvalues of A - w_t (D1 w_t / |W1|^2 + W1^T w2 /
+        |W2|^2)^T are positive; on its way the weights change by |dW2|^2 / |W2|^2 of order c, at any size"""
     claim = """Of students that start anywhere a share finds no solution already at fewer flipped inputs than the
         boundary allows: the transition is left of the theory, as published. Students of the same teachers that start
         beside them do return. Finite size is not why: matrices of the same size lose their stability at more flips than
         the boundary, not fewer. What fails is the way to a solution, along which weights change as much as they are
         large, however many there are."""
     method = """Clamped full-batch steps, as published, of students with weights of their own and of students whose
-        readout is a hair beside the teacher's, for numbers of flips up to 0.8 of the boundary. Onsets by the matrices of
-        200 other teachers."""
+        readout is a hair beside the teacher's, for numbers of flips up to 0.8 of the boundary. Onsets by the matrices
+        of 200 other teachers."""
     tolerance = """99.9 % intervals over seeds: of the share of students with an error above `unsolved` at the most
         flips below 0.8 of the boundary, and of the onset of matrices."""
     quick = {"units": (53,), "seeds": 48, "time": Time(500.0)}
@@ -105,5 +105,7 @@ class EarlyOnset(AbstractPrediction):
             hollow = look(i, fillstyle="none")
             marked(panel, flips / inputs, beside.T, label="from beside the teacher", **hollow)
         panel.axvline(star, color="0.3", linestyle="--", label="theory, infinite size")
-        panel.set(xlabel=r"fraction of flipped inputs $\alpha_h$", ylabel="share without a solution", ylim=(-0.05, 1.05))
+        panel.set(
+            xlabel=r"fraction of flipped inputs $\alpha_h$", ylabel="share without a solution", ylim=(-0.05, 1.05)
+        )
         legend_outside(panel, 2)

@@ -31,7 +31,7 @@ from dynamics.circuit import (
 from dynamics.discrete import Discrete
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
-from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds, Size
+from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds
 from experiments.predictions.kit import all_close, drawn, f64, keys_from, look, marked
 from experiments.results.verdicts import Verdict, close, matches
 
@@ -69,8 +69,8 @@ class SphericalLangevin(AbstractPrediction):
     title = "Noise on a sphere of weights: averages find the direction, and remember it above a coupling of d / 2"
     source = """wei2026improved, spherical Langevin dynamics and the average of its iterates, which are known here from
         summaries of the paper alone; the laws, the response of updates and the memory derived"""
-    equation = """dw = P (b(w) + g M) dt + P o dB, tau M' = w - M; b = eps <(w x)^(k-1) x>, g = 0: density exp(2 eps
-        <(w x)^k> / k); k = 1: E w = A(2 eps) v, A(s) = I_(d/2)(s) / I_(d/2-1)(s); k = 3: E w = 2 eps <|x|^2 x> / (d (d +
+    equation = """dw = P (b(w) + g M) dt + P o dB, tau M' = w - M; b = eps <(w x)^(k-1) x>, g = 0: density exp(2 eps <(w
+        x)^k> / k); k = 1: E w = A(2 eps) v, A(s) = I_(d/2)(s) / I_(d/2-1)(s); k = 3: E w = 2 eps <|x|^2 x> / (d (d +
         2)) + O(eps^3); no drive: E|M|^2 = 1 / (1 + tau (d - 1) / 2); averaged: tau |M|' = A(2 g |M|) - |M|, which
         remembers for g > d / 2"""
     claim = """A norm that is held and isotropic noise make weights sample a Gibbs law on the sphere, with the mean of
@@ -80,8 +80,8 @@ class SphericalLangevin(AbstractPrediction):
         threshold: below g = d / 2 both forget the direction that the slow synapse had, above it they keep one for good,
         of the length where A(2 g |M|) = |M|."""
     method = """Discrete updates of a circuit by hand: the law of the fast synapse has a Hebbian term, a matrix drawn
-        anew for each presentation, and the slow synapse's matrix; updates hold its norm. (The engine's synaptic noise is
-        not projected on a sphere, so it is not used.) Patterns are one direction v, or several for the cubic drive.
+        anew for each presentation, and the slow synapse's matrix; updates hold its norm. (The engine's synaptic noise
+        is not projected on a sphere, so it is not used.) Patterns are one direction v, or several for the cubic drive.
         Moments over times and seeds, against integrals over the sphere."""
     tolerance = """99.9 % intervals over seeds. Updates of eta answer a constant and a cubic drive by what is computed
         for them to first order in the drive, a linear one within eta (d - 1) / 4; the cubic within that too, for higher
@@ -189,8 +189,8 @@ class SphericalLangevin(AbstractPrediction):
     def _simulated(self, cases: list[Case]) -> tuple[np.ndarray, np.ndarray]:
         """Fast and slow weights at every record: (cases, seeds, records, d) each."""
         numbers = f64(self.eta), f64(self.timescale), keys_from(self.seed, self.seeds)
-        stacked = (f64(np.stack(column)) for column in zip(*cases, strict=True))
-        w, m = _recorded(*numbers, *stacked, jnp.int32(self.every))
+        drives, patterns, pulls, starts = (f64(np.stack(column)) for column in zip(*cases, strict=True))
+        w, m = _recorded(*numbers, drives, patterns, pulls, starts, jnp.int32(self.every))
         return np.asarray(w), np.asarray(m)
 
     @drawn(7.0, 2.5)
@@ -300,7 +300,14 @@ def circuit(drive: Array, pull: Array, eta: Array, d: int) -> Circuit:
 
 @eqx.filter_jit
 def _recorded(
-    eta: Array, timescale: Array, keys: Array, drives: Array, patterns: Array, pulls: Array, memories: Array, every: Array
+    eta: Array,
+    timescale: Array,
+    keys: Array,
+    drives: Array,
+    patterns: Array,
+    pulls: Array,
+    memories: Array,
+    every: Array,
 ) -> tuple[Float[Array, "cases seeds records d"], Float[Array, "cases seeds records d"]]:
     """w and M at every record. Different cases see the same noise."""
     d = patterns.shape[-1]
@@ -319,4 +326,6 @@ def _recorded(
 
         return jax.lax.scan(record, run.init(start), jnp.arange(RECORDS, dtype=jnp.int32))[1]
 
-    return jax.vmap(jax.vmap(one, (0, None, None, None, None)), (None, 0, 0, 0, 0))(keys, drives, patterns, pulls, memories)
+    return jax.vmap(jax.vmap(one, (0, None, None, None, None)), (None, 0, 0, 0, 0))(
+        keys, drives, patterns, pulls, memories
+    )

@@ -36,9 +36,9 @@ class Stability(AbstractPrediction):
     claim = """With features of one length, updates by single samples leave the minimum from eta Tr H = 2 on, where
         gradient descent, which only needs eta lam_max < 2, still converges; with gaussian features they leave it
         earlier, so that the bound holds and is not tight; larger batches bear more, eta Tr H = 2 / ((1 - 1/B)/p + 1/B)
-        for isotropic features of length 1, and the SDE 2 / (1 - 1/p). With additive noise, which does not vanish at
-        the minimum, there is no such limit: E |theta|^2 comes to rest for every eta, at (eta / 2) s^2 Tr H^-1 for the
-        noise eta^(1/2) s. A typical path above the limit still converges: the mean square is that of rare ones."""
+        for isotropic features of length 1, and the SDE 2 / (1 - 1/p). With additive noise, which does not vanish at the
+        minimum, there is no such limit: E |theta|^2 comes to rest for every eta, at (eta / 2) s^2 Tr H^-1 for the noise
+        eta^(1/2) s. A typical path above the limit still converges: the mean square is that of rare ones."""
     method = """Updates by the discrete regime, by all samples at once, and the weight flow with the noise of samples,
         from theta with the moments that grow or fall as one. Mean squares after some updates against powers of the
         spectral radius of T. The limits: where the growth of simulated squares changes sign, by a parabola through it.
