@@ -8,6 +8,8 @@ import pytest
 
 import dynamics.circuit
 import dynamics.discrete
+import dynamics.integrators.fixed_step
+import rules.hebbian
 from dynamics.errors import PlasticodeError
 from experiments.predictions import configured
 from experiments.predictions.limits.spherical_langevin import (
@@ -29,6 +31,12 @@ def small(**settings: Any) -> Any:
     return configured(["spherical-langevin"], SMALL | settings)["spherical-langevin"]
 
 
+def small_oja(**settings: Any) -> Any:
+    """The prediction of Oja's rule, cheap."""
+    given = {"dimension": 9, "noise": 0.12, "anisotropy": 0.5, "seeds": 300} | settings
+    return configured(["oja-temperature"], given)["oja-temperature"]
+
+
 def on_sphere(rng: np.random.Generator, count: int, d: int) -> np.ndarray:
     """Uniform points."""
     w = rng.standard_normal((count, d))
@@ -37,6 +45,8 @@ def on_sphere(rng: np.random.Generator, count: int, d: int) -> np.ndarray:
 
 def test_the_claims_hold_at_small_settings():
     finding = small().measure()
+    assert failed(finding) == set(), finding.verdicts
+    finding = small_oja().measure()
     assert failed(finding) == set(), finding.verdicts
 
 
@@ -98,6 +108,30 @@ def test_a_slow_synapse_remembers_above_half_the_dimension(share):
             assert end == pytest.approx(bessel_ratio(share * d * end, d), abs=1e-5)
 
 
+def test_lengths_and_directions_of_oja_are_those_of_paths_by_hand():
+    p, rng, h = small_oja(), np.random.default_rng(0), 0.01
+    w, variances = on_sphere(rng, 6000, 9), np.ones((2, 1, 9))
+    variances[1, 0, 0] += p.anisotropy
+    w = np.stack([w, w])
+    for _ in range(800):
+        field = variances * w
+        w = (
+            w
+            + h * (field - (field * w).sum(-1, keepdims=True) * w)
+            + (p.noise * h) ** 0.5 * rng.standard_normal(w.shape)
+        )
+    squares = (w**2).sum(-1)
+    assert p.length(1.0, 2) == pytest.approx(squares[0].mean(), rel=0.02)
+    assert p.length(1.0, -2) == pytest.approx((1 / squares[0]).mean(), rel=0.02)
+    assert p.overlap(p.averaged()) == pytest.approx((w[1, :, 0] ** 2 / squares[1]).mean(), abs=p.noise**2)
+
+
+@pytest.mark.parametrize("d", [6, 9])
+def test_the_mean_of_the_inverse_length_has_its_expansion(d):
+    off = [small_oja(dimension=d, noise=s).length(1.0, -2) - 1 + (d - 4) * s / 2 for s in (0.1, 0.05)]
+    assert off[0] / off[1] == pytest.approx(4, rel=0.35)
+
+
 @pytest.mark.parametrize(
     "settings", [{"pulls": (1.2, 2.0)}, {"pulls": (0.2, 0.9)}, {"timescale": 5.0}, {"eta": 0.2}, {"dimension": 2}]
 )
@@ -132,3 +166,23 @@ def one_level(values, level):
 def test_defects_are_caught(plant, where, what, defect, claims):
     plant(where, what, defect)
     assert failed(small(seeds=24).measure()) >= claims
+
+
+def stronger_noise(key, like, dt, right=dynamics.integrators.fixed_step.brownian_increments):
+    return right(key, like, 1.15 * dt)
+
+
+def stronger_decay(self, local):
+    return 1.1 * local.activity**2
+
+
+@pytest.mark.parametrize(
+    ("where", "what", "defect"),
+    [
+        (dynamics.integrators.fixed_step, "brownian_increments", stronger_noise),
+        (rules.hebbian.SquaredActivity, "__call__", stronger_decay),
+    ],
+)
+def test_defects_of_noise_and_of_oja_change_lengths(plant, where, what, defect):
+    plant(where, what, defect)
+    assert failed(small_oja(seeds=200).measure()) & {"length", "inverse length"}

@@ -14,5 +14,6 @@ LIMITS = {
     "weak-order": "limits.weak_order:WeakOrder",
     "feature-energy": "limits.feature_energy:FeatureEnergy",
     "spherical-langevin": "limits.spherical_langevin:SphericalLangevin",
+    "oja-temperature": "limits.oja_temperature:OjaTemperature",
     "plasticity-families": "limits.plasticity_families:PlasticityFamilies",
 }
