@@ -43,9 +43,9 @@ class EarlyOnset(AbstractPrediction):
     quick = {"units": (53,), "seeds": 48, "time": Time(500.0)}
 
     ratio: Ratio = 0.36  # c = inputs / hidden units
-    units: Annotated[tuple[Units, ...], Field(min_length=1)] = (53, 106)
+    units: Annotated[tuple[Units, ...], Field(min_length=1)] = (53, 80)
     step: Positive = 1.0  # in tau_plast = 1 s
-    time: Duration = Time(1500.0)
+    time: Duration = Time(600.0)
     unsolved: Positive = 1e-2
     seeds: Seeds = 64
 

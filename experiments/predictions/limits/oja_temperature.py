@@ -1,4 +1,4 @@
-"""4.2b: Oja's rule under synaptic noise: a fast length, a slow direction, and the temperature that one gives the other."""
+"""4.2b: Oja's rule under synaptic noise: a fast length, a slow direction, and the noise that it feels."""
 
 import functools
 from typing import Annotated
