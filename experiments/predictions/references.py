@@ -127,6 +127,16 @@ REFERENCES = {
         "@book{kloeden1992numerical, title={Numerical Solution of Stochastic Differential Equations}, author={Kloeden, "
         "Peter E. and Platen, Eckhard}, publisher={Springer}, year={1992}, doi={10.1007/978-3-662-12616-5}}"
     ),
+    "oja1982simplified": (
+        "@article{oja1982simplified, title={A simplified neuron model as a principal component analyzer}, "
+        "author={Oja, Erkki}, journal={Journal of Mathematical Biology}, volume={15}, pages={267--273}, year={1982}, "
+        "doi={10.1007/BF00275687}}"
+    ),
+    "wei2026improved": (
+        "@inproceedings{wei2026improved, title={Improved high-dimensional estimation with Langevin dynamics and "
+        "stochastic weight averaging}, author={Wei, Stanley and Damian, Alex and Lee, Jason D.}, "
+        "booktitle={International Conference on Learning Representations}, year={2026}, note={arXiv:2603.06028}}"
+    ),
     "tian2025provable": (
         "@article{tian2025provable, title={Provable Scaling Laws of Feature Emergence from Learning Dynamics of "
         "Grokking}, author={Tian, Yuandong}, journal={arXiv:2509.21519}, year={2025}}"

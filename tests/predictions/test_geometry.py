@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
 import dynamics.maps
+import dynamics.settle
 import rules.momentum
 import rules.replicas
 from dynamics.circuit import Outer, Trace
@@ -31,6 +34,7 @@ SMALL: dict[str, Any] = {
     "replicas-noise": {"seeds": 6, "copies": 3, "couplings": (0.0, 1.5), "outputs": 30, "curvatures": (0.6, 1.5)},
     "replicas-agreement": {"copies": 4, "couplings": (0.3, 0.9, 1.2), "goal": 1.4},
     "noether-charges": {"seeds": 8, "inputs": 6, "hidden": 5, "outputs": 3, "decay": 0.7},
+    "softmax-charge": {"seeds": 8, "hidden": 3, "classes": 4, "samples": 12, "decay": 0.7},
     "noether-momentum": {"seeds": 6, "inputs": 3, "hidden": 4, "outputs": 2, "time": 1.0},
     "noether-equilibrium": {"seeds": 12, "dimension": 8, "decay": 0.08, "starts": (0.6,), "averaged": 20.0},
     "symmetry-restoration": {
@@ -40,7 +44,7 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 
-def small(name, **settings):
+def small(name, **settings) -> Any:
     """The prediction called `name`, cheap."""
     return prediction_class(name).configured(name, SMALL[name] | settings)
 
@@ -135,6 +139,25 @@ def test_the_norm_of_scale_invariant_weights_is_that_of_updates_by_hand():
     assert p.recursion(20_000, p.equilibrium)[-1] == pytest.approx(p.equilibrium, rel=0.01)
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_slopes_of_sums_over_classes_are_those_of_the_loss(seed):
+    """By derivatives of the loss, mean over samples, with respect to the readout."""
+    p = small("softmax-charge", seeds=2, seed=seed)
+    x, y, w = p._data()
+    for name, softmax in (("EG", True), ("squared loss", False)):
+        for i in range(2):
+
+            def loss(readout, i=i, softmax=softmax):
+                z = jnp.tanh(x[i] @ w["W1"][i].T + w["b1"][i].T) @ readout.T + w["b2"][i].T
+                each = -(y[i] * jax.nn.log_softmax(z)).sum(1) if softmax else ((y[i] - z) ** 2).sum(1) / 2
+                return each.mean()
+
+            law = -jax.grad(loss)(jnp.asarray(w["W2"][i]))
+            expected = (np.abs(w["W2"][i]) * law).sum(0) if softmax else law.sum(0)
+            np.testing.assert_allclose(p.slopes(name, (x, y, w))[i], expected, atol=1e-12)
+            assert np.abs(law.sum(0)).max() < 1e-12 or not softmax
+
+
 # ------------------------------------------------------------------------------------------------------ small settings
 
 
@@ -186,6 +209,19 @@ def test_defects_of_the_mirror_are_caught(plant, name, what, defect, claims):
     more = {"rate": 1.5} if name == "exponentiated-signs" else {}
     plant(dynamics.maps.Multiplicative, what, defect)
     assert failed(small(name, **more).measure()) >= claims
+
+
+def test_a_multiplicative_step_that_is_straight_breaks_its_own_charge(plant):
+    p = small("softmax-charge")
+    plant(dynamics.maps.Multiplicative, "moved", plain_step)
+    assert p._updated("EG", "sgd", p._data())[:, 1].max() > 1e-3
+
+
+def test_errors_that_do_not_sum_to_zero_break_the_charge_of_a_softmax(plant):
+    """Independent sigmoids in place of a softmax."""
+    p = small("softmax-charge")
+    plant(dynamics.settle, "output_error", lambda layer, target, z, on: target - on * jax.nn.sigmoid(z))
+    assert p._flowed("SGD", p._data())[0, :, 0].min() > 1e-2
 
 
 def heavier(self, term, p):

@@ -56,7 +56,7 @@ def test_claims_hold_at_small_settings(name):
 
 
 def test_every_prediction_of_the_folder_has_small_settings():
-    assert set(SMALL) | {"plasticity-families"} == set(LIMITS)
+    assert set(SMALL) | {"plasticity-families", "spherical-langevin", "oja-temperature"} == set(LIMITS)
 
 
 # -------------------------------------------------------------------------------------------------------- closed forms

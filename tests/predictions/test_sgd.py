@@ -9,6 +9,7 @@ from scipy.integrate import solve_ivp
 from scipy.special import expit
 
 import dynamics.discrete
+import dynamics.noise
 import rules.knowledge_accumulation
 from dynamics.errors import PlasticodeError
 from experiments.predictions import configured
@@ -96,6 +97,17 @@ def test_limits_of_isotropic_features_are_in_closed_form(batch, substeps):
     p = Stability(dimension=int(3 + batch), seed=batch)
     found = critical(lambda eta: moment_map(p.isotropic(), eta, batch, substeps))
     assert p.closed(batch, substeps) == pytest.approx(found, rel=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_second_moments_with_additive_noise_are_those_of_steps_by_hand(count):
+    p, eta = Stability(dimension=4, batch=2), np.array([3.0, 9.0])
+    moments = np.full(2, 0.25)  # of one direction
+    for _ in range(8 * count):
+        moments = (1 - eta / 8 / 4) ** 2 * moments + eta * eta / 8
+    np.testing.assert_allclose(p.added(eta, count), 4 * moments)
+    np.testing.assert_allclose(p.added(1e-4 * eta, None), 1e-4 * eta / 2 * 16, rtol=1e-3)  # eta s^2 Tr H^-1 / 2
+    assert (p.additive_etas > max(p.closed(2), p.closed(1, 8))).all()
 
 
 @pytest.mark.parametrize("batch", [1, 4])
@@ -192,6 +204,14 @@ def test_batches_that_show_one_sample_are_noticed(plant):
     shown = dynamics.discrete.Discrete._shown
     plant(dynamics.discrete.Discrete, "_shown", lambda self, k: shown(self, k // self.batch * self.batch))
     assert "charge of the chain" in failed(small("law-of-balance", batches=(2,), updates=200).measure())
+
+
+def test_noise_that_vanishes_at_the_minimum_is_noticed(plant):
+    """In proportion to the weights it has a limit, far beyond which mean squares are those of rare ones."""
+    p = small("sgd-stability", seeds=500)
+    plant(dynamics.noise.Additive, "amplitude", lambda self, level, w: level * w)
+    squares = p._simulated(p.isotropic(), np.ones(1), np.eye(3)[None], 1, 1, True)[1]
+    assert (squares.mean(1) > 10 * p.added(p.additive_etas, 1)).all()
 
 
 def _knowledge(a, z, before):

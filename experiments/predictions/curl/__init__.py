@@ -20,6 +20,7 @@ CURL: dict[str, str] = {
     "curl-relu-students": "curl.advantage:ReluStudents",
     "curl-free-norms": "curl.advantage:FreeNorms",
     "curl-trained-errors": "curl.trained:TrainedErrors",
+    "curl-early-onset": "curl.early_onset:EarlyOnset",
     "curl-tanh-errors": "curl.trained:TanhErrors",
     "curl-tanh-readout": "curl.trained:TanhReadout",
     "curl-dale": "curl.dale:DaleRecurrent",

@@ -16,7 +16,8 @@ from experiments.spec.units import Time
 
 EVERY, TEST, SMALLEST, SOLVED = 20, 200, 1e-33, 1e-6
 NEAR = 1e-6  # of the readout at the start
-Ratios = Annotated[tuple[Annotated[float, Field(strict=True, ge=0.26, le=0.6)], ...], Field(min_length=1)]
+Ratio = Annotated[float, Field(strict=True, ge=0.26, le=0.6)]
+Ratios = Annotated[tuple[Ratio, ...], Field(min_length=1)]
 METHOD = """Student and teacher have the same sizes and units and uniform weights; full-batch steps, after each of which
     the Frobenius norms are restored, as published. The test error at the end, on samples that were not learned from"""
 TOLERANCE = (

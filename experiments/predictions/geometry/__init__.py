@@ -8,6 +8,7 @@ GEOMETRY: dict[str, str] = {
     "replicas-noise": "geometry.replica_noise:ReplicaNoise",
     "replicas-agreement": "geometry.replica_agreement:ReplicaAgreement",
     "noether-charges": "geometry.charges:NoetherCharges",
+    "softmax-charge": "geometry.softmax_charge:SoftmaxCharge",
     "noether-momentum": "geometry.momentum:NoetherMomentum",
     "noether-equilibrium": "geometry.equilibrium:NoetherEquilibrium",
     "symmetry-restoration": "geometry.restoration:SymmetryRestoration",

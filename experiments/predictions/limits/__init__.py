@@ -13,5 +13,7 @@ LIMITS = {
     "probability-flow": "limits.probability_flow:ProbabilityFlow",
     "weak-order": "limits.weak_order:WeakOrder",
     "feature-energy": "limits.feature_energy:FeatureEnergy",
+    "spherical-langevin": "limits.spherical_langevin:SphericalLangevin",
+    "oja-temperature": "limits.oja_temperature:OjaTemperature",
     "plasticity-families": "limits.plasticity_families:PlasticityFamilies",
 }

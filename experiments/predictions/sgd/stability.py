@@ -12,14 +12,16 @@ from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 from scipy.optimize import brentq
 
+from dynamics.noise import Noise
 from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Finding, Positives, Seeds, Size
-from experiments.predictions.kit import drawn, f64, intervals, jackknifed, keys_from, look, wired
+from experiments.predictions.kit import drawn, f64, intervals, jackknifed, keys_from, look, marked, wired
 from experiments.predictions.sgd.setting import sample_flow, updates, whole_batch
 from experiments.results.verdicts import all_match, close, matches, stays_below
 from rules import SGD
 
 SUBSTEPS = 8  # of the SDE in an update
+BEYOND = (1.2, 1.8, 2.4)  # eta with additive noise, over the largest limit without
 GROUPS = 40  # of seeds, for the intervals of limits
 
 
@@ -34,13 +36,15 @@ class Stability(AbstractPrediction):
     claim = """With features of one length, updates by single samples leave the minimum from eta Tr H = 2 on, where
         gradient descent, which only needs eta lam_max < 2, still converges; with gaussian features they leave it
         earlier, so that the bound holds and is not tight; larger batches bear more, eta Tr H = 2 / ((1 - 1/B)/p + 1/B)
-        for isotropic features of length 1, and the SDE 2 / (1 - 1/p). A typical path above the limit still
-        converges: the mean square is that of rare ones."""
+        for isotropic features of length 1, and the SDE 2 / (1 - 1/p). With additive noise, which does not vanish at the
+        minimum, there is no such limit: E |theta|^2 comes to rest for every eta, at (eta / 2) s^2 Tr H^-1 for the noise
+        eta^(1/2) s. A typical path above the limit still converges: the mean square is that of rare ones."""
     method = """Updates by the discrete regime, by all samples at once, and the weight flow with the noise of samples,
         from theta with the moments that grow or fall as one. Mean squares after some updates against powers of the
         spectral radius of T. The limits: where the growth of simulated squares changes sign, by a parabola through it.
         Batches and the SDE have isotropic features, two random bases. Of K Euler steps of the SDE in an update the
-        limit is 2 / (1 - (1 - 1/K)/p)."""
+        limit is 2 / (1 - (1 - 1/K)/p). With additive noise: the weight flow with synaptic noise, isotropic features, at
+        eta beyond the limits of all others, against the second moments of Euler's steps."""
     tolerance = """99.9 % intervals, of all eta together; for limits those of a jackknife over groups of seeds, and 1 %
         for the parabola."""
     quick = {"seeds": 1000}
@@ -67,21 +71,25 @@ class Stability(AbstractPrediction):
             f"batches of {self.batch}": (even, self.batch, False),
             "SDE": (even, 1, True),
         }
-        verdicts, shown = [], {}
+        verdicts, shown, noisy = [], {}, np.empty(0)
         for name, (a, batch, sde) in modes.items():
             step = functools.partial(moment_map, a, batch=batch, substeps=SUBSTEPS if sde else None)
             limit = critical(step)
             etas = limit * np.array(self.ratios)
             radii, roots = map(np.array, zip(*(leading(step(eta)) for eta in etas), strict=True))
             count = 1 if sde else self.updates  # gaussian noise that multiplies has heavy tails
-            squares = self._simulated(a, etas, roots, batch, count, sde)
+            squares, noisy = self._simulated(a, etas, roots, batch, count, sde)
             quantity = f"E |theta|^2 after {count} updates over its expectation"
             ratio = squares / radii[:, None] ** count
             verdicts.append(all_match(name, quantity, np.ones(len(etas)), ratio.T))
             shown[name] = limit * np.trace(a.T @ a) / len(a), squares, radii, count
         verdicts += self._limits(shown)
         verdicts += self._paths(unit, shown)
-        return Finding(verdicts, self._drawn(shown))
+        etas = self.additive_etas
+        expected, rest = self.added(etas, 1), self.added(etas, None)
+        quantity = f"E |theta|^2 after an update, over that at rest, eta Tr H = {etas[0]:.3g} to {etas[-1]:.3g}"
+        verdicts.append(all_match("no limit with additive noise", quantity, expected / rest, (noisy / rest[:, None]).T))
+        return Finding(verdicts, self._drawn(shown, noisy))
 
     def features(self, unit: bool) -> np.ndarray:
         """Features a, one sample a row, of length 1 or gaussian."""
@@ -103,12 +111,30 @@ class Stability(AbstractPrediction):
             return 2 / ((1 - 1 / batch) / p + 1 / batch)
         return 2 / (1 / substeps / p + (1 - 1 / p) / batch)
 
+    @property
+    def additive_etas(self) -> np.ndarray:
+        """What additive noise is tried at: beyond the largest limit, that of batches; H = I / p, Tr H = 1."""
+        return max(self.closed(self.batch), self.closed(1, SUBSTEPS)) * np.array(BEYOND)
+
+    def added(self, etas: np.ndarray, updates: int | None) -> np.ndarray:
+        """E |theta|^2 with additive noise eta^(1/2) after so many updates of Euler steps, from 1; None: at rest."""
+        kept, p = (1 - etas / SUBSTEPS / self.dimension) ** 2, self.dimension
+        rest = p * etas**2 / SUBSTEPS / (1 - kept)
+        return rest if updates is None else rest + kept ** (SUBSTEPS * updates) * (1 - rest)
+
     def _simulated(
         self, a: np.ndarray, etas: np.ndarray, roots: np.ndarray, batch: int, count: int, sde: bool
-    ) -> np.ndarray:
-        """|theta|^2 at the end over its mean at the start, (etas, seeds)."""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """|theta|^2 at the end over its mean at the start, (etas, seeds); by the SDE also that with additive noise,
+        (additive etas, seeds), from moments I / p."""
+        added = np.zeros(len(etas))
+        if sde:  # in the same program
+            more, even = self.additive_etas, np.eye(self.dimension) / self.dimension**0.5
+            etas, added = np.append(etas, more), np.append(added, np.sqrt(more))
+            roots = np.concatenate([roots, np.tile(even, (len(more), 1, 1))])
         keys = keys_from(self.seed, self.seeds)
-        return np.asarray(_squares(f64(a), f64(etas), f64(roots), keys, count, batch, sde))
+        squares = np.asarray(_squares(f64(a), f64(etas), f64(roots), f64(added), keys, count, batch, sde))
+        return squares[added == 0], squares[added > 0]
 
     def _limits(self, shown: dict) -> list:
         """Where the growth of simulated squares changes sign, against the limits in closed form."""
@@ -151,9 +177,14 @@ class Stability(AbstractPrediction):
             stays_below("typical paths converge", "median of |theta|^2 over its mean at the start", 1.0, typical, note),
         ]
 
-    @drawn(6.4, 2.8)
-    def _drawn(self, figure: Figure, shown: dict) -> None:
-        panel = figure.subplots()
+    @drawn(8.0, 2.8)
+    def _drawn(self, figure: Figure, shown: dict, squares: np.ndarray) -> None:
+        panel, right = figure.subplots(1, 2, width_ratios=(1.6, 1))
+        fine = np.linspace(0.1, 1.1 * self.additive_etas[-1], 100)
+        right.plot(fine, self.added(fine, 1), color="0.3", label="theory")
+        marked(right, self.additive_etas, squares, label="additive noise", **look(len(shown)))
+        right.set(xlabel="eta Tr H", ylabel="E |theta|$^2$ after an update")
+        right.legend()
         for i, (name, (limit, squares, radii, count)) in enumerate(shown.items()):
             x = limit * np.array(self.ratios)
             means, half = intervals(squares)
@@ -196,20 +227,25 @@ def leading(moments: np.ndarray) -> tuple[float, np.ndarray]:
 
 @eqx.filter_jit
 def _squares(
-    a: Array, etas: Array, roots: Array, keys: Array, count: int, batch: int, sde: bool
+    a: Array, etas: Array, roots: Array, added: Array, keys: Array, count: int, batch: int, sde: bool
 ) -> Float[Array, "etas seeds"]:
-    """|theta|^2 after `count` updates, theta at the start normal with the moments of roots."""
+    """|theta|^2 after `count` updates, theta at the start normal with the moments of roots.
+
+    By the SDE the noise is additive, of strength `added`, where that is not 0.
+    """
     circuit, y = wired(SGD(), (a.shape[1], 1)), jnp.zeros((len(a), 1))
 
-    def one(key: Array, eta: Array, root: Array) -> Array:
+    def one(key: Array, eta: Array, root: Array, added: Array) -> Array:
         for_order, for_start = jax.random.split(key)
         run: Any = updates(circuit, Stream(a, y, for_order), eta, batch)
         if sde:
-            run = sample_flow(circuit, a, y, eta, SUBSTEPS, "euler", key=for_order, sampling_noise=True)
+            kinds = {"sampling_noise": True, "batch": jnp.where(added > 0, jnp.inf, 1.0)}
+            kinds |= {"noise": Noise(synaptic=added), "key": for_order}
+            run = sample_flow(circuit, a, y, eta, SUBSTEPS, "euler", **kinds)
         start = {"W1": (root @ jax.random.normal(for_start, a.shape[1:], jnp.float64))[None]}
         return jnp.sum(run.weights(run.advance(run.init(start), jnp.int32(0), count))["W1"] ** 2)
 
-    return jax.vmap(jax.vmap(one, (0, None, None)), (None, 0, 0))(keys, etas, roots)
+    return jax.vmap(jax.vmap(one, (0, None, None, None)), (None, 0, 0, 0))(keys, etas, roots, added)
 
 
 def critical(step: Callable[[float], np.ndarray]) -> float:
