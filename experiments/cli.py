@@ -176,7 +176,7 @@ def reproduce(
         chosen = predictions.configured(names or (), dict(map(parse_setting, sets or ())), quick, seed)
         with output_directory(target, REPRODUCED) as directory:
             with shown_progress("reproduce") as on_progress:
-                measured = reproduce.measure_all(chosen, processes, on_progress)
+                measured = reproduce.measure_all(chosen, processes, on_progress, hasty=quick)
             if not measured.outcomes:
                 raise KeyboardInterrupt  # nothing to keep
             report.write(measured, directory)

@@ -76,9 +76,14 @@ def measure(prediction: AbstractPrediction) -> Outcome:
 
 
 def measure_all(
-    predictions: Mapping[str, AbstractPrediction], workers: int, on_progress: OnProgress | None = None
+    predictions: Mapping[str, AbstractPrediction],
+    workers: int,
+    on_progress: OnProgress | None = None,
+    hasty: bool = False,
 ) -> Measured:
     """Measure predictions on `workers` processes. An interrupt keeps what is finished.
+
+    `hasty` compiles quickly to slower programs, which pays where predictions are small.
 
     A process that dies takes down all that share its pool: what was left is then measured in a pool of its own each.
     """
@@ -90,7 +95,7 @@ def measure_all(
 
     meter, complete = Meter(on_progress, float(len(predictions))), True
     try:
-        with one_core_each(), interruptible():
+        with one_core_each(hasty), interruptible():
             for name in _run(predictions, workers, finished):
                 for dead in _run({name: predictions[name]}, 1, finished):
                     finished(dead, _broken(predictions[dead], RuntimeError("its process died, perhaps of memory"), 0.0))

@@ -5,6 +5,7 @@
 
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from typer.testing import CliRunner, Result
 from dynamics.errors import PlasticodeError
 from experiments import predictions
 from experiments.cli import app
+from experiments.machine import processes
 from experiments.machine.progress import Progress
 from experiments.predictions import PREDICTIONS, prediction_class, report
 from experiments.predictions.references import REFERENCES
@@ -186,6 +188,15 @@ def test_a_prediction_that_fails_or_dies_harms_no_other():
     assert raises.verdicts[0].measured == "RuntimeError: the <first> line"
     assert measured.outcomes["line"].figure.startswith(b"\x89PNG")
     assert all(verdict.source == Line.source for verdict in measured.outcomes["line"].verdicts)
+
+
+@pytest.mark.parametrize(("flags", "taken"), [(processes.HASTY, True), ("--xla_no_such_flag=true", False)])
+def test_haste_is_asked_of_a_compiler_that_knows_how(monkeypatch, flags, taken):
+    monkeypatch.delenv("XLA_FLAGS")  # else they are the user's
+    monkeypatch.setattr(processes, "HASTY", flags)
+    with processes.one_core_each(hasty=True):
+        said = os.environ["XLA_FLAGS"].split()
+    assert processes.ONE_CORE["XLA_FLAGS"] in said and (set(flags.split()) <= set(said)) == taken
 
 
 def test_an_interrupt_keeps_what_is_finished():

@@ -30,8 +30,8 @@ class AccuracyDelay(AbstractDigitsPrediction):
     tolerance = """Intervals over seeds at 99.9 % lie inside the bounds, or above 0. At chance: the 99.9 % interval over
         seeds plus the inequality of the classes in the test set."""
     quick = {
-        "rules": ("fa",), "delays": (0.0, 0.5, 0.7, 0.8, 0.9, 1.1), "presentations": 500, "plasticity": 50.0,
-        "seeds": 16,
+        "rules": ("fa",), "delays": (0.0, 0.5, 0.8, 1.1), "presentations": 400, "plasticity": 40.0,
+        "seeds": 10,
     }  # fmt: skip
 
     rules: Rules = ("sgd", "fa", "dfa", "kp")

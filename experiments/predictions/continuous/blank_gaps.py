@@ -29,7 +29,7 @@ class BlankGaps(AbstractDigitsPrediction):
     tolerance = """The 99.9 % interval over seeds. The slowed network is a bracket, as the two parts of the error,
         target and output, pass different numbers of filters. The equation: 0.2 %, five times the error of Heun steps of
         tau_prop / 8."""
-    quick = {"rules": ("fa",), "gaps": (0.0, 1.2)}
+    quick = {"rules": ("fa",), "gaps": (0.0, 1.2), "presentations": 400, "plasticity": 25.0, "seeds": 10}
 
     rules: Rules = ("fa", "dfa")  # SGD diverges in the stream without gaps
     plasticity: Positive = 40.0

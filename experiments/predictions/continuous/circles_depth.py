@@ -49,7 +49,7 @@ class CirclesDepth(AbstractPrediction):
     method = """Test accuracy on two concentric circles after a dense stream, L - 1 equal hidden layers, tau_plast / T
         fixed; differences between pairs of equal seeds, over the lags of at least T / 2 L of the shallowest."""
     tolerance = "The 99.9 % interval over seeds lies on the claimed side: no other allowance."
-    quick = {"rules": ("sgd",), "depths": (1, 3), "lags": (0.1, 0.25, 0.5, 1.0), "seeds": 24}
+    quick = {"rules": ("sgd",), "depths": (1, 3), "lags": (0.1, 0.25, 0.5, 1.0), "seeds": 16}
 
     rules: Rules = ("sgd", "fa")
     depths: Annotated[tuple[Depth, ...], Field(min_length=2)] = (1, 2, 3)

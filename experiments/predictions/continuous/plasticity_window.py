@@ -61,7 +61,7 @@ class PlasticityWindow(AbstractDigitsPrediction):
         bounds. About K: a factor of 2, as an exponential has no sharp edge. The end: the interval, the next order of
         the flow limit, K T / tau_plast, and that the network's output, part of the error, comes later than the
         target."""
-    quick = {"rules": ("fa",), "presentations": 1000, "steps": 9}
+    quick = {"rules": ("fa",), "presentations": 500, "shortest": 3.0, "steps": 8}
 
     presentations: Size = 2000
     shortest: Positive = 1.0  # tau_plast in units of T
@@ -123,7 +123,7 @@ class PlasticityWindow(AbstractDigitsPrediction):
             "network": {"hidden": list(self.hidden), "bias": False},
             "stimulus": {"duration": str(self.duration), "presentations": FLOW_STEPS * FLOW_TIME},
             "timescales": {"plasticity": [in_t(FLOW_STEPS / s) for s in strengths]},
-            "integrator": {"name": "euler", "dt": "1 T"},
+            "integrator": {"name": "heun", "dt": "1 T", "tolerance": 0.01},
             "record": {"points": 5 * FLOW_TIME, "probes": ["accuracy"]},
         }
         return trained(table, {}, self.seeds)["accuracy"].transpose("seed", "record").values.astype(float)

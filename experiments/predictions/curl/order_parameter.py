@@ -30,7 +30,7 @@ class OrderParameter(AbstractPrediction):
         last tenth of the time. For every teacher the fewest flips at which the student leaves it, with a loss above
         1e-8, are found by bisection; q is compared on both sides of them."""
     tolerance = TOLERANCE + "0.06. At the jump q rises by more than 8 decades."
-    quick = {"ratios": (0.4, 0.5), "units": 60, "seeds": 8, "time": Time(600.0)}
+    quick = {"ratios": (0.4,), "units": 40, "seeds": 8, "time": Time(500.0)}
 
     ratios: Ratios = (0.3, 0.4, 0.5)
     units: Units = 100

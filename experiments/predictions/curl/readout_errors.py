@@ -43,7 +43,7 @@ class ReadoutErrors(AbstractPrediction):
         end is compared with the highest on the way."""
     tolerance = f"""{TOLERANCE}0.01. A student that has left has a loss above 1e-3, one that has found a solution below
         1e-6, in the mean of its logarithm; that of a random one is about 0.1."""
-    quick = {"ratios": (0.3, 1.0), "units": 40, "seeds": 6, "fractions": (0.5,), "time": Time(600.0)}
+    quick = {"ratios": (1.0,), "units": 40, "seeds": 8, "fractions": (0.5,), "time": Time(500.0)}
 
     ratios: Ratios = (0.3, 1.0, 3.0)
     units: Units = 80

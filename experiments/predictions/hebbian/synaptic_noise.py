@@ -44,7 +44,7 @@ class HebbianSynapticNoise(AbstractPrediction):
     tolerance = """The 99.9 % interval over seeds, and T tr(C) / tau_plast of gamma E|h|^2: by about that share a
         sample's own error falls while it is shown. Propagation is nearly instantaneous: the error of a sample meets the
         next one for a few tau_prop, which adds 1 % at 0.1 ms."""
-    quick = {"hidden": 24, "noises": (1.0,), "seeds": 8, "averaged": 6.0, "plasticity": "5 s"}
+    quick = {"inputs": 8, "hidden": 16, "noises": (1.0,), "seeds": 6, "averaged": 6.0, "plasticity": "5 s"}
 
     inputs: Size = 16
     hidden: Size = 32
