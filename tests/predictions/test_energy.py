@@ -185,7 +185,7 @@ ASIDE = {"order, one-sided", "order, symmetric", "direction"}
         (Nudged.__call__, "+ beta", "- beta", ORDERS, ASIDE),
         (copy_of, "p.level - last", "last - p.level", ORDERS, ASIDE),
         (CLAMPED, "-one, variables=error", "one, variables=error", BACKPROP, {"order", "direction"}),
-        (CLAMPED, '("C", "activity"), ', "", BACKPROP, {"order", "direction"}),
+        (CLAMPED, '("D", "error")', "", BACKPROP, {"order", "direction"}),
         (copy_of, "gain=feedback", "gain=1 + 0 * feedback", BACKPROP, {"order", "direction"}),
         (Inferred.__call__, "+ local", "- local", ENERGIES, {"settled energy", "growth at the saddle"}),
         (CODED, "Modulated() if t == last else Residual()", "Residual()", ENERGIES, {"weights descend it"}),
