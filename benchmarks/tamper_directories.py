@@ -23,8 +23,8 @@ def change_json(path: Path, random: Random) -> str:
         path.write_bytes(random.choice([text.encode(), text.encode("utf-16"), b"\xff\xfe" + text.encode()]))
         return f"text {text[:10]!r}"
     content = json.loads(path.read_text())
-    places = list(_places(content))
-    place = random.choice(places)
+    found = list(places(content))
+    place = random.choice(found)
     inner = content
     for key in place[:-1]:
         inner = inner[key]
@@ -41,11 +41,11 @@ def change_json(path: Path, random: Random) -> str:
     return f"{kind} at {place}: {str(value)[:20]!r}"
 
 
-def _places(content: Any, above: tuple = ()) -> Any:
+def places(content: Any, above: tuple = ()) -> Any:
     items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
     for key, value in items:
         yield (*above, key)
-        yield from _places(value, (*above, key))
+        yield from places(value, (*above, key))
 
 
 def change_chunk(directory: Path, random: Random) -> str:

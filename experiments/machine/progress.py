@@ -54,7 +54,8 @@ def progress_told(content: object) -> Progress | None:
         least_is_there = type(value) in (int, float) and 0 <= value < 1e18
         if not (least_is_there and (key not in whole or type(value) is int) or (key == "left" and value is None)):
             return None
-    return Progress(**content)
+    numbers: dict[str, Any] = {k: v if k in whole or v is None else float(v) for k, v in content.items()}
+    return Progress(**numbers)
 
 
 OnProgress = Callable[[Progress], None]

@@ -1,5 +1,8 @@
 """What tests of predictions share."""
 
+import inspect
+import textwrap
+
 import jax
 import pytest
 
@@ -14,3 +17,17 @@ def plant(monkeypatch):
 
     yield planted
     jax.clear_caches()
+
+
+@pytest.fixture
+def rewrite(plant):
+    """Plants a function whose text says `new` where it said `old`, for all who have imported it."""
+
+    def rewritten(function, old, new):
+        plain, made = inspect.unwrap(function), {}
+        text = textwrap.dedent(inspect.getsource(plain))
+        assert text.count(old) == 1, f"'{old}' is not once in:\n{text}"
+        exec(f"from __future__ import annotations\n{text.replace(old, new)}", plain.__globals__, made)
+        plant(plain, "__code__", made[plain.__name__].__code__)
+
+    return rewritten

@@ -19,6 +19,9 @@ from experiments.predictions.energy.oscillating import EPOscillating
 from experiments.predictions.energy.residual import forward, settled_error
 from experiments.predictions.energy.separation import EPTimescales
 from experiments.predictions.kit import f64
+from rules.contrastive_hebbian import ContrastiveHebbian
+from rules.equilibrium_propagation import EquilibriumPropagation, Nudged, copy_of
+from rules.predictive_coding import Inferred, PredictiveCoding
 from tests.predictions.verdicts import failed
 
 SMALL = {
@@ -169,6 +172,30 @@ def test_values_without_meaning_are_refused(name, settings, culprit):
 
 
 # ----------------------------------------------------------------------------------------------------- planted defects
+
+NUDGED, CLAMPED, CODED = EquilibriumPropagation.wire, ContrastiveHebbian.wire, PredictiveCoding.wire
+ORDERS, BACKPROP, ENERGIES = "ep-orders", "chl-backprop", "pc-energy"
+ASIDE = {"order, one-sided", "order, symmetric", "direction"}
+
+
+@pytest.mark.parametrize(
+    ("function", "old", "new", "name", "claims"),
+    [
+        (NUDGED, "2 * self.nudge if", "self.nudge if", ORDERS, {"order, symmetric"}),
+        (Nudged.__call__, "+ beta", "- beta", ORDERS, ASIDE),
+        (copy_of, "p.level - last", "last - p.level", ORDERS, ASIDE),
+        (CLAMPED, "-one, variables=error", "one, variables=error", BACKPROP, {"order", "direction"}),
+        (CLAMPED, '("D", "error")', "", BACKPROP, {"order", "direction"}),
+        (copy_of, "gain=feedback", "gain=1 + 0 * feedback", BACKPROP, {"order", "direction"}),
+        (Inferred.__call__, "+ local", "- local", ENERGIES, {"settled energy", "growth at the saddle"}),
+        (CODED, "Modulated() if t == last else Residual()", "Residual()", ENERGIES, {"weights descend it"}),
+        (CODED, "TwoFactor(Residual())", "TwoFactor(Modulated())", ENERGIES, {"weights descend it"}),
+    ],
+)
+def test_a_wrong_line_fails_a_claim(rewrite, function, old, new, name, claims):
+    """At a feedback gain below 1, the one at which layers that are weighed by a wrong power of it look right."""
+    rewrite(function, old, new)
+    assert claims <= failed(small(name, **({"feedback": 0.5} if name == ORDERS else {})).measure())
 
 
 def test_a_free_copy_that_does_not_learn_fails_the_orders(plant, monkeypatch):

@@ -18,6 +18,10 @@ from experiments.predictions.perturbation.reward_delay import RewardDelay
 from experiments.predictions.perturbation.size import PerturbationSize
 from experiments.predictions.perturbation.slow_down import SlowDown
 from experiments.predictions.perturbation.stability import PerturbationStability, exponent
+from rules.node_perturbation import NodePerturbation
+from rules.perturbed import Loss, _again, compared
+from rules.weight_mirror import WeightMirror
+from rules.weight_perturbation import Rewarded, WeightPerturbation
 from tests.predictions.verdicts import failed
 
 # Cheap settings of every prediction, with which its claims still hold.
@@ -163,6 +167,33 @@ def test_values_without_meaning_are_refused(name, settings, culprit):
 
 
 # ----------------------------------------------------------------------------------------------------- planted defects
+
+NODES, SYNAPSES, MIRROR = NodePerturbation.wire, WeightPerturbation.wire, WeightMirror.wire
+SLOW, COSINE, MIRRORED = "perturbation-slow-down", "perturbation-cosine", "weight-mirror-alignment"
+NODE, WEIGHT = {"node perturbation", "slow-down of node perturbation"}, {"weight perturbation"}
+
+
+@pytest.mark.parametrize(
+    ("function", "old", "new", "name", "claims"),
+    [
+        (NODES, "(2 if self.symmetric else 1)", "1", SLOW, NODE),
+        (NODES, "OneToOne(self.size)", "OneToOne(one)", SLOW, NODE),
+        (NODES, 'gate=Input("reward"), ', "", SLOW, NODE),
+        (SYNAPSES, "self.size * sources**0.5", "self.size", SLOW, WEIGHT),
+        (SYNAPSES, "if self.symmetric:", "if False:", SLOW, WEIGHT),
+        (Rewarded.__call__, "/ self.size", "/ self.size**2", SLOW, WEIGHT),
+        (SYNAPSES, '1 if p.source == "one" else network.sizes[int(p.source[1:])]', "2", COSINE, {"weights: square"}),
+        (compared, '("", -1), ("\'", 1)', '("", 1), ("\'", -1)', SLOW, NODE | WEIGHT),
+        (_again, 'p.source if p.source in ("z0", "one") else f"{p.source}\'"', "p.source", COSINE, {"never uphill"}),
+        (Loss.__call__, "-target * jax.nn", "target * jax.nn", COSINE, {"never uphill"}),
+        (MIRROR, "TwoFactor(Error())", "()", MIRRORED, {"carries errors"}),
+        (MIRROR, "Constant(-self.decay)", "Constant(0 * self.decay)", MIRRORED, {"decay sets the scale"}),
+        (MIRROR, "Draw(self.noise)", "Draw(self.noise**2)", MIRRORED, {"decay sets the scale"}),
+    ],
+)
+def test_a_wrong_line_fails_a_claim(rewrite, function, old, new, name, claims):
+    rewrite(function, old, new)
+    assert claims <= failed(small(name).measure())
 
 
 def test_noise_of_synapses_that_shrinks_with_their_number_fails_the_slow_down(plant):

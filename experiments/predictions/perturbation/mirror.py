@@ -13,6 +13,7 @@ from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
 from experiments.predictions.kit import drawn, f64, keys_from, look, marked
+from experiments.predictions.perturbation.setting import updating
 from experiments.results.verdicts import all_match
 from rules import WeightMirror
 
@@ -31,10 +32,12 @@ class MirrorAlignment(AbstractPrediction):
         d))"""
     claim = """Feedback relaxes exponentially to W^T, at the rate of its own decay d, which also sets its scale s^2 / d;
         relu units, which half of the noise passes, make that half. It never rests: its fluctuations grow to |V - E V|^2
-        = eta d (n + 1) / (2 - eta d) of |E V|^2, so that the feedback of a wider layer has to learn more slowly."""
+        = eta d (n + 1) / (2 - eta d) of |E V|^2, so that the feedback of a wider layer has to learn more slowly. An
+        error r that goes back through it moves the layer below by that part and scale of the gradient."""
     method = """Discrete updates of the rule in networks of two layers. Targets are what the network says, so that its
         error is 0 and W stays. V - q V_0 along W^T and its square, at eight times, one sample per seed, for each decay,
-        of linear units and, along W^T, of relu units; at the end |V - W^T s^2 / d|^2."""
+        of linear units and, along W^T, of relu units; at the end |V - W^T s^2 / d|^2. At each time one update aside,
+        with a random error r of the output: what it changes in W_1, without the part of V_0, along W^T r x^T."""
     tolerance = "99.9 % intervals over seeds, for all times and decays together; no other."
     quick = {"seeds": 150}
 
@@ -75,6 +78,7 @@ class MirrorAlignment(AbstractPrediction):
         off = linear[:, -1, :, 2]
         law = float(self.wandering(self.steps[-1:])[0])
         one, half = np.broadcast_to(1 - q, along.shape[:2]), np.broadcast_to((1 - q) / 2, along.shape[:2])
+        carried = np.moveaxis(linear[..., 3], 2, 0)
         quantity = "<V - q V_0, W^T> d / (s^2 |W|^2)"
         verdicts = [
             all_match("exponential course", quantity, one, np.moveaxis(along, 2, 0)),
@@ -86,12 +90,14 @@ class MirrorAlignment(AbstractPrediction):
             all_match(
                 "fluctuations", "|V - s^2 W^T / d|^2 d^2 / (s^4 |W|^2) at the end", np.full(len(off), law), off.T
             ),
+            all_match("carries errors", "<W_1' - q V_0 r x^T, W^T r x^T> d / (s^2 |W^T r x^T|^2)", one, carried),
         ]
         wander = square - 2 * (1 - q)[:, None] * along + ((1 - q) ** 2)[:, None]
         return Finding(verdicts, self._drawn(along, relu[..., 0], wander))
 
     def _simulated(self, activation: str) -> np.ndarray:
-        """(decays, times, seeds, 3): V - q V_0 along W^T, its square; |V - s^2 W^T / d|^2. In units of s^2 W / d."""
+        """(decays, times, seeds, 4): V - q V_0 along W^T, its square; |V - s^2 W^T / d|^2; what an error moves in W_1,
+        without the part of V_0, along what it would by W^T. In units of s^2 W / d."""
         m, n = self.outputs, self.hidden
         network = Network((2, n, m), "linear", activation, bias=False, gain=f64(1.0))
         gaps = np.diff(self.steps, prepend=0)
@@ -104,13 +110,17 @@ class MirrorAlignment(AbstractPrediction):
             y = jnp.maximum(out, 0) if activation == "relu" else out
             times, clock = Timescales(f64(1.0), decay / self.rate), Clock(f64(1.0), f64(0.0), 1)
             run = Discrete(circuit, times, Stream(x, y[None], key), clock)
+            error, wrong = jax.random.normal(jax.random.fold_in(key, 1), (m,), jnp.float64), updating(circuit, 1.0)
+            ideal = jnp.outer(unit @ error, x[0])
 
             def record(progress: DiscreteState, span: tuple[Array, Array]) -> tuple:
                 progress = run.advance(progress, span[0], span[1] - span[0])
                 v, left = run.weights(progress)["V2"], (1 - self.rate) ** span[1].astype(jnp.float64)
                 learnt = v - left * weights["V2"]
+                moved = wrong(run.weights(progress), x[0], y + error, key)["W1"] - weights["W1"]
+                carried = jnp.sum((moved - jnp.outer(left * weights["V2"] @ error, x[0])) * ideal)
                 parts = jnp.sum(learnt * unit), jnp.sum(learnt**2), jnp.sum((v - unit) ** 2)
-                return progress, jnp.stack(parts) / jnp.sum(unit**2)
+                return progress, jnp.stack([*(jnp.stack(parts) / jnp.sum(unit**2)), carried / jnp.sum(ideal**2)])
 
             ends = jnp.asarray(np.cumsum(gaps), jnp.int32)
             starts = jnp.concatenate([jnp.zeros(1, jnp.int32), ends[:-1]])
