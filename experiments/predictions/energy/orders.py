@@ -47,7 +47,7 @@ class EPOrders(AbstractPrediction):
     outputs: Size = 3
     samples: Size = 4
     gain: Positive = 0.5
-    feedback: Positive = 1.0
+    feedback: Positive = 0.5
     loss: Literal["squared", "softmax"] = "squared"
     betas: Positives = (0.0125, 0.00625, 0.003125, 0.0015625)
     seeds: Seeds = 8
