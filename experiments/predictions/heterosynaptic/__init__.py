@@ -7,6 +7,7 @@ HETEROSYNAPTIC: dict[str, str] = {
     "norm-law": "heterosynaptic.norm_law:NormLaw",
     "wrong-sign": "heterosynaptic.wrong_sign:WrongSign",
     "sliding-threshold": "heterosynaptic.sliding_threshold:SlidingThreshold",
+    "metaplasticity": "heterosynaptic.metaplasticity:Metaplasticity",
     "critical-period": "heterosynaptic.critical_period:CriticalPeriod",
     "hebbian-fraction": "heterosynaptic.hebbian_fraction:HebbianFraction",
     "amorphous-wiring": "heterosynaptic.amorphous:AmorphousWiring",
