@@ -13,7 +13,7 @@ from dynamics.errors import PlasticodeError
 from dynamics.plasticity import weight_drifts
 from experiments.predictions import configured
 
-SMALL = {"inputs": 5, "neurons": 6, "outputs": 3, "samples": 30, "units": 4, "probed": 2, "decay": 7.0, "seeds": 6}
+SMALL = {"inputs": 5, "neurons": 6, "outputs": 3, "samples": 30, "units": 4, "probed": 2, "decay": 7.0, "seeds": 12}
 SMALL |= {"length": 9.0, "signal": 0.012, "activities": (0.0, 1.5, 2.5, 3.5)}
 
 

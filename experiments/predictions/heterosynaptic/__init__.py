@@ -9,6 +9,7 @@ HETEROSYNAPTIC: dict[str, str] = {
     "sliding-threshold": "heterosynaptic.sliding_threshold:SlidingThreshold",
     "metaplasticity": "heterosynaptic.metaplasticity:Metaplasticity",
     "critical-period": "heterosynaptic.critical_period:CriticalPeriod",
+    "evolving-signs": "heterosynaptic.evolution:Evolution",
     "hebbian-fraction": "heterosynaptic.hebbian_fraction:HebbianFraction",
     "amorphous-wiring": "heterosynaptic.amorphous:AmorphousWiring",
     "amorphous-learning": "heterosynaptic.amorphous:AmorphousLearning",
