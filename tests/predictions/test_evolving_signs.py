@@ -15,7 +15,7 @@ from experiments.predictions.heterosynaptic.training import teachers
 from experiments.predictions.kit import f64
 
 SMALL = {"inputs": 3, "hidden": (4,), "outputs": 2, "samples": 10, "units": 3, "population": 10, "parents": 3}
-SMALL |= {"generations": 6, "runs": 16, "step": 0.5, "length": 6.0, "decay": 8.0}
+SMALL |= {"generations": 6, "runs": 20, "step": 0.2, "length": 6.0, "decay": 8.0}
 
 
 def failed(**settings) -> set[str]:

@@ -48,7 +48,7 @@ class Metaplasticity(AbstractPrediction):
         dW_ij = W_ij (k_i h^2 - tau_plast/tau_dec),    k_i = g V_i M w_i / (|W_i|^2 |w_i|)
 
     Learning makes V_i = (M w_i)^T. With relu neurons, e_i a_i = z_i V_i h at all times, so that |W_i|^2 - |V_i|^2 dies
-    away as exp(-2 t/tau_dec): k_i becomes g / |w_i|, whatever the wiring M.
+    away as exp(-2 t/tau_dec): k_i becomes g / |w_i|, whatever the wiring M, and however fast V learns.
     """
 
     number = "T3.5b"
