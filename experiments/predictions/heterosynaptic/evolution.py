@@ -120,8 +120,8 @@ class Evolution(AbstractPrediction):
         if len(exceptions):
             notes.append(
                 f"{len(exceptions)} of {int((~right).sum())} other rules had learned when their lives ended, each with "
-                f"a rate of at most {exceptions.min(1).max():.2g}: theory forbids it at rest, but lives are finite, and "
-                "steps coarse where other rates are high."
+                f"a rate of at most {exceptions.min(1).max():.2g}: theory forbids it at rest, but lives are finite, "
+                "and steps coarse where other rates are high."
             )
         return notes
 
