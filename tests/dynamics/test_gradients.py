@@ -15,7 +15,7 @@ from dynamics.integrators import FixedStep, Window
 from dynamics.kinks import hats, share_on
 from dynamics.noise import Noise
 from dynamics.simulate import simulate
-from rules import FA
+from rules import FA, KP
 from tests.dynamics.systems import coupled, two_layers
 from tests.problems import clock, discrete, f64, flow, random_weights, stream, timescales
 
@@ -40,16 +40,16 @@ ROUND = {
 }
 
 
-def end(integrator, numbers):
+def end(integrator, numbers, circuit=CIRCUIT, own="W1"):
     """A number that all weights after three presentations make up, as a function of the numbers of the run."""
-    lag = lambda c: [p.lag for p in c.projections if p.name == "W1"]  # noqa: E731
-    circuit = eqx.tree_at(lag, CIRCUIT, [numbers["own"]], is_leaf=lambda x: x is None)
+    lag = lambda c: [p.lag for p in c.projections if p.name == own]  # noqa: E731
+    weights, circuit = random_weights(circuit), eqx.tree_at(lag, circuit, [numbers["own"]], is_leaf=lambda x: x is None)
     times = timescales(*(numbers[name] for name in ("propagation", "plasticity", "decay", "trace")))
     steps = 1 if isinstance(integrator, Window) else STEPS
     time = clock(numbers["duration"], numbers["gap"], steps)
     delays = Delays(error=numbers["error"], hop=numbers.get("hop"), input=numbers["input"])
     run = Coupled(circuit, times, stream(PROBLEM), time, delays, integrator=integrator, history=2 * steps + 4)
-    weights = run.weights(run.advance(run.init(WEIGHTS), jnp.int32(0), 3))
+    weights = run.weights(run.advance(run.init(weights), jnp.int32(0), 3))
     return sum(jnp.sum(jnp.sin(w + i)) for i, w in enumerate(weights.values()))
 
 
@@ -117,7 +117,11 @@ def test_without_a_gap_windows_that_begin_at_once_move_as_soon_as_there_is_one(p
 def test_without_a_gap_and_with_hops_of_a_presentation_derivatives_are_those_of_the_side_with_a_gap():
     """A gap can only grow, and hops that are as long as a period are then shorter: to far less than windows are off."""
     numbers = {name: f64(x) for name, x in {**TIMES, **LAGS}.items()}
-    of = lambda x: end(Window(nodes=8, sweeps=4), {**numbers, "gap": x[0], "hop": x[1]})  # noqa: E731
+    circuit = KP(f64(1.0)).wire(PROBLEM.network)
+
+    def of(x):
+        return end(Window(nodes=8, sweeps=4), {**numbers, "gap": x[0], "hop": x[1]}, circuit, "W2")
+
     h = 4e-7
     points = f64(np.array([0.0, 0.05]) + h * np.array([[0, 0], [1, 0], [2, 0], [0, -1], [0, -2]]))
     at, slopes = jax.jit(jax.vmap(lambda x: (of(x), jax.jacfwd(of)(x))))(points)
