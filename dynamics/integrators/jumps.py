@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 from dynamics.kinks import roundoff, with_value
 from dynamics.stimulus import Clock
 
-Cut = tuple[Float[Array, "*cuts"], Float[Array, "*cuts"]]  # times in seconds, and how fast `paces` push them
+Cut = tuple[Float[Array, ""], Float[Array, ""]]  # a time in seconds, and how fast `paces` push it
 GAP = 1e-2  # how fast the gap grows, relative to lags
 
 
