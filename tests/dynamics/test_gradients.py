@@ -37,6 +37,7 @@ ROUND = {
     "no-gap": {"gap": 0.0},
     "no-gap-and-a-lag-of-T": {"gap": 0.0, "error": 0.05},
     "no-gap-and-a-late-input": {"gap": 0.0, "input": 0.05},
+    "no-gap-and-no-lags": {"gap": 0.0, "error": 0.0, "input": 0.0, "own": 0.0},
 }
 
 
