@@ -105,7 +105,8 @@ class AbstractWindow(AbstractIntegrator):
             late = {_hop(p) for p, _, _ in system.lagged()} | ({"error"} & set(lags))
             jumps |= {tuple(sorted((*jump, name))) for jump in jumps for name in late}
         clock, gaps, total = system.clock, self.gaps, functools.partial(self._total, system)
-        pace, none = paces(clock, {n: total((n,)) for names in jumps for n in names}, gaps), jnp.zeros_like(clock.gap)
+        lags = {n: lag for names in jumps for n in names if (lag := total((n,))) is not None}
+        pace, none = paces(clock, lags, gaps), jnp.zeros_like(clock.gap)
         pushes = {names: sum((pace[name] for name in names), none) for names in sorted(jumps)}
         return {names: Jump.of(clock, total(names), push, gaps) for names, push in pushes.items()}
 
