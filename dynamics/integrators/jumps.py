@@ -9,14 +9,30 @@ from jaxtyping import Array, Bool, Float, Int
 from dynamics.kinks import roundoff, with_value
 from dynamics.stimulus import Clock
 
-Cut = tuple[Float[Array, ""], Float[Array, ""]]  # a time in seconds, and how fast lags that grow would push it
+Cut = tuple[Float[Array, ""], Float[Array, ""]]  # a time in seconds, and how fast `paces` push it
+GAP = 1e-2  # how fast the gap grows, relative to lags
+
+
+def paces(clock: Clock, lags: dict[str, Float[Array, ""]], gaps: bool) -> dict[str, Float[Array, ""]]:
+    """How fast each lag moves away from round numbers: jumps that meet come in the order that this brings them into.
+
+    Lags grow, each at a pace of its own, and the gap far slower. Without a gap it can only grow, and what is late by
+    whole periods then comes a little earlier than that; so there lags shrink, still far slower than the gap grows, but
+    for those of 0, which can only grow.
+
+    A run by windows is smooth in its numbers as long as no jump passes another. Where jumps meet the slopes on both
+    sides differ, be it only by the error of the windows, and the order says which of them the derivative is.
+    """
+    none = (clock.gap == 0) & gaps
+    side = {name: jnp.where(none & (lags[name] > 0), -(GAP**2), 1) for name in sorted(lags)}
+    return {name: (2 + i) ** 0.5 * toward for i, (name, toward) in enumerate(side.items())}
 
 
 class Jump(NamedTuple):
     """When a signal that is late by a number of whole `periods` and a rest goes on and off in a presentation.
 
     None: that it never does. `wraps`: it goes off in the next presentation, and `off` is when the one before does.
-    `pushes` says how fast `off` and `on` would move if every lag grew, each at its own pace, and the gap very slowly.
+    `pushes` says how fast `off` and `on` move at the paces of lags and gap.
     """
 
     on: Float[Array, ""] | None
@@ -31,8 +47,8 @@ class Jump(NamedTuple):
         return [(time, push) for time, push in both if time is not None]
 
     @staticmethod
-    def of(clock: Clock, lag: Float[Array, ""] | None, push: float, gaps: bool) -> "Jump":
-        """The jump of a signal with this lag. Times have derivatives, whole numbers have none."""
+    def of(clock: Clock, lag: Float[Array, ""] | None, push: Float[Array, ""], gaps: bool) -> "Jump":
+        """The jump of a signal with this lag, whose pace is `push`. Times have derivatives, whole numbers have none."""
         zero = jnp.zeros_like(clock.period)
         if lag is None:
             return Jump(None, clock.duration if gaps else None, zero, jnp.asarray(not gaps), (zero, zero))
@@ -42,26 +58,28 @@ class Jump(NamedTuple):
             whole = (clock.gap == 0) & (periods > 0) & (rest < clock.period * roundoff(lag / clock.period))
             rest, periods = jnp.where(whole, clock.period, rest), periods - whole.astype(rest.dtype)
         on = with_value(rest, lag - periods * clock.period)
-        slowly = push - 1e-2 * periods
+        push = push - GAP * periods
         if not gaps:
-            return Jump(on, None, periods, jnp.asarray(True), (zero, slowly))
+            return Jump(on, None, periods, jnp.asarray(True), (zero, push))
         wraps = rest + clock.duration >= clock.period
         off = jnp.where(wraps, jnp.maximum(rest - clock.gap, 0), rest + clock.duration)
         off = with_value(off, on + jnp.where(wraps, -clock.gap, clock.duration))
-        return Jump(on, off, periods, wraps, (jnp.where(wraps, slowly - 1e-2, slowly), slowly))
+        return Jump(on, off, periods, wraps, (jnp.where(wraps, push - GAP, push), push))
 
 
 def in_order(
     clock: Clock, even: Float[Array, " parts"], cuts: list[Cut]
 ) -> tuple[Int[Array, " windows"], Float[Array, " windows"]]:
-    """Which of `even` and `cuts` every window starts at, and when.
+    """Which of equal parts, `even` is when they begin in periods, and `cuts` every window starts at, and when.
 
-    Cuts that meet lie in the order that they would have if every lag were a little longer. What is shown follows from
-    it, so derivatives see the empty windows between them, whose lengths have a derivative too.
+    Cuts that meet lie in the order that paces bring them into. What is shown follows from it, so derivatives see the
+    empty windows between them, whose lengths have a derivative too.
     """
     if not cuts:
-        return jnp.arange(even.shape[0]), even
-    times = jnp.concatenate([even, jnp.stack([time for time, _ in cuts])])
-    pushes = jnp.concatenate([jnp.zeros_like(even), jnp.stack([push for _, push in cuts])])
-    order = jnp.argsort(times + clock.period * roundoff(times / clock.period) * pushes, stable=True)
+        return jnp.arange(even.shape[0]), clock.period * even
+    times = jnp.concatenate([clock.period * even, jnp.stack([time for time, _ in cuts])])
+    pushes = jnp.concatenate([GAP * even, jnp.stack([push for _, push in cuts])])
+    apart = clock.period * roundoff(times / clock.period)
+    earlier = jnp.sum(times[None] < (times - apart)[:, None], axis=1)  # as many for all that meet
+    order = jnp.lexsort((pushes, earlier))
     return order, with_value(jax.lax.cummax(times[order]), times[order])

@@ -18,7 +18,7 @@ from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, Key, Sources, State, key_of
 from dynamics.integrators.collocation import MAX_NODES, interpolation, nodes, ornstein_uhlenbeck, weighted
 from dynamics.integrators.contract import AbstractIntegrator
-from dynamics.integrators.jumps import Cut, Jump, in_order
+from dynamics.integrators.jumps import Cut, Jump, in_order, paces
 from dynamics.integrators.waveforms import Relaxation, Waves
 from dynamics.integrators.window_parts import Course, Doubt, Layout, Past, Shown, distance
 from dynamics.integrators.window_solver import Context, Solved, WindowSolver, filters_of
@@ -104,14 +104,14 @@ class AbstractWindow(AbstractIntegrator):
             lags = system.lags()
             late = {_hop(p) for p, _, _ in system.lagged()} | ({"error"} & set(lags))
             jumps |= {tuple(sorted((*jump, name))) for jump in jumps for name in late}
-        pace = {name: (2 + i) ** 0.5 for i, name in enumerate(sorted({name for names in jumps for name in names}))}
-        pushes = {names: sum((pace[name] for name in names), 0.0) for names in sorted(jumps)}
-        return {
-            names: Jump.of(system.clock, self._total(system, names), push, self.gaps) for names, push in pushes.items()
-        }
+        clock, gaps, total = system.clock, self.gaps, functools.partial(self._total, system)
+        lags = {n: lag for names in jumps for n in names if (lag := total((n,))) is not None}
+        pace, none = paces(clock, lags, gaps), jnp.zeros_like(clock.gap)
+        pushes = {names: sum((pace[name] for name in names), none) for names in sorted(jumps)}
+        return {names: Jump.of(clock, total(names), push, gaps) for names, push in pushes.items()}
 
     def _cuts(self, system: CoupledSystem) -> list[Cut]:
-        """Where windows end, besides the equal parts, and how fast lags that grow would push that."""
+        """Where windows end, besides the equal parts, and how fast that is pushed (`jumps.paces`)."""
         clock, cuts = system.clock, []
         for jump in self._jumps(system).values():
             cuts += jump.cuts()
@@ -130,7 +130,7 @@ class AbstractWindow(AbstractIntegrator):
     def layout(self, system: CoupledSystem, past: Past | None) -> Layout:
         """Windows and filters, the same for every presentation."""
         clock, cuts = system.clock, self._cuts(system)
-        even = clock.period * jnp.asarray(np.arange(self.parts) / self.parts, clock.dt.dtype)
+        even = jnp.asarray(np.arange(self.parts) / self.parts, clock.dt.dtype)
         order, start = in_order(clock, even, cuts)
         ends = jnp.concatenate([start[1:], clock.period[None]])
         length = ends - start

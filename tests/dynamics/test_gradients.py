@@ -15,7 +15,7 @@ from dynamics.integrators import FixedStep, Window
 from dynamics.kinks import hats, share_on
 from dynamics.noise import Noise
 from dynamics.simulate import simulate
-from rules import FA
+from rules import FA, KP
 from tests.dynamics.systems import coupled, two_layers
 from tests.problems import clock, discrete, f64, flow, random_weights, stream, timescales
 
@@ -37,19 +37,20 @@ ROUND = {
     "no-gap": {"gap": 0.0},
     "no-gap-and-a-lag-of-T": {"gap": 0.0, "error": 0.05},
     "no-gap-and-a-late-input": {"gap": 0.0, "input": 0.05},
+    "no-gap-and-no-lags": {"gap": 0.0, "error": 0.0, "input": 0.0, "own": 0.0},
 }
 
 
-def end(integrator, numbers):
+def end(integrator, numbers, circuit=CIRCUIT, own="W1"):
     """A number that all weights after three presentations make up, as a function of the numbers of the run."""
-    lag = lambda c: [p.lag for p in c.projections if p.name == "W1"]  # noqa: E731
-    circuit = eqx.tree_at(lag, CIRCUIT, [numbers["own"]], is_leaf=lambda x: x is None)
+    lag = lambda c: [p.lag for p in c.projections if p.name == own]  # noqa: E731
+    weights, circuit = random_weights(circuit), eqx.tree_at(lag, circuit, [numbers["own"]], is_leaf=lambda x: x is None)
     times = timescales(*(numbers[name] for name in ("propagation", "plasticity", "decay", "trace")))
     steps = 1 if isinstance(integrator, Window) else STEPS
     time = clock(numbers["duration"], numbers["gap"], steps)
-    delays = Delays(error=numbers["error"], input=numbers["input"])
+    delays = Delays(error=numbers["error"], hop=numbers.get("hop"), input=numbers["input"])
     run = Coupled(circuit, times, stream(PROBLEM), time, delays, integrator=integrator, history=2 * steps + 4)
-    weights = run.weights(run.advance(run.init(WEIGHTS), jnp.int32(0), 3))
+    weights = run.weights(run.advance(run.init(weights), jnp.int32(0), 3))
     return sum(jnp.sum(jnp.sin(w + i)) for i, w in enumerate(weights.values()))
 
 
@@ -80,6 +81,53 @@ def test_derivatives_at_round_numbers_lie_between_the_slopes_on_both_sides(integ
         margin = 1e-5 * max(*map(abs, slopes), 0.01)
         assert min(slopes) - margin < found[name] < max(slopes) + margin, name
         assert abs(backwards[name] - found[name]) < 1e-9 * max(1, abs(found[name])), name
+
+
+@functools.cache
+def lie(parts):
+    """How windows lie in a presentation of 50 ms, as a function of the gap and of lags: when they start, what is on."""
+
+    def laid(numbers):
+        time = clock(0.05, numbers["gap"], 1)
+        delays = Delays(error=numbers["error"], hop=numbers["hop"])
+        window = Window(nodes=2, parts=parts, gaps=True)
+        run = Coupled(CIRCUIT, timescales(0.01, 0.5), stream(PROBLEM), time, delays, integrator=window, history=9)
+        layout = window.layout(run.system({}), None)
+        return layout.start, layout.on
+
+    return jax.jit(laid), jax.jit(jax.jacfwd(laid))
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("error", [0.01237, 0.05])
+@pytest.mark.parametrize("hop", [0.025, 0.05, 0.1])
+def test_without_a_gap_windows_that_begin_at_once_move_as_soon_as_there_is_one(parts, error, hop):
+    """Starts are piecewise linear in the gap, which grows, and in a lag, which shrinks where no other lag is round."""
+    laid, slopes = lie(parts)
+    numbers = {"gap": f64(0.0), "error": f64(error), "hop": f64(hop)}
+    (start, on), moved = laid(numbers), slopes(numbers)[0]
+    for name, h in [("gap", 1e-6), ("hop", -1e-6)] if error != 0.05 else [("gap", 1e-6)]:
+        later = {**numbers, name: numbers[name] + h}
+        start_later, on_later = laid(later)
+        np.testing.assert_allclose(moved[name], (start_later - start) / h, atol=1e-8)
+        length = np.diff(start_later, append=0.05 + later["gap"])[:, None]
+        for signal, shown in on.items():
+            np.testing.assert_allclose(shown * length, on_later[signal] * length, atol=1e-12)
+
+
+def test_without_a_gap_and_with_hops_of_a_presentation_derivatives_are_those_of_the_side_with_a_gap():
+    """A gap can only grow, and hops that are as long as a period are then shorter: to far less than windows are off."""
+    numbers = {name: f64(x) for name, x in {**TIMES, **LAGS}.items()}
+    circuit = KP(f64(1.0)).wire(PROBLEM.network)
+
+    def of(x):
+        return end(Window(nodes=8, sweeps=4), {**numbers, "gap": x[0], "hop": x[1]}, circuit, "W2")
+
+    h = 4e-7
+    points = f64(np.array([0.0, 0.05]) + h * np.array([[0, 0], [1, 0], [2, 0], [0, -1], [0, -2]]))
+    at, slopes = jax.jit(jax.vmap(lambda x: (of(x), jax.jacfwd(of)(x))))(points)
+    gap, hop = ((-3 * at[0] + 4 * at[i] - at[i + 1]) / (2 * h) for i in (1, 3))
+    np.testing.assert_allclose(slopes[0], [gap, -hop], rtol=1e-6)
 
 
 SIMULATED = {
