@@ -16,8 +16,8 @@ from experiments.predictions.references import REFERENCES
 from experiments.predictions.study import STUDIES
 from experiments.report.report import pretty_bibtex
 from experiments.spec.loading import built_in_specs, load_spec
+from experiments.spec.rule_table import rule_fields
 from experiments.spec.spec import dump_toml
-from experiments.spec.tables import rule_fields
 from experiments.spec.toml_text import inline
 from experiments.spec.units import Time
 from experiments.tasks.registry import TASKS, task_class

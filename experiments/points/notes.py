@@ -9,11 +9,13 @@ def notes_of(jobs: dict[str, list[Job]]) -> list[str]:
     """Sentences about the jobs of all parts: for each rule the first of its own, and how many more there are."""
     told: dict[str, dict[str, None]] = {}
     for job in (job for members in jobs.values() for job in members):
-        rule, values = job.plan.spec.rule.name, job.group.values
-        numbers = {path.removeprefix("rule."): value for path, value in values.items() if path.startswith("rule.")}
-        with blamed(f"rule '{rule}' makes no remarks", modules_of([rule])):
-            sentences = rule_class(rule).remarks(numbers, job.plan.sizes, job.plan.spec.dtype)
-        told.setdefault(rule, {}).update(dict.fromkeys(sentences))
+        spec = job.plan.spec
+        for at, table in spec.rule.tables():
+            rule, known = table["name"], spec.rule.numbers()
+            numbers = {path.rpartition(".")[2]: job.group.values[path] for path in known if path.rpartition(".")[0] == at}
+            with blamed(f"rule '{rule}' makes no remarks", modules_of([rule])):
+                sentences = rule_class(rule).remarks(numbers, job.plan.sizes, spec.dtype)
+            told.setdefault(rule, {}).update(dict.fromkeys(text.replace("rule.", f"{at}.") for text in sentences))
     return [f"note: {next(iter(texts))}{_more(len(texts) - 1)}" for texts in told.values() if texts]
 
 
