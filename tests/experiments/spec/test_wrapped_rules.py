@@ -106,7 +106,7 @@ def test_times_are_those_of_each_point_and_count_for_how_long_a_run_takes():
 
 
 REFUSED = {
-    "rule.credit.feedback_scal=1": "'rule.credit.feedback_scal' is not known.*of feedback_scale, name; did you mean 'feed",
+    "rule.credit.feedback_scal=1": "'rule.credit.feedback_scal' is not known.* feedback_scale, name; did you mean 'fee",
     "rule.feedback_scale=1": "'rule.feedback_scale' is not known.*did you mean 'rule.credit.feedback_scale'",
     "rule.credt.feedback_scale=1": "'rule.credt' is not known: it must be one of credit, inertia, name; did you mean",
     "rule.credit.feedback_scale.x=1": "after rule.credit.feedback_scale comes nothing, or the integer index",
