@@ -10,7 +10,7 @@ from pydantic_core import PydanticUndefined
 
 from dynamics.network import Network
 from dynamics.plugins import is_own
-from experiments.machine.names import unknown_name
+from experiments.machine.names import unknown_of_many
 from experiments.predictions import PREDICTIONS, plain, prediction_class
 from experiments.predictions.references import REFERENCES
 from experiments.predictions.study import STUDIES
@@ -51,7 +51,7 @@ def described(name: str) -> str:
         return _task(name)
     if name not in RULES and not is_own(name):
         known = [*built_in_specs(), *RULES, *PREDICTIONS, *TASKS]
-        raise unknown_name("spec, rule, prediction or task", name, known, "Class")
+        raise unknown_of_many("spec, rule, prediction or task", name, known, "plasticode list", "Class")
     return _rule(name)
 
 

@@ -44,6 +44,17 @@ def test_an_update_is_the_published_one():
     np.testing.assert_allclose(advanced(run, START, jnp.int32(5)).weights["W1"][0], w, atol=1e-15)
 
 
+@pytest.mark.parametrize("inertia", [0.049, 0.05, 0.06])
+def test_updates_grow_as_the_roots_of_the_heavy_ball_do_and_from_half_a_presentation_down_always(inertia):
+    """z^2 - (1 + beta - (1 - beta) eta) z + beta = 0, beta = 1 - T/inertia, of one weight with <x^2> = 1."""
+    one, eta, beta = f64([[1.0]]), 0.1, 1 - 0.1 / inertia
+    circuit = Momentum(inertia=f64(inertia)).wire(Network((1, 1), bias=False, gain=f64(1.0)))
+    run = discrete(circuit, timescales(plasticity=1.0), one, ZERO[:1], 0.1)
+    early, late = (float(advanced(run, {"W1": one}, jnp.int32(n)).weights["W1"][0, 0]) for n in (300, 310))
+    root = np.abs(np.roots([1, -(1 + beta - (1 - beta) * eta), beta])).max()
+    assert abs((late / early) ** 2 / root**20 - 1) < 1e-9 and (root > 1) == (inertia <= 0.05)
+
+
 @pytest.mark.parametrize("gap", [0.0, 0.03])
 def test_windows_equal_small_steps_and_the_flow_on_average(gap):
     window, steps = both(REGRESSION, timescales(0.01, 1.0, decay=4.0), X, ZERO, START, 520, shown=3, gap=gap, nodes=16)
