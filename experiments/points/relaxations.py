@@ -54,7 +54,7 @@ def slow_timescales(plan: Plan) -> Slow:
     def taus(point: dict[str, Any]) -> dict[str, Any]:
         circuit = circuit_of(plan, point)
         found = [(f"'{v.name}'", v) for layer in circuit.layers for v in layer.variables]
-        found += [(f"the trace in the law of '{t.of.name}'", t.trace) for t in circuit.terms if t.trace is not None]
+        found += [(f"the trace of the term '{t.name}'", t.trace) for t in circuit.terms if t.trace is not None]
         return {what: x.timescale.min() for what, x in found if x.timescale is not None and (x.slow or fast_too)}
 
     return jax.jit(jax.vmap(taus))
