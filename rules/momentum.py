@@ -34,9 +34,10 @@ class Momentum(AbstractRule):
     Invariants      the charge of a symmetry has inertia too: (m/2) Q'' + (mu/2) Q' + k Q = m Q[W', W'], Q[W, W] a
                     quadratic form whose symmetry leaves L alone (bibtex: tanaka2021noether)
     Locality        that of `credit`, the rule that brings the error to the layer
-    Shapes          E_l that of W_l; inertia in seconds, above T/2 for stable updates
+    Shapes          E_l that of W_l; inertia in seconds; updates are unstable from T/2 down, which a spec is refused
     Errors          those of `credit`; one none of whose laws is a product, or whose law has a trace with a timescale of
-                    its own, or of its product, is refused, and the run's eligibility trace has no place
+                    its own, or of its product, is refused. The run's eligibility trace has no place: a spec that has one is
+                    refused
     Reference       bibtex: polyak1964some (doi:10.1016/0041-5553(64)90137-5)
     """
 
