@@ -36,8 +36,7 @@ class Momentum(AbstractRule):
     Locality        that of `credit`, the rule that brings the error to the layer
     Shapes          E_l that of W_l; inertia in seconds; updates are unstable from T/2 down, which a spec is refused
     Errors          those of `credit`; one none of whose laws is a product, or whose law has a trace with a timescale of
-                    its own, or of its product, is refused. The run's eligibility trace has no place: a spec that has one is
-                    refused
+                    its own, or of its product, is refused. The run's eligibility trace has no place; specs refuse it
     Reference       bibtex: polyak1964some (doi:10.1016/0041-5553(64)90137-5)
     """
 
