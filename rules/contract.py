@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,14 @@ def _floating(value: Any) -> Float[Array, "..."]:
             "or an array"
         ) from None
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
+
+
+def wired_inside(credit: "AbstractRule", network: Network) -> Circuit:
+    """The circuit of the rule that another one has as `credit`; what it refuses is told by its path there."""
+    try:
+        return credit.wire(network)
+    except PlasticodeError as error:
+        raise PlasticodeError(re.sub(r"\brule\.(?=[a-z])", "rule.credit.", str(error))) from error
 
 
 def with_products(circuit: Circuit, what: str) -> Circuit:

@@ -9,7 +9,7 @@ from dynamics.circuit import AbstractFactor, Circuit, Local, Outer, Projection, 
 from dynamics.errors import PlasticodeError
 from dynamics.laws import Term
 from dynamics.network import Network
-from rules.contract import AbstractRule, timescale, with_products
+from rules.contract import AbstractRule, timescale, wired_inside, with_products
 from rules.gradient import SGD
 
 
@@ -49,7 +49,7 @@ class Momentum(AbstractRule):
     inertia: Float[Array, ""] = timescale(0.5, low=1e-9)
 
     def wire(self, network: Network) -> Circuit:
-        circuit = with_products(self.credit.wire(network), "momentum")
+        circuit = with_products(wired_inside(self.credit, network), "momentum")
         projections = tuple(
             dataclasses.replace(p, law=tuple(self._heavy(term, p) for term in p.law)) for p in circuit.projections
         )

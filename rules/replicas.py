@@ -12,7 +12,7 @@ from dynamics.errors import PlasticodeError, unknown
 from dynamics.instruments import output_layer
 from dynamics.laws import Term
 from dynamics.network import Network
-from rules.contract import AbstractRule, number
+from rules.contract import AbstractRule, number, wired_inside
 from rules.gradient import SGD
 
 GRAPHS = ("complete", "ring", "star")
@@ -68,7 +68,7 @@ class Replicas(AbstractRule):
             raise PlasticodeError(
                 f"rule.copies = {self.copies} is not allowed: rule.graph = '{self.graph}' needs at least {least}"
             )
-        one, links = self.credit.wire(network), couplings(self.graph, self.copies)
+        one, links = wired_inside(self.credit, network), couplings(self.graph, self.copies)
         self._check_straight(one)
         layers, projections = one.layers, []
         for i in range(self.copies):

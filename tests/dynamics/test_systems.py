@@ -138,6 +138,9 @@ def test_synaptic_noise_in_the_flow_has_its_closed_form(kind):
     stratonovich = Noise(synaptic_multiplicative=size, calculus="stratonovich")
     with pytest.raises(PlasticodeError, match="multiplicative noise in the ito sense"):
         WeightFlow(circuit, FLOW, f64(np.zeros((1, 100))), None, clock, noise=stratonovich)
+    with pytest.raises(PlasticodeError, match="noise.calculus = 'stratonovich' is not allowed: sampling noise is Ito"):
+        still = dataclasses.replace(stratonovich, synaptic_multiplicative=None)
+        WeightFlow(circuit, FLOW, f64(np.zeros((1, 100))), None, clock, FixedStep("euler"), None, True, still)
 
 
 def test_a_gap_counts_in_the_flow_as_what_the_circuit_does_in_it():

@@ -12,7 +12,7 @@ from dynamics.flow import WeightFlow
 from dynamics.integrators import FixedStep, Window
 from dynamics.network import Network
 from dynamics.stimulus import Clock
-from rules import SGD, AbstractRule, Momentum
+from rules import SGD, AbstractRule, Curl, Exponentiated, Momentum, Replicas
 from tests.dynamics.pieces import advanced, apart, both, coupled, discrete
 from tests.problems import f64, flow_drift, random_problem, random_weights, timescales
 
@@ -98,3 +98,25 @@ def test_a_law_with_a_trace_of_its_own_is_refused():
             Momentum(Gating(trace)).wire(Network((3, 2), gain=f64(1.0)))
     with pytest.raises(PlasticodeError, match="has a trace of its own"):
         Momentum(Momentum(SGD())).wire(Network((3, 2), gain=f64(1.0)))
+
+
+@pytest.mark.parametrize("key", ["flow.entropic", "noise.sampling"])
+def test_what_flows_do_not_know_of_slow_averages_is_refused(key):
+    clock = Clock(f64(0.1), f64(0.0), 2)
+    kind = {"entropic": True} if key == "flow.entropic" else {"sampling_noise": True}
+    with pytest.raises(
+        PlasticodeError, match=f"follow slow averages, as those of momentum do, .*: {key} must be false"
+    ):
+        WeightFlow(REGRESSION, timescales(), X, ZERO, clock, FixedStep("euler"), **kind)
+
+
+def test_what_a_rule_inside_refuses_is_told_by_its_path():
+    network = Network((3, 2), gain=f64(1.0))
+    for rule, path in (
+        (Momentum(Curl(flips=f64([0.1, 0.2]))), "rule.credit.flips"),
+        (Replicas(Momentum(Curl(flips=f64([0.1, 0.2])))), "rule.credit.credit.flips"),
+        (Exponentiated(Replicas(copies=1)), "rule.credit.copies"),
+        (Curl(Momentum(Momentum(SGD()))), "leaves no place for momentum: rule.credit.credit must be"),
+    ):
+        with pytest.raises(PlasticodeError, match=path):
+            rule.wire(network)
