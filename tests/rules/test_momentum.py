@@ -1,5 +1,7 @@
 """Momentum: the heavy ball in closed form, the published update, windows against steps, gates and traces."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -103,7 +105,7 @@ def test_a_law_with_a_trace_of_its_own_is_refused():
 @pytest.mark.parametrize("key", ["flow.entropic", "noise.sampling"])
 def test_what_flows_do_not_know_of_slow_averages_is_refused(key):
     clock = Clock(f64(0.1), f64(0.0), 2)
-    kind = {"entropic": True} if key == "flow.entropic" else {"sampling_noise": True}
+    kind: dict[str, Any] = {"entropic": True} if key == "flow.entropic" else {"sampling_noise": True}
     with pytest.raises(
         PlasticodeError, match=f"follow slow averages, as those of momentum do, .*: {key} must be false"
     ):
