@@ -71,8 +71,8 @@ class Discrete(AbstractRegime[DiscreteState]):
             raise PlasticodeError(f"discrete.batch = {self.batch} is not allowed: an update needs at least 1 sample")
         if self.batch > 1 and self.circuit.drawn:
             raise PlasticodeError(
-                f"discrete.batch = {self.batch} is not allowed with projection '{self.circuit.drawn[0].name}', whose "
-                "map is drawn anew for each presentation: it must be 1"
+                f"discrete.batch = {self.batch} is not allowed with this rule, as it needs matrices that are drawn "
+                "anew for each presentation: it must be 1"
             )
         check_circuit(self.circuit, self.timescales, self.stream.inputs, self.stream.targets)
         check_settles(self.circuit)

@@ -277,6 +277,8 @@ class WeightFlow(AbstractRegime[FlowState]):
                 f"integrator '{self.integrator.name}' cannot integrate sampling noise, which is Ito and does not "
                 "commute: it must be euler"
             )
+        if self.sampling_noise and self.noise.calculus != "ito":
+            raise PlasticodeError(f"noise.calculus = '{self.noise.calculus}' is not allowed: sampling noise is Ito")
         if self.noise.fluctuations:
             kind = ", ".join(f"noise.{name}" for name in self.noise.levels if name not in self.noise.on_synapses)
             raise PlasticodeError(f"{kind} is not allowed in the weight flow, where activities and errors are settled")
@@ -285,23 +287,26 @@ class WeightFlow(AbstractRegime[FlowState]):
 
     def _check_averages(self) -> None:
         """Refuses what has no average over samples."""
-        drawn = [f"layer '{layer.name}'" for layer in self.circuit.layers if isinstance(layer.source, Draw)]
-        drawn += [f"projection '{p.name}'" for p in self.circuit.drawn]
-        if drawn:
+        if self.circuit.drawn or any(isinstance(layer.source, Draw) for layer in self.circuit.layers):
             raise PlasticodeError(
-                f"{drawn[0]} is drawn anew for each presentation, and the weight flow does not average over draws: the "
-                "regime must be coupled or discrete"
+                "this rule needs random numbers that are drawn anew for each presentation, over which a weight flow, "
+                "the mean over samples, does not average: the regime must be coupled or discrete"
             )
         curved = [p.name for p in self.circuit.plastic if self.circuit.map_of(p.name).is_curved]
         if curved and self.entropic:
             raise PlasticodeError(
-                f"the map of '{curved[0]}' has a mirror or holds its norm, and the entropic flow knows plain steps "
-                "alone: one of both"
+                f"this rule keeps the signs or the norm of '{curved[0]}', and the entropic flow knows plain steps "
+                "alone: flow.entropic must be false"
             )
         slow = list(slow_traces(self.circuit))
         if slow and (self.sampling_noise or self.entropic):
-            what = "sampling noise" if self.sampling_noise else "the entropic flow"
-            raise PlasticodeError(f"the law of '{slow[0]}' has a slow trace, which {what} does not know: one of both")
+            what, key = (
+                ("the entropic flow", "flow.entropic") if self.entropic else ("sampling noise", "noise.sampling")
+            )
+            raise PlasticodeError(
+                f"the weights of this rule follow slow averages, as those of momentum do, which {what} does not know: "
+                f"{key} must be false"
+            )
 
     def init(self, weights: Weights) -> FlowState:
         """The start, from given maps."""

@@ -100,7 +100,8 @@ def check_settles(circuit: Circuit) -> None:
     for layer in circuit.layers:
         if isinstance(layer.source, Wave):
             raise PlasticodeError(
-                f"layer '{layer.name}' changes during a presentation: only the coupled regime can run it"
+                "this rule has a wave, which changes during a presentation, so that nothing settles: the regime must "
+                "be coupled"
             )
 
 

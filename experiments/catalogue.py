@@ -10,14 +10,14 @@ from pydantic_core import PydanticUndefined
 
 from dynamics.network import Network
 from dynamics.plugins import is_own
-from experiments.machine.names import unknown_name
+from experiments.machine.names import unknown_of_many
 from experiments.predictions import PREDICTIONS, plain, prediction_class
 from experiments.predictions.references import REFERENCES
 from experiments.predictions.study import STUDIES
 from experiments.report.report import pretty_bibtex
 from experiments.spec.loading import built_in_specs, load_spec
+from experiments.spec.rule_table import rule_fields
 from experiments.spec.spec import dump_toml
-from experiments.spec.tables import rule_fields
 from experiments.spec.toml_text import inline
 from experiments.spec.units import Time
 from experiments.tasks.registry import TASKS, task_class
@@ -51,7 +51,7 @@ def described(name: str) -> str:
         return _task(name)
     if name not in RULES and not is_own(name):
         known = [*built_in_specs(), *RULES, *PREDICTIONS, *TASKS]
-        raise unknown_name("spec, rule, prediction or task", name, known, "Class")
+        raise unknown_of_many("spec, rule, prediction or task", name, known, "plasticode list", "Class")
     return _rule(name)
 
 

@@ -1,7 +1,9 @@
 """The contract of a learning rule: it wires a circuit, and that is all it does."""
 
 import abc
+import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dynamics.circuit import Circuit, Outer
-from dynamics.errors import PlasticodeError
+from dynamics.errors import PlasticodeError, shown
 from dynamics.network import Network
 
 if TYPE_CHECKING:  # to a type checker it is a plain ClassVar
@@ -35,8 +37,22 @@ def timescale(default: float, low: float = 0.0, high: float = math.inf) -> Any:
 
 def _floating(value: Any) -> Float[Array, "..."]:
     """An array of `value`; integers become floats, as what they scale would else be integers too."""
-    array = jnp.asarray(value)
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError):
+        raise PlasticodeError(
+            f"a rule has {shown(value)} where a number should be: it must be a number (of seconds, for a time) "
+            "or an array"
+        ) from None
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
+
+
+def wired_inside(credit: "AbstractRule", network: Network) -> Circuit:
+    """The circuit of the rule that another one has as `credit`; what it refuses is told by its path there."""
+    try:
+        return credit.wire(network)
+    except PlasticodeError as error:
+        raise PlasticodeError(re.sub(r"\brule\.(?=[a-z])", "rule.credit.", str(error))) from error
 
 
 def with_products(circuit: Circuit, what: str) -> Circuit:
@@ -58,6 +74,14 @@ class AbstractRule(eqx.Module):
     """
 
     reference: AbstractClassVar[str]
+
+    def __check_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(field.default, AbstractRule) and not isinstance(value, AbstractRule):
+                raise PlasticodeError(
+                    f"{type(self).__name__} has {field.name} = {shown(value)}: it must be a rule, such as SGD() or FA()"
+                )
 
     @abc.abstractmethod
     def wire(self, network: Network) -> Circuit:

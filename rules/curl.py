@@ -14,7 +14,7 @@ from dynamics.errors import PlasticodeError
 from dynamics.maps import AbstractMap
 from dynamics.network import Network
 from dynamics.timescales import at_level
-from rules.contract import AbstractRule, number, with_products
+from rules.contract import AbstractRule, number, wired_inside, with_products
 from rules.gradient import SGD
 
 
@@ -52,7 +52,7 @@ class Curl(AbstractRule):
                 f"rule.flips has shape {self.flips.shape}: it must be one number, or a list of {network.depth}, one "
                 "per layer after the input"
             )
-        circuit = with_products(self.credit.wire(network), "curl descent")
+        circuit = with_products(wired_inside(self.credit, network), "curl descent")
         return dataclasses.replace(circuit, projections=tuple(self._signed(p, circuit) for p in circuit.projections))
 
     @classmethod

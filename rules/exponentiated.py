@@ -12,7 +12,7 @@ from dynamics.errors import PlasticodeError
 from dynamics.maps import AbstractMatrix, Start
 from dynamics.network import Network
 from dynamics.timescales import at_level
-from rules.contract import AbstractRule, number
+from rules.contract import AbstractRule, number, wired_inside
 from rules.curl import flipped
 from rules.gradient import SGD
 
@@ -59,7 +59,7 @@ class Exponentiated(AbstractRule):
                 f"rule.excitatory has shape {self.excitatory.shape}: it must be one number, or a list of "
                 f"{network.depth}, one per layer before the output"
             )
-        circuit = self.credit.wire(network)
+        circuit = wired_inside(self.credit, network)
         projections = tuple(self._mirrored(p, circuit) for p in circuit.projections)
         return dataclasses.replace(circuit, projections=projections)
 

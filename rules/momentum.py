@@ -9,7 +9,7 @@ from dynamics.circuit import AbstractFactor, Circuit, Local, Outer, Projection, 
 from dynamics.errors import PlasticodeError
 from dynamics.laws import Term
 from dynamics.network import Network
-from rules.contract import AbstractRule, timescale, with_products
+from rules.contract import AbstractRule, timescale, wired_inside, with_products
 from rules.gradient import SGD
 
 
@@ -34,9 +34,9 @@ class Momentum(AbstractRule):
     Invariants      the charge of a symmetry has inertia too: (m/2) Q'' + (mu/2) Q' + k Q = m Q[W', W'], Q[W, W] a
                     quadratic form whose symmetry leaves L alone (bibtex: tanaka2021noether)
     Locality        that of `credit`, the rule that brings the error to the layer
-    Shapes          E_l that of W_l; inertia in seconds, above T/2 for stable updates
+    Shapes          E_l that of W_l; inertia in seconds; updates are unstable from T/2 down, which a spec is refused
     Errors          those of `credit`; one none of whose laws is a product, or whose law has a trace with a timescale of
-                    its own, or of its product, is refused, and the run's eligibility trace has no place
+                    its own, or of its product, is refused. The run's eligibility trace has no place; specs refuse it
     Reference       bibtex: polyak1964some (doi:10.1016/0041-5553(64)90137-5)
     """
 
@@ -49,7 +49,7 @@ class Momentum(AbstractRule):
     inertia: Float[Array, ""] = timescale(0.5, low=1e-9)
 
     def wire(self, network: Network) -> Circuit:
-        circuit = with_products(self.credit.wire(network), "momentum")
+        circuit = with_products(wired_inside(self.credit, network), "momentum")
         projections = tuple(
             dataclasses.replace(p, law=tuple(self._heavy(term, p) for term in p.law)) for p in circuit.projections
         )

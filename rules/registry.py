@@ -121,8 +121,9 @@ def rule_names(name: str, parameters: Mapping[str, Any]) -> Iterator[str]:
 
 
 def check_numbers(name: str, key: str, values: np.ndarray) -> None:
-    """Refuses values of a rule's number that lie outside the range that the rule declares for it."""
-    field = next(field for field in dataclasses.fields(rule_class(name)) if field.name == key)
+    """Refuses values of a rule's number that lie outside the range that the rule declares for it. In the sentence `key`
+    may come after those of the rules that wrap this one, as "credit.flips"."""
+    field = next(field for field in dataclasses.fields(rule_class(name)) if field.name == key.rpartition(".")[2])
     low, high = field.metadata.get("range", (-np.inf, np.inf))
     for value in np.ravel(values):
         if not low <= value <= high:
@@ -149,12 +150,7 @@ def _wrapped(rule: str, key: str, value: Any) -> AbstractRule:
     table = {"name": value} if isinstance(value, str) else value
     if not (isinstance(table, Mapping) and isinstance(table.get("name"), str)):
         raise _refused(rule, key, value, "a rule, by name or as a table with a name")
-    parameters = {k: v for k, v in table.items() if k != "name"}
-    inner = make_rule(table["name"], parameters)
-    for name, number in parameters.items():
-        if isinstance(number, int | float | list | tuple) and hasattr(getattr(inner, name), "dtype"):
-            check_numbers(table["name"], name, np.asarray(number))
-    return inner
+    return make_rule(table["name"], {k: v for k, v in table.items() if k != "name"})
 
 
 def _number(rule: str, key: str, value: Any, single: bool) -> Array:

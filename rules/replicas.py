@@ -12,7 +12,7 @@ from dynamics.errors import PlasticodeError, unknown
 from dynamics.instruments import output_layer
 from dynamics.laws import Term
 from dynamics.network import Network
-from rules.contract import AbstractRule, number
+from rules.contract import AbstractRule, number, wired_inside
 from rules.gradient import SGD
 
 GRAPHS = ("complete", "ring", "star")
@@ -43,8 +43,10 @@ class Replicas(AbstractRule):
     Shapes          copy 0 has the names of a network alone, copy i those with a mark (z1~1, W1~1); inputs are common.
                     graph "complete": A = 1/n, mu_k = 1; "ring": mu_k = 2 - 2 cos(2 pi k/n); "star", round copy 0:
                     mu_k = 1 (n - 2 times) and n
-    Errors          those of `credit`; one whose plastic maps are no plain matrices is refused. `delays.error` by steps
-                    only, as every copy has an output
+    Errors          those of `credit`; one whose plastic maps are no plain matrices, or keep signs (exponentiated
+                    gradient) or norms (curl with `clamp`), is refused: such a rule goes on top, and then its law has
+                    the pulls too: under exponentiated gradient copies pull to their geometric mean, and to zero where
+                    their signs differ. `delays.error` by steps only, as every copy has an output
     Reference       bibtex: bouvrie2011synchronization (arXiv:1010.4517)
     """
 
@@ -66,12 +68,21 @@ class Replicas(AbstractRule):
             raise PlasticodeError(
                 f"rule.copies = {self.copies} is not allowed: rule.graph = '{self.graph}' needs at least {least}"
             )
-        one, links = self.credit.wire(network), couplings(self.graph, self.copies)
+        one, links = wired_inside(self.credit, network), couplings(self.graph, self.copies)
+        self._check_straight(one)
         layers, projections = one.layers, []
         for i in range(self.copies):
             projections += [self._copied(p, one, i, links[i]) for p in one.projections]
             layers += tuple(dataclasses.replace(x, name=_of(x, i)) for x in one.layers if i and not _common(x))
         return Circuit(layers, tuple(projections), output_layer(one))
+
+    def _check_straight(self, one: Circuit) -> None:
+        curved = [p.name for p in one.plastic if one.map_of(p.name).is_curved]
+        if curved:
+            raise PlasticodeError(
+                f"rule.credit keeps the signs or the norm of '{curved[0]}', which pulls to other copies do not: it "
+                "must be the other way round, replicas as the credit of that rule"
+            )
 
     def _copied(self, p: Projection, one: Circuit, i: int, links: np.ndarray) -> Projection:
         """A projection of copy i, its own matrix pulled to those of others."""

@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from dynamics.errors import PlasticodeError, printable, unknown
 from dynamics.plugins import looked_in
@@ -17,9 +17,14 @@ def hint(name: object, allowed: Collection[str], inner: str = "") -> str:
         return ""
     if inner and name.isidentifier() and any(os.path.isfile(f"{folder}/{name}.py") for folder in looked_in()):
         return f"; did you mean '{name}:{inner}'?"
+    near = nearest(name, allowed, 1)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def nearest(name: str, allowed: Iterable[str], most: int) -> list[str]:
+    """Those of `allowed` that a name is most like, whatever its case: `most` at most, the nearest first."""
     spelt = {known.lower(): known for known in allowed}
-    near = difflib.get_close_matches(name.lower(), spelt, n=1, cutoff=0.4)
-    return f"; did you mean '{spelt[near[0]]}'?" if near else ""
+    return [spelt[near] for near in difflib.get_close_matches(name.lower(), spelt, n=most, cutoff=0.4)]
 
 
 def one_of(name: str, allowed: Collection[str], inner: str = "") -> str:
@@ -34,3 +39,10 @@ def unknown_name(kind: str, name: str, allowed: Collection[str], inner: str = ""
     """The error for a `name` that is none of `allowed`, with a `hint`."""
     sentence, _, _ = str(unknown(kind, printable(name), allowed)).partition("; did you mean ")
     return PlasticodeError(sentence + hint(name, allowed, inner))
+
+
+def unknown_of_many(kind: str, name: str, allowed: Iterable[str], listed: str, inner: str = "") -> PlasticodeError:
+    """As `unknown_name`, where there are too many names to tell: the nearest ones, and the command that lists all."""
+    near = " or ".join(f"'{known}'" for known in nearest(name, allowed, 3))
+    meant = hint(name, (), inner) or (f"; did you mean {near}?" if near else "")
+    return PlasticodeError(f"{kind} '{printable(name)}' is not known: `{listed}` tells what there is{meant}")

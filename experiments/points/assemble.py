@@ -82,9 +82,8 @@ def plan(group: Group, data: Data) -> Plan:
     absent = {path: quantity.absent for path, quantity in TRACED.items() if quantity.absent is not None}
     absent = frozenset(path for path, nothing in absent.items() if (values[path] == nothing).all())
     lags = {path: lag for path, lag in values.items() if path.startswith("delays.") and path not in absent}
-    for path in values:
-        if path.startswith("rule."):
-            check_numbers(spec.rule.name, path.removeprefix("rule."), values[path])
+    for path, number in spec.rule.numbers().items():
+        check_numbers(number.rule, path.removeprefix("rule."), values[path])
     history = 0
     if spec.regime == "coupled" and lags and not spec.delays.stages:
         history = _past(max(float((lag * steps / period).max()) for lag in lags.values()))
@@ -173,8 +172,7 @@ def network_of(plan: Plan, values: Values) -> Network:
 def circuit_of(plan: Plan, values: Values) -> Circuit:
     """What the rule of one point wires."""
     table, dtype = plan.spec.rule, values["network.gain"].dtype
-    traced = {path.split(".")[1]: value for path, value in values.items() if path.startswith("rule.")}
-    rule = make_rule(table.name, table.in_seconds(values["stimulus.duration"]) | traced)
+    rule = make_rule(table.name, table.filled(values))
 
     def cast(leaf: Any) -> Any:
         return leaf.astype(dtype) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) else leaf

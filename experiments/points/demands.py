@@ -5,7 +5,6 @@ import numpy as np
 from dynamics.integrators.contract import Demands, Settings
 from experiments.spec.spec import Spec
 from experiments.spec.tables import ON_SYNAPSES
-from rules.registry import rule_times
 
 
 def settings_of(spec: Spec, values: dict[str, np.ndarray]) -> Settings:
@@ -38,7 +37,7 @@ def smallest(values: np.ndarray) -> np.ndarray:
 
 def _slowest(spec: Spec, values: dict[str, np.ndarray]) -> float:
     """The longest finite time constant of weights and slow variables, in seconds."""
-    times = {f"rule.{name}" for name in rule_times(spec.rule.name)} | {"timescales.plasticity", "timescales.decay"}
-    paths = [path for path in values if path in times]
+    times = [path for path, number in spec.rule.numbers().items() if number.quantity.time]
+    paths = [path for path in (*times, "timescales.plasticity", "timescales.decay") if path in values]
     times = np.concatenate([np.ravel(values[path]) for path in paths])
     return float(times[np.isfinite(times)].max(initial=0.0))

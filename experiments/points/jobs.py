@@ -1,5 +1,6 @@
 """The jobs of a spec: one per static group, with data and chunks; what can be refused is refused here."""
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Hashable, Iterator
@@ -10,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from dynamics.activations import activation
+from dynamics.errors import PlasticodeError
 from dynamics.plugins import blamed, is_own, modules_of
 from dynamics.simulate import all_finite, record_marks
 from experiments.points.assemble import Plan, build, plan, remembering
+from experiments.points.heeded import NOTHING, Heeded, check_numbers_count, check_trace, heeded
 from experiments.points.relaxations import Slow, check_relaxations, slow_timescales
 from experiments.spec.grid import Group, Sweep, expand
 from experiments.spec.probes import probe_named, variable
@@ -71,8 +74,8 @@ def group_stem(part: str, group: int) -> str:
 
 
 class Job(NamedTuple):
-    """One static group, ready to run: number `number` of the `part` of a spec, whose grid is `sweep`; `point_bytes` of
-    state and records."""
+    """One static group, ready to run: number `number` of the `part` of a spec, whose grid is `sweep`; what its
+    circuit has `heeded`; `point_bytes` of state and records."""
 
     part: str
     number: int
@@ -80,6 +83,7 @@ class Job(NamedTuple):
     group: Group
     plan: Plan
     data: dict[str, np.ndarray]
+    heeded: Heeded
     state_bytes: int
     weight_bytes: int
     point_bytes: int
@@ -136,8 +140,11 @@ class Job(NamedTuple):
 
 def prepare(spec: Spec) -> dict[str, list[Job]]:
     """The jobs of every part, after everything that can be refused has been: data loaded, rules wired on their task."""
-    found = _Found()
-    return {name: list(_jobs(expand(part), name, found)) for name, part in spec.parts().items()}
+    found, jobs = _Found(), {}
+    for name, part in spec.parts().items():
+        jobs[name] = list(_jobs(expand(part), name, found))
+        check_numbers_count(part, [job.group.static for job in jobs[name]], [job.heeded for job in jobs[name]])
+    return jobs
 
 
 def sweeps(jobs: dict[str, list[Job]]) -> dict[str, Sweep]:
@@ -158,6 +165,7 @@ class _Found:
         self.states: dict[Hashable, Any] = {}
         self.records: dict[Hashable, Any] = {}
         self.slow: dict[Hashable, Slow] = {}
+        self.heeded: dict[Hashable, Heeded] = {}
 
 
 def _jobs(sweep: Sweep, part: str, found: _Found, first: int = 0) -> Iterator[Job]:
@@ -170,7 +178,7 @@ def _jobs(sweep: Sweep, part: str, found: _Found, first: int = 0) -> Iterator[Jo
             arrays = {name: array.astype(group.static.dtype, copy=False) for name, array in given.items()}
             found.data[key] = data, arrays
         data, arrays = found.data[key]
-        job = Job(part, number, sweep, group, plan(group, data), arrays, 0, 0, 0)
+        job = Job(part, number, sweep, group, plan(group, data), arrays, NOTHING, 0, 0, 0)
         job, state, record = _traced(job, found)
         records = job.plan.spec.record.points + 1
         # What judges a run is in its state too, but seldom touched: only what every step needs has to fit a cache.
@@ -191,7 +199,7 @@ def _traced(job: Job, found: _Found) -> tuple[Job, Any, Any]:
     point = {path: value[0] for path, value in values.items()}
     what = f"rule '{spec.rule.name}'" if rules else f"activation '{', '.join(activations)}'"
     elsewhere = ": its circuit must fit the layers" if rules else ""
-    with blamed(f"{what} cannot be run on this network", modules, elsewhere):
+    with blamed(f"{what} cannot be run on this network", modules, elsewhere), _naming(spec.rule.name):
         job = job._replace(plan=remembering(job.plan, job.group.values))
         whole, wiring = _structure(job)
         if whole not in found.states:
@@ -199,13 +207,23 @@ def _traced(job: Job, found: _Found) -> tuple[Job, Any, Any]:
             if wiring not in found.records:
                 measure = functools.partial(measure_point, job.plan)
                 found.records[wiring] = jax.eval_shape(measure, state, point, seeds[0], job.data)
-                found.slow[wiring] = slow_timescales(job.plan)
+                found.slow[wiring], found.heeded[wiring] = slow_timescales(job.plan), heeded(job.plan, point)
             if modules:
                 now = jnp.int32(0)
                 jax.eval_shape(functools.partial(advance_point, job.plan), state, point, seeds[0], job.data, now, now)
             found.states[whole] = state
         check_relaxations(job.plan, job.group.values, found.slow[wiring])
-    return job, found.states[whole], found.records[wiring]
+        check_trace(spec, job.group.values, found.heeded[wiring])
+    return job._replace(heeded=found.heeded[wiring]), found.states[whole], found.records[wiring]
+
+
+@contextlib.contextmanager
+def _naming(rule: str) -> Iterator[None]:
+    """What is told of "this rule" in here is told of it by its name: a spec may have several."""
+    try:
+        yield
+    except PlasticodeError as error:
+        raise PlasticodeError(str(error).replace("this rule", f"the rule '{rule}'")) from error
 
 
 def _structure(job: Job) -> tuple[Hashable, Hashable]:

@@ -1,19 +1,24 @@
 """What a user should know of a spec that is right, but does not run quite as it is written."""
 
 from dynamics.plugins import blamed, modules_of
+from experiments.points.heeded import unheeded_errors
 from experiments.points.jobs import Job
 from rules.registry import rule_class
 
 
 def notes_of(jobs: dict[str, list[Job]]) -> list[str]:
-    """Sentences about the jobs of all parts: for each rule the first of its own, and how many more there are."""
+    """Sentences about the jobs of all parts: for each rule the first of its own, and how many more there are; so too of
+    errors that are late or noisy where nothing uses them."""
     told: dict[str, dict[str, None]] = {}
     for job in (job for members in jobs.values() for job in members):
-        rule, values = job.plan.spec.rule.name, job.group.values
-        numbers = {path.removeprefix("rule."): value for path, value in values.items() if path.startswith("rule.")}
-        with blamed(f"rule '{rule}' makes no remarks", modules_of([rule])):
-            sentences = rule_class(rule).remarks(numbers, job.plan.sizes, job.plan.spec.dtype)
-        told.setdefault(rule, {}).update(dict.fromkeys(sentences))
+        spec, unheeded = job.plan.spec, unheeded_errors(job.plan.spec, job.group.values, job.plan.absent, job.heeded)
+        told.setdefault("errors", {}).update(dict.fromkeys(unheeded))
+        for at, table in spec.rule.tables():
+            rule, known = table["name"], [path.rpartition(".") for path in spec.rule.numbers()]
+            numbers = {key: job.group.values[f"{at}.{key}"] for where, _, key in known if where == at}
+            with blamed(f"rule '{rule}' makes no remarks", modules_of([rule])):
+                sentences = rule_class(rule).remarks(numbers, job.plan.sizes, spec.dtype)
+            told.setdefault(rule, {}).update(dict.fromkeys(text.replace("rule.", f"{at}.") for text in sentences))
     return [f"note: {next(iter(texts))}{_more(len(texts) - 1)}" for texts in told.values() if texts]
 
 

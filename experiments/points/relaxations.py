@@ -1,4 +1,4 @@
-"""Steps that are too long for what relaxes: explicit steps of more than twice a time constant are unstable."""
+"""Steps that are too long for what relaxes: explicit steps of twice a time constant or more are unstable."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ Slow = Callable[[dict[str, np.ndarray]], dict[str, Any]]  # from the numbers of 
 
 def check_relaxations(plan: Plan, values: dict[str, np.ndarray], slow: Slow) -> None:
     """Refuses a group of points in one of which something relaxes faster than its steps allow: weights that decay, a
-    slow variable of its rule and, in a coupled run, neurons, traces and the stages of lags.
+    slow variable or slow trace of its rule and, in a coupled run, neurons, all traces and the stages of lags.
 
     Windows and adaptive steps have no such limit. `slow` is `slow_timescales(plan)`, or that of a plan wired alike.
     """
@@ -28,7 +28,8 @@ def check_relaxations(plan: Plan, values: dict[str, np.ndarray], slow: Slow) -> 
     else:
         step, what = period / plan.steps, "integrator.dt"
     numbers = slow({path: value.astype(spec.dtype) for path, value in values.items()})
-    taus, m = {_path(plan, name): np.asarray(tau, np.float64) for name, tau in numbers.items()}, spec.delays.stages
+    m, known = spec.delays.stages, {name: np.asarray(tau, np.float64) for name, tau in numbers.items()}
+    taus = {_path(plan, values, name, tau): tau for name, tau in known.items()}
     for name in ("propagation", "trace", "decay") if spec.regime == "coupled" else ("decay",):
         if f"timescales.{name}" in values:
             taus[f"timescales.{name}"] = smallest(values[f"timescales.{name}"])
@@ -37,26 +38,31 @@ def check_relaxations(plan: Plan, values: dict[str, np.ndarray], slow: Slow) -> 
         taus[f"{path} / delays.stages"] = np.where(values[path] > 0, values[path] / m, np.inf)
     for path, tau in taus.items():
         worst = int(np.argmax(step / tau))
-        if step[worst] > 2 * tau[worst] * (1 + 1e-6):
+        if step[worst] >= 2 * tau[worst] * (1 - 1e-6):
             each = ", one per presentation," if spec.regime == "discrete" else ""
             raise PlasticodeError(
                 f"{what} = {step[worst]:g} s is not allowed with {path} = {tau[worst]:g} s: explicit steps{each} are "
-                f"unstable above twice that, and it must be at most {tau[worst]:g} s to be accurate"
+                f"unstable from twice that on, and it must be at most {tau[worst]:g} s to be accurate"
             )
 
 
 def slow_timescales(plan: Plan) -> Slow:
-    """What computes the time constants of the slow variables of the rule at every point, by the variables' names; in
-    coupled runs those of fast ones too, which settle elsewhere."""
+    """What computes the time constants of the slow variables and traces of the rule at every point, by what a sentence
+    calls them; in coupled runs those of fast ones too, which settle elsewhere."""
     fast_too = plan.spec.regime == "coupled"
 
     def taus(point: dict[str, Any]) -> dict[str, Any]:
-        found = [v for layer in circuit_of(plan, point).layers for v in layer.variables if v.slow or fast_too]
-        return {v.name: v.timescale.min() for v in found if v.timescale is not None}
+        circuit = circuit_of(plan, point)
+        found = [(f"'{v.name}'", v) for layer in circuit.layers for v in layer.variables]
+        found += [(f"the trace of the term '{t.name}'", t.trace) for t in circuit.terms if t.trace is not None]
+        return {what: x.timescale.min() for what, x in found if x.timescale is not None and (x.slow or fast_too)}
 
     return jax.jit(jax.vmap(taus))
 
 
-def _path(plan: Plan, variable: str) -> str:
-    key = f"{variable}_timescale"
-    return f"rule.{key}" if key in plan.spec.rule.parameters else f"the time constant of '{variable}'"
+def _path(plan: Plan, values: dict[str, np.ndarray], what: str, tau: np.ndarray) -> str:
+    """The path of the time of the rule that is this time constant at every point; else what it is the time constant
+    of."""
+    times = [path for path, number in plan.spec.rule.numbers().items() if number.quantity.time]
+    equal = [path for path in times if np.allclose(smallest(values[path]), tau, rtol=1e-6, atol=0)]
+    return equal[0] if equal else f"the time constant of {what}"

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import experiments.machine.drawing  # noqa: F401 - before matplotlib
-from dynamics.errors import PlasticodeError, unknown
+from dynamics.errors import PlasticodeError
+from experiments.machine.names import unknown_of_many
 from experiments.predictions.continuous import CONTINUOUS
 from experiments.predictions.curl import CURL
 from experiments.predictions.energy import ENERGY
@@ -43,7 +44,7 @@ PREDICTIONS: dict[str, str] = {
 def prediction_class(name: str) -> "type[AbstractPrediction]":
     """The prediction called `name`; one that does not exist raises `PlasticodeError`."""
     if name not in PREDICTIONS:
-        raise unknown("prediction", name, PREDICTIONS)
+        raise unknown_of_many("prediction", name, PREDICTIONS, "plasticode reproduce --list")
     module, _, cls = PREDICTIONS[name].partition(":")
     return getattr(importlib.import_module(f"{__name__}.{module}"), cls)
 
@@ -70,7 +71,7 @@ def configured(
                     f"the setting '{path}' is not allowed: with several predictions it must name one, as in "
                     f"{next(iter(chosen))}.{path}"
                 )
-            raise unknown("prediction", name, chosen)
+            raise unknown_of_many("prediction", name, chosen, "plasticode reproduce --list")
         own[name][key] = value
     return {name: cls.configured(name, own[name], quick) for name, cls in chosen.items()}
 

@@ -6,8 +6,9 @@ from dynamics.errors import PlasticodeError, refused
 from dynamics.integrators.adaptive import Adaptive
 from dynamics.integrators.registry import fitting, integrator_named
 from experiments.spec.probes import probe_named
+from experiments.spec.rule_table import RULE_DELAY
 from experiments.spec.spec import Spec
-from experiments.spec.tables import MULTIPLIED, ON_SYNAPSES, TRACED
+from experiments.spec.tables import MULTIPLIED, ON_SYNAPSES, TABLES, TRACED
 from experiments.tasks.registry import of_kind
 
 MOST_MATRICES = 64
@@ -119,14 +120,10 @@ def _check_regime(spec: Spec, swept: Collection[str]) -> None:
         what = f"regime '{spec.regime}' and integrator '{spec.solver}'"
         fit = "' or '".join(fitting(lambda one: one.sampling))
         raise refused("noise.sampling", True, f"it needs regime 'flow' and integrator '{fit}', but there are {what}")
-    if spec.flow.entropic and spec.regime != "flow":
-        raise refused("flow.entropic", True, f"it needs regime 'flow', but there is regime '{spec.regime}'")
-    for key, batch, heeded, what in (
-        ("flow.batch", spec.flow.batch, spec.noise.sampling or spec.flow.entropic, "noise.sampling or flow.entropic"),
-        ("discrete.batch", spec.discrete.batch, spec.regime == "discrete", "regime 'discrete'"),
-    ):
-        if batch > 1 and not heeded:
-            raise refused(key, batch, f"it needs {what}")
+    if spec.noise.sampling and spec.noise.calculus != "ito":
+        told = "with noise.sampling, which is in the sense of Ito, it must be 'ito'"
+        raise refused("noise.calculus", spec.noise.calculus, told)
+    _check_unheeded(spec, swept)
     if spec.regime == "coupled":
         return
     if not integrator.flows:
@@ -140,6 +137,28 @@ def _check_regime(spec: Spec, swept: Collection[str]) -> None:
             f"{given[0]} is not allowed with regime = '{spec.regime}', which has settled activities and errors: only "
             "the coupled regime has delays, traces, adaptive steps and this noise"
         )
+
+
+def _check_unheeded(spec: Spec, swept: Collection[str]) -> None:
+    """Refuse settings that only another regime, or another setting beside them, would heed."""
+    of_batches = spec.noise.sampling or spec.flow.entropic
+    lags = _given([key for key in TRACED if key.startswith("delays.")], spec, swept)
+    lags += [path for path, number in spec.rule.numbers().items() if number.quantity == RULE_DELAY]
+    adaptive, regime = spec.integrator.adaptive, f"but there is regime '{spec.regime}'"
+    for key, heeded, needed in (
+        ("flow.entropic", spec.regime == "flow", f"regime 'flow', {regime}"),
+        ("flow.batch", spec.regime == "flow", f"regime 'flow', {regime}"),
+        ("flow.batch", of_batches, "noise.sampling or flow.entropic"),
+        ("discrete.batch", spec.regime == "discrete", f"regime 'discrete', {regime}"),
+        ("discrete.optimiser", spec.regime == "discrete", f"regime 'discrete', {regime}"),
+        ("delays.stages", bool(lags), "a lag: delays.error, delays.hop or delays.input"),
+        ("integrator.rtol", adaptive, "integrator.adaptive = true"),
+        ("integrator.atol", adaptive, "integrator.adaptive = true"),
+        ("integrator.max_steps", adaptive, "integrator.adaptive = true"),
+    ):
+        section, name = key.split(".")
+        if not heeded and spec.at(key) != TABLES[section].model_fields[name].default:
+            raise refused(key, spec.at(key), f"it needs {needed}")
 
 
 def _given(keys: list[str], spec: Spec, swept: Collection[str]) -> list[str]:

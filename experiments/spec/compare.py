@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dynamics.errors import PlasticodeError, refused
 from experiments.spec.loading import load_spec
 from experiments.spec.probes import PROBES
+from experiments.spec.rule_table import rule_fields
 from experiments.spec.spec import Spec
-from experiments.spec.tables import rule_fields
 from experiments.spec.toml_text import inline
 from experiments.tasks.registry import task_class
 

@@ -15,7 +15,7 @@ from experiments.spec.checks import check, check_list
 from experiments.spec.loading import make_spec
 from experiments.spec.paths import assign
 from experiments.spec.spec import Spec
-from experiments.spec.tables import MULTIPLIED, TRACED, Quantity, rule_fields, rule_quantity
+from experiments.spec.tables import MULTIPLIED, TRACED, Quantity
 from experiments.spec.units import Time
 
 MOST_RECORDED = 200_000_000  # numbers, over all points, times and probes
@@ -116,8 +116,8 @@ def _group(table: Mapping[str, Any], axes: list[Axis], positions: list[np.ndarra
     index = np.stack(np.meshgrid(*positions, indexing="ij"), axis=-1) if axes else np.zeros(0, int)
     index = index.reshape(-1, len(axes)) if axes else np.zeros((1, 0), int)
     members = {member.path: (member, index[:, axis]) for axis, item in enumerate(axes) for member in item.members}
-    # Shorter paths first: a rule before its parameters, a list before its items.
-    ordered = sorted(members.values(), key=lambda pair: pair[0].path.count("."))
+    # Shorter paths first, and names: a rule before its parameters, a list before its items.
+    ordered = sorted(members.values(), key=lambda pair: (pair[0].path.count("."), not pair[0].path.endswith(".name")))
     table = dict(table)
     for member, at in ordered:
         if member.settings:
@@ -146,14 +146,14 @@ def _values(static: Spec, traced: list[tuple[Coordinate, np.ndarray]], points: i
         if value is not None:
             numbers[path] = _repeated(value, points)
     for member, at in traced:
-        head, key, *item = member.path.split(".")
-        path = f"{head}.{key}"
+        path, item = (member.path, "") if member.path in known else member.path.rpartition(".")[::2]
         if path not in known:
-            why = f"the rule '{static.rule.name}' has no such traced number"
+            rule = dict(static.rule.tables()).get(path, {"name": static.rule.name})["name"]
+            why = f"the rule '{rule}' has no such traced number"
             raise refused(f"sweep.{member.path}", member.labels[0], why)
         assert member.numbers is not None and member.relative is not None
         new = member.numbers[at], member.relative[at]
-        numbers[path] = _with_item(member.path, numbers.get(path), new, int(item[0]), static) if item else new
+        numbers[path] = _with_item(member.path, numbers.get(path), new, int(item), static) if item else new
     duration = numbers["stimulus.duration"][0]
     result = {}
     for path, (number, relative) in numbers.items():
@@ -170,7 +170,7 @@ def _check_lists(
     """Refuse lists that would not fit into memory once every point has its own."""
     widths = {path: len(value) for path, (_, value) in known.items() if isinstance(value, tuple)}
     for member, _ in traced:
-        if member.path.count(".") > 1:
+        if member.path not in known:
             widths[member.path] = static.network.layers
         elif member.numbers is not None and member.numbers.ndim == 2:
             widths[member.path] = member.numbers.shape[1]
@@ -184,10 +184,7 @@ def _check_lists(
 def _traced_numbers(static: Spec) -> dict[str, tuple[Quantity, Any]]:
     """What every traced number of a spec may be, and its value."""
     known = {path: (quantity, static.at(path)) for path, quantity in TRACED.items()}
-    fields = rule_fields(static.rule.name)
-    return known | {
-        f"rule.{key}": (rule_quantity(fields[key]), static.rule.parameters[key]) for key in static.rule.traced()
-    }
+    return known | {path: (number.quantity, number.value) for path, number in static.rule.numbers().items()}
 
 
 def _repeated(value: Any, points: int) -> tuple[np.ndarray, np.ndarray]:

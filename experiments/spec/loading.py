@@ -14,8 +14,9 @@ from experiments.spec.axes import check_size, read_sweep, swept_paths
 from experiments.spec.checks import check
 from experiments.spec.overrides import apply_overrides
 from experiments.spec.paths import assign, check_path
+from experiments.spec.rule_table import Rule
 from experiments.spec.spec import Part, Spec
-from experiments.spec.tables import Rule, unknown_key
+from experiments.spec.tables import unknown_key
 from experiments.spec.toml_text import inline, parse_setting, read_toml
 
 SPECS = Path(__file__).parent.parent / "specs"

@@ -5,21 +5,13 @@ Everything here works on plain tables (what TOML decodes to), before or after py
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from dynamics.errors import PlasticodeError, printable, refused
-from experiments.spec.tables import (
-    DEFAULT_NAMES,
-    TABLES,
-    TRACED,
-    Quantity,
-    is_traced,
-    named_table,
-    rule_fields,
-    rule_quantity,
-    unknown_key,
-)
+from experiments.spec.rule_table import is_traced, rule_fields, rule_quantity, wrapped_table
+from experiments.spec.tables import DEFAULT_NAMES, TABLES, TRACED, Quantity, named_table, unknown_key
 from experiments.tasks.registry import task_class
+from rules.registry import wrapped_rules
 
 PLAIN_KEYS = ("name", "description", "study", "regime", "seed", "dtype")
 SWEPT_TABLES = ("linspace", "logspace")
@@ -28,64 +20,108 @@ SWEPT_TABLES = ("linspace", "logspace")
 def check_path(path: str, table: Mapping[str, Any], prefix: str = "") -> None:
     """Raise `PlasticodeError`, with the nearest path, unless a spec like `table` has something at `path`.
 
-    Parameters of rules and tasks are looked up in all of those that the table names or sweeps.
+    Parameters of rules and tasks are looked up in all of those that the table names or sweeps, and so are those of the
+    rules that rules wrap: "rule.credit.feedback_scale".
     """
     head, *rest = path.split(".")
     sections = [*TABLES, *DEFAULT_NAMES]
-    everything = [*PLAIN_KEYS, *sections, *(f"{name}.{key}" for name in sections for key in keys_of(name, table))]
     if head not in sections and (head not in PLAIN_KEYS or rest):
-        raise _unknown_path(path, [*PLAIN_KEYS, *sections], everything, prefix)
+        raise _unknown_path(path, [*PLAIN_KEYS, *sections], _everything(table), prefix)
     if not rest:
         return
-    key, *index = rest
-    if key not in keys_of(head, table):
-        raise _unknown_path(f"{head}.{key}", keys_of(head, table), everything, prefix)
+    section, key, *index = _split(path, table)
+    if key not in keys_of(section, table):
+        raise _unknown_path(f"{section}.{key}", keys_of(section, table), _everything(table), prefix)
     if not index:
         return
     if len(index) > 1 or not (index[0].isascii() and index[0].isdigit() and len(index[0]) < 10):
         raise PlasticodeError(
-            f"spec path '{prefix}{printable(path)}' is not known: after {head}.{key} comes nothing, "
+            f"spec path '{prefix}{printable(path)}' is not known: after {section}.{key} comes nothing, "
             "or the integer index of a layer"
         )
-    if not _is_indexed(head, key, table):
-        raise PlasticodeError(f"spec path '{prefix}{printable(path)}' is not known: {head}.{key} is not a list")
+    if not _is_indexed(section, key, table):
+        raise PlasticodeError(f"spec path '{prefix}{printable(path)}' is not known: {section}.{key} is not a list")
 
 
 def keys_of(section: str, table: Mapping[str, Any]) -> list[str]:
-    """The keys that a section of a spec like `table` may have."""
-    if section == "rule":
-        return ["name", *dict.fromkeys(key for name in names_in_use(table, "rule") for key in rule_fields(name))]
+    """The keys that a section of a spec like `table` may have; a rule that another wraps is a section too."""
     if section == "task":
         return list(dict.fromkeys(key for name in names_in_use(table, "task") for key in task_class(name).model_fields))
-    return list(TABLES[section].model_fields)
+    if section in TABLES:
+        return list(TABLES[section].model_fields)
+    return ["name", *dict.fromkeys(key for name in names_in_use(table, section) for key in rule_fields(name))]
 
 
-def names_in_use(table: Mapping[str, Any], section: Literal["rule", "task"]) -> list[str]:
-    """The rules or tasks that a table sweeps, or else the one that it names."""
+def names_in_use(table: Mapping[str, Any], section: str) -> list[str]:
+    """The rules or tasks that a table sweeps at `section` ("rule", "rule.credit", "task"), or else those it names."""
+    names = [value.get("name", DEFAULT_NAMES.get(section)) for value in _in_use(table, section)]
+    default = [DEFAULT_NAMES[section]] if section in DEFAULT_NAMES else []
+    return list(dict.fromkeys(name for name in names if isinstance(name, str))) or default
+
+
+def _in_use(table: Mapping[str, Any], section: str) -> list[Mapping[str, Any]]:
+    """The tables of those."""
     sweep = table.get("sweep")
     swept = sweep if isinstance(sweep, Mapping) else {}
-    default = DEFAULT_NAMES[section]
-    names = swept.get(f"{section}.name")
-    values = names if names is not None else swept.get(section, [table.get(section, default)])
+    outer, _, key = section.rpartition(".")
+    if section in swept:
+        values = swept[section]
+    elif outer:
+        wrapping = [named_table(dict(one), outer) for one in _in_use(table, outer) if _wraps(one.get("name"), key)]
+        values = [wrapped_table(one, outer, key) for one in wrapping]
+    else:
+        values = [table.get(section, DEFAULT_NAMES[section])]
     values = values if isinstance(values, list) else []
-    found = [value.get("name", default) if isinstance(value, Mapping) else value for value in values]
-    return [name for name in found if isinstance(name, str)] or [default]
+    tables = [value if isinstance(value, Mapping) else {"name": value} for value in values]
+    names = swept.get(f"{section}.name", [])
+    names = names if isinstance(names, list) else []
+    return [next((one for one in tables if one.get("name") == name), {"name": name}) for name in names] or tables
+
+
+def _split(path: str, table: Mapping[str, Any]) -> list[str]:
+    """A path of two components or more as its section, a key there, and what comes after that."""
+    section, *rest = path.split(".")
+    while len(rest) > 1 and _is_rule(section) and any(_wraps(name, rest[0]) for name in names_in_use(table, section)):
+        section, *rest = f"{section}.{rest[0]}", *rest[1:]
+    return [section, *rest]
+
+
+def _is_rule(section: str) -> bool:
+    return section.partition(".")[0] == "rule"
+
+
+def _wraps(name: Any, key: str) -> bool:
+    """Whether a rule, by name, wraps another as its parameter `key`."""
+    return isinstance(name, str) and key in rule_fields(name) and key in wrapped_rules(name)
+
+
+def _everything(table: Mapping[str, Any]) -> list[str]:
+    """All paths that there are, without indices."""
+    found, pending = [*PLAIN_KEYS, *TABLES, *DEFAULT_NAMES], [*TABLES, *DEFAULT_NAMES]
+    while pending:
+        section = pending.pop(0)
+        keys = keys_of(section, table)
+        found += [f"{section}.{key}" for key in keys]
+        if _is_rule(section):
+            names = names_in_use(table, section)
+            pending += [f"{section}.{key}" for key in keys if any(_wraps(name, key) for name in names)]
+    return found
 
 
 def quantity_at(path: str, table: Mapping[str, Any]) -> Quantity | None:
     """What the traced number at a known path may be; None where the path is not a traced number."""
-    head, *rest = path.split(".")
-    if not rest:
+    if "." not in path:
         return None
-    if head == "rule":
-        defaults = [rule_fields(name).get(rest[0]) for name in names_in_use(table, "rule")]
+    section, key, *index = _split(path, table)
+    if _is_rule(section):
+        defaults = [rule_fields(name).get(key) for name in names_in_use(table, section)]
         found = [rule_quantity(default) for default in defaults if is_traced(default)]
         if any(other != found[0] for other in found):
             raise PlasticodeError(f"{path} is a time of one swept rule and a plain number of another: sweep them apart")
         quantity = found[0] if found else None
     else:
-        quantity = TRACED.get(f"{head}.{rest[0]}")
-    if quantity is None or len(rest) == 1:
+        quantity = TRACED.get(f"{section}.{key}")
+    if quantity is None or not index:
         return quantity
     return Quantity(quantity.time, quantity.zero, quantity.negative, quantity.infinite)
 
@@ -95,22 +131,26 @@ def assign(table: dict[str, Any], path: str, value: Any) -> None:
 
     Another name for a rule or task drops the parameters of the former one.
     """
-    head, *rest = path.split(".")
-    if not rest:
-        table[head] = value
-        return
-    if head in DEFAULT_NAMES:
-        section = named_table(table.get(head, {}), head)
-        if rest == ["name"] and section["name"] != value:
-            section = {}
-    else:
-        section = table.get(head, {})
+    head, *keys = path.split(".")
+    table[head] = _assigned(table, head, table.get(head, {}), keys, value) if keys else value
+
+
+def _assigned(table: Mapping[str, Any], at: str, section: Any, keys: list[str], value: Any) -> dict[str, Any]:
+    """The section at the path `at`, in a copy, with `value` at the path `keys` inside."""
+    if at.partition(".")[0] in DEFAULT_NAMES:
+        section = named_table(section, at)
+        if keys == ["name"] and section["name"] != value:
+            return {"name": value}
     if not isinstance(section, dict):
-        raise refused(head, section, "it must be a table")
-    key, *index = rest
-    section = dict(section)
-    section[key] = _with_item(table, section, path, value) if index else value
-    table[head] = section
+        raise refused(at, section, "it must be a table")
+    key, *rest = keys
+    if rest and _is_rule(at) and _wraps(section["name"], key):
+        value = _assigned(table, f"{at}.{key}", wrapped_table(section, at, key), rest, value)
+    elif rest and rest[-1].isdigit():
+        value = _with_item(table, at, section, key, rest[-1], value)
+    elif rest:  # the key of a rule that another of the swept rules wraps: not known here, as will be told
+        value = {".".join(rest): value}
+    return {**section, key: value}
 
 
 def flattened(table: Any, key: str, sweep: bool = False) -> dict[str, Any]:
@@ -152,44 +192,43 @@ def covers(path: str, other: str) -> bool:
 def _is_section(path: str, value: Mapping[str, Any], sweep: bool) -> bool:
     if sweep:
         is_axis = len(value) > 0 and all(name in SWEPT_TABLES for name in value)
-        return not is_axis and "." not in path and (path in TABLES or path in DEFAULT_NAMES)
+        return not is_axis and (path in TABLES or path in DEFAULT_NAMES or path.startswith("rule."))
     in_sweep = path.startswith("sweep.") and not any(name in SWEPT_TABLES for name in value)
-    return path in TABLES or path == "sweep" or (in_sweep and path.count(".") == 1)
+    return path in TABLES or path == "sweep" or (in_sweep and (path.count(".") == 1 or path.startswith("sweep.rule.")))
 
 
-def _is_indexed(head: str, key: str, table: Mapping[str, Any]) -> bool:
+def _is_indexed(section: str, key: str, table: Mapping[str, Any]) -> bool:
     """Whether elements of this value have paths of their own."""
-    quantity = quantity_at(f"{head}.{key}", table)
+    quantity = quantity_at(f"{section}.{key}", table)
     if quantity is not None:
         return quantity.per_layer
-    return isinstance(_current(table, head, key), list | tuple)
+    if section not in TABLES:
+        return any(isinstance(_current(table, section, one, key), list | tuple) for one in _in_use(table, section))
+    return isinstance(_current(table, section, table.get(section), key), list | tuple)
 
 
-def _current(table: Mapping[str, Any], head: str, key: str) -> Any:
-    """The value in the table, or else the default, as TOML would have it."""
-    section = table.get(head)
+def _current(table: Mapping[str, Any], at: str, section: Any, key: str) -> Any:
+    """The value in the section at the path `at`, or else the default, as TOML would have it."""
     if isinstance(section, Mapping) and key in section:
         return section[key]
-    if head == "rule":
-        default = next((fields[key] for fields in map(rule_fields, names_in_use(table, "rule")) if key in fields), None)
-    elif head == "task":
+    if at == "task":
         models = [task_class(name) for name in names_in_use(table, "task")]
         default = next((model.model_fields[key].default for model in models if key in model.model_fields), None)
+    elif at in TABLES:
+        default = Quantity.write(TABLES[at].model_fields[key].default)
     else:
-        default = Quantity.write(TABLES[head].model_fields[key].default)
-    default = Quantity.write(tuple(default) if isinstance(default, list) else default)
-    return default
+        default = next((fields[key] for fields in map(rule_fields, names_in_use(table, at)) if key in fields), None)
+    return Quantity.write(tuple(default) if isinstance(default, list) else default)
 
 
-def _with_item(table: Mapping[str, Any], section: Mapping[str, Any], path: str, value: Any) -> list[Any]:
-    """The list at `path` with one item replaced; a number stands for a list of equal ones, one per layer."""
-    head, key, index = path.split(".")
-    current = _current({**table, head: section}, head, key)
+def _with_item(table: Mapping[str, Any], at: str, section: Any, key: str, index: str, value: Any) -> list[Any]:
+    """The list at a key with one item replaced; a number stands for a list of equal ones, one per layer."""
+    current = _current(table, at, section, key)
     if not isinstance(current, list | tuple):
-        hidden = _current(table, "network", "hidden")
+        hidden = _current(table, "network", table.get("network"), "hidden")
         current = [current] * (len(hidden) + 1 if isinstance(hidden, list | tuple) else 1)
     if int(index) >= len(current):
-        raise refused(path, value, f"{head}.{key} has {len(current)} values, counted from 0")
+        raise refused(f"{at}.{key}.{index}", value, f"{at}.{key} has {len(current)} values, counted from 0")
     return [*current[: int(index)], value, *current[int(index) + 1 :]]
 
 

@@ -18,6 +18,7 @@ from experiments.spec.axes import written
 from experiments.spec.overrides import MOST_PARTS
 from experiments.spec.paths import flattened
 from experiments.spec.probes import PROBES
+from experiments.spec.rule_table import Rule
 from experiments.spec.tables import (
     MULTIPLIED,
     AbstractTable,
@@ -28,7 +29,6 @@ from experiments.spec.tables import (
     Network,
     Noise,
     Record,
-    Rule,
     Stimulus,
     Timescales,
     named_table,

@@ -14,8 +14,6 @@ from pydantic import (
     GetCoreSchemaHandler,
     create_model,
     field_validator,
-    model_serializer,
-    model_validator,
 )
 from pydantic_core import CoreSchema, core_schema
 
@@ -24,11 +22,9 @@ from dynamics.errors import PlasticodeError, printable, refused, unknown
 from dynamics.integrators.registry import INTEGRATORS
 from dynamics.noise import KINDS, AbstractSynapticNoise
 from dynamics.plugins import is_own
-from experiments.machine.names import one_of, unknown_name
+from experiments.machine.names import one_of
 from experiments.spec.probes import PROBES, check_variables, probe_named
 from experiments.spec.units import Time, read_number, read_time
-from rules import registry
-from rules.registry import rule_times, wrapped_rules
 
 Width = Annotated[int, Field(strict=True, gt=0, le=100_000)]
 Count = Annotated[int, Field(strict=True, gt=0, le=1_000_000_000)]
@@ -122,9 +118,6 @@ class Quantity:
         return core_schema.no_info_plain_validator_function(self.read, serialization=writer)
 
 
-RULE_NUMBER = Quantity(time=False, zero=True, negative=True, per_layer=True)
-RULE_TIME = Quantity(per_layer=True)
-RULE_DELAY = Quantity(zero=True, per_layer=True)  # a time whose default is 0
 PerLayer = Time | tuple[Time, ...]
 Lag = Annotated[Time, Quantity(zero=True, absent=0.0, coupled=True)]
 NoiseLevel = Annotated[float | None, Quantity(time=False, zero=True, optional=True, coupled=True)]
@@ -250,36 +243,6 @@ class Record(AbstractTable):
         return value
 
 
-class Rule(AbstractTable):
-    """[rule]: a learning rule by name, and all of its parameters: those of the table, the rule's defaults otherwise.
-
-    `rule = "fa"` is short for a table with only a name. A rule of the user's own is named "module:Class".
-    """
-
-    name: str
-    parameters: dict[str, Any]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_table(cls, value: Any) -> Any:
-        return _rule(value, "rule")
-
-    @model_serializer
-    def _to_table(self) -> dict[str, Any]:
-        return {"name": self.name} | {
-            key: Quantity.write(value) for key, value in self.parameters.items() if value is not None
-        }
-
-    def traced(self) -> list[str]:
-        """The parameters that are traced numbers or times, or lists of them."""
-        return [key for key, default in rule_fields(self.name).items() if is_traced(default)]
-
-    def in_seconds(self, duration: Any) -> dict[str, Any]:
-        """The parameters with every time, those of wrapped rules included, in seconds where a stimulus lasts `duration`
-        (which may be traced)."""
-        return _in_seconds(self.name, self.parameters, duration)
-
-
 DEFAULT_NAMES = {"rule": "sgd", "task": "digits"}
 TABLES: dict[str, type[BaseModel]] = {
     "network": Network,
@@ -303,51 +266,14 @@ TRACED: dict[str, Quantity] = {
 }
 
 
-def rule_fields(name: str) -> dict[str, object]:
-    """The parameters of a rule and their default values; a rule that does not exist raises `PlasticodeError`."""
-    if printable(name, 200) != name:
-        raise refused("rule", name, 'it must be the name of a rule, or "module:Class"')
-    if name not in registry.RULES and not is_own(name):
-        raise unknown_name("rule", name, registry.RULES, "Class")
-    fields = registry.rule_fields(name)
-    return fields | {key: RULE_DELAY.read(fields[key]) for key in registry.rule_times(name)}
-
-
-def is_traced(default: object) -> bool:
-    """Whether a rule parameter with this default is a traced number: a float, a time, or a list of them."""
-    if isinstance(default, list | tuple):
-        return all(isinstance(item, float | Time) for item in default)
-    return isinstance(default, float | Time)
-
-
-def rule_quantity(default: object) -> Quantity:
-    """What a traced parameter of a rule with this default may be."""
-    first = default[0] if isinstance(default, list | tuple) and default else default
-    if not isinstance(first, Time):
-        return RULE_NUMBER
-    return RULE_TIME if first.value else RULE_DELAY
-
-
-def _in_seconds(name: str, parameters: Mapping[str, Any], duration: Any) -> dict[str, Any]:
-    times, wrapped, result = rule_times(name), wrapped_rules(name), dict(parameters)
-    for key, value in parameters.items():
-        if key in times:
-            items = value if isinstance(value, tuple) else (value,)
-            seconds = [item.value * duration if item.unit == "T" else item.value for item in items]
-            result[key] = seconds if isinstance(value, tuple) else seconds[0]
-        elif key in wrapped and isinstance(value, Mapping):
-            inner = {other: item for other, item in value.items() if other != "name"}
-            result[key] = {"name": value["name"]} | _in_seconds(value["name"], inner, duration)
-    return result
-
-
 def named_table(value: Any, key: str) -> dict[str, Any]:
-    """A copy of the table of a rule or task, which a text alone abbreviates; it has a name."""
+    """A copy of the table of a rule or task, which a text alone abbreviates; it has a name, which a rule inside another
+    (at `key` = "rule.credit") must be given."""
     if isinstance(value, str):
         return {"name": value}
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or (key not in DEFAULT_NAMES and "name" not in value):
         raise refused(key, value, "it must be a name or a table with a name")
-    return {"name": DEFAULT_NAMES[key]} | value
+    return ({"name": DEFAULT_NAMES[key]} if key in DEFAULT_NAMES else {}) | value
 
 
 def unknown_key(path: str, allowed: list[str]) -> PlasticodeError:
@@ -355,40 +281,3 @@ def unknown_key(path: str, allowed: list[str]) -> PlasticodeError:
     leaf = printable(path.rpartition(".")[2])
     sentence = str(unknown("spec key", leaf, allowed))
     return PlasticodeError(sentence.replace(f"'{leaf}'", f"'{printable(path)}'", 1))
-
-
-def _rule(value: Any, at: str) -> dict[str, Any]:
-    """The name and all parameters of the rule at the path `at`."""
-    table = named_table(value, "rule")
-    name = table.pop("name")
-    if not isinstance(name, str):
-        raise refused(f"{at}.name", name, 'it must be the name of a rule, or "module:Class"')
-    fields = rule_fields(name)
-    for key in table:
-        if key not in fields:
-            raise unknown_key(f"{at}.{key}", ["name", *fields])
-    wrapped = wrapped_rules(name)
-    parameters = {key: _parameter(f"{at}.{key}", table, fields[key], key in wrapped) for key in fields}
-    return {"name": name, "parameters": parameters}
-
-
-def _parameter(path: str, table: dict[str, Any], default: object, wrapped: bool) -> Any:
-    """The value of a rule's parameter: its default, or one of the same type; a `wrapped` rule by name or as a table."""
-    key = path.rpartition(".")[2]
-    value = table.get(key, default)
-    if isinstance(default, list | tuple):
-        default = tuple(default)
-    if key not in table or (default == () and value == []):
-        return default
-    if is_traced(default):
-        try:
-            return rule_quantity(default).read(value)
-        except ValueError as error:
-            raise refused(path, value, str(error)) from None
-    value = tuple(value) if isinstance(value, list) else value
-    if wrapped and (isinstance(value, str) or (isinstance(value, dict) and isinstance(value.get("name"), str))):
-        read = _rule(value, path)["parameters"]
-        return {other: read.get(other, item) for other, item in value.items()} if isinstance(value, dict) else value
-    if default is not None and type(value) is not type(default):
-        raise refused(path, value, f"it must be of the same type as its default {default!r}")
-    return value

@@ -160,7 +160,7 @@ def test_sampling_noise_and_instruments_know_the_mirror():
     cosine = -(alone.mean(0) * uphill).sum() / np.linalg.norm(alone.mean(0)) / np.linalg.norm(uphill)
     aligned = instruments.alignment(circuit, weights, {}, x, y)["W"]
     assert abs(float(aligned) - cosine) < 1e-12
-    with pytest.raises(PlasticodeError, match="'W' has a mirror or holds its norm, and the entropic flow"):
+    with pytest.raises(PlasticodeError, match="keeps the signs or the norm of 'W', and the entropic flow"):
         WeightFlow(circuit, FLOW, x, y, Clock(f64(0.1), f64(0.0), 1), entropic=True)
 
 

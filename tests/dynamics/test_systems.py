@@ -55,15 +55,15 @@ def test_a_smooth_drive_is_filtered_as_a_line_is():
         lambda: WeightFlow(circuit, FLOW, f64([[0.0]]), None, Clock(f64(1.0), f64(0.0), 1)),
         lambda: discrete(circuit, FLOW, f64([[0.0]]), None, 1.0),
     ):
-        with pytest.raises(PlasticodeError, match="layer 's' changes during a presentation: only the coupled regime"):
+        with pytest.raises(PlasticodeError, match="this rule has a wave, .*: the regime must be coupled"):
             make()
 
 
 def test_what_is_drawn_is_drawn_anew_and_not_averaged():
     network = Network((4, 3), "linear", bias=False, gain=f64(1.0))
     node, weight = NodePerturbation().wire(network), WeightPerturbation().wire(network)
-    for circuit, sentence in ((node, "layer 'xi1' is drawn anew"), (weight, "projection 'XW1' is drawn anew")):
-        with pytest.raises(PlasticodeError, match=sentence + ".*the regime must be coupled or discrete"):
+    for circuit in (node, weight):
+        with pytest.raises(PlasticodeError, match="this rule needs .*drawn anew.*: the regime must be coupled or disc"):
             WeightFlow(circuit, FLOW, INPUTS, TARGETS, Clock(f64(1.0), f64(0.0), 1))
         weights = circuit.initial_weights(jax.random.key(0))
         ends = []
@@ -138,6 +138,9 @@ def test_synaptic_noise_in_the_flow_has_its_closed_form(kind):
     stratonovich = Noise(synaptic_multiplicative=size, calculus="stratonovich")
     with pytest.raises(PlasticodeError, match="multiplicative noise in the ito sense"):
         WeightFlow(circuit, FLOW, f64(np.zeros((1, 100))), None, clock, noise=stratonovich)
+    with pytest.raises(PlasticodeError, match="noise.calculus = 'stratonovich' is not allowed: sampling noise is Ito"):
+        still = dataclasses.replace(stratonovich, synaptic_multiplicative=None)
+        WeightFlow(circuit, FLOW, f64(np.zeros((1, 100))), None, clock, FixedStep("euler"), None, True, still)
 
 
 def test_a_gap_counts_in_the_flow_as_what_the_circuit_does_in_it():

@@ -139,6 +139,20 @@ def test_an_unknown_spec_is_refused_with_the_nearest_name(command):
     assert left_behind() == []
 
 
+def test_of_many_names_the_nearest_are_told_and_the_command_that_lists_all():
+    kind = "spec, rule, prediction or task"
+    told = refusal("show", "curl-rat")
+    assert told.startswith(
+        f"{kind} 'curl-rat' is not known: `plasticode list` tells what there is; did you mean 'curl-r"
+    )
+    assert told.count(" or 'curl-") == 2
+    assert refusal("show", "xyzzy") == f"{kind} 'xyzzy' is not known: `plasticode list` tells what there is\n"
+    Path("mine.py").write_text("")
+    assert "did you mean 'mine:Class'?" in refusal("show", "mine")
+    told = refusal("reproduce", "curl-rat")
+    assert "prediction 'curl-rat' is not known: `plasticode reproduce --list` tells what there is; did you mean" in told
+
+
 @pytest.mark.parametrize("place", ["file", "file/inside", "file/deep/inside"])
 def test_an_output_that_cannot_be_written_is_refused(place):
     Path("file").write_text("")

@@ -352,7 +352,7 @@ ENORMOUS = {
     "nobody's home": ('task = {name = "mnist", path = "~nobody-at-all/x"}', "task.path"),
     "a rule beyond print": ('rule = {name = "curl", credit = "\\u202Ex"}', "u202e"),
     "a wrapped rule's number": ('rule = {name = "curl", credit = {name = "fa", feedback_scale = inf}}', "rule.credit."),
-    "a wrapped rule's range": ('rule = {name = "curl", credit = {name = "curl", flips = 7}}', "rule.flips = 7"),
+    "a wrapped rule's range": ('rule = {name = "curl", credit = {name = "curl", flips = 7}}', "rule.credit.flips = 7"),
     "a module that leaves": ('rule = "leaving:Rule"', "leaving:Rule"),
     "a place above": ('rule = "../x:Y"', "../x:Y"),
     "a name that climbs": ('name = "../../escaped"', "../../escaped"),

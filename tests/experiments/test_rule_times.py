@@ -104,7 +104,7 @@ def test_what_settles_has_no_limit_by_steps_of_a_presentation():
     table = {"task": {"name": "digits"}, "network": {"hidden": [3]}, "rule": rule}
     jobs.job_of(make_spec({**table, "regime": "discrete"}), "", 0)
     coupled = {**table, "regime": "coupled", "integrator": {"name": "heun", "dt": "1 ms"}}
-    with pytest.raises(PlasticodeError, match="the time constant of 'plateau' = 0.0001 s"):
+    with pytest.raises(PlasticodeError, match="not allowed with rule.instruction = 0.0001 s"):
         jobs.job_of(make_spec(coupled), "", 0)
 
 
@@ -166,6 +166,6 @@ def test_a_decay_faster_than_a_step_is_refused(regime, decay, step):
 
 
 def test_a_wrapped_rule_is_looked_at_too():
-    with pytest.raises(PlasticodeError, match="not allowed with the time constant of 'threshold' = 0.02 s"):
+    with pytest.raises(PlasticodeError, match="not allowed with rule.credit.threshold_timescale = 0.02 s"):
         inner = CURL | {"credit": {"name": "bcm", "threshold_timescale": "0.4 T"}}
         jobs.prepare(make_spec({**BCM, "rule": inner, "regime": "discrete"}))

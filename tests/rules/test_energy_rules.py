@@ -181,7 +181,7 @@ def test_an_oscillating_nudge_needs_no_phases(by):
 def test_what_waves_has_no_flow_and_no_updates():
     circuit = OscillatingEP().wire(TINY.network)
     assert any(isinstance(layer.source, Wave) for layer in circuit.layers)
-    with pytest.raises(PlasticodeError, match="changes during a presentation: only the coupled regime can run it"):
+    with pytest.raises(PlasticodeError, match="this rule has a wave, .*: the regime must be coupled"):
         drift(circuit, random_weights(circuit), TINY.inputs, TINY.targets, FLOW)
 
 

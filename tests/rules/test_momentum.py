@@ -1,5 +1,7 @@
 """Momentum: the heavy ball in closed form, the published update, windows against steps, gates and traces."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,7 @@ from dynamics.flow import WeightFlow
 from dynamics.integrators import FixedStep, Window
 from dynamics.network import Network
 from dynamics.stimulus import Clock
-from rules import SGD, AbstractRule, Momentum
+from rules import SGD, AbstractRule, Curl, Exponentiated, Momentum, Replicas
 from tests.dynamics.pieces import advanced, apart, both, coupled, discrete
 from tests.problems import f64, flow_drift, random_problem, random_weights, timescales
 
@@ -42,6 +44,17 @@ def test_an_update_is_the_published_one():
         v = 0.9 * v + 0.1 * -(w @ x) * x
         w = w + 0.1 * v
     np.testing.assert_allclose(advanced(run, START, jnp.int32(5)).weights["W1"][0], w, atol=1e-15)
+
+
+@pytest.mark.parametrize("inertia", [0.049, 0.05, 0.06])
+def test_updates_grow_as_the_roots_of_the_heavy_ball_do_and_from_half_a_presentation_down_always(inertia):
+    """z^2 - (1 + beta - (1 - beta) eta) z + beta = 0, beta = 1 - T/inertia, of one weight with <x^2> = 1."""
+    one, eta, beta = f64([[1.0]]), 0.1, 1 - 0.1 / inertia
+    circuit = Momentum(inertia=f64(inertia)).wire(Network((1, 1), bias=False, gain=f64(1.0)))
+    run = discrete(circuit, timescales(plasticity=1.0), one, ZERO[:1], 0.1)
+    early, late = (float(advanced(run, {"W1": one}, jnp.int32(n)).weights["W1"][0, 0]) for n in (300, 310))
+    root = np.abs(np.roots([1, -(1 + beta - (1 - beta) * eta), beta])).max()
+    assert abs((late / early) ** 2 / root**20 - 1) < 1e-9 and (root > 1) == (inertia <= 0.05)
 
 
 @pytest.mark.parametrize("gap", [0.0, 0.03])
@@ -87,3 +100,25 @@ def test_a_law_with_a_trace_of_its_own_is_refused():
             Momentum(Gating(trace)).wire(Network((3, 2), gain=f64(1.0)))
     with pytest.raises(PlasticodeError, match="has a trace of its own"):
         Momentum(Momentum(SGD())).wire(Network((3, 2), gain=f64(1.0)))
+
+
+@pytest.mark.parametrize("key", ["flow.entropic", "noise.sampling"])
+def test_what_flows_do_not_know_of_slow_averages_is_refused(key):
+    clock = Clock(f64(0.1), f64(0.0), 2)
+    kind: dict[str, Any] = {"entropic": True} if key == "flow.entropic" else {"sampling_noise": True}
+    with pytest.raises(
+        PlasticodeError, match=f"follow slow averages, as those of momentum do, .*: {key} must be false"
+    ):
+        WeightFlow(REGRESSION, timescales(), X, ZERO, clock, FixedStep("euler"), **kind)
+
+
+def test_what_a_rule_inside_refuses_is_told_by_its_path():
+    network = Network((3, 2), gain=f64(1.0))
+    for rule, path in (
+        (Momentum(Curl(flips=f64([0.1, 0.2]))), "rule.credit.flips"),
+        (Replicas(Momentum(Curl(flips=f64([0.1, 0.2])))), "rule.credit.credit.flips"),
+        (Exponentiated(Replicas(copies=1)), "rule.credit.copies"),
+        (Curl(Momentum(Momentum(SGD()))), "leaves no place for momentum: rule.credit.credit must be"),
+    ):
+        with pytest.raises(PlasticodeError, match=path):
+            rule.wire(network)

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dynamics.circuit import Circuit
 from dynamics.errors import PlasticodeError
-from rules import FA, KP, SGD, Curl, Heterosynaptic
+from dynamics.network import Network
+from rules import FA, KP, SGD, AbstractRule, Curl, Heterosynaptic, Momentum
 from rules.registry import RULES, check_numbers, make_rule, rule_class, rule_fields
 from rules.template import Template
 from tests.problems import TINY
@@ -105,3 +107,27 @@ def test_the_allowed_rules_are_listed():
 def test_heterosynaptic_wiring_has_two_names():
     with pytest.raises(PlasticodeError, match="rule.wiring 'randm' is not known.*did you mean 'random'"):
         Heterosynaptic(wiring="randm").wire(TINY.network)
+
+
+class Wrapping(AbstractRule):
+    """A wrapper as those of the package, out of reach of the checks of types that only tests have."""
+
+    reference = "@misc{none, title={None}}"
+    credit: AbstractRule = SGD()
+
+    def wire(self, network: Network) -> Circuit:
+        return self.credit.wire(network)
+
+
+@pytest.mark.parametrize("credit", ["fa", FA, 3.0, {"name": "fa"}, None])
+def test_what_is_no_rule_is_refused_where_a_rule_is_wrapped(credit: Any):
+    with pytest.raises(
+        PlasticodeError, match=r"Wrapping has credit = .*: it must be a rule, such as SGD\(\) or FA\(\)"
+    ):
+        Wrapping(credit=credit)
+
+
+@pytest.mark.parametrize("value", ["0.5 s", None])
+def test_what_is_no_number_is_refused_where_a_number_is(value: Any):
+    with pytest.raises(PlasticodeError, match="a rule has .* where a number should be: it must be a number"):
+        Momentum(inertia=value)

@@ -1,5 +1,7 @@
 """Coupled replicas: modes of the graph in closed form, copies that share only the input, windows against steps."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,7 @@ from dynamics.instruments import output_layer, predict
 from dynamics.integrators import FixedStep
 from dynamics.network import Network
 from dynamics.stimulus import Clock
-from rules import FA, KP, SGD, Momentum, Oja, Replicas
+from rules import FA, KP, SGD, Curl, Exponentiated, Momentum, Oja, Replicas
 from rules.replicas import couplings
 from tests.dynamics.pieces import advanced, apart, both
 from tests.problems import distance, f64, flow_drift, random_problem, random_weights, timescales
@@ -81,3 +83,35 @@ def test_windows_follow():
 def test_what_does_not_fit_is_told_in_a_sentence(settings, sentence):
     with pytest.raises(PlasticodeError, match=sentence):
         Replicas(**settings).wire(Network((3, 2), gain=f64(1.0)))
+
+
+@pytest.mark.parametrize("start", [(2.0, 0.5), (0.6, -0.6)])
+def test_under_exponentiated_gradient_copies_meet_at_their_geometric_mean_or_at_zero(start):
+    """Nothing is shown. w_i' = |w_i| kappa/2 (w_j - w_i): of equal signs a b stays, and with a = g e^s, b = g e^-s,
+    s' = -kappa g sinh s; of opposite ones w' = -kappa w^2."""
+    kappa, time = 1.5, 2.0
+    rule = Exponentiated(Replicas(SGD(), coupling=f64(kappa), copies=2))
+    circuit, dark = rule.wire(Network((1, 1), bias=False, gain=f64(1.0))), f64([[0.0]])
+    weights = {"W1": f64([[start[0]]]), "W1~1": f64([[start[1]]])}
+    flow = WeightFlow(
+        circuit, timescales(plasticity=1.0), dark, dark, Clock(f64(0.1), f64(0.0), 20), FixedStep("dopri5")
+    )
+    end = advanced(flow, weights, jnp.int32(round(time / 0.1))).weights
+    found = [float(end[name][0, 0]) for name in weights]
+    if start[1] < 0:
+        expected = np.array([1.0, -1.0]) * start[0] / (1 + kappa * start[0] * time)
+    else:
+        g, s = np.sqrt(start[0] * start[1]), np.log(start[0] / start[1]) / 2
+        s = 2 * np.arctanh(np.tanh(s / 2) * np.exp(-kappa * g * time))
+        expected = g * np.exp([s, -s])
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("credit", [Exponentiated(), Curl(clamp=True), Exponentiated(KP(), dale=True)])
+def test_a_rule_that_keeps_signs_or_norms_goes_on_top(credit):
+    """Inside, the pulls would be multiplied or projected with the law, against the equation of replicas."""
+    with pytest.raises(
+        PlasticodeError, match="rule.credit keeps the signs or the norm of 'W1', .* the other way round"
+    ):
+        Replicas(credit).wire(Network((3, 2), gain=f64(1.0)))
+    dataclasses.replace(credit, credit=Replicas(credit.credit)).wire(Network((3, 2), gain=f64(1.0)))

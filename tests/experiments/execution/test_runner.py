@@ -230,7 +230,15 @@ def test_results_carry_dimensions_units_and_provenance(rules_swept):
         ({"noise": {"sampling": True}}, ("noise.sampling", "coupled", "flow")),
         ({"flow": {"entropic": True}}, ("flow.entropic", "it needs regime 'flow'", "coupled")),
         ({"regime": "flow", "flow": {"batch": 2}}, ("flow.batch = 2", "it needs noise.sampling or flow.entropic")),
+        ({"flow": {"batch": 2}}, ("flow.batch = 2", "it needs regime 'flow', but there is regime 'coupled'")),
         ({"regime": "flow", "discrete": {"batch": 2}}, ("discrete.batch = 2", "it needs regime 'discrete'")),
+        ({"discrete": {"optimiser": "adam"}}, ("discrete.optimiser = 'adam'", "regime 'discrete'", "'coupled'")),
+        ({"delays": {"stages": 2}}, ("delays.stages = 2", "it needs a lag: delays.error")),
+        ({"integrator": {"rtol": 1e-3}}, ("integrator.rtol = 0.001", "it needs integrator.adaptive = true")),
+        (
+            {"regime": "flow", "noise": {"sampling": True, "calculus": "stratonovich"}},
+            ("noise.calculus = 'stratonovich'", "with noise.sampling", "it must be 'ito'"),
+        ),
         ({"regime": "discrete", "noise": {"synaptic": 0.1}}, ("noise.synaptic", "discrete", "only the coupled")),
         ({"regime": "flow", "sweep": {"delays.hop": ["0 ms", "1 ms"]}}, ("delays.hop", "flow", "only the coupled")),
         (

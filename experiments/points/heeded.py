@@ -1,0 +1,92 @@
+"""What a spec says and nothing heeds: refused, or told, as a user would take it for part of the result."""
+
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from dynamics import wiring
+from dynamics.circuit import Circuit, Outer
+from dynamics.errors import refused
+from dynamics.local import reads
+from dynamics.plugins import is_own
+from experiments.points.assemble import Plan, circuit_of
+from experiments.spec.axes import swept_paths
+from experiments.spec.rule_table import rule_fields
+from experiments.spec.spec import Spec
+from experiments.spec.tables import Quantity
+
+
+class Heeded(NamedTuple):
+    """What the circuit of a job heeds: `numbers` of its rule, by path; the run's eligibility traces; output errors."""
+
+    numbers: frozenset[str]
+    trace: bool
+    errors: bool
+
+
+NOTHING = Heeded(frozenset(), False, False)
+
+
+def heeded(plan: Plan, point: dict[str, Any]) -> Heeded:
+    """What the circuit of a plan heeds, by tracing it once at the numbers of a point."""
+    wired: list[Circuit] = []
+
+    def leaves(point: dict[str, Any]) -> list[Any]:
+        wired.append(circuit_of(plan, point))
+        return [leaf for leaf in jax.tree.leaves(wired[0]) if isinstance(leaf, jax.Array)]
+
+    program = jax.make_jaxpr(leaves)(point).jaxpr
+    needed = {id(v) for v in program.outvars}
+    for step in reversed(program.eqns):
+        if any(id(v) in needed for v in step.outvars):
+            needed |= {id(v) for v in step.invars}
+    paths = [path for path, v in zip(sorted(point), program.invars, strict=True) if id(v) in needed]
+    outer = [term.term for term in wired[0].terms if isinstance(term.term, Outer)]
+    return Heeded(frozenset(paths), any(term.trace.timescale is None for term in outer), _reads_errors(wired[0]))
+
+
+def _reads_errors(circuit: Circuit) -> bool:
+    """Whether some factor reads an error of neurons, or what arrives at the port where errors do."""
+    for factor, layer, what in wiring.factors(circuit.layers, circuit.projections):
+        read = reads(factor, circuit.plan.known[layer], what)
+        if "error" in (*read.values, *read.drives) or "modulatory" in read.inputs:
+            return True
+    return False
+
+
+def check_trace(spec: Spec, values: dict[str, np.ndarray], known: Heeded) -> None:
+    """Refuses the run's eligibility traces where no law of the rule has one."""
+    if spec.regime == "coupled" and "timescales.trace" in values and not known.trace:
+        told = f"it changes nothing with rule '{spec.rule.name}', as each of its laws has a trace of its own, or none"
+        raise refused("timescales.trace", f"{values['timescales.trace'].min():g} s", told)
+
+
+def check_numbers_count(part: Spec, statics: Sequence[Spec], known: Sequence[Heeded]) -> None:
+    """Refuses a number of a rule that is given or swept, where nothing depends on it at any point of a part.
+
+    `statics` are the specs of its groups, `known` what each heeds. Rules of the user's own are left alone: how they use
+    their numbers only they know.
+    """
+    swept, counting = swept_paths(part.sweep)[0], frozenset().union(*(one.numbers for one in known))
+    for path, number in ((path, number) for spec in statics for path, number in spec.rule.numbers().items()):
+        axes = [axis for axis in swept if axis == path or axis.startswith(f"{path}.")]
+        default = rule_fields(number.rule)[path.rpartition(".")[2]]
+        default = tuple(default) if isinstance(default, list) else default
+        if path in counting or is_own(number.rule) or not (axes or number.value != default):
+            continue
+        raise refused(
+            f"sweep.{axes[0]}" if axes else path,
+            part.sweep[axes[0]].written if axes else Quantity.write(number.value),
+            f"nothing depends on it with the other settings of rule '{number.rule}' and this network: `plasticode show "
+            f"{number.rule}` tells when it counts",
+        )
+
+
+def unheeded_errors(spec: Spec, values: dict[str, np.ndarray], absent: Collection[str], known: Heeded) -> list[str]:
+    """A sentence for each way in which errors are late or noisy, where the rule uses none."""
+    if known.errors:
+        return []
+    keys = [key for key in ("delays.error", "noise.error") if key in values and key not in absent]
+    return [f"{key} changes nothing with rule '{spec.rule.name}', which uses no error" for key in keys]
