@@ -5,6 +5,11 @@ REFERENCES = {
         "@article{bacvanski2025continuous, title={On Biologically Plausible Learning in Continuous Time}, "
         "author={Bacvanski, Marc Gong and Ziyin, Liu and Poggio, Tomaso}, journal={arXiv:2510.18808}, year={2025}}"
     ),
+    "kingma2015adam": (
+        "@inproceedings{kingma2015adam, title={Adam: A Method for Stochastic Optimization}, author={Kingma, "
+        "Diederik P. and Ba, Jimmy}, booktitle={International Conference on Learning Representations}, year={2015}, "
+        "note={arXiv:1412.6980}}"
+    ),
     "ninou2025curl": (
         "@inproceedings{ninou2025curl, title={Curl Descent: Non-Gradient Learning Dynamics with Sign-Diverse "
         "Plasticity}, author={Ninou, Hugo and Kadmon, Jonathan and Cayco-Gajic, N. Alex}, booktitle={Advances in "

@@ -24,10 +24,11 @@ from experiments.predictions.study.plasticity_figure import NAMES
 from experiments.predictions.study.plasticity_window import accuracies
 from experiments.spec.units import Time
 from experiments.tasks.contract import AbstractTask
-from experiments.tasks.real import Digits
+from experiments.tasks.real import Digits, Mnist
 
 Rules = Annotated[tuple[Literal["sgd", "fa", "dfa", "kp"], ...], Field(min_length=1)]
 Replicates = Annotated[int, Field(strict=True, ge=3, le=1000)]  # an interval over fewer seeds says nothing
+Folder = Annotated[str, Field(strict=True, max_length=4096)]
 RECORDS = 12  # those of the last quarter are averaged: single ones swing with the last few samples
 Axis = Sequence[float] | np.ndarray
 Points = Mapping[str, Sequence[Any]]
@@ -44,6 +45,11 @@ class Chance(NamedTuple):
         panel.axhline(self.level, color="0.5", linewidth=0.8, linestyle=":", zorder=0)
         look: dict[str, Any] = {"color": "0.35", "fontsize": 7, "va": "top"}
         panel.text(x, self.level - 0.012, "chance", transform=panel.get_yaxis_transform(), **look)
+
+
+def handwritten(mnist: str, seed: int) -> Digits | Mnist:
+    """Handwritten digits: the bundled ones, or MNIST's from a folder, averaged to 7x7 pixels."""
+    return Mnist(path=mnist, pool=4) if mnist else Digits(seed=seed)
 
 
 def chance_of(task: AbstractTask) -> Chance:
@@ -139,12 +145,14 @@ def overlaps(rule: str, layers: int, delay: float, propagation: float, around: i
 
     They are 0 for the target's part of the error, and L for that of the network's output.
     """
-    stages = [(layer - 1, around + _error_stages(rule, layers, layer)) for layer in range(1, layers + 1)]
+    stages = stages_of(rule, layers, around)
     return [float(lagged_overlap(delay, 1.0, k, m, propagation)) for k, m in stages]
 
 
-def _error_stages(rule: str, layers: int, layer: int) -> int:
-    return min(2, 1 + layers - layer) if rule == "dfa" else 1 + layers - layer
+def stages_of(rule: str, layers: int, around: int = 0) -> list[tuple[int, int]]:
+    """The filters that the input and the error of every layer's synapses have passed, first layer first."""
+    behind = [1 + layers - layer for layer in range(1, layers + 1)]
+    return [(k, around + (min(2, n) if rule == "dfa" else n)) for k, n in enumerate(behind)]
 
 
 def knee(curve: np.ndarray, x: Axis, chance: float) -> float:
