@@ -130,11 +130,7 @@ def test_without_a_gap_and_with_hops_of_a_presentation_derivatives_are_those_of_
     np.testing.assert_allclose(slopes[0], [gap, -hop], rtol=1e-6)
 
 
-SIMULATED = {
-    "window": lambda times: coupled(PROBLEM, clock(0.05, 0.02), times, integrator=Window(nodes=6, sweeps=6)),
-    "heun": lambda times: coupled(
-        PROBLEM, clock(0.05, 0.02, 7), times, solver="heun", delays=Delays(error=f64(0.02)), history=4
-    ),
+SIMULATED = {  # beside windows and steps without noise, whose derivatives are those above
     "milstein": lambda times: coupled(
         PROBLEM, clock(0.05, 0.02, 8), times, solver="milstein", noise=Noise(synaptic=f64(0.1)), key=jax.random.key(4)
     ),
