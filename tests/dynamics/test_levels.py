@@ -111,23 +111,23 @@ both_integrators = pytest.mark.parametrize(
 
 @both_integrators
 def test_noise_of_each_layer_has_the_variance_and_the_memory_of_its_own_time_constant(integrator, steps):
-    """Variance s^2 (1 - exp(-2 t / tau_l)) at t = 12 T, and the correlation exp(-T / tau_l) with the value T later."""
+    """Variance s^2 (1 - exp(-2 t / tau_l)) at t = 6 T, and the correlation exp(-T / tau_l) with the value T later."""
     run, weights = noisy_layers(integrator, steps, Noise(f64(0.7), f64(0.3)))
-    then = shown(run, weights, 12)
-    later = show(run, weights, jnp.int32(12), jnp.int32(1), then)
+    then = shown(run, weights, 6)
+    later = show(run, weights, jnp.int32(6), jnp.int32(1), then)
     for variable, s in (("activity", 0.7), ("error", 0.3)):
         for level, tau in enumerate(TAUS, 1):
             x, y = (np.asarray(getattr(progress.state, variable)[f"z{level}"]) for progress in (then, later))
-            expected = s**2 * -np.expm1(-24 * T / tau)
+            expected = s**2 * -np.expm1(-12 * T / tau)
             assert abs(x.var() / expected - 1) < 0.02 + 4 * np.sqrt(2 / UNITS)  # 2 %: what a step of tau_1 / 40 adds
             assert abs(np.corrcoef(x, y)[0, 1] - np.exp(-T / tau)) < 0.01 + 4 / np.sqrt(UNITS)
 
 
 @both_integrators
 def test_synaptic_noise_of_each_layer_is_confined_by_its_own_decay(integrator, steps):
-    """Variance s^2 tau_dec / 2 (1 - exp(-2 t / tau_dec)) at t = 12 T."""
+    """Variance s^2 tau_dec / 2 (1 - exp(-2 t / tau_dec)) at t = 6 T."""
     run, weights = noisy_layers(integrator, steps, Noise(synaptic=f64(0.5)))
-    end = run.weights(shown(run, weights, 12))
+    end = run.weights(shown(run, weights, 6))
     for level, tau in enumerate(DECAYS, 1):
-        expected = 0.5**2 * tau / 2 * -np.expm1(-24 * T / tau)
+        expected = 0.5**2 * tau / 2 * -np.expm1(-12 * T / tau)
         assert abs(np.asarray(end[f"W{level}"]).var() / expected - 1) < 0.01 + 4 * np.sqrt(2 / UNITS)
