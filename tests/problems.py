@@ -1,6 +1,7 @@
 """What the tests of rules share: every rule, small problems to put it on, and short ways to run a regime.
 
-A new rule needs one line in `ALL_RULES`; every test of the matrix (tests/rules/test_matrix.py) then runs on it.
+A new rule needs one line in `ALL_RULES`; the tests of the matrix (tests/rules/test_matrix.py) then run on it, coupled
+runs if it has a piece that no rule before it has.
 `ENGINE_RULES` are those that between them use every part of the engine: its own tests run on them.
 """
 
