@@ -1,7 +1,7 @@
 """A rule to copy: an error-driven rule with random feedback (it is FA), each part commented.
 
 To write your own rule: copy this file, rename the class, change `wire`. Add it to rules/__init__.py, to `RULES` in
-rules/registry.py and to `ALL_RULES` in tests/problems.py, and every test of the matrix runs on it. To use it without
+rules/registry.py and to `ALL_RULES` in tests/problems.py, and the tests of the matrix run on it. To use it without
 touching this package, name it in a spec as `rule = "your_module:YourRule"`.
 """
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 # Both are inherited by the commands that tests start, and give way to what the caller has set.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -48,12 +49,27 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
+MAPS = Path("/proc/self/maps")
+MOST_MAPS = 10_000
+
+
+def uses_up_maps() -> bool:
+    """Whether compiled programs hold many memory maps, of which Linux allows a process 65530."""
+    return not MAPS.exists() or MAPS.read_bytes().count(b"\n") > MOST_MAPS
+
+
 @pytest.fixture(scope="module", autouse=True)
-def release_programs() -> Iterator[None]:
-    """Every compiled program holds memory maps, of which Linux allows a process 65530: the whole suite needs more."""
+def release_programs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The whole suite needs more maps than there are. Nor may programs of patched code be found by other files, or
+    those of others by files that patch: all others share what was compiled."""
+    items = (item for item in request.session.items if item.path == request.path)
+    patches = any({"monkeypatch", "plant"} & set(getattr(item, "fixturenames", ())) for item in items)
+    if patches:
+        jax.clear_caches()
     yield
-    jax.clear_caches()
-    gc.collect()
+    if patches or uses_up_maps():
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session", autouse=True)

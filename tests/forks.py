@@ -20,6 +20,7 @@ sys.path.insert(0, sys.argv[1])
 longest = float(sys.argv[2])
 import experiments.cli, experiments.session, experiments.report.figures, experiments.report.report, sklearn.datasets
 import xarray.backends.h5netcdf_
+xarray.Dataset(coords={"x": [0.0]})  # which imports other packages at its first use
 from experiments import session
 from experiments.points.jobs import Chunking
 experiments.report.figures.STYLE["savefig.dpi"] = 30  # what is drawn is the same, and quicker

@@ -1,6 +1,7 @@
 """What the tests of rules share: every rule, small problems to put it on, and short ways to run a regime.
 
-A new rule needs one line in `ALL_RULES`; every test of the matrix (tests/rules/test_matrix.py) then runs on it.
+A new rule needs one line in `ALL_RULES`; the tests of the matrix (tests/rules/test_matrix.py) then run on it, coupled
+runs if it has a piece that no rule before it has.
 `ENGINE_RULES` are those that between them use every part of the engine: its own tests run on them.
 """
 
@@ -140,6 +141,31 @@ def wired(rule: Any, network: Network) -> Circuit:
     if needed is not None:
         network = dataclasses.replace(network, activation=needed, output_activation=needed)
     return rule.wire(network)
+
+
+def pieces_of(circuit: Circuit) -> set[Any]:
+    """What its layers and projections consist of: kinds, ports, laws and flags, without names, sizes and numbers."""
+
+    def described(node: Any) -> Any:
+        if dataclasses.is_dataclass(node):
+            kept = (f.name for f in dataclasses.fields(node) if f.name not in ("name", "level", "size"))
+            return type(node).__name__, *((name, described(getattr(node, name))) for name in kept)
+        if isinstance(node, tuple):
+            return tuple(map(described, node))
+        named = isinstance(node, str) and any(char.isdigit() for char in node)
+        return type(node).__name__ if named or not isinstance(node, str | bool | None) else node
+
+    return {described(piece) for piece in (*circuit.layers, *circuit.projections)}
+
+
+def with_new_pieces(rules: Mapping[str, Any]) -> list[str]:
+    """The rules that have a piece which none before them has: between them, all pieces."""
+    seen, found = set(), []
+    for name, rule in rules.items():
+        if not (pieces := pieces_of(wired(rule, TINY.network))) <= seen:
+            found.append(name)
+        seen |= pieces
+    return found
 
 
 def random_weights(circuit: Circuit, seed: int = 2) -> Weights:

@@ -59,8 +59,11 @@ def network(activation="tanh", hidden=40) -> Network:
     return Network((10, hidden, 3), activation, bias=False, gain=f64(1.0))
 
 
-@pytest.mark.parametrize("rule", [FA(), KP(), Heterosynaptic()], ids=["fa", "kp", "heterosynaptic"])
-@pytest.mark.parametrize("scale", [1.0, 0.01])
+@pytest.mark.parametrize(
+    ("rule", "scale"),
+    [(FA(), 0.01), (KP(), 0.01), (Heterosynaptic(), 0.01), (KP(), 1.0)],
+    ids=["fa", "kp", "heterosynaptic", "kp-as-large"],
+)
 def test_small_errors_beside_large_activities_are_swept_as_well(rule, scale):
     """Feedback that learns has the activity as post-factor, the same in every sweep: it must not drown the errors."""
     error, quality = judged(rule.wire(network()), Window(nodes=14, parts=1, gaps=False), scale=scale)

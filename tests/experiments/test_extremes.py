@@ -70,7 +70,7 @@ def number(value) -> float:
     return math.nan if value is None else float(value)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(datasets())
 def test_any_results_can_be_written_read_and_drawn(tmp_path_factory, data):
     """netCDF, JSON, tables of both formats, every figure and the page; numbers read back as they were."""

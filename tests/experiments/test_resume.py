@@ -19,7 +19,7 @@ regime = "discrete"
 hidden = [3]
 [stimulus]
 duration = "20 ms"
-presentations = 20_000
+presentations = 4_000
 [record]
 points = 3
 [sweep]
@@ -134,7 +134,7 @@ def test_another_run_is_refused_by_its_difference_and_force_starts_anew(forks, s
     for _ in range(2):  # beside chunks, then beside results
         assert run(forks, "other", *other) == 2
         said = forks.said()
-        assert "stimulus.presentations is 20000 there, 30 here" in said and "--out" in said and "--force" in said
+        assert "stimulus.presentations is 4000 there, 30 here" in said and "--out" in said and "--force" in said
         assert "hash" in said and said.count("\n") == 1
         assert run(forks, "other") == 0
         assert (out / "results.nc").read_bytes() == straight

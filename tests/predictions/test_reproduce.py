@@ -23,7 +23,7 @@ from experiments import predictions
 from experiments.cli import app
 from experiments.machine import processes
 from experiments.machine.progress import Progress
-from experiments.predictions import PREDICTIONS, prediction_class, report
+from experiments.predictions import PREDICTIONS, prediction_class, report, reproduce
 from experiments.predictions.references import REFERENCES
 from experiments.predictions.reproduce import Measured, measure, measure_all
 from experiments.results.verdicts import close, exceeds, matches, mean_of, stays_below
@@ -40,6 +40,16 @@ def fakes(monkeypatch, tmp_path):
     names = {"line": Line, "broken": Broken}
     monkeypatch.setattr(predictions, "PREDICTIONS", dict.fromkeys(names, ""))
     monkeypatch.setattr(predictions, "prediction_class", lambda name: names[name] if name in names else 1 / 0)
+
+
+@pytest.fixture
+def measured_here(monkeypatch):
+    """In the process of the test: that others can measure predictions is seen by other tests."""
+
+    def here(chosen, *_):
+        return Measured({name: measure(one) for name, one in chosen.items()}, True)
+
+    monkeypatch.setattr(reproduce, "measure_all", here)
 
 
 def plasticode(*arguments: str, code: int) -> Result:
@@ -226,7 +236,7 @@ def test_a_run_writes_verdicts_figures_parameters_and_a_page(fakes):
     assert "[line]\nseed = 0\nslope = 2.0\noff = 0.5" in Path("here/predictions.toml").read_text()
 
 
-def test_the_list_tells_what_the_last_run_found(fakes):
+def test_the_list_tells_what_the_last_run_found(fakes, measured_here):
     def rows(*more: str) -> list[list[str]]:
         said = plasticode("reproduce", "--list", *more, code=0).stdout
         return [line.split() for line in said.splitlines() if "T0." in line]
@@ -240,7 +250,7 @@ def test_the_list_tells_what_the_last_run_found(fakes):
     assert [row[:2] for row in rows()] == [["not", "measured"]] * 2
 
 
-def test_an_undecided_claim_has_its_own_word_everywhere_and_is_no_failure(fakes):
+def test_an_undecided_claim_has_its_own_word_everywhere_and_is_no_failure(fakes, measured_here):
     result = plasticode("reproduce", "line", "--quick", "--set", "wide=1e4", "--workers", "1", code=0)
     assert "0 of 1 predictions hold, 1 of 2 claims, 1 more is undecided." in result.stdout
     assert "undecided" in result.stdout.partition("mean slope")[0] and "seeds would decide" in result.stdout

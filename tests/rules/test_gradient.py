@@ -14,7 +14,7 @@ from tests.problems import PROBLEMS, distance, flow_drift, random_problem, rando
 
 each_problem = pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS)
 each_credit = pytest.mark.parametrize("credit", [SGD(), FA(), KP()], ids=["sgd", "fa", "kp"])
-feedback_rules = {"fa": FA(), "kp": KP(), "template": Template(), "heterosynaptic": Heterosynaptic(wiring="identity")}
+feedback_rules = {"fa": FA(), "kp": KP(), "heterosynaptic": Heterosynaptic(wiring="identity")}
 deep = {name: problem for name, problem in PROBLEMS.items() if problem.network.depth > 1}
 each_deep_problem = pytest.mark.parametrize("problem", deep.values(), ids=deep)
 

@@ -18,7 +18,6 @@ from dynamics.discrete import Discrete
 from dynamics.errors import PlasticodeError
 from dynamics.network import Network
 from dynamics.plasticity import slow_traces
-from dynamics.settle import Outside
 from dynamics.stimulus import Stream
 from rules.registry import RULES
 from tests.oracles import DIRECTIONS, hand_update
@@ -35,6 +34,7 @@ from tests.problems import (
     run,
     timescales,
     wired,
+    with_new_pieces,
 )
 
 HEADINGS = ("Equation", "Discrete limit", "Locality", "Shapes", "Errors", "Reference")
@@ -164,8 +164,9 @@ def assert_first_order_of_draws(total):
     assert abs(total[0] - 6 * total[1] + 8 * total[2]) / 3 < 0.02, total
 
 
-@each_that_settles
+@pytest.mark.parametrize("name", [name for name in with_new_pieces(ALL_RULES) if not is_waving(name)])
 def test_the_coupled_regime_tends_to_the_discrete_one(name):
+    """Of every piece that a circuit may have; how rules put them together is seen below, of each rule."""
     errors = errors_of_the_coupled_regime(ALL_RULES[name], TINY, gap=0.0)
     if is_drawn(circuit_of(name)) and not circuit_of(name).with_errors:
         assert_first_order_of_draws(errors)
@@ -247,30 +248,19 @@ def with_scaled_numbers(rule, factor):
 
 
 @with_numbers
-def test_other_numbers_of_a_rule_need_no_other_compilation(name):
+def test_other_numbers_of_a_rule_need_no_other_compilation_and_vmap_over_them_is_a_loop(name):
     traces = []
 
     @eqx.filter_jit
-    def update(rule, weights):
-        traces.append(rule)
-        regime = discrete(rule.wire(TINY.network), TINY, timescales(), clock(0.1))
-        return regime.weights(regime.update(regime.init(weights), Outside(TINY.inputs[0], TINY.targets[0])))
-
-    weights = random_weights(circuit_of(name))
-    for factor in (1.0, 0.5):
-        update(with_scaled_numbers(ALL_RULES[name], f64(factor)), weights)
-    assert len(traces) == 1
-
-
-@with_numbers
-def test_vmap_over_the_numbers_of_a_rule_is_a_loop(name):
     def trained(factor):
+        traces.append(name)
         circuit = with_scaled_numbers(ALL_RULES[name], factor).wire(TINY.network)
         return run(discrete(circuit, TINY, timescales(), clock(0.1)), random_weights(circuit), 5)
 
     factors = f64([0.5, 1.0])
-    together = jax.vmap(trained)(factors)
     alone = [trained(factor) for factor in factors]
+    assert len(traces) == 1
+    together = jax.vmap(trained)(factors)
     assert distance(alone[0], alone[1]) > 1e-6
     for i in range(2):
         largest = max(float(jnp.abs(w).max()) for w in alone[i].values())

@@ -25,7 +25,8 @@ class Narrow(FA):
 
 @pytest.mark.parametrize("regime", ["coupled", "flow"])
 def test_a_program_is_as_large_as_it_is_alone(regime):
-    sweep = {"rule": ["fa", "kp"], "network.hidden": WIDTHS, "network.activation": ["tanh", "relu"]}
+    axes = {"rule": ["fa", "kp"], "network.activation": ["tanh", "relu"]}
+    sweep = {**axes, "network.hidden": WIDTHS, "zip": [list(axes)]}
     spec = make_spec({"regime": regime, "task": TASK, "record": {"probes": PROBES}, "sweep": sweep})
     for number, job in enumerate(prepare(spec)[""]):
         alone = job_of(spec, "", number)
