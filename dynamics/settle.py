@@ -137,16 +137,25 @@ def _freed(circuit: Circuit) -> Circuit:
 
 
 def _settled(field: Callable[[Values], Values], silent: Values) -> Values:
-    """v = F(v), with the derivatives of the implicit function (I - dF/dv)^-1 dF."""
+    """v = F(v), with the derivatives of the implicit function (I - dF/dv)^-1 dF.
+
+    They are found by damped sweeps as well, which converge as fast near a fixed point. Not by `jnp.linalg.solve`, which
+    can wait forever on a CPU of several devices (`integrators.collocation._solve`).
+    """
     start, restore = ravel_pytree(silent)
 
     def left(v: Float[Array, " n"]) -> Float[Array, " n"]:
         return ravel_pytree(field(restore(v)))[0] - v
 
     def implicit(linear: Callable[[Array], Array], b: Float[Array, " n"]) -> Float[Array, " n"]:
-        return jnp.linalg.solve(jax.jacfwd(linear)(b), b)
+        return jax.lax.custom_linear_solve(linear, b, _linear_sweeps, _linear_sweeps)
 
     return restore(jax.lax.custom_root(left, start, _damped_sweeps, implicit))
+
+
+def _linear_sweeps(linear: Callable[[Array], Array], b: Float[Array, " n"]) -> Float[Array, " n"]:
+    """v with linear(v) = b, where linear is dF/dv - 1 or its transpose."""
+    return _damped_sweeps(lambda v: linear(v) - b, jnp.zeros_like(b))
 
 
 class _Sweeps(NamedTuple):

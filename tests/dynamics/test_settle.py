@@ -187,3 +187,14 @@ def test_a_feedforward_circuit_is_evaluated_once():
 
     program = str(jax.make_jaxpr(errors)(weights, f64(np.ones(3)), f64([0, 1])))
     assert "while" not in program and "custom_root" not in program and program.count("tanh") <= 2
+
+
+def test_derivatives_ask_for_no_decomposition():
+    """Of batches, on several CPU devices, jaxlib's can wait forever."""
+    circuit, weights = with_lateral(lateral(0.5))
+
+    def squares(w, x):
+        return jnp.sum(instruments.predict(circuit, w, x) ** 2)
+
+    program = jax.jit(jax.vmap(jax.grad(squares), in_axes=(None, 0))).lower(weights, PROBLEM.inputs[:, None])
+    assert "lapack" not in program.as_text()
