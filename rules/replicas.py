@@ -69,20 +69,12 @@ class Replicas(AbstractRule):
                 f"rule.copies = {self.copies} is not allowed: rule.graph = '{self.graph}' needs at least {least}"
             )
         one, links = wired_inside(self.credit, network), couplings(self.graph, self.copies)
-        self._check_straight(one)
+        _check_straight(one)
         layers, projections = one.layers, []
         for i in range(self.copies):
             projections += [self._copied(p, one, i, links[i]) for p in one.projections]
             layers += tuple(dataclasses.replace(x, name=_of(x, i)) for x in one.layers if i and not _common(x))
         return Circuit(layers, tuple(projections), output_layer(one))
-
-    def _check_straight(self, one: Circuit) -> None:
-        curved = [p.name for p in one.plastic if one.map_of(p.name).is_curved]
-        if curved:
-            raise PlasticodeError(
-                f"rule.credit keeps the signs or the norm of '{curved[0]}', which pulls to other copies do not: it "
-                "must be the other way round, replicas as the credit of that rule"
-            )
 
     def _copied(self, p: Projection, one: Circuit, i: int, links: np.ndarray) -> Projection:
         """A projection of copy i, its own matrix pulled to those of others."""
@@ -95,6 +87,16 @@ class Replicas(AbstractRule):
         own = p.matrix
         own = dataclasses.replace(own, name=_marked(own.name, i)) if isinstance(own, Shared) else own
         return dataclasses.replace(p, name=_marked(p.name, i), matrix=own, law=law, **ends)
+
+
+def _check_straight(one: Circuit) -> None:
+    """Refuses maps that are no flat space, in which a pull is no straight line."""
+    curved = [p.name for p in one.plastic if one.map_of(p.name).is_curved]
+    if curved:
+        raise PlasticodeError(
+            f"rule.credit keeps the signs or the norm of '{curved[0]}', which pulls to other copies do not: it "
+            "must be the other way round, replicas as the credit of that rule"
+        )
 
 
 def _marked(name: str, i: int) -> str:

@@ -46,7 +46,7 @@ def fakes(monkeypatch, tmp_path):
 def measured_here(monkeypatch):
     """In the process of the test: that others can measure predictions is seen by other tests."""
 
-    def here(chosen, *_):
+    def here(chosen, *_, hasty):
         return Measured({name: measure(one) for name, one in chosen.items()}, True)
 
     monkeypatch.setattr(reproduce, "measure_all", here)
