@@ -35,8 +35,8 @@ def compiled_once() -> Iterator[None]:
         return made[name]
 
     def found():
-        one = fresh()  # with data of its own, in the precision of its spec
-        one.states, one.records, one.slow = told.states, told.records, told.slow
+        one = fresh()
+        vars(one).update({what: known for what, known in vars(told).items() if what != "data"})  # of its own precision
         return one
 
     with pytest.MonkeyPatch.context() as patch:
