@@ -12,7 +12,7 @@ import numpy as np
 from numpy.polynomial import chebyshev
 
 POINTS = 10
-LONGEST = 2.5e-3  # seconds of a piece: shorter than the lag, and far shorter than any time constant
+LONGEST = 5e-3  # seconds of a piece: shorter than the lag, and far shorter than any time constant
 
 
 @functools.cache
