@@ -17,7 +17,7 @@ LONGEST = 5e-3  # seconds of a piece: shorter than the lag, and far shorter than
 
 @functools.cache
 def collocation() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Chebyshev points on [0, 1], ends included; of what has given values there the integrals up to them, its series."""
+    """Chebyshev points on [0, 1], with the ends; of what has values there its integrals up to them, and its series."""
     x = -np.cos(np.pi * np.arange(POINTS) / (POINTS - 1))
     series = np.linalg.inv(chebyshev.chebvander(x, POINTS - 1))
     integrals = [chebyshev.chebval(x, chebyshev.chebint(column, lbnd=-1)) / 2 for column in series.T]

@@ -48,10 +48,10 @@ def test_the_gap_that_begins_at_hops_of_a_presentation_has_the_slope_of_the_meth
 
 
 def test_by_steps_a_jump_inside_a_step_moves_what_the_mean_of_the_step_makes_of_it():
-    """One unit, tau z' = tanh(a x) - z with x = 1 for the time D of a period P: dz(P)/dD = tanh(a) exp(-(P - D)/tau)/tau.
+    """One unit, tau z' = tanh(a x) - z, x = 1 for the time D of a period P: dz(P)/dD = tanh(a) exp(-(P - D)/tau)/tau.
 
-    Steps that see the mean theta of x in the step where it ends add dt tanh(theta a) there. So they find a tanh'(theta a)
-    instead of tanh(a), however short they are; the mean of that over theta is tanh(a).
+    Steps that see the mean theta of x in the step where it ends add dt tanh(theta a) there. So they find
+    a tanh'(theta a) instead of tanh(a), however short they are; the mean of that over theta is tanh(a).
     """
     a, steps, period = 1.7, 32, 0.1
     network = Network((1, 1), output_activation="tanh", bias=False, gain=f64(1.0))
