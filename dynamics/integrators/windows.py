@@ -176,7 +176,9 @@ class AbstractWindow(AbstractIntegrator):
         c = jnp.asarray(nodes(s), start.dtype)
         times = start[:, None] + length[:, None] * c[None] - lag
         # A window's end looks at the side that its inside looks at: where waveforms have a kink another window starts.
-        inner = times - clock.period * roundoff(lag / clock.period)
+        # An empty window has no inside and looks at the later side: the earlier one may be longer ago than is kept.
+        tiny = clock.period * roundoff(lag / clock.period)
+        inner = times + jnp.where(length > tiny, -tiny, tiny)[:, None]
 
         def weights(times: Array, inner: Array, began: Array, ends: Array) -> Array:
             """(s, points) for one window of the past: 0 for times outside it."""
