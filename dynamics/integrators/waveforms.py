@@ -65,6 +65,7 @@ class Relaxation(eqx.Module):
     past     by what else is late: what is delivered of earlier windows
     noise    by (layer, variable): an Ornstein-Uhlenbeck path that is added to the waveform
     times    of the nodes, in seconds after the start of the presentation
+    turned   matrices at the start, transposed (integrators.learning.turned)
     """
 
     system: CoupledSystem
@@ -75,6 +76,7 @@ class Relaxation(eqx.Module):
     past: dict[str, Waveform]
     noise: dict[Key, Waveform]
     times: Float[Array, " s"]
+    turned: Weights
     nodes: int = eqx.field(static=True)
 
     @property
@@ -90,6 +92,7 @@ class Relaxation(eqx.Module):
             {name: pre for name, pre in still.items() if pre is not None},
             {t.name: trace_filter(t) for t in circuit.terms if traced(t) is not None},
             circuit.redrawn(inputs.given),
+            self.turned,
             self.nodes,
         )
 
