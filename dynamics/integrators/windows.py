@@ -196,10 +196,12 @@ class AbstractWindow(AbstractIntegrator):
 
     def arrivals(self, system: CoupledSystem, stream: Stream, targets: Array, k: Int[Array, ""]) -> dict[str, Shown]:
         """Everything that is shown during presentation k, as it arrives."""
-        jumps, signals, drawn = self._jumps(system), {}, {}
+        signals, drawn, presentations = {}, {}, {}
+        for names, jump in self._jumps(system).items():
+            newer = k - jump.periods.astype(k.dtype)
+            presentations[names] = newer[None] if jump.on is None else jnp.stack([newer, newer - 1])
         for name, names in self._arrivals(system).items():
-            newer = k - jumps[names].periods.astype(k.dtype)
-            rows = newer[None] if jumps[names].on is None else jnp.stack([newer, newer - 1])
+            rows = presentations[names]
             layer = _shown_of(system, name)
             if layer is not None and isinstance(layer.source, Draw):
                 one = functools.partial(layer.source.drawn, stream.key, name=layer.name, size=layer.size)
