@@ -8,7 +8,7 @@ two sweeps is ten times smaller, after three a hundred times. The limit of the s
 
 from dynamics.circuit import LawTerm
 from dynamics.field import Key
-from dynamics.integrators.learning import Drives, Learning
+from dynamics.integrators.learning import Learning, fades
 from dynamics.laws import Outer
 from dynamics.settle import evaluation_order, is_cyclic
 
@@ -27,13 +27,15 @@ def taught(learning: Learning) -> tuple[Key, ...]:
 
 
 def teaching(learning: Learning, layer: str) -> tuple[LawTerm, ...]:
-    """The terms that change matrices into `layer` by plain products of what there is now."""
+    """The terms that change matrices into `layer` by plain products of what there is now, and nothing fades them: what
+    a sweep says of them at its end it then says as soon as the layer is known."""
     circuit, system = learning.system.circuit, learning.system
 
     def is_plain(term: LawTerm) -> bool:
         name, own = term.owner.name, circuit.map_of(term.owner.name)
         product = isinstance(term.term, Outer) and not term.transposed and system.traced(term) is None
         matrix = own.is_matrix and not own.holds_norm and not learning.at_nodes(name)
-        return product and matrix and learning.fade(term.owner, Drives({}, {})) is None
+        fading = any(map(fades, circuit.terms_of(name))) or learning.still_fade(term.owner) is not None
+        return product and matrix and not fading
 
     return tuple(term for term in circuit.terms if term.of.target == layer and is_plain(term))
