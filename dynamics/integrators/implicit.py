@@ -2,8 +2,8 @@
 
 An output error moves the matrix into its own layer, and with it the prediction that it is the error of. That is the
 shortest way on which weights act back on what they learn from, and all of it lies in one small layer. So a sweep goes
-round it once more by itself, and contracts by what the matrices below do alone: on small tanh networks the error after
-two sweeps is ten times smaller, after three a hundred times. The limit of the sweeps is the same.
+round it once more by itself; in a network of one layer a sweep is then worth two, and on tanh networks of two and three
+layers the error after two sweeps is 5 to 17 times smaller. The limit of the sweeps is the same.
 """
 
 from dynamics.circuit import LawTerm
