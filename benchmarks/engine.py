@@ -74,7 +74,7 @@ def coupled(workload: Workload, integrator: Callable[[Setting], tuple[Any, int]]
         chosen, steps = integrator(setting)
         run = Coupled(
             FA(number(1.0)).wire(Network(workload.sizes, bias=False, gain=number(1.0))),
-            Timescales(number(TAU_PROP), tau, number(jnp.inf)),
+            Timescales(number(TAU_PROP), tau),  # no decay, as a spec without one
             Stream(inputs, targets, jax.random.key(seed)),
             Clock(number(T), number(0.0), steps),
             integrator=chosen,

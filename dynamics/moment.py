@@ -110,10 +110,10 @@ class AbstractMoment(abc.ABC):
             return self.carried(term.of)
         return self.once(("pre", term.name), lambda: self._delivered(term.of, pre_name(term), factor))
 
-    def factors(self, held: Collection[str] = ()) -> Factors:
-        """The factors of all terms; those in `held` have a trace of their product, which is a state of its own."""
+    def factors(self, held: Collection[str] = (), terms: Collection[LawTerm] | None = None) -> Factors:
+        """The factors of all terms (or of these); those in `held` have a trace of their product, a state of its own."""
         found = Factors({}, {})
-        for term in self.circuit.terms:
+        for term in self.circuit.terms if terms is None else terms:
             target, law = self.circuit.layer(term.of.target), term.term
             if isinstance(law, Outer):
                 post, gate = self.of(law.post, target), None if law.gate is None else self.of(law.gate, target)

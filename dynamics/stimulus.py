@@ -119,14 +119,15 @@ def samples(
     signals: Sequence[tuple[Float[Array, "samples _n"], Int[Array, " _rows"]]], stream: Stream
 ) -> list[Float[Array, "_rows _n"]]:
     """Each of `signals`, (rows of inputs or targets, presentations), as it is shown in those presentations."""
-    # One call for all that is shown: the random bits are most of what there is to compile.
-    shown = jax.vmap(stream.index)(jnp.concatenate([presentations for _, presentations in signals]))
-    result, first = [], 0
-    for values, presentations in signals:
-        rows = presentations.shape[0]
-        result.append(values[shown[first : first + rows]])
-        first += rows
-    return result
+    # One call for all that is shown: the random bits are most of what there is to compile. And once where signals share
+    # their presentations: loops over more bits than a few are no longer one kernel.
+    distinct = {id(presentations): presentations for _, presentations in signals}
+    drawn = jax.vmap(stream.index)(jnp.concatenate(list(distinct.values())))
+    shown, first = {}, 0
+    for number, presentations in distinct.items():
+        shown[number] = drawn[first : first + presentations.shape[0]]
+        first += presentations.shape[0]
+    return [values[shown[id(presentations)]] for values, presentations in signals]
 
 
 def held(

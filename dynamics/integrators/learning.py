@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dynamics.circuit import LawTerm, Weights
+from dynamics.circuit import Circuit, LawTerm, Weights
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, State
 from dynamics.integrators.collocation import integration, weighted
@@ -64,6 +64,7 @@ class Learning:
     still   p of terms where it is constant during the window, by term
     traced  the filters (s, s) of traces, by term
     drawn   maps that are drawn for the presentation
+    turned  matrices at the start, transposed (`turned`)
     """
 
     system: CoupledSystem
@@ -72,6 +73,7 @@ class Learning:
     still: dict[str, Waveform]
     traced: dict[str, Float[Array, "s s"]]
     drawn: Weights
+    turned: Weights
     nodes: int
 
     @property
@@ -154,7 +156,8 @@ class Learning:
             carried = carried if shrink is None else shrink * carried
             parts = [carried @ w, *(self._backward(term, drives.of[term.name], carried) for term in moving)]
             return sum(parts[1:], parts[0])
-        parts = [carried @ w.T, *(self._forward(term, drives.of[term.name], carried) for term in moving)]
+        base = carried @ w.T if carried.shape[0] == 1 else carried @ self.turned[owner.name]
+        parts = [base, *(self._forward(term, drives.of[term.name], carried) for term in moving)]
         total = sum(parts[1:], parts[0])
         return total if shrink is None else shrink * total
 
@@ -318,6 +321,17 @@ class Learning:
                 change += root_mean_square(fade - old.fade[name]) * reach
                 size += root_mean_square(fade) * reach
         return change, size
+
+
+def turned(circuit: Circuit, weights: Weights) -> Weights:
+    """The transposes of those of `weights` that are matrices which a projection applies forward.
+
+    Made once for all sweeps of a window (of fixed ones: of a run), which would otherwise each turn them to multiply the
+    rows of a waveform; the barrier keeps the compiler from doing just that again.
+    """
+    forward = {p.owner for p in circuit.projections if not (isinstance(p.matrix, Shared) and p.matrix.transposed)}
+    names = [name for name in weights if name in forward and circuit.map_of(name).is_matrix]
+    return {name: jax.lax.optimization_barrier(weights[name].T) for name in names}
 
 
 def fades(term: LawTerm) -> bool:

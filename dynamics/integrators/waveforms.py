@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from dynamics.circuit import LawTerm, Weights
 from dynamics.field import CoupledSystem, Inputs, Key, State, key_of
 from dynamics.integrators.collocation import filtered, weighted
+from dynamics.integrators.implicit import taught, teaching
 from dynamics.integrators.learning import Drive, Drives, Learning, Waveform, fades, root_mean_square
 from dynamics.laws import Outer
 from dynamics.layers import Draw, Layer, Wave
@@ -65,6 +66,7 @@ class Relaxation(eqx.Module):
     past     by what else is late: what is delivered of earlier windows
     noise    by (layer, variable): an Ornstein-Uhlenbeck path that is added to the waveform
     times    of the nodes, in seconds after the start of the presentation
+    turned   matrices at the start, transposed (integrators.learning.turned)
     """
 
     system: CoupledSystem
@@ -75,6 +77,7 @@ class Relaxation(eqx.Module):
     past: dict[str, Waveform]
     noise: dict[Key, Waveform]
     times: Float[Array, " s"]
+    turned: Weights
     nodes: int = eqx.field(static=True)
 
     @property
@@ -90,6 +93,7 @@ class Relaxation(eqx.Module):
             {name: pre for name, pre in still.items() if pre is not None},
             {t.name: trace_filter(t) for t in circuit.terms if traced(t) is not None},
             circuit.redrawn(inputs.given),
+            self.turned,
             self.nodes,
         )
 
@@ -155,13 +159,14 @@ class Relaxation(eqx.Module):
     def sweep(self, last: Waves) -> Waves:
         """Every waveform anew, from those of the last sweep and, where they come earlier in the order, of this one."""
         system, circuit = self.system, self.system.circuit
-        moment = _Sweep(self, last)
-        for name, variable in evaluation_order(circuit):
-            layer, key = circuit.layer(name), (name, variable)
-            k = self.variable_filter(layer, variable)
-            wave = filtered(k, self.start.fast[variable][name], moment.drive(layer, variable))
-            noise = self.noise.get(key)
-            moment.values[key] = wave if noise is None else wave + noise
+        moment, at_once = _Sweep(self, last), taught(self.learning)
+        for node in evaluation_order(circuit):
+            moment.follow(node)
+            if at_once and node == at_once[-1]:
+                moment = moment.taking_along(node[0])
+                for again in at_once:
+                    moment.follow(again)
+                moment = moment.taking_along(node[0])
         moment.move_slow()
         factors = moment.factors(system.products)
         drives, traces = moment.driven(factors)
@@ -224,6 +229,23 @@ class _Sweep(AbstractMoment):
         self.values, self.slow = dict(last.value), last.slow
         self.chains: dict[str, Array] = {}
         self.learning = window.learning
+
+    def follow(self, node: Key) -> None:
+        """A fast variable, from what it relaxes to."""
+        (name, variable), window = node, self.window
+        layer, noise = self.circuit.layer(name), window.noise.get(node)
+        k = window.variable_filter(layer, variable)
+        wave = filtered(k, window.start.fast[variable][name], self.drive(layer, variable))
+        self.values[node] = wave if noise is None else wave + noise
+
+    def taking_along(self, layer: str) -> "_Sweep":
+        """The same sweep, in which what it says of `layer` itself moves the matrices into it (integrators.implicit)."""
+        terms, drive = teaching(self.learning, layer), self.last.drive
+        factors = self.factors(terms=terms)
+        own = {term.name: self._drive(term, factors, Drives({}, {}), {}) for term in terms}
+        again = _Sweep(self.window, self.last._replace(drive=drive._replace(of=drive.of | own)))
+        again.values, again.chains = self.values, self.chains
+        return again
 
     def value(self, layer: Layer, variable: str) -> Waveform:
         if variable == "activity" and layer.given:

@@ -50,6 +50,7 @@ class Layout(NamedTuple):
     past    by late projection: the weights with which the points of earlier windows make up what it delivers
     on      by signal that is shown: whether its presentations are on (see `Shown`)
     paths   by level, or variable with a time constant of its own: what makes Ornstein-Uhlenbeck paths of normal draws
+    turned  fixed matrices, transposed; not stacked, as they are the same in all windows
     """
 
     start: Float[Array, " windows"]
@@ -57,6 +58,7 @@ class Layout(NamedTuple):
     past: dict[str, Float[Array, "windows s earlier points"]]
     on: dict[str, Float[Array, "windows presentations"]]
     paths: dict[str, Float[Array, "windows *n s s"]]
+    turned: Weights
 
 
 class Shown(NamedTuple):

@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from dynamics.circuit import Weights
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, State
 from dynamics.integrators.collocation import lagging, leak, nodes, others
+from dynamics.integrators.learning import turned
 from dynamics.integrators.waveforms import Filters, Relaxation, Waves
 from dynamics.settle import is_cyclic
 from dynamics.system import Look
@@ -75,14 +77,15 @@ def _no_past(*args: Any, **kwargs: Any) -> Array:
 
 
 class Context(NamedTuple):
-    """What a step within a presentation knows beyond its inputs: ready filters, the past, noise, and the times of nodes
-    in seconds after the start of the presentation."""
+    """What a step within a presentation knows beyond its inputs: ready filters, the past, noise, the times of nodes in
+    seconds after the start of the presentation, and matrices that are transposed already."""
 
     filters: Filters
     late: dict[str, Float[Array, " _n"]]
     past: dict[str, Float[Array, "s _n"]]
     noise: dict[tuple[str, str], Float[Array, "s _n"]]
     times: Float[Array, " s"]
+    turned: Weights = {}
 
 
 class Solved(NamedTuple):
@@ -141,7 +144,9 @@ class WindowSolver(diffrax.AbstractSolver):
     def solve(self, system: CoupledSystem, y0: State, inputs: Inputs, context: Context) -> tuple[Relaxation, Solved]:
         """The solved window."""
         context_ = context.filters, inputs, context.late, context.past, context.noise, context.times
-        window = Relaxation(system, y0, *context_, self.s)
+        weights = {**system.weights(y0), **system.circuit.redrawn(inputs.given)}
+        left = {name: w for name, w in weights.items() if name not in context.turned}
+        window = Relaxation(system, y0, *context_, context.turned | turned(system.circuit, left), self.s)
         one, still = jnp.ones_like(window.filters.length), jax.lax.stop_gradient(window)
         eps = jnp.finfo(one.dtype).eps
         # Without cycles the first sweep is exact but for what the weights do in the window: it has moved by 1. In a

@@ -19,6 +19,7 @@ from dynamics.field import CoupledSystem, Inputs, Key, Sources, State, key_of
 from dynamics.integrators.collocation import MAX_NODES, interpolation, nodes, ornstein_uhlenbeck, weighted
 from dynamics.integrators.contract import AbstractIntegrator
 from dynamics.integrators.jumps import Cut, Jump, in_order, paces
+from dynamics.integrators.learning import turned
 from dynamics.integrators.waveforms import Relaxation, Waves
 from dynamics.integrators.window_parts import Course, Doubt, Layout, Past, Shown, distance
 from dynamics.integrators.window_solver import Context, Solved, WindowSolver, filters_of
@@ -149,7 +150,8 @@ class AbstractWindow(AbstractIntegrator):
                     if name not in paths:
                         paths[name] = jax.vmap(functools.partial(_paths_of, tau=tau, s=self.nodes))(length)
         on = self._on(system, jnp.argsort(order))
-        return Layout(start, filters._replace(current=current), earlier, on, paths)
+        fixed = turned(system.circuit, system.fixed)
+        return Layout(start, filters._replace(current=current), earlier, on, paths, fixed)
 
     def _on(
         self, system: CoupledSystem, place: Int[Array, " windows"]
@@ -196,10 +198,12 @@ class AbstractWindow(AbstractIntegrator):
 
     def arrivals(self, system: CoupledSystem, stream: Stream, targets: Array, k: Int[Array, ""]) -> dict[str, Shown]:
         """Everything that is shown during presentation k, as it arrives."""
-        jumps, signals, drawn = self._jumps(system), {}, {}
+        signals, drawn, presentations = {}, {}, {}
+        for names, jump in self._jumps(system).items():
+            newer = k - jump.periods.astype(k.dtype)
+            presentations[names] = newer[None] if jump.on is None else jnp.stack([newer, newer - 1])
         for name, names in self._arrivals(system).items():
-            newer = k - jumps[names].periods.astype(k.dtype)
-            rows = newer[None] if jumps[names].on is None else jnp.stack([newer, newer - 1])
+            rows = presentations[names]
             layer = _shown_of(system, name)
             if layer is not None and isinstance(layer.source, Draw):
                 one = functools.partial(layer.source.drawn, stream.key, name=layer.name, size=layer.size)
@@ -227,11 +231,11 @@ class AbstractWindow(AbstractIntegrator):
 
         Noise depends on `key` and the window's number.
         """
-        count = layout.start.shape[0]
+        count, fixed = layout.start.shape[0], layout.turned
         solver = WindowSolver(self.nodes, self.tolerance, self.sweeps)
 
         def one(course: Course, at: tuple[Int[Array, ""], Layout]) -> tuple[Course, tuple[Doubt, PyTree]]:
-            i, layout = at
+            i, layout = at[0], at[1]._replace(turned=fixed)
             window_key = None if key is None else jax.random.fold_in(key, k * count + i)
             y, low, past = self._kicked(system, layout, course, window_key, after=False)
             inputs, context = self._context(system, layout, y, past, shown, window_key)
@@ -243,7 +247,8 @@ class AbstractWindow(AbstractIntegrator):
             told = None if report is None else report(window, solved.waves)
             return end, (self._doubt(system, layout, window, solved, alone=count == 1), told)
 
-        end, (doubts, reports) = jax.lax.scan(one, course, (jnp.arange(count, dtype=jnp.int32), layout))
+        every = jnp.arange(count, dtype=jnp.int32), layout._replace(turned={})
+        end, (doubts, reports) = jax.lax.scan(one, course, every)
         doubt = jax.tree.map(jnp.sum, doubts)
         if count > 1:
             doubt = doubt._replace(moved=distance(end.state.weights, course.state.weights, jnp.zeros_like(doubt.moved)))
@@ -284,7 +289,7 @@ class AbstractWindow(AbstractIntegrator):
         c = jnp.asarray(nodes(self.nodes), layout.start.dtype)
         # A window's end is the time before the jump that it is cut at.
         times = layout.start + layout.filters.length * c - 8 * jnp.finfo(c.dtype).eps * system.clock.period
-        context = Context(layout.filters, late, earlier, self._paths(system, y, layout, key), times)
+        context = Context(layout.filters, late, earlier, self._paths(system, y, layout, key), times, layout.turned)
         return Inputs(at["stimulus"][0], *at["target"], given | maps, layout.start), context
 
     def _remember(self, past: Past, window: Relaxation, waves: Waves) -> Past:
