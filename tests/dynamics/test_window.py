@@ -307,7 +307,7 @@ def test_points_that_windows_do_not_resolve_are_marked(times, nodes, converged):
     for presentations in (1, 9):
         told = quality(by_windows, presentations=presentations)
         assert bool(told.converged) == converged
-        assert 0 < told.error < 1e-3 if converged else told.error > 1e-3
+        assert 0 < told.error < 1e-3 if converged else not told.error <= 1e-3  # NaN where weights overflow
 
 
 def test_estimates_are_relative_to_the_change_of_all_plastic_matrices():
