@@ -4,6 +4,9 @@ An output error moves the matrix into its own layer, and with it the prediction 
 shortest way on which weights act back on what they learn from, and all of it lies in one small layer. So a sweep goes
 round it once more by itself; in a network of one layer a sweep is then worth two, and on tanh networks of two and three
 layers the error after two sweeps is 5 to 17 times smaller. The limit of the sweeps is the same.
+
+Not beside synaptic noise: how far a second sweep moves there says how fast learning pulls weights back, which is what
+the splitting of noise and learning costs.
 """
 
 from dynamics.circuit import LawTerm
@@ -15,11 +18,11 @@ from dynamics.settle import evaluation_order, is_cyclic
 
 def taught(learning: Learning) -> tuple[Key, ...]:
     """The fast variables of the output layer, in order, if nothing comes between them, nothing is on a cycle, and they
-    teach a matrix."""
+    teach a matrix that has no noise."""
     circuit = learning.system.circuit
     order = evaluation_order(circuit)
     places = [i for i, (name, _) in enumerate(order) if circuit.layer(name).role == "output"]
-    if is_cyclic(circuit) or len(places) < 2:
+    if is_cyclic(circuit) or len(places) < 2 or learning.system.noise.on_synapses:
         return ()
     found = order[places[0] : places[-1] + 1]
     alone = len({name for name, _ in found}) == 1
