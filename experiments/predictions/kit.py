@@ -4,6 +4,7 @@ Samples have one number per seed along their last axis.
 """
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -14,6 +15,7 @@ import xarray as xr
 from jaxtyping import Array, Float, Key
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.stats import ortho_group
 
 from dynamics.circuit import Circuit
 from dynamics.coupled import Coupled
@@ -186,3 +188,12 @@ def legend_outside(panel: Axes, columns: int = 1, loc: str = "upper center", **l
     """The legend of one panel outside of all, where it covers no data."""
     look |= {"ncols": columns, "loc": f"outside {loc}"}
     panel.figure.legend(*panel.get_legend_handles_labels(), **look)
+
+
+def rotations(seed: int, shape: tuple[int, ...], n: int) -> np.ndarray:
+    """Random orthogonal matrices (*shape, n, n), uniformly.
+
+    Not `jax.random.orthogonal`: jaxlib's decompositions of batches, two at once, can wait for each other's threads
+    forever (`dynamics.integrators.collocation._solve`).
+    """
+    return ortho_group.rvs(n, size=math.prod(shape), random_state=seed).reshape(*shape, n, n)

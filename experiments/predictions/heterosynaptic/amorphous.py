@@ -23,6 +23,7 @@ from experiments.predictions.kit import (
     look,
     marked,
     plotted,
+    rotations,
     wired,
 )
 from experiments.results.verdicts import close, exceeds, matches, stays_below
@@ -100,17 +101,17 @@ class AmorphousWiring(AbstractPrediction):
         circuit = masked(wired(rule, (n, n, n), activation="linear"), density, self.seed)
         x = f64(np.eye(n))
 
-        def one(key: Array) -> tuple[Array, Array, Array]:
-            for_weights, for_w, for_y = jax.random.split(key, 3)
-            w2, y = (jax.random.orthogonal(k, n, dtype=x.dtype) for k in (for_w, for_y))
-            weights = circuit.initial_weights(for_weights)
+        def one(key: Array, rotated: Array) -> tuple[Array, Array, Array]:
+            w2, y = rotated
+            weights = circuit.initial_weights(key)
             wiring = circuit.matrices(weights)["M2"]
             weights |= {"W1": jnp.zeros_like(weights["W1"]), "W2": w2, "V2": w2.T @ wiring.T}
             b = wiring.T @ wiring
             return alignment(circuit, weights, {}, x, y)["W1"], jnp.trace(b), jnp.sum(b * b)
 
         keys = jax.random.split(jax.random.key(self.seed), self.seeds)
-        cosine, trace, square = map(np.asarray, jax.jit(jax.vmap(one))(keys))
+        both = f64(rotations(self.seed, (self.seeds, 2), n))
+        cosine, trace, square = map(np.asarray, jax.jit(jax.vmap(one))(keys, both))
         return cosine, (trace, square)
 
     def _exact(self, cosine: np.ndarray, moments: tuple[np.ndarray, np.ndarray], density: float):

@@ -16,7 +16,7 @@ from dynamics.instruments import drive, gradient
 from dynamics.simulate import simulate
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
 from experiments.predictions.heterosynaptic.training import consistency
-from experiments.predictions.kit import all_close, f64, legend_outside, plotted, weight_flow, wired
+from experiments.predictions.kit import all_close, f64, legend_outside, plotted, rotations, weight_flow, wired
 from experiments.report.figures import MARKERS, OKABE_ITO
 from rules.heterosynaptic import Heterosynaptic
 
@@ -100,13 +100,12 @@ class NormLaw(AbstractPrediction):
         circuit = wired(Heterosynaptic(feedback_scale=f64(1.0)), (n, n, n, n), activation="linear")
         presentations = max(1, round(self.length * self.decay / self.step))
 
-        def one(first: Array, key: Array) -> tuple[Array, Array, Array]:
-            keys = jax.random.split(key, 4)
-            q2, q3, u = (jax.random.orthogonal(k, n, dtype=jnp.float64) for k in keys[:3])
+        def one(first: Array, key: Array, rotated: Array) -> tuple[Array, Array, Array]:
+            q2, q3, u = rotated
             x, y = samples_with_moments(jnp.eye(n, dtype=u.dtype), self.strength * u, self.strength**2 * (u @ u.T))
             wiring = {"M2": jnp.sqrt(first / self.second) * q2, "M3": self.second**0.5 * q3}
             flow = weight_flow(circuit, x, y, self.step, self.decay)
-            start = circuit.initial_weights(keys[3]) | wiring
+            start = circuit.initial_weights(key) | wiring
             w = simulate(flow, presentations, lambda w, slow: w["W1"].sum(), 1, weights=start).weights
             drives, downhill = drive(circuit, w, {}, x, y), gradient(circuit, w, x, y)
             squares = jnp.stack([jnp.sum(w[name] ** 2) for name in NAMES])
@@ -114,7 +113,8 @@ class NormLaw(AbstractPrediction):
             return squares, scores, jnp.sum(jnp.linalg.svd(w["W3"] @ w["W2"] @ w["W1"])[1] > self.strength / 8)
 
         keys = jax.random.split(jax.random.key(self.seed), self.seeds)
-        found = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))(f64(self.first), keys)
+        rotated = f64(rotations(self.seed, (self.seeds, 3), n))
+        found = jax.jit(jax.vmap(jax.vmap(one, (None, 0, 0)), (0, None, None)))(f64(self.first), keys, rotated)
         return _End(*map(np.asarray, found))
 
     @plotted(3.4, 2.9)
