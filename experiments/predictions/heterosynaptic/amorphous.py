@@ -132,7 +132,7 @@ class AmorphousWiring(AbstractPrediction):
         panel.plot(self.densities, own, **look(1, linestyle="", mfc="none", label="law of the mask"))
         marked(panel, self.densities, samples, label="wirings", **look(0))
         panel.set(xlabel="density p of the wiring", ylabel="cos(dW, -gradient)", xscale="log", ylim=(0, 1))
-        legend_outside(panel, 3)
+        legend_outside(panel, 2)
 
 
 class AmorphousLearning(AbstractTraining):
