@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import LogLocator, ScalarFormatter
 
 from dynamics.circuit import Circuit, Weights
 from dynamics.instruments import predict
@@ -183,7 +183,8 @@ class Metaplasticity(AbstractPrediction):
         top.set(xlabel="postsynaptic activity h", ylabel="dW / (T / tau_plast)")
         bottom.set(xlabel="sqrt(|w| tau_plast / (g tau_dec)) (activity)", ylabel="threshold (activity)", yscale="log")
         bottom.yaxis.set_major_formatter(ScalarFormatter())
-        bottom.yaxis.set_minor_formatter(ScalarFormatter())
+        bottom.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        bottom.yaxis.minorticks_off()
         legend_outside(bottom, 2, loc="upper left")
 
     def _family(self, panel: Axes, history: int, found: _Probed) -> None:
