@@ -34,7 +34,7 @@ def competitors() -> list[Competitor]:
         "window, by tolerance",
         "window by tolerance",
         TOLERANCES,
-        lambda problem: JaxProgram(problem, coupled(problem.workload, _window), static=True),
+        lambda problem: JaxProgram(problem, coupled(problem.workload, _by_tolerance(problem.workload)), static=True),
         lambda workload, tolerance: None,
     )
     euler = Competitor(
@@ -52,8 +52,12 @@ def _fixed(steps: Setting) -> tuple[Any, int]:
     return FixedStep("euler", compensated=False), int(steps)  # as a spec has it where weights change as fast
 
 
-def _window(tolerance: Setting) -> tuple[Any, int]:
-    return Window(tolerance=tolerance, nodes=nodes_for(tolerance, T / TAU_PROP), parts=1, gaps=False), 1
+def _by_tolerance(workload: Workload) -> Callable[[Setting], tuple[Any, int]]:
+    def window(tolerance: Setting) -> tuple[Any, int]:
+        nodes = nodes_for(tolerance, T / TAU_PROP, len(workload.forward_sizes))
+        return Window(tolerance=tolerance, nodes=nodes, parts=1, gaps=False), 1
+
+    return window
 
 
 def _shaped(setting: Setting) -> tuple[Any, int]:

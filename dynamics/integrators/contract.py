@@ -34,6 +34,7 @@ class Demands(NamedTuple):
     constants per layer the smallest.
 
     square    the largest |x|^2 of all samples: one rare large one is enough to ruin the weights
+    layers    how many layers filter the stimulus, one after another, on its way to the output
     spacing   how far apart nodes may be along noise; None without noise
     shared    whether steps share noise with a twin of half as many (integrators.doubling)
     slowest   the longest finite time constant of weights and slow variables
@@ -45,6 +46,7 @@ class Demands(NamedTuple):
     plasticity: Float[np.ndarray, " points"]
     decay: Float[np.ndarray, " points"]
     square: float
+    layers: int
     spacing: float | None
     shared: bool = False
     slowest: float = 0.0

@@ -290,6 +290,15 @@ class Learning:
                 squares.append((norm(self._change(p, drives, -1)) / unit) ** 2)
         return unit * jnp.sqrt(jnp.maximum(sum(squares, jnp.zeros_like(unit)), 0))
 
+    def contrast(self, drives: Drives, size: Float[Array, ""]) -> Float[Array, ""]:
+        """How much is left of the drives where the products of a map are summed, such as a nudged one less a free one;
+        1 where every map has one product at most."""
+        products = [term.owner.name for term in self.system.circuit.terms if isinstance(term.term, Outer)]
+        if len(set(products)) == len(products):
+            return jnp.ones_like(size)
+        net = self.moved(drives, size) / jnp.where(self.length > 0, self.length, 1)
+        return jnp.minimum(net / jnp.maximum(size, jnp.finfo(size.dtype).tiny), 1)
+
     def difference(self, new: Drives, old: Drives) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """How far apart two sweeps' drives are, and their size: products of the factors' roots of mean squares over the
         window, summed over all terms, in weight per second.

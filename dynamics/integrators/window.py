@@ -75,7 +75,8 @@ class Window(AbstractWindow):
         duration, gap, prop, plast, dec = (np.atleast_1d(np.asarray(number, float).min()) for number in numbers[:-1])
         square = float(np.max(np.sum(np.square(np.asarray(x, float)), axis=1)))
         spacing = float(prop[0]) / 2 if run.noise.present else None
-        return choose(self, Demands(duration, gap, prop, plast, dec, square, spacing))
+        layers = max(layer.level for layer in run.circuit.layers)
+        return choose(self, Demands(duration, gap, prop, plast, dec, square, layers, spacing))
 
     def check(self, run: AbstractCoupled) -> None:
         check_late_error(run)

@@ -90,7 +90,8 @@ class Context(NamedTuple):
 
 class Solved(NamedTuple):
     """Waveforms after some sweeps, and how far the second and the last one have moved their drives, relative to `size`,
-    the mean size of the drives in weight per second; `left` is how far they still are from the limit, relative too."""
+    the mean size of the drives in weight per second; `left` is how far they still are from the limit, relative too, and
+    `enough` how far they may be."""
 
     waves: Waves
     sweeps: Int[Array, ""]
@@ -98,6 +99,7 @@ class Solved(NamedTuple):
     moved: Float[Array, ""]
     left: Float[Array, ""]
     size: Float[Array, ""]
+    enough: Float[Array, ""]
 
 
 class WindowSolver(diffrax.AbstractSolver):
@@ -152,21 +154,27 @@ class WindowSolver(diffrax.AbstractSolver):
         # Without cycles the first sweep is exact but for what the weights do in the window: it has moved by 1. In a
         # cycle it starts from a guess, and only later sweeps show how fast they contract.
         cyclic = is_cyclic(system.circuit)
-        least, enough = (3, self.tolerance / 16) if cyclic else (2, self.tolerance / 2)  # states hand errors on
+        least, share = (3, 16) if cyclic else (2, 2)  # states hand errors on
 
         def step(last: Solved) -> Solved:
             waves = window.sweep(last.waves)
             moved, size = still.difference(*jax.lax.stop_gradient((waves, last.waves)))
-            rate = jnp.minimum(moved / jnp.maximum(last.moved, jnp.finfo(one.dtype).tiny), SLOWEST)
+            rate = moved / jnp.maximum(last.moved, jnp.finfo(one.dtype).tiny)
+            if not cyclic:
+                # What weights do acts on what follows in time alone: the n-th sweep moves as the n-th term of the series
+                # of an exponential, and each rate is smaller than the one before it.
+                rate = rate * (last.sweeps / (last.sweeps + 1)).astype(one.dtype)
+            rate = jnp.minimum(rate, SLOWEST)
             left = jnp.where(moved > STILL * eps, moved * rate / (1 - rate), moved)
             second = jnp.where(last.sweeps == 1, moved, last.second)
-            return Solved(waves, last.sweeps + 1, second, moved, left, size)
+            enough = self.tolerance / share * still.learning.contrast(jax.lax.stop_gradient(waves.drive), size)
+            return Solved(waves, last.sweeps + 1, second, moved, left, size, enough)
 
         def unfinished(last: Solved) -> Array:
-            going_on = (last.left > enough) & (last.moved > STILL * eps) & (last.sweeps < MAX_SWEEPS)
+            going_on = (last.left > last.enough) & (last.moved > STILL * eps) & (last.sweeps < MAX_SWEEPS)
             return (last.sweeps < least) | going_on
 
-        first = Solved(window.sweep(window.guess()), jnp.int32(1), one, one, one, 0 * one)
+        first = Solved(window.sweep(window.guess()), jnp.int32(1), one, one, one, 0 * one, 0 * one)
         if self.sweeps is None:
             return window, jax.lax.while_loop(unfinished, step, first)
         return window, jax.lax.fori_loop(1, self.sweeps, lambda _, last: step(last), first)

@@ -24,6 +24,7 @@ def demands_of(spec: Spec, values: dict[str, np.ndarray], dt: float, strongest: 
         smallest(values["timescales.plasticity"]),
         smallest(values["timescales.decay"]),
         strongest,
+        len(spec.network.hidden) + 1,
         dt if noises else None,
         spec.noise.sampling or any(path in ON_SYNAPSES for path in noises),
         _slowest(spec, values),

@@ -18,7 +18,7 @@ from dynamics.network import Network
 from dynamics.noise import Noise
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
-from rules import FA, KP, Heterosynaptic
+from rules import FA, KP, SGD, EquilibriumPropagation, Heterosynaptic
 from tests.dynamics.windows import moved_apart
 from tests.problems import f64, random_weights
 
@@ -69,6 +69,25 @@ def test_small_errors_beside_large_activities_are_swept_as_well(rule, scale):
     error, quality = judged(rule.wire(network()), Window(nodes=14, parts=1, gaps=False), scale=scale)
     assert quality.converged and error < TOLERANCE
     assert 0 < error < 2 * quality.error
+
+
+def test_what_is_left_of_products_that_nearly_cancel_is_what_counts():
+    """Equilibrium propagation learns from a small difference of two large products, hundreds of times the size of it."""
+    error, quality = judged(EquilibriumPropagation().wire(network()), Window(nodes=12, parts=1, gaps=False))
+    assert quality.converged and error < TOLERANCE
+    assert error < quality.error < TOLERANCE / 4
+
+
+@pytest.mark.parametrize("rule", [FA(), SGD(), KP()], ids=["fa", "sgd", "kp"])
+@pytest.mark.parametrize("sweeps", [2, 3])
+def test_what_sweeps_leave_is_told_and_not_overstated(rule, sweeps):
+    """In a network without cycles sweeps converge as the series of an exponential does: each rate is below the last."""
+    settings = {"plasticity": 2.0, "shown": 1}
+    start, exact, _ = run_by(rule.wire(network()), Window(nodes=14, parts=1, gaps=False, sweeps=9), **settings)
+    _, found, quality = run_by(rule.wire(network()), Window(nodes=14, parts=1, gaps=False, sweeps=sweeps), **settings)
+    left = moved_apart(start, found, exact)
+    assert left > 1e-8
+    assert left < quality.error < 25 * left  # 29 and more if rates were believed to stay as they are
 
 
 class Steep(AbstractFactor):
