@@ -165,7 +165,8 @@ class WindowSolver(diffrax.AbstractSolver):
                 # of an exponential, and each rate is smaller than the one before it.
                 rate = rate * (last.sweeps / (last.sweeps + 1)).astype(one.dtype)
             rate = jnp.minimum(rate, SLOWEST)
-            left = jnp.where(moved > STILL * eps, moved * rate / (1 - rate), moved)
+            # Rounding differs from node to node and from window to window: it does not add up, and finer windows see it.
+            left = jnp.where(moved > STILL * eps, moved * rate / (1 - rate), moved / STILL)
             second = jnp.where(last.sweeps == 1, moved, last.second)
             enough = self.tolerance / share * still.learning.contrast(jax.lax.stop_gradient(waves.drive), size)
             return Solved(waves, last.sweeps + 1, second, moved, left, size, enough)
