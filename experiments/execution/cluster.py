@@ -28,6 +28,7 @@ from dynamics.plugins import look_in, looked_in, own_folders
 from experiments.execution import runner
 from experiments.execution.programs import JobRunner
 from experiments.execution.runner import ATTEMPTS, Assignment, Executor, Outcome
+from experiments.machine.compilation import are_wanted, kept_here
 from experiments.machine.processes import deaf, one_core_each
 from experiments.machine.progress import Meter
 from experiments.points.jobs import Chunking, ChunkKey, job_of
@@ -70,6 +71,7 @@ class Request(NamedTuple):
     code: str
     places: tuple[str, ...]
     workers: int | None  # of this machine; None on a cluster
+    keeps: bool  # compiled programs
 
 
 def size(workers: int | None, scheduler: str | None) -> tuple[int, int | None]:
@@ -99,7 +101,7 @@ def connected(
         ) from None
     request = Request(
         json.dumps(spec.table()), "", 0, chunking, str(store.directory.absolute()), store.identity,
-        json.dumps(versions()), json.dumps(code), tuple(looked_in()), workers,
+        json.dumps(versions()), json.dumps(code), tuple(looked_in()), workers, are_wanted(),
     )  # fmt: skip
     for name in ("distributed", "distributed.client"):  # what matters is said here, in a sentence
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -242,6 +244,7 @@ def _chunk(request: Request, key: ChunkKey, size: int) -> tuple[Record, float, s
         started = time.perf_counter()
         if request.workers is not None and GPUS.is_dir():
             _choose_gpu()
+        kept_here(request.keeps)
         look_in(*request.places)
         spec = make_spec(json.loads(request.spec))
         runner.configure(spec.dtype, devices=1)
