@@ -42,6 +42,7 @@ GONE = "the dask scheduler is gone: finished chunks are kept, and the same comma
 NO_WORKERS = "the workers have ended, and none has come back: finished chunks are kept, and the same command goes on"
 UNKNOWN_SIZE = 32  # workers that a cluster may come to have
 MOST_IN_FLIGHT = 10_000  # chunks that the scheduler knows of
+MOST_JOBS = 8  # whose programs a worker keeps
 CONNECT_SECONDS = 10
 ABSENT_SECONDS = 120  # without any worker of this machine, though dask starts those again that end
 CLOSE_SECONDS = 30  # that workers take to end; those that do not end with this process
@@ -256,7 +257,7 @@ def _chunk(request: Request, key: ChunkKey, size: int) -> tuple[Record, float, s
         return record, time.perf_counter() - started, runner.device_kind()
 
 
-@functools.lru_cache(maxsize=runner.COMPILE_AHEAD)  # programs hold memory maps of the process
+@functools.lru_cache(maxsize=MOST_JOBS)  # programs hold memory maps of the process
 def _job_runner(request: Request, size: int) -> JobRunner:
     here = json.dumps(versions())
     if here != request.versions:

@@ -157,12 +157,14 @@ def test_a_cache_folder_of_the_user_s_choice(home, monkeypatch):
 
 @pytest.mark.parametrize("changed", ["plasticode", "jaxlib", "processor"])
 def test_no_other_version_and_no_other_processor_reads_it(home, monkeypatch, changed):
-    mine = settings()[PLACE]
+    mine, version_of = settings()[PLACE], compilation.version_of
+    settings.cache_clear()
+    assert settings()[PLACE] == mine
     settings.cache_clear()
     if changed == "processor":
         monkeypatch.setattr(compilation, "PROCESSOR", ("processor",))
     else:
-        monkeypatch.setattr(compilation, "version_of", lambda name: "9.9" if name == changed else "0.2.0")
+        monkeypatch.setattr(compilation, "version_of", lambda name: "9.9" if name == changed else version_of(name))
     assert settings()[PLACE] != mine
 
 
