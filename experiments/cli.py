@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from experiments.machine.compilation import kept_programs
 from experiments.machine.interrupts import SIGNALLED, interruptible, quiet
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ ADDRESSES = 3e9  # bytes of address space: with 2e9 the libraries abort as they 
 
 app = typer.Typer(
     help="Simulate learning rules in continuous time: plasticity, delays and noise as differential equations.",
-    epilog="Exit codes: 0 done, 1 a prediction or figure failed or no point is ok, 2 a wrong request, 130 interrupt.",
+    epilog="Compiled programs are kept in the user's cache folder (~/.cache/plasticode, at most 512 MB); not with "
+    "--no-cache. Exit codes: 0 done, 1 a prediction or figure failed or no point is ok, 2 a wrong request, "
+    "130 interrupt.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -42,6 +45,11 @@ Seed = Annotated[int | None, typer.Option(metavar="N", help="The first seed.", s
 Force = Annotated[bool, typer.Option("--force", help="Start anew, whatever a run has left in DIR.")]
 Workers = Annotated[
     int | None, typer.Option(metavar="N", help="Processes of this machine.", show_default="this one alone")
+]
+
+NoCache = Annotated[
+    bool,
+    typer.Option("--no-cache", help="Neither find compiled programs in the user's cache folder nor keep them there."),
 ]
 
 
@@ -69,12 +77,13 @@ def run(
     workers: Workers = None,
     scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="A dask scheduler.")] = None,
     shard: Annotated[str | None, typer.Option(metavar="I/N", help="One of N runs that share the work.")] = None,
+    no_cache: NoCache = False,
 ) -> None:
     """Run an experiment: results, figures and a report, with a verdict where the spec names a study.
 
     The same command again goes on where it was stopped.
     """
-    with _sentences():
+    with _sentences(), kept_programs(not no_cache):
         _check_addresses()
         from experiments.session import how_to_run
         from experiments.spec.loading import load_spec
@@ -124,9 +133,10 @@ def compare(
     quick: Quick = False,
     force: Force = False,
     workers: Workers = None,
+    no_cache: NoCache = False,
 ) -> None:
     """Compare learning rules on one task: a table with 95 % intervals, learning curves, gradient alignment."""
-    with _sentences():
+    with _sentences(), kept_programs(not no_cache):
         _check_addresses()
         from experiments.session import how_to_run
         from experiments.spec.compare import comparison
@@ -154,9 +164,10 @@ def reproduce(
     listed: Annotated[
         bool, typer.Option("--list", help="Only tell what there is, and what the last run found.")
     ] = False,
+    no_cache: NoCache = False,
 ) -> None:
     """Measure predictions of the literature: each with a verdict, a figure, and a page about all of them."""
-    with _sentences():
+    with _sentences(), kept_programs(not no_cache):
         target = out or Path("results") / f"reproduce{'-quick' if quick else ''}"
         if listed:
             _list_predictions(names, target)
@@ -218,9 +229,9 @@ def show(name: Annotated[str, typer.Argument(help="A spec, a rule, a prediction,
 
 
 @app.command()
-def check(spec: SpecName, sets: Sets = None, quick: Quick = False) -> None:
+def check(spec: SpecName, sets: Sets = None, quick: Quick = False, no_cache: NoCache = False) -> None:
     """Check a spec without running it: how much memory, disk and time it takes, measured on a little of it."""
-    with _sentences():
+    with _sentences(), kept_programs(not no_cache):
         _check_addresses()
         from experiments.execution.estimate import estimate
         from experiments.machine.progress import shown_progress

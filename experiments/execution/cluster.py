@@ -28,6 +28,7 @@ from dynamics.plugins import look_in, looked_in, own_folders
 from experiments.execution import runner
 from experiments.execution.programs import JobRunner
 from experiments.execution.runner import ATTEMPTS, Assignment, Executor, Outcome
+from experiments.machine.compilation import are_wanted, kept_here
 from experiments.machine.processes import deaf, one_core_each
 from experiments.machine.progress import Meter
 from experiments.points.jobs import Chunking, ChunkKey, job_of
@@ -41,6 +42,7 @@ GONE = "the dask scheduler is gone: finished chunks are kept, and the same comma
 NO_WORKERS = "the workers have ended, and none has come back: finished chunks are kept, and the same command goes on"
 UNKNOWN_SIZE = 32  # workers that a cluster may come to have
 MOST_IN_FLIGHT = 10_000  # chunks that the scheduler knows of
+MOST_JOBS = 8  # whose programs a worker keeps
 CONNECT_SECONDS = 10
 ABSENT_SECONDS = 120  # without any worker of this machine, though dask starts those again that end
 CLOSE_SECONDS = 30  # that workers take to end; those that do not end with this process
@@ -70,6 +72,7 @@ class Request(NamedTuple):
     code: str
     places: tuple[str, ...]
     workers: int | None  # of this machine; None on a cluster
+    keeps: bool  # compiled programs
 
 
 def size(workers: int | None, scheduler: str | None) -> tuple[int, int | None]:
@@ -99,7 +102,7 @@ def connected(
         ) from None
     request = Request(
         json.dumps(spec.table()), "", 0, chunking, str(store.directory.absolute()), store.identity,
-        json.dumps(versions()), json.dumps(code), tuple(looked_in()), workers,
+        json.dumps(versions()), json.dumps(code), tuple(looked_in()), workers, are_wanted(),
     )  # fmt: skip
     for name in ("distributed", "distributed.client"):  # what matters is said here, in a sentence
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -242,6 +245,7 @@ def _chunk(request: Request, key: ChunkKey, size: int) -> tuple[Record, float, s
         started = time.perf_counter()
         if request.workers is not None and GPUS.is_dir():
             _choose_gpu()
+        kept_here(request.keeps)
         look_in(*request.places)
         spec = make_spec(json.loads(request.spec))
         runner.configure(spec.dtype, devices=1)
@@ -253,7 +257,7 @@ def _chunk(request: Request, key: ChunkKey, size: int) -> tuple[Record, float, s
         return record, time.perf_counter() - started, runner.device_kind()
 
 
-@functools.lru_cache(maxsize=runner.COMPILE_AHEAD)  # programs hold memory maps of the process
+@functools.lru_cache(maxsize=MOST_JOBS)  # programs hold memory maps of the process
 def _job_runner(request: Request, size: int) -> JobRunner:
     here = json.dumps(versions())
     if here != request.versions:

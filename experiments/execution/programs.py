@@ -24,6 +24,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from dynamics.errors import PlasticodeError
 from dynamics.regime import REFINEMENTS
 from experiments.machine.memory import free_bytes
+from experiments.machine.processes import cores
 from experiments.machine.progress import Meter
 from experiments.machine.reading import is_count
 from experiments.points.assemble import refined
@@ -35,6 +36,9 @@ BLOCK_WORK, BLOCK_SECONDS = 250_000, 1.0  # between two looks at the clock and a
 CHECKPOINT_SECONDS = 10.0  # between two checkpoints of a chunk
 WRITING_SHARE = 0.1  # of the time, at most, that goes into checkpoints
 MEMORY_SHARE = 0.8  # of the free memory that a program may ask for
+# A compiler takes 300 MB for a while, and has threads of its own: half of the cores are left to what runs.
+COMPILERS = max(cores() // 2, 1)
+_COMPILING = threading.BoundedSemaphore(COMPILERS)
 
 
 class Programs(NamedTuple):
@@ -189,12 +193,20 @@ class JobRunner:
 
 
 def _aside(work: Callable[[Job, int], Programs], job: Job, size: int) -> Programs:
-    """Do it in a thread, so that the main one hears of interrupts: a compiler may take minutes."""
+    """Do it in a thread, so that the main one hears of interrupts: a compiler may take minutes.
+
+    Only so many compile at once.
+    """
+
+    def alone() -> Programs:
+        with _COMPILING:
+            return work(job, size)
+
     if threading.current_thread() is not threading.main_thread():
-        return work(job, size)
+        return alone()
     pool = ThreadPoolExecutor(1)
     try:
-        return pool.submit(work, job, size).result()
+        return pool.submit(alone).result()
     finally:
         pool.shutdown(wait=False)
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from dynamics.errors import PlasticodeError
-from experiments.execution.programs import JobRunner
+from experiments.execution.programs import COMPILERS, JobRunner
 from experiments.machine.processes import cores
 from experiments.machine.progress import Meter, OnProgress
 from experiments.points.jobs import Chunking, ChunkKey, Job, marks_of, prepare
@@ -18,7 +18,7 @@ from experiments.results.labels import Results, Table, device_kind
 from experiments.spec.spec import Spec
 from experiments.storage.chunks import ChunkStore, Record
 
-COMPILE_AHEAD = 8  # jobs
+AHEAD = 2  # jobs that are ready, beside those that are being compiled: each holds 35 MB
 ATTEMPTS = 3  # at a chunk
 
 
@@ -104,7 +104,7 @@ def _size(tasks: list[Assignment]) -> tuple[float, int]:
 
 def local(tasks: list[Assignment], meter: Meter, store: ChunkStore | None = None) -> Iterator[Outcome]:
     """Runs chunks in this process, over all local devices; long ones leave checkpoints in the `store`."""
-    compiler = ThreadPoolExecutor(cores())
+    compiler = ThreadPoolExecutor(COMPILERS)
     try:
         for task, runner in zip(tasks, _prepared(compiler, tasks, store), strict=True):
             for key, points in task.chunks.items():
@@ -123,7 +123,7 @@ def _prepared(compiler: ThreadPoolExecutor, tasks: list[Assignment], store: Chun
     ahead: deque[tuple[JobRunner, Future]] = deque()
     waiting = iter(tasks)
     while True:
-        while len(ahead) < COMPILE_AHEAD and (task := next(waiting, None)) is not None:
+        while len(ahead) < COMPILERS + AHEAD and (task := next(waiting, None)) is not None:
             runner = JobRunner(task.job, max(map(len, task.chunks.values())), store)
             ahead.append((runner, compiler.submit(runner.prepare)))
         if not ahead:
