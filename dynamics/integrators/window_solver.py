@@ -161,11 +161,11 @@ class WindowSolver(diffrax.AbstractSolver):
             moved, size = still.difference(*jax.lax.stop_gradient((waves, last.waves)))
             rate = moved / jnp.maximum(last.moved, jnp.finfo(one.dtype).tiny)
             if not cyclic:
-                # What weights do acts on what follows in time alone: the n-th sweep moves as the n-th term of the series
-                # of an exponential, and each rate is smaller than the one before it.
+                # What weights do acts on what follows in time alone: the n-th sweep moves as the n-th term of an
+                # exponential series, and each rate is smaller than the one before it.
                 rate = rate * (last.sweeps / (last.sweeps + 1)).astype(one.dtype)
             rate = jnp.minimum(rate, SLOWEST)
-            # Rounding differs from node to node and from window to window: it does not add up, and finer windows see it.
+            # Rounding differs from window to window: it does not add up, and finer windows see it.
             left = jnp.where(moved > STILL * eps, moved * rate / (1 - rate), moved / STILL)
             second = jnp.where(last.sweeps == 1, moved, last.second)
             enough = self.tolerance / share * still.learning.contrast(jax.lax.stop_gradient(waves.drive), size)

@@ -113,7 +113,8 @@ def _private(folder: Path) -> bool:
     executed."""
     folder.mkdir(mode=0o700, exist_ok=True)
     status = folder.stat()
-    return status.st_uid == os.geteuid() and not status.st_mode & 0o022 and os.access(folder, os.W_OK | os.X_OK)
+    owned = status.st_uid == os.geteuid() if hasattr(os, "geteuid") else True  # Windows: the profile is the user's own
+    return owned and not status.st_mode & 0o022 and os.access(folder, os.W_OK | os.X_OK)
 
 
 def _tidy(place: Path, own: Path) -> None:

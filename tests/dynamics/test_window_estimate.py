@@ -72,7 +72,7 @@ def test_small_errors_beside_large_activities_are_swept_as_well(rule, scale):
 
 
 def test_what_is_left_of_products_that_nearly_cancel_is_what_counts():
-    """Equilibrium propagation learns from a small difference of two large products, hundreds of times the size of it."""
+    """Equilibrium propagation learns from a small difference of two products that are hundreds of times as large."""
     error, quality = judged(EquilibriumPropagation().wire(network()), Window(nodes=12, parts=1, gaps=False))
     assert quality.converged and error < TOLERANCE
     assert error < quality.error < TOLERANCE / 4
