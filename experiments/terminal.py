@@ -23,19 +23,37 @@ COLOURS = {"pass": "green", "FAIL": "bold red", "undecided": "bold blue"}
 
 
 def print_table(table: TextTable) -> None:
-    """A table with its title, header and note."""
-    drawn = Table(box=None, header_style="bold", pad_edge=False)
-    for name, *cells in zip(table.header, *table.rows, strict=True):
-        unbroken = max(map(len, cells), default=0) <= WIDEST_UNBROKEN
-        drawn.add_column(Text(visible(name)), overflow="fold", no_wrap=unbroken)
+    """A table with its title, header and note; the first columns, where it is wider than the terminal."""
+    console, drawn = _console(), Table(box=None, header_style="bold", pad_edge=False)
+    columns = list(zip(table.header, *table.rows, strict=True))
+    shown = _fitting(columns, console.width)
+    for name, *cells in columns[:shown]:
+        longest = max(map(len, cells), default=0)
+        unbroken = longest <= WIDEST_UNBROKEN
+        header = name.replace(" ", "\n") if unbroken and len(name) > longest else name
+        drawn.add_column(Text(visible(header)), overflow="fold", no_wrap=unbroken)
     for row in table.rows:
-        drawn.add_row(*(Text(visible(cell), COLOURS.get(cell, "")) for cell in row))
-    console = _console()
+        drawn.add_row(*(Text(visible(cell), COLOURS.get(cell, "")) for cell in row[:shown]))
     console.print(Text(visible(table.title[:1].upper() + table.title[1:]), "italic"), soft_wrap=True)
     console.print(drawn)
+    if shown < len(columns):
+        left = ", ".join(table.header[shown:])
+        console.print(Text(visible(f"Too wide for {console.width} characters: {left}.")), soft_wrap=True)
     if table.note:
         console.print(Text(visible(table.note)), soft_wrap=True)
     console.print()
+
+
+def _fitting(columns: list[tuple[str, ...]], width: int) -> int:
+    """How many of the first columns fit. (Else cells are cut until nothing is left of any, the names of the rows first.)
+    """
+    needed = 0
+    for number, (name, *cells) in enumerate(columns):
+        longest = max(map(len, cells), default=0)
+        needed += max(longest if longest <= WIDEST_UNBROKEN else 1, *map(len, name.split() or [""])) + 2
+        if needed - 2 > width and number:
+            return number
+    return len(columns)
 
 
 def print_pairs(title: str, rows: dict[str, str]) -> None:
