@@ -45,8 +45,7 @@ def print_table(table: TextTable) -> None:
 
 
 def _fitting(columns: list[tuple[str, ...]], width: int) -> int:
-    """How many of the first columns fit. (Else cells are cut until nothing is left of any, the names of the rows first.)
-    """
+    """How many of the first columns fit: if all were shown, cells would be cut, and names of rows first."""
     needed = 0
     for number, (name, *cells) in enumerate(columns):
         longest = max(map(len, cells), default=0)
