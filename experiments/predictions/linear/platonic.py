@@ -216,7 +216,9 @@ def platonic_kernel(task: Task) -> np.ndarray:
     """S_x^(-1/2) (S_x^(1/2) V^T S_eps V S_x^(1/2))^(1/2) S_x^(-1/2), in the coordinates of x."""
     inputs = root(task.inputs)
     inverse = np.linalg.inv(inputs)
-    return inverse @ root(inputs @ task.teacher.T @ task.noise @ task.teacher @ inputs) @ inverse
+    # By singular values: of the product's eigenvalues those that are 0 would have roots of 1e-8.
+    _, sizes, right = np.linalg.svd(root(task.noise) @ task.teacher @ inputs, full_matrices=False)
+    return inverse @ (right.T * sizes) @ right @ inverse
 
 
 def likeness(one: np.ndarray, other: np.ndarray, metric: np.ndarray) -> np.ndarray:
