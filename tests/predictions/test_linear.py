@@ -109,7 +109,9 @@ def test_the_platonic_kernel_is_that_of_the_least_product_of_norms():
     a, b = left * np.sqrt(sizes), np.sqrt(sizes)[:, None] * right
     kernel = metric @ platonic_kernel(task) @ metric
     np.testing.assert_allclose(kernel, b.T @ b, atol=1e-12)
-    np.testing.assert_allclose(kernel @ kernel, metric @ task.teacher.T @ task.noise @ task.teacher @ metric, atol=1e-12)
+    np.testing.assert_allclose(
+        kernel @ kernel, metric @ task.teacher.T @ task.noise @ task.teacher @ metric, atol=1e-12
+    )
     least = (a**2).sum() * (b**2).sum()
     for _ in range(50):
         t = np.eye(3) + 0.3 * rng.standard_normal((3, 3))
