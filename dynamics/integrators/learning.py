@@ -291,8 +291,8 @@ class Learning:
         return unit * jnp.sqrt(jnp.maximum(sum(squares, jnp.zeros_like(unit)), 0))
 
     def contrast(self, drives: Drives, size: Float[Array, ""]) -> Float[Array, ""]:
-        """How much is left of the drives where terms of a map nearly cancel, such as a nudged product and a free one, or
-        a pull to another matrix and the fade that goes with it; 1 where every map has one product at most."""
+        """How much is left of the drives where terms of a map nearly cancel, such as a nudged product and a free one,
+        or a pull to another matrix and the fade that goes with it; 1 where every map has one product at most."""
         laws = [self._terms(p.name) for p in self.system.circuit.plastic]
         if not any(len(terms) > 1 or any(isinstance(term.term, Scaled) for term in terms) for terms in laws):
             return jnp.ones_like(size)
