@@ -1,6 +1,7 @@
 """What the command line prints: tables, pairs, and what a run or predictions have come to."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -26,12 +27,11 @@ def print_table(table: TextTable) -> None:
     """A table with its title, header and note; the first columns, where it is wider than the terminal."""
     console, drawn = _console(), Table(box=None, header_style="bold", pad_edge=False)
     columns = list(zip(table.header, *table.rows, strict=True))
+    if _fitting(columns, console.width) < len(columns):
+        columns = [(name.replace(" ", "\n"), *cells) for name, *cells in columns]
     shown = _fitting(columns, console.width)
     for name, *cells in columns[:shown]:
-        longest = max(map(len, cells), default=0)
-        unbroken = longest <= WIDEST_UNBROKEN
-        header = name.replace(" ", "\n") if unbroken and len(name) > longest else name
-        drawn.add_column(Text(visible(header)), overflow="fold", no_wrap=unbroken)
+        drawn.add_column(Text(visible(name)), overflow="fold", no_wrap=_longest(cells) <= WIDEST_UNBROKEN)
     for row in table.rows:
         drawn.add_row(*(Text(visible(cell), COLOURS.get(cell, "")) for cell in row[:shown]))
     console.print(Text(visible(table.title[:1].upper() + table.title[1:]), "italic"), soft_wrap=True)
@@ -46,13 +46,16 @@ def print_table(table: TextTable) -> None:
 
 def _fitting(columns: list[tuple[str, ...]], width: int) -> int:
     """How many of the first columns fit: if all were shown, cells would be cut, and names of rows first."""
-    needed = 0
+    needed = -2
     for number, (name, *cells) in enumerate(columns):
-        longest = max(map(len, cells), default=0)
-        needed += max(longest if longest <= WIDEST_UNBROKEN else 1, *map(len, name.split() or [""])) + 2
-        if needed - 2 > width and number:
+        needed += max(_longest(cells) if _longest(cells) <= WIDEST_UNBROKEN else 1, _longest(name.split("\n"))) + 2
+        if needed > width and number:
             return number
     return len(columns)
+
+
+def _longest(texts: Sequence[str]) -> int:
+    return max(map(len, texts), default=0)
 
 
 def print_pairs(title: str, rows: dict[str, str]) -> None:
