@@ -9,9 +9,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-# Both are inherited by the commands that tests start, and give way to what the caller has set.
+# All are inherited by the processes that tests start, and give way to what the caller has set.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Threads of NumPy's linear algebra would wait for each other, busily, where several processes of tests share the cores.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Tests compile far more than they compute: these settings more than halve the compiler's time and change no result.
 QUICK_COMPILER = (
     "xla_llvm_disable_expensive_passes=true",
@@ -29,6 +31,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
+import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
 # The same examples in every run; `pytest --hypothesis-profile=default` looks for others.
@@ -79,6 +82,15 @@ def settings_stay() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "configure", functools.wraps(runner.configure)(lambda *_, **__: None))
+        yield
+
+
+@pytest.fixture(scope="module")
+def unchecked_types() -> Iterator[None]:
+    """jaxtyping's checks of every call cost a tenth of a test that traces. Files whose statements are of other things
+    go without; those of tests/dynamics and tests/rules run every regime, integrator and rule with them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
         yield
 
 

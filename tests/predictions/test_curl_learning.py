@@ -36,7 +36,7 @@ SMALL = {
     "curl-toy": {"goal": 2.5, "inside": (0.3, 0.9), "starts": 3},
     "curl-invariants": {"inputs": 9, "hidden": 7, "samples": 20, "flipped_inputs": 0.6, "seeds": 12, "halvings": 5},
     "curl-rate": {"ratios": (0.7,), "units": 17, "hidden_flips": (0.2,), "readout_flips": (0.3,), "seeds": 3},
-    "curl-faster-than-gradient": dict(FasterThanGradient.quick),
+    "curl-faster-than-gradient": {**FasterThanGradient.quick, "inputs": 20, "samples": 400},
 }
 
 
