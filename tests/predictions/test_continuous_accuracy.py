@@ -25,7 +25,7 @@ from experiments.results.verdicts import between, bracketed, mean_of
 from experiments.tasks.circles import Circles
 from experiments.tasks.real import Digits
 
-DELAY = {"rules": ["fa"], "hidden": [16], "delays": [0.0, 0.6, 1.2], "presentations": 200, "seeds": 8}
+DELAY = {"rules": ["fa"], "hidden": [16], "delays": [0.0, 0.6, 1.2], "presentations": 300, "seeds": 12}
 DELAY |= {"plasticity": 20.0}
 CIRCLES = {"rules": ["sgd"], "depths": [1, 3], "lags": [0.125, 0.25, 0.5], "width": 12, "seeds": 16}
 CIRCLES |= {"presentations": 600}

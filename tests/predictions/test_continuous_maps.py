@@ -31,7 +31,7 @@ from tests.predictions.verdicts import failed
 MAP = {"durations": (8.0, 16.0), "delays": (0.0, 8.0, 12.0, 16.0), "width": 8, "presentations": 200, "seeds": 8}
 MAP |= {"plasticity": 400.0}
 ADAM = {"depths": (1,), "batches": (16,), "rates": (1e-3, 3e-2), "timescales": (20.0, 80.0), "width": 16}
-ADAM |= {"samples": 512, "seeds": 6}
+ADAM |= {"samples": 768, "seeds": 6}
 CLASSES = {1: OneHidden, 2: TwoHidden, 3: ThreeHidden}
 EQUAL, SILENT = "equal overlap, equal accuracy", "no overlap, no learning"
 TUNED, IS_SGD = "tuning takes the lead away (1 hidden layer, batch 16)", "it is SGD at the rate that overlap leaves"
