@@ -76,9 +76,11 @@ def _rule(name: str) -> str:
 def _task(name: str) -> str:
     """What a task says of itself, and its fields; one without a default must be given."""
     cls = task_class(name)
-    fields = {key: field.get_default(call_default_factory=True) for key, field in cls.model_fields.items()}
+    defaults = {key: field.get_default(call_default_factory=True) for key, field in cls.model_fields.items()}
+    fields = {"name": name} | defaults
     told = {key: "# must be given" if value is PydanticUndefined else inline(value) for key, value in fields.items()}
-    table = "\n".join(f"{key} = {value}" for key, value in told.items() if fields[key] is not None)
+    lines = (f"# {key} may be given" if fields[key] is None else f"{key} = {value}" for key, value in told.items())
+    table = "\n".join(lines)
     return f"{inspect.getdoc(cls) or name}\n\n[task]\n{table}"
 
 

@@ -13,7 +13,7 @@ from dynamics.errors import PlasticodeError
 from experiments.execution.programs import COMPILERS, JobRunner
 from experiments.machine.processes import cores
 from experiments.machine.progress import Meter, OnProgress
-from experiments.points.jobs import Chunking, ChunkKey, Job, marks_of, prepare
+from experiments.points.jobs import Chunking, ChunkKey, Job, classes_of, marks_of, prepare
 from experiments.results.labels import Results, Table, device_kind
 from experiments.spec.spec import Spec
 from experiments.storage.chunks import ChunkStore, Record
@@ -78,7 +78,10 @@ def run(spec: Spec, on_progress: OnProgress | None = None, jobs: dict[str, list[
             seconds[part] += outcome.seconds
     except KeyboardInterrupt:
         complete = False
-    datasets = {name: tables[name].dataset(part, name, jobs[name][0].outputs) for name, part in parts.items()}
+    datasets = {
+        name: tables[name].dataset(part, name, jobs[name][0].outputs, classes_of(jobs[name]))
+        for name, part in parts.items()
+    }
     return Results({name: data.assign_attrs(seconds=seconds[name]) for name, data in datasets.items()}, complete)
 
 

@@ -75,7 +75,7 @@ def group_stem(part: str, group: int) -> str:
 
 class Job(NamedTuple):
     """One static group, ready to run: number `number` of the `part` of a spec, whose grid is `sweep`; what its
-    circuit has `heeded`; `point_bytes` of state and records."""
+    circuit has `heeded`; `point_bytes` of state and records; the names of its `classes`, if any."""
 
     part: str
     number: int
@@ -87,6 +87,7 @@ class Job(NamedTuple):
     state_bytes: int
     weight_bytes: int
     point_bytes: int
+    classes: tuple[str, ...] = ()
 
     @property
     def stem(self) -> str:
@@ -152,6 +153,12 @@ def sweeps(jobs: dict[str, list[Job]]) -> dict[str, Sweep]:
     return {part: members[0].sweep for part, members in jobs.items()}
 
 
+def classes_of(jobs: list[Job]) -> tuple[str, ...]:
+    """The names of the classes, where all jobs of a part have the same."""
+    found = {job.classes for job in jobs}
+    return found.pop() if len(found) == 1 else ()
+
+
 def job_of(spec: Spec, part: str, number: int) -> Job:
     """One of the jobs of `prepare(spec)`."""
     return next(itertools.islice(_jobs(expand(spec.parts()[part]), part, _Found(), number), 1))
@@ -178,7 +185,7 @@ def _jobs(sweep: Sweep, part: str, found: _Found, first: int = 0) -> Iterator[Jo
             arrays = {name: array.astype(group.static.dtype, copy=False) for name, array in given.items()}
             found.data[key] = data, arrays
         data, arrays = found.data[key]
-        job = Job(part, number, sweep, group, plan(group, data), arrays, NOTHING, 0, 0, 0)
+        job = Job(part, number, sweep, group, plan(group, data), arrays, NOTHING, 0, 0, 0, data.classes)
         job, state, record = _traced(job, found)
         records = job.plan.spec.record.points + 1
         # What judges a run is in its state too, but seldom touched: only what every step needs has to fit a cache.

@@ -67,10 +67,10 @@ class Table:
     def _empty(self, like: np.ndarray) -> np.ndarray:
         return np.full((len(self.status), len(self.marks)), np.nan, like.dtype)
 
-    def dataset(self, spec: Spec, part: str, outputs: int) -> xr.Dataset:
+    def dataset(self, spec: Spec, part: str, outputs: int, classes: tuple[str, ...] = ()) -> xr.Dataset:
         """Everything filed so far, over the grid of the sweep and the records; of a table of all points.
 
-        `part` is the name of the part of a spec, `outputs` the number of outputs of its networks.
+        `part` is the name of the part of a spec, `outputs` the number of outputs of its networks, `classes` names them.
         """
         names = sorted({matrix for columns in self.matrices.values() for matrix in columns})
         dataset = xr.Dataset(coords=coordinates(self.sweep, self.marks, names))
@@ -82,7 +82,7 @@ class Table:
             if columns:  # else no circuit of this sweep has such a matrix
                 stacked = stack(columns, names).reshape(*shape, len(self.marks), len(names))
                 dataset[name] = ([*axes, "record", "matrix"], stacked, attributes(name, spec))
-        return dataset.assign_attrs(provenance(spec, device_kind()) | part_attributes(part, outputs))
+        return dataset.assign_attrs(provenance(spec, device_kind()) | part_attributes(part, outputs, classes))
 
 
 def stack(columns: dict[str, np.ndarray], names: list[str]) -> np.ndarray:
@@ -165,9 +165,10 @@ def attributes(name: str, spec: Spec) -> dict[str, Any]:
     return {"long_name": probe.long_name, "units": probe.units, **bounds}
 
 
-def part_attributes(part: str, outputs: int) -> dict[str, Any]:
-    """What a part of a result says of itself."""
-    return {"part": part, "outputs": outputs}
+def part_attributes(part: str, outputs: int, classes: tuple[str, ...]) -> dict[str, Any]:
+    """What a part of a result says of itself; `classes`, a list in JSON, where they have names."""
+    named = {"classes": json.dumps(classes, ensure_ascii=False)} if classes else {}
+    return {"part": part, "outputs": outputs, **named}
 
 
 def root_attributes(parts: Iterable[str]) -> dict[str, Any]:

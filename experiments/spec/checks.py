@@ -33,7 +33,7 @@ def check(spec: Spec, swept: Collection[str] = ()) -> None:
 
 def _check_task(spec: Spec) -> None:
     task, kind = spec.task.name, spec.task.kind
-    classifications = ", ".join(of_kind("classification"))
+    classifications = ", ".join(name for name in of_kind("classification") if name != task)
     for name, probe in ((name, probe_named(name)) for name in spec.probes):
         if probe.classes and kind != "classification":
             raise PlasticodeError(

@@ -8,7 +8,7 @@ from experiments.spec.probes import PROBES
 from experiments.spec.rule_table import rule_fields
 from experiments.spec.spec import Spec
 from experiments.spec.toml_text import inline
-from experiments.tasks.registry import task_class
+from experiments.tasks.registry import usual_kind
 
 
 def comparison(
@@ -29,7 +29,7 @@ def comparison(
     for rule in rules:
         if rules.count(rule) > 1:
             raise refused("--rules", ",".join(rules), f"'{rule}' may be given once")
-    kind = task_class(task).kind
+    kind = usual_kind(task)
     by_error = [kind != "unsupervised" and "readout" in rule_fields(rule) for rule in rules]
     entries = [{"name": rule, "readout": "delta"} if has else rule for rule, has in zip(rules, by_error, strict=True)]
     probes = [name for name, probe in PROBES.items() if kind in probe.compared]

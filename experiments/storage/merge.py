@@ -16,7 +16,7 @@ from xarray.backends import H5NetCDFStore
 
 from dynamics.errors import PlasticodeError
 from experiments.machine.interrupts import raise_if_interrupted
-from experiments.points.jobs import Chunking, ChunkKey, Job, marks_of
+from experiments.points.jobs import Chunking, ChunkKey, Job, classes_of, marks_of
 from experiments.results.labels import (
     STATUS,
     Table,
@@ -186,7 +186,9 @@ class _Source:
     def labels(self) -> xr.Dataset:
         """The result without its data."""
         data = xr.Dataset(coords=coordinates(self.sweep, self.marks, self.matrix_names))
-        return data.assign_attrs(provenance(self.spec, "") | part_attributes(self.jobs[0].part, self.jobs[0].outputs))
+        job = self.jobs[0]
+        said = part_attributes(job.part, job.outputs, classes_of(self.jobs))
+        return data.assign_attrs(provenance(self.spec, "") | said)
 
     def encoding(self) -> dict[str, Any]:
         """Missing values are NaN as they stand: a fill value would turn a coordinate into a masked one."""

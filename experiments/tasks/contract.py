@@ -22,6 +22,7 @@ Width = Annotated[int, Field(gt=0, le=100_000)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Variance = Annotated[float, Field(gt=0, le=1e12)]
 Deviation = Annotated[float, Field(ge=0, le=1e6)]
+Scale = Annotated[float, Field(gt=0, le=1e6)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Eigenvalue = Annotated[float, Field(ge=0, le=1e12)]
 
@@ -34,7 +35,7 @@ class Data:
     """What a network is trained and tested on: float32 arrays, one sample per row.
 
     Targets are one-hot rows (classification), real numbers (regression) or None (unsupervised). No training sample is
-    a test sample.
+    a test sample. `classes` names the classes, where they are not just numbers from 0.
     """
 
     train_inputs: Float32[np.ndarray, "train inputs"]
@@ -42,6 +43,7 @@ class Data:
     test_inputs: Float32[np.ndarray, "test inputs"]
     test_targets: Float32[np.ndarray, "test outputs"] | None
     kind: Kind
+    classes: tuple[str, ...] = ()
 
     @functools.cached_property
     def strongest(self) -> float:

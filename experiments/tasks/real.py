@@ -9,8 +9,9 @@ from pydantic import Field
 
 from dynamics.errors import PlasticodeError, printable, refused
 from experiments.tasks.classes import classification, one_hot
-from experiments.tasks.contract import AbstractTask, Count, Data, Fraction, Kind, Seed
+from experiments.tasks.contract import AbstractTask, Count, Data, Fraction, Kind, Scale, Seed
 from experiments.tasks.idx import find_idx, lying_in, read_idx
+from experiments.tasks.places import place_of
 
 
 class Digits(AbstractTask):
@@ -26,7 +27,7 @@ class Digits(AbstractTask):
     kind: ClassVar[Kind] = "classification"
     name: str = "digits"
     test_fraction: Fraction = 0.2
-    scale: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    scale: Scale = 1.0
     seed: Seed = 0
 
     def load(self) -> Data:
@@ -69,18 +70,18 @@ class Mnist(AbstractTask):
         """The four files, in the order training images, training labels, test images, test labels."""
         kinds = ("images-idx3-ubyte", "labels-idx1-ubyte")
         names = [f"{part}-{kind}" for part in ("train", "t10k") for kind in kinds]
+        directory = place_of("task.path", self.path)
         try:
-            directory = Path(self.path).expanduser()
-            found = [find_idx(directory, name) for name in names]
-        except (OSError, RuntimeError, ValueError) as error:  # too long a name, no permission, nobody's home
+            files = [find_idx(directory, name) for name in names]
+        except OSError as error:
             raise refused("task.path", self.path, f"it cannot be read ({type(error).__name__})") from None
-        missing = [name for name, file in zip(names, found, strict=True) if file is None]
+        missing = [name for name, file in zip(names, files, strict=True) if file is None]
         if missing:
             raise PlasticodeError(
                 f"task.path '{printable(self.path, 1000)}' lacks {', '.join(missing)}: it must be a directory "
                 f"with MNIST's four files {', '.join(names)}, plain or gzipped; {lying_in(directory)}"
             )
-        return [file for file in found if file is not None]
+        return [file for file in files if file is not None]
 
     def _read(
         self, image_file: Path, label_file: Path, key: str, limit: int | None

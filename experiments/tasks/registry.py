@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from dynamics.errors import PlasticodeError, printable
 from dynamics.plugins import blamed, imported, is_own, modules_of
 from experiments.machine.names import unknown_name
+from experiments.tasks.arrays import Arrays
 from experiments.tasks.circles import Circles
 from experiments.tasks.contract import AbstractTask, Data, Kind
 from experiments.tasks.gaussian import GaussianInputs, GaussianRegression, TeacherStudent
@@ -24,13 +25,20 @@ TASKS: dict[str, type[AbstractTask]] = {
         GaussianRegression,
         GaussianInputs,
         Mnist,
+        Arrays,
     )
 }
 
 
 def of_kind(kind: Kind) -> list[str]:
-    """The names of all tasks whose targets are of this kind."""
-    return [name for name, task in TASKS.items() if task.kind == kind]
+    """The names of all tasks whose targets are, or can be, of this kind."""
+    return [name for name, task in TASKS.items() if "kind" in task.model_fields or task.kind == kind]
+
+
+def usual_kind(name: str) -> Kind:
+    """What the targets of the task `name` are, as far as it alone says: a field `kind` may say otherwise."""
+    task = task_class(name)
+    return task.model_fields["kind"].default if "kind" in task.model_fields else task.kind
 
 
 def task_class(name: str) -> type[AbstractTask]:

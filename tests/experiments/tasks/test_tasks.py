@@ -11,7 +11,7 @@ from dynamics.errors import PlasticodeError
 from experiments.tasks.circles import Circles
 from experiments.tasks.contract import AbstractTask, Data
 from experiments.tasks.gaussian import GaussianInputs, GaussianRegression, TeacherStudent
-from experiments.tasks.real import Digits, Mnist
+from experiments.tasks.real import Digits
 from experiments.tasks.registry import TASKS, make_task
 from tests.mnist_files import arrays_of, write_mnist
 
@@ -22,8 +22,15 @@ def mnist(tmp_path):
     return tmp_path, write_mnist(tmp_path)
 
 
-def every_task(mnist_path) -> list[AbstractTask]:
-    return [task(path=str(mnist_path)) if task is Mnist else task() for task in TASKS.values()]
+def needed(name: str, folder) -> dict:
+    """What a task must be given: files in a folder."""
+    np.savez(folder / "a.npz", x=np.random.default_rng(0).standard_normal((30, 3)), y=np.arange(30) % 3)
+    own = {"train": str(folder / "a.npz"), "inputs": "x", "targets": "y"}
+    return {"mnist": {"path": str(folder)}, "arrays": own}.get(name, {})
+
+
+def every_task(folder) -> list[AbstractTask]:
+    return [make_task(name, needed(name, folder)) for name in TASKS]
 
 
 def rows(array: np.ndarray) -> set[bytes]:
@@ -35,8 +42,7 @@ def rows(array: np.ndarray) -> set[bytes]:
 
 def test_the_names_in_a_spec_choose_the_tasks(mnist):
     for name, task in TASKS.items():
-        fields = {"path": str(mnist[0])} if task is Mnist else {}
-        assert type(make_task(name, fields)) is task
+        assert type(make_task(name, needed(name, mnist[0]))) is task
 
 
 def test_every_task_gives_float32_and_disjoint_sets(mnist):

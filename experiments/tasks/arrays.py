@@ -1,0 +1,207 @@
+"""Data of a user's own, from files."""
+
+import contextlib
+from typing import Annotated
+
+import numpy as np
+from jaxtyping import Float32, Integer
+from pydantic import BeforeValidator, model_validator
+
+from dynamics.errors import PlasticodeError, refused, shown
+from experiments.tasks.classes import classification, one_hot
+from experiments.tasks.contract import AbstractTask, Data, Fraction, Kind, Scale, Seed, generator
+from experiments.tasks.files import opened
+from experiments.tasks.places import found
+from experiments.tasks.samples import Samples, chosen, taken
+
+TEST_FRACTION = 0.2  # where neither a file nor a fraction is given
+
+
+def _texts(value: object) -> object:
+    """A text, or a list of them."""
+    if isinstance(value, str) and value:
+        return value
+    if isinstance(value, list | tuple) and value and all(isinstance(one, str) and one for one in value):
+        return list(value)
+    raise ValueError("it must be a text, or a list of texts")
+
+
+def _files(value: object) -> object:
+    files = _texts(value)
+    if isinstance(files, list) and len(files) > 2:
+        raise ValueError("it must be a file, or a list of two: of inputs and of targets")
+    return files
+
+
+Texts = str | list[str]
+Names = Annotated[Texts, BeforeValidator(_texts)]
+Files = Annotated[Texts, BeforeValidator(_files)]
+
+
+def _listed(value: Texts | None) -> tuple[str, ...]:
+    return () if value is None else (value,) if isinstance(value, str) else tuple(value)
+
+
+class Arrays(AbstractTask):
+    """Data of your own, from files: .npz, .npy, HDF5, MATLAB's .mat (7.3 too), or .csv with names in its first line.
+
+    `train` is a file, or a list of two: of inputs and of targets. `test` is likewise; without it `test_fraction` (0.2)
+    of the samples, of every class, is kept for the test at random. Files are looked for beside the spec, then in the
+    working folder. `inputs` and `targets` name arrays in them (paths in HDF5) or columns; several are put side by side.
+    A name may be left out where one array is left; of a table, all columns that are not targets are inputs.
+
+    The first axis of an array counts samples, the others become one. `kind` says what targets are. "classification":
+    labels, any integers or texts, one per sample, or one-hot rows; in results the attribute `classes` names the
+    classes, in the order of the outputs. "regression": real numbers, (samples,) or (samples, outputs).
+    "unsupervised": there are none. NaN is refused, with its row and column.
+
+    Inputs (samples, inputs): the numbers of the file times `scale`, in whatever unit they have. `seed` splits the
+    samples and shuffles those of the training.
+    """
+
+    name: str = "arrays"
+    kind: Kind = "classification"  # pyright: ignore[reportIncompatibleVariableOverride] - the spec says it
+    train: Files
+    test: Files | None = None
+    test_fraction: Fraction | None = None
+    inputs: Names | None = None
+    targets: Names | None = None
+    scale: Scale = 1.0
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Arrays":
+        if self.test is not None and self.test_fraction is not None:
+            raise refused("task.test_fraction", self.test_fraction, "task.test gives the test samples")
+        if _listed(self.test) == _listed(self.train):
+            raise refused("task.test", self.test, "these are the training samples")
+        if self.kind == "unsupervised":
+            for key, value, most in (("targets", self.targets, 0), ("train", self.train, 1), ("test", self.test, 1)):
+                if len(_listed(value)) > most:
+                    raise refused(f"task.{key}", value, "task.kind = 'unsupervised' has inputs only")
+        return self
+
+    def load(self) -> Data:
+        """The files' samples; a damaged file, or one that nothing can be learned from, raises `PlasticodeError`."""
+        names = _listed(self.inputs), _listed(self.targets)
+        inputs, targets = self._read("train", _listed(self.train), *names)
+        x = self._scaled(inputs)
+        if len(x) < 2 or (x == x[0]).all():
+            raise PlasticodeError(
+                f"'{inputs.place}' has the same inputs in all {len(x)} samples: nothing can be learned"
+            )
+        if self.test is None:
+            return self._split(x, targets)
+        order = generator(self.seed, "split").permutation(len(x))
+        # Columns are taken by name: in another table they may be in another order, or more.
+        own = [
+            one.names if one and one.is_table else given for one, given in zip((inputs, targets), names, strict=True)
+        ]
+        test_inputs, test_targets = self._read("test", _listed(self.test), *own)
+        test_x = self._scaled(test_inputs)
+        _check_width("inputs", inputs, x, test_inputs, test_x)
+        if targets is None or test_targets is None:
+            return Data(x[order], None, test_x, None, "unsupervised")
+        if self.kind == "regression":
+            y, test_y = _varied(targets), test_targets.numbers()
+            _check_width("targets", targets, y, test_targets, test_y)
+            return Data(x[order], y[order], test_x, test_y, "regression")
+        (codes, classes), (test_codes, test_classes) = targets.labels(), test_targets.labels(at_least=1)
+        places = _places(classes, test_targets, test_codes, test_classes)
+        y, test_y = one_hot(codes, len(classes)), one_hot(places[test_codes], len(classes))
+        return Data(x[order], y[order], test_x, test_y, "classification", classes)
+
+    def _split(self, x: Float32[np.ndarray, "samples inputs"], targets: Samples | None) -> Data:
+        """Training and test samples of one file."""
+        fraction = self.test_fraction or TEST_FRACTION
+        if self.kind == "classification" and targets is not None:
+            codes, classes = targets.labels()
+            return classification(x, codes, fraction, self.seed, classes)
+        y = None if targets is None else _varied(targets)
+        kept = round(fraction * len(x))
+        if not 0 < kept < len(x):
+            part = "test" if kept == 0 else "training"
+            raise PlasticodeError(f"task.test_fraction {fraction} of {len(x)} samples leaves no {part} sample")
+        order = generator(self.seed, "split").permutation(len(x))
+        test, train = order[:kept], order[kept:]
+        return Data(x[train], None if y is None else y[train], x[test], None if y is None else y[test], self.kind)
+
+    def _read(
+        self, key: str, files: tuple[str, ...], inputs: tuple[str, ...], targets: tuple[str, ...]
+    ) -> tuple[Samples, Samples | None]:
+        """Inputs and targets out of a file, or out of one each."""
+        with opened(found(f"task.{key}", files[0])) as first, contextlib.ExitStack() as stack:
+            last = first if len(files) == 1 else stack.enter_context(opened(found(f"task.{key}", files[1])))
+            names = chosen(first, "inputs", inputs, targets if last is first else None)
+            rows = taken(first, "inputs", names)
+            if self.kind == "unsupervised":
+                return rows, None
+            answers = taken(last, "targets", chosen(last, "targets", targets, names if last is first else None))
+        _check_pairs(rows, answers)
+        return rows, answers
+
+    def _scaled(self, inputs: Samples) -> Float32[np.ndarray, "samples inputs"]:
+        numbers = inputs.numbers()
+        with np.errstate(over="ignore"):
+            scaled = numbers * np.float32(self.scale) if self.scale != 1 else numbers
+        if not np.isfinite(scaled).all():
+            raise refused("task.scale", self.scale, f"times the inputs of '{inputs.place}' it is beyond float32")
+        return scaled
+
+
+def _check_pairs(inputs: Samples, targets: Samples) -> None:
+    """Refuse other than one target for each of the inputs."""
+    samples, there = len(inputs.arrays[0]), len(targets.arrays[0])
+    if samples == there:
+        return
+    shape = inputs.arrays[0].shape
+    turned = f"; their last axis has as many, {shape}: transpose the inputs" if shape[-1] == there else ""
+    raise PlasticodeError(
+        f"'{inputs.place}' has {samples} samples of inputs and '{targets.place}' {there} of targets: every sample must "
+        f"have one of each{turned}"
+    )
+
+
+def _check_width(
+    what: str,
+    train: Samples,
+    x: Float32[np.ndarray, "train _n"],
+    test: Samples,
+    test_x: Float32[np.ndarray, "test _m"],
+) -> None:
+    if x.shape[1] != test_x.shape[1]:
+        raise PlasticodeError(
+            f"'{train.place}' has {x.shape[1]} {what} per sample and '{test.place}' {test_x.shape[1]}: both must have "
+            "the same"
+        )
+
+
+def _varied(targets: Samples) -> Float32[np.ndarray, "samples outputs"]:
+    """The targets of a regression, none of which may be the same in every sample."""
+    if any(array.ndim > 2 for array in targets.arrays):
+        shapes = ", ".join(str(array.shape) for array in targets.arrays)
+        raise PlasticodeError(
+            f"'{targets.place}' has targets of shape {shapes}: (samples,) or (samples, outputs) is needed"
+        )
+    y = targets.numbers()
+    constant = np.flatnonzero((y == y[0]).all(axis=0))
+    if constant.size:
+        name = shown(targets.names[constant[0]] if targets.is_table else int(constant[0]))
+        raise PlasticodeError(
+            f"'{targets.place}' has {y[0, constant[0]]:g} in every sample as target {name}: nothing can be learned"
+        )
+    return y
+
+
+def _places(
+    classes: tuple[str, ...], test: Samples, codes: Integer[np.ndarray, " samples"], names: tuple[str, ...]
+) -> Integer[np.ndarray, " classes"]:
+    """Where the classes of the test are among those of the training."""
+    known = {name: place for place, name in enumerate(classes)}
+    for code, name in enumerate(names):
+        if name not in known:
+            row = int((codes == code).argmax())
+            raise PlasticodeError(
+                f"'{test.place}' has the label {shown(name)} in row {row} (counted from 0), but no training sample"
+            )
+    return np.array([known[name] for name in names])

@@ -1,0 +1,261 @@
+"""Arrays in files of a user's own: NumPy, HDF5, MATLAB and tables of text, told apart by how they begin."""
+
+import contextlib
+import csv
+import math
+import os
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from dynamics.errors import PlasticodeError, printable, reason
+from experiments.machine.reading import check_regular
+from experiments.tasks.idx import STRANGERS
+
+LARGEST_DATA = 250_000_000  # numbers of one array, 1 GB as float32
+LARGEST_TABLE = 1_000_000_000  # bytes of a table of text
+MOST_ENTRIES = 100_000
+ZIP, NPY, HDF5 = b"PK\x03\x04", b"\x93NUMPY", b"\x89HDF\r\n\x1a\n"
+TABLES, DELIMITERS = (".csv", ".tsv", ".txt"), ",;\t"
+READ = ".npz, .npy, HDF5, MATLAB's .mat, .csv"
+MATLAB_PLAIN = ("double", "single", "logical", "char", "cell", "sparse")
+
+
+class _Unfit(ValueError):
+    """An array that is whole, and of a kind that cannot be used."""
+
+
+class Entry(NamedTuple):
+    """One array of a file: what it declares to be, and what reads it."""
+
+    shape: tuple[int, ...]
+    read: Callable[[], np.ndarray]
+
+
+class Contents(NamedTuple):
+    """What a file has, by name; a file with one nameless array has it under "". Entries of a table are its columns."""
+
+    path: Path
+    entries: dict[str, Entry]
+    is_table: bool = False
+
+    def told(self) -> str:
+        """Its arrays, in a few words."""
+        names = list(self.entries.items())
+        shapes = [f"{printable(name)}" if self.is_table else f"{printable(name)} {e.shape}" for name, e in names[:12]]
+        return ", ".join(shapes) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+
+    def read(self, name: str) -> np.ndarray:
+        """An array of numbers (dtype of kind b, i, u or f) or of texts (kind U); anything else is refused."""
+        shape = self.entries[name].shape
+        what = f"'{self.path}' has {f'{printable(name)} ' if name else ''}of shape {shape}"
+        if math.prod(shape) > LARGEST_DATA:
+            raise PlasticodeError(f"{what}: at most {LARGEST_DATA} numbers are allowed")
+        with _blamed(self.path):
+            values = self.entries[name].read()
+        if values.dtype.kind == "O" and all(isinstance(one, str) for one in values.flat):
+            values = values.astype(str)
+        if values.dtype.kind == "S":
+            values = np.char.decode(values, "utf-8", "replace")
+        if values.dtype.kind not in "biufU":
+            kind = (
+                "Python objects" if values.dtype.kind == "O" else f"values of the type {printable(str(values.dtype))}"
+            )
+            raise PlasticodeError(f"{what} with {kind}: it must have real numbers or texts, such as y.astype(str)")
+        return values
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Contents]:
+    """What a file has; it is read while this lasts.
+
+    Raises:
+        PlasticodeError: it is no file of a kind that is read here, or it is damaged.
+    """
+    with contextlib.ExitStack() as stack:
+        with _blamed(path):
+            check_regular(path)
+            contents = _contents(path, stack)
+        if not contents.entries or len(contents.entries) > MOST_ENTRIES:
+            what = "no array" if not contents.entries else f"more than {MOST_ENTRIES} arrays"
+            raise PlasticodeError(f"'{path}' has {what}")
+        yield contents
+
+
+@contextlib.contextmanager
+def _blamed(path: Path) -> Iterator[None]:
+    """Whatever a reader raises about a damaged file, and that is anything, is told in a sentence."""
+    try:
+        yield
+    except PlasticodeError:
+        raise
+    except Exception as error:
+        known = isinstance(error, _Unfit) or (isinstance(error, OSError) and error.errno is not None)
+        fault, text = ("", reason(error)) if known else (", it may be damaged or cut short", str(error).strip())
+        raise PlasticodeError(f"'{path}' cannot be read{fault}: {printable(text, 160)}") from None
+
+
+def _contents(path: Path, stack: contextlib.ExitStack) -> Contents:
+    with open(path, "rb") as file:
+        content = file.read(1024)
+    if not content:
+        raise PlasticodeError(f"'{path}' is empty")
+    if content.startswith(NPY):
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        return Contents(path, {"": Entry(array.shape, lambda: np.asarray(array))})
+    if content.startswith(ZIP):
+        return Contents(path, _zipped(stack.enter_context(zipfile.ZipFile(path))))
+    if HDF5 in (content[:8], content[512:520]):
+        file = stack.enter_context(h5py.File(path, "r"))
+        return Contents(path, _hdf5(file, content.startswith(b"MATLAB")))
+    if content.startswith(b"MATLAB") or path.suffix == ".mat":
+        return Contents(path, _matlab(path))
+    for beginning, what in STRANGERS:
+        if content.lstrip().startswith(beginning):
+            raise PlasticodeError(f"'{path}' is {what}")
+    if path.suffix.lower() not in TABLES:
+        raise PlasticodeError(f"'{path}' is no file of a kind that is known: it must be {READ}")
+    return Contents(path, _table(path), is_table=True)
+
+
+# ---------------------------------------------------------------------------------------------------------------- NumPy
+
+
+def _zipped(file: zipfile.ZipFile) -> dict[str, Entry]:
+    """The arrays of an .npz."""
+    found = {}
+    for name in file.namelist():
+        if name.endswith(".npy"):
+            with file.open(name) as stream:
+                version = np.lib.format.read_magic(stream)
+                header = (
+                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                )
+                shape, _, dtype = header(stream)
+            found[name.removesuffix(".npy")] = Entry(shape, lambda name=name, dtype=dtype: _unzipped(file, name, dtype))
+    return found
+
+
+def _unzipped(file: zipfile.ZipFile, name: str, dtype: np.dtype) -> np.ndarray:
+    if dtype.hasobject:
+        raise _Unfit(f"{name} has Python objects: it must have real numbers or texts, such as y.astype(str)")
+    with file.open(name) as stream:
+        return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+# ------------------------------------------------------------------------------------------------------ HDF5 and MATLAB
+
+
+def _hdf5(file: h5py.File, matlab: bool) -> dict[str, Entry]:
+    """The arrays of an HDF5 file, by their paths; those of MATLAB 7.3 have their axes in reverse."""
+    found: dict[str, Entry] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.shape is not None and not name.startswith("#"):
+            shape = item.shape[::-1] if matlab else item.shape
+            found[name] = Entry(shape, lambda: _from_matlab(file, item) if matlab else _dataset(item))
+
+    file.visititems(visit)
+    return found
+
+
+def _dataset(item: Any) -> np.ndarray:
+    return item.asstr()[()] if h5py.check_string_dtype(item.dtype) else item[()]
+
+
+def _from_matlab(file: h5py.File, item: h5py.Dataset) -> np.ndarray:
+    """An array of MATLAB 7.3 with its axes in MATLAB's order; texts are numbers there, and cells point at them."""
+    kind = _said(item.attrs.get("MATLAB_class", b""))
+    if item.attrs.get("MATLAB_empty", 0):
+        return np.empty((0, 0))
+    if kind == "cell":
+        cells: list[Any] = [file[pointer] for pointer in item[()].T.flat]
+        if any(_said(cell.attrs.get("MATLAB_class", b"")) != "char" for cell in cells):
+            raise _Unfit("a cell array must have texts only")
+        return np.array(["" if cell.attrs.get("MATLAB_empty", 0) else _characters(cell[()].T)[0] for cell in cells])
+    if kind == "char":
+        return np.array(_characters(item[()].T))
+    if kind not in MATLAB_PLAIN and not kind.startswith(("int", "uint")):
+        raise _Unfit(f"a MATLAB {kind or 'object'} must be saved as numbers, or as a cell array of texts")
+    return _vector(item[()].T)
+
+
+def _said(attribute: Any) -> str:
+    return attribute.decode("ascii", "replace") if isinstance(attribute, bytes) else str(attribute)
+
+
+def _characters(codes: np.ndarray) -> list[str]:
+    """The rows of a matrix of characters as texts, without the blanks that fill them."""
+    return ["".join(map(chr, row)).rstrip() for row in np.atleast_2d(codes)]
+
+
+def _vector(values: np.ndarray) -> np.ndarray:
+    """MATLAB knows no vectors: a single row is one."""
+    return values.ravel() if values.ndim == 2 and values.shape[0] == 1 else values
+
+
+def _matlab(path: Path) -> dict[str, Entry]:
+    """The arrays of a .mat file of version 4 to 7.2."""
+    from scipy import io
+
+    def read(name: str, kind: str) -> np.ndarray:
+        if kind not in MATLAB_PLAIN and not kind.startswith(("int", "uint")):
+            raise _Unfit(f"a MATLAB {kind} must be saved as numbers, or as a cell array of texts")
+        values: Any = io.loadmat(path, variable_names=[name])[name]
+        if kind == "sparse":
+            values = values.toarray()
+        if kind == "cell":
+            texts = [str(cell.item()) if cell.size else "" for cell in values.flat if cell.dtype.kind == "U"]
+            if len(texts) < values.size:
+                raise _Unfit("a cell array must have texts only")
+            return np.array(texts)
+        return np.char.rstrip(values.ravel()) if kind == "char" else _vector(values)
+
+    return {name: Entry(shape, lambda n=name, k=kind: read(n, k)) for name, shape, kind in io.whosmat(path)}
+
+
+# --------------------------------------------------------------------------------------------------------------- tables
+
+
+def _table(path: Path) -> dict[str, Entry]:
+    """The columns of a table of text, by the names in its first line; cells that are no number stay as they are."""
+    import pandas as pd  # here, because this import alone takes half a second
+
+    if os.path.getsize(path) > LARGEST_TABLE:
+        raise PlasticodeError(f"'{path}' is larger than {LARGEST_TABLE} bytes: save it as .npz or .npy")
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        line = file.readline(2**20)
+    delimiter = max(DELIMITERS, key=line.count)
+    names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
+    if all(map(_is_number, names)):
+        raise PlasticodeError(f"'{path}' begins with {printable(line.strip())}: its first line must name the columns")
+    for name in names:
+        if not name or names.count(name) > 1:
+            what = f"two columns called '{printable(name)}'" if name else "a column without a name"
+            raise PlasticodeError(f"'{path}' has {what}: each must have a name of its own")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # rows that are too long would be cut
+        table = pd.read_csv(
+            path, sep=delimiter, header=0, names=names, index_col=False, encoding="utf-8-sig", low_memory=False,
+            keep_default_na=False, skipinitialspace=True,
+        )  # fmt: skip
+    return {name: Entry((len(table),), lambda name=name: _column(table[name].to_numpy())) for name in names}
+
+
+def _column(values: np.ndarray) -> np.ndarray:
+    """A column as numbers, or else as texts, "" where a row is too short to have it."""
+    if values.dtype.kind in "biuf":
+        return values
+    return np.array([value if isinstance(value, str) else "" if value != value else str(value) for value in values])
+
+
+def _is_number(text: str) -> bool:
+    with contextlib.suppress(ValueError):
+        float(text)
+        return True
+    return False

@@ -1,0 +1,153 @@
+"""The inputs or the targets of samples, out of the arrays of a file: chosen by name, as numbers or as labels."""
+
+import math
+from collections.abc import Collection
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Integer, Shaped
+
+from dynamics.errors import PlasticodeError, printable, shown
+from experiments.machine.names import hint
+from experiments.tasks.files import LARGEST_DATA, Contents
+
+MISSING = ("", "na", "n/a", "nan", "null", "none")  # what tables have where there is no number
+
+
+class Samples(NamedTuple):
+    """Arrays of the file `place`, by `names`, one sample per row each; they are columns of a table or not.
+
+    `key` is which of the task's keys has chosen them: "inputs" or "targets".
+    """
+
+    place: str
+    key: str
+    names: tuple[str, ...]
+    arrays: tuple[Shaped[np.ndarray, "samples ..."], ...]
+    is_table: bool
+
+    def numbers(self) -> Float32[np.ndarray, "samples _n"]:
+        """All arrays side by side, each sample's axes as one; the first thing that is no finite number is told."""
+        blocks = []
+        for name, array in zip(self.names, self.arrays, strict=True):
+            block = array.reshape(len(array), -1)
+            self._check_finite(name, block)
+            with np.errstate(over="ignore"):
+                blocks.append(block.astype(np.float32))
+            if not np.isfinite(blocks[-1]).all():
+                raise PlasticodeError(f"{self._of(name)} has a number beyond 3.4e38, the largest of float32")
+        return np.concatenate(blocks, axis=1)
+
+    def labels(self, at_least: int = 2) -> tuple[Integer[np.ndarray, " samples"], tuple[str, ...]]:
+        """The class of every sample, as an index into the names of the classes, which are in order.
+
+        Labels are integers (also as floats, which MATLAB writes) or texts, one per sample, or one-hot rows. There must
+        be `at_least` so many classes.
+        """
+        first = next(iter(self.arrays))
+        if len(self.arrays) > 1 or first[0].size > 1:
+            return self._from_one_hot()
+        labels, name = first.ravel(), self.names[0]
+        if labels.dtype.kind == "U":
+            blank = np.flatnonzero(np.char.str_len(np.char.strip(labels)) == 0)
+            if blank.size:
+                raise PlasticodeError(f"{self._of(name)} has no label in row {blank[0]} (counted from 0)")
+        else:
+            self._check_finite(name, labels[:, None])
+            broken = np.flatnonzero(labels != np.floor(labels)) if labels.dtype.kind == "f" else np.empty(0)
+            if broken.size:
+                what = f"{labels[broken[0]]} in row {broken[0]} (counted from 0)"
+                raise PlasticodeError(
+                    f"{self._of(name)} has {what}, which is no label: labels are integers or texts, and "
+                    "task.kind = 'regression' takes real numbers"
+                )
+            labels = labels.astype(np.int64) if labels.dtype.kind in "bf" else labels
+        known, codes = np.unique(labels, return_inverse=True)
+        if len(known) < at_least:
+            raise PlasticodeError(f"{self._of(name)} has one class, {shown(known[0].item())}: there must be more")
+        if len(known) * len(labels) > LARGEST_DATA:
+            raise PlasticodeError(
+                f"{self._of(name)} has {len(known)} classes, which is too many for {len(labels)} samples: "
+                "task.kind = 'regression' takes numbers"
+            )
+        return codes, tuple(str(label) for label in known.tolist())
+
+    def _from_one_hot(self) -> tuple[Integer[np.ndarray, " samples"], tuple[str, ...]]:
+        rows = self.numbers()
+        bad = np.flatnonzero(~(np.isin(rows, (0, 1)).all(axis=1) & (rows.sum(axis=1) == 1)))
+        if bad.size:
+            raise PlasticodeError(
+                f"'{self.place}' has {rows.shape[1]} targets per sample, not one-hot in row {bad[0]} (counted "
+                "from 0): a classification has one label per sample or one-hot rows"
+            )
+        names = self.names if len(self.names) == rows.shape[1] else map(str, range(rows.shape[1]))
+        return rows.argmax(axis=1), tuple(names)
+
+    def _check_finite(self, name: str, block: Shaped[np.ndarray, "samples _n"]) -> None:
+        """Refuse texts, NaN and infinity, by row and column."""
+        is_text = block.dtype.kind == "U"
+        bad = np.full(block.shape, True) if is_text else ~np.isfinite(block)
+        if is_text:  # a column with one number missing is a column of texts
+            bad = np.array([[not _is_finite(text) for text in row] for row in block.tolist()]).reshape(block.shape)
+        if not bad.any():
+            return
+        row, column = map(int, np.unravel_index(bad.argmax(), bad.shape))
+        value = block[row, column]
+        where = f"row {row}, column {shown(name) if self.is_table else column}"
+        where += " (rows are counted from 0)" if self.is_table else " (counted from 0)"
+        if is_text and value.strip().lower() not in MISSING:
+            named = "" if self.key == "targets" else "; task.inputs names those that are"
+            raise PlasticodeError(
+                f"{self._of(name)} has the text {shown(str(value))} in {where}: {self.key} must be numbers{named}"
+            )
+        what = "NaN" if is_text or np.isnan(value) else "an infinite number"
+        raise PlasticodeError(f"{self._of(name)} has {what} in {where}: all numbers must be finite")
+
+    def _of(self, name: str) -> str:
+        """Which array of which file."""
+        return f"'{self.place}'" if self.is_table or not name else f"{printable(name)} of '{self.place}'"
+
+
+def chosen(held: Contents, key: str, names: Collection[str], others: Collection[str] | None) -> tuple[str, ...]:
+    """The arrays of a file that `task.key` names, or, where it does not, the one that is left beside `others`.
+
+    Of a table all columns that are left are inputs; they are targets where the file has nothing else (`others` None).
+    """
+    if not names:
+        left = [name for name in held.entries if name not in (others or ())]
+        if len(left) == 1 or (left and held.is_table and (key == "inputs" or others is None)):
+            return tuple(left)
+        raise PlasticodeError(f"task.{key} is missing: it must name what '{held.path}' has, {held.told()}")
+    for name in names:
+        if name not in held.entries:
+            known = [name for name in held.entries if name]
+            what = f"it must be among {held.told()}{hint(name, known)}" if known else "its one array has no name"
+            raise PlasticodeError(f"task.{key} has {shown(name)}, which '{held.path}' has not: {what}")
+        if name in (others or ()):
+            other = "targets" if key == "inputs" else "inputs"
+            raise PlasticodeError(f"task.{key} has {shown(name)}, which is among the {other} too: it may be in one")
+    return tuple(names)
+
+
+def taken(held: Contents, key: str, names: tuple[str, ...]) -> Samples:
+    """These arrays of a file; they have the same number of samples, one at least, and no more numbers than allowed."""
+    counts = {name: held.entries[name].shape for name in names}
+    if sum(map(math.prod, counts.values())) > LARGEST_DATA:
+        raise PlasticodeError(f"'{held.path}' has more than {LARGEST_DATA} numbers of {key}: that many are allowed")
+    arrays = tuple(held.read(name) for name in names)
+    for name, array in zip(names, arrays, strict=True):
+        what = f"'{held.path}' has {printable(name)}{' ' * bool(name)}of shape {array.shape}"
+        if array.ndim == 0 or 0 in array.shape:
+            raise PlasticodeError(f"{what}: the {key} must have samples along their first axis")
+        if len(array) != len(arrays[0]):
+            raise PlasticodeError(
+                f"{what}, and {printable(names[0])} has {len(arrays[0])} samples: it must have as many"
+            )
+    return Samples(str(held.path), key, names, arrays, held.is_table)
+
+
+def _is_finite(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
