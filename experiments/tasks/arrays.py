@@ -4,7 +4,7 @@ import contextlib
 from typing import Annotated
 
 import numpy as np
-from jaxtyping import Float32, Integer
+from jaxtyping import Float32
 from pydantic import BeforeValidator, model_validator
 
 from dynamics.errors import PlasticodeError, refused, shown
@@ -106,9 +106,8 @@ class Arrays(AbstractTask):
             y, test_y = _varied(targets), test_targets.numbers()
             _check_width("targets", targets, y, test_targets, test_y)
             return Data(x[order], y[order], test_x, test_y, "regression")
-        (codes, classes), (test_codes, test_classes) = targets.labels(), test_targets.labels(at_least=1)
-        places = _places(classes, test_targets, test_codes, test_classes)
-        y, test_y = one_hot(codes, len(classes)), one_hot(places[test_codes], len(classes))
+        codes, classes = targets.labels()
+        y, test_y = (one_hot(these, len(classes)) for these in (codes, test_targets.among(classes)))
         return Data(x[order], y[order], test_x, test_y, "classification", classes)
 
     def _split(self, x: Float32[np.ndarray, "samples inputs"], targets: Samples | None) -> Data:
@@ -191,17 +190,3 @@ def _varied(targets: Samples) -> Float32[np.ndarray, "samples outputs"]:
             f"'{targets.place}' has {y[0, constant[0]]:g} in every sample as target {name}: nothing can be learned"
         )
     return y
-
-
-def _places(
-    classes: tuple[str, ...], test: Samples, codes: Integer[np.ndarray, " samples"], names: tuple[str, ...]
-) -> Integer[np.ndarray, " classes"]:
-    """Where the classes of the test are among those of the training."""
-    known = {name: place for place, name in enumerate(classes)}
-    for code, name in enumerate(names):
-        if name not in known:
-            row = int((codes == code).argmax())
-            raise PlasticodeError(
-                f"'{test.place}' has the label {shown(name)} in row {row} (counted from 0), but no training sample"
-            )
-    return np.array([known[name] for name in names])

@@ -7,13 +7,15 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, Integer, UInt8
 
 from dynamics.errors import PlasticodeError, printable, reason
 from experiments.machine.reading import read_bytes
 
-LARGEST = 100_000_000  # bytes; the largest file of MNIST has 47 million
+LARGEST = 1_000_000_000  # bytes; the largest file of MNIST has 47 million, that of EMNIST 547 million
 MOST_TOLD = 8  # names of files
+BYTES, INTEGERS = 8, 12  # what the third byte of a file says of its entries
+ENTRIES = {BYTES: ("unsigned bytes", np.dtype("u1")), INTEGERS: ("integers", np.dtype(">i4"))}
 GZIP = b"\x1f\x8b"
 # What lies where a file should, by its first bytes, and what to do.
 STRANGERS = (
@@ -43,27 +45,35 @@ def lying_in(directory: Path) -> str:
     return f"there is {', '.join(map(printable, found[:MOST_TOLD]))}{more}" if found else "it is empty"
 
 
-def read_idx(path: Path, dimensions: int) -> UInt8[np.ndarray, "..."]:
-    """The array of unsigned bytes in the IDX file `path`, plain or gzipped, whatever its suffix.
+def read_idx(path: Path, dimensions: int, kind: int = BYTES) -> Integer[np.ndarray, "..."]:
+    """The array in the IDX file `path`, plain or gzipped, whatever its suffix.
 
-    An IDX file is big-endian: the magic bytes 0, 0, 8 (unsigned byte), `dimensions`; one 4-byte size per dimension;
-    then the entries in C order. Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits".
+    An IDX file is big-endian: the magic bytes 0, 0, `kind` (8: unsigned bytes, 12: integers of 4 bytes), `dimensions`;
+    one 4-byte size per dimension; then the entries in C order. Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST
+    database of handwritten digits".
 
     Raises:
         PlasticodeError: the file cannot be read, is of another type or rank, or does not have the length it announces.
     """
     content = _bytes(path)
-    magic, header = bytes([0, 0, 8, dimensions]), 4 + 4 * dimensions
+    magic, header = bytes([0, 0, kind, dimensions]), 4 + 4 * dimensions
     if content[:4] != magic:
         raise PlasticodeError(f"'{path}' is not the IDX file expected: it {_stranger(content, magic)}")
     if len(content) < header:
         raise PlasticodeError(f"'{path}' is truncated: it has {len(content)} of the {header} bytes of its IDX header")
     shape = [int(size) for size in np.frombuffer(content, ">u4", count=dimensions, offset=4)]
-    present, announced = len(content) - header, math.prod(shape)
+    present, announced = len(content) - header, math.prod(shape) * ENTRIES[kind][1].itemsize
     if present != announced:
         fault = "is truncated" if present < announced else "is too long"
         raise PlasticodeError(f"'{path}' {fault}: its header announces {announced} bytes of data and it has {present}")
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+    return np.frombuffer(content, ENTRIES[kind][1], offset=header).reshape(shape)
+
+
+def pooled(images: UInt8[np.ndarray, "images rows columns"], pool: int) -> Float32[np.ndarray, "images pixels"]:
+    """Intensities from 0 to 1, a row per image; blocks of `pool` x `pool` pixels are averaged."""
+    count, rows, columns = images.shape
+    blocks = images.reshape(count, rows // pool, pool, columns // pool, pool)
+    return (blocks.mean(axis=(2, 4), dtype=np.float32) / 255).reshape(count, -1)
 
 
 def _bytes(path: Path) -> bytes:
@@ -89,6 +99,6 @@ def _stranger(content: bytes, magic: bytes) -> str:
     for beginning, what in STRANGERS:
         if content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(beginning):
             return f"is {what}"
-    required = f"0x{magic.hex()} (unsigned bytes, {magic[3]} dimensions) is required"
+    required = f"0x{magic.hex()} ({ENTRIES[magic[2]][0]}, {magic[3]} dimensions) is required"
     swapped = ": images and labels may be swapped" if content[:3] == magic[:3] and content[3] in (1, 3) else ""
     return f"starts with the bytes 0x{content[:4].hex()}, where {required}{swapped}"

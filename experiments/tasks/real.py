@@ -10,7 +10,7 @@ from pydantic import Field
 from dynamics.errors import PlasticodeError, printable, refused
 from experiments.tasks.classes import classification, one_hot
 from experiments.tasks.contract import AbstractTask, Count, Data, Fraction, Kind, Scale, Seed
-from experiments.tasks.idx import find_idx, lying_in, read_idx
+from experiments.tasks.idx import find_idx, lying_in, pooled, read_idx
 from experiments.tasks.places import place_of
 
 
@@ -97,7 +97,4 @@ class Mnist(AbstractTask):
             raise PlasticodeError(f"'{label_file}' has the label {labels.max()}: MNIST's are 0 to 9")
         if len(images) < (limit or 1):
             raise PlasticodeError(f"task.{key} is {limit or 'all'}, but '{image_file}' has only {len(images)} images")
-        images, side = images[:limit], 28 // self.pool
-        blocks = images.reshape(len(images), side, self.pool, side, self.pool)
-        pixels = blocks.mean(axis=(2, 4), dtype=np.float32) / 255
-        return pixels.reshape(len(images), side * side), one_hot(labels[:limit], 10)
+        return pooled(images[:limit], self.pool), one_hot(labels[:limit], 10)

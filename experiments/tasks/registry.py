@@ -14,6 +14,7 @@ from experiments.tasks.arrays import Arrays
 from experiments.tasks.circles import Circles
 from experiments.tasks.contract import AbstractTask, Data, Kind
 from experiments.tasks.gaussian import GaussianInputs, GaussianRegression, TeacherStudent
+from experiments.tasks.images import Idx
 from experiments.tasks.real import Digits, Mnist
 
 TASKS: dict[str, type[AbstractTask]] = {
@@ -25,6 +26,7 @@ TASKS: dict[str, type[AbstractTask]] = {
         GaussianRegression,
         GaussianInputs,
         Mnist,
+        Idx,
         Arrays,
     )
 }

@@ -72,6 +72,19 @@ class Samples(NamedTuple):
             )
         return codes, tuple(str(label) for label in known.tolist())
 
+    def among(self, classes: tuple[str, ...]) -> Integer[np.ndarray, " samples"]:
+        """The class of every sample, as an index into those of the training."""
+        codes, names = self.labels(at_least=1)
+        known = {name: place for place, name in enumerate(classes)}
+        for code, name in enumerate(names):
+            if name not in known and (codes == code).any():
+                row = int((codes == code).argmax())
+                raise PlasticodeError(
+                    f"'{self.place}' has the label {shown(name)} in row {row} (counted from 0), but no training "
+                    "sample has it"
+                )
+        return np.array([known.get(name, 0) for name in names])[codes]
+
     def _from_one_hot(self) -> tuple[Integer[np.ndarray, " samples"], tuple[str, ...]]:
         rows = self.numbers()
         bad = np.flatnonzero(~(np.isin(rows, (0, 1)).all(axis=1) & (rows.sum(axis=1) == 1)))
