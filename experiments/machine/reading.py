@@ -86,6 +86,7 @@ def is_run(value: object) -> bool:
         and all(type(value.get(key)) is str for key in ("spec_hash", "spec"))
         and is_texts(value.get("versions"))
         and is_texts(value.get("code", {}))
+        and is_texts(value.get("data", {}))
     )
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dynamics.errors import PlasticodeError, printable, shown, visible
 from experiments.machine import files
 from experiments.machine.lock import Lock, locked
@@ -62,7 +64,7 @@ class RunDirectory:
 
 def header_of(spec: Spec, jobs: dict[str, list[Job]], chunking: Chunking) -> dict[str, Any]:
     """What run.json says. `run` is all that may change a number, besides the devices: the spec, versions, the code of a
-    user's own."""
+    user's own, and data that come from files."""
     members = [job for jobs_of_part in jobs.values() for job in jobs_of_part]
     code = code_of(set().union(*(job.plan.spec.modules for job in members)))
     return {
@@ -72,6 +74,7 @@ def header_of(spec: Spec, jobs: dict[str, list[Job]], chunking: Chunking) -> dic
             "spec": dump_toml(spec),
             "versions": versions(),
             "code": code,
+            **({"data": data} if (data := data_of(members)) else {}),
         },
         "chunking": list(chunking),
         "name": spec.name,
@@ -96,6 +99,18 @@ def code_of(modules: Iterable[str]) -> dict[str, str]:
             source = Path(getattr(sys.modules.get(name), "__file__", None) or "").read_bytes()
             code[name] = hashlib.sha256(source).hexdigest()
     return code
+
+
+def data_of(jobs: list[Job]) -> dict[str, str]:
+    """Checksums of the data that come from files, by the name of their task."""
+    sums: dict[str, Any] = {}
+    tasks = {job.plan.spec.task.model_dump_json(): job for job in jobs if job.plan.spec.task.from_files}
+    for job in tasks.values():
+        known = sums.setdefault(job.plan.spec.task.name, hashlib.sha256())
+        for name, array in job.data.items():
+            known.update(f"{name} {array.shape} {array.dtype} {job.classes}".encode())
+            known.update(np.ascontiguousarray(array).data)
+    return {name: known.hexdigest() for name, known in sums.items()}
 
 
 @contextlib.contextmanager
@@ -224,7 +239,7 @@ def read_header(directory: Path) -> dict[str, Any] | None:
     try:
         found = read_json(directory / HEADER, inside=directory.parent)
         whole = is_run(found["run"]) and all(found["run"].get(key) for key in ("spec_hash", "spec", "versions"))
-        whole = whole and set(found["run"]) <= {"format", "spec_hash", "spec", "versions", "code"}
+        whole = whole and set(found["run"]) <= {"format", "spec_hash", "spec", "versions", "code", "data"}
         least, most, work = found["chunking"]
         whole = whole and all(map(is_count, (least, most, work, found["points"]))) and 0 < least <= most and work > 0
         whole = whole and isinstance(found["jobs"], dict)
@@ -286,6 +301,8 @@ def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
             return f"results of {printable(package)} {other}, and here is {new.get(package)}"
     if there.get("code", here["code"]) != here["code"]:
         return f"results of other code in {', '.join(here['code'])}"
+    if there.get("data") and there["data"] != here.get("data"):
+        return f"results of other data: the files of the task '{', '.join(here.get('data', {}))}' have changed"
     return ""
 
 

@@ -1,7 +1,7 @@
 """Data of a user's own, from files."""
 
 import contextlib
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from jaxtyping import Float32
@@ -59,6 +59,7 @@ class Arrays(AbstractTask):
     samples and shuffles those of the training.
     """
 
+    from_files: ClassVar[bool] = True
     name: str = "arrays"
     kind: Kind = "classification"  # pyright: ignore[reportIncompatibleVariableOverride] - the spec says it
     train: Files

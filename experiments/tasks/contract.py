@@ -55,10 +55,12 @@ class AbstractTask(BaseModel):
     """A description of a data set: typed fields with defaults, and `load`.
 
     A final task adds `kind`, what its targets are. `name` is what chooses it in a spec: the tasks of the package give
-    the word as its default, and a task of a user's own, which "module:Class" names, need not declare it.
+    the word as its default, and a task of a user's own, which "module:Class" names, need not declare it. `from_files`:
+    its data may change though its description does not, so that a run keeps their checksum.
     """
 
     kind: ClassVar[Kind]
+    from_files: ClassVar[bool] = False
     name: str = ""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

@@ -48,6 +48,7 @@ class Idx(AbstractTask):
     """
 
     kind: ClassVar[Kind] = "classification"
+    from_files: ClassVar[bool] = True
     name: str = "idx"
     path: Annotated[str, Field(min_length=1, max_length=4096)]
     set: str | None = None

@@ -53,6 +53,7 @@ class Mnist(AbstractTask):
     """
 
     kind: ClassVar[Kind] = "classification"
+    from_files: ClassVar[bool] = True
     name: str = "mnist"
     path: Annotated[str, Field(min_length=1, max_length=4096)]
     pool: Literal[1, 2, 4, 7, 14, 28] = 1

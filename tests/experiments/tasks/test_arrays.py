@@ -253,6 +253,9 @@ def test_a_spec_finds_files_beside_it_first_and_its_results_name_the_classes(her
     assert told.exit_code == 0, told.output
     for data in (run(spec).datasets[""], plasticode.open("results")):
         assert json.loads(data.attrs["classes"]) == ["ant", "ox", "élan"]
+    npz("../specs/data/a.npz", {"X": X, "words": WORDS[::-1]})
+    told = CliRunner().invoke(app, ["run", str(here / "specs" / "mine.toml"), "--out", "results"])
+    assert told.exit_code == 2 and "results of other data: the files of the task 'arrays' have changed" in told.output
     npz("data/a.npz", {"X": X[:, :2], "words": WORDS})  # in the working folder: the one beside the spec comes first
     assert spec.task.load().train_inputs.shape[1] == D
     look_in()
