@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import math
 import os
 import warnings
 import zipfile
@@ -54,8 +53,6 @@ class Contents(NamedTuple):
         """An array of numbers (dtype of kind b, i, u or f) or of texts (kind U); anything else is refused."""
         shape = self.entries[name].shape
         what = f"'{self.path}' has {f'{printable(name)} ' if name else ''}of shape {shape}"
-        if math.prod(shape) > LARGEST_DATA:
-            raise PlasticodeError(f"{what}: at most {LARGEST_DATA} numbers are allowed")
         with _blamed(self.path):
             values = self.entries[name].read()
         if values.dtype.kind == "O" and all(isinstance(one, str) for one in values.flat):

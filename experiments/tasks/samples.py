@@ -146,7 +146,8 @@ def taken(held: Contents, key: str, names: tuple[str, ...]) -> Samples:
     """These arrays of a file; they have the same number of samples, one at least, and no more numbers than allowed."""
     counts = {name: held.entries[name].shape for name in names}
     if sum(map(math.prod, counts.values())) > LARGEST_DATA:
-        raise PlasticodeError(f"'{held.path}' has more than {LARGEST_DATA} numbers of {key}: that many are allowed")
+        sizes = ", ".join(str(shape) for shape in list(counts.values())[:3])
+        raise PlasticodeError(f"'{held.path}' has {sizes} of {key}: at most {LARGEST_DATA} numbers are allowed")
     arrays = tuple(held.read(name) for name in names)
     for name, array in zip(names, arrays, strict=True):
         what = f"'{held.path}' has {printable(name)}{' ' * bool(name)}of shape {array.shape}"

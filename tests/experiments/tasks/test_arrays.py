@@ -209,6 +209,20 @@ def test_one_hot_rows_are_labels_and_columns_name_the_classes():
     assert np.array_equal(data.train_targets, labelled(codes).train_targets)
 
 
+def test_a_class_without_a_sample_is_an_output_still():
+    np.savez("a.npz", X=X, y=np.eye(4)[np.arange(N) % 3])
+    assert Arrays(train="a.npz", inputs="X", targets="y").load().train_targets.shape == (24, 4)
+
+
+def test_columns_of_a_test_file_are_taken_by_name_and_what_looks_like_a_gap_may_be_a_label():
+    table = pd.DataFrame(X, columns=NAMES).assign(country=np.array(["NA", "None", "nan"])[np.arange(N) % 3])
+    table[:20].to_csv("a.csv", index=False)
+    table[["x3", "country", "x0", "x2", "x1"]].assign(more=1)[20:].to_csv("b.csv", index=False)
+    data = Arrays(train="a.csv", test="b.csv", targets="country").load()
+    np.testing.assert_allclose(data.test_inputs, X[20:], rtol=1e-6)
+    assert data.classes == ("NA", "None", "nan")
+
+
 def labelled(codes: np.ndarray) -> Data:
     np.savez("l.npz", X=X, y=codes)
     return Arrays(train="l.npz", inputs="X", targets="y").load()

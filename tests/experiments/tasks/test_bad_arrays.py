@@ -168,6 +168,7 @@ def test_arrays_that_are_too_large_are_told_before_they_are_read():
     np.lib.format.open_memmap("x.npy", "w+", float, (300_000, 1000))  # no byte of which is on the disk
     np.save("y.npy", LABELS)
     assert "250000000 numbers" in told({"train": ["x.npy", "y.npy"]})
+    assert "(300000, 1000) of inputs: at most" in told({"train": ["x.npy", "y.npy"]})
     with h5py.File("x.h5", "w") as file:
         file.create_dataset("x", (10**9, 1000), float, chunks=(1, 1000))
         file["y"] = LABELS
