@@ -60,6 +60,14 @@ def test_classes_are_abstract_or_final():
     assert [f"{place} {node.name}" for place, node in classes if {base_name(base) for base in node.bases} & final] == []
 
 
+def test_no_regular_expression_is_possessive():
+    """Before Python 3.11.5 `re` matches possessive and atomic groups wrongly (gh-106052): no spec could be read."""
+    possessive = re.compile(r"""r["'].*(?:[\])][*+?]\+|\(\?>)""")
+    lines = [line for path in source_files(*PACKAGES) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert possessive.search(r"""r'"(?:[^"]|.)*+"'""")
+    assert [line for line in lines if possessive.search(line)] == []
+
+
 def test_nothing_is_left_unfinished():
     files = source_files(*PACKAGES)
     assert [str(path) for path in files if UNFINISHED.search(path.read_text(encoding="utf-8"))] == []

@@ -24,7 +24,7 @@ MOST_ATTRIBUTES = 64  # of one object
 LARGEST_ATTRIBUTE = 2**23  # bytes; a spec is one
 LINKS_OF_DIMENSIONS = ("DIMENSION_LIST", "REFERENCE_LIST")  # by which netCDF says which dimensions an array has
 ONLY_A_DIMENSION = b"This is a netCDF dimension but not a netCDF variable"
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
 _PLAIN = (h5t.INTEGER, h5t.FLOAT, h5t.STRING)
 
 

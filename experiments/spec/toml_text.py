@@ -18,12 +18,13 @@ MOST_KEYS = 10_000  # and lists and tables; a spec of 100 parts has some thousan
 MOST_VALUES = 200_000  # of lists
 MOST_DOTTED = 10  # parts of a key; a spec needs 6
 # Strings and comments as a whole, and what is counted outside of them; what ends nowhere ends with the text.
+# Loops are unrolled, so that none can go back. (Possessive ones match wrongly before Python 3.11.5.)
 _TOKEN = re.compile(
-    r'"""(?:[^"\\]|\\.|"(?!""))*+(?:"{3,5}|\Z)'
-    r"|'''(?:[^']|'(?!''))*+(?:'{3,5}|\Z)"
-    r'|"(?:[^"\\\n]|\\.)*+"?'
-    r"|'[^'\n]*+'?"
-    r"|[#\n](?:(?<=#)[^\n]*+|#[^\n]*+|\s)*+|[\[\]{}=.,]",
+    r'"""[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*(?:"{3,5}|\Z)'
+    r"|'''[^']*(?:'(?!'')[^']*)*(?:'{3,5}|\Z)"
+    r'|"[^"\\\n]*(?:\\.[^"\\\n]*)*"?'
+    r"|'[^'\n]*'?"
+    r"|(?:#[^\n]*|\n)(?:#[^\n]*|\s+)*|[\[\]{}=.,]",
     re.DOTALL,
 )
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
