@@ -290,7 +290,7 @@ class Learning:
                 squares.append((norm(self._change(p, drives, -1)) / unit) ** 2)
         return unit * jnp.sqrt(jnp.maximum(sum(squares, jnp.zeros_like(unit)), 0))
 
-    def contrast(self, drives: Drives, size: Float[Array, ""]) -> Float[Array, ""]:
+    def _contrast(self, drives: Drives, size: Float[Array, ""]) -> Float[Array, ""]:
         """How much is left of the drives where terms of a map nearly cancel, such as a nudged product and a free one,
         or a pull to another matrix and the fade that goes with it; 1 where every map has one product at most."""
         laws = [self._terms(p.name) for p in self.system.circuit.plastic]
@@ -299,9 +299,9 @@ class Learning:
         net = self.moved(drives, size) / jnp.where(self.length > 0, self.length, 1)
         return jnp.minimum(net / jnp.maximum(size, jnp.finfo(size.dtype).tiny), 1)
 
-    def difference(self, new: Drives, old: Drives) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    def difference(self, new: Drives, old: Drives) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
         """How far apart two sweeps' drives are, and their size: products of the factors' roots of mean squares over the
-        window, summed over all terms, in weight per second.
+        window, summed over all terms, in weight per second; and what `_contrast` says of them.
 
         Both factors count: where an error is the pre-factor, as in feedback that learns, m alone hardly moves.
         """
@@ -329,7 +329,7 @@ class Learning:
                 reach = norm(self.start.weights[name]) / self.length
                 change += root_mean_square(fade - old.fade[name]) * reach
                 size += root_mean_square(fade) * reach
-        return change, size
+        return change, size, self._contrast(new, size)
 
 
 def turned(circuit: Circuit, weights: Weights) -> Weights:

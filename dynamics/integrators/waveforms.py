@@ -200,16 +200,16 @@ class Relaxation(eqx.Module):
             chain=waves.chain,
         )
 
-    def difference(self, new: Waves, old: Waves) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """How far apart two sweeps' drives are, relative to their size, and that size (`Learning.difference`).
+    def difference(self, new: Waves, old: Waves) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
+        """How far apart two sweeps' drives are, relative to their size; that size and contrast (`Learning.difference`).
 
         In a circuit with cycles the state that the window hands on counts too: all that comes after depends on it.
         """
-        change, size = self.learning.difference(new.drive, old.drive)
+        change, size, contrast = self.learning.difference(new.drive, old.drive)
         moved = change / jnp.maximum(size, jnp.finfo(size.dtype).tiny)
         if is_cyclic(self.system.circuit):
             moved = jnp.maximum(moved, self._handed_on(new, old))
-        return moved, size
+        return moved, size, contrast
 
     def _handed_on(self, new: Waves, old: Waves) -> Float[Array, ""]:
         """How far apart the ends of all waveforms are, relative to the size of the waveforms."""

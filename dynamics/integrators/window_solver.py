@@ -158,7 +158,7 @@ class WindowSolver(diffrax.AbstractSolver):
 
         def step(last: Solved) -> Solved:
             waves = window.sweep(last.waves)
-            moved, size = still.difference(*jax.lax.stop_gradient((waves, last.waves)))
+            moved, size, contrast = still.difference(*jax.lax.stop_gradient((waves, last.waves)))
             rate = moved / jnp.maximum(last.moved, jnp.finfo(one.dtype).tiny)
             if not cyclic:
                 # What weights do acts on what follows in time alone: the n-th sweep moves as the n-th term of an
@@ -168,8 +168,7 @@ class WindowSolver(diffrax.AbstractSolver):
             # Rounding differs from window to window: it does not add up, and finer windows see it.
             left = jnp.where(moved > STILL * eps, moved * rate / (1 - rate), moved / STILL)
             second = jnp.where(last.sweeps == 1, moved, last.second)
-            enough = self.tolerance / share * still.learning.contrast(jax.lax.stop_gradient(waves.drive), size)
-            return Solved(waves, last.sweeps + 1, second, moved, left, size, enough)
+            return Solved(waves, last.sweeps + 1, second, moved, left, size, self.tolerance / share * contrast)
 
         def unfinished(last: Solved) -> Array:
             going_on = (last.left > last.enough) & (last.moved > STILL * eps) & (last.sweeps < MAX_SWEEPS)

@@ -11,7 +11,10 @@ from experiments.results.labels import STATUS
 from experiments.spec.axes import MOST_POINTS
 
 RECORD, MATRIX = "record", "matrix"
-TEXTS = "spec spec_hash versions device dtype matmul_precision part classes units long_name path".split()
+TEXTS = (
+    "spec", "spec_hash", "versions", "device", "dtype", "matmul_precision", "part", "classes", "units", "long_name",
+    "path",
+)  # fmt: skip
 
 
 def check_dimensions(data: xr.Dataset) -> None:

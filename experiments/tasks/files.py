@@ -177,9 +177,14 @@ def _from_matlab(file: h5py.File, item: h5py.Dataset) -> np.ndarray:
         return np.array(["" if cell.attrs.get("MATLAB_empty", 0) else _characters(cell[()].T)[0] for cell in cells])
     if kind == "char":
         return np.array(_characters(item[()].T))
+    _check_plain(kind)
+    return _vector(item[()].T)
+
+
+def _check_plain(kind: str) -> None:
+    """Refuse structs, tables, objects and whatever else MATLAB has besides arrays of numbers and texts."""
     if kind not in MATLAB_PLAIN and not kind.startswith(("int", "uint")):
         raise _Unfit(f"a MATLAB {kind or 'object'} must be saved as numbers, or as a cell array of texts")
-    return _vector(item[()].T)
 
 
 def _said(attribute: Any) -> str:
@@ -201,8 +206,7 @@ def _matlab(path: Path) -> dict[str, Entry]:
     from scipy import io
 
     def read(name: str, kind: str) -> np.ndarray:
-        if kind not in MATLAB_PLAIN and not kind.startswith(("int", "uint")):
-            raise _Unfit(f"a MATLAB {kind} must be saved as numbers, or as a cell array of texts")
+        _check_plain(kind)
         values: Any = io.loadmat(path, variable_names=[name])[name]
         if kind == "sparse":
             values = values.toarray()

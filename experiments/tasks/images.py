@@ -75,9 +75,8 @@ class Idx(AbstractTask):
         """The name of the set, and its four files by part and by what they have."""
         folder, sets = found("task.path", self.path), {}
         try:
-            paths = (
-                sorted(folder.iterdir(), reverse=True) if folder.is_dir() else []
-            )  # a plain file comes after its .gz
+            # In reverse, so that a plain file comes after its .gz.
+            paths = sorted(folder.iterdir(), reverse=True) if folder.is_dir() else []
         except OSError as error:
             raise refused("task.path", self.path, f"it cannot be read ({type(error).__name__})") from None
         for path in paths:

@@ -44,7 +44,7 @@ class Samples(NamedTuple):
         Labels are integers (also as floats, which MATLAB writes) or texts, one per sample, or one-hot rows. There must
         be `at_least` so many classes.
         """
-        first = next(iter(self.arrays))
+        first = self.arrays[0]
         if len(self.arrays) > 1 or first[0].size > 1:
             return self._from_one_hot()
         labels, name = first.ravel(), self.names[0]
