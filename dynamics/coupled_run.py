@@ -51,17 +51,13 @@ class AbstractCoupled(AbstractRegime[CoupledProgress]):
         lags = self.delays.error, self.delays.hop, self.delays.input, *(p.lag for p in self.circuit.projections)
         return any(lag is not None for lag in lags)
 
-    def targets(self) -> Float[Array, "samples outputs"]:
-        """The targets of the samples; zeros on an unsupervised task."""
-        targets = self.stream.targets
-        return jnp.zeros((self.stream.inputs.shape[0], 1), self.clock.dt.dtype) if targets is None else targets
-
     def shown(self, k: Int[Array, ""]) -> tuple[Held, Held]:
         """Stimulus and target during presentation k, late by the constant lags."""
         gamma = self.delays.stages > 0  # gamma lags are filters inside the field: the signals enter them at once
-        signals = (self.stream.inputs, self.delays.input), (self.targets(), self.delays.error)
+        signals = (self.stream.inputs, self.delays.input), (self.stream.marked_lessons(), self.delays.error)
         stimulus, target = held([(v, None if gamma else lag) for v, lag in signals], self.stream, self.clock, k)
-        return stimulus, target
+        values, told = self.stream.parted(target.values)
+        return stimulus, target._replace(values=values, on=target.on * told)
 
     def inputs_at(self, k: Int[Array, ""]) -> Callable[[Float[Array, ""]], Inputs]:
         """The inputs during step j of presentation k, as a function of j."""
@@ -75,19 +71,19 @@ class AbstractCoupled(AbstractRegime[CoupledProgress]):
 
     def phases(self, k: Int[Array, ""]) -> tuple[Inputs, Inputs]:
         """The inputs of presentation k while the sample is shown, and in the gap, where nothing is late."""
-        one, given = jnp.ones_like(self.clock.dt), self.given(k)
-        stimulus, target = (held.values[0] for held in self.shown(k))
+        one, given, (stimulus, target) = jnp.ones_like(self.clock.dt), self.given(k), self.shown(k)
         shown = {name: value.values[0] if isinstance(value, Held) else value for name, value in given.items()}
         still = {n: jnp.zeros_like(shown[n]) if isinstance(value, Held) else value for n, value in given.items()}
-        off = Inputs(jnp.zeros_like(stimulus), jnp.zeros_like(target), 0 * one, still, self.clock.duration)
-        return Inputs(stimulus, target, one, shown, 0 * one), off
+        x, y, told = stimulus.values[0], target.values[0], jnp.where(target.on[0] > 0, one, 0)
+        off = Inputs(jnp.zeros_like(x), jnp.zeros_like(y), 0 * one, still, self.clock.duration)
+        return Inputs(x, y, told, shown, 0 * one), off
 
     def given(self, k: Int[Array, ""]) -> dict[str, Held | Array]:
         """What presentation k gives to layers beside the stimulus, as it is shown; maps that are drawn for it."""
         drawn, held_ = self.circuit.draws(self.stream.key, k), {}
         for layer in self.circuit.layers:
             if layer.source is None and layer.role == "target":
-                (held_[layer.name],) = held([(self.targets(), None)], self.stream, self.clock, k)
+                (held_[layer.name],) = held([(self.stream.lessons(), None)], self.stream, self.clock, k)
             elif layer.name in drawn:
                 held_[layer.name] = shown_now(drawn[layer.name], self.clock)
         return drawn | held_

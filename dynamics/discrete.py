@@ -102,9 +102,8 @@ class Discrete(AbstractRegime[DiscreteState]):
     def _shown(self, k: Int[Array, ""]) -> Outside:
         """The k-th sample."""
         sample = self.stream.index(k)
-        x = self.stream.inputs[sample]
-        y = jnp.zeros(1, x.dtype) if self.stream.targets is None else self.stream.targets[sample]
-        return Outside(x, y, self.circuit.draws(self.stream.key, k))
+        (y,), (told,) = self.stream.parted(self.stream.marked_lessons()[sample][None])
+        return Outside(self.stream.inputs[sample], y, self.circuit.draws(self.stream.key, k), told)
 
     def update(self, state: DiscreteState, outside: Outside) -> DiscreteState:
         """The update for one sample, or a batch with a leading dimension."""

@@ -12,6 +12,7 @@ that updates are steps.
 """
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -40,7 +41,7 @@ from dynamics.plasticity import (
     zero_traces,
 )
 from dynamics.regime import AbstractRegime, Quality, check_circuit, check_start
-from dynamics.samples import rows, rows_or_none
+from dynamics.samples import lessons, rows, rows_or_none
 from dynamics.settle import Outside, check_settles, settle
 from dynamics.simulate import all_finite
 from dynamics.stimulus import Clock
@@ -125,6 +126,7 @@ class FlowSystem(AbstractSystem):
     clock: Clock
     inputs: Float[Array, "n inputs"]
     targets: Float[Array, "n outputs"]
+    told: Float[Array, " n"]
     fixed: Weights
     sampling_noise: bool = eqx.field(static=True, default=False)
     noise: Noise = Noise()
@@ -155,8 +157,8 @@ class FlowSystem(AbstractSystem):
         """Those of all samples for T/(T + g) of the time, and of a blank gap for the rest of it."""
         n, shown = self.inputs.shape[0], self.clock.duration / self.clock.period
         inputs, targets = (jnp.concatenate([x, jnp.zeros_like(x[:1])]) for x in (self.inputs, self.targets))
-        on = (jnp.arange(n + 1) < n).astype(shown.dtype)
-        return self._samples(y, inputs, targets, on, jnp.where(on > 0, shown / n, 1 - shown))
+        on, blank = jnp.concatenate([self.told, jnp.zeros_like(self.told[:1])]), jnp.arange(n + 1) == n
+        return self._samples(y, inputs, targets, on, jnp.where(blank, 1 - shown, shown / n))
 
     def drift(self, y: Flowing, inputs: PyTree, look: Look | None) -> Flowing:
         factors, drives = self._over_time(y)
@@ -180,20 +182,20 @@ class FlowSystem(AbstractSystem):
 
         Beside Ito noise it is (T + g)/2 F' F of the whole drift F, with which moments are right to second order (Li,
         Tai & E): the rest of the mean over batches is what noise drifts in the sense of Ito beyond Stratonovich's."""
-        whole = self._second(y, self.inputs, self.targets)
+        whole = self._second(y, self.inputs, self.targets, self.told)
         if self.sampling_noise:
             return jax.tree.map(lambda w: self.clock.period / 2 * w, whole)
-        alone = jax.vmap(lambda x, target: self._second(y, x[None], target[None]))(self.inputs, self.targets)
+        samples = self.inputs[:, None], self.targets[:, None], self.told[:, None]
+        alone = jax.vmap(functools.partial(self._second, y))(*samples)
         share = 1 / self.batch  # pairs of draws of a batch that are the same draw
         return jax.tree.map(lambda w, a: self.clock.period / 2 * (w + share * (a.mean(0) - w)), whole, alone)
 
-    def _second(self, y: Flowing, inputs: Array, targets: Array) -> tuple[Weights, Slow]:
+    def _second(self, y: Flowing, inputs: Array, targets: Array, told: Array) -> tuple[Weights, Slow]:
         """F' F, F the drift that these samples alone would give."""
-        one = jnp.ones(inputs.shape[0], inputs.dtype)
-        shares = self.clock.duration / self.clock.period / inputs.shape[0] * one
+        shares = self.clock.duration / self.clock.period / inputs.shape[0] * jnp.ones_like(told)
 
         def drift(weights: Weights, slow: Slow) -> tuple[Weights, Slow]:
-            factors, drives = self._samples((weights, slow, y[2]), inputs, targets, one, shares)
+            factors, drives = self._samples((weights, slow, y[2]), inputs, targets, told, shares)
             moved = weight_drifts(self.circuit, self.timescales, {**self.fixed, **weights}, factors)
             return moved, slow_drifts(self.circuit, slow, drives)
 
@@ -204,8 +206,8 @@ class FlowSystem(AbstractSystem):
         the map that it scales or changes. Of synaptic noise, by kind. None without noise."""
         sampling, kinds = {}, self.noise.on_synapses.values()
         if self.sampling_noise:
-            weights, every = {**self.fixed, **y[0]}, jnp.ones(self.inputs.shape[0], self.inputs.dtype)
-            factors = _batch(self.circuit, weights, y[1], self.inputs, self.targets, every)[1]
+            weights = {**self.fixed, **y[0]}
+            factors = _batch(self.circuit, weights, y[1], self.inputs, self.targets, self.told)[1]
             for term in self.circuit.terms:
                 tau, f = at_level(self.timescales.plasticity, term.of.level), factors.products.get(term.name)
                 scale = self.clock.duration / (tau * jnp.sqrt(self.clock.period * self.inputs.shape[0] * self.batch))
@@ -254,6 +256,7 @@ class WeightFlow(AbstractRegime[FlowState]):
     entropic        the modified flow, which steps of one presentation each follow to second order: along the mean of
                     their batches, or with sampling noise in the moments
     batch           how many samples, drawn independently, such a step shows; infinity: all, the flow of full batches
+    told            (samples,): 0 for those whose target is not given, so that there is no error; None: all are
     """
 
     circuit: Circuit
@@ -267,6 +270,7 @@ class WeightFlow(AbstractRegime[FlowState]):
     noise: Noise = Noise()
     entropic: bool = eqx.field(static=True, default=False)
     batch: Float[Array, ""] = eqx.field(converter=as_numbers, default=1.0)
+    told: Float[Array, " _n"] | None = None
 
     def __check_init__(self):
         check_circuit(self.circuit, self.timescales, self.inputs, self.targets)
@@ -359,9 +363,10 @@ class WeightFlow(AbstractRegime[FlowState]):
 
     def system(self, fixed: Weights) -> FlowSystem:
         """The averaged vector field."""
-        targets = jnp.zeros((self.inputs.shape[0], 1), self.inputs.dtype) if self.targets is None else self.targets
         noise = self.sampling_noise, self.noise, self.entropic, self.batch
-        return FlowSystem(self.circuit, self.timescales, self.clock, self.inputs, targets, fixed, *noise)
+        told = jnp.ones_like(self.inputs[:, 0]) if self.told is None else self.told
+        samples = self.inputs, lessons(self.inputs, self.targets, self.told), told
+        return FlowSystem(self.circuit, self.timescales, self.clock, *samples, fixed, *noise)
 
     def weights(self, progress: FlowState) -> Weights:
         """All maps."""

@@ -50,15 +50,21 @@ def accuracy(circuit: Circuit, weights: Weights, inputs: Rows, targets: Rows) ->
     inputs, targets = _labelled(circuit, inputs, targets)
     if targets.shape[1] == 1:
         raise PlasticodeError("accuracy compares outputs, one per class: there is one output, and there must be two")
-    outputs = predict(circuit, weights, inputs)
+    return fraction_right(predict(circuit, weights, inputs), targets)
+
+
+def fraction_right(
+    outputs: Float[Array, "n outputs"], targets: Float[Array, "n outputs"], told: Float[Array, " n"] | None = None
+) -> Float[Array, ""]:
+    """As `accuracy`, of outputs; only those count whose target is `told`."""
     right = (outputs.argmax(-1) == targets.argmax(-1)).astype(outputs.dtype)
-    return jnp.where(jnp.isfinite(outputs).all(), right.mean(), jnp.nan)
+    return jnp.where(jnp.isfinite(outputs).all(), _mean(right, told), jnp.nan)
 
 
 def loss(circuit: Circuit, weights: Weights, inputs: Rows, targets: Rows) -> Float[Array, ""]:
     """The mean loss whose negative gradient is the output error: |y - z|^2 / 2, or the cross-entropy of softmax(z)."""
     inputs, targets = _labelled(circuit, inputs, targets)
-    return _loss(circuit, predict(circuit, weights, inputs), targets)
+    return mean_loss(circuit, predict(circuit, weights, inputs), targets)
 
 
 def _labelled(circuit: Circuit, inputs: Rows, targets: Rows) -> tuple[Array, Array]:
@@ -79,10 +85,20 @@ def _factors(
     return batch_factors(circuit, weights, slow, inputs, targets)
 
 
-def _loss(circuit: Circuit, outputs: Float[Array, "n outputs"], targets: Float[Array, "n outputs"]) -> Array:
+def mean_loss(
+    circuit: Circuit,
+    outputs: Float[Array, "n outputs"],
+    targets: Float[Array, "n outputs"],
+    told: Float[Array, " n"] | None = None,
+) -> Float[Array, ""]:
+    """As `loss`, of outputs; only those count whose target is `told`."""
     if circuit.layer(output_layer(circuit)).loss == "softmax":
-        return -(targets * jax.nn.log_softmax(outputs)).sum(-1).mean()
-    return 0.5 * jnp.square(targets - outputs).sum(-1).mean()
+        return _mean(-(targets * jax.nn.log_softmax(outputs)).sum(-1), told)
+    return _mean(0.5 * jnp.square(targets - outputs).sum(-1), told)
+
+
+def _mean(numbers: Float[Array, " n"], told: Float[Array, " n"] | None) -> Float[Array, ""]:
+    return numbers.mean() if told is None else (numbers * told).sum() / told.sum()
 
 
 def gradient(circuit: Circuit, weights: Weights, inputs: Rows, targets: Rows) -> Weights:
@@ -121,7 +137,7 @@ def alignment(
     """
     inputs, targets = _labelled(circuit, inputs, targets)
     outputs, back = jax.vjp(lambda w: predict(circuit, w, inputs), weights)
-    uphill = scaled(jax.grad(lambda z: _loss(circuit, z, targets))(outputs))
+    uphill = scaled(jax.grad(lambda z: mean_loss(circuit, z, targets))(outputs))
     (downhill,) = back(-uphill)
     _, factors = _factors(circuit, weights, slow, inputs, targets)
     found = {}

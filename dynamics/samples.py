@@ -52,6 +52,15 @@ def _known(name: str, value: Any) -> Any:
     return value if isinstance(value, Array) else numbers
 
 
+def lessons(
+    inputs: Float[Array, "n _inputs"], targets: Float[Array, "n outputs"] | None, told: Float[Array, " n"] | None
+) -> Float[Array, "n _columns"]:
+    """The targets, zeros where none are told; a column of zeros where there are none."""
+    if targets is None:
+        return jnp.zeros((inputs.shape[0], 1), inputs.dtype)
+    return targets if told is None else targets * told[:, None]
+
+
 def check_pairs(inputs: Float[Array, "_n _inputs"], targets: Float[Array, "_m _outputs"] | None) -> None:
     """Refuses other than one row of targets, where there are any, for each of the inputs."""
     if targets is not None and targets.shape[0] != inputs.shape[0]:

@@ -1,6 +1,7 @@
 """Held presentations, streamed: sample k is on for `duration`, then a blank gap; a lag shifts it in time.
 
-Nothing is stored per presentation: which sample is shown in presentation k follows from a key and the integer k.
+Nothing is stored per presentation: which sample is shown in presentation k follows from a key and the integer k. A
+sequence is shown frame by frame, each in a presentation of its own.
 """
 
 from collections.abc import Sequence
@@ -11,8 +12,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
+from dynamics.errors import PlasticodeError, unknown
 from dynamics.kinks import cell_before, earlier_side, share_on
-from dynamics.samples import check_pairs, rows, rows_or_none
+from dynamics.order import ORDERS
+from dynamics.samples import check_pairs, lessons, rows, rows_or_none
 
 
 class Clock(eqx.Module):
@@ -37,24 +40,58 @@ class Clock(eqx.Module):
 
 
 class Stream(eqx.Module):
-    """The samples and the order that they are shown in: independent uniform draws (with replacement), by `key`.
+    """The samples and the order that they are shown in, by `key`.
 
     inputs: (samples, inputs); targets: (samples, outputs), or None on an unsupervised task. NumPy arrays, integers and
     targets (samples,) of one output are converted; numbers that are not finite and other shapes are refused.
+
+    order   "random": independent uniform draws, with replacement; "shuffled": epochs in which each is shown once, in an
+            order of their own; "sequential": as they are, again and again
+    frames  so many samples, one after the other, are the frames of a sequence: they are shown in their own order, and
+            `order` is that of sequences
+    told    (samples,): 1 for those whose target is given, 0 for those of which the network is told nothing, so that it
+            has no error; None: all are
     """
 
     inputs: Float[Array, "samples inputs"] = eqx.field(converter=rows("inputs"))
     targets: Float[Array, "_samples outputs"] | None = eqx.field(converter=rows_or_none("targets"))
     key: PRNGKeyArray
+    order: str = eqx.field(static=True, default="random")
+    frames: int = eqx.field(static=True, default=1)
+    told: Float[Array, " _samples"] | None = None
 
     def __check_init__(self):
         check_pairs(self.inputs, self.targets)
+        if self.order not in ORDERS:
+            raise unknown("order", self.order, ORDERS)
+        samples = self.inputs.shape[0]
+        if self.frames < 1 or samples % self.frames:
+            raise PlasticodeError(
+                f"frames = {self.frames} is not allowed with {samples} samples: sequences must be of equal length"
+            )
+        if self.told is not None and self.told.shape != (samples,):
+            raise PlasticodeError(f"told has shape {self.told.shape}: it must have one number for each of {samples}")
 
     def index(self, k: Int[Array, ""]) -> UInt32[Array, ""]:
-        """Which sample presentation k shows. (Random bits modulo the number of samples: biased by less than 1 in 400 up
-        to ten million samples, and far cheaper to compile than an exact draw.)"""
-        bits = jax.random.bits(jax.random.fold_in(self.key, k), (), jnp.uint32)
-        return bits % jnp.uint32(self.inputs.shape[0])
+        """Which sample presentation k shows."""
+        order, samples = ORDERS[self.order], self.inputs.shape[0]
+        if self.frames == 1:
+            return order(self.key, k, samples)
+        sequence = order(self.key, k // self.frames, samples // self.frames)
+        return sequence * jnp.uint32(self.frames) + (k % self.frames).astype(jnp.uint32)
+
+    def lessons(self) -> Float[Array, "samples outputs"]:
+        """The targets, zeros where none are told."""
+        return lessons(self.inputs, self.targets, self.told)
+
+    def marked_lessons(self) -> Float[Array, "samples columns"]:
+        """As `lessons`, with `told`, where there is one, as a last column: both are looked up at once."""
+        lessons = self.lessons()
+        return lessons if self.told is None else jnp.concatenate([lessons, self.told[:, None]], axis=1)
+
+    def parted(self, rows: Float[Array, "rows columns"]) -> tuple[Float[Array, "rows outputs"], Float[Array, " rows"]]:
+        """Rows of `marked_lessons` apart: targets, and whether they are told."""
+        return (rows, jnp.ones_like(rows[:, 0])) if self.told is None else (rows[:, :-1], rows[:, -1])
 
 
 class Held(NamedTuple):

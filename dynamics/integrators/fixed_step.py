@@ -154,7 +154,7 @@ class FixedStep(AbstractIntegrator):
         state = system.with_paths(system.initial_state(weights))
         silent = Inputs(
             jnp.zeros(run.stream.inputs.shape[1], run.clock.dt.dtype),
-            jnp.zeros_like(run.targets()[0]),
+            jnp.zeros_like(run.stream.lessons()[0]),
             jnp.zeros_like(run.clock.dt),
             {layer.name: jnp.zeros(layer.size, run.clock.dt.dtype) for layer in run.circuit.layers if layer.held},
             jnp.zeros_like(run.clock.dt),

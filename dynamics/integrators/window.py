@@ -109,7 +109,7 @@ class Window(AbstractWindow):
         """The progress after presentation k, and what every window reports."""
         system, (layout, judge), memory = run.system(progress.fixed), ready, progress.memory
         course = Course(progress.state, memory.low, memory.past)
-        shown = self.arrivals(system, run.stream, run.targets(), k)
+        shown = self.arrivals(system, run.stream, k)
         after, doubt, told = self.present(system, layout, course, shown, k, run.key, report)
         accuracy = judge.add(memory.accuracy, course, after, doubt, shown, k)
         return CoupledProgress(after.state, progress.fixed, Windowed(after.past, accuracy, after.low)), told

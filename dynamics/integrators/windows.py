@@ -196,7 +196,7 @@ class AbstractWindow(AbstractIntegrator):
         now = jnp.where((inner >= start[:, None])[..., None], jax.vmap(lambda x: interpolation(x, s))(x), 0)
         return past, now
 
-    def arrivals(self, system: CoupledSystem, stream: Stream, targets: Array, k: Int[Array, ""]) -> dict[str, Shown]:
+    def arrivals(self, system: CoupledSystem, stream: Stream, k: Int[Array, ""]) -> dict[str, Shown]:
         """Everything that is shown during presentation k, as it arrives."""
         signals, drawn, presentations = {}, {}, {}
         for names, jump in self._jumps(system).items():
@@ -209,12 +209,14 @@ class AbstractWindow(AbstractIntegrator):
                 one = functools.partial(layer.source.drawn, stream.key, name=layer.name, size=layer.size)
                 drawn[name] = (rows, jax.vmap(one)(rows))
             else:
-                of_task = name == "target" or (layer is not None and layer.role == "target")
-                signals[name] = (targets if of_task else stream.inputs, rows)
+                lessons = stream.lessons() if layer is not None and layer.role == "target" else stream.inputs
+                signals[name] = (stream.marked_lessons() if name == "target" else lessons, rows)
         shown = zip(signals.items(), samples(list(signals.values()), stream), strict=True)
         every = {name: (rows, values) for (name, (_, rows)), values in shown} | drawn
         maps = {p.name: system.circuit.draws(stream.key, k)[p.name][None] for p in system.circuit.drawn}
         known = {name: Shown(values, (rows >= 0).astype(system.dt.dtype)) for name, (rows, values) in every.items()}
+        target, told = stream.parted(known["target"].values)
+        known["target"] = Shown(target, known["target"].begun * told)
         return known | {name: Shown(theta, jnp.ones(1, system.dt.dtype)) for name, theta in maps.items()}
 
     def present(

@@ -42,6 +42,7 @@ class Plan:
 
     spec        the group's spec; its traced numbers are not looked at
     sizes       the network's layer sizes; `supervised` says whether the task gives targets
+    frames      of a sequence of the task; 1 where its samples are single
     steps       per period; chosen so that no point of the group steps by more than integrator.dt, or nodes of windows
     history     the length of the ring buffer that the largest lag needs; 0 without constant lags
     absent      the paths of traced numbers that stand for nothing at every point, such as a lag of 0
@@ -51,6 +52,7 @@ class Plan:
     spec: Spec
     sizes: tuple[int, ...]
     supervised: bool
+    frames: int
     steps: int
     history: int
     absent: frozenset[str]
@@ -89,7 +91,7 @@ def plan(group: Group, data: Data) -> Plan:
         history = _past(max(float((lag * steps / period).max()) for lag in lags.values()))
     sizes = (data.train_inputs.shape[1], *spec.network.hidden, outputs)
     _check_memory(spec, sizes, max(history, spec.delays.stages))
-    return Plan(spec, sizes, data.train_targets is not None, steps, history, absent, integrator)
+    return Plan(spec, sizes, data.train_targets is not None, data.frames, steps, history, absent, integrator)
 
 
 def _past(steps: float) -> int:
@@ -191,12 +193,13 @@ def build(plan: Plan, values: Values, seed: Integer[Array, ""], data: dict[str, 
     timescales = Timescales(**_numbers(plan, values, "timescales"))
     clock = Clock(**_numbers(plan, values, "stimulus"), steps=plan.steps)
     weights_key, order_key, noise_key = jax.random.split(jax.random.key(seed), 3)
-    stream = Stream(data["train_inputs"], data.get("train_targets"), order_key)
+    samples, told = (data["train_inputs"], data.get("train_targets")), data.get("train_told")
+    stream = Stream(*samples, order_key, spec.stimulus.order, plan.frames, told)
     noise = Noise(**_numbers(plan, values, "noise"), calculus=spec.noise.calculus)
     if spec.regime == "flow":
         x, y, steps = stream.inputs, stream.targets, cast(Any, plan.integrator)
         batch, kind = jnp.asarray(spec.flow.batch, dtype), (spec.noise.sampling, noise, spec.flow.entropic)
-        return WeightFlow(circuit, timescales, x, y, clock, steps, noise_key, *kind, batch), weights_key
+        return WeightFlow(circuit, timescales, x, y, clock, steps, noise_key, *kind, batch, told), weights_key
     if spec.regime == "discrete":
         return Discrete(circuit, timescales, stream, clock, **dict(spec.discrete)), weights_key
     coupled = Coupled(

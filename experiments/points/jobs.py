@@ -11,8 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from dynamics.activations import activation
+from dynamics.circuit import Weights
+from dynamics.coupled import Coupled
 from dynamics.errors import PlasticodeError
 from dynamics.plugins import blamed, is_own, modules_of
+from dynamics.regime import AbstractRegime
+from dynamics.sequences import responses
 from dynamics.simulate import all_finite, record_marks
 from experiments.points.assemble import Plan, build, plan, remembering
 from experiments.points.heeded import NOTHING, Heeded, check_numbers_count, check_trace, heeded
@@ -31,7 +35,7 @@ CACHE_BYTES = 3 * 2**19  # a block's weights stay in the cache of a CPU core
 # integrators, on a core that others shared; a core of its own takes about half of it.
 STEP_WORK, SYNAPSE_WORK = 2.5, 0.0012
 CHUNK_WORK = 10_000_000  # for each device: about 10 seconds
-ARRAYS = ("train_inputs", "train_targets", "test_inputs", "test_targets")
+ARRAYS = ("train_inputs", "train_targets", "test_inputs", "test_targets", "train_told", "test_told")
 # What no shape and no wiring follows from, or what else says: the network's sizes, the plan's integrator.
 _OF_VALUES: Any = {"task": True, "sweep": True, "seed": True, "integrator": True}
 _OF_VALUES |= {"network": {"hidden", "activation", "output_activation"}}
@@ -279,6 +283,15 @@ def advance_point(plan: Plan, progress: Any, values: dict, seed: jax.Array, data
     return build(plan, values, seed, data)[0].advance(progress, first, count)
 
 
+def _answered(plan: Plan, regime: AbstractRegime, weights: Weights, data: dict) -> dict[str, jax.Array]:
+    """The answers to test sequences, frame by frame, where activity lasts from one to the next."""
+    if plan.frames == 1 or not isinstance(regime, Coupled):
+        return {}
+    inputs = data["test_inputs"]
+    outputs = responses(regime, weights, inputs.reshape(-1, plan.frames, inputs.shape[1]))
+    return {"test_outputs": outputs.reshape(inputs.shape[0], -1)}
+
+
 def measure_point(plan: Plan, progress: Any, values: dict, seed: jax.Array, data: dict) -> dict[str, Any]:
     """The record of a point: its probes, what its integrator knows of its error, whether all of it is finite.
 
@@ -288,6 +301,7 @@ def measure_point(plan: Plan, progress: Any, values: dict, seed: jax.Array, data
     regime, _ = build(plan, values, seed, data)
     weights, slow = regime.weights(progress), regime.slow(progress)
     named = {variable(name): probe_named(name) for name in plan.spec.probes}
+    data = data | _answered(plan, regime, weights, data)
     probes = {name: probe.measure(regime.circuit, weights, slow, data) for name, probe in named.items()}
     finite = all_finite((weights, slow, probes))
     quality = regime.quality(progress)

@@ -20,6 +20,7 @@ def check(spec: Spec, swept: Collection[str] = ()) -> None:
     `swept` lists paths of traced numbers that a sweep gives other values than the spec's.
     """
     _check_task(spec)
+    _check_frames(spec, swept)
     _check_network(spec)
     _check_integrator(spec, swept)
     _check_regime(spec, swept)
@@ -42,6 +43,11 @@ def _check_task(spec: Spec) -> None:
             )
         if probe.supervised and kind == "unsupervised":
             raise PlasticodeError(f"record.probes has '{name}', which needs targets, but task '{task}' is unsupervised")
+        if probe.settled and spec.task.in_frames:
+            raise PlasticodeError(
+                f"record.probes has '{name}', which lets single samples settle, but task '{task}' gives sequences, "
+                "which a network answers in time: it must be left out"
+            )
     if kind != "classification" and spec.network.loss == "softmax":
         raise PlasticodeError(
             f"network.loss = 'softmax' is not allowed with the task '{task}', whose targets are not one-hot: "
@@ -54,6 +60,14 @@ def _check_task(spec: Spec) -> None:
         )
     if kind != "unsupervised" and spec.network.outputs is not None:
         raise refused("network.outputs", spec.network.outputs, f"the task '{task}' sets the number of outputs")
+
+
+def _check_frames(spec: Spec, swept: Collection[str]) -> None:
+    if spec.task.in_frames and (spec.stimulus.gap.value or "stimulus.gap" in swept):
+        raise PlasticodeError(
+            f"stimulus.gap is not allowed with the sequences of task '{spec.task.name}', whose frames follow each "
+            "other at once: task.blank gives each sequence blank frames at its end"
+        )
 
 
 def _check_network(spec: Spec) -> None:
@@ -148,6 +162,11 @@ def _check_unheeded(spec: Spec, swept: Collection[str]) -> None:
     for key, heeded, needed in (
         ("flow.entropic", spec.regime == "flow", f"regime 'flow', {regime}"),
         ("flow.batch", spec.regime == "flow", f"regime 'flow', {regime}"),
+        (
+            "stimulus.order",
+            spec.regime != "flow",
+            "regime 'coupled' or 'discrete', as a flow shows all samples at once",
+        ),
         ("flow.batch", of_batches, "noise.sampling or flow.entropic"),
         ("discrete.batch", spec.regime == "discrete", f"regime 'discrete', {regime}"),
         ("discrete.optimiser", spec.regime == "discrete", f"regime 'discrete', {regime}"),

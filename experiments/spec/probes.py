@@ -30,8 +30,10 @@ class Probe(NamedTuple):
     """`measure(circuit, weights, slow, data)` gives a number, or one per matrix; units and a name for figures.
 
     `data` has train_inputs, train_targets, test_inputs and test_targets, (samples, width) each; no targets where the
-    task is unsupervised, which a `supervised` probe is refused with, as one of `classes` is without classes. NaN or
-    infinity marks a point as diverged. On tasks of the kinds in `standard` it is recorded where a spec names no probes,
+    task is unsupervised, which a `supervised` probe is refused with, as one of `classes` is without classes. Of
+    sequences rows are frames; train_told and test_told, where they are given, are 1 where a frame has a target, and
+    test_outputs is what the network answers at the end of each; a `settled` probe is refused. NaN or infinity marks a
+    point as diverged. On tasks of the kinds in `standard` it is recorded where a spec names no probes,
     and on those in `compared` by `plasticode compare`. `bounds` is where its values lie, which intervals may leave.
     """
 
@@ -43,6 +45,7 @@ class Probe(NamedTuple):
     standard: tuple[Kind, ...] = ()
     compared: tuple[Kind, ...] = ()
     bounds: tuple[float, float] | None = None
+    settled: bool = False
 
 
 def _train(data: dict[str, Array], samples: int = PROBE_SAMPLES) -> tuple[Array, Array]:
@@ -50,13 +53,17 @@ def _train(data: dict[str, Array], samples: int = PROBE_SAMPLES) -> tuple[Array,
     return inputs, data.get("train_targets", jnp.zeros((inputs.shape[0], 1), inputs.dtype))[:samples]
 
 
-def _test(data: dict[str, Array]) -> tuple[Array, Array]:
-    return data["test_inputs"], data["test_targets"]
+def _answers(circuit: Circuit, weights: Weights, data: dict[str, Array]) -> tuple[Array, Array, Array | None]:
+    """Outputs for the test samples, targets, and where they are told."""
+    outputs = data.get("test_outputs")
+    if outputs is None:
+        outputs = instruments.predict(circuit, weights, data["test_inputs"])
+    return outputs, data["test_targets"], data.get("test_told")
 
 
 PROBES: dict[str, Probe] = {
     "accuracy": Probe(
-        lambda c, w, s, d: instruments.accuracy(c, w, *_test(d)),
+        lambda c, w, s, d: instruments.fraction_right(*_answers(c, w, d)),
         "test accuracy",
         classes=True,
         standard=("classification",),
@@ -64,7 +71,7 @@ PROBES: dict[str, Probe] = {
         bounds=(0, 1),
     ),
     "loss": Probe(
-        lambda c, w, s, d: instruments.loss(c, w, *_test(d)),
+        lambda c, w, s, d: instruments.mean_loss(c, *_answers(c, w, d)),
         "test loss",
         standard=("classification", "regression"),
         compared=("classification", "regression"),
@@ -72,6 +79,7 @@ PROBES: dict[str, Probe] = {
     "alignment": Probe(
         lambda c, w, s, d: instruments.alignment(c, w, s, *_train(d)),
         "cosine of weight drift and negative gradient",
+        settled=True,
         compared=("classification", "regression"),
     ),
     "weight_norm": Probe(
@@ -84,6 +92,7 @@ PROBES: dict[str, Probe] = {
     "hebbian_alignment": Probe(
         lambda c, w, s, d: instruments.hebbian_alignment(c, w, s, *_train(d)),
         "cosine of weight drift and Hebbian update",
+        settled=True,
         supervised=False,
         compared=("unsupervised",),
     ),
@@ -95,6 +104,7 @@ PROBES: dict[str, Probe] = {
     "tangent_kernel": Probe(
         lambda c, w, s, d: jnp.median(instruments.tangent_kernel(c, w, s, *_train(d, KERNEL_SAMPLES))),
         "median tangent kernel K",
+        settled=True,
     ),
 }
 

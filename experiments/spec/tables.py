@@ -165,11 +165,16 @@ class Timescales(AbstractTable):
 
 
 class Stimulus(AbstractTable):
-    """[stimulus]: each presentation lasts `duration` (the unit T) and is followed by a blank `gap`."""
+    """[stimulus]: each presentation lasts `duration` (the unit T) and is followed by a blank `gap`.
+
+    Samples come in `order`: "random" draws with replacement, "shuffled" in epochs that show each once, "sequential" as
+    the data have them. Of sequences each frame is a presentation, and the order is that of sequences.
+    """
 
     duration: Annotated[Time, Quantity(relative=False)] = Field(default=Time(0.05), title="stimulus duration")
     gap: Annotated[Time, Quantity(zero=True)] = Field(default=Time(0.0), title="gap between stimuli")
     presentations: Count = 1500
+    order: Literal["random", "shuffled", "sequential"] = "random"
 
 
 class Delays(AbstractTable):

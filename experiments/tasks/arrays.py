@@ -5,12 +5,13 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 from jaxtyping import Float32
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from dynamics.errors import PlasticodeError, refused, shown
 from experiments.tasks.classes import classification, one_hot
 from experiments.tasks.contract import AbstractTask, Data, Fraction, Kind, Scale, Seed, generator
 from experiments.tasks.files import opened
+from experiments.tasks.frames import Blank, Told, framed
 from experiments.tasks.places import found
 from experiments.tasks.samples import Samples, chosen, taken
 
@@ -55,6 +56,11 @@ class Arrays(AbstractTask):
     classes, in the order of the outputs. "regression": real numbers, (samples,) or (samples, outputs).
     "unsupervised": there are none. NaN is refused, with its row and column.
 
+    With `sequences` the second axis of inputs counts frames, each of which is a presentation of `stimulus.duration`.
+    `told` says when the network is told a target: in every "frame" that of the frame (then the second axis of targets
+    counts frames too), throughout the "sequence" that of the sequence, or that at its "end", in the last frame.
+    Then come `blank` frames without input and target.
+
     Inputs (samples, inputs): the numbers of the file times `scale`, in whatever unit they have. `seed` splits the
     samples and shuffles those of the training.
     """
@@ -67,8 +73,15 @@ class Arrays(AbstractTask):
     test_fraction: Fraction | None = None
     inputs: Names | None = None
     targets: Names | None = None
+    sequences: Annotated[bool, Field(strict=True)] = False
+    told: Told = "sequence"
+    blank: Blank = 0
     scale: Scale = 1.0
     seed: Seed = 0
+
+    @property
+    def in_frames(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride] - the spec says it
+        return self.sequences
 
     @model_validator(mode="after")
     def _consistent(self) -> "Arrays":
@@ -76,6 +89,9 @@ class Arrays(AbstractTask):
             raise refused("task.test_fraction", self.test_fraction, "task.test gives the test samples")
         if _listed(self.test) == _listed(self.train):
             raise refused("task.test", self.test, "these are the training samples")
+        for key in () if self.sequences else ("told", "blank"):
+            if (value := getattr(self, key)) != type(self).model_fields[key].default:
+                raise refused(f"task.{key}", value, "it needs task.sequences = true")
         if self.kind == "unsupervised":
             for key, value, most in (("targets", self.targets, 0), ("train", self.train, 1), ("test", self.test, 1)):
                 if len(_listed(value)) > most:
@@ -86,6 +102,13 @@ class Arrays(AbstractTask):
         """The files' samples; a damaged file, or one that nothing can be learned from, raises `PlasticodeError`."""
         names = _listed(self.inputs), _listed(self.targets)
         inputs, targets = self._read("train", _listed(self.train), *names)
+        data = self._samples(inputs, targets, names)
+        return framed(data, inputs.frames, self.told, self.blank) if self.sequences else data
+
+    def _samples(
+        self, inputs: Samples, targets: Samples | None, names: tuple[tuple[str, ...], tuple[str, ...]]
+    ) -> Data:
+        """One row for each sample, the frames of a sequence side by side."""
         x = self._scaled(inputs)
         if len(x) < 2 or (x == x[0]).all():
             raise PlasticodeError(
@@ -99,32 +122,43 @@ class Arrays(AbstractTask):
             one.names if one and one.is_table else given for one, given in zip((inputs, targets), names, strict=True)
         ]
         test_inputs, test_targets = self._read("test", _listed(self.test), *own)
+        if inputs.frames != test_inputs.frames:
+            raise PlasticodeError(
+                f"'{inputs.place}' has {inputs.frames} frames per sequence and '{test_inputs.place}' "
+                f"{test_inputs.frames}: both must have the same"
+            )
         test_x = self._scaled(test_inputs)
         _check_width("inputs", inputs, x, test_inputs, test_x)
         if targets is None or test_targets is None:
             return Data(x[order], None, test_x, None, "unsupervised")
         if self.kind == "regression":
-            y, test_y = _varied(targets), test_targets.numbers()
-            _check_width("targets", targets, y, test_targets, test_y)
-            return Data(x[order], y[order], test_x, test_y, "regression")
-        codes, classes = targets.labels()
-        y, test_y = (one_hot(these, len(classes)) for these in (codes, test_targets.among(classes)))
-        return Data(x[order], y[order], test_x, test_y, "classification", classes)
+            y, test_y, classes = _varied(targets), test_targets.numbers(), ()
+        else:
+            codes, classes = targets.labels()
+            y, test_y = (one_hot(these, len(classes)) for these in (codes, test_targets.among(classes)))
+        y, test_y = _side_by_side(y, targets), _side_by_side(test_y, test_targets)
+        _check_width("targets", targets, y, test_targets, test_y)
+        return Data(x[order], y[order], test_x, test_y, self.kind, classes)
 
     def _split(self, x: Float32[np.ndarray, "samples inputs"], targets: Samples | None) -> Data:
         """Training and test samples of one file."""
         fraction = self.test_fraction or TEST_FRACTION
+        classes: tuple[str, ...] = ()
         if self.kind == "classification" and targets is not None:
             codes, classes = targets.labels()
-            return classification(x, codes, fraction, self.seed, classes)
-        y = None if targets is None else _varied(targets)
+            if targets.frames == 1:
+                return classification(x, codes, fraction, self.seed, classes)
+            y = _side_by_side(one_hot(codes, len(classes)), targets)  # a sequence has labels of many classes
+        else:
+            y = None if targets is None else _side_by_side(_varied(targets), targets)
         kept = round(fraction * len(x))
         if not 0 < kept < len(x):
             part = "test" if kept == 0 else "training"
             raise PlasticodeError(f"task.test_fraction {fraction} of {len(x)} samples leaves no {part} sample")
         order = generator(self.seed, "split").permutation(len(x))
         test, train = order[:kept], order[kept:]
-        return Data(x[train], None if y is None else y[train], x[test], None if y is None else y[test], self.kind)
+        answers = (None, None) if y is None else (y[train], y[test])
+        return Data(x[train], answers[0], x[test], answers[1], self.kind, classes)
 
     def _read(
         self, key: str, files: tuple[str, ...], inputs: tuple[str, ...], targets: tuple[str, ...]
@@ -135,9 +169,17 @@ class Arrays(AbstractTask):
             names = chosen(first, "inputs", inputs, targets if last is first else None)
             rows = taken(first, "inputs", names)
             if self.kind == "unsupervised":
-                return rows, None
+                return (rows.by_frames() if self.sequences else rows), None
             answers = taken(last, "targets", chosen(last, "targets", targets, names if last is first else None))
         _check_pairs(rows, answers)
+        if not self.sequences:
+            return rows, answers
+        rows, answers = rows.by_frames(), answers.by_frames() if self.told == "frame" else answers
+        if answers.frames not in (1, rows.frames):
+            raise PlasticodeError(
+                f"'{rows.place}' has {rows.frames} frames of inputs and '{answers.place}' {answers.frames} of targets: "
+                "with task.told = 'frame' there must be as many"
+            )
         return rows, answers
 
     def _scaled(self, inputs: Samples) -> Float32[np.ndarray, "samples inputs"]:
@@ -146,7 +188,12 @@ class Arrays(AbstractTask):
             scaled = numbers * np.float32(self.scale) if self.scale != 1 else numbers
         if not np.isfinite(scaled).all():
             raise refused("task.scale", self.scale, f"times the inputs of '{inputs.place}' it is beyond float32")
-        return scaled
+        return _side_by_side(scaled, inputs)
+
+
+def _side_by_side(rows: Float32[np.ndarray, "rows _n"], of: Samples) -> Float32[np.ndarray, "samples _m"]:
+    """The frames of each sequence in one row."""
+    return rows.reshape(len(rows) // of.frames, -1)
 
 
 def _check_pairs(inputs: Samples, targets: Samples) -> None:

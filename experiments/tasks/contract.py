@@ -36,6 +36,9 @@ class Data:
 
     Targets are one-hot rows (classification), real numbers (regression) or None (unsupervised). No training sample is
     a test sample. `classes` names the classes, where they are not just numbers from 0.
+
+    Of sequences each row is a frame, and `frames` rows, one after the other, are a sequence; `told` is 1 in rows whose
+    target the network is told, and 0 in others (None: it is told all).
     """
 
     train_inputs: Float32[np.ndarray, "train inputs"]
@@ -44,6 +47,9 @@ class Data:
     test_targets: Float32[np.ndarray, "test outputs"] | None
     kind: Kind
     classes: tuple[str, ...] = ()
+    frames: int = 1
+    train_told: Float32[np.ndarray, " train"] | None = None
+    test_told: Float32[np.ndarray, " test"] | None = None
 
     @functools.cached_property
     def strongest(self) -> float:
@@ -56,11 +62,13 @@ class AbstractTask(BaseModel):
 
     A final task adds `kind`, what its targets are. `name` is what chooses it in a spec: the tasks of the package give
     the word as its default, and a task of a user's own, which "module:Class" names, need not declare it. `from_files`:
-    its data may change though its description does not, so that a run keeps their checksum.
+    its data may change though its description does not, so that a run keeps their checksum. `in_frames`: its samples
+    are sequences of frames.
     """
 
     kind: ClassVar[Kind]
     from_files: ClassVar[bool] = False
+    in_frames: ClassVar[bool] = False
     name: str = ""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

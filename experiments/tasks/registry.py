@@ -16,6 +16,7 @@ from experiments.tasks.contract import AbstractTask, Data, Kind
 from experiments.tasks.gaussian import GaussianInputs, GaussianRegression, TeacherStudent
 from experiments.tasks.images import Idx
 from experiments.tasks.real import Digits, Mnist
+from experiments.tasks.temporal import DelayedMatch, Frequency, MovingBar
 
 TASKS: dict[str, type[AbstractTask]] = {
     task.model_fields["name"].default: task
@@ -27,6 +28,9 @@ TASKS: dict[str, type[AbstractTask]] = {
         GaussianInputs,
         Mnist,
         Idx,
+        DelayedMatch,
+        MovingBar,
+        Frequency,
         Arrays,
     )
 }
@@ -35,12 +39,6 @@ TASKS: dict[str, type[AbstractTask]] = {
 def of_kind(kind: Kind) -> list[str]:
     """The names of all tasks whose targets are, or can be, of this kind."""
     return [name for name, task in TASKS.items() if "kind" in task.model_fields or task.kind == kind]
-
-
-def usual_kind(name: str) -> Kind:
-    """What the targets of the task `name` are, as far as it alone says: a field `kind` may say otherwise."""
-    task = task_class(name)
-    return task.model_fields["kind"].default if "kind" in task.model_fields else task.kind
 
 
 def task_class(name: str) -> type[AbstractTask]:
@@ -97,10 +95,13 @@ def load(task: AbstractTask) -> Data:
         if len(inputs) != len(targets):
             counts = f"{len(inputs)} {half}_inputs and {len(targets)} {half}_targets"
             raise _refused(task, f"gives {counts}", "there must be a target for every input")
-        one_hot = np.isin(targets, (0, 1)).all() and (targets.sum(axis=1) == 1).all()
+        told = getattr(data, f"{half}_told")
+        known = targets if told is None or told.shape != targets.shape[:1] else targets[told > 0]
+        one_hot = np.isin(known, (0, 1)).all() and (known.sum(axis=1) == 1).all()
         if task.kind == "classification" and not one_hot:
             raise _refused(task, f"gives {half}_targets that are not one-hot", "those of a classification must be")
     _check_widths(task, data)
+    _check_frames(task, data)
     return data
 
 
@@ -118,6 +119,18 @@ def _check_widths(task: AbstractTask, data: Data) -> None:
         if train is not None and test is not None and train.shape[1] != test.shape[1]:
             widths = f"train_{name} of {train.shape[1]} columns and test_{name} of {test.shape[1]}"
             raise _refused(task, f"gives {widths}", "both must have the same")
+
+
+def _check_frames(task: AbstractTask, data: Data) -> None:
+    if (data.frames > 1) != task.in_frames:
+        is_so = "single samples" if data.frames == 1 else f"sequences of {data.frames} frames"
+        raise _refused(task, f"gives {is_so}", f"its in_frames is {task.in_frames}")
+    for half in ("train", "test"):
+        rows, told = len(getattr(data, f"{half}_inputs")), getattr(data, f"{half}_told")
+        if rows % data.frames:
+            raise _refused(task, f"gives {rows} {half}_inputs", f"it must be a multiple of {data.frames} frames")
+        if told is not None and not (told.shape == (rows,) and np.isin(told, (0, 1)).all() and told.any()):
+            raise _refused(task, f"gives {half}_told", "it must be 1 or 0 for every row, and 1 for some")
 
 
 def _refused(task: AbstractTask, what: str, allowed: str) -> PlasticodeError:

@@ -17,7 +17,7 @@ MISSING = ("", "na", "n/a", "nan", "null", "none")  # what tables have where the
 class Samples(NamedTuple):
     """Arrays of the file `place`, by `names`, one sample per row each; they are columns of a table or not.
 
-    `key` is which of the task's keys has chosen them: "inputs" or "targets".
+    `key` is which of the task's keys has chosen them: "inputs" or "targets". Of sequences each row is one of `frames`.
     """
 
     place: str
@@ -25,6 +25,24 @@ class Samples(NamedTuple):
     names: tuple[str, ...]
     arrays: tuple[Shaped[np.ndarray, "samples ..."], ...]
     is_table: bool
+    frames: int = 1
+
+    def by_frames(self) -> "Samples":
+        """The frames of sequences, (sequences, frames, ...), as rows."""
+        shape = self.arrays[0].shape
+        for name, array in zip(self.names, self.arrays, strict=True):
+            if self.is_table or array.ndim < 2 or array.shape[1] != shape[1]:
+                told = "a table" if self.is_table else f"shape {array.shape}"
+                raise PlasticodeError(
+                    f"{self._of(name)} has {told}: frames of sequences need arrays (sequences, frames, ...), all of as "
+                    "many frames"
+                )
+        merged = tuple(array.reshape(-1, *array.shape[2:]) for array in self.arrays)
+        return self._replace(arrays=merged, frames=shape[1])
+
+    def _place(self, row: int) -> str:
+        """What a row is called."""
+        return f"row {row}" if self.frames == 1 else f"sequence {row // self.frames}, frame {row % self.frames}"
 
     def numbers(self) -> Float32[np.ndarray, "samples _n"]:
         """All arrays side by side, each sample's axes as one; the first thing that is no finite number is told."""
@@ -51,12 +69,12 @@ class Samples(NamedTuple):
         if labels.dtype.kind == "U":
             blank = np.flatnonzero(np.char.str_len(np.char.strip(labels)) == 0)
             if blank.size:
-                raise PlasticodeError(f"{self._of(name)} has no label in row {blank[0]} (counted from 0)")
+                raise PlasticodeError(f"{self._of(name)} has no label in {self._place(blank[0])} (counted from 0)")
         else:
             self._check_finite(name, labels[:, None])
             broken = np.flatnonzero(labels != np.floor(labels)) if labels.dtype.kind == "f" else np.empty(0)
             if broken.size:
-                what = f"{labels[broken[0]]} in row {broken[0]} (counted from 0)"
+                what = f"{labels[broken[0]]} in {self._place(broken[0])} (counted from 0)"
                 raise PlasticodeError(
                     f"{self._of(name)} has {what}, which is no label: labels are integers or texts, and "
                     "task.kind = 'regression' takes real numbers"
@@ -80,8 +98,8 @@ class Samples(NamedTuple):
             if name not in known and (codes == code).any():
                 row = int((codes == code).argmax())
                 raise PlasticodeError(
-                    f"'{self.place}' has the label {shown(name)} in row {row} (counted from 0), but no training "
-                    "sample has it"
+                    f"'{self.place}' has the label {shown(name)} in {self._place(row)} (counted from 0), but no "
+                    "training sample has it"
                 )
         return np.array([known.get(name, 0) for name in names])[codes]
 
@@ -90,8 +108,8 @@ class Samples(NamedTuple):
         bad = np.flatnonzero(~(np.isin(rows, (0, 1)).all(axis=1) & (rows.sum(axis=1) == 1)))
         if bad.size:
             raise PlasticodeError(
-                f"'{self.place}' has {rows.shape[1]} targets per sample, not one-hot in row {bad[0]} (counted "
-                "from 0): a classification has one label per sample or one-hot rows"
+                f"'{self.place}' has {rows.shape[1]} targets per sample, not one-hot in {self._place(bad[0])} "
+                "(counted from 0): a classification has one label per sample or one-hot rows"
             )
         names = self.names if len(self.names) == rows.shape[1] else map(str, range(rows.shape[1]))
         return rows.argmax(axis=1), tuple(names)
@@ -106,7 +124,7 @@ class Samples(NamedTuple):
             return
         row, column = map(int, np.unravel_index(bad.argmax(), bad.shape))
         value = block[row, column]
-        where = f"row {row}, column {shown(name) if self.is_table else column}"
+        where = f"{self._place(row)}, column {shown(name) if self.is_table else column}"
         where += " (rows are counted from 0)" if self.is_table else " (counted from 0)"
         if is_text and value.strip().lower() not in MISSING:
             named = "" if self.key == "targets" else "; task.inputs names those that are"

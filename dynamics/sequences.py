@@ -1,0 +1,48 @@
+"""What a network answers to sequences: its outputs frame by frame, with weights that no longer change."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from dynamics.circuit import Circuit, Weights
+from dynamics.coupled import Coupled
+from dynamics.coupled_run import CoupledProgress
+from dynamics.errors import PlasticodeError
+from dynamics.instruments import output_layer
+from dynamics.noise import Noise
+from dynamics.stimulus import Stream
+
+
+def responses(
+    run: Coupled, weights: Weights, inputs: Float[Array, "sequences frames inputs"]
+) -> Float[Array, "sequences frames outputs"]:
+    """The activity of the output layer at the end of every frame, by the coupled field of `run`.
+
+    Each sequence starts in silence; frames last as long as the presentations of `run`, with its lags and time constants
+    but without noise, targets and plasticity. Dimensionless, as activities are.
+    """
+    if jnp.ndim(inputs) != 3:
+        raise PlasticodeError(f"the sequences have shape {jnp.shape(inputs)}: it must be (sequences, frames, inputs)")
+    output, targets = output_layer(run.circuit), run.stream.targets
+    circuit = unlearning(run.circuit)
+    silent = None if targets is None else jnp.zeros((inputs.shape[1], targets.shape[1]), targets.dtype)
+
+    def one(frames: Float[Array, "frames inputs"]) -> Float[Array, "frames outputs"]:
+        stream = Stream(frames, silent, run.stream.key, "sequential", told=jnp.zeros_like(frames[:, 0]))
+        alone = dataclasses.replace(run, circuit=circuit, stream=stream, noise=Noise(), key=None)
+
+        def show(progress: CoupledProgress, k: Int[Array, ""]) -> tuple[CoupledProgress, Array]:
+            progress = alone.advance(progress, k, 1)
+            return progress, progress.state.activity[output]
+
+        return jax.lax.scan(show, alone.init(weights), jnp.arange(frames.shape[0], dtype=jnp.int32))[1]
+
+    return jax.vmap(one)(inputs)
+
+
+def unlearning(circuit: Circuit) -> Circuit:
+    """The circuit with all of its maps fixed."""
+    still = tuple(dataclasses.replace(p, law=()) for p in circuit.projections)
+    return Circuit(circuit.layers, still, circuit.readout)
