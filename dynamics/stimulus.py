@@ -51,6 +51,7 @@ class Stream(eqx.Module):
             `order` is that of sequences
     told    (samples,): 1 for those whose target is given, 0 for those of which the network is told nothing, so that it
             has no error; None: all are
+    first   the presentation that the order begins with; None: 0
     """
 
     inputs: Float[Array, "samples inputs"] = eqx.field(converter=rows("inputs"))
@@ -59,6 +60,7 @@ class Stream(eqx.Module):
     order: str = eqx.field(static=True, default="random")
     frames: int = eqx.field(static=True, default=1)
     told: Float[Array, " _samples"] | None = None
+    first: Int[Array, ""] | None = None
 
     def __check_init__(self):
         check_pairs(self.inputs, self.targets)
@@ -74,7 +76,7 @@ class Stream(eqx.Module):
 
     def index(self, k: Int[Array, ""]) -> UInt32[Array, ""]:
         """Which sample presentation k shows."""
-        order, samples = ORDERS[self.order], self.inputs.shape[0]
+        order, samples, k = ORDERS[self.order], self.inputs.shape[0], k if self.first is None else k - self.first
         if self.frames == 1:
             return order(self.key, k, samples)
         sequence = order(self.key, k // self.frames, samples // self.frames)

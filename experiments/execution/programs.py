@@ -54,9 +54,18 @@ class Programs(NamedTuple):
     @property
     def bytes(self) -> int:
         """What the compiler says that the largest of them needs, on all local devices together."""
-        need = self.advance.memory_analysis()
-        sizes = need.argument_size_in_bytes, need.output_size_in_bytes, need.temp_size_in_bytes
-        return sum(sizes) * len(jax.local_devices())
+        needs = [program.memory_analysis() for program in self.advance.programs.values()]
+        sizes = [n.argument_size_in_bytes + n.output_size_in_bytes + n.temp_size_in_bytes for n in needs]
+        return max(sizes) * len(jax.local_devices())
+
+
+class ByData(NamedTuple):
+    """A program for each phase of a job, by the shapes of its data; those of one shape share it."""
+
+    programs: dict[Any, Any]
+
+    def __call__(self, state: Any, values: dict, seeds: np.ndarray, data: dict[str, np.ndarray], *counts: Any) -> Any:
+        return self.programs[_shapes(data)](state, values, seeds, data, *counts)
 
 
 class JobRunner:
@@ -141,25 +150,27 @@ class JobRunner:
         """
         marks = marks_of(job.plan.spec)
         # Padding repeats points; their results are dropped.
-        values, seeds = points_of(job, np.resize(points, programs.padded))
+        padded = np.resize(points, programs.padded)
+        inputs = [(*points_of(job, padded, number), stage.data) for number, stage in enumerate(job.stages)]
         most = max(int(BLOCK_WORK / (job.presentation_work * programs.padded)), 1)
         work = job.presentation_work * len(points)
         name = f"{job.plan.label}-{points[0]}-{programs.padded}"
         started = time.monotonic()
-        state, records, shown = self._begun(key, name, programs, (values, seeds, job.data))
+        state, records, shown = self._begun(key, name, programs, inputs[0])
         reached = state, shown  # in one piece: an interrupt may fall anywhere
         meter.advance(work * shown)
         try:
             for last in marks[len(records) :]:
+                stage = job.stage_of(int(last))
                 while (shown := reached[1]) < last:
                     count, begun = min(most, int(last) - shown), time.monotonic()
-                    state = programs.advance(reached[0], values, seeds, job.data, jnp.int32(shown), jnp.int32(count))
+                    state = programs.advance(reached[0], *inputs[stage], jnp.int32(shown), jnp.int32(count))
                     reached = jax.block_until_ready(state), shown + count
                     seconds = max(time.monotonic() - begun, 1e-6)
                     most = max(min(int(BLOCK_SECONDS * count / seconds), 2 * most), 1)
                     meter.advance(work * count)
                     self._keep(key, name, reached, records)
-                records.append(jax.device_get(programs.measure(reached[0], values, seeds, job.data)))
+                records.append(jax.device_get(programs.measure(reached[0], *inputs[stage])))
         except KeyboardInterrupt:
             if reached[1]:
                 self._keep(key, name, reached, records, now=True)
@@ -230,15 +241,18 @@ def compiled(job: Job, size: int) -> Programs:
     effort = _effort(0) if job.steps < SHORT_WORK else _effort(1, fused=True) if job.plan.dense else None
     advance = batched(functools.partial(advance_point, job.plan), 3, 3, options=effort)
     measure = batched(functools.partial(measure_point, job.plan), 3, 1, options=_effort(1))
-    measure, now = measure.lower(state, values, seeds, job.data), jnp.int32(0)
-    return Programs(
-        init.compile(),
-        advance.lower(state, values, seeds, job.data, now, now).compile(),
-        measure.compile(),
-        padded,
-        state,
-        measure.out_info,
-    )
+    advances, measures, now, record = {}, {}, jnp.int32(0), None
+    for data in {_shapes(stage.data): stage.data for stage in job.stages}.values():
+        measured = measure.lower(state, values, seeds, data)
+        record = measured.out_info
+        advances[_shapes(data)] = advance.lower(state, values, seeds, data, now, now).compile()
+        measures[_shapes(data)] = measured.compile()
+    return Programs(init.compile(), ByData(advances), ByData(measures), padded, state, record)
+
+
+def _shapes(data: dict[str, np.ndarray]) -> tuple:
+    """What the programs of a phase depend on, beside what all phases of a job share."""
+    return tuple((name, np.shape(array)) for name, array in data.items())
 
 
 def _padding(job: Job, size: int, devices: int) -> tuple[int, int]:

@@ -69,9 +69,12 @@ class Plan:
         return self.spec.regime == "coupled" and self.integrator.dense
 
 
-def plan(group: Group, data: Data) -> Plan:
-    """The plan of a group on its task's data; values that cannot run together are told in a sentence."""
-    spec, values = group.static, group.values
+def plan(group: Group, data: Data, strongest: float | None = None) -> Plan:
+    """The plan of a group on its task's data; values that cannot run together are told in a sentence.
+
+    `strongest` is the largest squared norm of an input in any phase; None: in these data.
+    """
+    spec, values = group.static, group.ever
     outputs = data.train_targets.shape[1] if data.train_targets is not None else spec.network.outputs
     if outputs is None:
         raise PlasticodeError(
@@ -79,7 +82,7 @@ def plan(group: Group, data: Data) -> Plan:
         )
     period = values["stimulus.duration"] + values["stimulus.gap"]
     settings = settings_of(spec, values)
-    demands = demands_of(spec, values, settings.dt, data.strongest)
+    demands = demands_of(spec, values, settings.dt, data.strongest if strongest is None else strongest)
     integrator, steps = integrator_named(spec.solver, spec.integrator.adaptive).planned(settings, demands)
     absent = {path: quantity.absent for path, quantity in TRACED.items() if quantity.absent is not None}
     absent = frozenset(path for path, nothing in absent.items() if (values[path] == nothing).all())
@@ -194,7 +197,7 @@ def build(plan: Plan, values: Values, seed: Integer[Array, ""], data: dict[str, 
     clock = Clock(**_numbers(plan, values, "stimulus"), steps=plan.steps)
     weights_key, order_key, noise_key = jax.random.split(jax.random.key(seed), 3)
     samples, told = (data["train_inputs"], data.get("train_targets")), data.get("train_told")
-    stream = Stream(*samples, order_key, spec.stimulus.order, plan.frames, told)
+    stream = Stream(*samples, order_key, spec.stimulus.order, plan.frames, told, data.get("first"))
     noise = Noise(**_numbers(plan, values, "noise"), calculus=spec.noise.calculus)
     if spec.regime == "flow":
         x, y, steps = stream.inputs, stream.targets, cast(Any, plan.integrator)

@@ -19,12 +19,13 @@ from dynamics.regime import AbstractRegime
 from dynamics.sequences import responses
 from dynamics.simulate import all_finite, record_marks
 from experiments.points.assemble import Plan, build, plan, remembering
+from experiments.points.continuity import check_alike, check_memory_of_phases
 from experiments.points.heeded import NOTHING, Heeded, check_numbers_count, check_trace, heeded
 from experiments.points.relaxations import Slow, check_relaxations, slow_timescales
 from experiments.spec.grid import Group, Sweep, expand
 from experiments.spec.probes import probe_named, variable
 from experiments.spec.spec import Spec
-from experiments.tasks.contract import Data
+from experiments.tasks.contract import AbstractTask, Data
 from experiments.tasks.registry import load
 from rules.registry import rule_names
 
@@ -77,16 +78,24 @@ def group_stem(part: str, group: int) -> str:
     return f"{part or 'all'}-{group:04d}"
 
 
+class Stage(NamedTuple):
+    """A phase of a job: it ends after `last` presentations of the run. Its arrays, and the numbers of all points."""
+
+    last: int
+    values: dict[str, np.ndarray]
+    data: dict[str, np.ndarray]
+
+
 class Job(NamedTuple):
-    """One static group, ready to run: number `number` of the `part` of a spec, whose grid is `sweep`; what its
-    circuit has `heeded`; `point_bytes` of state and records; the names of its `classes`, if any."""
+    """One static group, ready to run: number `number` of the `part` of a spec, whose grid is `sweep`; its phases; what
+    its circuit has `heeded`; `point_bytes` of state and records; the names of its `classes`, if any."""
 
     part: str
     number: int
     sweep: Sweep
     group: Group
     plan: Plan
-    data: dict[str, np.ndarray]
+    stages: tuple[Stage, ...]
     heeded: Heeded
     state_bytes: int
     weight_bytes: int
@@ -97,6 +106,15 @@ class Job(NamedTuple):
     def stem(self) -> str:
         """What the names of its chunks begin with."""
         return group_stem(self.part, self.number)
+
+    @property
+    def data(self) -> dict[str, np.ndarray]:
+        """The arrays of its first phase."""
+        return self.stages[0].data
+
+    def stage_of(self, last: int) -> int:
+        """The number of the phase that the presentation before `last` belongs to."""
+        return next(number for number, stage in enumerate(self.stages) if last <= stage.last)
 
     @property
     def outputs(self) -> int:
@@ -178,25 +196,42 @@ class _Found:
         self.slow: dict[Hashable, Slow] = {}
         self.heeded: dict[Hashable, Heeded] = {}
 
+    def loaded(self, task: AbstractTask, dtype: str) -> tuple[Data, dict[str, np.ndarray]]:
+        """The data of a task, and its arrays in `dtype`."""
+        key = task.model_dump_json()
+        if key not in self.data:
+            data = load(task)
+            given = {name: getattr(data, name) for name in ARRAYS if getattr(data, name) is not None}
+            self.data[key] = data, {name: array.astype(dtype, copy=False) for name, array in given.items()}
+        return self.data[key]
+
 
 def _jobs(sweep: Sweep, part: str, found: _Found, first: int = 0) -> Iterator[Job]:
     for number, group in itertools.islice(enumerate(sweep.groups), first, None):
-        task = group.static.task
-        key = task.model_dump_json()
-        if key not in found.data:
-            data = load(task)
-            given = {name: getattr(data, name) for name in ARRAYS if getattr(data, name) is not None}
-            arrays = {name: array.astype(group.static.dtype, copy=False) for name, array in given.items()}
-            found.data[key] = data, arrays
-        data, arrays = found.data[key]
-        job = Job(part, number, sweep, group, plan(group, data), arrays, NOTHING, 0, 0, 0, data.classes)
-        job, state, record = _traced(job, found)
-        records = job.plan.spec.record.points + 1
+        loaded = [found.loaded(spec.task, group.static.dtype) for spec in group.static.stages()]
+        data = check_alike(group.static, [one for one, _ in loaded])
+        made = plan(group, data, max(one.strongest for one, _ in loaded))
+        classes = data.classes if all(one.classes == data.classes for one, _ in loaded) else ()
+        stages = _stages(group, [arrays for _, arrays in loaded])
+        job, state, record = _traced(Job(part, number, sweep, group, made, stages, NOTHING, 0, 0, 0, classes), found)
+        check_memory_of_phases(group, job.plan, changes_task=any("first" in stage.data for stage in stages))
+        records = job.plan.spec.record.points * len(stages) + 1
         # What judges a run is in its state too, but seldom touched: only what every step needs has to fit a cache.
         held = bytes_of((state.state if group.static.regime == "coupled" else state.weights, state.fixed))
         yield job._replace(
             state_bytes=bytes_of(state), weight_bytes=held, point_bytes=bytes_of(state) + records * bytes_of(record)
         )
+
+
+def _stages(group: Group, arrays: list[dict[str, np.ndarray]]) -> tuple[Stage, ...]:
+    """The phases of a group; where the task changes, each task's order of samples begins with it."""
+    ends = np.cumsum(group.static.stage_presentations()).tolist()
+    stages, begun, changes = [], 0, any(one is not arrays[0] for one in arrays)
+    for number, (last, values, data) in enumerate(zip(ends, group.stages, arrays, strict=True)):
+        if number and data is not arrays[number - 1]:
+            begun = ends[number - 1]
+        stages.append(Stage(last, values, data | ({"first": np.asarray(begun, np.int32)} if changes else {})))
+    return tuple(stages)
 
 
 def _traced(job: Job, found: _Found) -> tuple[Job, Any, Any]:
@@ -211,7 +246,7 @@ def _traced(job: Job, found: _Found) -> tuple[Job, Any, Any]:
     what = f"rule '{spec.rule.name}'" if rules else f"activation '{', '.join(activations)}'"
     elsewhere = ": its circuit must fit the layers" if rules else ""
     with blamed(f"{what} cannot be run on this network", modules, elsewhere), _naming(spec.rule.name):
-        job = job._replace(plan=remembering(job.plan, job.group.values))
+        job = job._replace(plan=remembering(job.plan, job.group.ever))
         whole, wiring = _structure(job)
         if whole not in found.states:
             state = jax.eval_shape(functools.partial(init_point, job.plan), point, seeds[0], job.data)
@@ -223,7 +258,7 @@ def _traced(job: Job, found: _Found) -> tuple[Job, Any, Any]:
                 now = jnp.int32(0)
                 jax.eval_shape(functools.partial(advance_point, job.plan), state, point, seeds[0], job.data, now, now)
             found.states[whole] = state
-        check_relaxations(job.plan, job.group.values, found.slow[wiring])
+        check_relaxations(job.plan, job.group.ever, found.slow[wiring])
         check_trace(spec, job.group.values, found.heeded[wiring])
     return job._replace(heeded=found.heeded[wiring]), found.states[whole], found.records[wiring]
 
@@ -261,15 +296,18 @@ def bytes_of(shapes: Any) -> int:
     return max(sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes)), 1)
 
 
-def points_of(job: Job, chunk: slice | np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The traced numbers of some points of a job, by path, and their seeds."""
-    values = {path: value[chunk].astype(job.plan.spec.dtype) for path, value in job.group.values.items()}
+def points_of(job: Job, chunk: slice | np.ndarray, stage: int = 0) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The traced numbers of some points of a job in one of its phases, by path, and their seeds."""
+    values = {path: value[chunk].astype(job.plan.spec.dtype) for path, value in job.stages[stage].values.items()}
     return values, job.group.seeds[chunk].astype(np.uint32)
 
 
 def marks_of(spec: Spec) -> np.ndarray:
-    """After how many presentations each record is made."""
-    return np.asarray(record_marks(spec.stimulus.presentations, spec.record.points))
+    """After how many presentations each record is made: at the start, then `record.points` times in every phase."""
+    marks = [np.zeros(1, np.int32)]
+    for presentations in spec.stage_presentations():
+        marks.append(marks[-1][-1] + np.asarray(record_marks(presentations, spec.record.points))[1:])
+    return np.concatenate(marks)
 
 
 def init_point(plan: Plan, values: dict, seed: jax.Array, data: dict) -> Any:

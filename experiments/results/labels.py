@@ -124,10 +124,19 @@ def coordinates(sweep: Sweep, marks: np.ndarray, matrices: list[str]) -> dict[st
             labels = {"long_name": long_name(member.path), "units": member.units or "1", "path": member.path}
             found[member.name] = (axis.name, np.asarray(member.values), labels)
     found["presentation"] = ("record", marks, {"units": "1", "long_name": "presentations shown"})
-    periods = [group.values["stimulus.duration"] + group.values["stimulus.gap"] for group in sweep.groups]
-    if len(np.unique(np.concatenate(periods))) == 1:
-        seconds = _as_written(marks * float(periods[0][0]))
-        found["time"] = ("record", seconds, {"units": "s", "long_name": "simulated time"})
+    spec = sweep.groups[0].static
+    shown = np.array(spec.stage_presentations())
+    ends = np.cumsum([0, *shown])
+    if spec.phases:
+        names = [phase.named(number) for number, phase in enumerate(spec.phases)]
+        of_records = np.maximum(np.searchsorted(ends, marks) - 1, 0)  # a record between two phases is of the first
+        found["phase"] = ("record", [names[i] for i in of_records], {"long_name": "phase of the run"})
+    stages = zip(*(group.stages for group in sweep.groups), strict=True)
+    times = [[v["stimulus.duration"] + v["stimulus.gap"] for v in values] for values in stages]
+    periods = [np.unique(np.concatenate(seconds)) for seconds in times]
+    if all(len(period) == 1 for period in periods):
+        seconds = [float(p[0]) * np.clip(marks - b, 0, n) for p, b, n in zip(periods, ends[:-1], shown, strict=True)]
+        found["time"] = ("record", _as_written(np.sum(seconds, axis=0)), {"units": "s", "long_name": "simulated time"})
     if matrices:
         found["matrix"] = ("matrix", matrices, {"long_name": "matrix of the circuit"})
     return found

@@ -27,6 +27,7 @@ NOT_SWEPT: dict[str, str] = {
     **dict.fromkeys(("name", "description", "study"), _NAMED),
     **dict.fromkeys(("record", "record.points", "record.probes"), _RECORDED),
     "stimulus.presentations": f"{_RECORDED}: use parts for runs of other lengths",
+    "phases": f"{_RECORDED}: use parts for runs of other phases",
     "dtype": "a process computes in one dtype",
 }
 _ENTRY = "it must be a list of values, {linspace = [a, b, n]} or {logspace = [a, b, n]}"

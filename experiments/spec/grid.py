@@ -53,17 +53,29 @@ class Group:
     values: float64 (points,), or (points, layers) for a list, of every traced number by path, times in seconds. An
         optional number that is absent from all points has no entry.
     seeds: int64 (points,).
+    later: as `values`, of the second and later phases.
     """
 
     static: Spec
     index: np.ndarray
     values: dict[str, np.ndarray]
     seeds: np.ndarray
+    later: tuple[dict[str, np.ndarray], ...] = ()
 
     @property
     def size(self) -> int:
         """The number of points."""
         return len(self.index)
+
+    @property
+    def stages(self) -> tuple[dict[str, np.ndarray], ...]:
+        """The values of all phases."""
+        return (self.values, *self.later)
+
+    @property
+    def ever(self) -> dict[str, np.ndarray]:
+        """The values of all points in the first phase, then in the second, and so on."""
+        return {path: np.concatenate([values[path] for values in self.stages]) for path in self.values}
 
 
 @dataclass(frozen=True)
@@ -90,7 +102,7 @@ def expand(spec: Spec) -> Sweep:
         parts = ", ".join(spec.part_table)
         raise PlasticodeError(f"the spec '{spec.name}' has parts ({parts}): each is expanded by itself")
     axes = [Axis(tuple(spec.sweep[path].coordinate() for path in group)) for group in dimensions(spec.sweep)]
-    points, records = math.prod(axis.size for axis in axes), spec.record.points + 1
+    points, records = math.prod(axis.size for axis in axes), spec.record.points * len(spec.stage_presentations()) + 1
     if points * records * len(spec.probes) > MOST_RECORDED:
         what = f"with {len(spec.probes)} probes at {points} points, at most {MOST_RECORDED} numbers can be recorded"
         raise refused("record.points", spec.record.points, what)
@@ -127,14 +139,27 @@ def _group(table: Mapping[str, Any], axes: list[Axis], positions: list[np.ndarra
     static = make_spec(table)
     traced = [(member, at) for member, at in ordered if member.numbers is not None]
     check(static, [member.path for member, _ in traced])
-    values = _values(static, traced, len(index))
+    stages = _alike([_values(stage, traced, len(index)) for stage in static.stages()])
     step = static.integrator.dt
     if step.unit == "T":  # a static step has to suit the shortest of the stimuli
-        seconds = Time(step.seconds(float(values["stimulus.duration"].min())))
+        seconds = Time(step.seconds(min(float(values["stimulus.duration"].min()) for values in stages)))
         static = static.model_copy(update={"integrator": static.integrator.model_copy(update={"dt": seconds})})
     seed = members.get("seed")
     seeds = np.full(len(index), static.seed, np.int64) if seed is None else seed[0].values[seed[1]]
-    return Group(static, index, values, seeds)
+    return Group(static, index, stages[0], seeds, tuple(stages[1:]))
+
+
+def _alike(stages: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+    """The values of all phases with the same entries of the same shape, so that one program runs them: no noise is that
+    of zero, and one number for all layers is the same for each."""
+    made: dict[str, list[np.ndarray]] = {}
+    for path in dict.fromkeys(path for values in stages for path in values):
+        if not path.startswith("noise.") and any(path not in values for values in stages):
+            raise PlasticodeError(f"{path} is set in some phases and absent from others: all must have it, or none")
+        found = [values.get(path, np.zeros(len(stages[0]["stimulus.duration"]))) for values in stages]
+        layers = max((value.shape[1] for value in found if value.ndim == 2), default=0)
+        made[path] = [np.tile(v[:, None], (1, layers)) if layers and v.ndim == 1 else v for v in found]
+    return [{path: made[path][i] for path in made} for i in range(len(stages))]
 
 
 def _values(static: Spec, traced: list[tuple[Coordinate, np.ndarray]], points: int) -> dict[str, np.ndarray]:

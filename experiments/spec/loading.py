@@ -14,9 +14,10 @@ from experiments.spec.axes import check_size, read_sweep, swept_paths
 from experiments.spec.checks import check
 from experiments.spec.overrides import apply_overrides
 from experiments.spec.paths import assign, check_path
+from experiments.spec.phases import check_free, phase_specs, total
 from experiments.spec.rule_table import Rule
-from experiments.spec.spec import Part, Spec
-from experiments.spec.tables import unknown_key
+from experiments.spec.spec import Part, Phase, Spec
+from experiments.spec.tables import Stimulus, unknown_key
 from experiments.spec.toml_text import inline, parse_setting, read_toml
 
 SPECS = Path(__file__).parent.parent / "specs"
@@ -46,12 +47,25 @@ def _swept(spec: Spec) -> Spec:
     if spec.sweep:
         spec = spec.model_copy(update={"sweep": read_sweep({**spec.values(), "sweep": spec.sweep})})
     traced, static = swept_paths(spec.sweep)
+    if spec.phases:
+        spec = _lasting(spec)
+        check_free(spec.phases, [*traced, *static])
     if not static:  # otherwise, what has to fit together is known for each point only, and checked there
         check(spec, traced)
+        if spec.phases:
+            spec._phases = phase_specs(spec, make_spec)
     if "rule" in spec.sweep and spec.rule != Rule.model_validate(spec.rule.name):
         rule = inline(spec.table()["rule"])
         raise PlasticodeError(f"rule = {rule} is not allowed with sweep.rule, which replaces it: list it there")
     return spec
+
+
+def _lasting(spec: Spec) -> Spec:
+    """The spec with the presentations of its phases."""
+    shown, given = total(spec.phases), spec.stimulus.presentations
+    if given not in (shown, Stimulus().presentations):
+        raise refused("stimulus.presentations", given, f"the phases have {shown} in all, so it must be left out")
+    return spec.model_copy(update={"stimulus": spec.stimulus.model_copy(update={"presentations": shown})})
 
 
 def _parts(spec: Spec) -> dict[str, Spec]:
@@ -137,5 +151,6 @@ def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
     if len(location) == 1:
         model: Any = Spec
     else:
-        model = Part if location[0] == "parts" else Spec.model_fields[str(location[0])].annotation
+        inner = {"parts": Part, "phases": Phase}.get(str(location[0]))
+        model = inner or Spec.model_fields[str(location[0])].annotation
     return [field.alias or key for key, field in model.model_fields.items()]

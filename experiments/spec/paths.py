@@ -13,7 +13,7 @@ from experiments.spec.tables import DEFAULT_NAMES, TABLES, TRACED, Quantity, nam
 from experiments.tasks.registry import task_class
 from rules.registry import wrapped_rules
 
-PLAIN_KEYS = ("name", "description", "study", "regime", "seed", "dtype")
+PLAIN_KEYS = ("name", "description", "study", "regime", "seed", "dtype", "phases")
 SWEPT_TABLES = ("linspace", "logspace")
 
 

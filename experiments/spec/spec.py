@@ -22,6 +22,7 @@ from experiments.spec.rule_table import Rule
 from experiments.spec.tables import (
     MULTIPLIED,
     AbstractTable,
+    Count,
     Delays,
     Discrete,
     Flow,
@@ -43,6 +44,8 @@ DEFAULT_SOLVERS = ("window", "heun", "euler")  # the first one that suits, or th
 LONGEST_NAME = 200  # bytes; file systems allow 255, and suffixes come after
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 PartName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=64)]
+PhaseName = PartName
+MOST_PHASES = 100
 
 
 class Part(AbstractTable):
@@ -56,6 +59,23 @@ class Part(AbstractTable):
     @classmethod
     def _flat(cls, value: Any) -> Any:
         return flattened(value, "set")
+
+
+class Phase(AbstractTable):
+    """[[phases]]: a stage of a run, of so many presentations; `set` maps dotted paths to its own values."""
+
+    name: PhaseName | None = None
+    presentations: Count
+    set: dict[str, Any] = {}
+
+    @field_validator("set", mode="before")
+    @classmethod
+    def _flat(cls, value: Any) -> Any:
+        return flattened(value, "set")
+
+    def named(self, number: int) -> str:
+        """What results call the phase with this number."""
+        return str(number) if self.name is None else self.name
 
 
 class Spec(AbstractTable):
@@ -84,10 +104,12 @@ class Spec(AbstractTable):
     discrete: Discrete = Discrete()
     flow: Flow = Flow()
     record: Record = Record()
+    phases: Annotated[tuple[Phase, ...], Field(max_length=MOST_PHASES)] = ()
     sweep: dict[str, Any] = {}
     quick: dict[str, Any] = Field(default={}, exclude=True)
     part_table: dict[PartName, Part] = Field(default={}, alias="parts", max_length=MOST_PARTS)
     _parts: dict[str, "Spec"] = PrivateAttr(default={})  # made once, by `make_spec`
+    _phases: tuple["Spec", ...] = PrivateAttr(default=())  # too
 
     @field_validator("task", mode="before")
     @classmethod
@@ -101,6 +123,14 @@ class Spec(AbstractTable):
             if key not in allowed:
                 raise unknown_key(f"task.{key}", allowed)
         return make_task(name, table)
+
+    @field_validator("phases")
+    @classmethod
+    def _distinct(cls, value: tuple[Phase, ...]) -> tuple[Phase, ...]:
+        names = [phase.named(number) for number, phase in enumerate(value)]
+        if len(set(names)) < len(names):
+            raise ValueError("phases must have different names; without one, a phase is called by its number from 0")
+        return value
 
     @field_validator("name")
     @classmethod
@@ -168,12 +198,20 @@ class Spec(AbstractTable):
         """The single-sweep specs of this spec, by part; a spec without parts is its own part, named ""."""
         return self._parts or {"": self}
 
+    def stages(self) -> tuple["Spec", ...]:
+        """The specs of the phases of this spec without parts, or else the spec itself."""
+        return self._phases or (self,)
+
+    def stage_presentations(self) -> list[int]:
+        """The presentations of each of those."""
+        return [phase.presentations for phase in self.phases] or [self.stimulus.presentations]
+
     def resolved(self) -> dict[str, Any]:
         """Everything that was decided, defaults included: nested tables that are valid JSON and valid TOML."""
         table = self.table()
         if not self.part_table:
             table["record"]["probes"] = list(self.probes)
-        return {key: value for key, value in table.items() if value != {} or key not in ("sweep", "parts")}
+        return {key: value for key, value in table.items() if value or key not in ("sweep", "parts", "phases")}
 
     def hash(self) -> str:
         """The SHA-256 of all that can change a result: the resolved spec without its name and description."""
@@ -188,8 +226,10 @@ def dump_toml(spec: Spec) -> str:
 
 def _without_none(table: dict[str, Any]) -> dict[str, Any]:
     """TOML has no null: what is absent is left out."""
-    return {
-        key: _without_none(value) if isinstance(value, dict) else value
-        for key, value in table.items()
-        if value is not None
-    }
+
+    def cleaned(value: Any) -> Any:
+        if isinstance(value, list):
+            return [cleaned(item) for item in value]
+        return _without_none(value) if isinstance(value, dict) else value
+
+    return {key: cleaned(value) for key, value in table.items() if value is not None}

@@ -104,10 +104,11 @@ def code_of(modules: Iterable[str]) -> dict[str, str]:
 def data_of(jobs: list[Job]) -> dict[str, str]:
     """Checksums of the data that come from files, by the name of their task."""
     sums: dict[str, Any] = {}
-    tasks = {job.plan.spec.task.model_dump_json(): job for job in jobs if job.plan.spec.task.from_files}
-    for job in tasks.values():
-        known = sums.setdefault(job.plan.spec.task.name, hashlib.sha256())
-        for name, array in job.data.items():
+    phases = ((spec.task, job, number) for job in jobs for number, spec in enumerate(job.plan.spec.stages()))
+    tasks = {task.model_dump_json(): (task, job, number) for task, job, number in phases if task.from_files}
+    for task, job, number in tasks.values():
+        known = sums.setdefault(task.name, hashlib.sha256())
+        for name, array in job.stages[number].data.items():
             known.update(f"{name} {array.shape} {array.dtype} {job.classes}".encode())
             known.update(np.ascontiguousarray(array).data)
     return {name: known.hexdigest() for name, known in sums.items()}

@@ -1,0 +1,56 @@
+"""Phases: stages of a run, each with its own values of traced numbers and of the task, and the state carried over."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from dynamics.errors import PlasticodeError, printable, refused
+from experiments.spec.paths import assign, check_path, covers, quantity_at
+from experiments.spec.spec import Phase, Spec
+
+AT_THE_START = ("network.gain",)  # read when weights are drawn, so that a phase changes nothing by it
+
+
+def total(phases: Sequence[Phase]) -> int:
+    """The presentations of all phases."""
+    return sum(phase.presentations for phase in phases)
+
+
+def check_free(phases: Sequence[Phase], swept: Sequence[str]) -> None:
+    """Refuse phases that set what a sweep decides on."""
+    for number, phase in enumerate(phases):
+        for path, value in phase.set.items():
+            for axis in swept:
+                if covers(axis, path) or covers(path, axis):
+                    raise refused(f"phases.{phase.named(number)}.set.{path}", value, f"sweep.{axis} decides on it")
+
+
+def phase_specs(spec: Spec, make: Callable[[Mapping[str, Any]], Spec]) -> tuple[Spec, ...]:
+    """The spec of each phase, as of a run of its own; `make` makes one of a table.
+
+    What a phase cannot set raises `PlasticodeError`.
+    """
+    found = []
+    for number, phase in enumerate(spec.phases):
+        table = spec.values() | {"phases": ()}
+        try:
+            for path, value in phase.set.items():
+                check_path(path, table, "set.")
+                _check_settable(path, value, table)
+                assign(table, path, value)
+            assign(table, "stimulus.presentations", phase.presentations)
+            own = make(table)
+            if own.solver != spec.solver:
+                needed = f"it needs integrator '{own.solver}', and the run has '{spec.solver}'"
+                raise PlasticodeError(f"{needed}: integrator.name must be given")
+        except PlasticodeError as error:
+            raise PlasticodeError(f"in phase '{printable(phase.named(number))}': {error}") from None
+        found.append(own)
+    return tuple(found)
+
+
+def _check_settable(path: str, value: Any, table: Mapping[str, Any]) -> None:
+    if path in AT_THE_START:
+        raise refused(f"set.{path}", value, "weights are drawn before the first phase")
+    if path.partition(".")[0] != "task" and quantity_at(path, table) is None:
+        told = "a phase sets the task, and numbers that are swept without a new program"
+        raise refused(f"set.{path}", value, told)

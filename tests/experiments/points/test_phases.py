@@ -1,0 +1,196 @@
+"""Phases: what a run with stages is, how it is labelled, and what cannot be one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dynamics.errors import PlasticodeError
+from experiments.execution.runner import run
+from experiments.points.assemble import build
+from experiments.points.jobs import marks_of, points_of, prepare
+from experiments.spec.loading import make_spec
+from experiments.spec.spec import dump_toml
+from experiments.spec.toml_text import parse_toml
+
+SMALL = {
+    "task": {"name": "circles", "samples": 60},
+    "rule": "fa",
+    "network": {"hidden": [5]},
+    "timescales": {"plasticity": "0.3 s"},
+    "stimulus": {"duration": "20 ms"},
+    "record": {"points": 2, "probes": ["loss", "weight_norm"]},
+}
+SLOW = {"name": "slow", "presentations": 6, "set": {"timescales.plasticity": "2 s"}}
+FROZEN = {"name": "frozen", "presentations": 4, "set": {"timescales.plasticity": "inf"}}
+FIRST = {"presentations": 10}
+REGIMES = [
+    {"regime": "coupled"},
+    {"regime": "coupled", "integrator": {"name": "heun", "dt": "0.5 ms"}, "delays": {"error": "12 ms"}},
+    {"regime": "discrete"},
+    {"regime": "flow"},
+]
+
+
+def by_hand(spec):
+    """The same stages one after the other, each of them built by itself and given the state of the last."""
+    (job,) = prepare(spec)[""]
+    state, shown, losses = None, 0, []
+    for number, stage in enumerate(job.stages):
+        values, seeds = points_of(job, slice(0, 1), number)
+        point = {path: jnp.asarray(value[0]) for path, value in values.items()}
+        regime, key = build(job.plan, point, jnp.asarray(seeds[0]), jax.tree.map(jnp.asarray, stage.data))
+        if state is None:
+            state = regime.init(regime.circuit.initial_weights(key))
+        advance = jax.jit(lambda state, first, count, regime=regime: regime.advance(state, first, count))
+        state = advance(state, jnp.int32(shown), jnp.int32(stage.last - shown))
+        shown = stage.last
+        losses.append(sum(float(jnp.square(w).sum()) for w in regime.weights(state).values()))
+    return losses
+
+
+@pytest.mark.parametrize("regime", REGIMES, ids=["window", "heun, late", "discrete", "flow"])
+def test_a_run_with_phases_is_its_stages_one_after_the_other(regime):
+    spec = make_spec(SMALL | regime | {"phases": [FIRST, SLOW, FROZEN]})
+    data = run(spec).datasets[""]
+    assert (data["status"] == 0).all() and data["presentation"].values.tolist() == [0, 5, 10, 13, 16, 18, 20]
+    assert data["phase"].values.tolist() == ["0"] * 3 + ["slow"] * 2 + ["frozen"] * 2
+    np.testing.assert_allclose(data["time"], data["presentation"] * 0.02, rtol=1e-12)
+    squares = np.square(data["weight_norm"].values.reshape(7, -1)).sum(1)
+    np.testing.assert_allclose(squares[[2, 4, 6]], by_hand(spec), rtol=1e-5)
+    assert squares[2] != squares[4] and squares[4] == squares[6]  # nothing moves where plasticity is frozen
+
+
+def test_one_phase_is_a_run_without_any():
+    one = run(make_spec(SMALL | {"phases": [{"presentations": 10}]})).datasets[""]
+    none = run(make_spec(SMALL | {"stimulus": {"duration": "20 ms", "presentations": 10}})).datasets[""]
+    np.testing.assert_array_equal(one["loss"], none["loss"])
+
+
+def test_a_phase_that_changes_nothing_changes_nothing():
+    """Samples, states and estimates go on: two phases are one, to the last bit."""
+    two = run(make_spec(SMALL | {"phases": [FIRST, FIRST | {"name": "b"}]})).datasets[""]
+    one = run(make_spec(SMALL | {"phases": [{"presentations": 20}], "record": SMALL["record"] | {"points": 4}}))
+    np.testing.assert_array_equal(two["loss"], one.datasets[""]["loss"])
+    np.testing.assert_array_equal(two["error_estimate"], one.datasets[""]["error_estimate"])
+
+
+def test_a_reversal_shows_its_own_task_from_its_own_beginning():
+    """Another task, of another size, in sequential order: its first sample is the first that the phase shows."""
+    phases = [FIRST, {"name": "other", "presentations": 3, "set": {"task.seed": 5, "task.samples": 40}}]
+    spec = make_spec(SMALL | {"stimulus": {"duration": "20 ms", "order": "sequential"}, "phases": phases})
+    (job,) = prepare(spec)[""]
+    assert [stage.data["first"].item() for stage in job.stages] == [0, 10]
+    assert [len(stage.data["train_inputs"]) for stage in job.stages] == [48, 32]
+    values, seeds = points_of(job, slice(0, 1), 1)
+    point = {path: jnp.asarray(value[0]) for path, value in values.items()}
+    regime, _ = build(job.plan, point, jnp.asarray(seeds[0]), jax.tree.map(jnp.asarray, job.stages[1].data))
+    stream = regime.stream  # pyright: ignore[reportAttributeAccessIssue] - of a coupled run
+    assert [int(stream.index(jnp.int32(k))) for k in (10, 11, 12)] == [0, 1, 2]
+    data = run(spec).datasets[""]
+    np.testing.assert_allclose(np.square(data["weight_norm"].values[-1]).sum(), by_hand(spec)[-1], rtol=1e-5)
+    alone = run(make_spec(SMALL | {"stimulus": {"duration": "20 ms", "order": "sequential"}, "phases": [FIRST]}))
+    assert data["loss"].values[2] == alone.datasets[""]["loss"].values[2] != data["loss"].values[3]
+
+
+def test_phases_are_swept_with_all_else():
+    sweep = {"network.gain": [0.5, 1.0], "rule": ["sgd", "fa"], "timescales.propagation": ["1 ms", "2 ms"]}
+    data = run(make_spec(SMALL | {"phases": [FIRST, SLOW], "sweep": sweep})).datasets[""]
+    assert data["loss"].shape == (2, 2, 2, 5) and (data["status"] == 0).all()
+    alone = run(
+        make_spec(
+            SMALL
+            | {
+                "rule": "fa",
+                "phases": [FIRST, SLOW],
+                "network": {"hidden": [5], "gain": 0.5},
+                "timescales": {"plasticity": "0.3 s", "propagation": "1 ms"},
+            }
+        )
+    ).datasets[""]
+    np.testing.assert_allclose(data["loss"].values[0, 1, 0], alone["loss"].values.ravel(), rtol=1e-5)
+
+
+def test_multiples_of_the_duration_are_those_of_the_phase():
+    phases = [FIRST, {"presentations": 4, "set": {"stimulus.duration": "40 ms"}}]
+    (job,) = prepare(make_spec(SMALL | {"timescales": {"plasticity": "10 T"}, "phases": phases}))[""]
+    assert [float(stage.values["timescales.plasticity"][0]) for stage in job.stages] == [0.2, 0.4]
+    data = run(make_spec(SMALL | {"phases": phases})).datasets[""]
+    np.testing.assert_allclose(data["time"], [0, 0.1, 0.2, 0.28, 0.36])
+
+
+def test_noise_and_lists_may_come_and_go():
+    phases = [FIRST, {"presentations": 4, "set": {"noise.synaptic": 0.01, "timescales.plasticity": ["inf", "1 s"]}}]
+    spec = make_spec(SMALL | {"phases": phases})
+    data = run(spec).datasets[""]
+    norms = dict(zip(data["matrix"].values.tolist(), data["weight_norm"].values.T, strict=True))
+    assert (data["status"] == 0).all() and norms["W1"][-1] != norms["W1"][2]
+    frozen = [FIRST, {"presentations": 4, "set": {"timescales.plasticity": ["inf", "1 s"]}}]
+    data = run(make_spec(SMALL | {"phases": frozen})).datasets[""]
+    norms = dict(zip(data["matrix"].values.tolist(), data["weight_norm"].values.T, strict=True))
+    assert norms["W1"][-1] == norms["W1"][2] and norms["W2"][-1] != norms["W2"][2]
+
+
+def test_a_spec_with_phases_is_written_and_read():
+    spec = make_spec(SMALL | {"phases": [FIRST, SLOW]})
+    again = make_spec(parse_toml(dump_toml(spec)))
+    assert again == spec and again.hash() == spec.hash() and spec.stimulus.presentations == 16
+    assert marks_of(again).tolist() == [0, 5, 10, 13, 16]
+    assert "phases" not in make_spec(SMALL).resolved()
+    parts = {"a": {"set": {"phases": [FIRST, SLOW]}}, "b": {"set": {"stimulus.presentations": 5}}}
+    assert [part.stimulus.presentations for part in make_spec(SMALL | {"parts": parts}).parts().values()] == [16, 5]
+
+
+SET = [
+    ({"network.hidden": [6]}, "set.network.hidden = [6] is not allowed: a phase sets the task, and numbers that"),
+    ({"network.gain": 2.0}, "set.network.gain = 2.0 is not allowed: weights are drawn before the first phase"),
+    ({"timescales.plastcity": "1 s"}, "'set.timescales.plastcity'"),
+    ({"timescales.trace": "1 s"}, "timescales.trace is set in some phases and absent from others"),
+    ({"task": "digits"}, "in phase 'b': its task has 64 inputs, 10 outputs, 1 frames, classification, and that of the"),
+    ({"timescales.plasticity": "-1 s"}, "in phase 'b': timescales.plasticity"),
+    ({"noise.synaptic_multiplicative": 0.1}, ""),
+]
+
+
+@pytest.mark.parametrize(("values", "told"), SET)
+def test_what_a_phase_cannot_set_is_told(values, told):
+    table = SMALL | {"phases": [FIRST, {"name": "b", "presentations": 4, "set": values}]}
+    if not told:
+        assert prepare(make_spec(table))
+        return
+    with pytest.raises(PlasticodeError) as refused:
+        prepare(make_spec(table))
+    assert told in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"sweep": {"timescales.plasticity": ["1 s", "2 s"]}}, "phases.slow.set.timescales.plasticity = '2 s' is not"),
+        ({"sweep": {"timescales.plasticity.0": ["1 s", "2 s"]}}, "sweep.timescales.plasticity.0 decides on it"),
+        ({"sweep": {"phases": [[FIRST]]}}, "sweep.phases"),
+        ({"stimulus": {"presentations": 7}}, "stimulus.presentations = 7 is not allowed: the phases have 16 in all"),
+        ({"phases": [FIRST, FIRST | {"name": "0"}]}, "phases must have different names"),
+        ({"phases": [{"presentations": 0}]}, "phases.0.presentations"),
+        ({"phases": [{"presentation": 5}]}, "presentation"),
+        ({"phases": [{"presentations": 1}]}, "record.points = 2 is not allowed"),
+        (
+            {"delays": {"error": "12 ms"}, "phases": [FIRST, FIRST | {"name": "b", "set": {"task.seed": 1}}]},
+            "phases that change the task are not allowed with delays",
+        ),
+        (
+            {"delays": {"error": "12 ms"}, "phases": [FIRST, FIRST | {"name": "b", "set": {"stimulus.gap": "5 ms"}}]},
+            "phases.b.set.stimulus.gap = '0.005 s' is not allowed: constant lags remember",
+        ),
+    ],
+)
+def test_phases_that_do_not_fit_are_refused(change, told):
+    with pytest.raises(PlasticodeError) as refused:
+        prepare(make_spec(SMALL | {"phases": [FIRST, SLOW]} | change))
+    assert told in str(refused.value)
+
+
+def test_lags_that_need_no_memory_may_change_with_the_duration():
+    phases = [FIRST, {"presentations": 4, "set": {"stimulus.duration": "40 ms", "task.seed": 1}}]
+    spec = make_spec(SMALL | {"delays": {"error": "5 ms", "stages": 2}, "phases": phases})
+    assert (run(spec).datasets[""]["status"] == 0).all()
