@@ -8,7 +8,7 @@ import pytest
 import experiments.predictions.limits.plasticity_families as module
 from dynamics.errors import PlasticodeError
 from experiments.predictions import prediction_class
-from experiments.predictions.limits.families import FAMILIES, Family, box, flat, traced
+from experiments.predictions.limits.families import FAMILIES, Family, box, flat, traced, twice_traced
 from experiments.predictions.limits.plasticity_families import Measured, PlasticityFamilies, half_width
 from rules import FA
 from tests.predictions.verdicts import failed
@@ -51,6 +51,12 @@ def test_curves_without_lags():
     trace = np.where(t < 1, 1 - np.exp(-t / 0.4), (1 - np.exp(-1 / 0.4)) * np.exp(-(t - 1) / 0.4))
     strength = [np.mean(trace * ((t >= late) & (t < late + 1))) for late in d]
     np.testing.assert_allclose(traced(0.4)(d), np.array(strength) / strength[0], atol=1e-4)
+    second = np.zeros_like(t)  # another trace behind it, by exact steps for a mean of the first
+    keep = np.exp(-(t[1] - t[0]) / 0.4)
+    for i in range(1, len(t)):
+        second[i] = keep * second[i - 1] + (1 - keep) * (trace[i - 1] + trace[i]) / 2
+    strength = [np.mean(second * ((t >= late) & (t < late + 1))) for late in d]
+    np.testing.assert_allclose(twice_traced(0.4)(d), np.array(strength) / strength[0], atol=1e-4)
 
 
 @pytest.mark.parametrize(("curve", "expected"), [([1, 0.6, 0.2, 0], 1.25), ([2, 2, 2, 2], np.inf), ([1, 0, 0, 0], 0.5)])

@@ -23,6 +23,7 @@ from experiments.spec.units import Time
 
 RELAXATIONS = 10  # of the weights, tau_plast / s each, before anything is averaged
 RECORDS_EVERY = 10  # presentations
+TOLERANCE = 1e-6  # of windows: means over thousands of presentations resolve 1e-4
 
 
 class Moments(NamedTuple):
@@ -124,7 +125,7 @@ class HebbianBridge(AbstractPrediction):
         circuit, d, s = student(self.inputs, 1), self.inputs, self.variance
         axes = f64(np.sqrt(d * s) * np.concatenate([np.eye(d), -np.eye(d)]))
         targets = axes @ f64(np.full((d, 1), self.teacher_norm / d**0.5))
-        tau, window = self.plasticity.value, Window(nodes=4, parts=1, gaps=False)
+        tau, window = self.plasticity.value, Window(nodes=6, parts=1, gaps=False, tolerance=TOLERANCE)
         relaxation = self.plasticity.value / (s * self.duration.value * RECORDS_EVERY)  # in records
         burn, count = round(RELAXATIONS * relaxation), max(1, round(self.averaged * relaxation))
 

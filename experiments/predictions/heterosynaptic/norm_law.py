@@ -82,17 +82,24 @@ class NormLaw(AbstractPrediction):
         scores = np.array([(first, self.second, 1.0) for first in self.first])
         common = np.array([common_norm(tuple(row), self.strength, self.decay) for row in scores])
         end = self._trained()
-        squares = end.squares / np.where(end.modes > 0, end.modes, np.nan)[..., None]
-        ratios = squares / scores[:, None]
+        learned = end.modes > 0
+        counted = learned | ~learned.any(
+            1, keepdims=True
+        )  # where no seed has learned, nothing is left out, and all fails
+        squares = end.squares / np.where(learned, end.modes, np.nan)[..., None]
+        ratios = (squares / scores[:, None])[counted]
         spread, off = ratios.max(-1) / ratios.min(-1), "(the one farthest off)"
-        value, phi = f"|W_l|^2 / |phi_l| per learned mode over the closed form {off}", -end.scores / scores[:, None]
+        value, wired_phi = f"|W_l|^2 / |phi_l| per learned mode over the closed form {off}", "that of the wiring"
+        exact = (squares / (scores * common[:, None])[:, None])[counted]
+        phi = (-end.scores / scores[:, None])[counted]
         verdicts = [
             all_close("|W_l|^2 / phi_l is common", "largest over smallest of the three layers", 1.0, spread, 0.01),
-            all_close("its value", value, 1.0, ratios / common[:, None, None], 0.01),
-            all_close("the wiring sets the scores", f"measured phi over that of the wiring {off}", 1.0, phi, 0.01),
+            all_close("its value", value, 1.0, exact, 0.01),
+            all_close("the wiring sets the scores", f"measured phi over {wired_phi} {off}", 1.0, phi, 0.01),
         ]
         lost = int(self.neurons * end.modes.size - end.modes.sum())
-        note = f"Of {self.neurons * end.modes.size} modes, {lost} decayed to zero before they were learned."
+        note = f"Of {self.neurons * end.modes.size} modes, {lost} decayed to zero before they were learned, in "
+        note += f"{(~learned).sum()} of {learned.size} networks all of them: these are left out."
         return Finding(verdicts, self._drawn(squares), [note])
 
     def _trained(self) -> _End:
@@ -125,10 +132,11 @@ class NormLaw(AbstractPrediction):
         for row in ((float(first), self.second, 1.0) for first in fine):
             with contextlib.suppress(PlasticodeError):  # where the line leaves what can be learned
                 learnable.append((row, common_norm(row, self.strength, self.decay)))
+        known = np.ma.masked_invalid(squares)
         for i, name in enumerate(NAMES):
             line = [(row[0], row[i] * c) for row, c in learnable]
             panel.plot(*zip(*line, strict=True), color=OKABE_ITO[i])
-            mean, spread = squares[:, :, i].mean(1), squares[:, :, i].std(1, ddof=1)
+            mean, spread = known[:, :, i].mean(1), known[:, :, i].std(1)
             panel.errorbar(self.first, mean, yerr=spread, fmt=MARKERS[i], color=OKABE_ITO[i], label=f"|{name}|^2")
         panel.plot([], [], color="0.3", label="closed form")
         panel.set(xlabel="|phi_1|", ylabel="squared weight norm per learned mode", xscale="log", yscale="log")

@@ -36,6 +36,23 @@ def traced(trace: float) -> Curve:
     return lambda delays: traced_overlap(delays, trace, 1e-9) / traced_overlap(0.0, trace, 1e-9)
 
 
+def twice_traced(trace: float) -> Curve:
+    """As `box`, behind two traces in a row of that many T each.
+
+    What has come through them by time t of an input that is on for good is r(t) = t - 2 c + (2 c + t) exp(-t / c), c
+    being the trace; of a box against one d later it is r(d + 1) - 2 r(d) + r(d - 1).
+    """
+
+    def passed(t: np.ndarray) -> np.ndarray:
+        t = np.maximum(t, 0)
+        return t - 2 * trace + (2 * trace + t) * np.exp(-t / trace)
+
+    def strength(d: np.ndarray) -> np.ndarray:
+        return passed(d + 1) - 2 * passed(d) + passed(d - 1)
+
+    return lambda delays: strength(np.asarray(delays)) / strength(np.zeros(1))
+
+
 class Family(NamedTuple):
     """A family of rules.
 
@@ -43,6 +60,7 @@ class Family(NamedTuple):
     curve  what theory says of its learning against the delay of what teaches it: S(d) / S(0), d in T
     late   what is late: the "error" of the output layer, or the field of the rule that is this delay, in seconds
     trace  timescale of the eligibility traces of the run, in T; None: there are none
+    twice  timescale of the two traces in a row that the rule itself has, in T; None: it has none
     steps  of a presentation, by `solver`: more and better ones where signals go round loops
     """
 
@@ -50,6 +68,7 @@ class Family(NamedTuple):
     curve: Curve
     late: str = "error"
     trace: float | None = None
+    twice: float | None = None
     steps: int = 50
     solver: str = "euler"
 
@@ -61,7 +80,6 @@ class Family(NamedTuple):
 
 # Plain numbers, of which rules make arrays: by then it is known of which dtype.
 HIDDEN: Any = (0.0, 0.25)
-QUICK: Any = 1e-3
 SECOND: Any = 1.0
 
 FAMILIES: dict[str, Family] = {
@@ -72,8 +90,8 @@ FAMILIES: dict[str, Family] = {
     "heterosynaptic": Family(Heterosynaptic(), box),
     "curl": Family(Curl(flips=HIDDEN), box),  # flipped hidden units, as flipped inputs are unlearned
     "exponentiated-gradient": Family(Exponentiated(FA()), box),
-    "e-prop": Family(EProp(trace=QUICK), box, steps=200, solver="heun"),
-    "equilibrium-propagation": Family(EquilibriumPropagation(symmetric=True), box, steps=200, solver="heun"),
+    "e-prop": Family(EProp(), twice_traced(0.02), twice=0.02, steps=100, solver="heun"),
+    "equilibrium-propagation": Family(EquilibriumPropagation(symmetric=True), box, steps=100, solver="heun"),
     "sgd with traces": Family(SGD(), traced(0.5), trace=0.5),
     "hebbian": Family(Hebbian(), flat),
     "anti-hebbian": Family(AntiHebbian(), flat),

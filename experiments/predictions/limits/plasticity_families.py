@@ -59,10 +59,11 @@ class PlasticityFamilies(AbstractPrediction):
         behind a trace, 1 where no error is"""
     claim = """The window in the delay of the error belongs to the product of input and error, not to how the error gets
         to a synapse: gradients, random, direct, learned and heterosynaptic feedback, flipped signs, multiplicative
-        steps, recurrent layers and nudged twins share one of half width T / 2, eligibility traces widen it, and Hebbian
-        families have none: their learning does not depend on it, and does not find the teacher. A taught family has a
-        best tau_plast: slower than a stimulus, as else the last samples are all it knows, and faster than the run.
-        (What late targets of other energies, rewards, plateaus and perturbations do: A2.8, 3F.1, BT.1, A3.6.)"""
+        steps and nudged twins share one of half width T / 2. Eligibility traces widen it, also those of recurrent
+        layers that learn by e-prop. Hebbian families have none: their learning does not depend on it, and does not find
+        the teacher. A taught family has a best tau_plast: slower than a stimulus, as else the last samples are all it
+        knows, and faster than the run. (What late targets of other energies, rewards, plateaus and perturbations do:
+        A2.8, 3F.1, BT.1, A3.6.)"""
     method = """The coupled regime. Strength: the weights' change by one presentation in a gap, weak plasticity,
         projected on that without a delay; all matrices and seeds, each with a sample of its own, together. Learning:
         explained variance R^2 = 1 - MSE / Var(y) of the settled network on all samples after a dense stream, mean of
@@ -122,7 +123,7 @@ class PlasticityFamilies(AbstractPrediction):
         for name, one in taught.items():
             curve = FAMILIES[name].curve
             off.append(one.strength - curve(d))
-            widths.append(half_width(d, one.strength) - half_width(FINE, curve(FINE)))
+            widths.append(half_width(d, one.strength) - half_width(d, curve(d)))
         boxes = [one.strength[d > BEYOND] for name, one in taught.items() if FAMILIES[name].trace is None]
         names = f"of {len(taught)} families"
         verdicts = [
@@ -200,6 +201,8 @@ class PlasticityFamilies(AbstractPrediction):
             rule = family.rule
             if family.late != "error":
                 rule, seconds = dataclasses.replace(rule, **{family.late: seconds}), 0 * seconds
+            if family.twice is not None:
+                rule = dataclasses.replace(rule, trace=f64(family.twice * duration))
             circuit = wired(rule, network, activation="tanh")
             for_data, for_weights, for_order, for_noise = jax.random.split(key, 4)
             x, y = teacher(for_data, self.samples, network)
