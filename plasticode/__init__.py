@@ -61,6 +61,7 @@ if TYPE_CHECKING:  # the list of all public names: for type checkers, and read b
     from dynamics.integrators.window import Window as Window
     from dynamics.network import Network as Network
     from dynamics.noise import Noise as Noise
+    from dynamics.sequences import responses as responses
     from dynamics.simulate import Recording as Recording
     from dynamics.simulate import simulate as simulate
     from dynamics.stimulus import Clock as Clock

@@ -44,16 +44,18 @@ def _listed(value: Texts | None) -> tuple[str, ...]:
 
 
 class Arrays(AbstractTask):
-    """Data of your own, from files: .npz, .npy, HDF5, MATLAB's .mat (7.3 too), or .csv with names in its first line.
+    """Data of your own, from files: .npz, .npy, HDF5, NWB, MATLAB's .mat (7.3 too), .csv with names in its first line,
+    or .parquet (pip install 'plasticode[parquet]').
 
     `train` is a file, or a list of two: of inputs and of targets. `test` is likewise; without it `test_fraction` (0.2)
     of the samples, of every class, is kept for the test at random. Files are looked for beside the spec, then in the
     working folder. `inputs` and `targets` name arrays in them (paths in HDF5) or columns; several are put side by side.
     A name may be left out where one array is left; of a table, all columns that are not targets are inputs.
 
-    The first axis of an array counts samples, the others become one. `kind` says what targets are. "classification":
-    labels, any integers or texts, one per sample, or one-hot rows; in results the attribute `classes` names the
-    classes, in the order of the outputs. "regression": real numbers, (samples,) or (samples, outputs).
+    The first axis of an array counts samples, the others become one. Time series of NWB files, such as
+    "acquisition/lfp/data", are in their unit: conversion and offset are applied. `kind` says what targets are.
+    "classification": labels, any integers or texts, one per sample, or one-hot rows; in results the attribute `classes`
+    names the classes, in the order of the outputs. "regression": real numbers, (samples,) or (samples, outputs).
     "unsupervised": there are none. NaN is refused, with its row and column.
 
     With `sequences` the second axis of inputs counts frames, each of which is a presentation of `stimulus.duration`.

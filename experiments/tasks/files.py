@@ -19,9 +19,9 @@ from experiments.tasks.idx import STRANGERS
 LARGEST_DATA = 250_000_000  # numbers of one array, 1 GB as float32
 LARGEST_TABLE = 1_000_000_000  # bytes of a table of text
 MOST_ENTRIES = 100_000
-ZIP, NPY, HDF5 = b"PK\x03\x04", b"\x93NUMPY", b"\x89HDF\r\n\x1a\n"
+ZIP, NPY, HDF5, PARQUET = b"PK\x03\x04", b"\x93NUMPY", b"\x89HDF\r\n\x1a\n", b"PAR1"
 TABLES, DELIMITERS = (".csv", ".tsv", ".txt"), ",;\t"
-READ = ".npz, .npy, HDF5, MATLAB's .mat, .csv"
+READ = ".npz, .npy, HDF5, NWB, MATLAB's .mat, .csv, .parquet"
 MATLAB_PLAIN = ("double", "single", "logical", "char", "cell", "sparse")
 
 
@@ -110,6 +110,8 @@ def _contents(path: Path, stack: contextlib.ExitStack) -> Contents:
     if HDF5 in (content[:8], content[512:520]):
         file = stack.enter_context(h5py.File(path, "r"))
         return Contents(path, _hdf5(file, content.startswith(b"MATLAB")))
+    if content.startswith(PARQUET):
+        return Contents(path, _parquet(path), is_table=True)
     if content.startswith(b"MATLAB") or path.suffix == ".mat":
         return Contents(path, _matlab(path))
     for beginning, what in STRANGERS:
@@ -155,14 +157,23 @@ def _hdf5(file: h5py.File, matlab: bool) -> dict[str, Entry]:
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and item.shape is not None and not name.startswith("#"):
             shape = item.shape[::-1] if matlab else item.shape
-            found[name] = Entry(shape, lambda: _from_matlab(file, item) if matlab else _dataset(item))
+            found[name] = Entry(shape, lambda: _from_matlab(file, item) if matlab else _dataset(item, nwb))
 
+    nwb = "nwb_version" in file.attrs
     file.visititems(visit)
     return found
 
 
-def _dataset(item: Any) -> np.ndarray:
-    return item.asstr()[()] if h5py.check_string_dtype(item.dtype) else item[()]
+def _dataset(item: Any, nwb: bool) -> np.ndarray:
+    if h5py.check_string_dtype(item.dtype):
+        return item.asstr()[()]
+    values = item[()]
+    if not (nwb and item.name.endswith("/data") and "conversion" in item.attrs):
+        return values
+    # A time series is in its unit after data * conversion + offset, and each channel may have a factor of its own.
+    factors = item.parent.get("channel_conversion")
+    scale = np.asarray(item.attrs["conversion"] if factors is None else item.attrs["conversion"] * factors[()])
+    return values * scale + item.attrs.get("offset", 0.0)
 
 
 def _from_matlab(file: h5py.File, item: h5py.Dataset) -> np.ndarray:
@@ -246,6 +257,23 @@ def _table(path: Path) -> dict[str, Entry]:
             keep_default_na=False, skipinitialspace=True,
         )  # fmt: skip
     return {name: Entry((len(table),), lambda name=name: _column(table[name].to_numpy())) for name in names}
+
+
+def _parquet(path: Path) -> dict[str, Entry]:
+    """The columns of a table in Parquet, each of which is read by itself."""
+    try:
+        from pyarrow import parquet
+    except ImportError:
+        raise PlasticodeError(f"'{path}' is a Parquet file, which needs pip install 'plasticode[parquet]'") from None
+    file = parquet.ParquetFile(path)
+    rows, names = file.metadata.num_rows, file.schema_arrow.names
+    if len(set(names)) < len(names):
+        raise PlasticodeError(f"'{path}' has two columns of one name: each must have a name of its own")
+
+    def read(name: str) -> np.ndarray:
+        return _column(file.read(columns=[name]).column(name).to_pandas().to_numpy())
+
+    return {name: Entry((rows,), lambda name=name: read(name)) for name in names}
 
 
 def _column(values: np.ndarray) -> np.ndarray:

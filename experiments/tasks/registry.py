@@ -11,6 +11,8 @@ from dynamics.errors import PlasticodeError, printable
 from dynamics.plugins import blamed, imported, is_own, modules_of
 from experiments.machine.names import unknown_name
 from experiments.tasks.arrays import Arrays
+from experiments.tasks.bundled import BreastCancer, Diabetes, Iris, Linnerud, Wine
+from experiments.tasks.cifar import Cifar10, Cifar100
 from experiments.tasks.circles import Circles
 from experiments.tasks.contract import AbstractTask, Data, Kind
 from experiments.tasks.gaussian import GaussianInputs, GaussianRegression, TeacherStudent
@@ -28,6 +30,13 @@ TASKS: dict[str, type[AbstractTask]] = {
         GaussianInputs,
         Mnist,
         Idx,
+        Cifar10,
+        Cifar100,
+        Iris,
+        Wine,
+        BreastCancer,
+        Diabetes,
+        Linnerud,
         DelayedMatch,
         MovingBar,
         Frequency,

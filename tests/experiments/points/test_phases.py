@@ -13,6 +13,7 @@ from experiments.spec.loading import make_spec
 from experiments.spec.spec import dump_toml
 from experiments.spec.toml_text import parse_toml
 
+pytestmark = pytest.mark.usefixtures("unchecked_types")
 SMALL = {
     "task": {"name": "circles", "samples": 60},
     "rule": "fa",

@@ -16,6 +16,7 @@ from experiments.tasks.contract import Data
 from experiments.tasks.registry import load, make_task
 from experiments.tasks.temporal import DelayedMatch, Frequency, MovingBar
 
+pytestmark = pytest.mark.usefixtures("unchecked_types")
 N, FRAMES, D = 20, 4, 3
 RNG = np.random.default_rng(3)
 X = RNG.standard_normal((N, FRAMES, D)).astype(np.float32)
