@@ -69,12 +69,12 @@ class Samples(NamedTuple):
         if labels.dtype.kind == "U":
             blank = np.flatnonzero(np.char.str_len(np.char.strip(labels)) == 0)
             if blank.size:
-                raise PlasticodeError(f"{self._of(name)} has no label in {self._place(blank[0])} (counted from 0)")
+                raise PlasticodeError(f"{self._of(name)} has no label in {self._place(int(blank[0]))} (counted from 0)")
         else:
             self._check_finite(name, labels[:, None])
             broken = np.flatnonzero(labels != np.floor(labels)) if labels.dtype.kind == "f" else np.empty(0)
             if broken.size:
-                what = f"{labels[broken[0]]} in {self._place(broken[0])} (counted from 0)"
+                what = f"{labels[broken[0]]} in {self._place(int(broken[0]))} (counted from 0)"
                 raise PlasticodeError(
                     f"{self._of(name)} has {what}, which is no label: labels are integers or texts, and "
                     "task.kind = 'regression' takes real numbers"
@@ -108,7 +108,7 @@ class Samples(NamedTuple):
         bad = np.flatnonzero(~(np.isin(rows, (0, 1)).all(axis=1) & (rows.sum(axis=1) == 1)))
         if bad.size:
             raise PlasticodeError(
-                f"'{self.place}' has {rows.shape[1]} targets per sample, not one-hot in {self._place(bad[0])} "
+                f"'{self.place}' has {rows.shape[1]} targets per sample, not one-hot in {self._place(int(bad[0]))} "
                 "(counted from 0): a classification has one label per sample or one-hot rows"
             )
         names = self.names if len(self.names) == rows.shape[1] else map(str, range(rows.shape[1]))

@@ -28,8 +28,16 @@ def needed(name: str, folder) -> dict:
     (folder / "idx").mkdir(exist_ok=True)
     arrays = write_mnist(folder / "idx")
     (folder / "idx" / LABELS[1]).write_bytes(idx_bytes(arrays[LABELS[0]][:3]))  # whose classes the training has
+    for labels, files in ((1, [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]), (2, ["train", "test"])):
+        for number, file in enumerate(files):
+            images = np.random.default_rng(number).integers(10, size=(2, labels + 3072), dtype=np.uint8)
+            (folder / f"{file}.bin").write_bytes(images.tobytes())
     own = {"train": str(folder / "a.npz"), "inputs": "x", "targets": "y"}
-    return {"mnist": {"path": str(folder)}, "idx": {"path": str(folder / "idx")}, "arrays": own}.get(name, {})
+    idx = {"path": str(folder / "idx")}
+    return dict.fromkeys(("mnist", "cifar10", "cifar100"), {"path": str(folder)}).get(name, {}) | {
+        "idx": idx,
+        "arrays": own,
+    }.get(name, {})
 
 
 def every_task(folder) -> list[AbstractTask]:
@@ -52,7 +60,8 @@ def test_every_task_gives_float32_and_disjoint_sets(mnist):
     for task in every_task(mnist[0]):
         data = task.load()
         assert {array.dtype for array in arrays_of(data).values()} == {np.dtype(np.float32)}, task.name
-        assert rows(data.train_inputs).isdisjoint(rows(data.test_inputs)), task.name
+        halves = (rows(half.reshape(len(half) // data.frames, -1)) for half in (data.train_inputs, data.test_inputs))
+        assert set.isdisjoint(*halves) or task.name == "iris"  # in which two flowers measure the same
         assert (data.train_targets is None) == (data.test_targets is None) == (data.kind == "unsupervised")
         if data.train_targets is not None and data.test_targets is not None:
             assert len(data.train_targets) == len(data.train_inputs)
