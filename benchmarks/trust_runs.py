@@ -18,7 +18,7 @@ from experiments.execution.programs import JobRunner
 from experiments.machine.progress import Meter
 from experiments.points.assemble import build, plan
 from experiments.points.heeded import NOTHING
-from experiments.points.jobs import ChunkKey, Job, bytes_of, init_point, points_of
+from experiments.points.jobs import ChunkKey, Job, Stage, bytes_of, init_point, points_of
 from experiments.spec.grid import expand
 from experiments.spec.loading import make_spec
 from experiments.spec.probes import PROBES, Probe
@@ -50,7 +50,8 @@ def assembled(drawn: Structure, values: dict[str, np.ndarray]) -> Job:
     made = plan(group, data)
     names = ("train_inputs", "train_targets", "test_inputs", "test_targets")
     arrays = {name: getattr(data, name).astype(spec.dtype) for name in names}
-    job = Job("", 0, grid, group, made, arrays, NOTHING, 1, 1, 1)
+    stages = (Stage(group.static.stimulus.presentations, group.values, arrays),)
+    job = Job("", 0, grid, group, made, stages, NOTHING, 1, 1, 1)
     points, seeds = points_of(job, slice(0, 1))
     point = {path: column[0] for path, column in points.items()}
     state = jax.eval_shape(functools.partial(init_point, made), point, seeds[0], arrays)
