@@ -20,7 +20,7 @@ from experiments.predictions.energy.residual import forward, settled_error
 from experiments.predictions.energy.separation import EPTimescales
 from experiments.predictions.kit import f64
 from rules.contrastive_hebbian import ContrastiveHebbian
-from rules.equilibrium_propagation import EquilibriumPropagation, Nudged, copy_of
+from rules.equilibrium_propagation import EquilibriumPropagation, Nudged, OscillatingEP, copy_of
 from rules.predictive_coding import Inferred, PredictiveCoding
 from tests.predictions.verdicts import failed
 
@@ -206,6 +206,21 @@ def test_a_free_copy_that_does_not_learn_fails_the_orders(plant, monkeypatch):
 
     plant(rules.equilibrium_propagation, "copy_of", alone)
     assert "order, one-sided" in failed(small("ep-orders").measure())
+
+
+@pytest.mark.parametrize(
+    ("function", "old", "new"),
+    [
+        (OscillatingEP.wire, "2 / self.nudge", "1 / self.nudge"),
+        (OscillatingEP.wire, 'gate=Input("phase"), ', ""),
+        (Nudged.__call__, "self.beta * local.inputs[self.by] if", "self.beta if"),
+    ],
+)
+def test_a_wrong_line_fails_the_synapse_of_an_oscillating_nudge(rewrite, function, old, new):
+    """The first claim of `ep-oscillating`, one synapse against harmonic balance, to 1e-4."""
+    p = EPOscillating(amplitudes=(0.15,), frequencies=(0.3, 0.6, 1.3))
+    rewrite(function, old, new)
+    assert np.abs(p._synapse() - p.balanced()).max() > 1e-3
 
 
 def test_an_error_at_once_fails_the_window(plant):

@@ -176,7 +176,10 @@ def test_a_run_answers_sequences_in_time_alike_by_windows_and_by_steps():
 
 
 def test_orders_are_swept_and_change_the_run():
-    spec = make_spec(SMALL | {"sweep": {"stimulus.order": ["random", "shuffled", "sequential"]}})
+    settling = {key: value for key, value in SMALL.items() if key not in ("delays", "timescales")}
+    spec = make_spec(
+        settling | {"regime": "discrete", "sweep": {"stimulus.order": ["random", "shuffled", "sequential"]}}
+    )
     ends = run(spec).datasets[""]["loss"].values[..., -1].ravel()
     assert len(set(ends.tolist())) == 3
 
