@@ -25,6 +25,7 @@ SMALL = {
 SLOW = {"name": "slow", "presentations": 6, "set": {"timescales.plasticity": "2 s"}}
 FROZEN = {"name": "frozen", "presentations": 4, "set": {"timescales.plasticity": "inf"}}
 FIRST = {"presentations": 10}
+UPDATES = SMALL | {"regime": "discrete"}  # which compile soonest, where a statement is of any regime
 REGIMES = [
     {"regime": "coupled"},
     {"regime": "coupled", "integrator": {"name": "heun", "dt": "0.5 ms"}, "delays": {"error": "12 ms"}},
@@ -63,8 +64,8 @@ def test_a_run_with_phases_is_its_stages_one_after_the_other(regime):
 
 
 def test_one_phase_is_a_run_without_any():
-    one = run(make_spec(SMALL | {"phases": [{"presentations": 10}]})).datasets[""]
-    none = run(make_spec(SMALL | {"stimulus": {"duration": "20 ms", "presentations": 10}})).datasets[""]
+    one = run(make_spec(UPDATES | {"phases": [{"presentations": 10}]})).datasets[""]
+    none = run(make_spec(UPDATES | {"stimulus": {"duration": "20 ms", "presentations": 10}})).datasets[""]
     np.testing.assert_array_equal(one["loss"], none["loss"])
 
 
@@ -79,7 +80,7 @@ def test_a_phase_that_changes_nothing_changes_nothing():
 def test_a_reversal_shows_its_own_task_from_its_own_beginning():
     """Another task, of another size, in sequential order: its first sample is the first that the phase shows."""
     phases = [FIRST, {"name": "other", "presentations": 3, "set": {"task.seed": 5, "task.samples": 40}}]
-    spec = make_spec(SMALL | {"stimulus": {"duration": "20 ms", "order": "sequential"}, "phases": phases})
+    spec = make_spec(UPDATES | {"stimulus": {"duration": "20 ms", "order": "sequential"}, "phases": phases})
     (job,) = prepare(spec)[""]
     assert [stage.data["first"].item() for stage in job.stages] == [0, 10]
     assert [len(stage.data["train_inputs"]) for stage in job.stages] == [48, 32]
@@ -90,25 +91,16 @@ def test_a_reversal_shows_its_own_task_from_its_own_beginning():
     assert [int(stream.index(jnp.int32(k))) for k in (10, 11, 12)] == [0, 1, 2]
     data = run(spec).datasets[""]
     np.testing.assert_allclose(np.square(data["weight_norm"].values[-1]).sum(), by_hand(spec)[-1], rtol=1e-5)
-    alone = run(make_spec(SMALL | {"stimulus": {"duration": "20 ms", "order": "sequential"}, "phases": [FIRST]}))
+    alone = run(make_spec(UPDATES | {"stimulus": {"duration": "20 ms", "order": "sequential"}, "phases": [FIRST]}))
     assert data["loss"].values[2] == alone.datasets[""]["loss"].values[2] != data["loss"].values[3]
 
 
 def test_phases_are_swept_with_all_else():
-    sweep = {"network.gain": [0.5, 1.0], "rule": ["sgd", "fa"], "timescales.propagation": ["1 ms", "2 ms"]}
-    data = run(make_spec(SMALL | {"phases": [FIRST, SLOW], "sweep": sweep})).datasets[""]
+    sweep = {"network.gain": [0.5, 1.0], "rule": ["sgd", "fa"], "timescales.decay": ["1 s", "2 s"]}
+    data = run(make_spec(UPDATES | {"phases": [FIRST, SLOW], "sweep": sweep})).datasets[""]
     assert data["loss"].shape == (2, 2, 2, 5) and (data["status"] == 0).all()
-    alone = run(
-        make_spec(
-            SMALL
-            | {
-                "rule": "fa",
-                "phases": [FIRST, SLOW],
-                "network": {"hidden": [5], "gain": 0.5},
-                "timescales": {"plasticity": "0.3 s", "propagation": "1 ms"},
-            }
-        )
-    ).datasets[""]
+    at = {"network": {"hidden": [5], "gain": 0.5}, "timescales": {"plasticity": "0.3 s", "decay": "1 s"}}
+    alone = run(make_spec(UPDATES | at | {"phases": [FIRST, SLOW]})).datasets[""]
     np.testing.assert_allclose(data["loss"].values[0, 1, 0], alone["loss"].values.ravel(), rtol=1e-5)
 
 
@@ -116,18 +108,17 @@ def test_multiples_of_the_duration_are_those_of_the_phase():
     phases = [FIRST, {"presentations": 4, "set": {"stimulus.duration": "40 ms"}}]
     (job,) = prepare(make_spec(SMALL | {"timescales": {"plasticity": "10 T"}, "phases": phases}))[""]
     assert [float(stage.values["timescales.plasticity"][0]) for stage in job.stages] == [0.2, 0.4]
-    data = run(make_spec(SMALL | {"phases": phases})).datasets[""]
+    data = run(make_spec(UPDATES | {"phases": phases})).datasets[""]
     np.testing.assert_allclose(data["time"], [0, 0.1, 0.2, 0.28, 0.36])
 
 
 def test_noise_and_lists_may_come_and_go():
     phases = [FIRST, {"presentations": 4, "set": {"noise.synaptic": 0.01, "timescales.plasticity": ["inf", "1 s"]}}]
-    spec = make_spec(SMALL | {"phases": phases})
-    data = run(spec).datasets[""]
+    data = run(make_spec(SMALL | {"phases": phases})).datasets[""]
     norms = dict(zip(data["matrix"].values.tolist(), data["weight_norm"].values.T, strict=True))
     assert (data["status"] == 0).all() and norms["W1"][-1] != norms["W1"][2]
-    frozen = [FIRST, {"presentations": 4, "set": {"timescales.plasticity": ["inf", "1 s"]}}]
-    data = run(make_spec(SMALL | {"phases": frozen})).datasets[""]
+    phases[1]["set"] = {"timescales.plasticity": ["inf", "1 s"]}
+    data = run(make_spec(UPDATES | {"phases": phases})).datasets[""]
     norms = dict(zip(data["matrix"].values.tolist(), data["weight_norm"].values.T, strict=True))
     assert norms["W1"][-1] == norms["W1"][2] and norms["W2"][-1] != norms["W2"][2]
 

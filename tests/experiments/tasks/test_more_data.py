@@ -1,6 +1,7 @@
 """Data sets by name and in further formats: scikit-learn's, CIFAR, Parquet and NWB; each from a real file."""
 
-# pyright: reportOptionalSubscript=false, reportArgumentType=false, reportAttributeAccessIssue=false
+# pyright: reportOptionalSubscript=false, reportArgumentType=false, reportOptionalMemberAccess=false
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false
 
 import h5py
 import numpy as np

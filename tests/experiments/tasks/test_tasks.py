@@ -33,11 +33,10 @@ def needed(name: str, folder) -> dict:
             images = np.random.default_rng(number).integers(10, size=(2, labels + 3072), dtype=np.uint8)
             (folder / f"{file}.bin").write_bytes(images.tobytes())
     own = {"train": str(folder / "a.npz"), "inputs": "x", "targets": "y"}
-    idx = {"path": str(folder / "idx")}
-    return dict.fromkeys(("mnist", "cifar10", "cifar100"), {"path": str(folder)}).get(name, {}) | {
-        "idx": idx,
-        "arrays": own,
-    }.get(name, {})
+    needs: dict[str, dict] = {"idx": {"path": str(folder / "idx")}, "arrays": own}
+    for kind in ("mnist", "cifar10", "cifar100"):
+        needs[kind] = {"path": str(folder)}
+    return needs.get(name, {})
 
 
 def every_task(folder) -> list[AbstractTask]:
