@@ -22,7 +22,7 @@ from rules.node_perturbation import NodePerturbation
 from rules.perturbed import Loss, _again, compared
 from rules.weight_mirror import WeightMirror
 from rules.weight_perturbation import Rewarded, WeightPerturbation
-from tests.predictions.verdicts import failed
+from tests.experiments.predictions.verdicts import failed
 
 # Cheap settings of every prediction, with which its claims still hold.
 SMALL = {

@@ -26,7 +26,7 @@ from experiments.predictions.limits.ltc_solver import LTCSolver
 from experiments.predictions.limits.probability_flow import ProbabilityFlow
 from experiments.predictions.limits.weak_order import WeakOrder
 from rules import SGD
-from tests.predictions.verdicts import failed
+from tests.experiments.predictions.verdicts import failed
 
 SMALL = {
     "delayed-gradient": {"levels": (0.2, 1.2)},

@@ -20,7 +20,7 @@ from experiments.predictions.limits.spherical_langevin import (
     third,
     updates,
 )
-from tests.predictions.verdicts import failed
+from tests.experiments.predictions.verdicts import failed
 
 # Cheap settings, with which the claims still hold.
 SMALL: dict[str, Any] = {"dimension": 4, "eta": 0.04, "timescale": 12.0, "seeds": 64, "pulls": (0.4, 3.5)}

@@ -27,7 +27,7 @@ from experiments.predictions import PREDICTIONS, prediction_class, report, repro
 from experiments.predictions.references import REFERENCES
 from experiments.predictions.reproduce import Measured, measure, measure_all
 from experiments.results.verdicts import close, exceeds, matches, mean_of, stays_below
-from tests.predictions.fakes import Broken, Line
+from tests.experiments.predictions.fakes import Broken, Line
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 KEYS = {"name", "source", "quantity", "expected", "measured", "tolerance", "outcome", "passed"}

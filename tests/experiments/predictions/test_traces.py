@@ -22,7 +22,7 @@ from experiments.predictions.traces.stdp_chain import STDPChain
 from experiments.predictions.traces.stdp_phase import STDPPhase
 from experiments.spec.units import Time
 from rules.behavioural_timescale import Depressing
-from tests.predictions.verdicts import failed
+from tests.experiments.predictions.verdicts import failed
 
 # Cheap settings of every prediction, with which its claims still hold.
 SMALL = {

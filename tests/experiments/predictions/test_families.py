@@ -11,7 +11,7 @@ from experiments.predictions import prediction_class
 from experiments.predictions.limits.families import FAMILIES, Family, box, flat, traced, twice_traced
 from experiments.predictions.limits.plasticity_families import Measured, PlasticityFamilies, half_width
 from rules import FA
-from tests.predictions.verdicts import failed
+from tests.experiments.predictions.verdicts import failed
 
 QUICK = {
     "families": ("fa", "oja"), "seeds": 10, "presentations": 80, "delays": (0.0, 0.4, 0.6, 1.3), "samples": 20,

@@ -19,7 +19,7 @@ from experiments.predictions.generalisation.regression import (
     padded,
     spectrum,
 )
-from tests.predictions.verdicts import failed
+from tests.experiments.predictions.verdicts import failed
 
 # Cheap settings of every prediction, with which its claims still hold.
 SMALL = {

@@ -22,7 +22,7 @@ from experiments.predictions.kit import f64
 from rules.contrastive_hebbian import ContrastiveHebbian
 from rules.equilibrium_propagation import EquilibriumPropagation, Nudged, OscillatingEP, copy_of
 from rules.predictive_coding import Inferred, PredictiveCoding
-from tests.predictions.verdicts import failed
+from tests.experiments.predictions.verdicts import failed
 
 SMALL = {
     "ep-orders": {"hidden": (3,), "seeds": 2, "samples": 2},

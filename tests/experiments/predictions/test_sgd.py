@@ -20,7 +20,7 @@ from experiments.predictions.sgd.ska_growth import SkaGrowth
 from experiments.predictions.sgd.ska_setting import Run, published, sigmoids
 from experiments.predictions.sgd.stability import Stability, critical, leading, moment_map
 from experiments.spec.units import Time
-from tests.predictions.verdicts import failed
+from tests.experiments.predictions.verdicts import failed
 
 # Cheap settings of every prediction, with which its claims still hold.
 SMALL = {

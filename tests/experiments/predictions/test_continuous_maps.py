@@ -25,8 +25,8 @@ from experiments.predictions.continuous.delay_duration import OneHidden, ThreeHi
 from experiments.predictions.kit import f64, wired
 from experiments.tasks.real import Digits
 from rules import SGD
+from tests.experiments.predictions.verdicts import failed
 from tests.mnist_files import write_mnist
-from tests.predictions.verdicts import failed
 
 MAP = {"durations": (8.0, 16.0), "delays": (0.0, 8.0, 12.0, 16.0), "width": 8, "presentations": 200, "seeds": 8}
 MAP |= {"plasticity": 400.0}

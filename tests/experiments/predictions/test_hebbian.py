@@ -30,7 +30,7 @@ from experiments.predictions.hebbian.sparsity import HebbianSparsity
 from experiments.predictions.kit import f64, jackknifed
 from experiments.spec.units import Time
 from rules import DFA, KP, SGD
-from tests.predictions.verdicts import failed
+from tests.experiments.predictions.verdicts import failed
 
 # Cheap settings of every prediction, with which its claims still hold.
 SMALL = {

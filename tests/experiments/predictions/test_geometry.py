@@ -23,7 +23,7 @@ from experiments.predictions.geometry.replica_noise import ReplicaNoise, laplaci
 from experiments.predictions.geometry.restoration import strength
 from experiments.predictions.geometry.signs import flipped_share
 from experiments.predictions.geometry.strong_orders import mean_square
-from tests.predictions.verdicts import failed
+from tests.experiments.predictions.verdicts import failed
 
 # Cheap settings of every prediction, with which its claims still hold.
 SMALL: dict[str, Any] = {

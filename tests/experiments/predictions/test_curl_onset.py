@@ -11,7 +11,7 @@ from experiments.predictions import configured
 from experiments.predictions.curl import onsets
 from experiments.predictions.curl.matrices import clamped_error_matrix
 from experiments.spec.units import Time
-from tests.predictions.verdicts import failed
+from tests.experiments.predictions.verdicts import failed
 
 SMALL: dict[str, Any] = {"units": (53,), "seeds": 44, "time": Time(200.0)}
 

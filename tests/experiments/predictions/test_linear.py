@@ -16,7 +16,7 @@ from experiments.predictions.linear.plateau_noise import PlateauNoise
 from experiments.predictions.linear.platonic import PlatonicKernel, platonic_kernel, root
 from experiments.predictions.linear.riccati import RiccatiSolution, solution
 from experiments.predictions.linear.setting import crossing, mode_time, sigmoid
-from tests.predictions.verdicts import failed
+from tests.experiments.predictions.verdicts import failed
 
 # Cheap settings of every prediction, with which its claims still hold.
 SMALL = {
