@@ -8,6 +8,11 @@ import jaxtyping
 import pytest
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_pictures():
+    """Pictures of predictions have their own size, unlike those of runs: a browser measures them."""
+
+
 @pytest.fixture
 def plant(monkeypatch):
     """Puts a defect into the engine, and makes all be compiled anew; afterwards the programs with it are forgotten.
