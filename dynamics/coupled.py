@@ -46,7 +46,7 @@ class Coupled(AbstractCoupled):
             self.history = needed_history(self)
 
     def __check_init__(self):
-        check_circuit(self.circuit, self.timescales, self.stream.inputs, self.stream.targets)
+        check_circuit(self.circuit, self.timescales, self.stream.inputs, self.stream.targets, self.stream.told)
         check_lagged(self.system({}))
         roles = {layer.role for layer in self.circuit.layers}
         if self.delays.error is not None and "target" in roles and "output" not in roles:

@@ -74,7 +74,7 @@ class Discrete(AbstractRegime[DiscreteState]):
                 f"discrete.batch = {self.batch} is not allowed with this rule, as it needs matrices that are drawn "
                 "anew for each presentation: it must be 1"
             )
-        check_circuit(self.circuit, self.timescales, self.stream.inputs, self.stream.targets)
+        check_circuit(self.circuit, self.timescales, self.stream.inputs, self.stream.targets, self.stream.told)
         check_settles(self.circuit)
         if self.optimiser not in OPTIMISERS:
             raise unknown("discrete.optimiser", self.optimiser, OPTIMISERS)

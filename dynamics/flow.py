@@ -41,7 +41,7 @@ from dynamics.plasticity import (
     zero_traces,
 )
 from dynamics.regime import AbstractRegime, Quality, check_circuit, check_start
-from dynamics.samples import lessons, rows, rows_or_none
+from dynamics.samples import lessons, marks, rows, rows_or_none
 from dynamics.settle import Outside, check_settles, settle
 from dynamics.simulate import all_finite
 from dynamics.stimulus import Clock
@@ -270,10 +270,10 @@ class WeightFlow(AbstractRegime[FlowState]):
     noise: Noise = Noise()
     entropic: bool = eqx.field(static=True, default=False)
     batch: Float[Array, ""] = eqx.field(converter=as_numbers, default=1.0)
-    told: Float[Array, " _n"] | None = None
+    told: Float[Array, " _n"] | None = eqx.field(converter=marks, default=None)
 
     def __check_init__(self):
-        check_circuit(self.circuit, self.timescales, self.inputs, self.targets)
+        check_circuit(self.circuit, self.timescales, self.inputs, self.targets, self.told)
         check_settles(self.circuit)
         self._check_averages()
         if self.sampling_noise and not self.integrator.sampling:

@@ -35,10 +35,17 @@ def check_circuit(
     timescales: Timescales,
     inputs: Float[Array, "_n _inputs"],
     targets: Float[Array, "_m _outputs"] | None,
+    told: Float[Array, " _k"] | None = None,
 ) -> None:
     """Refuses time constants and samples that do not fit the circuit: their shapes are known even while tracing."""
     check_levels(circuit, timescales)
     check_samples(circuit, inputs, targets)
+    compares = next((layer.name for layer in circuit.layers if layer.role == "target"), None)
+    if told is not None and compares is not None and circuit.plastic:
+        raise PlasticodeError(
+            f"this rule compares the target itself (layer '{compares}'), and where none is told it would learn to give "
+            "0: every sample or frame must have a target, or the rule be one that learns from an error"
+        )
 
 
 def check_start(circuit: Circuit, dtype: DTypeLike, weights: Weights, inputs: Float[Array, "samples inputs"]) -> None:

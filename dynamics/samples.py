@@ -61,6 +61,19 @@ def lessons(
     return targets if told is None else targets * told[:, None]
 
 
+def marks(value: Any) -> Float[Array, " samples"] | None:
+    """0 or 1 for every sample, of anything that NumPy understands; None stays None."""
+    if value is None or isinstance(value, Tracer):
+        return value
+    try:
+        numbers = np.asarray(value, float)
+    except (TypeError, ValueError):
+        numbers = np.empty(0)
+    if numbers.ndim != 1 or not numbers.size or not np.isin(numbers, (0, 1)).all():
+        raise PlasticodeError("told must be 1 or 0 for each sample: whether its target is given")
+    return jnp.asarray(value if hasattr(value, "dtype") and np.issubdtype(value.dtype, np.floating) else numbers)
+
+
 def check_pairs(inputs: Float[Array, "_n _inputs"], targets: Float[Array, "_m _outputs"] | None) -> None:
     """Refuses other than one row of targets, where there are any, for each of the inputs."""
     if targets is not None and targets.shape[0] != inputs.shape[0]:

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dynamics.circuit import Circuit, Weights
@@ -12,6 +13,7 @@ from dynamics.coupled_run import CoupledProgress
 from dynamics.errors import PlasticodeError
 from dynamics.instruments import output_layer
 from dynamics.noise import Noise
+from dynamics.samples import rows
 from dynamics.stimulus import Stream
 
 
@@ -23,8 +25,14 @@ def responses(
     Each sequence starts in silence; frames last as long as the presentations of `run`, with its lags and time constants
     but without noise, targets and plasticity. Dimensionless, as activities are.
     """
-    if jnp.ndim(inputs) != 3:
-        raise PlasticodeError(f"the sequences have shape {jnp.shape(inputs)}: it must be (sequences, frames, inputs)")
+    if not isinstance(run, Coupled):
+        raise PlasticodeError(
+            f"responses are those of a Coupled run, in which activity lasts, not of {type(run).__name__}"
+        )
+    if np.ndim(inputs) != 3:
+        raise PlasticodeError(f"the sequences have shape {np.shape(inputs)}: it must be (sequences, frames, inputs)")
+    shape = np.shape(inputs)
+    inputs = rows("inputs")(jnp.reshape(jnp.asarray(inputs), (shape[0] * shape[1], shape[2]))).reshape(shape)
     output, targets = output_layer(run.circuit), run.stream.targets
     circuit = unlearning(run.circuit)
     silent = None if targets is None else jnp.zeros((inputs.shape[1], targets.shape[1]), targets.dtype)

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 from dynamics.errors import PlasticodeError, unknown
 from dynamics.kinks import cell_before, earlier_side, share_on
 from dynamics.order import ORDERS
-from dynamics.samples import check_pairs, lessons, rows, rows_or_none
+from dynamics.samples import check_pairs, lessons, marks, rows, rows_or_none
 
 
 class Clock(eqx.Module):
@@ -59,17 +59,17 @@ class Stream(eqx.Module):
     key: PRNGKeyArray
     order: str = eqx.field(static=True, default="random")
     frames: int = eqx.field(static=True, default=1)
-    told: Float[Array, " _samples"] | None = None
+    told: Float[Array, " _samples"] | None = eqx.field(converter=marks, default=None)
     first: Int[Array, ""] | None = None
 
     def __check_init__(self):
         check_pairs(self.inputs, self.targets)
-        if self.order not in ORDERS:
+        if not isinstance(self.order, str) or self.order not in ORDERS:
             raise unknown("order", self.order, ORDERS)
         samples = self.inputs.shape[0]
-        if self.frames < 1 or samples % self.frames:
+        if type(self.frames) is not int or self.frames < 1 or samples % self.frames:
             raise PlasticodeError(
-                f"frames = {self.frames} is not allowed with {samples} samples: sequences must be of equal length"
+                f"frames = {self.frames!r} is not allowed with {samples} samples: it must be an integer that divides it"
             )
         if self.told is not None and self.told.shape != (samples,):
             raise PlasticodeError(f"told has shape {self.told.shape}: it must have one number for each of {samples}")

@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from dynamics.errors import PlasticodeError, refused
+from dynamics.errors import PlasticodeError
 from experiments.points.assemble import Plan
 from experiments.spec.grid import Group
 from experiments.spec.spec import Spec
@@ -32,14 +30,18 @@ def check_memory_of_phases(group: Group, plan: Plan, changes_task: bool) -> None
     """Refuses phases that would change what is still on its way to the network, where lags are constant.
 
     A buffer remembers steps, which would last longer or shorter than they did, and late samples are those of one task.
+    Windows remember waveforms at nodes that lie where their lags, and all that settles, have put them.
     """
     if not plan.history:
         return
-    instead = "constant lags remember the time before: delays.stages gives lags that need no memory"
+    by_windows, kept = not plan.integrator.explicit, "constant lags remember the time before"
+    instead = f"{kept}: delays.stages gives lags that need no memory"
     if changes_task:
         raise PlasticodeError(f"phases that change the task are not allowed with delays, as {instead}")
-    for key in ("stimulus.duration", "stimulus.gap"):
-        for number, values in enumerate(group.later, start=1):
-            if (values[key] != group.values[key]).any():
-                value = f"{float(np.ravel(values[key])[0]):g} s"
-                raise refused(f"phases.{plan.spec.phases[number].named(number)}.set.{key}", value, instead)
+    times = {path for path, number in plan.spec.rule.numbers().items() if number.quantity.time}
+    for path in group.values:
+        by_steps = path in ("stimulus.duration", "stimulus.gap")
+        moves = path.startswith("delays.") or path == "timescales.propagation" or path in times
+        if (by_steps or (by_windows and moves)) and any((v[path] != group.values[path]).any() for v in group.later):
+            how = instead if by_steps else f"windows with {kept}: integrator.name must be heun or euler"
+            raise PlasticodeError(f"{path} may not differ between phases, as {how}")

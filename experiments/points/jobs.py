@@ -13,7 +13,7 @@ import numpy as np
 from dynamics.activations import activation
 from dynamics.circuit import Weights
 from dynamics.coupled import Coupled
-from dynamics.errors import PlasticodeError
+from dynamics.errors import PlasticodeError, refused
 from dynamics.plugins import blamed, is_own, modules_of
 from dynamics.regime import AbstractRegime
 from dynamics.sequences import responses
@@ -210,6 +210,11 @@ def _jobs(sweep: Sweep, part: str, found: _Found, first: int = 0) -> Iterator[Jo
     for number, group in itertools.islice(enumerate(sweep.groups), first, None):
         loaded = [found.loaded(spec.task, group.static.dtype) for spec in group.static.stages()]
         data = check_alike(group.static, [one for one, _ in loaded])
+        if data.frames > group.static.stimulus.presentations:
+            told = (
+                f"a sequence of task '{group.static.task.name}' has {data.frames} frames, each of them a presentation"
+            )
+            raise refused("stimulus.presentations", group.static.stimulus.presentations, told)
         made = plan(group, data, max(one.strongest for one, _ in loaded))
         classes = data.classes if all(one.classes == data.classes for one, _ in loaded) else ()
         stages = _stages(group, [arrays for _, arrays in loaded])

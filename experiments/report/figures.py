@@ -63,6 +63,7 @@ MOST_LEGEND = 11  # as many as fit beside one row of panels
 MOST_LINES = 30
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # what the system says of a disk
 MOST_MARKS = 60  # on a line
+MOST_NAMED = 6  # phases that get their names
 
 Panelled = tuple[Figure, list[Axes]]
 Positions = dict[str, dict[str, int]]
@@ -218,6 +219,8 @@ def _lines(data: xr.Dataset, probe: str, each: Positions, along: str | None) -> 
                 band(panel, x[order], one, look, str(nth))
     for title, panel in zip(each, drawn, strict=True):
         panel.set(title=title, xlabel=label)
+        if along is None and "phase" in data.coords:
+            _mark_phases(panel, x, data["phase"].values)
         _dress(panel.xaxis, where, along is not None and data[along].attrs.get("units") == "s", along is not None)
     heading = ", ".join(path_text(data, axis) for axis in others)
     heading += f" ({len(lines)} of {number})" if number > len(lines) else ""
@@ -226,6 +229,17 @@ def _lines(data: xr.Dataset, probe: str, each: Positions, along: str | None) -> 
         for panel in drawn:
             panel.set_ylim(*bounds)
     return figure
+
+
+def _mark_phases(panel: Axes, x: np.ndarray, names: np.ndarray) -> None:
+    """A line where a phase ends, and the name of each at its beginning, where there is room for them."""
+    ends = np.flatnonzero(names[1:] != names[:-1])
+    for end in ends:
+        panel.axvline(x[end], color="0.7", linewidth=0.6, linestyle=":", zorder=0)
+    if len(ends) < MOST_NAMED:
+        for start in (0, *ends):
+            name = names[min(start + 1, len(names) - 1)]
+            panel.text(x[start], 0.99, f" {name}", transform=panel.get_xaxis_transform(), va="top", color="0.4", size=6)
 
 
 def _time(data: xr.Dataset) -> tuple[np.ndarray, str]:

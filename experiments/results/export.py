@@ -22,7 +22,7 @@ from experiments.results.netcdf import opened, readable
 from experiments.results.ownership import is_file
 
 VALUES = 2**21  # of a slab, which bounds the memory, whatever the size of the results
-FIXED = ("status", "presentation", "time")
+FIXED = ("status", "phase", "presentation", "time")
 
 Block = dict[str, np.ndarray]
 Writer = Callable[[Path, list[str], list[Block], Iterable[Block]], None]
@@ -31,10 +31,11 @@ Writer = Callable[[Path, list[str], list[Block], Iterable[Block]], None]
 def export_table(source: Path, target: Path, part: str | None = None) -> int:
     """Write a results file, or the results.nc of a directory, as a table; return its number of rows.
 
-    A row is a point at a record. Its columns are the swept paths, the status as text, `presentation`, `time` in seconds
-    where all points share it, and the probes; "alignment_W1" is a probe of one matrix. All parts make one table, with a
-    first column `part`, where none is named. What does not exist is empty. The suffix of `target`, .csv or .parquet,
-    decides the format; a CSV file has the shortest text of every number that reads back as the same number.
+    A row is a point at a record. Its columns are the swept paths, the status as text, the `phase` of a run that has
+    some, `presentation`, `time` in seconds where all points share it, and the probes; "alignment_W1" is a probe of one
+    matrix. All parts make one table, with a first column `part`, where none is named. What does not exist is empty. The
+    suffix of `target`, .csv or .parquet, decides the format; a CSV file has the shortest text of every number that
+    reads back as the same number.
     """
     write, path = _writer(target), source / "results.nc" if source.is_dir() else source
     if not path.exists():

@@ -63,6 +63,10 @@ def _swept(spec: Spec) -> Spec:
 def _lasting(spec: Spec) -> Spec:
     """The spec with the presentations of its phases."""
     shown, given = total(spec.phases), spec.stimulus.presentations
+    for number, phase in enumerate(spec.phases):
+        if phase.presentations < spec.record.points:
+            told = f"each phase is recorded record.points = {spec.record.points} times"
+            raise refused(f"phases.{phase.named(number)}.presentations", phase.presentations, told)
     if given not in (shown, Stimulus().presentations):
         raise refused("stimulus.presentations", given, f"the phases have {shown} in all, so it must be left out")
     return spec.model_copy(update={"stimulus": spec.stimulus.model_copy(update={"presentations": shown})})
@@ -125,6 +129,13 @@ def built_in_specs() -> dict[str, Path]:
     return {path.stem: path for path in sorted(SPECS.glob("*.toml"))}
 
 
+_LIMITS = {
+    "string_pattern_mismatch": "it must be letters, digits, hyphens and underscores",
+    "too_long": "at most {max_length} items are allowed",
+    "too_short": "at least {min_length} items are needed",
+}
+
+
 def explained(error: ValidationError) -> PlasticodeError:
     """The first error of pydantic as one sentence that names the key, the value and what is allowed."""
     first = error.errors(include_url=False)[0]
@@ -138,8 +149,12 @@ def explained(error: ValidationError) -> PlasticodeError:
         return unknown("spec key", printable(key), allowed) if len(location) == 1 else unknown_key(key, allowed)
     if first["type"] == "missing":
         return PlasticodeError(f"spec key '{printable(key)}' is missing: it must be given")
+    if location[0] == "phases" and first["type"] in ("tuple_type", "model_type", "model_attributes_type"):
+        return refused(key, value, "it must be a table [[phases]] for each, with name, presentations and set")
     if first["type"] == "tuple_type":
         return refused(key, value, "it must be a list, such as [64, 64]")
+    if first["type"] in _LIMITS:
+        return refused(key, value, _LIMITS[first["type"]].format(**first.get("ctx", {})))
     message = str(cause) if cause is not None else first["msg"].replace("Input should", "it should")
     if first["type"] == "literal_error":
         message += hint(value, re.findall("'([^']*)'", first.get("ctx", {})["expected"]))

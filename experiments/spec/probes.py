@@ -20,7 +20,19 @@ PROBE_SAMPLES = 256  # alignments are means over this many training samples: the
 KERNEL_SAMPLES = 64  # a tangent kernel needs a direction in weight space for every sample
 
 # What else a result has under a name of its own.
-TAKEN = ("status", "record", "presentation", "time", "matrix", "error_estimate", "converged", "finite", "part", "seed")
+TAKEN = (
+    "status",
+    "record",
+    "phase",
+    "presentation",
+    "time",
+    "matrix",
+    "error_estimate",
+    "converged",
+    "finite",
+    "part",
+    "seed",
+)
 
 
 Measure = Callable[[Circuit, Weights, Slow, dict[str, Array]], Array | dict[str, Array]]

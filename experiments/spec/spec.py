@@ -71,7 +71,7 @@ class Phase(AbstractTable):
     @field_validator("set", mode="before")
     @classmethod
     def _flat(cls, value: Any) -> Any:
-        return flattened(value, "set")
+        return flattened(value, "phases.set")
 
     def named(self, number: int) -> str:
         """What results call the phase with this number."""

@@ -262,6 +262,7 @@ def _table(path: Path) -> dict[str, Entry]:
 def _parquet(path: Path) -> dict[str, Entry]:
     """The columns of a table in Parquet, each of which is read by itself."""
     try:
+        import pyarrow
         from pyarrow import parquet
     except ImportError:
         raise PlasticodeError(f"'{path}' is a Parquet file, which needs pip install 'plasticode[parquet]'") from None
@@ -271,7 +272,10 @@ def _parquet(path: Path) -> dict[str, Entry]:
         raise PlasticodeError(f"'{path}' has two columns of one name: each must have a name of its own")
 
     def read(name: str) -> np.ndarray:
-        return _column(file.read(columns=[name]).column(name).to_pandas().to_numpy())
+        column = file.read(columns=[name]).column(name)
+        if pyarrow.types.is_nested(column.type):
+            raise _Unfit(f"column {name} has lists or tables in its cells: each must have one number or text")
+        return _column(column.to_pandas().to_numpy())
 
     return {name: Entry((rows,), lambda name=name: read(name)) for name in names}
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from experiments.tasks.contract import Data
 
 Told = Literal["frame", "sequence", "end"]
-Blank = Annotated[int, Field(ge=0, le=10_000)]
+Blank = Annotated[int, Field(strict=True, ge=0, le=10_000)]
 
 
 def framed(data: Data, frames: int, told: Told, blank: int = 0) -> Data:

@@ -104,13 +104,9 @@ def load(task: AbstractTask) -> Data:
         if len(inputs) != len(targets):
             counts = f"{len(inputs)} {half}_inputs and {len(targets)} {half}_targets"
             raise _refused(task, f"gives {counts}", "there must be a target for every input")
-        told = getattr(data, f"{half}_told")
-        known = targets if told is None or told.shape != targets.shape[:1] else targets[told > 0]
-        one_hot = np.isin(known, (0, 1)).all() and (known.sum(axis=1) == 1).all()
-        if task.kind == "classification" and not one_hot:
-            raise _refused(task, f"gives {half}_targets that are not one-hot", "those of a classification must be")
     _check_widths(task, data)
     _check_frames(task, data)
+    _check_labels(task, data)
     return data
 
 
@@ -131,6 +127,8 @@ def _check_widths(task: AbstractTask, data: Data) -> None:
 
 
 def _check_frames(task: AbstractTask, data: Data) -> None:
+    if type(data.frames) is not int or data.frames < 1:
+        raise _refused(task, f"gives frames = {printable(repr(data.frames))}", "it must be a positive integer")
     if (data.frames > 1) != task.in_frames:
         is_so = "single samples" if data.frames == 1 else f"sequences of {data.frames} frames"
         raise _refused(task, f"gives {is_so}", f"its in_frames is {task.in_frames}")
@@ -138,8 +136,19 @@ def _check_frames(task: AbstractTask, data: Data) -> None:
         rows, told = len(getattr(data, f"{half}_inputs")), getattr(data, f"{half}_told")
         if rows % data.frames:
             raise _refused(task, f"gives {rows} {half}_inputs", f"it must be a multiple of {data.frames} frames")
-        if told is not None and not (told.shape == (rows,) and np.isin(told, (0, 1)).all() and told.any()):
-            raise _refused(task, f"gives {half}_told", "it must be 1 or 0 for every row, and 1 for some")
+        if told is None:
+            continue
+        fits = isinstance(told, np.ndarray) and told.dtype == np.float32 and told.shape == (rows,)
+        if not (fits and np.isin(told, (0, 1)).all() and told.any()):
+            raise _refused(task, f"gives {half}_told", "it must be float32, 1 or 0 for every row, and 1 for some")
+
+
+def _check_labels(task: AbstractTask, data: Data) -> None:
+    for half in ("train", "test") if task.kind == "classification" else ():
+        targets, told = getattr(data, f"{half}_targets"), getattr(data, f"{half}_told")
+        known = targets if told is None else targets[told > 0]
+        if not (np.isin(known, (0, 1)).all() and (known.sum(axis=1) == 1).all()):
+            raise _refused(task, f"gives {half}_targets that are not one-hot", "those of a classification must be")
 
 
 def _refused(task: AbstractTask, what: str, allowed: str) -> PlasticodeError:

@@ -170,7 +170,9 @@ def taken(held: Contents, key: str, names: tuple[str, ...]) -> Samples:
     for name, array in zip(names, arrays, strict=True):
         what = f"'{held.path}' has {printable(name)}{' ' * bool(name)}of shape {array.shape}"
         if array.ndim == 0 or 0 in array.shape:
-            raise PlasticodeError(f"{what}: the {key} must have samples along their first axis")
+            raise PlasticodeError(
+                f"{what}: the {key} must have samples along their first axis, and no axis may be empty"
+            )
         if len(array) != len(arrays[0]):
             raise PlasticodeError(
                 f"{what}, and {printable(names[0])} has {len(arrays[0])} samples: it must have as many"

@@ -2,9 +2,11 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -18,7 +20,7 @@ from dynamics.network import Network
 from dynamics.order import ORDERS
 from dynamics.sequences import responses
 from dynamics.stimulus import Stream
-from rules import FA, SGD
+from rules import FA, SGD, NodePerturbation
 from tests.problems import ENGINE_RULES, clock, distance, f64, random_problem, random_weights, run, timescales, wired
 
 FRAMES, SEQUENCES, INPUTS, OUTPUTS = 3, 4, 3, 2
@@ -27,7 +29,7 @@ AT_END = f64(np.tile([0.0, 0.0, 1.0], SEQUENCES))
 KEY = jax.random.key(5)
 
 
-def sequences(order="shuffled", told=AT_END) -> Stream:
+def sequences(order="shuffled", told: Any = AT_END) -> Stream:
     return Stream(PROBLEM.inputs, PROBLEM.targets, KEY, order, FRAMES, told)
 
 
@@ -199,10 +201,47 @@ def test_responses_are_those_of_a_simulation_without_plasticity(integrator):
                 np.testing.assert_allclose(answers[(i + 1) // steps - 1], z2, atol=1e-4)
 
 
-def test_what_does_not_fit_is_refused():
-    with pytest.raises(PlasticodeError, match="frames = 5 is not allowed with 12 samples"):
-        Stream(PROBLEM.inputs, PROBLEM.targets, KEY, frames=5)
-    with pytest.raises(PlasticodeError, match="order 'shufled'.*shuffled"):
-        Stream(PROBLEM.inputs, PROBLEM.targets, KEY, "shufled")
-    with pytest.raises(PlasticodeError, match=r"told has shape \(3,\)"):
-        Stream(PROBLEM.inputs, PROBLEM.targets, KEY, told=f64([1, 0, 1]))
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"frames": 5}, "frames = 5 is not allowed with 12 samples"),
+        ({"frames": 3.0}, "frames = 3.0 is not allowed"),
+        ({"order": "shufled"}, "order 'shufled'.*shuffled"),
+        ({"order": ["random"]}, "order"),
+        ({"told": f64([1, 0, 1])}, r"told has shape \(3,\)"),
+        ({"told": 7 * AT_END}, "told must be 1 or 0"),
+        ({"told": np.full(12, np.nan)}, "told must be 1 or 0"),
+        ({"told": "end"}, "told must be 1 or 0"),
+    ],
+)
+def test_what_does_not_fit_is_refused(given, told, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # a user has no such checks
+    with pytest.raises(PlasticodeError, match=told):
+        Stream(PROBLEM.inputs, PROBLEM.targets, KEY, **given)
+
+
+def test_marks_may_be_a_list():
+    stream = Stream(PROBLEM.inputs, PROBLEM.targets, KEY, told=[0, 0, 1] * 4)
+    assert (np.asarray(stream.told) == np.asarray(AT_END)).all()
+
+
+@pytest.mark.parametrize("regime", [Coupled, Discrete])
+def test_a_rule_that_compares_the_target_itself_needs_one_for_every_frame(regime):
+    circuit = wired(NodePerturbation(), PROBLEM.network)
+    with pytest.raises(PlasticodeError, match="compares the target itself"):
+        regime(circuit, timescales(), sequences(), clock(steps=100))
+    regime(circuit, timescales(), sequences(told=None), clock(steps=100))
+
+
+def test_responses_are_of_coupled_runs_and_of_sequences(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    circuit = wired(SGD(), PROBLEM.network)
+    updates: Any = Discrete(circuit, timescales(), sequences(), clock())
+    weights = random_weights(circuit)
+    with pytest.raises(PlasticodeError, match="not of Discrete"):
+        responses(updates, weights, PROBLEM.inputs.reshape(SEQUENCES, FRAMES, INPUTS))
+    coupled = Coupled(circuit, timescales(), sequences(), clock(), integrator=Window())
+    with pytest.raises(PlasticodeError, match=r"it must be \(sequences, frames, inputs\)"):
+        responses(coupled, weights, PROBLEM.inputs)
+    with pytest.raises(PlasticodeError, match="not finite"):
+        responses(coupled, weights, jnp.full((2, FRAMES, INPUTS), jnp.nan))

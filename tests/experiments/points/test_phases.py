@@ -165,14 +165,29 @@ def test_what_a_phase_cannot_set_is_told(values, told):
         ({"phases": [FIRST, FIRST | {"name": "0"}]}, "phases must have different names"),
         ({"phases": [{"presentations": 0}]}, "phases.0.presentations"),
         ({"phases": [{"presentation": 5}]}, "presentation"),
-        ({"phases": [{"presentations": 1}]}, "record.points = 2 is not allowed"),
+        ({"phases": [{"presentations": 1}]}, "phases.0.presentations = 1 is not allowed: each phase is recorded"),
+        ({"phases": [FIRST, 3]}, "phases.1 = 3 is not allowed: it must be a table [[phases]] for each"),
+        ({"phases": 3}, "phases = 3 is not allowed: it must be a table [[phases]] for each"),
+        ({"phases": [FIRST | {"set": 3}]}, "phases.set = 3 is not allowed: it must be a table"),
+        ({"phases": [FIRST | {"name": "a b"}]}, "phases.0.name = 'a b' is not allowed: it must be letters, digits"),
+        (
+            {"delays": {"error": "12 ms"}, "phases": [FIRST, FIRST | {"name": "b", "set": {"delays.error": "25 ms"}}]},
+            "delays.error may not differ between phases, as windows with constant lags remember",
+        ),
+        (
+            {
+                "delays": {"error": "12 ms"},
+                "phases": [FIRST, FIRST | {"name": "b", "set": {"timescales.propagation": "1 ms"}}],
+            },
+            "timescales.propagation may not differ between phases, as windows",
+        ),
         (
             {"delays": {"error": "12 ms"}, "phases": [FIRST, FIRST | {"name": "b", "set": {"task.seed": 1}}]},
             "phases that change the task are not allowed with delays",
         ),
         (
             {"delays": {"error": "12 ms"}, "phases": [FIRST, FIRST | {"name": "b", "set": {"stimulus.gap": "5 ms"}}]},
-            "phases.b.set.stimulus.gap = '0.005 s' is not allowed: constant lags remember",
+            "stimulus.gap may not differ between phases, as constant lags remember",
         ),
     ],
 )

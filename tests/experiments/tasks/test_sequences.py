@@ -9,6 +9,7 @@ import pytest
 from dynamics.errors import PlasticodeError
 from dynamics.plugins import look_in
 from experiments.execution.runner import run
+from experiments.points.jobs import prepare
 from experiments.spec.compare import comparison
 from experiments.spec.loading import make_spec
 from experiments.tasks.arrays import Arrays
@@ -131,6 +132,8 @@ def test_one_number_per_frame_is_one_input():
             "task.told = 'end' is not allowed: it needs task.sequences",
         ),
         ({"inputs": "X", "sequences": False, "blank": 1}, "task.blank = 1 is not allowed: it needs task.sequences"),
+        ({"inputs": "X", "sequences": False, "told": "sequence"}, "task.told = 'sequence' is not allowed: it needs"),
+        ({"inputs": "X", "targets": None, "kind": "unsupervised", "told": "end"}, "has nothing to tell"),
     ],
 )
 def test_what_is_no_sequence_is_refused(given, told):
@@ -200,6 +203,14 @@ def test_what_does_not_fit_sequences_is_refused(change, told):
     assert told in str(refused.value)
 
 
+def test_what_only_a_loaded_task_shows_is_refused():
+    few = SMALL | {"stimulus": {"duration": "10 ms", "presentations": 5}}
+    with pytest.raises(PlasticodeError, match="stimulus.presentations = 5 is not allowed: a sequence of task"):
+        prepare(make_spec(few))
+    with pytest.raises(PlasticodeError, match="the rule 'node-perturbation' compares the target itself"):
+        prepare(make_spec({"task": "moving-bar", "rule": "node-perturbation"}))
+
+
 def test_a_comparison_on_sequences_leaves_out_what_settles():
     assert comparison(["fa"], "moving-bar").probes == ("accuracy", "loss")
     sets = ['task.train="seq.npz"', 'task.kind="regression"', "task.sequences=true"]
@@ -233,6 +244,18 @@ class Never(Good):
 
 class Single(Good):
     in_frames = False
+
+class Half(Good):
+    def load(self):
+        data = super().load()
+        object.__setattr__(data, "frames", 3.0)
+        return data
+
+class Listed(Good):
+    def load(self):
+        data = super().load()
+        object.__setattr__(data, "train_told", [1] * 12)
+        return data
 """
 
 
@@ -242,7 +265,9 @@ def test_a_task_of_ones_own_gives_sequences(here):
     assert load(make_task("mine:Good", {})).frames == 3
     for name, told in (
         ("Odd", "gives 12 train_inputs: it must be a multiple of 5 frames"),
-        ("Never", "gives test_told: it must be 1 or 0 for every row, and 1 for some"),
+        ("Never", "gives test_told: it must be float32, 1 or 0 for every row, and 1 for some"),
+        ("Half", "gives frames = 3.0: it must be a positive integer"),
+        ("Listed", "gives train_told: it must be float32"),
         ("Single", "gives sequences of 3 frames: its in_frames is False"),
     ):
         with pytest.raises(PlasticodeError) as refused:
