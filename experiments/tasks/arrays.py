@@ -91,10 +91,10 @@ class Arrays(AbstractTask):
             raise refused("task.test_fraction", self.test_fraction, "task.test gives the test samples")
         if _listed(self.test) == _listed(self.train):
             raise refused("task.test", self.test, "these are the training samples")
-        for key in ("told", "blank"):
-            if key in self.model_fields_set and not self.sequences:
-                raise refused(f"task.{key}", getattr(self, key), "it needs task.sequences = true")
-        if "told" in self.model_fields_set and self.kind == "unsupervised":
+        for key in () if self.sequences else ("told", "blank"):
+            if (value := getattr(self, key)) != type(self).model_fields[key].default:
+                raise refused(f"task.{key}", value, "it needs task.sequences = true")
+        if self.told != type(self).model_fields["told"].default and self.kind == "unsupervised":
             raise refused("task.told", self.told, "task.kind = 'unsupervised' has nothing to tell")
         if self.kind == "unsupervised":
             for key, value, most in (("targets", self.targets, 0), ("train", self.train, 1), ("test", self.test, 1)):

@@ -132,7 +132,6 @@ def test_one_number_per_frame_is_one_input():
             "task.told = 'end' is not allowed: it needs task.sequences",
         ),
         ({"inputs": "X", "sequences": False, "blank": 1}, "task.blank = 1 is not allowed: it needs task.sequences"),
-        ({"inputs": "X", "sequences": False, "told": "sequence"}, "task.told = 'sequence' is not allowed: it needs"),
         ({"inputs": "X", "targets": None, "kind": "unsupervised", "told": "end"}, "has nothing to tell"),
     ],
 )
