@@ -161,7 +161,7 @@ def become(log: Path) -> None:
     """What a process of a command is like at first."""
     os.setsid()
     sys.modules["__main__"] = ModuleType("__main__")  # of which workers would import what this program is
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # which nohup would have it ignore
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0), os.dup2(written, 1), os.dup2(written, 2)
