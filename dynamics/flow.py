@@ -364,7 +364,7 @@ class WeightFlow(AbstractRegime[FlowState]):
     def system(self, fixed: Weights) -> FlowSystem:
         """The averaged vector field."""
         noise = self.sampling_noise, self.noise, self.entropic, self.batch
-        told = jnp.ones_like(self.inputs[:, 0]) if self.told is None else self.told
+        told = jnp.ones_like(self.inputs[:, 0]) if self.told is None else self.told.astype(self.inputs.dtype)
         samples = self.inputs, lessons(self.inputs, self.targets, self.told), told
         return FlowSystem(self.circuit, self.timescales, self.clock, *samples, fixed, *noise)
 

@@ -58,7 +58,7 @@ def lessons(
     """The targets, zeros where none are told; a column of zeros where there are none."""
     if targets is None:
         return jnp.zeros((inputs.shape[0], 1), inputs.dtype)
-    return targets if told is None else targets * told[:, None]
+    return targets if told is None else targets * told[:, None].astype(targets.dtype)
 
 
 def marks(value: Any) -> Float[Array, " samples"] | None:

@@ -89,7 +89,9 @@ class Stream(eqx.Module):
     def marked_lessons(self) -> Float[Array, "samples columns"]:
         """As `lessons`, with `told`, where there is one, as a last column: both are looked up at once."""
         lessons = self.lessons()
-        return lessons if self.told is None else jnp.concatenate([lessons, self.told[:, None]], axis=1)
+        if self.told is None:
+            return lessons
+        return jnp.concatenate([lessons, self.told[:, None].astype(lessons.dtype)], axis=1)
 
     def parted(self, rows: Float[Array, "rows columns"]) -> tuple[Float[Array, "rows outputs"], Float[Array, " rows"]]:
         """Rows of `marked_lessons` apart: targets, and whether they are told."""

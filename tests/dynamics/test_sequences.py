@@ -220,9 +220,10 @@ def test_what_does_not_fit_is_refused(given, told, monkeypatch):
         Stream(PROBLEM.inputs, PROBLEM.targets, KEY, **given)
 
 
-def test_marks_may_be_a_list():
-    stream = Stream(PROBLEM.inputs, PROBLEM.targets, KEY, told=[0, 0, 1] * 4)
-    assert (np.asarray(stream.told) == np.asarray(AT_END)).all()
+def test_marks_may_be_a_list_of_any_precision():
+    single = PROBLEM.inputs.astype(jnp.float32), PROBLEM.targets.astype(jnp.float32)
+    stream = Stream(*single, KEY, told=[0, 0, 1] * 4)
+    assert (np.asarray(stream.told) == np.asarray(AT_END)).all() and stream.marked_lessons().dtype == jnp.float32
 
 
 @pytest.mark.parametrize("regime", [Coupled, Discrete])
