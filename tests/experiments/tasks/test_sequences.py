@@ -3,6 +3,10 @@
 # Where a test looks into what may be None, None is the failure that it tells.
 # pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportArgumentType=false
 
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,6 +20,7 @@ from experiments.tasks.arrays import Arrays
 from experiments.tasks.contract import Data
 from experiments.tasks.registry import load, make_task
 from experiments.tasks.temporal import DelayedMatch, Frequency, MovingBar
+from plasticode import SGD, Clock, Coupled, Discrete, Network, Stream, Timescales, Window, responses
 
 pytestmark = pytest.mark.usefixtures("unchecked_types")
 N, FRAMES, D = 20, 4, 3
@@ -272,3 +277,20 @@ def test_a_task_of_ones_own_gives_sequences(here):
         with pytest.raises(PlasticodeError) as refused:
             load(make_task(f"mine:{name}", {}))
         assert told in str(refused.value)
+
+
+def test_python_tells_what_is_no_stream_and_no_run():
+    x, y, key = jnp.ones((6, 2)), jnp.ones((6, 1)), jax.random.key(0)
+    for given, told in (({"frames": 3.0}, "frames = 3.0 is not allowed"), ({"order": ["random"]}, "order")):
+        wrong: Any = given
+        with pytest.raises(PlasticodeError, match=told):
+            Stream(x, y, key, **wrong)
+    circuit = SGD().wire(Network((2, 1)))
+    times, clock = Timescales(0.01, 1.0), Clock(0.1, 0.0, 1)  # pyright: ignore[reportArgumentType]
+    updates: Any = Discrete(circuit, times, Stream(x, y, key), clock)
+    weights = circuit.initial_weights(key)
+    with pytest.raises(PlasticodeError, match="not of Discrete"):
+        responses(updates, weights, x.reshape(2, 3, 2))
+    coupled = Coupled(circuit, times, Stream(x, y, key), clock, integrator=Window())
+    with pytest.raises(PlasticodeError, match=r"it must be \(sequences, frames, inputs\)"):
+        responses(coupled, weights, x)
