@@ -14,7 +14,7 @@ from experiments.spec.axes import check_size, read_sweep, swept_paths
 from experiments.spec.checks import check
 from experiments.spec.overrides import apply_overrides
 from experiments.spec.paths import assign, check_path
-from experiments.spec.phases import check_free, phase_specs, total
+from experiments.spec.phases import check_free, phase_specs
 from experiments.spec.rule_table import Rule
 from experiments.spec.spec import Part, Phase, Spec
 from experiments.spec.tables import Stimulus, unknown_key
@@ -62,7 +62,7 @@ def _swept(spec: Spec) -> Spec:
 
 def _lasting(spec: Spec) -> Spec:
     """The spec with the presentations of its phases."""
-    shown, given = total(spec.phases), spec.stimulus.presentations
+    shown, given = sum(spec.stage_presentations()), spec.stimulus.presentations
     for number, phase in enumerate(spec.phases):
         if phase.presentations < spec.record.points:
             told = f"each phase is recorded record.points = {spec.record.points} times"

@@ -10,11 +10,6 @@ from experiments.spec.spec import Phase, Spec
 AT_THE_START = ("network.gain",)  # read when weights are drawn, so that a phase changes nothing by it
 
 
-def total(phases: Sequence[Phase]) -> int:
-    """The presentations of all phases."""
-    return sum(phase.presentations for phase in phases)
-
-
 def check_free(phases: Sequence[Phase], swept: Sequence[str]) -> None:
     """Refuse phases that set what a sweep decides on."""
     for number, phase in enumerate(phases):

@@ -52,11 +52,8 @@ class AbstractCifar(AbstractTask):
         return Data(train, y, test, test_y, "classification", _names(folder / names, classes))
 
     def _images(self, rows: UInt8[np.ndarray, "images 3072"]) -> Float32[np.ndarray, "images _n"]:
-        planes = rows.reshape(-1, CHANNELS, SIDE, SIDE)
-        colours = [pooled(planes[:, channel], self.pool) for channel in range(CHANNELS)]
-        if self.colour:
-            return np.concatenate(colours, axis=1)
-        return np.tensordot(LUMA, np.stack(colours), axes=1)
+        planes = pooled(rows.reshape(-1, SIDE, SIDE), self.pool).reshape(len(rows), CHANNELS, -1)
+        return planes.reshape(len(rows), -1) if self.colour else LUMA @ planes
 
 
 class Cifar10(AbstractCifar):
