@@ -1,9 +1,12 @@
 """The coupled regime: the coupled field of a circuit (dynamics.field), shown a stream of presentations."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
@@ -17,7 +20,9 @@ from dynamics.integrators.contract import AbstractIntegrator
 from dynamics.integrators.fixed_step import FixedStep
 from dynamics.loop import Count, repeat
 from dynamics.noise import Noise
+from dynamics.plasticity import slow_traces
 from dynamics.regime import Quality, Slow, check_circuit, check_start
+from dynamics.sides import side, together
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
 
@@ -28,6 +33,9 @@ class Coupled(AbstractCoupled):
     One period is `clock.steps` steps. `history` is the length of the delays' ring buffer, the largest lag in steps + 2;
     None: as long as the lags need, which must then be known and not traced. What the integrator leaves open follows
     from the numbers of the run too. `key` drives the noise.
+
+    `batch` presentations go on side by side, each on a copy of the network; the copies share weights and slow
+    variables, which move by the mean of their drives (dynamics.sides).
     """
 
     circuit: Circuit
@@ -39,6 +47,7 @@ class Coupled(AbstractCoupled):
     integrator: AbstractIntegrator = FixedStep()
     key: PRNGKeyArray | None = None
     history: int = eqx.field(static=True, default=None)  # type: ignore[assignment]
+    batch: int = eqx.field(static=True, default=1)
 
     def __post_init__(self):
         self.integrator = self.integrator.fitted(self)
@@ -46,6 +55,8 @@ class Coupled(AbstractCoupled):
             self.history = needed_history(self)
 
     def __check_init__(self):
+        if self.batch < 1:
+            raise PlasticodeError(f"batch = {self.batch} is not allowed: there must be at least 1 presentation at a time")
         check_circuit(self.circuit, self.timescales, self.stream.inputs, self.stream.targets, self.stream.told)
         check_lagged(self.system({}))
         roles = {layer.role for layer in self.circuit.layers}
@@ -62,19 +73,31 @@ class Coupled(AbstractCoupled):
         """The start: silent activities, given matrices (see `Circuit.initial_weights`)."""
         check_start(self.circuit, self.clock.dt.dtype, weights, self.stream.inputs)
         fixed = {p.name: weights[p.name] for p in self.circuit.fixed}
-        return self.integrator.init(self, fixed, weights)
+        start = functools.partial(self.integrator.init, self, fixed, weights)
+        return together(start, self.batch, None, _sides(self.circuit, jax.eval_shape(start)))()
 
     def advance(self, progress: CoupledProgress, first: Int[Array, ""], count: Count) -> CoupledProgress:
         """Shows presentations first .. first + count - 1."""
-        fixed, ready = progress.fixed, self.integrator.ready(self, progress)
+        fixed, sides = progress.fixed, _sides(self.circuit, progress)
+        ready = together(lambda now: self.integrator.ready(self, now), self.batch, (sides,), None)(progress)
+
+        def one(before: CoupledProgress, k: Int[Array, ""]) -> CoupledProgress:
+            return self.integrator.show(self._side(), ready, before, k)
 
         def show(i: Int[Array, ""], carry: tuple[State, PyTree]) -> tuple[State, PyTree]:
             before, k = CoupledProgress(carry[0], fixed, carry[1]), first + jnp.asarray(i, jnp.int32)
-            after = self.integrator.show(self, ready, before, k)
+            after = together(one, self.batch, (sides, None), sides)(before, k)
             return after.state, after.memory
 
         state, memory = repeat(count, show, (progress.state, progress.memory))
         return CoupledProgress(state, fixed, memory)
+
+    def _side(self) -> "Coupled":
+        """The run as one of its sides sees it."""
+        if self.batch == 1:
+            return self
+        stream = dataclasses.replace(self.stream, sides=self.batch, side=side(self.batch))
+        return dataclasses.replace(self, stream=stream)
 
     def probe_inside(
         self, progress: CoupledProgress, k: Int[Array, ""], probe: Callable[[Weights, Slow], PyTree[Array]]
@@ -104,3 +127,19 @@ class Coupled(AbstractCoupled):
             return None
         clock = dataclasses.replace(self.clock, steps=finer.steps)
         return dataclasses.replace(self, integrator=finer.integrator, clock=clock, history=finer.history)
+
+
+OWN = {"fast", "trace", "chain", "path", "past", "history"}  # what belongs to one side, in states and in memories
+
+
+def _sides(circuit: Circuit, progress: PyTree) -> PyTree:
+    """Where the sides lie in all that a run has come to: along the first axis of what belongs to one; None of what they
+    share, its numbers of weights, slow variables and the error."""
+    slow = slow_traces(circuit)
+
+    def of(path: tuple, leaf: Any) -> int | None:
+        names = [getattr(key, "name", getattr(key, "key", None)) for key in path]
+        shared = not OWN & set(names) or ("trace" in names and names[-1] in slow)
+        return None if shared else 0
+
+    return jax.tree_util.tree_map_with_path(of, progress)

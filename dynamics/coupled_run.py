@@ -28,7 +28,8 @@ class CoupledProgress(NamedTuple):
 class AbstractCoupled(AbstractRegime[CoupledProgress]):
     """What a coupled run is made of, as its integrator sees it. One period is `clock.steps` steps.
 
-    `history` is the length of the delays' ring buffer, the largest lag in steps + 2. `key` drives the noise.
+    `history` is the length of the delays' ring buffer, the largest lag in steps + 2. `key` drives the noise. `batch` is
+    how many presentations go on side by side (dynamics.sides); an integrator leads one of them.
     """
 
     circuit: eqx.AbstractVar[Circuit]
@@ -40,10 +41,11 @@ class AbstractCoupled(AbstractRegime[CoupledProgress]):
     integrator: eqx.AbstractVar[Any]  # which is given the run, and so comes later: integrators.contract
     key: eqx.AbstractVar[PRNGKeyArray | None]
     history: eqx.AbstractVar[int]
+    batch: eqx.AbstractVar[int]
 
     def system(self, fixed: Weights) -> CoupledSystem:
         """The coupled field with the given fixed matrices."""
-        return CoupledSystem(self.circuit, self.timescales, self.clock, self.delays, self.noise, fixed)
+        return CoupledSystem(self.circuit, self.timescales, self.clock, self.delays, self.noise, fixed, self.batch)
 
     @property
     def delayed(self) -> bool:
@@ -80,7 +82,7 @@ class AbstractCoupled(AbstractRegime[CoupledProgress]):
 
     def given(self, k: Int[Array, ""]) -> dict[str, Held | Array]:
         """What presentation k gives to layers beside the stimulus, as it is shown; maps that are drawn for it."""
-        drawn, held_ = self.circuit.draws(self.stream.key, k), {}
+        drawn, held_ = self.circuit.draws(self.stream.key, self.stream.draw(k)), {}
         for layer in self.circuit.layers:
             if layer.source is None and layer.role == "target":
                 (held_[layer.name],) = held([(self.stream.lessons(), None)], self.stream, self.clock, k)

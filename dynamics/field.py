@@ -6,13 +6,14 @@ Source of the model: bibtex bacvanski2025continuous (arXiv 2510.18808).
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from dynamics.circuit import Circuit, LawTerm, Weights
 from dynamics.delays import Delays, chain_drift, chain_output
@@ -22,7 +23,7 @@ from dynamics.laws import Outer
 from dynamics.layers import Draw, Layer, Variable, Wave
 from dynamics.local import AbstractFactor, variable_of
 from dynamics.moment import AbstractMoment, Factors, Signal, pre_name
-from dynamics.noise import Noise
+from dynamics.noise import Noise, brownian_increments
 from dynamics.plasticity import (
     Slow,
     applied,
@@ -34,6 +35,7 @@ from dynamics.plasticity import (
     weight_drifts,
 )
 from dynamics.projections import Projection
+from dynamics.sides import all_of, mean, own_key
 from dynamics.stimulus import Clock
 from dynamics.system import AbstractSystem, Look
 from dynamics.timescales import Timescales, at_level
@@ -159,7 +161,8 @@ def key_of(p: Projection, name: str, factor: AbstractFactor) -> Key:
 
 
 class CoupledSystem(AbstractSystem):
-    """The coupled field of a circuit. `fixed` are the maps that do not change."""
+    """The coupled field of a circuit, or of one of its `sides` (dynamics.sides). `fixed` are the maps that do not
+    change."""
 
     circuit: Circuit
     timescales: Timescales
@@ -167,6 +170,7 @@ class CoupledSystem(AbstractSystem):
     delays: Delays
     noise: Noise
     fixed: Weights
+    sides: int = eqx.field(static=True, default=1)
 
     @property
     def dt(self) -> Float[Array, ""]:
@@ -280,12 +284,21 @@ class CoupledSystem(AbstractSystem):
         moment.pass_everything()  # every filter chain moves, also that of a signal that nothing reads
         return State(
             fast,
-            weight_drifts(self.circuit, self.timescales, moment.weights, factors, products),
-            slow_drifts(self.circuit, y.slow, slow_drives(moment)),
+            self._weight_drifts(moment.weights, factors, products),
+            mean(slow_drifts(self.circuit, y.slow, slow_drives(moment)), self.sides),
             traces,
             moment.chain,
             jax.tree.map(jnp.zeros_like, y.path),
         )
+
+    def _weight_drifts(self, weights: Weights, factors: Factors, products: Weights) -> Weights:
+        """What all sides do to the weights."""
+        drifts = functools.partial(weight_drifts, self.circuit, self.timescales, weights)
+        if self.sides == 1:
+            return drifts(factors, products)
+        if products or self.circuit.drawn:
+            return mean(drifts(factors, products), self.sides)
+        return drifts(all_of(factors, self.sides))  # a product of matrices, and not a sum of them
 
     def factors(self, y: State, inputs: Inputs, look: Look | None) -> Factors:
         """m, p and r of every law as its synapse sees them now: after lags, and traced where there are traces."""
@@ -301,7 +314,8 @@ class CoupledSystem(AbstractSystem):
                 continue
             f, trace, of = factors.products[term.name], y.trace[term.name], term.trace.of
             if of == "product":
-                drifts[term.name] = (product(self.circuit, term, trace, f) - trace) / tau
+                fed = product(self.circuit, term, trace, f)
+                drifts[term.name] = ((mean(fed, self.sides) if term.trace.slow else fed) - trace) / tau
                 products[term.name] = trace
             else:
                 drifts[term.name] = (getattr(f, of) - trace) / tau
@@ -312,6 +326,13 @@ class CoupledSystem(AbstractSystem):
         """One Brownian motion per noisy number."""
         noisy = {variable: y.fast[variable] for variable in self.noise.fluctuations}
         return noisy | {kind.draws[0]: y.weights for kind, _ in self.noise.on_synapses.values()} or None
+
+    def increments(self, key: PRNGKeyArray, like: PyTree[Array], dt: Float[Array, ""]) -> PyTree[Array]:
+        own = {variable: like[variable] for variable in self.noise.fluctuations}
+        shared = {name: of for name, of in like.items() if name not in own}
+        side = own_key(key, self.sides)
+        assert side is not None
+        return brownian_increments(side, own, dt) | brownian_increments(key, shared, dt)
 
     def amplitude(self, y: State) -> dict | None:
         """Noise amplitudes (dynamics.noise) of the weights."""

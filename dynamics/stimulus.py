@@ -52,6 +52,7 @@ class Stream(eqx.Module):
     told    (samples,): 1 for those whose target is given, 0 for those of which the network is told nothing, so that it
             has no error; None: all are
     first   the presentation that the order begins with; None: 0
+    sides   how many presentations go on side by side, of which this is number `side` (dynamics.sides)
     """
 
     inputs: Float[Array, "samples inputs"] = eqx.field(converter=rows("inputs"))
@@ -61,6 +62,8 @@ class Stream(eqx.Module):
     frames: int = eqx.field(static=True, default=1)
     told: Float[Array, " _samples"] | None = eqx.field(converter=marks, default=None)
     first: Int[Array, ""] | None = None
+    sides: int = eqx.field(static=True, default=1)
+    side: Int[Array, ""] | None = None
 
     def __check_init__(self):
         check_pairs(self.inputs, self.targets)
@@ -78,9 +81,13 @@ class Stream(eqx.Module):
         """Which sample presentation k shows."""
         order, samples, k = ORDERS[self.order], self.inputs.shape[0], k if self.first is None else k - self.first
         if self.frames == 1:
-            return order(self.key, k, samples)
-        sequence = order(self.key, k // self.frames, samples // self.frames)
+            return order(self.key, self.draw(k), samples)
+        sequence = order(self.key, self.draw(k // self.frames), samples // self.frames)
         return sequence * jnp.uint32(self.frames) + (k % self.frames).astype(jnp.uint32)
+
+    def draw(self, k: Int[Array, ""]) -> Int[Array, ""]:
+        """The number of what is drawn for the k-th presentation of this side."""
+        return k if self.side is None else k * self.sides + self.side
 
     def lessons(self) -> Float[Array, "samples outputs"]:
         """The targets, zeros where none are told."""

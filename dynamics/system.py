@@ -5,7 +5,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from dynamics.noise import brownian_increments
 
 
 class Look(NamedTuple):
@@ -45,6 +47,10 @@ class AbstractSystem(eqx.Module):
     @abc.abstractmethod
     def brownian_shape(self, y: PyTree) -> PyTree[Array] | None:
         """Arrays of the shapes of a step's Brownian increments (their values do not matter); None without noise."""
+
+    def increments(self, key: PRNGKeyArray, like: PyTree[Array], dt: Float[Array, ""]) -> PyTree[Array]:
+        """Brownian increments over `dt` seconds of the shapes of `like`."""
+        return brownian_increments(key, like, dt)
 
     @abc.abstractmethod
     def amplitude(self, y: PyTree) -> PyTree | None:

@@ -13,12 +13,13 @@ from dynamics import rounding
 from dynamics.circuit import Weights
 from dynamics.coupled_run import AbstractCoupled, CoupledProgress
 from dynamics.errors import PlasticodeError
-from dynamics.field import Inputs, State
+from dynamics.field import CoupledSystem, Inputs, State
 from dynamics.integrators.contract import AbstractIntegrator, Demands, Settings
 from dynamics.integrators.doubling import Accuracy, difference, steps_within
 from dynamics.integrators.solvers import SOLVERS, solver_named
 from dynamics.integrators.terms import Base, Drift, Moment
 from dynamics.regime import Quality, Slow
+from dynamics.sides import mean
 from dynamics.system import AbstractSystem
 
 Sums = tuple[Weights, Slow]
@@ -110,6 +111,10 @@ class Adaptive(AbstractIntegrator):
         rounded to its own size, and its errors are measured by its change.
         """
         base = jax.tree.map(jnp.zeros_like, y) if base is None else base
+        controller = diffrax.PIDController(rtol=self.rtol, atol=self.atol)
+        if isinstance(system, CoupledSystem) and system.sides > 1:  # all sides take the same steps
+            one, sides = controller.norm, system.sides
+            controller = dataclasses.replace(controller, norm=lambda y: jnp.sqrt(mean(jnp.square(one(y)), sides)))
         zero = jnp.zeros_like(system.dt)
         moment = Moment(inputs, None, jnp.int32(0), zero)
         solution = diffrax.diffeqsolve(
@@ -120,7 +125,7 @@ class Adaptive(AbstractIntegrator):
             dt0=jnp.minimum(jnp.ones_like(zero), jnp.maximum(steps.astype(zero.dtype), jnp.finfo(zero.dtype).eps)),
             y0=y,
             args=moment,
-            stepsize_controller=diffrax.PIDController(rtol=self.rtol, atol=self.atol),
+            stepsize_controller=controller,
             adjoint=diffrax.ForwardMode(),
             max_steps=self.max_steps,
             throw=False,

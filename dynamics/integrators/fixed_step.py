@@ -22,7 +22,7 @@ from dynamics.integrators.contract import AbstractIntegrator, Demands, Finer, Se
 from dynamics.integrators.doubling import Accuracy, difference, finer, order_of, steps_within, twin_steps
 from dynamics.integrators.solvers import SOLVERS, check_calculus, check_noise, solver_named
 from dynamics.integrators.terms import Base, Diffusion, Drift, Moment, stepped, stirred_by
-from dynamics.noise import brownian_increments, required_key
+from dynamics.noise import required_key
 from dynamics.regime import Quality
 from dynamics.rounding import add, nothing
 from dynamics.simulate import all_finite
@@ -118,9 +118,10 @@ class FixedStep(AbstractIntegrator):
         fixed, memory = progress.fixed, progress.memory
         start = Point(progress.state, memory.low, memory.history)
         end = self._presented(run, start, fixed, k)
-        before, given, after = jax.lax.stop_gradient((start, fixed, end))
+        before, given, after, stream = jax.lax.stop_gradient((start, fixed, end, run.stream))
         ends = [after]
-        for twin, other in zip(ready, memory.twins, strict=True):
+        for made, other in zip(ready, memory.twins, strict=True):
+            twin = dataclasses.replace(made, stream=stream) if run.batch > 1 else made  # as this side sees it
             joined = max(run.clock.steps // twin.clock.steps, 1)
             ends.append(self._presented(twin, _with_weights(other, *_weights_of(before)), given, k, joined))
         was, now, then = map(_weights_of, (before, *ends[-2:]))
@@ -205,7 +206,7 @@ class FixedStep(AbstractIntegrator):
             if like is not None:
                 numbers = [absolute * joined + i for i in range(joined)]
                 keys = [jax.random.fold_in(required_key(key), number) for number in numbers]
-                draws = [brownian_increments(k, like, system.dt / joined) for k in keys]
+                draws = [system.increments(k, like, system.dt / joined) for k in keys]
                 increments = jax.tree.map(lambda *parts: sum(parts[1:], parts[0]), *draws)
             change = self._step(system, at.y, Moment(inputs, past, absolute, start), increments)
             if at.low is None:

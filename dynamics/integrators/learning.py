@@ -12,9 +12,13 @@ A trace X of the product, tau X' = -X + m p^T with the filter K, k = 1 - K 1, an
 
 and so does a pull to another matrix that stands still. Where a matrix is not the parameters themselves, or moves in a
 mirror's geometry, the parameters at every node are formed ("at nodes").
+
+Of presentations side by side the products are means over sides: matrices of B s waveforms, or, where these are more than
+what they make up, matrices that are formed at every node.
 """
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
@@ -29,6 +33,7 @@ from dynamics.laws import Outer, Scaled
 from dynamics.maps import AbstractMap, Shared, Theta
 from dynamics.norms import norm
 from dynamics.projections import Projection
+from dynamics.sides import all_of, mean
 from dynamics.timescales import at_level
 
 Waveform = Float[Array, "_rows _n"]
@@ -106,6 +111,17 @@ class Learning:
         names = {t.term.matrix for t in self.pulled_to_moving if isinstance(t.term, Scaled)}
         return {p.name: self._thetas(p, drives) for p in self.system.circuit.plastic if p.name in names}
 
+    def formed(self, name: str) -> bool:
+        """Whether the parameters of a map at every node are formed to be applied: those `at_nodes`, and matrices that
+        the waveforms of all sides change at a lower price than they take to multiply by."""
+        sides = self.system.sides
+        if sides == 1 or self.at_nodes(name):
+            return self.at_nodes(name)
+        products = [term for term in self._terms(name) if isinstance(term.term, Outer)]
+        targets, sources = self.start.weights[name].shape
+        formed = targets * sources * (sides + self.nodes)
+        return any(t.name in self.traced for t in products) or formed < sides**2 * self.nodes * (targets + sources)
+
     def pre(self, name: str, drive: Drive) -> Waveform:
         """p of a term."""
         pre = self.still[name] if drive.pre is None else drive.pre
@@ -135,7 +151,7 @@ class Learning:
         owner, back = circuit.owner(p), isinstance(p.matrix, Shared) and p.matrix.transposed
         moving = [term for term in self._terms(owner.name) if term.name in drives.of]
         own = circuit.map_of(owner.name)
-        if own.is_matrix and not (moving and self.at_nodes(owner.name)):
+        if own.is_matrix and not (moving and self.formed(owner.name)):
             return self._low_rank(owner, moving, carried, back, drives)
         size = circuit.shape(owner)[1]
 
@@ -165,6 +181,9 @@ class Learning:
         """What a term adds to W c, without E."""
         if isinstance(term.term, Scaled):
             return weighted(self.integrals, drive.post) * (carried @ self._pulled_to(term).T)
+        if self.system.sides > 1:
+            post, pre = all_of((drive.post, self.pre(term.name, drive)), self.system.sides)
+            return jnp.einsum("jbi,bim->jm", self._seen(carried, pre), post)
         seen = carried @ self.pre(term.name, drive).T
         if term.name not in self.traced or drive.gate is None:
             return weighted(self.integrals * seen, drive.post)
@@ -176,6 +195,10 @@ class Learning:
         if isinstance(term.term, Scaled):
             return (weighted(self.integrals, drive.post) * carried) @ self._pulled_to(term)
         pre = self.pre(term.name, drive)
+        if self.system.sides > 1:
+            post, pre = all_of((drive.post, pre), self.system.sides)
+            seen = self._seen(carried, post)
+            return jnp.einsum("jbi,bin->jn", seen if pre.shape[1] > 1 else seen.sum(2, keepdims=True), pre)
         if term.name not in self.traced or drive.gate is None:
             return weighted(self.integrals * (carried @ drive.post.T), pre)
         gamma, b = self._open(term, drive.gate)
@@ -183,6 +206,11 @@ class Learning:
         return (gamma * rows) @ self.start.trace[term.name] + weighted(
             jnp.einsum("jn,jin,in->ji", rows, b, drive.post), pre
         )
+
+    def _seen(self, carried: Waveform, factors: Float[Array, "sides _rows n"]) -> Float[Array, "s sides s"]:
+        """H A_ji (f_bi . c_j), over the number of sides b."""
+        seen = jnp.einsum("jn,bin->jbi", carried, factors)
+        return self.integrals[:, None] * seen / self.system.sides
 
     def _open(self, term: LawTerm, gate: Waveform) -> tuple[Waveform, Float[Array, "s s n"]]:
         """gamma and B of a trace of a product."""
@@ -196,9 +224,13 @@ class Learning:
         return self.weights[term.term.matrix]
 
     def _outers(self, own: AbstractMap, term: LawTerm, drive: Drive) -> Theta:
-        """m p^T as the map can follow it, at every node."""
+        """m p^T as the map can follow it, at every node; of a trace of the product that of this side."""
         pre = jnp.broadcast_to(self.pre(term.name, drive), (self.nodes, self.pre(term.name, drive).shape[1]))
-        return jax.vmap(own.outer, (None, 0, 0))(self.weights[term.owner.name], drive.post, pre)
+        sides = self.system.sides
+        if sides > 1 and drive.gate is None and own.is_matrix:
+            return jnp.einsum("bim,bin->imn", *all_of((drive.post, pre), sides)) / sides
+        outers = jax.vmap(own.outer, (None, 0, 0))(self.weights[term.owner.name], drive.post, pre)
+        return mean(outers, sides) if drive.gate is None else outers
 
     def _thetas(self, owner: Projection, drives: Drives) -> Theta:
         """The parameters of a map at every node."""
@@ -219,7 +251,7 @@ class Learning:
             if drive.gate is not None:
                 k = self.traced[term.name]
                 held = jnp.tensordot(1 - k.sum(1), self.start.trace[term.name], 0) + jnp.tensordot(k, outers, 1)
-                outers = jax.vmap(own.scaled_rows)(held, drive.gate)
+                outers = mean(jax.vmap(own.scaled_rows)(held, drive.gate), self.system.sides)
             change += jnp.tensordot(share, outers, 1)
         fade = self.fade(owner, drives)
         shrink = jnp.ones_like(share[:1]) if fade is None else jnp.exp(-fade[node])
@@ -253,12 +285,17 @@ class Learning:
         """What one term has added to its matrix at a node, without E."""
         if isinstance(term.term, Scaled):
             return (share @ drive.post)[:, None] * self._pulled_to(term)
-        pre = self.pre(term.name, drive)
+        pre, sides = self.pre(term.name, drive), self.system.sides
+        if drive.gate is None and sides > 1:
+            post, pre = all_of((drive.post if pre.shape[0] > 1 else (share @ drive.post)[None], pre), sides)
+            post = post * share[None, :, None] if pre.shape[1] > 1 else post
+            return jnp.einsum("bim,bin->mn", post, pre) / sides
         if drive.gate is None:
             return (share @ drive.post)[:, None] * pre if pre.shape[0] == 1 else (share[:, None] * drive.post).T @ pre
         gamma, b = self._open(term, drive.gate)
         rows = jnp.broadcast_to(pre, (self.nodes, pre.shape[1]))
-        return gamma[node][:, None] * self.start.trace[term.name] + (b[node] * drive.post).T @ rows
+        moved = gamma[node][:, None] * self.start.trace[term.name] + (b[node] * drive.post).T @ rows
+        return mean(moved, sides)
 
     def traces_at_end(self, drives: Drives) -> Weights:
         """Traces of products at the end of the window."""
@@ -268,7 +305,8 @@ class Learning:
             if drive is not None and drive.gate is not None:
                 k, own = self.traced[term.name][-1], self.system.circuit.map_of(term.owner.name)
                 held = (1 - k.sum()) * self.start.trace[term.name]
-                ends[term.name] = held + jnp.tensordot(k, self._outers(own, term, drive), 1)
+                end = held + jnp.tensordot(k, self._outers(own, term, drive), 1)
+                ends[term.name] = mean(end, self.system.sides) if term.trace and term.trace.slow else end
         return ends
 
     def moved(self, drives: Drives, size: Float[Array, ""]) -> Float[Array, ""]:
@@ -283,7 +321,7 @@ class Learning:
             terms = self._terms(p.name)
             plain = len(terms) == 1 and isinstance(terms[0].term, Outer) and drives.of[terms[0].name].gate is None
             held = self.system.circuit.map_of(p.name).holds_norm or self.at_nodes(p.name)
-            if plain and self.fade(p, drives) is None and not held:
+            if plain and self.fade(p, drives) is None and not held and self.system.sides == 1:
                 post, pre = drives.of[terms[0].name].post, self.pre(terms[0].name, drives.of[terms[0].name])
                 squares.append((((post @ post.T / unit) * (pre @ pre.T / unit)) @ b) @ b)
             else:
@@ -292,9 +330,10 @@ class Learning:
 
     def _contrast(self, drives: Drives, size: Float[Array, ""]) -> Float[Array, ""]:
         """How much is left of the drives where terms of a map nearly cancel, such as a nudged product and a free one,
-        or a pull to another matrix and the fade that goes with it; 1 where every map has one product at most."""
+        or a pull to another matrix and the fade that goes with it, or where sides do; 1 where every map has one product
+        at most."""
         laws = [self._terms(p.name) for p in self.system.circuit.plastic]
-        if not any(len(terms) > 1 or any(isinstance(term.term, Scaled) for term in terms) for terms in laws):
+        if self.system.sides == 1 and not any(len(terms) > 1 or any(isinstance(term.term, Scaled) for term in terms) for terms in laws):
             return jnp.ones_like(size)
         net = self.moved(drives, size) / jnp.where(self.length > 0, self.length, 1)
         return jnp.minimum(net / jnp.maximum(size, jnp.finfo(size.dtype).tiny), 1)
@@ -306,29 +345,30 @@ class Learning:
         Both factors count: where an error is the pre-factor, as in feedback that learns, m alone hardly moves.
         """
         change = size = jnp.zeros_like(self.length)
+        size_of = functools.partial(root_mean_square, sides=self.system.sides)
         for term in self.system.circuit.terms:
             if term.name not in new.of:
                 continue
             drive, before = new.of[term.name], old.of[term.name]
             if isinstance(term.term, Scaled):
                 reach, name = norm(self._pulled_to(term)), str(term.term.matrix)
-                change += root_mean_square(drive.post - before.post) * reach
-                size += root_mean_square(drive.post) * reach
+                change += size_of(drive.post - before.post) * reach
+                size += size_of(drive.post) * reach
                 if name in new.moving:
                     apart = new.moving[name] - old.moving[name]
-                    change += root_mean_square(drive.post) * norm(apart) / self.nodes**0.5
+                    change += size_of(drive.post) * norm(apart) / self.nodes**0.5
                 continue
-            scale = 1.0 if drive.gate is None else jnp.max(jnp.abs(drive.gate))
+            scale = 1.0 if drive.gate is None else largest(drive.gate, self.system.sides)
             pre, earlier = self.pre(term.name, drive), self.pre(term.name, before)
-            change += scale * root_mean_square(drive.post - before.post) * root_mean_square(pre)
+            change += scale * size_of(drive.post - before.post) * size_of(pre)
             if drive.pre is not None:
-                change += scale * root_mean_square(drive.post) * root_mean_square(pre - earlier)
-            size += scale * root_mean_square(drive.post) * root_mean_square(pre)
+                change += scale * size_of(drive.post) * size_of(pre - earlier)
+            size += scale * size_of(drive.post) * size_of(pre)
         for name, fade in new.fade.items():
             if not self._terms(name):  # it does nothing but fade, of which no drive tells
                 reach = norm(self.start.weights[name]) / self.length
-                change += root_mean_square(fade - old.fade[name]) * reach
-                size += root_mean_square(fade) * reach
+                change += size_of(fade - old.fade[name]) * reach
+                size += size_of(fade) * reach
         return change, size, self._contrast(new, size)
 
 
@@ -348,9 +388,14 @@ def fades(term: LawTerm) -> bool:
     return isinstance(term.term, Scaled) and term.term.matrix is None
 
 
-def root_mean_square(waveform: Waveform) -> Float[Array, ""]:
-    """The root of the mean over nodes of |x|^2."""
-    return jnp.sqrt(jnp.sum(waveform * waveform) / waveform.shape[0])
+def root_mean_square(waveform: Waveform, sides: int = 1) -> Float[Array, ""]:
+    """The root of the mean over nodes, and over sides, of |x|^2."""
+    return jnp.sqrt(mean(jnp.sum(waveform * waveform), sides) / waveform.shape[0])
+
+
+def largest(waveform: Waveform, sides: int) -> Float[Array, ""]:
+    """The largest |x| of all sides."""
+    return jnp.max(jnp.abs(all_of(waveform, sides)))
 
 
 def check_windows(system: CoupledSystem) -> None:

@@ -24,6 +24,7 @@ from dynamics.moment import AbstractMoment, Factors, Product, pre_name
 from dynamics.plasticity import output_error
 from dynamics.projections import Projection
 from dynamics.settle import evaluation_order, is_cyclic
+from dynamics.sides import mean
 from dynamics.timescales import at_level
 
 
@@ -217,6 +218,7 @@ class Relaxation(eqx.Module):
         for name, wave in new.value.items():
             change += jnp.sum((wave[-1] - old.value[name][-1]) ** 2)
             size += root_mean_square(wave) ** 2
+        change, size = mean((change, size), self.system.sides)
         return jnp.sqrt(change / jnp.maximum(size, jnp.finfo(size.dtype).tiny))
 
 
@@ -329,7 +331,8 @@ class _Sweep(AbstractMoment):
             layer = self.circuit.layer(name)
             for v in variables:
                 k = self.window.variable_filter(layer, v)
-                moved.setdefault(name, {})[v] = filtered(k, self.window.start.slow[name][v], self.drive(layer, v))
+                drive = mean(self.drive(layer, v), self.system.sides)
+                moved.setdefault(name, {})[v] = filtered(k, self.window.start.slow[name][v], drive)
         self.slow = moved
 
     def driven(self, factors: Factors) -> tuple[Drives, dict[str, Waveform]]:
@@ -344,6 +347,9 @@ class _Sweep(AbstractMoment):
         drives = {t.name: self._drive(t, factors, Drives({}, fade), traces) for t in terms}
         driven = Drives(drives, fade, self.last.drive.moving)
         return driven._replace(moving=self.learning.moving(driven)), traces
+
+    def _rate(self, term: LawTerm, factors: Factors) -> Waveform:
+        return mean(self._rows(factors.rates[term.name]), self.system.sides)
 
     def _rows(self, wave: Waveform) -> Waveform:
         return jnp.broadcast_to(wave, (self.window.nodes, wave.shape[1]))
@@ -367,13 +373,13 @@ class _Sweep(AbstractMoment):
             for term in terms:
                 f, tau = self._product(term, factors, traces), at_level(times.plasticity, term.of.level)
                 along = jnp.sum(f.post * self.learning.ungained(term.of, f.pre, self.last.drive), 1, keepdims=True)
-                parts.append(along / (tau * jnp.sum(w * w)))
+                parts.append(mean(along, self.system.sides) / (tau * jnp.sum(w * w)))
             return sum(parts[1:], parts[0])
         if not scaled:
             return None
         rates = []
         for term in scaled:
-            rates.append(-factors.rates[term.name] / at_level(times.plasticity, term.of.level))
+            rates.append(-self._rate(term, factors) / at_level(times.plasticity, term.of.level))
         if own.decays and times.decay is not None:
             rates.append(1 / at_level(times.decay, p.level))
         return sum(rates[1:], rates[0])
@@ -382,7 +388,7 @@ class _Sweep(AbstractMoment):
         """What a term does to its map."""
         tau, fade = at_level(self.system.timescales.plasticity, term.of.level), self._fade(term, drives)
         if term.name in factors.rates:
-            return Drive(self._rows(factors.rates[term.name]) * fade / tau)
+            return Drive(self._rate(term, factors) * fade / tau)
         f = self._product(term, factors, traces)
         still = self.learning.still.get(term.name)
         if term.trace is not None and term.trace.of == "product" and term.name in self.learning.traced:

@@ -28,6 +28,7 @@ from dynamics.layers import Draw, Layer, Wave
 from dynamics.local import AbstractFactor
 from dynamics.noise import Half, brownian_increments, required_key
 from dynamics.projections import Projection
+from dynamics.sides import own_key
 from dynamics.stimulus import Clock, Stream, mixed, samples
 from dynamics.timescales import at_level
 
@@ -207,13 +208,13 @@ class AbstractWindow(AbstractIntegrator):
             layer = _shown_of(system, name)
             if layer is not None and isinstance(layer.source, Draw):
                 one = functools.partial(layer.source.drawn, stream.key, name=layer.name, size=layer.size)
-                drawn[name] = (rows, jax.vmap(one)(rows))
+                drawn[name] = (rows, jax.vmap(one)(stream.draw(rows)))
             else:
                 lessons = stream.lessons() if layer is not None and layer.role == "target" else stream.inputs
                 signals[name] = (stream.marked_lessons() if name == "target" else lessons, rows)
         shown = zip(signals.items(), samples(list(signals.values()), stream), strict=True)
         every = {name: (rows, values) for (name, (_, rows)), values in shown} | drawn
-        maps = {p.name: system.circuit.draws(stream.key, k)[p.name][None] for p in system.circuit.drawn}
+        maps = {p.name: system.circuit.draws(stream.key, stream.draw(k))[p.name][None] for p in system.circuit.drawn}
         known = {name: Shown(values, (rows >= 0).astype(system.dt.dtype)) for name, (rows, values) in every.items()}
         target, told = stream.parted(known["target"].values)
         known["target"] = Shown(target, known["target"].begun * told)
@@ -311,7 +312,7 @@ class AbstractWindow(AbstractIntegrator):
         }
         if not noisy:
             return {}
-        draws = brownian_increments(required_key(key), noisy, jnp.ones_like(system.dt))
+        draws = brownian_increments(required_key(own_key(key, system.sides)), noisy, jnp.ones_like(system.dt))
         return {
             (name, variable): levels[variable] * weighted(layout.paths[_path(system, name, variable)[0]], g)
             for (name, variable), g in draws.items()
