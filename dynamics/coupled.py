@@ -56,7 +56,9 @@ class Coupled(AbstractCoupled):
 
     def __check_init__(self):
         if self.batch < 1:
-            raise PlasticodeError(f"batch = {self.batch} is not allowed: there must be at least 1 presentation at a time")
+            raise PlasticodeError(
+                f"batch = {self.batch} is not allowed: there must be at least 1 presentation at a time"
+            )
         check_circuit(self.circuit, self.timescales, self.stream.inputs, self.stream.targets, self.stream.told)
         check_lagged(self.system({}))
         roles = {layer.role for layer in self.circuit.layers}

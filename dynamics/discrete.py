@@ -68,11 +68,11 @@ class Discrete(AbstractRegime[DiscreteState]):
 
     def __check_init__(self):
         if self.batch < 1:
-            raise PlasticodeError(f"discrete.batch = {self.batch} is not allowed: an update needs at least 1 sample")
+            raise PlasticodeError(f"batch = {self.batch} is not allowed: an update needs at least 1 sample")
         if self.batch > 1 and self.circuit.drawn:
             raise PlasticodeError(
-                f"discrete.batch = {self.batch} is not allowed with this rule, as it needs matrices that are drawn "
-                "anew for each presentation: it must be 1"
+                f"batch = {self.batch} is not allowed in a discrete run of this rule, as it needs matrices that are "
+                "drawn anew for each presentation: it must be 1"
             )
         check_circuit(self.circuit, self.timescales, self.stream.inputs, self.stream.targets, self.stream.told)
         check_settles(self.circuit)

@@ -11,7 +11,8 @@ the splitting of noise and learning costs.
 
 from dynamics.circuit import LawTerm
 from dynamics.field import Key
-from dynamics.integrators.learning import Learning, fades
+from dynamics.integrators.drives import fades
+from dynamics.integrators.learning import Learning
 from dynamics.laws import Outer
 from dynamics.settle import evaluation_order, is_cyclic
 

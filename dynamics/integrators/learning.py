@@ -13,53 +13,27 @@ A trace X of the product, tau X' = -X + m p^T with the filter K, k = 1 - K 1, an
 and so does a pull to another matrix that stands still. Where a matrix is not the parameters themselves, or moves in a
 mirror's geometry, the parameters at every node are formed ("at nodes").
 
-Of presentations side by side the products are means over sides: matrices of B s waveforms, or, where these are more than
-what they make up, matrices that are formed at every node.
+Of presentations side by side (dynamics.sides) the products are means over sides: B s waveforms change a matrix. Where
+that is more than it costs to form the matrix at every node, it is formed.
 """
 
 import dataclasses
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dynamics.circuit import Circuit, LawTerm, Weights
-from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, State
 from dynamics.integrators.collocation import integration, weighted
+from dynamics.integrators.drives import Drive, Drives, Waveform, fades, largest, root_mean_square
 from dynamics.laws import Outer, Scaled
 from dynamics.maps import AbstractMap, Shared, Theta
 from dynamics.norms import norm
 from dynamics.projections import Projection
 from dynamics.sides import all_of, mean
 from dynamics.timescales import at_level
-
-Waveform = Float[Array, "_rows _n"]
-
-OTHERS = "integrator.name must be euler, heun, tsit5 or dopri5"
-
-
-class Drive(NamedTuple):
-    """What one term does to its map during a window, oriented as the map is: m/E per tau_plast and p; of a term with a
-    trace of its product m, p and g/E per tau_plast; of a pull r/E per tau_plast.
-
-    `pre` is None where it is the same in every sweep, or not there.
-    """
-
-    post: Waveform
-    pre: Waveform | None = None
-    gate: Waveform | None = None
-
-
-class Drives(NamedTuple):
-    """What changes all maps during a window: by term; F by map (it has shrunk by E = exp(-F)), where sweeps change it;
-    and the matrices at every node that learn and that others are pulled to."""
-
-    of: dict[str, Drive]
-    fade: dict[str, Waveform]
-    moving: dict[str, Float[Array, "s targets sources"]] = {}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -333,7 +307,9 @@ class Learning:
         or a pull to another matrix and the fade that goes with it, or where sides do; 1 where every map has one product
         at most."""
         laws = [self._terms(p.name) for p in self.system.circuit.plastic]
-        if self.system.sides == 1 and not any(len(terms) > 1 or any(isinstance(term.term, Scaled) for term in terms) for terms in laws):
+        if self.system.sides == 1 and not any(
+            len(terms) > 1 or any(isinstance(term.term, Scaled) for term in terms) for terms in laws
+        ):
             return jnp.ones_like(size)
         net = self.moved(drives, size) / jnp.where(self.length > 0, self.length, 1)
         return jnp.minimum(net / jnp.maximum(size, jnp.finfo(size.dtype).tiny), 1)
@@ -381,51 +357,3 @@ def turned(circuit: Circuit, weights: Weights) -> Weights:
     forward = {p.owner for p in circuit.projections if not (isinstance(p.matrix, Shared) and p.matrix.transposed)}
     names = [name for name in weights if name in forward and circuit.map_of(name).is_matrix]
     return {name: jax.lax.optimization_barrier(weights[name].T) for name in names}
-
-
-def fades(term: LawTerm) -> bool:
-    """Whether a term scales the rows of its own map."""
-    return isinstance(term.term, Scaled) and term.term.matrix is None
-
-
-def root_mean_square(waveform: Waveform, sides: int = 1) -> Float[Array, ""]:
-    """The root of the mean over nodes, and over sides, of |x|^2."""
-    return jnp.sqrt(mean(jnp.sum(waveform * waveform), sides) / waveform.shape[0])
-
-
-def largest(waveform: Waveform, sides: int) -> Float[Array, ""]:
-    """The largest |x| of all sides."""
-    return jnp.max(jnp.abs(all_of(waveform, sides)))
-
-
-def check_windows(system: CoupledSystem) -> None:
-    """Refuses laws that windows cannot follow."""
-    circuit = system.circuit
-    for p in circuit.plastic:
-        own, terms = circuit.map_of(p.name), circuit.terms_of(p.name)
-        scaled = [term for term in terms if fades(term)]
-        if own.holds_norm and (scaled or own.mirror is not None or not own.is_matrix):
-            what = "a row decay" if scaled else "a map that is not a plain matrix"
-            raise PlasticodeError(
-                f"the law of '{p.name}' clamps its norm and has {what}, and the window integrator knows either: "
-                f"{OTHERS}"
-            )
-        if own.holds_norm and any(isinstance(t.term, Scaled) or t.name in system.products for t in terms):
-            raise PlasticodeError(
-                f"the law of '{p.name}' clamps its norm and is more than products of the present, which the window "
-                f"integrator does not know: {OTHERS}"
-            )
-        if scaled and (not own.is_matrix or own.mirror is not None or any(t.transposed for t in scaled)):
-            raise PlasticodeError(
-                f"the law of '{p.name}' scales the rows of a map that is not a plain matrix of its own, which the "
-                f"window integrator does not know: {OTHERS}"
-            )
-    for term in circuit.terms:
-        other = term.term.matrix if isinstance(term.term, Scaled) else None
-        if other is None:
-            continue
-        if circuit.map_of(term.owner.name).mirror is not None or term.transposed:
-            raise PlasticodeError(
-                f"matrix '{term.owner.name}' is pulled to '{other}' in another geometry, which the window integrator "
-                f"does not know: {OTHERS}"
-            )

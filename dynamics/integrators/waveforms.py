@@ -15,8 +15,10 @@ from jaxtyping import Array, Float, Int
 from dynamics.circuit import LawTerm, Weights
 from dynamics.field import CoupledSystem, Inputs, Key, State, key_of
 from dynamics.integrators.collocation import filtered, weighted
+from dynamics.integrators.drives import Drive, Drives, Waveform, fades, root_mean_square
 from dynamics.integrators.implicit import taught, teaching
-from dynamics.integrators.learning import Drive, Drives, Learning, Waveform, fades, root_mean_square
+from dynamics.integrators.learning import Learning
+from dynamics.integrators.window_parts import Filters
 from dynamics.laws import Outer
 from dynamics.layers import Draw, Layer, Wave
 from dynamics.local import AbstractFactor, Local, variable_of
@@ -26,26 +28,6 @@ from dynamics.projections import Projection
 from dynamics.settle import evaluation_order, is_cyclic
 from dynamics.sides import mean
 from dynamics.timescales import at_level
-
-
-class Filters(NamedTuple):
-    """The filter matrices (s, s) of a window of `length` seconds (integrators.collocation.leak).
-
-    propagation, trace  by level
-    own                 by layer and name of variables with a timescale of their own, (n, s, s) where it is per neuron
-    traced              by term of a law, of traces with a timescale of their own
-    chain               of one stage of a gamma-distributed lag, by name of what is late
-    current             by what is late: the weights with which the start and the nodes of this very window make up what
-                        is delivered at the nodes
-    """
-
-    length: Float[Array, ""]
-    propagation: dict[int, Float[Array, "s s"]]
-    trace: dict[int, Float[Array, "s s"]]
-    own: dict[str, dict[str, Float[Array, "*n s s"]]]
-    traced: dict[str, Float[Array, "s s"]]
-    chain: dict[str, Float[Array, "s s"]]
-    current: dict[str, Float[Array, "s points"]]
 
 
 class Waves(NamedTuple):

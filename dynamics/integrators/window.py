@@ -17,8 +17,8 @@ from dynamics.errors import PlasticodeError
 from dynamics.history import check_late_error, misled
 from dynamics.integrators.collocation import nodes
 from dynamics.integrators.contract import Demands, Finer, Settings
+from dynamics.integrators.drives import check_windows
 from dynamics.integrators.judge import Accuracy, Judge, accuracy_at_start
-from dynamics.integrators.learning import check_windows
 from dynamics.integrators.waveforms import Relaxation, Waves
 from dynamics.integrators.window_choice import choose, refined
 from dynamics.integrators.window_parts import Course, Layout, Past

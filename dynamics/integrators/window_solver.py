@@ -13,7 +13,8 @@ from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, State
 from dynamics.integrators.collocation import lagging, leak, nodes, others
 from dynamics.integrators.learning import turned
-from dynamics.integrators.waveforms import Filters, Relaxation, Waves
+from dynamics.integrators.waveforms import Relaxation, Waves
+from dynamics.integrators.window_parts import Filters
 from dynamics.settle import is_cyclic
 from dynamics.system import Look
 from dynamics.timescales import at_level

@@ -93,7 +93,7 @@ def plan(group: Group, data: Data, strongest: float | None = None) -> Plan:
     if spec.regime == "coupled" and lags and not spec.delays.stages:
         history = _past(max(float((lag * steps / period).max()) for lag in lags.values()))
     sizes = (data.train_inputs.shape[1], *spec.network.hidden, outputs)
-    _check_memory(spec, sizes, max(history, spec.delays.stages))
+    _check_memory(spec, sizes, max(history, spec.delays.stages) * spec.stimulus.batch)
     return Plan(spec, sizes, data.train_targets is not None, data.frames, steps, history, absent, integrator)
 
 
@@ -124,7 +124,7 @@ def remembering(plan: Plan, values: Mapping[str, np.ndarray]) -> Plan:
     period = values["stimulus.duration"] + values["stimulus.gap"]
     longest = max(float((lag * plan.steps / period).max()) for lag in map(np.asarray, jax.jit(jax.vmap(lags))(points)))
     history = max(plan.history, _past(longest))
-    _check_memory(spec, plan.sizes, history)
+    _check_memory(spec, plan.sizes, history * spec.stimulus.batch)
     return dataclasses.replace(plan, history=history)
 
 
@@ -134,7 +134,7 @@ def refined(plan: Plan) -> Plan | None:
     if plan.spec.regime == "discrete":
         return None
     finer = plan.integrator.finer(plan.steps, plan.history, np.dtype(plan.spec.dtype))
-    if finer is None or finer.history * sum(plan.sizes) > MAX_NUMBERS:
+    if finer is None or finer.history * plan.spec.stimulus.batch * sum(plan.sizes) > MAX_NUMBERS:
         return None
     return dataclasses.replace(plan, integrator=finer.integrator, steps=finer.steps, history=finer.history)
 
@@ -149,7 +149,7 @@ def _check_memory(spec: Spec, sizes: tuple[int, ...], past: int) -> None:
     if past * sum(sizes) > MAX_NUMBERS:
         raise PlasticodeError(
             f"delays need {past} past values of each of {sum(sizes)} neurons: at most {MAX_NUMBERS} numbers are "
-            "allowed; raise integrator.dt, or use fewer delays.stages or smaller network.hidden"
+            "allowed; raise integrator.dt, or use fewer delays.stages, a smaller stimulus.batch or network.hidden"
         )
 
 
@@ -201,10 +201,10 @@ def build(plan: Plan, values: Values, seed: Integer[Array, ""], data: dict[str, 
     noise = Noise(**_numbers(plan, values, "noise"), calculus=spec.noise.calculus)
     if spec.regime == "flow":
         x, y, steps = stream.inputs, stream.targets, cast(Any, plan.integrator)
-        batch, kind = jnp.asarray(spec.flow.batch, dtype), (spec.noise.sampling, noise, spec.flow.entropic)
+        batch, kind = jnp.asarray(spec.stimulus.batch, dtype), (spec.noise.sampling, noise, spec.flow.entropic)
         return WeightFlow(circuit, timescales, x, y, clock, steps, noise_key, *kind, batch, told), weights_key
     if spec.regime == "discrete":
-        return Discrete(circuit, timescales, stream, clock, **dict(spec.discrete)), weights_key
+        return Discrete(circuit, timescales, stream, clock, spec.discrete.optimiser, spec.stimulus.batch), weights_key
     coupled = Coupled(
         circuit,
         timescales,
@@ -215,5 +215,6 @@ def build(plan: Plan, values: Values, seed: Integer[Array, ""], data: dict[str, 
         jax.tree.map(lambda number: number.astype(dtype), plan.integrator),
         noise_key,
         plan.history,
+        spec.stimulus.batch,
     )
     return coupled, weights_key

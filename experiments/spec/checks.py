@@ -161,14 +161,12 @@ def _check_unheeded(spec: Spec, swept: Collection[str]) -> None:
     adaptive, regime = spec.integrator.adaptive, f"but there is regime '{spec.regime}'"
     for key, heeded, needed in (
         ("flow.entropic", spec.regime == "flow", f"regime 'flow', {regime}"),
-        ("flow.batch", spec.regime == "flow", f"regime 'flow', {regime}"),
         (
             "stimulus.order",
             spec.regime != "flow",
             "regime 'coupled' or 'discrete', as a flow shows all samples at once",
         ),
-        ("flow.batch", of_batches, "noise.sampling or flow.entropic"),
-        ("discrete.batch", spec.regime == "discrete", f"regime 'discrete', {regime}"),
+        ("stimulus.batch", spec.regime != "flow" or of_batches, "noise.sampling or flow.entropic in a flow"),
         ("discrete.optimiser", spec.regime == "discrete", f"regime 'discrete', {regime}"),
         ("delays.stages", bool(lags), "a lag: delays.error, delays.hop or delays.input"),
         ("integrator.rtol", adaptive, "integrator.adaptive = true"),

@@ -169,12 +169,16 @@ class Stimulus(AbstractTable):
 
     Samples come in `order`: "random" draws with replacement, "shuffled" in epochs that show each once, "sequential" as
     the data have them. Of sequences each frame is a presentation, and the order is that of sequences.
+
+    `batch` samples are shown side by side, each to a copy of the network; the copies share weights and slow variables,
+    which move by the mean of their drives. `presentations` counts how often that happens.
     """
 
     duration: Annotated[Time, Quantity(relative=False)] = Field(default=Time(0.05), title="stimulus duration")
     gap: Annotated[Time, Quantity(zero=True)] = Field(default=Time(0.0), title="gap between stimuli")
     presentations: Count = 1500
     order: Literal["random", "shuffled", "sequential"] = "random"
+    batch: Annotated[int, Field(strict=True, gt=0, le=100_000)] = 1
 
 
 class Delays(AbstractTable):
@@ -218,18 +222,16 @@ class Integrator(AbstractTable):
 
 
 class Discrete(AbstractTable):
-    """[discrete]: the optimiser of the discrete regime, and how many samples an update takes the mean over."""
+    """[discrete]: the optimiser of the discrete regime."""
 
     optimiser: Literal["sgd", "adam"] = "sgd"
-    batch: Annotated[int, Field(strict=True, gt=0, le=100_000)] = 1
 
 
 class Flow(AbstractTable):
     """[flow]: `entropic` makes a weight flow the one that updates follow to second order; it and `noise.sampling` are
-    those of updates by `batch` samples each."""
+    those of updates by `stimulus.batch` samples each."""
 
     entropic: Flag = False
-    batch: Annotated[int, Field(strict=True, gt=0, le=100_000)] = 1
 
 
 class Record(AbstractTable):

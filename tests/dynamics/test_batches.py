@@ -88,6 +88,6 @@ def test_batches_that_cannot_be_are_refused():
     stream = Stream(normal(4, 3), None, jax.random.key(0))
     wires = to("W", "x", "y", Gaussian(1.0), TwoFactor(Activity())), to("X", "x", "y", Redrawn(Gaussian(1.0)))
     circuit = Circuit((given_input("x", 3), Layer("y", 2)), wires)
-    for batch, sentence in ((0, "discrete.batch = 0"), (2, "with this rule, as .* drawn anew .*it must be 1")):
+    for batch, sentence in ((0, "batch = 0"), (2, "of this rule, as .* drawn anew .*it must be 1")):
         with pytest.raises(PlasticodeError, match=sentence):
             Discrete(circuit, FAST, stream, CLOCK, batch=batch)

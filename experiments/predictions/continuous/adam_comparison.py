@@ -98,7 +98,7 @@ class AdamComparison(AbstractPrediction):
 
     def _found(self, depth: int, chance: Chance, notes: list[str]) -> Found:
         def learned(points: Points, regime: str, batch: int = 1, **tables: Any) -> np.ndarray:
-            stimulus = {"duration": str(self.duration), "presentations": self.samples // batch}
+            stimulus = {"duration": str(self.duration), "presentations": self.samples // batch, "batch": batch}
             data = trained(self._table(depth) | {"regime": regime, "stimulus": stimulus} | tables, points, self.seeds)
             notes.extend(diverged_note(data, f"{regime}, {hidden(depth)}"))
             return final_accuracies(data, chance.level)
@@ -109,7 +109,7 @@ class AdamComparison(AbstractPrediction):
         sgd = learned({"timescales.plasticity": slow}, "discrete")
         adam = {
             batch: learned({"timescales.plasticity": [in_t(1 / rate) for rate in self.rates]}, "discrete", batch,
-                           rule="sgd", discrete={"optimiser": "adam", "batch": batch})
+                           rule="sgd", discrete={"optimiser": "adam"})
             for batch in self.batches
         }  # fmt: skip
         n = len(self.timescales)
