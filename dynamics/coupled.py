@@ -76,6 +76,8 @@ class Coupled(AbstractCoupled):
         check_start(self.circuit, self.clock.dt.dtype, weights, self.stream.inputs)
         fixed = {p.name: weights[p.name] for p in self.circuit.fixed}
         start = functools.partial(self.integrator.init, self, fixed, weights)
+        if self.batch == 1:
+            return start()
         return together(start, self.batch, None, _sides(self.circuit, jax.eval_shape(start)))()
 
     def advance(self, progress: CoupledProgress, first: Int[Array, ""], count: Count) -> CoupledProgress:

@@ -86,7 +86,9 @@ def filtered(
     k: Float[Array, "*n s s"], start: Float[Array, " n"], drive: Float[Array, "rows n"]
 ) -> Float[Array, "s n"]:
     """z = z(t0) + K (u - z(t0)): the leaky unit that starts at `start`; a constant drive may have one row."""
-    return start[None] + weighted(k, drive - start[None])
+    # The barrier: with several configurations the product turns what it is given, and the compiler would evaluate an
+    # activation while it does so, number by number.
+    return start[None] + weighted(k, jax.lax.optimization_barrier(drive - start[None]))
 
 
 def weighted(k: Float[Array, "*n s s"], waveform: Float[Array, "rows n"]) -> Float[Array, "s n"]:

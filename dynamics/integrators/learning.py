@@ -22,6 +22,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dynamics.circuit import Circuit, LawTerm, Weights
@@ -92,9 +93,12 @@ class Learning:
         if sides == 1 or self.at_nodes(name):
             return self.at_nodes(name)
         products = [term for term in self._terms(name) if isinstance(term.term, Outer)]
+        if any(term.name in self.traced for term in products):
+            return True
+        still = all(term.name in self.still for term in products)
         targets, sources = self.start.weights[name].shape
-        formed = targets * sources * (sides + self.nodes)
-        return any(t.name in self.traced for t in products) or formed < sides**2 * self.nodes * (targets + sources)
+        formed = targets * sources * (1 + still + self.nodes / sides)  # operations for each row of a waveform
+        return formed < sides * (1 if still else self.nodes) * (targets + sources)
 
     def pre(self, name: str, drive: Drive) -> Waveform:
         """p of a term."""
@@ -157,6 +161,11 @@ class Learning:
             return weighted(self.integrals, drive.post) * (carried @ self._pulled_to(term).T)
         if self.system.sides > 1:
             post, pre = all_of((drive.post, self.pre(term.name, drive)), self.system.sides)
+            if pre.shape[1] == 1:
+                seen = carried @ pre[:, 0].T / self.system.sides
+                return jnp.einsum(
+                    "jb,bjm->jm", jnp.broadcast_to(seen, (self.nodes, seen.shape[1])), self.integrals @ post
+                )
             return jnp.einsum("jbi,bim->jm", self._seen(carried, pre), post)
         seen = carried @ self.pre(term.name, drive).T
         if term.name not in self.traced or drive.gate is None:
@@ -202,7 +211,7 @@ class Learning:
         pre = jnp.broadcast_to(self.pre(term.name, drive), (self.nodes, self.pre(term.name, drive).shape[1]))
         sides = self.system.sides
         if sides > 1 and drive.gate is None and own.is_matrix:
-            return jnp.einsum("bim,bin->imn", *all_of((drive.post, pre), sides)) / sides
+            return jnp.einsum("bim,bin->imn", *all_of((drive.post / sides, pre), sides))
         outers = jax.vmap(own.outer, (None, 0, 0))(self.weights[term.owner.name], drive.post, pre)
         return mean(outers, sides) if drive.gate is None else outers
 
@@ -307,12 +316,27 @@ class Learning:
         or a pull to another matrix and the fade that goes with it, or where sides do; 1 where every map has one product
         at most."""
         laws = [self._terms(p.name) for p in self.system.circuit.plastic]
-        if self.system.sides == 1 and not any(
-            len(terms) > 1 or any(isinstance(term.term, Scaled) for term in terms) for terms in laws
-        ):
-            return jnp.ones_like(size)
+        if not any(len(terms) > 1 or any(isinstance(term.term, Scaled) for term in terms) for terms in laws):
+            alone = [term for terms in laws for term in terms]
+            if self.system.sides == 1:
+                return jnp.ones_like(size)
+            if all(drives.of[term.name].gate is None for term in alone):
+                return self._contrast_of_sides(alone, drives, size)
         net = self.moved(drives, size) / jnp.where(self.length > 0, self.length, 1)
         return jnp.minimum(net / jnp.maximum(size, jnp.finfo(size.dtype).tiny), 1)
+
+    def _contrast_of_sides(self, terms: list[LawTerm], drives: Drives, size: Float[Array, ""]) -> Float[Array, ""]:
+        """How much the mean over sides leaves of the products of waveforms, at three nodes: from products of all sides'
+        factors with each other, as forming the mean costs as much as a sweep."""
+        at = np.array([0, self.nodes // 2, self.nodes - 1])
+        unit, squares = jnp.where(size > 0, size, 1), []
+        for term in terms:
+            drive = drives.of[term.name]
+            pre = jnp.broadcast_to(self.pre(term.name, drive), (self.nodes, self.pre(term.name, drive).shape[1]))
+            post, pre = all_of((drive.post[at], pre[at]), self.system.sides)
+            alike = jnp.einsum("bim,cim->ibc", post, post) / unit, jnp.einsum("bin,cin->ibc", pre, pre) / unit
+            squares.append(jnp.sum(alike[0] * alike[1]) / (at.size * self.system.sides**2))
+        return jnp.where(size > 0, jnp.minimum(jnp.sqrt(sum(squares[1:], squares[0])), 1), 1)
 
     def difference(self, new: Drives, old: Drives) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
         """How far apart two sweeps' drives are, and their size: products of the factors' roots of mean squares over the

@@ -229,6 +229,13 @@ class _Sweep(AbstractMoment):
         own = {term.name: self._drive(term, factors, Drives({}, {}), {}) for term in terms}
         again = _Sweep(self.window, self.last._replace(drive=drive._replace(of=drive.of | own)))
         again.values, again.chains = self.values, self.chains
+        carried = {p.name for p in self.circuit.projections if p.source != layer}
+        again._made = {  # what comes before the layer: the compiler does not always see that it is the same
+            key: made
+            for key, made in self._made.items()
+            if (key[0] == "carried" and key[1] in carried)
+            or (key[0] in ("input", "drive", "given") and key[1] != layer)
+        }
         return again
 
     def value(self, layer: Layer, variable: str) -> Waveform:

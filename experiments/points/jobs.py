@@ -135,7 +135,8 @@ class Job(NamedTuple):
     @property
     def presentation_work(self) -> float:
         """What one presentation of one point takes, the unit of progress: about so many microseconds of a core."""
-        return self.plan.steps * (STEP_WORK + SYNAPSE_WORK * self.synapses)
+        each = self.plan.spec.stimulus.batch * SYNAPSE_WORK * self.synapses
+        return self.plan.steps * (STEP_WORK + each)
 
     @property
     def point_work(self) -> float:
@@ -149,8 +150,9 @@ class Job(NamedTuple):
 
     @property
     def block(self) -> int:
-        """How many points a CPU core advances together: they share the cost of a step, and their weights its cache."""
-        return min(CACHE_BLOCK, max(CACHE_BYTES // self.weight_bytes, 1))
+        """How many points a CPU core advances together: they share the cost of a step, and their weights its cache. So
+        do samples side by side."""
+        return min(max(CACHE_BLOCK // self.plan.spec.stimulus.batch, 1), max(CACHE_BYTES // self.weight_bytes, 1))
 
     def chunks(self, chunking: Chunking) -> dict[ChunkKey, np.ndarray]:
         """The points of every chunk. They follow from the spec and `chunking` alone."""
