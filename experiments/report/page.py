@@ -29,6 +29,17 @@ figcaption, .note { font-size: .875rem; color: #555; white-space: pre-line; }
 pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; font-size: .8rem; line-height: 1.4; }
 summary { cursor: pointer; font-weight: 600; }
 dt { font-weight: 600; font-size: .875rem; margin-top: .6rem; } dd { margin: 0; overflow-wrap: anywhere; }
+details { margin: .6rem 0; }
+#explore h3 { font-size: 1rem; margin: 1.2rem 0 0; overflow-wrap: anywhere; }
+.controls { display: flex; flex-wrap: wrap; gap: .5rem 1rem; margin: .5rem 0; font-size: .875rem; }
+.controls label { display: flex; flex-direction: column; color: #555; max-width: min(100%, 14rem); }
+.controls select, .legend button { font: inherit; color: #1a1a1a; background: #fff; border: 1px solid #bbb; }
+.controls select { border-radius: 4px; padding: .25rem; width: 100%; }
+.legend { display: flex; flex-wrap: wrap; gap: .3rem .5rem; align-items: center; font-size: .875rem; }
+.legend button { border-color: #ddd; border-radius: 4px; padding: .1rem .5rem; text-align: left; cursor: pointer; }
+.legend button[aria-pressed=false] { opacity: .4; text-decoration: line-through; }
+@media print { .controls, .modebar, .hoverlayer { display: none; } .figure, figure { break-inside: avoid; } }
+@media print { h2, h3 { break-after: avoid; } }
 """
 
 
@@ -48,10 +59,11 @@ def document(title: str, sections: Sequence[str]) -> str:
 
 
 def picture(alt: str, file: Path) -> str:
-    """A PNG file, put into the page."""
-    image = base64.b64encode(file.read_bytes()).decode()
+    """A PNG file, put into the page at half its size: the texts of figures are then as large as those of the page."""
+    content = file.read_bytes()
+    image, width = base64.b64encode(content).decode(), int.from_bytes(content[16:20]) // 2  # of the header, IHDR
     caption = escaped(f"figures/{file.name}")
-    shown = f'<img alt="{escaped(alt)}" src="data:image/png;base64,{image}">'
+    shown = f'<img alt="{escaped(alt)}" width="{width}" src="data:image/png;base64,{image}">'
     return f"<figure>{shown}<figcaption>{caption}</figcaption></figure>"
 
 
@@ -72,6 +84,12 @@ def bare_table(content: TextTable) -> str:
 def details(summary: str, text: str) -> str:
     """A text that opens on demand, set as it is."""
     return f"<details><summary>{escaped(summary)}</summary><pre>{escaped(text)}</pre></details>"
+
+
+def folded(content: TextTable) -> str:
+    """A table that opens on demand, and is open in print."""
+    title = escaped(content.title[:1].upper() + content.title[1:])
+    return f'<details class="printed"><summary>{title}</summary>{bare_table(content)}</details>'
 
 
 def paragraph(text: str) -> str:

@@ -9,8 +9,9 @@ from types import MappingProxyType
 from typing import Any
 
 from experiments.machine.interrupts import raise_if_interrupted
+from experiments.report.explore import explorer
 from experiments.report.figures import attempt, save
-from experiments.report.page import details, document, escaped, paragraph, picture, table
+from experiments.report.page import details, document, escaped, folded, paragraph, picture, table
 from experiments.results.labels import Results
 from experiments.results.netcdf import summary, write_json
 from experiments.results.ownership import json_or_none
@@ -42,7 +43,11 @@ def write(
     files = save(study.figures, directory / "figures", failed)
     raise_if_interrupted()
     with attempt("report.html", failed):
-        (directory / "report.html").write_text(page(spec, sweeps, results, study, files, failures), encoding="utf-8")
+        explored = ""
+        with attempt("the explorer of report.html", failed):
+            explored = explorer(results)
+        content = page(spec, sweeps, results, study, files, failures, explored)
+        (directory / "report.html").write_text(content, encoding="utf-8")
     content = {"name": spec.name, "spec_hash": spec.hash(), **summary(results)}
     content["verdicts"] = [verdict_json(verdict) for verdict in study.verdicts]
     content["notes"] = study.notes
@@ -106,25 +111,35 @@ def page(
     report: StudyReport,
     files: Mapping[str, Path],
     failures: Mapping[str, str],
+    explored: str,
 ) -> str:
-    """The report as one page of HTML that needs no other file."""
+    """The report as one page of HTML that needs no other file: figures, `explored` (HTML) first, verdicts, tables."""
     sections = [f"<h1>{escaped(spec.name)}</h1>", f'<p class="lead">{escaped(spec.description)}</p>']
     if failures:
         told = "; ".join(f"chunk {chunk}: {error}" for chunk, error in failures.items())
         sections.append(f'<p class="warning">Points are missing, for chunks failed. {escaped(told)}</p>')
     elif not results.complete:
         sections.append('<p class="warning">Interrupted: points are missing.</p>')
+    sections.append(explored)
+    if files:
+        sections.append(_pictures(files, fold=not spec.study))
     if report.verdicts:
         sections.append(table(verdict_table(report.verdicts)))
     if report.notes:
         sections.append("<h2>Notes</h2>" + "".join(map(paragraph, report.notes)))
-    if files:
-        sections.append("<h2>Figures</h2>" + "".join(picture(stem, file) for stem, file in files.items()))
-    sections.append("".join(map(table, final_tables(results))))
+    sections.append("<h2>Tables</h2>" + "".join(map(folded, final_tables(results))))
     sections.append(f"<h2>How it was made</h2>{_provenance(spec, results)}")
     sections.append(details("Spec", dump_toml(spec)))
     sections.append(details("References of the rules (bibtex)", "\n\n".join(bibtex(sweeps.values()))))
     return document(spec.name, sections)
+
+
+def _pictures(files: Mapping[str, Path], fold: bool) -> str:
+    """The figures as they are in files; `fold` lets the script close them, where it draws the same to be explored."""
+    pictures = "".join(picture(stem, file) for stem, file in files.items())
+    if fold:
+        return f'<details open class="static"><summary>Static figures</summary>{pictures}</details>'
+    return f"<h2>Figures</h2>{pictures}"
 
 
 def _provenance(spec: Spec, results: Results) -> str:
