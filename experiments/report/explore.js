@@ -83,13 +83,13 @@
     const several = part().seeds > 1, reasons = NOT_OK.filter(({ code }) => counts[code]).map(
       ({ code, glyph }) => `${glyph} ${several ? counts[code] + " " : ""}${about.status[code]}`).join(", ");
     const lines = [`<b>${escaped(probe().title)}: ${short(mean)}${half >= 0 ? ` ± ${short(half, 2)}` : ""}</b>`];
-    lines.push(...wide().map(name => escaped(clipped(told(name, place), 70))));
+    lines.push(...wide().map(name => escaped(clipped(told(name, place), 48))));
     if (several) lines.push(`${n} of ${part().seeds} seeds${reasons ? ": " + reasons : ""}`);
     else if (reasons) lines.push(`${reasons}: ${short(seeds[0].value)}`);
-    const each = seeds.slice(0, several ? MOST_SEEDS : 0).map(
-      ({ name, value, status }) => `${name}: ${short(value)}${status ? ` (${about.status[status]})` : ""}`);
-    for (let i = 0; i < each.length; i += 3) lines.push(each.slice(i, i + 3).join(", "));
-    return lines.join("<br>");
+    const each = seeds.slice(0, several ? MOST_SEEDS : 0).map(({ name, value, status }) =>
+      `${name}: ${short(value)}${status ? ` (${about.status[status]})` : ""}`.replace(/ /g, "\xa0"));
+    const room = page.clientWidth < 600 ? 36 : 60; // characters
+    return [...lines, wrapped(each.join(", "), room - 16)].filter(Boolean).join("<br>");
   }
 
   // ------------------------------------------------------------------------------------------------- what can be chosen
@@ -150,11 +150,12 @@
   const line = { showline: true, linecolor: "#666", gridcolor: "#eee", zeroline: false, ticks: "outside", ticklen: 4 };
 
   function axis(name) { // of plotly, for a dimension
-    const { label, at, log, seconds, ticks } = dim(name);
+    const { label, at, log, seconds, ticks } = dim(name), [start, end] = [at[0], at.at(-1)];
     const title = { text: wrapped(seconds ? label.replace(/ \(s\)$/, "") : label, 28), standoff: 8 };
     const look = { ...line, title, type: log ? "log" : "linear", nticks: 6, exponentformat: "power" };
     if (ticks) return { ...look, tickvals: ticks.map(([value]) => value), ticktext: ticks.map(([, text]) => escaped(clipped(text, 14))) };
     const decades = log && Math.max(...at) >= 100 * Math.min(...at);
+    if (name === "record" && end > start) look.range = [start, end + 0.02 * (end - start)];
     return { ...look, ...(seconds && { tickformat: "~s", ticksuffix: "s" }), ...(decades && { dtick: 1 }) };
   }
 
@@ -163,6 +164,8 @@
       exponentformat: "power" };
   }
 
+  const step = rows => Math.min(0.06, 0.3 / (rows || 1)); // between rows of marks, as a share of what is above them
+
   function range(within, log, rows) { // with room for so many rows of marks at the foot
     let [low, high] = [Infinity, -Infinity];
     for (const value of within) [low, high] = [Math.min(low, value), Math.max(high, value)];
@@ -170,7 +173,7 @@
     if (log) [low, high] = [Math.log10(low), Math.log10(high)];
     const bounded = !log && probe().bounds.length, room = bounded ? 0 : 0.05 * (high - low || Math.abs(high) || 1);
     if (bounded) [low, high] = probe().bounds;
-    return [low - room - 0.06 * rows * (high - low + 2 * room), high + room];
+    return [low - room - rows * step(rows) * (high - low + 2 * room), high + room];
   }
 
   // The frames of panels in rows; what is drawn in the panel i goes to the axes with the number i + 1, but for the first.
@@ -191,7 +194,7 @@
       layout["xaxis" + xaxis.slice(1)] = { ...x, domain: [left, Math.min(left + w, 1)], anchor: yaxis,
         ...(i && { matches: "x" }), ...(!lowest && { title: undefined }) };
       layout["yaxis" + yaxis.slice(1)] = { ...y, domain: [Math.max(top - h, 0), top], anchor: xaxis,
-        ...(i && { matches: "y" }), ...(column && { title: undefined, showticklabels: false }) };
+        ...(i && { matches: "y" }), ...(column ? { title: undefined, showticklabels: false } : { automargin: true }) };
       layout.annotations.push({ text: escaped(clipped(title, Math.floor(w * room / 9))), xref: "paper", yref: "paper", x: left,
         y: top, xanchor: "left", yanchor: "bottom", showarrow: false, font: { ...FONT, size: 14 } });
     });
@@ -238,9 +241,13 @@
     return { traces: band.x.length ? [band, means] : [means], lost, look, within, empty: found.every(({ n }) => n === 0) };
   }
 
-  function feet(curves, [low, high], log) { // marks at the foot of a panel, a row for each line of which seeds are lost
-    const rows = curves.filter(({ lost }) => lost.length), step = 0.06 / (1 + 0.06 * rows.length) * (high - low);
-    const all = rows.flatMap(({ lost, look }, row) => lost.map(each => ({ ...each, colour: look.colour, at: low + (row + 0.5) * step })));
+  const rowsOf = curves => curves.filter(({ lost }) => lost.length).length;
+
+  // Marks at the foot of a panel, a row for each line of which seeds are lost, in the room that `range` left.
+  function feet(curves, [low, high], log) {
+    const rows = curves.filter(({ lost }) => lost.length), apart = step(rows.length);
+    const row = apart / (1 + rows.length * apart) * (high - low);
+    const all = rows.flatMap(({ lost, look }, i) => lost.map(each => ({ ...each, colour: look.colour, at: low + (i + 0.5) * row })));
     const colour = all.map(each => each.colour);
     return !all.length ? [] : [{
       x: all.map(each => each.x), y: all.map(({ at }) => (log ? 10 ** at : at)), places: all.map(({ place }) => place),
@@ -248,8 +255,6 @@
       hoverinfo: "text", text: all.map(({ place, found }) => hover(place, found)),
     }];
   }
-
-  const rowsOf = curves => Math.min(curves.filter(({ lost }) => lost.length).length, 12);
 
   function drawLines(room) {
     const panels = levels(now.panel, MOST_PANELS), lines = levels(now.by, MOST_LINES), colours = hues(lines.length);
@@ -397,13 +402,18 @@
     return make("label", {}, said + " ", output, range);
   }
 
+  function measure(index) {
+    now.probe = +index;
+    set({ panel: now.panel || (wide().includes("matrix") ? "matrix" : "") });
+  }
+
   function controls() {
     const names = wide(), named = names.map(name => [name, dim(name).path]), none = [["", "–"]], map = now.kind === "map";
     const scale = now.log === null ? "" : String(+now.log);
     return [
       ...(about.parts.length > 1
         ? [select("part", about.parts.map(({ name }, i) => [i, name]), now.part, i => { now.part = +i; begin(); show(); })] : []),
-      select("measure", part().probes.map(({ title }, i) => [i, title]), now.probe, i => set({ probe: +i })),
+      select("measure", part().probes.map(({ title }, i) => [i, title]), now.probe, measure),
       ...(names.length > 1 ? [
         select("as", [["lines", "lines"], ["map", "a map"]], now.kind, kind => set({ kind })),
         select("across", named, now.x, name => choose("x", name)),

@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Mapping
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -207,7 +207,6 @@ def _notes(data: xr.Dataset, kept: Mapping[str, list[int]]) -> list[str]:
     ]
     notes = [f"To keep this page small it has {' and '.join(cut)}; all are in results.nc."] if cut else []
     if len(kept["seed"]) < sizes.get("seed", 1):
-        notes.append(
-            f"By themselves {len(kept['seed'])} of {sizes['seed']} seeds are in this page; means and intervals are of all."
-        )
+        seeds = f"{len(kept['seed'])} of {sizes['seed']} seeds"
+        notes.append(f"By themselves {seeds} are in this page; means and intervals are of all.")
     return [visible(note) for note in notes]

@@ -3,12 +3,9 @@
 # Where a test looks into what may be None, None is the failure that it tells.
 # pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
 
-import html
 import json
 import os
 import re
-import shutil
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -27,9 +24,9 @@ from experiments.predictions import PREDICTIONS, prediction_class, report, repro
 from experiments.predictions.references import REFERENCES
 from experiments.predictions.reproduce import Measured, measure, measure_all
 from experiments.results.verdicts import close, exceeds, matches, mean_of, stays_below
+from tests.experiments import browser
 from tests.experiments.predictions.fakes import Broken, Line
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 KEYS = {"name", "source", "quantity", "expected", "measured", "tolerance", "outcome", "passed"}
 
 
@@ -262,20 +259,16 @@ def test_an_undecided_claim_has_its_own_word_everywhere_and_is_no_failure(fakes,
 
 # -------------------------------------------------------------------------------------------------------- the browser
 
-READ = """<script>
-const read = {
+READ = """return {
   width: document.documentElement.scrollWidth, room: window.innerWidth,
   images: [...document.images].map(image => image.naturalWidth),
   verdicts: [...document.querySelectorAll('section')].map(section => [
     section.id, [...section.querySelectorAll('tr')].slice(1).map(row => row.cells[0].innerText)]),
   colours: ['pass', 'fail', 'undecided'].map(kind => getComputedStyle(document.querySelector('td.' + kind)).color),
-  title: document.querySelector('section h2').innerText};
-document.body.innerHTML = '<pre id="read"></pre>';
-document.getElementById('read').textContent = JSON.stringify(read);
-</script>"""
+  title: document.querySelector('section h2').innerText};"""
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
+@browser.with_browser
 def test_a_browser_shows_the_page_on_a_phone(tmp_path):
     """Opened in a real one, 400 pixels wide: verdicts can be read, pictures are there, nothing sticks out."""
     chosen = {"line": Line(), "bent": Line(off=1.0), "open": Line(wide=1e4), "broken": Broken()}
@@ -283,15 +276,7 @@ def test_a_browser_shows_the_page_on_a_phone(tmp_path):
     report.write(Measured(outcomes, True), tmp_path)
     page = (tmp_path / "report.html").read_text()
     assert not re.search(r"(src|href)=\"(?!data:|#)", page) and "http" not in page.replace("https://doi.org", "")
-    (tmp_path / "read.html").write_text(page.replace("</body>", READ + "</body>"))
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=500,900", "--no-first-run"]
-    options += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    options += [f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", f"file://{tmp_path}/read.html"]
-    assert BROWSER is not None
-    dom = subprocess.run([BROWSER, *options], capture_output=True, text=True, timeout=600, check=True).stdout
-    found = re.search(r'<pre id="read">(.*?)</pre>', dom, re.DOTALL)
-    assert found is not None, dom[:500]
-    read = json.loads(html.unescape(found[1]))
+    read = browser.read(page, READ, tmp_path)
     undecided = ["open", ["undecided", "pass"]]
     assert read["verdicts"] == [
         ["line", ["pass", "pass"]], ["bent", ["FAIL", "FAIL"]], undecided, ["broken", ["FAIL"]]

@@ -81,7 +81,7 @@ def test_what_follows_a_sweep_takes_little_time_per_point(tmp_path, seeds):
     assert seconds < SECONDS_PER_POINT * 20_000
     rows = json.loads((tmp_path / "summary.json").read_text())["parts"][""]["final"]
     assert len(rows) == 20_000 and rows[-1]["at"] == {name: axes[name][-1] for name in list(axes)[:2]}
-    assert (tmp_path / "report.html").stat().st_size < 5e6
+    assert (tmp_path / "report.html").stat().st_size < 10e6
 
 
 def test_memory_does_not_hold_all_probes(tmp_path):
