@@ -13,7 +13,7 @@ PACKAGES = ("dynamics", "rules", "experiments")
 LONGEST_FUNCTION = 60
 LONGEST_FILE = 400
 UNFINISHED = re.compile(r"\b(NotImplementedError|TODO|FIXME)\b")
-SLOW_TO_IMPORT = ("jax", "matplotlib", "sklearn", "xarray")
+SLOW_TO_IMPORT = ("jax", "matplotlib", "plotly", "sklearn", "xarray")
 
 
 def source_files(*folders: str) -> list[Path]:

@@ -47,10 +47,11 @@
       for (const key of ["values", "mean", "half", "n"]) if (probe[key]) probe[key] = array(probe[key]);
   }
 
-  // -------------------------------------------------------------------------------------------- a place and its numbers
+  // ------------------------------------------------------------------------------------------- a place and its numbers
 
   // What is drawn, and how. A place is a position by dimension; those that are chosen have no "record".
-  const now = { part: about.first, probe: 0, kind: "", x: "", by: "", panel: "", log: null, at: {}, hidden: [], chosen: [] };
+  const now = { part: about.first, probe: 0, kind: "", x: "", by: "", panel: "", log: null };
+  Object.assign(now, { at: {}, hidden: [], chosen: [] });
   const part = () => about.parts[now.part];
   const probe = () => part().probes[now.probe];
   const dim = name => part().named[name];
@@ -92,7 +93,7 @@
     return [...lines, wrapped(each.join(", "), room - 16)].filter(Boolean).join("<br>");
   }
 
-  // ------------------------------------------------------------------------------------------------- what can be chosen
+  // ------------------------------------------------------------------------------------------------ what can be chosen
 
   function begin() { // a part anew, drawn as its axes ask for
     Object.assign(now, { probe: 0, log: null, at: {}, hidden: [] });
@@ -109,7 +110,8 @@
     const place = { ...base(), ...(now.kind === "map" && { [now.by]: size(now.by) >> 1 }) };
     delete place.record;
     const curved = now.x !== "record" && size("record") > 1;
-    now.chosen = curved ? [...new Set([0, size(now.x) >> 1, size(now.x) - 1])].map(i => ({ ...place, [now.x]: i })) : [];
+    const three = curved ? [...new Set([0, size(now.x) >> 1, size(now.x) - 1])] : [];
+    now.chosen = three.map(i => ({ ...place, [now.x]: i }));
   }
 
   function fit() { // the choices to what the probe has
@@ -142,7 +144,7 @@
   const ordered = name => dim(name).at.map((_, i) => i).sort((a, b) => dim(name).at[a] - dim(name).at[b]);
   const placed = (place, name, index) => (name ? { ...place, [name]: index } : place);
 
-  // ------------------------------------------------------------------------------------------------------- looks, frames
+  // ----------------------------------------------------------------------------------------------------- looks, frames
 
   const hues = count => (count <= about.colours.length ? about.colours.slice(0, count)
     : evenly(about.shades.length, count).map(i => about.shades[i]));
@@ -153,15 +155,16 @@
     const { label, at, log, seconds, ticks } = dim(name), [start, end] = [at[0], at.at(-1)];
     const title = { text: wrapped(seconds ? label.replace(/ \(s\)$/, "") : label, 28), standoff: 8 };
     const look = { ...line, title, type: log ? "log" : "linear", nticks: 6, exponentformat: "power" };
-    if (ticks) return { ...look, tickvals: ticks.map(([value]) => value), ticktext: ticks.map(([, text]) => escaped(clipped(text, 14))) };
+    const named = ticks?.map(([, text]) => escaped(clipped(text, 14)));
+    if (ticks) return { ...look, tickvals: ticks.map(([value]) => value), ticktext: named };
     const decades = log && Math.max(...at) >= 100 * Math.min(...at);
     if (name === "record" && end > start) look.range = [start, end + 0.02 * (end - start)];
     return { ...look, ...(seconds && { tickformat: "~s", ticksuffix: "s" }), ...(decades && { dtick: 1 }) };
   }
 
   function values(log, range) { // the axis of what was measured
-    return { ...line, title: { text: wrapped(probe().title), standoff: 6 }, type: log ? "log" : "linear", range, nticks: 7,
-      exponentformat: "power" };
+    const title = { text: wrapped(probe().title), standoff: 6 };
+    return { ...line, title, type: log ? "log" : "linear", range, nticks: 7, exponentformat: "power" };
   }
 
   const step = rows => Math.min(0.06, 0.3 / (rows || 1)); // between rows of marks, as a share of what is above them
@@ -176,16 +179,19 @@
     return [low - room - rows * step(rows) * (high - low + 2 * room), high + room];
   }
 
-  // The frames of panels in rows; what is drawn in the panel i goes to the axes with the number i + 1, but for the first.
+  // The frames of panels in rows; what is drawn in panel i goes to the axes with the number i + 1, those of 0 none.
+  const note = { yref: "paper", xanchor: "left", showarrow: false };
   const frame = i => ({ xaxis: "x" + (i ? i + 1 : ""), yaxis: "y" + (i ? i + 1 : "") });
 
   function framed(titles, x, y, room, height, right = 24) {
     const columns = Math.max(1, Math.min(titles.length, 4, Math.floor((room - right) / 250)));
-    const rows = Math.ceil(titles.length / columns), [gapX, gapY] = [columns > 1 ? 0.03 : 0, rows > 1 ? 0.22 / rows : 0];
+    const rows = Math.ceil(titles.length / columns);
+    const [gapX, gapY] = [columns > 1 ? 0.03 : 0, rows > 1 ? 0.22 / rows : 0];
     const [w, h] = [(1 - (columns - 1) * gapX) / columns, (1 - (rows - 1) * gapY) / rows];
     const layout = {
-      annotations: [], shapes: [], font: FONT, width: room, height: rows * height + 70, showlegend: false, hovermode: "closest",
-      margin: { l: 74, r: right, t: 28, b: 56 }, hoverlabel: { align: "left", font: FONT, bgcolor: "#fff" },
+      annotations: [], shapes: [], font: FONT, width: room, height: rows * height + 70, showlegend: false,
+      margin: { l: 74, r: right, t: 28, b: 56 }, hovermode: "closest",
+      hoverlabel: { align: "left", font: FONT, bgcolor: "#fff" },
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", // a finger scrolls the page
     };
     titles.forEach((title, i) => {
@@ -195,8 +201,8 @@
         ...(i && { matches: "x" }), ...(!lowest && { title: undefined }) };
       layout["yaxis" + yaxis.slice(1)] = { ...y, domain: [Math.max(top - h, 0), top], anchor: xaxis,
         ...(i && { matches: "y" }), ...(column ? { title: undefined, showticklabels: false } : { automargin: true }) };
-      layout.annotations.push({ text: escaped(clipped(title, Math.floor(w * room / 9))), xref: "paper", yref: "paper", x: left,
-        y: top, xanchor: "left", yanchor: "bottom", showarrow: false, font: { ...FONT, size: 14 } });
+      layout.annotations.push({ ...note, text: escaped(clipped(title, Math.floor(w * room / 9))), x: left, y: top,
+        xref: "paper", yanchor: "bottom", font: { ...FONT, size: 14 } });
     });
     return layout;
   }
@@ -205,12 +211,12 @@
     (dim("record").phases ?? []).forEach(([start, name], i) => {
       const grey = { color: "#999", dash: "dot", width: 1 };
       if (i) layout.shapes.push({ type: "line", x0: start, x1: start, y0: 0, y1: 1, yref: "paper", line: grey });
-      layout.annotations.push({ text: escaped(clipped(name, 16)), x: start, xref: "x", y: 1, yref: "paper", xanchor: "left",
-        yanchor: "top", showarrow: false, font: { ...FONT, size: 12, color: "#666" } });
+      layout.annotations.push({ ...note, text: escaped(clipped(name, 16)), x: start, y: 1,
+        xref: "x", yanchor: "top", font: { ...FONT, size: 12, color: "#666" } });
     });
   }
 
-  // --------------------------------------------------------------------------------------------------------------- lines
+  // ------------------------------------------------------------------------------------------------------------- lines
 
   function polygon(x, low, high) { // around every stretch that has an interval
     const around = { x: [], y: [] }, known = x.map((_, i) => !Number.isNaN(low[i]) && !Number.isNaN(high[i]));
@@ -234,11 +240,13 @@
     const marked = x.length === 1 || (along !== "record" && look.symbol && x.length <= MOST_MARKERS);
     const band = { ...polygon(x, low, high), mode: "lines", fill: "toself", fillcolor: look.colour, opacity: 0.18,
       line: { width: 0 }, hoverinfo: "skip" };
-    const means = { x, y, places, mode: marked ? "lines+markers" : "lines", text: places.map((place, i) => hover(place, found[i])),
-      hoverinfo: "text", line: { color: look.colour, width: 2, dash: look.dash },
+    const text = places.map((place, i) => hover(place, found[i]));
+    const means = { x, y, places, text, hoverinfo: "text", mode: marked ? "lines+markers" : "lines",
+      line: { color: look.colour, width: 2, dash: look.dash },
       marker: { symbol: look.symbol, size: 7, color: look.colour } };
     const within = [...low, ...y, ...high].filter(Number.isFinite);
-    return { traces: band.x.length ? [band, means] : [means], lost, look, within, empty: found.every(({ n }) => n === 0) };
+    const empty = found.every(({ n }) => n === 0);
+    return { traces: band.x.length ? [band, means] : [means], lost, look, within, empty };
   }
 
   const rowsOf = curves => curves.filter(({ lost }) => lost.length).length;
@@ -247,11 +255,12 @@
   function feet(curves, [low, high], log) {
     const rows = curves.filter(({ lost }) => lost.length), apart = step(rows.length);
     const row = apart / (1 + rows.length * apart) * (high - low);
-    const all = rows.flatMap(({ lost, look }, i) => lost.map(each => ({ ...each, colour: look.colour, at: low + (i + 0.5) * row })));
-    const colour = all.map(each => each.colour);
+    const all = rows.flatMap(({ lost, look: { colour } }, i) =>
+      lost.map(each => ({ ...each, colour, at: low + (i + 0.5) * row })));
+    const color = all.map(({ colour }) => colour), symbol = all.map(({ found }) => found.worst.symbol);
     return !all.length ? [] : [{
       x: all.map(each => each.x), y: all.map(({ at }) => (log ? 10 ** at : at)), places: all.map(({ place }) => place),
-      mode: "markers", marker: { symbol: all.map(({ found }) => found.worst.symbol), size: 8, color: colour, line: { width: 2, color: colour } },
+      mode: "markers", marker: { symbol, size: 8, color, line: { width: 2, color } },
       hoverinfo: "text", text: all.map(({ place, found }) => hover(place, found)),
     }];
   }
@@ -259,16 +268,22 @@
   function drawLines(room) {
     const panels = levels(now.panel, MOST_PANELS), lines = levels(now.by, MOST_LINES), colours = hues(lines.length);
     const few = lines.length <= MARKERS.length;
-    const looks = colours.map((colour, i) => ({ colour, symbol: few && MARKERS[i], dash: few && now.x === "record" ? DASHES[i] : "solid" }));
+    const dashed = few && now.x === "record";
+    const look = (colour, i) => ({ colour, symbol: few && MARKERS[i], dash: dashed ? DASHES[i] : "solid" });
+    const looks = colours.map(look);
     const order = ordered(now.x), at = (p, l) => placed(placed(base(), now.panel, p), now.by, l);
-    const all = panels.map(p => lines.map((l, i) => curve(order.map(k => placed(at(p, l), now.x, k)), now.x, looks[i], now.log)));
+    const all = panels.map(p => lines.map((l, i) => {
+      const place = at(p, l);
+      return curve(order.map(k => placed(place, now.x, k)), now.x, looks[i], now.log);
+    }));
     const shown = all.map(curves => curves.filter((_, i) => !now.hidden.includes(lines[i])));
     const ends = range(shown.flat().flatMap(({ within }) => within), now.log, Math.max(...shown.map(rowsOf)));
     const titles = panels.map(p => (now.panel ? dim(now.panel).texts[p] : ""));
     const layout = framed(titles, axis(now.x), values(now.log, ends), room, 270);
     if (now.x === "record") phases(layout);
-    const traces = shown.flatMap((curves, i) => [...curves.flatMap(({ traces }) => traces), ...feet(curves, ends, now.log)].map(
-      trace => ({ ...trace, ...frame(i) })));
+    const traces = shown.flatMap((curves, i) => [
+      ...curves.flatMap(({ traces }) => traces), ...feet(curves, ends, now.log),
+    ].map(trace => ({ ...trace, ...frame(i) })));
     const there = i => all.some(curves => !curves[i].empty || curves[i].lost.length);
     const entries = lines.map((index, i) => ({ index, there: there(i), text: now.by && dim(now.by).texts[index],
       colour: colours[i], glyph: few ? GLYPHS[i] : "▬" })).filter(entry => now.by && entry.there);
@@ -276,9 +291,9 @@
   }
 
   const cut = (...drawn) => drawn.filter(([name, shown]) => name && shown.length < size(name)).map(
-    ([name, shown, things]) => `${shown.length} of ${size(name)} ${things} are drawn, evenly spread over ${dim(name).path}.`);
+    ([name, { length }, things]) => `${length} of ${size(name)} ${things} are drawn, spread over ${dim(name).path}.`);
 
-  // ---------------------------------------------------------------------------------------------------------------- maps
+  // -------------------------------------------------------------------------------------------------------------- maps
 
   function drawMaps(room) {
     const panels = levels(now.panel, MOST_PANELS);
@@ -295,31 +310,34 @@
     const titles = panels.map(p => (now.panel ? dim(now.panel).texts[p] : ""));
     const layout = framed(titles, ranged(now.x), ranged(now.by), room, 290, 110);
     layout.coloraxis = coloraxis;
-    const box = i => layout["xaxis" + (i ? i + 1 : "")].domain, width = (box(0)[1] - box(0)[0]) * (room - 184) / across.length;
-    const cell = Math.min(width, 230 / up.length), greys = NOT_OK.flatMap(({ grey }, k) => [[k / 3, grey], [(k + 1) / 3, grey]]);
+    const [left, right] = layout.xaxis.domain;
+    const cell = Math.min((right - left) * (room - 184) / across.length, 230 / up.length); // about, in pixels
+    const greys = NOT_OK.flatMap(({ grey }, k) => [[k / 3, grey], [(k + 1) / 3, grey]]);
     const lost = all.map(map => map.flat().filter(({ worst, n }) => worst && (n > 0 || cell >= 9)));
     const symbols = lost.flat().length <= MOST_SYMBOLS;
     const traces = all.flatMap((map, i) => {
       const heat = { type: "heatmap", x: dim(now.x).edges, y: dim(now.by).edges, ...frame(i) };
-      const grey = { ...heat, z: map.map(row => row.map(({ n, worst }) => (n === 0 && worst ? NOT_OK.indexOf(worst) : NaN))),
-        colorscale: greys, zmin: -0.5, zmax: 2.5, showscale: false, hoverinfo: "skip" };
-      const colour = { ...heat, z: map.map(row => row.map(({ mean }) => scaled(drawable(mean)))), coloraxis: "coloraxis",
-        places: map.map(row => row.map(({ place }) => place)), hoverinfo: "text",
+      const lostAll = ({ n, worst }) => (n || !worst ? NaN : NOT_OK.indexOf(worst));
+      const grey = { ...heat, z: map.map(row => row.map(lostAll)), colorscale: greys,
+        zmin: -0.5, zmax: 2.5, showscale: false, hoverinfo: "skip" };
+      const colour = { ...heat, z: map.map(row => row.map(({ mean }) => scaled(drawable(mean)))),
+        coloraxis: "coloraxis", places: map.map(row => row.map(({ place }) => place)), hoverinfo: "text",
         text: map.map(row => row.map(found => hover(found.place, found))) };
       return [grey, colour, ...(symbols ? marks(lost[i], Math.max(3, Math.min(7, 0.7 * cell)), frame(i)) : [])];
     });
-    const notes = symbols ? [] : [`Of ${lost.flat().length} cells some seeds are lost, too many for symbols: hover tells.`];
+    const many = lost.flat().length;
+    const notes = symbols ? [] : [`Of ${many} cells some seeds are lost, too many for symbols: hover tells.`];
     const seen = NOT_OK.filter(each => all.flat(2).some(({ n, worst }) => n === 0 && worst === each));
     const entries = seen.map(({ code, grey }) => ({ text: `all ${about.status[code]}`, colour: grey, glyph: "■" }));
     return { traces, layout, entries, notes: [...cut([now.panel, panels, "maps"]), ...notes] };
   }
 
   function marks(cells, size, axes) { // on cells of which seeds are lost
-    const colour = cells.map(({ n }) => (n ? "#fff" : "#1a1a1a"));
+    const color = cells.map(({ n }) => (n ? "#fff" : "#1a1a1a")), symbol = cells.map(({ worst }) => worst.symbol);
+    const places = cells.map(({ place }) => place), at = name => places.map(place => dim(name).at[place[name]]);
     return !cells.length ? [] : [{
-      ...axes, x: cells.map(({ place }) => dim(now.x).at[place[now.x]]), y: cells.map(({ place }) => dim(now.by).at[place[now.by]]),
-      mode: "markers", marker: { symbol: cells.map(({ worst }) => worst.symbol), size, color: colour, line: { width: 1.5, color: colour } },
-      hoverinfo: "text", text: cells.map(found => hover(found.place, found)), places: cells.map(({ place }) => place),
+      ...axes, x: at(now.x), y: at(now.by), places, mode: "markers", hoverinfo: "text",
+      marker: { symbol, size, color, line: { width: 1.5, color } }, text: cells.map(cell => hover(cell.place, cell)),
     }];
   }
 
@@ -327,7 +345,8 @@
     let [low, high] = known.length ? [Infinity, -Infinity] : [0, 1];
     for (const value of known) [low, high] = [Math.min(low, value), Math.max(high, value)];
     const log = low > 0 && (now.log ?? high / low > 100), scaled = value => (log ? Math.log10(value) : value);
-    const colorbar = { title: { text: wrapped(probe().title), side: "right" }, thickness: 14, outlinewidth: 0, nticks: 6, exponentformat: "power" };
+    const title = { text: wrapped(probe().title), side: "right" };
+    const colorbar = { title, thickness: 14, outlinewidth: 0, nticks: 6, exponentformat: "power" };
     const [from, to] = [scaled(low), scaled(high)];
     if (log) {
       const decades = [...Array(Math.floor(to) - Math.ceil(from) + 1).keys()].map(i => Math.ceil(from) + i);
@@ -337,28 +356,31 @@
     return { scaled, coloraxis: { colorscale: "Viridis", cmin: from, cmax: to > from ? to : from + 1, colorbar } };
   }
 
-  // ----------------------------------------------------------------------------------------------------- learning curves
+  // --------------------------------------------------------------------------------------------------- learning curves
 
   // Those of the places that are chosen; of a single one its seeds too, grey.
   function drawCurves(room) {
     const log = now.kind === "lines" && now.log, alone = now.chosen.length === 1 && part().seeds > 1;
     const along = place => ordered("record").map(record => ({ ...place, record }));
-    const curves = now.chosen.map((place, i) => curve(along(place), "record", { colour: about.colours[i], dash: DASHES[i] }, log));
+    const look = i => ({ colour: about.colours[i], dash: DASHES[i] });
+    const curves = now.chosen.map((place, i) => curve(along(place), "record", look(i), log));
     const seeds = !alone ? [] : part().seed_names.map((name, s) => {
       const found = along(now.chosen[0]).map(place => read(place).seeds[s]), ok = found[0].status === 0;
       const state = ok ? "" : ` (${about.status[found[0].status]})`;
-      return { x: ordered("record").map(i => dim("record").at[i]), y: found.map(({ value }) => drawable(value, log)), mode: "lines",
-        line: { color: "#999", width: 1, dash: ok ? "solid" : "dot" }, hoverinfo: "text",
+      return { x: dim("record").at, y: found.map(({ value }) => drawable(value, log)), hoverinfo: "text",
+        mode: "lines", line: { color: "#999", width: 1, dash: ok ? "solid" : "dot" },
         text: found.map(({ value }) => `${name}: ${short(value)}${state}`) };
     });
     const within = [...curves.flatMap(each => each.within), ...seeds.flatMap(({ y }) => y.filter(Number.isFinite))];
-    const ends = range(within, log, rowsOf(curves)), layout = framed([""], axis("record"), values(log, ends), room, 270);
+    const ends = range(within, log, rowsOf(curves));
+    const layout = framed([""], axis("record"), values(log, ends), room, 270);
     phases(layout);
     const names = wide().filter(name => name !== "record"), [first] = now.chosen;
     const same = names.filter(name => now.chosen.every(place => place[name] === first[name]));
-    const entries = now.chosen.length < 2 ? [] : now.chosen.map((place, index) => ({ index, colour: about.colours[index], glyph: "▬",
-      text: names.filter(name => !same.includes(name)).map(name => told(name, place)).join(", ") }));
-    const title = [now.chosen.length > 1 ? "Learning curves" : "Learning curve", same.map(name => told(name, first)).join(", ")];
+    const listed = (some, place) => some.map(name => told(name, place)).join(", ");
+    const entries = now.chosen.length < 2 ? [] : now.chosen.map((place, index) => ({ index, glyph: "▬",
+      colour: about.colours[index], text: listed(names.filter(name => !same.includes(name)), place) }));
+    const title = [now.chosen.length > 1 ? "Learning curves" : "Learning curve", listed(same, first)];
     return { traces: [...seeds, ...curves.flatMap(({ traces }) => traces), ...feet(curves, ends, log)], layout, entries,
       title: title.filter(Boolean).join(": ") };
   }
@@ -370,13 +392,13 @@
       const at = now.panel ? levels(now.panel, MOST_PANELS).indexOf(place[now.panel]) : 0;
       if (at < 0 || probe().dims.some(name => !roles.includes(name) && place[name] !== level(name))) return [];
       const y = now.kind === "map" ? dim(now.by).at[place[now.by]] : read({ ...place, record: level("record") }).mean;
-      const ring = (size, color) => ({ x: [dim(now.x).at[place[now.x]]], y: [y], ...frame(at), mode: "markers", hoverinfo: "skip",
-        cliponaxis: false, marker: { symbol: "circle-open", size, color, line: { width: 3 } } });
+      const ring = (size, color) => ({ x: [dim(now.x).at[place[now.x]]], y: [y], ...frame(at), hoverinfo: "skip",
+        mode: "markers", cliponaxis: false, marker: { symbol: "circle-open", size, color, line: { width: 3 } } });
       return [...(now.kind === "map" ? [ring(16, "#fff")] : []), ring(12, about.colours[i])];
     });
   }
 
-  // ------------------------------------------------------------------------------------------------------------ the page
+  // ---------------------------------------------------------------------------------------------------------- the page
 
   function make(tag, properties = {}, ...inside) {
     const element = Object.assign(document.createElement(tag), properties);
@@ -402,17 +424,23 @@
     return make("label", {}, said + " ", output, range);
   }
 
+  function turn(part) {
+    now.part = +part;
+    begin();
+    show();
+  }
+
   function measure(index) {
     now.probe = +index;
     set({ panel: now.panel || (wide().includes("matrix") ? "matrix" : "") });
   }
 
   function controls() {
-    const names = wide(), named = names.map(name => [name, dim(name).path]), none = [["", "–"]], map = now.kind === "map";
-    const scale = now.log === null ? "" : String(+now.log);
+    const names = wide(), named = names.map(name => [name, dim(name).path]), none = [["", "–"]];
+    const map = now.kind === "map", scale = now.log === null ? "" : String(+now.log);
     return [
       ...(about.parts.length > 1
-        ? [select("part", about.parts.map(({ name }, i) => [i, name]), now.part, i => { now.part = +i; begin(); show(); })] : []),
+        ? [select("part", about.parts.map(({ name }, i) => [i, name]), now.part, turn)] : []),
       select("measure", part().probes.map(({ title }, i) => [i, title]), now.probe, measure),
       ...(names.length > 1 ? [
         select("as", [["lines", "lines"], ["map", "a map"]], now.kind, kind => set({ kind })),
@@ -433,7 +461,8 @@
       button.onclick = () => index !== undefined && onclick(index);
       return button;
     });
-    return entries.length ? [make("div", { className: "legend" }, ...(title ? [make("b", {}, title)] : []), ...buttons)] : [];
+    if (title) buttons.unshift(make("b", {}, title));
+    return entries.length ? [make("div", { className: "legend" }, ...buttons)] : [];
   }
 
   function said(notes) { // in words, what is to be known of the figure
@@ -444,7 +473,7 @@
       ...(seen.length ? ["In no mean: " + seen.map(({ code, glyph }) => `${glyph} ${about.status[code]}`).join(", ")
         + (map ? "." : ", marked at the foot in the colour of the line.")] : []),
       ...notes,
-      ...(size("record") > 1 && now.x !== "record" ? ["Click points for their learning curves, and once more to let them go."] : []),
+      ...(size("record") > 1 ? ["Click points for their learning curves, and once more to let them go."] : []),
       ...part().notes,
     ];
     return make("p", { className: "note" }, all.join(" "));
@@ -461,24 +490,30 @@
     width = room;
     above.replaceChildren(...controls());
     // A zoom outlasts clicks and slices.
-    Plotly.react(figure, [...drawn.traces, ...rings()], { ...drawn.layout, uirevision: JSON.stringify(choices) }, CONFIG);
-    between.replaceChildren(...legend(now.kind === "lines" && now.by && dim(now.by).path, drawn.entries, shown, index => {
+    const layout = { ...drawn.layout, uirevision: JSON.stringify(choices) };
+    Plotly.react(figure, [...drawn.traces, ...rings()], layout, CONFIG);
+    const title = now.kind === "lines" && now.by ? dim(now.by).path : "";
+    between.replaceChildren(...legend(title, drawn.entries, shown, index => {
       now.hidden = shown(index) ? [...now.hidden, index] : now.hidden.filter(each => each !== index);
       show();
     }), said(drawn.notes));
     below.hidden = size("record") < 2 || chosen.length === 0;
     if (below.hidden) return;
-    const { traces, layout, entries, title } = drawCurves(room);
-    heading.textContent = title;
-    Plotly.react(curves, traces, { ...layout, uirevision: now.part + " " + now.probe }, CONFIG);
-    after.replaceChildren(...legend("", entries, () => true, index => { now.chosen = chosen.filter((_, i) => i !== index); show(); }));
+    const chart = drawCurves(room);
+    heading.textContent = chart.title;
+    Plotly.react(curves, chart.traces, { ...chart.layout, uirevision: now.part + " " + now.probe }, CONFIG);
+    after.replaceChildren(...legend("", chart.entries, () => true, index => {
+      now.chosen = chosen.filter((_, i) => i !== index);
+      show();
+    }));
   }
 
   function pick({ points: [{ data: { places }, pointNumber: at }] }) {
     if (!places) return;
     const { record, ...place } = Array.isArray(at) ? places[at[0]][at[1]] : places[at];
     const same = other => Object.keys(place).every(name => place[name] === other[name]);
-    now.chosen = now.chosen.some(same) ? now.chosen.filter(other => !same(other)) : [...now.chosen, place].slice(-MOST_CHOSEN);
+    const others = now.chosen.filter(other => !same(other));
+    now.chosen = others.length < now.chosen.length ? others : [...others, place].slice(-MOST_CHOSEN);
     show();
   }
 
