@@ -153,7 +153,7 @@
 
   function axis(name) { // of plotly, for a dimension
     const { label, at, log, seconds, ticks } = dim(name), [start, end] = [at[0], at.at(-1)];
-    const title = { text: wrapped(seconds ? label.replace(/ \(s\)$/, "") : label, 28), standoff: 8 };
+    const title = { text: seconds ? label.replace(/ \(s\)$/, "") : label, standoff: 8 };
     const look = { ...line, title, type: log ? "log" : "linear", nticks: 6, exponentformat: "power" };
     const named = ticks?.map(([, text]) => escaped(clipped(text, 14)));
     if (ticks) return { ...look, tickvals: ticks.map(([value]) => value), ticktext: named };
@@ -163,7 +163,7 @@
   }
 
   function values(log, range) { // the axis of what was measured
-    const title = { text: wrapped(probe().title), standoff: 6 };
+    const title = { text: probe().title, standoff: 6 };
     return { ...line, title, type: log ? "log" : "linear", range, nticks: 7, exponentformat: "power" };
   }
 
@@ -197,10 +197,12 @@
     titles.forEach((title, i) => {
       const column = i % columns, left = column * (w + gapX), top = 1 - Math.floor(i / columns) * (h + gapY);
       const { xaxis, yaxis } = frame(i), lowest = i + columns >= titles.length;
+      const across = { ...x.title, text: wrapped(x.title.text, Math.floor(w * room / 12)) };
+      const up = { ...y.title, text: wrapped(y.title.text) };
       layout["xaxis" + xaxis.slice(1)] = { ...x, domain: [left, Math.min(left + w, 1)], anchor: yaxis,
-        ...(i && { matches: "x" }), ...(!lowest && { title: undefined }) };
+        ...(i && { matches: "x" }), title: lowest ? across : undefined, automargin: true };
       layout["yaxis" + yaxis.slice(1)] = { ...y, domain: [Math.max(top - h, 0), top], anchor: xaxis,
-        ...(i && { matches: "y" }), ...(column ? { title: undefined, showticklabels: false } : { automargin: true }) };
+        ...(i && { matches: "y" }), title: column ? undefined : up, automargin: true, showticklabels: !column };
       layout.annotations.push({ ...note, text: escaped(clipped(title, Math.floor(w * room / 9))), x: left, y: top,
         xref: "paper", yanchor: "bottom", font: { ...FONT, size: 14 } });
     });
