@@ -108,9 +108,9 @@ def _part(name: str, data: xr.Dataset, most: int, numbers: _Bytes) -> dict[str, 
 
 def _probe(data: xr.Dataset, probe: str, kept: Kept, numbers: _Bytes) -> dict[str, Any]:
     """A probe: the values of the seeds that are kept, and over all seeds, where there are several, the intervals."""
-    here = data[[probe, "status"]].isel({dim: kept[dim] for dim in data[probe].dims if dim != "seed"})
-    values = here[probe].isel(seed=kept["seed"]) if "seed" in here.dims else here[probe].expand_dims("seed")
     order = [str(dim) for dim in data[probe].dims if dim != "seed"]
+    here = data[[probe, "status"]].isel({dim: kept[dim] for dim in order}).load()
+    values = here[probe].isel(seed=kept["seed"]) if "seed" in here.dims else here[probe].expand_dims("seed")
     kind = np.float32 if values.dtype.kind == "f" and values.dtype.itemsize <= 4 else np.float64
     result = {
         "title": visible(title_of(data, probe)),
@@ -133,10 +133,10 @@ def _dimension(data: xr.Dataset, dim: str, kept: list[int]) -> dict[str, Any]:
         return _records(data, kept)
     members = [str(name) for name in data.coords if data[name].dims == (dim,)] or [dim]
     texts = [visible(", ".join(value_text(data, member, index) for member in members)) for index in kept]
-    values = data[dim].values
+    values = data[dim].values[kept]
     numeric = values.dtype.kind in "if" and len(np.unique(values)) == len(values)
     where = places(values if numeric else np.arange(len(values)))
-    at = [float(where.at[index]) for index in kept]
+    at = [float(place) for place in where.at]
     return {
         "name": dim,
         "path": visible(", ".join(path_text(data, member) for member in members)),

@@ -40,7 +40,7 @@ def results_of(
     }
     shape = tuple(map(len, axes.values()))
     grid = np.meshgrid(*map(np.arange, (*shape, RECORDS)), indexing="ij")
-    where = sum(scale * index for scale, index in zip((100, 10, 1, 0.001, 0.1), grid, strict=True))
+    where = np.einsum("i,i...->...", [100, 10, 1, 0.001, 0.1], np.stack(grid))
     status = np.zeros(shape, np.int8)
     status[0, 0, 0, 0] = STATUS.index("diverged")
     status[0, 0, 1] = STATUS.index("not-converged")
@@ -236,6 +236,8 @@ await choose('across', 'presentations');
 read.curves = traces('lines').filter(trace => trace.mode === 'lines').map(trace => trace.y);
 await choose('measure', 'alignment');
 read.alignment = figure.layout.annotations.map(note => note.text);
+await choose('part', 'one seed');
+read.single = [figure.data[0].z[0].slice(0, 3), traces('heatmap')[0].z[0].slice(0, 3), traces('heatmap')[0].text[0][1]];
 dispatchEvent(new Event('beforeprint'));
 read.open = [...document.querySelectorAll('details')].map(each => [each.className, each.open]);
 read.bold = document.querySelectorAll('b, i').length - page.querySelectorAll('.legend > b').length;
@@ -245,11 +247,12 @@ return { ...read, failed };
 
 @browser.with_browser
 def test_a_browser_draws_the_numbers_and_tells_those_of_a_point_that_is_clicked(tmp_path):
-    results = results_of()
+    several = results_of().datasets[""]
+    results = Results({"seeds": several, "one seed": several.isel(seed=0, drop=True)}, True)
     read = browser.read(written(results, tmp_path), EXPLORE, tmp_path, "--virtual-time-budget=100000")
     assert read["failed"] == [] and read["bold"] == 0
     assert read["width"] <= read["room"] <= 520 and read["font"] == "16px"
-    mean = interval(results.datasets[""].isel(record=-1), "probe").mean
+    mean = interval(several.isel(record=-1), "probe").mean
     np.testing.assert_allclose(np.array(read["maps"], float), np.log10(mean), atol=1e-6)  # more than two decades
     assert read["grey"] == [None, 1, None]  # all seeds are lost, and are not-converged
     assert read["marks"] == [[2, ["x-thin", "triangle-up-open"]]]
@@ -269,7 +272,9 @@ def test_a_browser_draws_the_numbers_and_tells_those_of_a_point_that_is_clicked(
         read["feet"] == [["x-thin", "triangle-up-open"]] and "In no mean: × diverged, △ not-converged" in read["note"]
     )
     assert [text[2:] for text in read["legend"]] == RULES
-    whole = interval(results.datasets[""].isel(tau=0, delay=0), "probe").mean
+    whole = interval(several.isel(tau=0, delay=0), "probe").mean
     np.testing.assert_allclose(read["curves"], whole, rtol=1e-5)
     assert read["alignment"] == ["W1", "W2"]
+    assert read["single"][:2] == [[0, 1, None], [None, None, pytest.approx(np.log10(2.5))]]
+    assert "△ not-converged: 1.5" in read["single"][2]  # the value is told, and not drawn
     assert read["open"][:2] == [["static", False], ["printed", True]]
