@@ -360,20 +360,21 @@
 
   // --------------------------------------------------------------------------------------------------- learning curves
 
-  // Those of the places that are chosen; of a single one its seeds too, grey.
+  // Those of the places that are chosen; seeds that are in no mean, dotted, and of a single place all, grey.
   function drawCurves(room) {
     const log = now.kind === "lines" && now.log, alone = now.chosen.length === 1 && part().seeds > 1;
     const along = place => ordered("record").map(record => ({ ...place, record }));
     const look = i => ({ colour: about.colours[i], dash: DASHES[i] });
     const curves = now.chosen.map((place, i) => curve(along(place), "record", look(i), log));
-    const seeds = !alone ? [] : part().seed_names.map((name, s) => {
-      const found = along(now.chosen[0]).map(place => read(place).seeds[s]), ok = found[0].status === 0;
-      const state = ok ? "" : ` (${about.status[found[0].status]})`;
-      return { x: dim("record").at, y: found.map(({ value }) => drawable(value, log)), hoverinfo: "text",
-        mode: "lines", line: { color: "#999", width: 1, dash: ok ? "solid" : "dot" },
-        text: found.map(({ value }) => `${name}: ${short(value)}${state}`) };
-    });
-    const within = [...curves.flatMap(each => each.within), ...seeds.flatMap(({ y }) => y.filter(Number.isFinite))];
+    const seeds = now.chosen.flatMap((place, i) => part().seed_names.map((name, s) => {
+      const found = along(place).map(each => read(each).seeds[s]), ok = found[0].status === 0;
+      const text = found.map(({ value }) => `${name} ${about.status[found[0].status]}: ${short(value)}`);
+      return { ok, x: dim("record").at, y: found.map(({ value }) => drawable(value, log)), text, hoverinfo: "text",
+        mode: "lines", line: { color: ok ? "#999" : about.colours[i], width: 1, dash: ok ? "solid" : "dot" } };
+    })).filter(({ ok }) => alone || !ok);
+    const finite = some => some.flatMap(({ y }) => y.filter(Number.isFinite));
+    let within = [...curves.flatMap(each => each.within), ...finite(seeds.filter(({ ok }) => ok))];
+    if (!within.length) within = finite(seeds); // else not: what diverges leaves no room for the others
     const ends = range(within, log, rowsOf(curves));
     const layout = framed([""], axis("record"), values(log, ends), room, 270);
     phases(layout);
@@ -382,6 +383,7 @@
     const listed = (some, place) => some.map(name => told(name, place)).join(", ");
     const entries = now.chosen.length < 2 ? [] : now.chosen.map((place, index) => ({ index, glyph: "▬",
       colour: about.colours[index], text: listed(names.filter(name => !same.includes(name)), place) }));
+    if (seeds.some(({ ok }) => !ok)) entries.push({ text: "in no mean", colour: "#666", glyph: "┄" });
     const title = [now.chosen.length > 1 ? "Learning curves" : "Learning curve", listed(same, first)];
     return { traces: [...seeds, ...curves.flatMap(({ traces }) => traces), ...feet(curves, ends, log)], layout, entries,
       title: title.filter(Boolean).join(": ") };

@@ -237,6 +237,9 @@ read.curves = traces('lines').filter(trace => trace.mode === 'lines').map(trace 
 await choose('measure', 'alignment');
 read.alignment = figure.layout.annotations.map(note => note.text);
 await choose('part', 'one seed');
+figure.emit('plotly_click', { points: [{ data: traces('heatmap')[0], pointNumber: [0, 1] }] });
+await pause();
+read.dotted = curves.data.filter(trace => trace.line?.dash === 'dot' && !trace.places).map(trace => trace.y);
 read.single = [figure.data[0].z[0].slice(0, 3), traces('heatmap')[0].z[0].slice(0, 3), traces('heatmap')[0].text[0][1]];
 dispatchEvent(new Event('beforeprint'));
 read.open = [...document.querySelectorAll('details')].map(each => [each.className, each.open]);
@@ -275,6 +278,8 @@ def test_a_browser_draws_the_numbers_and_tells_those_of_a_point_that_is_clicked(
     whole = interval(several.isel(tau=0, delay=0), "probe").mean
     np.testing.assert_allclose(read["curves"], whole, rtol=1e-5)
     assert read["alignment"] == ["W1", "W2"]
+    (dotted,) = read["dotted"]  # of four curves, that of the point which is not-converged
+    np.testing.assert_allclose(dotted, np.arange(RECORDS) / 10 + 1, rtol=1e-6)
     assert read["single"][:2] == [[0, 1, None], [None, None, pytest.approx(np.log10(2.5))]]
     assert "△ not-converged: 1.5" in read["single"][2]  # the value is told, and not drawn
     assert read["open"][:2] == [["static", False], ["printed", True]]
