@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+import numpy as np
+from jaxtyping import Float32
 
 # Of a control group, in its two versions: the limit, what is used, how much of that is only cached files.
 _VERSION_2 = "memory.max", "memory.current", "inactive_file"
 _VERSION_1 = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+ALIGNMENT = 64  # bytes: what begins at a multiple of them the devices of a CPU use where it is, without a copy
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -44,6 +47,13 @@ def _groups(membership: Path = Path("/proc/self/cgroup")) -> Iterator[tuple[Path
 def _table(path: str) -> dict[str, str]:
     """A file of names and numbers, line by line."""
     return dict(line.split()[:2] for line in Path(path).read_text().splitlines())
+
+
+def aligned(rows: int, columns: int) -> Float32[np.ndarray, "rows columns"]:
+    """Memory for an array that all devices of a CPU can share; what is in it is not said."""
+    raw = np.empty(4 * rows * columns + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + 4 * rows * columns].view(np.float32).reshape(rows, columns)
 
 
 def peak_bytes() -> int:

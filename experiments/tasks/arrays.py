@@ -1,21 +1,22 @@
 """Data of a user's own, from files."""
 
 import contextlib
+from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32, Integer
 from pydantic import BeforeValidator, Field, model_validator
 
 from dynamics.errors import PlasticodeError, refused, shown
-from experiments.tasks.classes import classification, one_hot
-from experiments.tasks.contract import AbstractTask, Data, Fraction, Kind, Scale, Seed, generator
+from experiments.tasks.classes import one_hot, random_split, stratified_split
+from experiments.tasks.contract import BLOCK, AbstractTask, Data, Fraction, Kind, Scale, Seed, generator
 from experiments.tasks.files import opened
 from experiments.tasks.frames import Blank, Told, framed
 from experiments.tasks.places import found
 from experiments.tasks.samples import Samples, chosen, taken
 
-TEST_FRACTION = 0.2  # where neither a file nor a fraction is given
+TEST_FRACTION, MOST_TESTED = 0.2, 10_000  # samples, where neither a file nor a fraction is given
 
 
 def _texts(value: object) -> object:
@@ -47,10 +48,11 @@ class Arrays(AbstractTask):
     """Data of your own, from files: .npz, .npy, HDF5, NWB, MATLAB's .mat (7.3 too), .csv with names in its first line,
     or .parquet (pip install 'plasticode[parquet]').
 
-    `train` is a file, or a list of two: of inputs and of targets. `test` is likewise; without it `test_fraction` (0.2)
-    of the samples, of every class, is kept for the test at random. Files are looked for beside the spec, then in the
-    working folder. `inputs` and `targets` name arrays in them (paths in HDF5) or columns; several are put side by side.
-    A name may be left out where one array is left; of a table, all columns that are not targets are inputs.
+    `train` is a file, or a list of two: of inputs and of targets. `test` is likewise; without it `test_fraction` of the
+    samples, of every class, is kept for the test at random (absent: 0.2, and 10 000 samples at most). Files are looked
+    for beside the spec, then in the working folder. `inputs` and `targets` name arrays in them (paths in HDF5) or
+    columns; several are put side by side. A name may be left out where one array is left; of a table, all columns that
+    are not targets are inputs.
 
     The first axis of an array counts samples, the others become one. Time series of NWB files, such as
     "acquisition/lfp/data", are in their unit: conversion and offset are applied. `kind` says what targets are.
@@ -104,81 +106,89 @@ class Arrays(AbstractTask):
 
     def load(self) -> Data:
         """The files' samples; a damaged file, or one that nothing can be learned from, raises `PlasticodeError`."""
-        names = _listed(self.inputs), _listed(self.targets)
-        inputs, targets = self._read("train", _listed(self.train), *names)
-        data = self._samples(inputs, targets, names)
+        with contextlib.ExitStack() as files:
+            names = _listed(self.inputs), _listed(self.targets)
+            inputs, targets = self._read(files, "train", _listed(self.train), *names)
+            if self.test is None:
+                data = self._split(inputs, targets)
+            else:
+                # Columns are taken by name: in another table they may be in another order, or more.
+                pairs = zip((inputs, targets), names, strict=True)
+                own = [one.names if one and one.is_table else given for one, given in pairs]
+                data = self._paired(inputs, targets, *self._read(files, "test", _listed(self.test), *own))
         return framed(data, inputs.frames, self.told, self.blank) if self.sequences else data
 
-    def _samples(
-        self, inputs: Samples, targets: Samples | None, names: tuple[tuple[str, ...], tuple[str, ...]]
+    def _paired(
+        self, inputs: Samples, targets: Samples | None, test_inputs: Samples, test_targets: Samples | None
     ) -> Data:
-        """One row for each sample, the frames of a sequence side by side."""
-        x = self._scaled(inputs)
-        if len(x) < 2 or (x == x[0]).all():
-            raise PlasticodeError(
-                f"'{inputs.place}' has the same inputs in all {len(x)} samples: nothing can be learned"
-            )
-        if self.test is None:
-            return self._split(x, targets)
-        order = generator(self.seed, "split").permutation(len(x))
-        # Columns are taken by name: in another table they may be in another order, or more.
-        own = [
-            one.names if one and one.is_table else given for one, given in zip((inputs, targets), names, strict=True)
-        ]
-        test_inputs, test_targets = self._read("test", _listed(self.test), *own)
-        if inputs.frames != test_inputs.frames:
-            raise PlasticodeError(
-                f"'{inputs.place}' has {inputs.frames} frames per sequence and '{test_inputs.place}' "
-                f"{test_inputs.frames}: both must have the same"
-            )
-        test_x = self._scaled(test_inputs)
-        _check_width("inputs", inputs, x, test_inputs, test_x)
-        if targets is None or test_targets is None:
-            return Data(x[order], None, test_x, None, "unsupervised")
-        if self.kind == "regression":
-            y, test_y, classes = _varied(targets), test_targets.numbers(), ()
-        else:
-            codes, classes = targets.labels()
-            y, test_y = (one_hot(these, len(classes)) for these in (codes, test_targets.among(classes)))
-        y, test_y = _side_by_side(y, targets), _side_by_side(test_y, test_targets)
-        _check_width("targets", targets, y, test_targets, test_y)
-        return Data(x[order], y[order], test_x, test_y, self.kind, classes)
+        """Samples of a training file, shuffled, and those of a test file as they are."""
+        _check_width("frames per sequence", inputs, inputs.frames, test_inputs, test_inputs.frames)
+        _check_width("inputs per sample", inputs, inputs.width, test_inputs, test_inputs.width)
+        train, test = generator(self.seed, "split").permutation(inputs.samples), np.arange(test_inputs.samples)
+        answers, classes = (None, None), ()
+        if targets is not None and test_targets is not None:
+            if self.kind == "regression":
+                _check_width("targets per sample", targets, targets.width, test_targets, test_targets.width)
+                answers = (*_varied(targets, train), *test_targets.parted(test))
+            else:
+                codes, classes = targets.labels()
+                each = (codes, targets, train), (test_targets.among(classes), test_targets, test)
+                answers = [_labelled(these, len(classes), of, rows) for these, of, rows in each]
+        (x,), (test_x,) = self._inputs(inputs, train), test_inputs.parted(test, scale=self.scale)
+        return Data(x, answers[0], test_x, answers[1], self.kind, classes)
 
-    def _split(self, x: Float32[np.ndarray, "samples inputs"], targets: Samples | None) -> Data:
+    def _split(self, inputs: Samples, targets: Samples | None) -> Data:
         """Training and test samples of one file."""
-        fraction = self.test_fraction or TEST_FRACTION
-        classes: tuple[str, ...] = ()
+        most, classes, answers = min(TEST_FRACTION, MOST_TESTED / inputs.samples), (), (None, None)
+        fraction = self.test_fraction or most
         if self.kind == "classification" and targets is not None:
             codes, classes = targets.labels()
             if targets.frames == 1:
-                return classification(x, codes, fraction, self.seed, classes)
-            y = _side_by_side(one_hot(codes, len(classes)), targets)  # a sequence has labels of many classes
+                least = int(self.test_fraction is None and most < TEST_FRACTION)
+                train, test = stratified_split(codes, fraction, self.seed, classes, least)
+            else:  # a sequence has labels of many classes
+                train, test = random_split(inputs.samples, fraction, self.seed)
+            answers = [_labelled(codes, len(classes), targets, rows) for rows in (train, test)]
+            del codes
         else:
-            y = None if targets is None else _side_by_side(_varied(targets), targets)
-        kept = round(fraction * len(x))
-        if not 0 < kept < len(x):
-            part = "test" if kept == 0 else "training"
-            raise PlasticodeError(f"task.test_fraction {fraction} of {len(x)} samples leaves no {part} sample")
-        order = generator(self.seed, "split").permutation(len(x))
-        test, train = order[:kept], order[kept:]
-        answers = (None, None) if y is None else (y[train], y[test])
-        return Data(x[train], answers[0], x[test], answers[1], self.kind, classes)
+            train, test = random_split(inputs.samples, fraction, self.seed)
+            answers = (None, None) if targets is None else _varied(targets, train, test)
+        x, test_x = self._inputs(inputs, train, test)
+        return Data(x, answers[0], test_x, answers[1], self.kind, classes)
+
+    def _inputs(self, inputs: Samples, *parts: Integer[np.ndarray, " _n"]) -> list[Float32[np.ndarray, "_n inputs"]]:
+        """The inputs of each part of the samples; they may not be all the same."""
+        found = inputs.parted(*parts, scale=self.scale)
+        if inputs.samples < 2 or _constant(found).all():
+            raise PlasticodeError(
+                f"'{inputs.place}' has the same inputs in all {inputs.samples} samples: nothing can be learned"
+            )
+        return found
 
     def _read(
-        self, key: str, files: tuple[str, ...], inputs: tuple[str, ...], targets: tuple[str, ...]
+        self,
+        stack: contextlib.ExitStack,
+        key: str,
+        files: tuple[str, ...],
+        inputs: tuple[str, ...],
+        targets: tuple[str, ...],
     ) -> tuple[Samples, Samples | None]:
-        """Inputs and targets out of a file, or out of one each."""
-        with opened(found(f"task.{key}", files[0])) as first, contextlib.ExitStack() as stack:
-            last = first if len(files) == 1 else stack.enter_context(opened(found(f"task.{key}", files[1])))
-            names = chosen(first, "inputs", inputs, targets if last is first else None)
-            rows = taken(first, "inputs", names)
-            if self.kind == "unsupervised":
-                return (rows.by_frames() if self.sequences else rows), None
-            answers = taken(last, "targets", chosen(last, "targets", targets, names if last is first else None))
+        """Inputs and targets out of a file, or out of one each, which stay open as long as the `stack`."""
+        first, *others = (stack.enter_context(opened(found(f"task.{key}", file))) for file in files)
+        last = others[0] if others else first
+        names = chosen(first, "inputs", inputs, targets if last is first else None)
+        rows = taken(first, "inputs", names)
+        if self.kind == "unsupervised":
+            return (rows.by_frames() if self.sequences else rows), None
+        answers = taken(last, "targets", chosen(last, "targets", targets, names if last is first else None))
         _check_pairs(rows, answers)
         if not self.sequences:
             return rows, answers
-        rows, answers = rows.by_frames(), answers.by_frames() if self.told == "frame" else answers
+        rows = rows.by_frames()
+        if self.told == "frame":
+            answers = answers.by_frames()
+        elif answers.arrays[0].shape[1:2] == (rows.frames,):
+            answers = answers._replace(aside="; task.told = 'frame' takes targets of every frame")
         if answers.frames not in (1, rows.frames):
             raise PlasticodeError(
                 f"'{rows.place}' has {rows.frames} frames of inputs and '{answers.place}' {answers.frames} of targets: "
@@ -186,23 +196,27 @@ class Arrays(AbstractTask):
             )
         return rows, answers
 
-    def _scaled(self, inputs: Samples) -> Float32[np.ndarray, "samples inputs"]:
-        numbers = inputs.numbers()
-        with np.errstate(over="ignore"):
-            scaled = numbers * np.float32(self.scale) if self.scale != 1 else numbers
-        if not np.isfinite(scaled).all():
-            raise refused("task.scale", self.scale, f"times the inputs of '{inputs.place}' it is beyond float32")
-        return _side_by_side(scaled, inputs)
+
+def _labelled(
+    codes: Integer[np.ndarray, " labels"], classes: int, of: Samples, rows: Integer[np.ndarray, " n"]
+) -> Float32[np.ndarray, "n outputs"]:
+    """One-hot targets of these samples, those of the frames of a sequence side by side."""
+    return one_hot(codes.reshape(-1, of.frames)[rows].ravel(), classes).reshape(len(rows), -1)
 
 
-def _side_by_side(rows: Float32[np.ndarray, "rows _n"], of: Samples) -> Float32[np.ndarray, "samples _m"]:
-    """The frames of each sequence in one row."""
-    return rows.reshape(len(rows) // of.frames, -1)
+def _constant(arrays: Sequence[Float32[np.ndarray, "_n columns"]]) -> Bool[np.ndarray, " columns"]:
+    """Which columns are the same in all rows of all arrays."""
+    first = arrays[0][0]
+    same, many = np.full(len(first), True), max(BLOCK // len(first), 1)
+    for array in arrays:
+        for start in range(0, len(array), many) if same.any() else ():
+            same &= (array[start : start + many] == first).all(axis=0)
+    return same
 
 
 def _check_pairs(inputs: Samples, targets: Samples) -> None:
     """Refuse other than one target for each of the inputs."""
-    samples, there = len(inputs.arrays[0]), len(targets.arrays[0])
+    samples, there = inputs.samples, targets.samples
     if samples == there:
         return
     shape = inputs.arrays[0].shape
@@ -213,32 +227,29 @@ def _check_pairs(inputs: Samples, targets: Samples) -> None:
     )
 
 
-def _check_width(
-    what: str,
-    train: Samples,
-    x: Float32[np.ndarray, "train _n"],
-    test: Samples,
-    test_x: Float32[np.ndarray, "test _m"],
-) -> None:
-    if x.shape[1] != test_x.shape[1]:
-        raise PlasticodeError(
-            f"'{train.place}' has {x.shape[1]} {what} per sample and '{test.place}' {test_x.shape[1]}: both must have "
-            "the same"
-        )
+def _check_width(what: str, train: Samples, there: int, test: Samples, here: int) -> None:
+    if there != here:
+        raise PlasticodeError(f"'{train.place}' has {there} {what} and '{test.place}' {here}: both must have the same")
 
 
-def _varied(targets: Samples) -> Float32[np.ndarray, "samples outputs"]:
-    """The targets of a regression, none of which may be the same in every sample."""
-    if any(array.ndim > 2 for array in targets.arrays):
+def _varied(targets: Samples, *parts: Integer[np.ndarray, " _n"]) -> list[Float32[np.ndarray, "_n outputs"]]:
+    """The targets of a regression for each part, none of which may be the same in every sample."""
+    if any(len(array.shape) > 2 + (targets.frames > 1) for array in targets.arrays):
         shapes = ", ".join(str(array.shape) for array in targets.arrays)
         raise PlasticodeError(
             f"'{targets.place}' has targets of shape {shapes}: (samples,) or (samples, outputs) is needed"
+            f"{targets.aside}"
         )
-    y = targets.numbers()
-    constant = np.flatnonzero((y == y[0]).all(axis=0))
+    found = targets.parted(*parts)
+    outputs = targets.width // targets.frames
+    rows = [y.reshape(-1, outputs) for y in found]
+    constant = np.flatnonzero(_constant(rows))
     if constant.size:
-        name = shown(targets.names[constant[0]] if targets.is_table else int(constant[0]))
-        raise PlasticodeError(
-            f"'{targets.place}' has {y[0, constant[0]]:g} in every sample as target {name}: nothing can be learned"
+        name, value = (
+            shown(targets.names[constant[0]] if targets.is_table else int(constant[0])),
+            rows[0][0, constant[0]],
         )
-    return y
+        raise PlasticodeError(
+            f"'{targets.place}' has {value:g} in every sample as target {name}: nothing can be learned"
+        )
+    return found

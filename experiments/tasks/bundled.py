@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from experiments.tasks.classes import classification
-from experiments.tasks.contract import AbstractTask, Data, Fraction, Kind, Seed, generator
+from experiments.tasks.classes import classification, random_split
+from experiments.tasks.contract import AbstractTask, Data, Fraction, Kind, Seed
 
 
 class AbstractBundled(AbstractTask):
@@ -31,9 +31,8 @@ class AbstractBundled(AbstractTask):
             data = classification(x, y, self.test_fraction, self.seed, tuple(map(str, held.target_names)))
             train, test = _scaled(data.train_inputs, data.test_inputs)
             return Data(train, data.train_targets, test, data.test_targets, "classification", data.classes)
-        y, order = y.reshape(len(x), -1).astype(float), generator(self.seed, "split").permutation(len(x))
-        kept = max(1, min(round(self.test_fraction * len(x)), len(x) - 2))
-        test, train = order[:kept], order[kept:]
+        y = y.reshape(len(x), -1).astype(float)
+        train, test = random_split(len(x), self.test_fraction, self.seed)
         (x_train, x_test), (y_train, y_test) = _scaled(x[train], x[test]), _scaled(y[train], y[test])
         return Data(x_train, y_train, x_test, y_test, "regression")
 

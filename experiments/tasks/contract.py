@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dynamics.errors import PlasticodeError
 
+BLOCK = 4_000_000  # numbers of an array that are looked at, or read and converted, at once
 LARGEST_ARRAY = 50_000_000  # numbers in one array, 200 MB as float32; MNIST's has 47 million
 
 Count = Annotated[int, Field(gt=0, le=10_000_000)]
@@ -54,7 +55,9 @@ class Data:
     @functools.cached_property
     def strongest(self) -> float:
         """The largest squared norm of a training input."""
-        return float(np.max(np.sum(np.square(self.train_inputs, dtype=float), axis=1)))
+        x, many = self.train_inputs, max(BLOCK // self.train_inputs.shape[1], 1)
+        blocks = (x[start : start + many] for start in range(0, len(x), many))
+        return float(max(np.max(np.sum(np.square(block, dtype=float), axis=1)) for block in blocks))
 
 
 class AbstractTask(BaseModel):

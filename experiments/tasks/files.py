@@ -2,6 +2,8 @@
 
 import contextlib
 import csv
+import functools
+import math
 import os
 import warnings
 import zipfile
@@ -29,11 +31,24 @@ class _Unfit(ValueError):
     """An array that is whole, and of a kind that cannot be used."""
 
 
+class Source(NamedTuple):
+    """An array of a file that may be larger than memory has room for: `blocks(count)` reads so many rows at a time."""
+
+    shape: tuple[int, ...]
+    blocks: Callable[[int], Iterator[np.ndarray]]
+
+    def whole(self) -> np.ndarray:
+        """All of it at once."""
+        return np.concatenate([*self.blocks(self.shape[0])])
+
+
 class Entry(NamedTuple):
-    """One array of a file: what it declares to be, and what reads it."""
+    """One array of a file: what it declares to be, and what reads it; `blocks` as of a `Source`, where it has numbers
+    that can be read so."""
 
     shape: tuple[int, ...]
     read: Callable[[], np.ndarray]
+    blocks: Callable[[int], Iterator[np.ndarray]] | None = None
 
 
 class Contents(NamedTuple):
@@ -65,6 +80,38 @@ class Contents(NamedTuple):
             )
             raise PlasticodeError(f"{what} with {kind}: it must have real numbers or texts, such as y.astype(str)")
         return values
+
+    def source(self, name: str) -> Source:
+        """The array by blocks of rows, as `read` would give it, for as long as the file is open."""
+        entry = self.entries[name]
+        if entry.blocks is not None:
+            return Source(entry.shape, functools.partial(self._blocks, entry.blocks))
+        return in_memory(self.read(name))
+
+    def _blocks(self, blocks: Callable[[int], Iterator[np.ndarray]], count: int) -> Iterator[np.ndarray]:
+        with _blamed(self.path):
+            left = blocks(count)
+        while True:
+            with _blamed(self.path):
+                block = next(left, None)
+            if block is None:
+                return
+            yield block
+
+
+def in_memory(values: np.ndarray) -> Source:
+    """An array that is read already."""
+    return Source(values.shape, lambda count: (values[at] for at in _steps(len(values), count)))
+
+
+def _steps(rows: int, count: int) -> Iterator[slice]:
+    """So many rows after the other."""
+    return (slice(start, min(start + count, rows)) for start in range(0, rows, count))
+
+
+def _is_plain(shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    """Whether an array has numbers, and rows of them."""
+    return dtype.kind in "biuf" and 0 not in (len(shape), *shape)
 
 
 @contextlib.contextmanager
@@ -103,8 +150,7 @@ def _contents(path: Path, stack: contextlib.ExitStack) -> Contents:
     if not content:
         raise PlasticodeError(f"'{path}' is empty")
     if content.startswith(NPY):
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        return Contents(path, {"": Entry(array.shape, lambda: np.asarray(array))})
+        return Contents(path, {"": _mapped(path)})
     if content.startswith(ZIP):
         return Contents(path, _zipped(stack.enter_context(zipfile.ZipFile(path))))
     if HDF5 in (content[:8], content[512:520]):
@@ -125,19 +171,35 @@ def _contents(path: Path, stack: contextlib.ExitStack) -> Contents:
 # ---------------------------------------------------------------------------------------------------------------- NumPy
 
 
+def _mapped(path: Path) -> Entry:
+    """The array of an .npy."""
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+
+    def blocks(count: int) -> Iterator[np.ndarray]:
+        for at in _steps(array.shape[0], count):  # each through a map of its own: what is read counts as memory
+            yield np.load(path, mmap_mode="r", allow_pickle=False)[at]
+
+    return Entry(array.shape, lambda: np.asarray(array), blocks if _is_plain(array.shape, array.dtype) else None)
+
+
 def _zipped(file: zipfile.ZipFile) -> dict[str, Entry]:
     """The arrays of an .npz."""
     found = {}
     for name in file.namelist():
         if name.endswith(".npy"):
             with file.open(name) as stream:
-                version = np.lib.format.read_magic(stream)
-                header = (
-                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                )
-                shape, _, dtype = header(stream)
-            found[name.removesuffix(".npy")] = Entry(shape, lambda name=name, dtype=dtype: _unzipped(file, name, dtype))
+                shape, by_columns, dtype = _header(stream)
+            blocks = functools.partial(_unzipped_blocks, file, name) if _is_plain(shape, dtype) else None
+            read = functools.partial(_unzipped, file, name, dtype)
+            found[name.removesuffix(".npy")] = Entry(shape, read, None if by_columns else blocks)
     return found
+
+
+def _header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether columns lie together, and dtype of the array that begins here."""
+    version = np.lib.format.read_magic(stream)
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return header(stream)
 
 
 def _unzipped(file: zipfile.ZipFile, name: str, dtype: np.dtype) -> np.ndarray:
@@ -145,6 +207,15 @@ def _unzipped(file: zipfile.ZipFile, name: str, dtype: np.dtype) -> np.ndarray:
         raise _Unfit(f"{name} has Python objects: it must have real numbers or texts, such as y.astype(str)")
     with file.open(name) as stream:
         return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+def _unzipped_blocks(file: zipfile.ZipFile, name: str, count: int) -> Iterator[np.ndarray]:
+    with file.open(name) as stream:
+        shape, _, dtype = _header(stream)
+        for at in _steps(shape[0], count):
+            one = at.stop - at.start, *shape[1:]
+            yield np.frombuffer(stream.read(math.prod(one) * dtype.itemsize), dtype).reshape(one)
+        stream.read(1)  # the end, where the checksum is
 
 
 # ------------------------------------------------------------------------------------------------------ HDF5 and MATLAB
@@ -157,17 +228,36 @@ def _hdf5(file: h5py.File, matlab: bool) -> dict[str, Entry]:
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and item.shape is not None and not name.startswith("#"):
             shape = item.shape[::-1] if matlab else item.shape
-            found[name] = Entry(shape, lambda: _from_matlab(file, item) if matlab else _dataset(item, nwb))
+            blocks = functools.partial(_dataset_blocks, item, nwb, matlab) if _has_rows(item, matlab) else None
+            found[name] = Entry(shape, lambda: _from_matlab(file, item) if matlab else _dataset(item, nwb), blocks)
 
     nwb = "nwb_version" in file.attrs
     file.visititems(visit)
     return found
 
 
-def _dataset(item: Any, nwb: bool) -> np.ndarray:
+def _has_rows(item: Any, matlab: bool) -> bool:
+    """Whether a dataset is an array of numbers; of MATLAB's not a row, which is a vector there."""
+    plain = _is_plain(item.shape, item.dtype)
+    if not (plain and matlab):
+        return plain
+    kind = _said(item.attrs.get("MATLAB_class", b""))
+    is_row = item.ndim == 2 and item.shape[1] == 1
+    return kind in ("double", "single") and not is_row and not item.attrs.get("MATLAB_empty", 0)
+
+
+def _dataset_blocks(item: Any, nwb: bool, matlab: bool, count: int) -> Iterator[np.ndarray]:
+    rows, chunk = (item.shape[-1], -1) if matlab else (item.shape[0], 0)
+    many = count * max(-(-(item.chunks[chunk] if item.chunks else 1) // count), 1)  # a chunk is unpacked as a whole
+    for large in _steps(rows, many):
+        values = item[..., large].T if matlab else _dataset(item, nwb, large)
+        yield from (values[at] for at in _steps(len(values), count))
+
+
+def _dataset(item: Any, nwb: bool, at: Any = ()) -> np.ndarray:
     if h5py.check_string_dtype(item.dtype):
-        return item.asstr()[()]
-    values = item[()]
+        return item.asstr()[at]
+    values = item[at]
     if not (nwb and item.name.endswith("/data") and "conversion" in item.attrs):
         return values
     # A time series is in its unit after data * conversion + offset, and each channel may have a factor of its own.

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float32
 from pydantic import Field
 
+from experiments.machine.memory import aligned
 from experiments.tasks.contract import Data
 
 Told = Literal["frame", "sequence", "end"]
@@ -39,5 +40,10 @@ def framed(data: Data, frames: int, told: Told, blank: int = 0) -> Data:
 
 
 def _rows(sequences: Float32[np.ndarray, "samples frames _n"], blank: int) -> Float32[np.ndarray, "rows _n"]:
-    padded = np.pad(sequences, ((0, 0), (0, blank), (0, 0)))
-    return padded.reshape(-1, padded.shape[-1])
+    samples, frames, width = sequences.shape
+    if not blank:
+        return sequences.reshape(-1, width)
+    rows = aligned(samples * (frames + blank), width)
+    padded = rows.reshape(samples, frames + blank, width)
+    padded[:, :frames], padded[:, frames:] = sequences, 0
+    return rows

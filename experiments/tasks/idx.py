@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Integer, UInt8
 
 from dynamics.errors import PlasticodeError, printable, reason
+from experiments.machine.memory import aligned
 from experiments.machine.reading import read_bytes
 
 LARGEST = 1_000_000_000  # bytes; the largest file of MNIST has 47 million, that of EMNIST 547 million
@@ -73,7 +74,10 @@ def pooled(images: UInt8[np.ndarray, "images rows columns"], pool: int) -> Float
     """Intensities from 0 to 1, a row per image; blocks of `pool` x `pool` pixels are averaged."""
     count, rows, columns = images.shape
     blocks = images.reshape(count, rows // pool, pool, columns // pool, pool)
-    return (blocks.mean(axis=(2, 4), dtype=np.float32) / 255).reshape(count, -1)
+    means = aligned(count, (rows // pool) * (columns // pool))
+    blocks.mean(axis=(2, 4), dtype=np.float32, out=means.reshape(count, rows // pool, columns // pool))
+    means /= 255
+    return means
 
 
 def _bytes(path: Path) -> bytes:

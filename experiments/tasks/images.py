@@ -12,7 +12,7 @@ from dynamics.errors import PlasticodeError, printable, refused
 from experiments.machine.names import hint
 from experiments.tasks.classes import one_hot
 from experiments.tasks.contract import AbstractTask, Count, Data, Kind
-from experiments.tasks.files import LARGEST_DATA
+from experiments.tasks.files import LARGEST_DATA, in_memory
 from experiments.tasks.idx import BYTES, INTEGERS, lying_in, pooled, read_idx
 from experiments.tasks.places import found
 from experiments.tasks.samples import Samples
@@ -128,4 +128,4 @@ class Idx(AbstractTask):
                 f"numbers are allowed; {key} keeps fewer, task.pool averages"
             )
         images = images.transpose(0, 2, 1) if transposed else images
-        return pooled(images, self.pool), Samples(str(label_file.path), "targets", ("",), (labels,), False)
+        return pooled(images, self.pool), Samples(str(label_file.path), "targets", ("",), (in_memory(labels),), False)

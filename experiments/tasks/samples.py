@@ -1,15 +1,17 @@
 """The inputs or the targets of samples, out of the arrays of a file: chosen by name, as numbers or as labels."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Integer, Shaped
 
-from dynamics.errors import PlasticodeError, printable, shown
+from dynamics.errors import PlasticodeError, printable, refused, shown
+from experiments.machine.memory import aligned
 from experiments.machine.names import hint
-from experiments.tasks.files import LARGEST_DATA, Contents
+from experiments.tasks.contract import BLOCK
+from experiments.tasks.files import LARGEST_DATA, Contents, Source
 
 MISSING = ("", "na", "n/a", "nan", "null", "none")  # what tables have where there is no number
 
@@ -17,44 +19,85 @@ MISSING = ("", "na", "n/a", "nan", "null", "none")  # what tables have where the
 class Samples(NamedTuple):
     """Arrays of the file `place`, by `names`, one sample per row each; they are columns of a table or not.
 
-    `key` is which of the task's keys has chosen them: "inputs" or "targets". Of sequences each row is one of `frames`.
+    `key` is which of the task's keys has chosen them: "inputs" or "targets". Of sequences a sample has `frames`, and
+    what a row is called says which. `aside` is what may help where these targets are none.
     """
 
     place: str
     key: str
     names: tuple[str, ...]
-    arrays: tuple[Shaped[np.ndarray, "samples ..."], ...]
+    arrays: tuple[Source, ...]
     is_table: bool
     frames: int = 1
+    aside: str = ""
+
+    @property
+    def samples(self) -> int:
+        """How many samples there are."""
+        return self.arrays[0].shape[0]
+
+    @property
+    def width(self) -> int:
+        """How many numbers a sample has."""
+        return sum(math.prod(array.shape[1:]) for array in self.arrays)
 
     def by_frames(self) -> "Samples":
-        """The frames of sequences, (sequences, frames, ...), as rows."""
+        """Of sequences, (sequences, frames, ...)."""
         shape = self.arrays[0].shape
         for name, array in zip(self.names, self.arrays, strict=True):
-            if self.is_table or array.ndim < 2 or array.shape[1] != shape[1]:
+            if self.is_table or len(array.shape) < 2 or array.shape[1] != shape[1]:
                 told = "a table" if self.is_table else f"shape {array.shape}"
                 raise PlasticodeError(
                     f"{self._of(name)} has {told}: frames of sequences need arrays (sequences, frames, ...), all of as "
                     "many frames"
                 )
-        merged = tuple(array.reshape(-1, *array.shape[2:]) for array in self.arrays)
-        return self._replace(arrays=merged, frames=shape[1])
+        return self._replace(frames=shape[1])
 
     def _place(self, row: int) -> str:
         """What a row is called."""
         return f"row {row}" if self.frames == 1 else f"sequence {row // self.frames}, frame {row % self.frames}"
 
-    def numbers(self) -> Float32[np.ndarray, "samples _n"]:
-        """All arrays side by side, each sample's axes as one; the first thing that is no finite number is told."""
-        blocks = []
-        for name, array in zip(self.names, self.arrays, strict=True):
-            block = array.reshape(len(array), -1)
-            self._check_finite(name, block)
-            with np.errstate(over="ignore"):
-                blocks.append(block.astype(np.float32))
-            if not np.isfinite(blocks[-1]).all():
-                raise PlasticodeError(f"{self._of(name)} has a number beyond 3.4e38, the largest of float32")
-        return np.concatenate(blocks, axis=1)
+    def blocks(self) -> Iterator[Float32[np.ndarray, "rows _n"]]:
+        """All arrays side by side, so many rows at a time; the first thing that is no finite number is told."""
+        many, row = max(BLOCK // self.width, 1), 0
+        for block in zip(*(array.blocks(many) for array in self.arrays), strict=True):
+            rows = len(block[0]) * self.frames
+            numbers = [
+                self._finite(name, array.reshape(rows, -1), row) for name, array in zip(self.names, block, strict=True)
+            ]
+            yield np.concatenate(numbers, axis=1)
+            row += rows
+
+    def _finite(self, name: str, block: Shaped[np.ndarray, "rows _n"], row: int) -> Float32[np.ndarray, "rows _n"]:
+        self._check_finite(name, block, row)
+        with np.errstate(over="ignore"):
+            numbers = block.astype(np.float32)
+        if not np.isfinite(numbers).all():
+            raise PlasticodeError(f"{self._of(name)} has a number beyond 3.4e38, the largest of float32")
+        return numbers
+
+    def parted(self, *parts: Integer[np.ndarray, " _rows"], scale: float = 1) -> list[Float32[np.ndarray, "_rows _n"]]:
+        """The numbers of samples times `scale`, the frames of each in one row: an array for each of `parts`, which say
+        whose. They are read in the order of the file, once, and no copy of them all is made besides.
+        """
+        arrays = [aligned(len(part), self.width) for part in parts]
+        part_of, place = np.zeros(self.samples, np.uint8), np.zeros(self.samples, np.int32)
+        for number, part in enumerate(parts):
+            part_of[part], place[part] = number, np.arange(len(part))
+        start = 0
+        for block in self.blocks():
+            rows = block.reshape(-1, self.width)
+            if scale != 1:
+                with np.errstate(over="ignore"):
+                    rows = rows * np.float32(scale)
+                if not np.isfinite(rows).all():
+                    raise refused("task.scale", scale, f"times the {self.key} of '{self.place}' it is beyond float32")
+            at = slice(start, start + len(rows))
+            for number, array in enumerate(arrays):
+                mine = part_of[at] == number
+                array[place[at][mine]] = rows[mine]
+            start = at.stop
+        return arrays
 
     def labels(self, at_least: int = 2) -> tuple[Integer[np.ndarray, " samples"], tuple[str, ...]]:
         """The class of every sample, as an index into the names of the classes, which are in order.
@@ -62,10 +105,9 @@ class Samples(NamedTuple):
         Labels are integers (also as floats, which MATLAB writes) or texts, one per sample, or one-hot rows. There must
         be `at_least` so many classes.
         """
-        first = self.arrays[0]
-        if len(self.arrays) > 1 or first[0].size > 1:
+        if self.width > self.frames:
             return self._from_one_hot()
-        labels, name = first.ravel(), self.names[0]
+        labels, name = self.arrays[0].whole().ravel(), self.names[0]
         if labels.dtype.kind == "U":
             blank = np.flatnonzero(np.char.str_len(np.char.strip(labels)) == 0)
             if blank.size:
@@ -104,18 +146,21 @@ class Samples(NamedTuple):
         return np.array([known.get(name, 0) for name in names])[codes]
 
     def _from_one_hot(self) -> tuple[Integer[np.ndarray, " samples"], tuple[str, ...]]:
-        rows = self.numbers()
-        bad = np.flatnonzero(~(np.isin(rows, (0, 1)).all(axis=1) & (rows.sum(axis=1) == 1)))
-        if bad.size:
-            raise PlasticodeError(
-                f"'{self.place}' has {rows.shape[1]} targets per sample, not one-hot in {self._place(int(bad[0]))} "
-                "(counted from 0): a classification has one label per sample or one-hot rows"
-            )
-        names = self.names if len(self.names) == rows.shape[1] else map(str, range(rows.shape[1]))
-        return rows.argmax(axis=1), tuple(names)
+        found, width = [], self.width // self.frames
+        for rows in self.blocks():
+            good = np.isin(rows, (0, 1)).all(axis=1) & (rows.sum(axis=1) == 1)
+            if not good.all():
+                row = sum(map(len, found)) + int(good.argmin())
+                raise PlasticodeError(
+                    f"'{self.place}' has {width} targets per sample, not one-hot in {self._place(row)} "
+                    f"(counted from 0): a classification has one label per sample or one-hot rows{self.aside}"
+                )
+            found.append(rows.argmax(axis=1))
+        names = self.names if len(self.names) == width else map(str, range(width))
+        return np.concatenate(found), tuple(names)
 
-    def _check_finite(self, name: str, block: Shaped[np.ndarray, "samples _n"]) -> None:
-        """Refuse texts, NaN and infinity, by row and column."""
+    def _check_finite(self, name: str, block: Shaped[np.ndarray, "samples _n"], first: int = 0) -> None:
+        """Refuse texts, NaN and infinity, by row and column; the first row has the number `first`."""
         is_text = block.dtype.kind == "U"
         bad = np.full(block.shape, True) if is_text else ~np.isfinite(block)
         if is_text:  # a column with one number missing is a column of texts
@@ -124,7 +169,7 @@ class Samples(NamedTuple):
             return
         row, column = map(int, np.unravel_index(bad.argmax(), bad.shape))
         value = block[row, column]
-        where = f"{self._place(row)}, column {shown(name) if self.is_table else column}"
+        where = f"{self._place(first + row)}, column {shown(name) if self.is_table else column}"
         where += " (rows are counted from 0)" if self.is_table else " (counted from 0)"
         if is_text and value.strip().lower() not in MISSING:
             named = "" if self.key == "targets" else "; task.inputs names those that are"
@@ -161,21 +206,24 @@ def chosen(held: Contents, key: str, names: Collection[str], others: Collection[
 
 
 def taken(held: Contents, key: str, names: tuple[str, ...]) -> Samples:
-    """These arrays of a file; they have the same number of samples, one at least, and no more numbers than allowed."""
+    """These arrays of a file; they have the same number of samples, one at least, and no more numbers than allowed.
+
+    They are read as they are needed: the file has to stay open.
+    """
     counts = {name: held.entries[name].shape for name in names}
     if sum(map(math.prod, counts.values())) > LARGEST_DATA:
         sizes = ", ".join(str(shape) for shape in list(counts.values())[:3])
         raise PlasticodeError(f"'{held.path}' has {sizes} of {key}: at most {LARGEST_DATA} numbers are allowed")
-    arrays = tuple(held.read(name) for name in names)
+    arrays = tuple(held.source(name) for name in names)
     for name, array in zip(names, arrays, strict=True):
         what = f"'{held.path}' has {printable(name)}{' ' * bool(name)}of shape {array.shape}"
-        if array.ndim == 0 or 0 in array.shape:
+        if 0 in (len(array.shape), *array.shape):
             raise PlasticodeError(
                 f"{what}: the {key} must have samples along their first axis, and no axis may be empty"
             )
-        if len(array) != len(arrays[0]):
+        if array.shape[0] != arrays[0].shape[0]:
             raise PlasticodeError(
-                f"{what}, and {printable(names[0])} has {len(arrays[0])} samples: it must have as many"
+                f"{what}, and {printable(names[0])} has {arrays[0].shape[0]} samples: it must have as many"
             )
     return Samples(str(held.path), key, names, arrays, held.is_table)
 

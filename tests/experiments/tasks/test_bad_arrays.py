@@ -15,7 +15,7 @@ from experiments.tasks.registry import make_task
 
 X = np.arange(40.0).reshape(10, 4) ** 0.5
 LABELS = np.arange(10) % 2
-CSV = "age,colour,label\n1,red,a\n2,blue,b\n3,red,a\n4,red,b\n"
+CSV = "age,colour,label\n1,red,a\n2,blue,b\n3,red,a\n4,red,b\n5,red,a\n6,red,b\n"
 AGES = {"inputs": "age", "targets": "label"}
 
 
@@ -118,7 +118,7 @@ TABLES = {  # the text of a table, keys: the sentence
     "what to do": (CSV, {"targets": "label"}, "inputs must be numbers; task.inputs names those that are"),
     "a gap": (CSV.replace("3,", ","), AGES, "'t.csv' has NaN in row 2, column 'age'"),
     "NA": (CSV.replace("3,", "NA,"), AGES, "'t.csv' has NaN in row 2, column 'age'"),
-    "cut short": (CSV[:-4], AGES, "has no label in row 3"),
+    "cut short": (CSV[:-4], AGES, "has no label in row 5"),
     "a long row": (CSV.replace("3,red,a", "3,red,a,b"), AGES, "'t.csv' cannot be read, it may be damaged"),
     "no header": (
         CSV.partition("\n")[2],
