@@ -12,6 +12,7 @@ import importlib
 import json
 import logging
 import os
+import shutil
 import tempfile
 import threading
 import time
@@ -31,7 +32,7 @@ from experiments.execution.runner import ATTEMPTS, Assignment, Executor, Outcome
 from experiments.machine.compilation import are_wanted, kept_here
 from experiments.machine.processes import deaf, one_core_each
 from experiments.machine.progress import Meter
-from experiments.points.jobs import Chunking, ChunkKey, job_of
+from experiments.points.jobs import Chunking, ChunkKey, job_of, share_data
 from experiments.results.labels import versions
 from experiments.spec.loading import make_spec
 from experiments.spec.spec import Spec
@@ -73,6 +74,7 @@ class Request(NamedTuple):
     places: tuple[str, ...]
     workers: int | None  # of this machine; None on a cluster
     keeps: bool  # compiled programs
+    data: str  # the folder that the processes of a machine have the data in
 
 
 def size(workers: int | None, scheduler: str | None) -> tuple[int, int | None]:
@@ -102,13 +104,16 @@ def connected(
         ) from None
     request = Request(
         json.dumps(spec.table()), "", 0, chunking, str(store.directory.absolute()), store.identity,
-        json.dumps(versions()), json.dumps(code), tuple(looked_in()), workers, are_wanted(),
+        json.dumps(versions()), json.dumps(code), tuple(looked_in()), workers, are_wanted(), "",
     )  # fmt: skip
     for name in ("distributed", "distributed.client"):  # what matters is said here, in a sentence
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as stack:
         here = None if workers is None else _of_this_machine(stack, workers)
         client = stack.enter_context(_client(scheduler if here is None else here))
+        request = request._replace(data=stack.enter_context(_folder()))
+        if here is None:
+            stack.callback(_forget, client, Path(request.data).name)
         yield functools.partial(_execute, client, request, here)
 
 
@@ -128,6 +133,14 @@ def _client(address: Any) -> Any:
     )
 
 
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """A private folder; dask may have another place for such than the system."""
+    import dask.config
+
+    place = dask.config.get("temporary-directory", None)
+    return tempfile.TemporaryDirectory(prefix="plasticode-", dir=place, ignore_cleanup_errors=True)
+
+
 def _of_this_machine(stack: contextlib.ExitStack, workers: int) -> Any:
     """A scheduler and workers, as long as the `stack`."""
     import dask.config
@@ -136,9 +149,7 @@ def _of_this_machine(stack: contextlib.ExitStack, workers: int) -> Any:
 
     stack.enter_context(one_core_each())
     # In the folder that dask takes of itself anybody on this machine could hold its locks, and let workers wait.
-    place = dask.config.get("temporary-directory", None)
-    own = tempfile.TemporaryDirectory(prefix="plasticode-", dir=place, ignore_cleanup_errors=True)
-    stack.enter_context(dask.config.set(ALONE | {"temporary-directory": stack.enter_context(own)}))
+    stack.enter_context(dask.config.set(ALONE | {"temporary-directory": stack.enter_context(_folder())}))
     settings: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "processes": True}
     settings |= {"dashboard_address": None, "silence_logs": logging.CRITICAL}
     settings |= {"scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"}}
@@ -169,6 +180,7 @@ def _execute(client: Any, request: Request, here: Any, tasks: list[Assignment], 
     """
     from distributed import as_completed
 
+    share_data((task.job for task in tasks), Path(request.data))
     waiting = ((task, key, points) for task in tasks for key, points in task.chunks.items())
     failed: collections.Counter[ChunkKey] = collections.Counter()
     handed: dict[Any, tuple[Assignment, ChunkKey, np.ndarray]] = {}
@@ -265,8 +277,26 @@ def _job_runner(request: Request, size: int) -> JobRunner:
     _import_code(json.loads(request.code))
     directory = Path(request.directory)
     store = ChunkStore(directory, request.identity) if directory.is_dir() else None  # for checkpoints
-    job = job_of(make_spec(json.loads(request.spec)), request.part, request.number)
+    job = job_of(make_spec(json.loads(request.spec)), request.part, request.number, _shared(request.data))
     return JobRunner(job, size, store, request.workers or 1)
+
+
+def _shared(data: str) -> Path | None:
+    """The folder of data: of the process that asked, if that is on this machine, or else this machine's own."""
+    if os.access(data, os.W_OK):
+        return Path(data)
+    folder = Path(tempfile.gettempdir()) / Path(data).name
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.stat().st_uid == os.getuid():
+            return folder
+    return None
+
+
+def _forget(client: Any, name: str) -> None:
+    """Remove the folders that machines of a cluster have made; what they have mapped stays until they end."""
+    with contextlib.suppress(Exception):  # of a scheduler that is gone
+        client.run(lambda: shutil.rmtree(Path(tempfile.gettempdir()) / name, ignore_errors=True), on_error="ignore")
 
 
 def _import_code(code: dict[str, str]) -> None:

@@ -11,6 +11,7 @@ import json
 import math
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -28,7 +29,16 @@ from experiments.machine.processes import cores
 from experiments.machine.progress import Meter
 from experiments.machine.reading import is_count
 from experiments.points.assemble import refined
-from experiments.points.jobs import ChunkKey, Job, advance_point, init_point, marks_of, measure_point, points_of
+from experiments.points.jobs import (
+    ChunkKey,
+    Job,
+    advance_point,
+    bytes_of,
+    init_point,
+    marks_of,
+    measure_point,
+    points_of,
+)
 from experiments.storage.chunks import ChunkStore, Record
 
 SHORT_WORK = 20_000  # steps times points: such a job runs faster than the compiler optimises
@@ -38,6 +48,7 @@ WRITING_SHARE = 0.1  # of the time, at most, that goes into checkpoints
 MEMORY_SHARE = 0.8  # of the free memory that a program may ask for
 # A compiler takes 300 MB for a while, and has threads of its own: half of the cores are left to what runs.
 COMPILERS = max(cores() // 2, 1)
+_PLACING, _ON_DEVICES = threading.Lock(), weakref.WeakValueDictionary[int, jax.Array]()
 _COMPILING = threading.BoundedSemaphore(COMPILERS)
 
 
@@ -53,10 +64,10 @@ class Programs(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """What the compiler says that the largest of them needs, on all local devices together."""
-        needs = [program.memory_analysis() for program in self.advance.programs.values()]
-        sizes = [n.argument_size_in_bytes + n.output_size_in_bytes + n.temp_size_in_bytes for n in needs]
-        return max(sizes) * len(jax.local_devices())
+        """What the compiler says that the largest of them needs beside the data, on all local devices together."""
+        needs = [one.memory_analysis() for one in (*self.advance.programs.values(), *self.measure.programs.values())]
+        largest = max(need.output_size_in_bytes + need.temp_size_in_bytes for need in needs)
+        return bytes_of(self.state) + largest * len(jax.local_devices())
 
 
 class ByData(NamedTuple):
@@ -78,6 +89,7 @@ class JobRunner:
         self.job, self.size, self.store, self.neighbours = job, size, store, neighbours
         self.compiled: dict[tuple[str, int], Programs] = {}
         self.is_prepared = False
+        self.data = [{name: _placed(array) for name, array in stage.data.items()} for stage in job.stages]
         self.saved, self.writing = time.monotonic(), 0.0  # when the last checkpoint was made, and how long it took
 
     def prepare(self) -> Programs:
@@ -151,7 +163,7 @@ class JobRunner:
         marks = marks_of(job.plan.spec)
         # Padding repeats points; their results are dropped.
         padded = np.resize(points, programs.padded)
-        inputs = [(*points_of(job, padded, number), stage.data) for number, stage in enumerate(job.stages)]
+        inputs = [(*points_of(job, padded, number), data) for number, data in enumerate(self.data)]
         most = max(int(BLOCK_WORK / (job.presentation_work * programs.padded)), 1)
         work = job.presentation_work * len(points)
         name = f"{job.plan.label}-{points[0]}-{programs.padded}"
@@ -253,6 +265,15 @@ def compiled(job: Job, size: int) -> Programs:
 def _shapes(data: dict[str, np.ndarray]) -> tuple:
     """What the programs of a phase depend on, beside what all phases of a job share."""
     return tuple((name, np.shape(array)) for name, array in data.items())
+
+
+def _placed(array: np.ndarray) -> jax.Array:
+    """An array on all local devices, once for all jobs at hand; those of a CPU use it where it is, if it is aligned."""
+    with _PLACING:
+        placed = _ON_DEVICES.get(id(array))
+        if placed is None:
+            placed = _ON_DEVICES[id(array)] = jax.device_put(array, NamedSharding(_sharding().mesh, PartitionSpec()))
+        return placed
 
 
 def _padding(job: Job, size: int, devices: int) -> tuple[int, int]:

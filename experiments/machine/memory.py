@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import DTypeLike, Shaped
 
 # Of a control group, in its two versions: the limit, what is used, how much of that is only cached files.
 _VERSION_2 = "memory.max", "memory.current", "inactive_file"
@@ -49,11 +49,21 @@ def _table(path: str) -> dict[str, str]:
     return dict(line.split()[:2] for line in Path(path).read_text().splitlines())
 
 
-def aligned(rows: int, columns: int) -> Float32[np.ndarray, "rows columns"]:
+def aligned(rows: int, columns: int, dtype: DTypeLike = np.float32) -> Shaped[np.ndarray, "rows columns"]:
     """Memory for an array that all devices of a CPU can share; what is in it is not said."""
-    raw = np.empty(4 * rows * columns + ALIGNMENT, np.uint8)
+    size = np.dtype(dtype).itemsize * rows * columns
+    raw = np.empty(size + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + 4 * rows * columns].view(np.float32).reshape(rows, columns)
+    return raw[start : start + size].view(dtype).reshape(rows, columns)
+
+
+def shareable(array: Shaped[np.ndarray, "..."], dtype: DTypeLike) -> Shaped[np.ndarray, "..."]:
+    """The array in this dtype, where all devices of a CPU can share it: itself, if that is so already."""
+    if array.dtype == dtype and array.flags.c_contiguous and array.ctypes.data % ALIGNMENT == 0:
+        return array
+    copy = aligned(array.size, 1, dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 def peak_bytes() -> int:

@@ -3,7 +3,8 @@
 import contextlib
 import functools
 import itertools
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -20,13 +21,13 @@ from dynamics.sequences import responses
 from dynamics.simulate import all_finite, record_marks
 from experiments.points.assemble import Plan, build, plan, remembering
 from experiments.points.continuity import check_alike, check_memory_of_phases
+from experiments.points.data import ARRAYS, arrays_of, loaded, share
 from experiments.points.heeded import NOTHING, Heeded, check_numbers_count, check_trace, heeded
 from experiments.points.relaxations import Slow, check_relaxations, slow_timescales
 from experiments.spec.grid import Group, Sweep, expand
 from experiments.spec.probes import probe_named, variable
 from experiments.spec.spec import Spec
 from experiments.tasks.contract import AbstractTask, Data
-from experiments.tasks.registry import load
 from rules.registry import rule_names
 
 CACHE_BLOCK = 8  # points that one CPU core advances together
@@ -36,7 +37,6 @@ CACHE_BYTES = 3 * 2**19  # a block's weights stay in the cache of a CPU core
 # integrators, on a core that others shared; a core of its own takes about half of it.
 STEP_WORK, SYNAPSE_WORK = 2.5, 0.0012
 CHUNK_WORK = 10_000_000  # for each device: about 10 seconds
-ARRAYS = ("train_inputs", "train_targets", "test_inputs", "test_targets", "train_told", "test_told")
 # What no shape and no wiring follows from, or what else says: the network's sizes, the plan's integrator.
 _OF_VALUES: Any = {"task": True, "sweep": True, "seed": True, "integrator": True}
 _OF_VALUES |= {"network": {"hidden", "activation", "output_activation"}}
@@ -183,15 +183,26 @@ def classes_of(jobs: list[Job]) -> tuple[str, ...]:
     return found.pop() if len(found) == 1 else ()
 
 
-def job_of(spec: Spec, part: str, number: int) -> Job:
-    """One of the jobs of `prepare(spec)`."""
-    return next(itertools.islice(_jobs(expand(spec.parts()[part]), part, _Found(), number), 1))
+def job_of(spec: Spec, part: str, number: int, shared: Path | None = None) -> Job:
+    """One of the jobs of `prepare(spec)`, with data of the folder `shared` where processes of this machine have one."""
+    return next(itertools.islice(_jobs(expand(spec.parts()[part]), part, _Found(shared), number), 1))
+
+
+def share_data(jobs: Iterable[Job], folder: Path) -> None:
+    """Put the data of all jobs into files in a folder, and map these instead: memory then holds them once, however many
+    processes of this machine do so."""
+    for job in jobs:
+        for spec, stage in zip(job.plan.spec.stages(), job.stages, strict=True):
+            arrays: dict[str, Any] = {name: stage.data.get(name) for name in ARRAYS}
+            data = Data(**arrays, kind=spec.task.kind, classes=job.classes, frames=job.plan.frames)
+            stage.data.update(arrays_of(share(spec.task, data, folder)))
 
 
 class _Found:
     """What jobs share that are alike: data, by task; what tracing tells, by what that follows from (`_structure`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: Path | None = None) -> None:
+        self.shared = shared  # the folder with data that another process has loaded
         self.data: dict[str, tuple[Data, dict[str, np.ndarray]]] = {}
         self.states: dict[Hashable, Any] = {}
         self.records: dict[Hashable, Any] = {}
@@ -199,27 +210,26 @@ class _Found:
         self.heeded: dict[Hashable, Heeded] = {}
 
     def loaded(self, task: AbstractTask, dtype: str) -> tuple[Data, dict[str, np.ndarray]]:
-        """The data of a task, and its arrays in `dtype`."""
+        """The data of a task in `dtype`, and their arrays."""
         key = task.model_dump_json()
         if key not in self.data:
-            data = load(task)
-            given = {name: getattr(data, name) for name in ARRAYS if getattr(data, name) is not None}
-            self.data[key] = data, {name: array.astype(dtype, copy=False) for name, array in given.items()}
+            data = loaded(task, dtype, self.shared)
+            self.data[key] = data, arrays_of(data)
         return self.data[key]
 
 
 def _jobs(sweep: Sweep, part: str, found: _Found, first: int = 0) -> Iterator[Job]:
     for number, group in itertools.islice(enumerate(sweep.groups), first, None):
-        loaded = [found.loaded(spec.task, group.static.dtype) for spec in group.static.stages()]
-        data = check_alike(group.static, [one for one, _ in loaded])
+        given = [found.loaded(spec.task, group.static.dtype) for spec in group.static.stages()]
+        data = check_alike(group.static, [one for one, _ in given])
         if data.frames > group.static.stimulus.presentations:
             told = (
                 f"a sequence of task '{group.static.task.name}' has {data.frames} frames, each of them a presentation"
             )
             raise refused("stimulus.presentations", group.static.stimulus.presentations, told)
-        made = plan(group, data, max(one.strongest for one, _ in loaded))
-        classes = data.classes if all(one.classes == data.classes for one, _ in loaded) else ()
-        stages = _stages(group, [arrays for _, arrays in loaded])
+        made = plan(group, data, max(one.strongest for one, _ in given))
+        classes = data.classes if all(one.classes == data.classes for one, _ in given) else ()
+        stages = _stages(group, [arrays for _, arrays in given])
         job, state, record = _traced(Job(part, number, sweep, group, made, stages, NOTHING, 0, 0, 0, classes), found)
         check_memory_of_phases(group, job.plan, changes_task=any("first" in stage.data for stage in stages))
         records = job.plan.spec.record.points * len(stages) + 1

@@ -1,0 +1,77 @@
+"""The data of a task as runs use them: in the dtype of the run, and in memory, or a file, that all who run share."""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from experiments.machine.memory import shareable
+from experiments.tasks.contract import AbstractTask, Data
+from experiments.tasks.registry import load
+
+ARRAYS = ("train_inputs", "train_targets", "test_inputs", "test_targets", "train_told", "test_told")
+FACTS = "facts.json"
+
+
+def loaded(task: AbstractTask, dtype: str, shared: Path | None = None) -> Data:
+    """The data of a task; out of the folder `shared` of this machine's processes, where the first of them puts them."""
+    if shared is None:
+        return _own(task, dtype)
+    with _alone(shared / f"{_name(task)}.lock"):
+        found = _mapped(shared / _name(task), task)
+        return share(task, _own(task, dtype), shared) if found is None else found
+
+
+def _own(task: AbstractTask, dtype: str) -> Data:
+    data = load(task)
+    return dataclasses.replace(data, **{name: shareable(array, dtype) for name, array in arrays_of(data).items()})
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """No other process of this machine is in here with the same lock, which the system lets go of with the process."""
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def arrays_of(data: Data) -> dict[str, np.ndarray]:
+    """The arrays of these data by name, as far as there are any."""
+    return {name: getattr(data, name) for name in ARRAYS if getattr(data, name) is not None}
+
+
+def share(task: AbstractTask, data: Data, folder: Path) -> Data:
+    """The data through maps of files in `folder`, written unless they are there, so that memory holds them once for all
+    processes; as they are where there is no room for files."""
+    place = folder / _name(task)
+    try:
+        if not (place / FACTS).is_file():
+            place.mkdir(exist_ok=True)
+            for name, array in arrays_of(data).items():
+                np.save(place / f"{name}.npy", array)
+            facts = {"classes": data.classes, "frames": data.frames, "strongest": data.strongest}
+            (place / FACTS).write_text(json.dumps(facts), encoding="utf-8")
+    except OSError:
+        shutil.rmtree(place, ignore_errors=True)
+    return _mapped(place, task) or data
+
+
+def _mapped(place: Path, task: AbstractTask) -> Data | None:
+    if not (place / FACTS).is_file():
+        return None
+    facts = json.loads((place / FACTS).read_text(encoding="utf-8"))
+    files = ((name, place / f"{name}.npy") for name in ARRAYS)
+    maps = {name: np.asarray(np.load(path, mmap_mode="r")) if path.is_file() else None for name, path in files}
+    data = Data(**maps, kind=task.kind, classes=tuple(facts["classes"]), frames=facts["frames"])
+    data.__dict__["strongest"] = facts["strongest"]  # as if it had been asked for: that would read all of them
+    return data
+
+
+def _name(task: AbstractTask) -> str:
+    return hashlib.sha256(task.model_dump_json().encode()).hexdigest()[:32]
