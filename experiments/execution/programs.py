@@ -12,7 +12,7 @@ import math
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -48,6 +48,7 @@ WRITING_SHARE = 0.1  # of the time, at most, that goes into checkpoints
 MEMORY_SHARE = 0.8  # of the free memory that a program may ask for
 # A compiler takes 300 MB for a while, and has threads of its own: half of the cores are left to what runs.
 COMPILERS = max(cores() // 2, 1)
+Samples = Mapping[str, np.ndarray | jax.Array]  # of a task, by name
 _PLACING, _ON_DEVICES = threading.Lock(), weakref.WeakValueDictionary[int, jax.Array]()
 _COMPILING = threading.BoundedSemaphore(COMPILERS)
 
@@ -75,7 +76,7 @@ class ByData(NamedTuple):
 
     programs: dict[Any, Any]
 
-    def __call__(self, state: Any, values: dict, seeds: np.ndarray, data: dict[str, np.ndarray], *counts: Any) -> Any:
+    def __call__(self, state: Any, values: dict, seeds: np.ndarray, data: Samples, *counts: Any) -> Any:
         return self.programs[_shapes(data)](state, values, seeds, data, *counts)
 
 
@@ -262,7 +263,7 @@ def compiled(job: Job, size: int) -> Programs:
     return Programs(init.compile(), ByData(advances), ByData(measures), padded, state, record)
 
 
-def _shapes(data: dict[str, np.ndarray]) -> tuple:
+def _shapes(data: Samples) -> tuple:
     """What the programs of a phase depend on, beside what all phases of a job share."""
     return tuple((name, np.shape(array)) for name, array in data.items())
 

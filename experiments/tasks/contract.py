@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 
 from dynamics.errors import PlasticodeError
@@ -33,7 +33,7 @@ Kind = Literal["classification", "regression", "unsupervised"]
 
 @dataclass(frozen=True)
 class Data:
-    """What a network is trained and tested on: float32 arrays, one sample per row.
+    """What a network is trained and tested on: float32 arrays, one sample per row (a float64 run has them in float64).
 
     Targets are one-hot rows (classification), real numbers (regression) or None (unsupervised). No training sample is
     a test sample. `classes` names the classes, where they are not just numbers from 0.
@@ -42,15 +42,15 @@ class Data:
     target the network is told, and 0 in others (None: it is told all).
     """
 
-    train_inputs: Float32[np.ndarray, "train inputs"]
-    train_targets: Float32[np.ndarray, "train outputs"] | None
-    test_inputs: Float32[np.ndarray, "test inputs"]
-    test_targets: Float32[np.ndarray, "test outputs"] | None
+    train_inputs: Float[np.ndarray, "train inputs"]
+    train_targets: Float[np.ndarray, "train outputs"] | None
+    test_inputs: Float[np.ndarray, "test inputs"]
+    test_targets: Float[np.ndarray, "test outputs"] | None
     kind: Kind
     classes: tuple[str, ...] = ()
     frames: int = 1
-    train_told: Float32[np.ndarray, " train"] | None = None
-    test_told: Float32[np.ndarray, " test"] | None = None
+    train_told: Float[np.ndarray, " train"] | None = None
+    test_told: Float[np.ndarray, " test"] | None = None
 
     @functools.cached_property
     def strongest(self) -> float:

@@ -19,6 +19,7 @@ from dynamics.plugins import look_in
 from experiments.cli import app
 from experiments.execution.runner import run
 from experiments.spec.loading import load_spec, make_spec
+from experiments.tasks import samples
 from experiments.tasks.arrays import Arrays
 from experiments.tasks.contract import Data
 from experiments.tasks.registry import make_task
@@ -35,8 +36,9 @@ NAMES = [f"x{i}" for i in range(D)]
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    """All happens in a folder of its own."""
+    """All happens in a folder of its own, and files are read by small blocks."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(samples, "BLOCK", 9)  # numbers: two rows of four are read at a time
     look_in()
     return tmp_path
 

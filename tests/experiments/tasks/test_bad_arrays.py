@@ -10,6 +10,7 @@ from scipy import io
 
 from dynamics.errors import PlasticodeError
 from dynamics.plugins import look_in
+from experiments.tasks import samples
 from experiments.tasks.arrays import Arrays
 from experiments.tasks.registry import make_task
 
@@ -21,8 +22,9 @@ AGES = {"inputs": "age", "targets": "label"}
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    """All happens in a folder of its own."""
+    """All happens in a folder of its own, and files are read by small blocks."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(samples, "BLOCK", 9)  # numbers: two rows of four are read at a time
     look_in()
 
 
