@@ -30,7 +30,7 @@ def compared(
 
     The first copy, z1 .. zL, has the projections `forward`; the second, z1' .. zL', shares their maps. The reward, one
     neuron, is (loss of the second - loss of the first) / `apart`, and arrives at the port "reward" of every layer of
-    the first.
+    the first. In a gap the target is 0: with a squared loss it rewards silence there, where other rules have no error.
     """
     network.check_supervised()
     top, size, one = network.depth, network.sizes[-1], jnp.ones((), network.gain.dtype)

@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +68,9 @@ def _mapped(place: Path, task: AbstractTask) -> Data | None:
         return None
     facts = json.loads((place / FACTS).read_text(encoding="utf-8"))
     files = ((name, place / f"{name}.npy") for name in ARRAYS)
-    maps = {name: np.asarray(np.load(path, mmap_mode="r")) if path.is_file() else None for name, path in files}
+    maps: dict[str, Any] = {
+        name: np.asarray(np.load(path, mmap_mode="r")) if path.is_file() else None for name, path in files
+    }
     data = Data(**maps, kind=task.kind, classes=tuple(facts["classes"]), frames=facts["frames"])
     data.__dict__["strongest"] = facts["strongest"]  # as if it had been asked for: that would read all of them
     return data

@@ -17,7 +17,7 @@ from experiments.spec.paths import assign, check_path
 from experiments.spec.phases import check_free, phase_specs
 from experiments.spec.rule_table import Rule
 from experiments.spec.spec import Part, Phase, Spec
-from experiments.spec.tables import Stimulus, unknown_key
+from experiments.spec.tables import unknown_key
 from experiments.spec.toml_text import inline, parse_setting, read_toml
 
 SPECS = Path(__file__).parent.parent / "specs"
@@ -36,6 +36,7 @@ def make_spec(table: Mapping[str, Any]) -> Spec:
         return _swept(spec)
     if spec.sweep:
         raise PlasticodeError("spec key 'sweep' is not allowed beside 'parts': each part has its own sweep")
+    spec = _lasting(spec) if spec.phases else spec
     spec._parts = _parts(spec)
     if len(spec.part_table) > 1:
         check_size(part.sweep for part in spec.parts().values())
@@ -67,7 +68,7 @@ def _lasting(spec: Spec) -> Spec:
         if phase.presentations < spec.record.points:
             told = f"each phase is recorded record.points = {spec.record.points} times"
             raise refused(f"phases.{phase.named(number)}.presentations", phase.presentations, told)
-    if given not in (shown, Stimulus().presentations):
+    if given != shown and "presentations" in spec.stimulus.model_fields_set:
         raise refused("stimulus.presentations", given, f"the phases have {shown} in all, so it must be left out")
     return spec.model_copy(update={"stimulus": spec.stimulus.model_copy(update={"presentations": shown})})
 
@@ -77,6 +78,8 @@ def _parts(spec: Spec) -> dict[str, Spec]:
     base, parts = spec.values(), {}
     for name, part in spec.part_table.items():
         table = dict(base)
+        if "phases" in part.set:  # which say how long the part is
+            table["stimulus"] = {key: value for key, value in base["stimulus"].items() if key != "presentations"}
         try:
             for path, value in part.set.items():
                 check_path(path, table, f"parts.{name}.set.")

@@ -25,6 +25,11 @@ def check_path(path: str, table: Mapping[str, Any], prefix: str = "") -> None:
     """
     head, *rest = path.split(".")
     sections = [*TABLES, *DEFAULT_NAMES]
+    if head == "phases" and rest:
+        raise PlasticodeError(
+            f"spec path '{prefix}{printable(path)}' is not known: phases are set as a whole, such as "
+            "phases = [{ presentations = 100 }, { presentations = 50, set = { timescales.plasticity = '2 s' } }]"
+        )
     if head not in sections and (head not in PLAIN_KEYS or rest):
         raise _unknown_path(path, [*PLAIN_KEYS, *sections], _everything(table), prefix)
     if not rest:

@@ -10,8 +10,9 @@ from experiments.execution.runner import run
 from experiments.points.assemble import build
 from experiments.points.jobs import marks_of, points_of, prepare
 from experiments.spec.loading import make_spec
+from experiments.spec.overrides import apply_overrides
 from experiments.spec.spec import dump_toml
-from experiments.spec.toml_text import parse_toml
+from experiments.spec.toml_text import parse_setting, parse_toml
 
 pytestmark = pytest.mark.usefixtures("unchecked_types")
 SMALL = {
@@ -130,7 +131,22 @@ def test_a_spec_with_phases_is_written_and_read():
     assert marks_of(again).tolist() == [0, 5, 10, 13, 16]
     assert "phases" not in make_spec(SMALL).resolved()
     parts = {"a": {"set": {"phases": [FIRST, SLOW]}}, "b": {"set": {"stimulus.presentations": 5}}}
-    assert [part.stimulus.presentations for part in make_spec(SMALL | {"parts": parts}).parts().values()] == [16, 5]
+    both = make_spec(SMALL | {"parts": parts})
+    outer = make_spec(SMALL | {"phases": [FIRST], "parts": {"a": {"set": {"phases": [FIRST, SLOW]}}, "b": {}}})
+    for whole, shown in ((both, [16, 5]), (outer, [16, 10])):
+        again = make_spec(parse_toml(dump_toml(whole)))
+        assert again == whole and again.hash() == whole.hash()
+        for one in (whole, again):
+            assert [part.stimulus.presentations for part in one.parts().values()] == shown
+
+
+def test_settings_replace_phases_as_a_whole():
+    with pytest.raises(PlasticodeError) as refused:
+        apply_overrides(SMALL | {"phases": [FIRST]}, dict([parse_setting("phases.0.presentations=20")]))
+    told = str(refused.value)
+    assert "'phases.0.presentations' is not known: phases are set as a whole, such as phases = [" in told
+    settings = dict([parse_setting(told.partition("such as ")[2])])  # what the sentence says is possible
+    assert make_spec(apply_overrides(SMALL | {"phases": [FIRST]}, settings)).stage_presentations() == [100, 50]
 
 
 SET = [
@@ -162,6 +178,10 @@ def test_what_a_phase_cannot_set_is_told(values, told):
         ({"sweep": {"timescales.plasticity.0": ["1 s", "2 s"]}}, "sweep.timescales.plasticity.0 decides on it"),
         ({"sweep": {"phases": [[FIRST]]}}, "sweep.phases"),
         ({"stimulus": {"presentations": 7}}, "stimulus.presentations = 7 is not allowed: the phases have 16 in all"),
+        (
+            {"stimulus": {"presentations": 1500}},
+            "stimulus.presentations = 1500 is not allowed",
+        ),  # the default, but said
         ({"phases": [FIRST, FIRST | {"name": "0"}]}, "phases must have different names"),
         ({"phases": [{"presentations": 0}]}, "phases.0.presentations"),
         ({"phases": [{"presentation": 5}]}, "presentation"),

@@ -74,6 +74,19 @@ ARRAYS = {  # inputs, targets, other keys: the sentence
         "which is no label: labels are integers or texts, and",
     ),
     "no one-hot": (X, X[:, :3], {}, "has 3 targets per sample, not one-hot in row 0"),
+    "frames of one-hot": (
+        X.reshape(10, 4, 1),
+        np.arange(40).reshape(10, 4) % 2,
+        {"sequences": True},
+        "has 4 targets per sample, not one-hot in row 0 (counted from 0): a classification has one label per sample or "
+        "one-hot rows; task.told = 'frame' takes targets of every frame",
+    ),
+    "frames of numbers": (
+        X.reshape(10, 4, 1),
+        X.reshape(10, 4, 1),
+        {"sequences": True, **REAL},
+        "(samples,) or (samples, outputs) is needed; task.told = 'frame' takes targets of every frame",
+    ),
     "empty label": (X, np.array(["a", "b", " "] * 3 + ["a"]), {}, "has no label in row 2 (counted from 0)"),
     "constant target": (X, changed(X, (slice(None), 1), 5.0), REAL, "has 5 in every sample as target 1"),
     "words as numbers": (X, LABELS.astype(str).astype("U9"), {**REAL, "scale": 1.0}, ""),
