@@ -225,14 +225,17 @@ def _hdf5(file: h5py.File, matlab: bool) -> dict[str, Entry]:
     """The arrays of an HDF5 file, by their paths; those of MATLAB 7.3 have their axes in reverse."""
     found: dict[str, Entry] = {}
 
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and item.shape is not None and not name.startswith("#"):
+    def visit(name: str, link: Any) -> None:
+        if name.startswith("#") or isinstance(link, h5py.ExternalLink):  # into a file that nobody has named
+            return
+        item = file.get(name)
+        if isinstance(item, h5py.Dataset) and item.shape is not None:
             shape = item.shape[::-1] if matlab else item.shape
             blocks = functools.partial(_dataset_blocks, item, nwb, matlab) if _has_rows(item, matlab) else None
             found[name] = Entry(shape, lambda: _from_matlab(file, item) if matlab else _dataset(item, nwb), blocks)
 
     nwb = "nwb_version" in file.attrs
-    file.visititems(visit)
+    file.visititems_links(visit)
     return found
 
 

@@ -133,11 +133,15 @@ def test_time_series_of_nwb_are_in_their_units(here):
         file["acquisition/pupil/data"] = counts[:, 0] / 7
         file["acquisition/pupil/data"].attrs.update(conversion=3.0, unit="mm")
         file["processing/plain/data"] = counts[:, 0] / 9
+        # As pynwb 4.2 writes a time series whose data are those of another one: it heeds the factors of its own channels.
+        file["processing/linked/data"] = h5py.SoftLink("/acquisition/lfp/data")
     names = {"inputs": "acquisition/lfp/data", "targets": "acquisition/pupil/data", "kind": "regression"}
     data = Arrays(train="s.nwb", test_fraction=0.5, **names).load()
     volts = counts * np.array([2e-3, 2e-2]) + 0.5
     at = np.abs(data.train_inputs[:, None] - volts[None]).max(-1).argmin(1)
     np.testing.assert_allclose(data.train_inputs, volts[at], rtol=1e-5)
     np.testing.assert_allclose(data.train_targets[:, 0], 3 * counts[at, 0] / 7, rtol=1e-5)
+    linked = Arrays(train="s.nwb", test_fraction=0.5, **names | {"inputs": "processing/linked/data"}).load()
+    np.testing.assert_allclose(linked.train_inputs, counts[at] * 2e-3 + 0.5, rtol=1e-5)
     plain = Arrays(train="s.nwb", inputs="processing/plain/data", kind="unsupervised").load()
     assert np.isin(np.round(plain.train_inputs[:, 0] * 9).astype(int), counts[:, 0]).all()
