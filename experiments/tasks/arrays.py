@@ -116,7 +116,7 @@ class Arrays(AbstractTask):
                 pairs = zip((inputs, targets), names, strict=True)
                 own = [one.names if one and one.is_table else given for one, given in pairs]
                 data = self._paired(inputs, targets, *self._read(files, "test", _listed(self.test), *own))
-        return framed(data, inputs.frames, self.told, self.blank) if self.sequences else data
+        return framed(data, inputs.frames, self.told, self.blank, blank_is_there=True) if self.sequences else data
 
     def _paired(
         self, inputs: Samples, targets: Samples | None, test_inputs: Samples, test_targets: Samples | None
@@ -134,7 +134,7 @@ class Arrays(AbstractTask):
                 codes, classes = targets.labels()
                 each = (codes, targets, train), (test_targets.among(classes), test_targets, test)
                 answers = [_labelled(these, len(classes), of, rows) for these, of, rows in each]
-        (x,), (test_x,) = self._inputs(inputs, train), test_inputs.parted(test, scale=self.scale)
+        (x,), (test_x,) = self._inputs(inputs, train), test_inputs.parted(test, scale=self.scale, blank=self.blank)
         return Data(x, answers[0], test_x, answers[1], self.kind, classes)
 
     def _split(self, inputs: Samples, targets: Samples | None) -> Data:
@@ -158,7 +158,7 @@ class Arrays(AbstractTask):
 
     def _inputs(self, inputs: Samples, *parts: Integer[np.ndarray, " _n"]) -> list[Float32[np.ndarray, "_n inputs"]]:
         """The inputs of each part of the samples; they may not be all the same."""
-        found = inputs.parted(*parts, scale=self.scale)
+        found = inputs.parted(*parts, scale=self.scale, blank=self.blank)
         if inputs.samples < 2 or _constant(found).all():
             raise PlasticodeError(
                 f"'{inputs.place}' has the same inputs in all {inputs.samples} samples: nothing can be learned"

@@ -14,17 +14,19 @@ Told = Literal["frame", "sequence", "end"]
 Blank = Annotated[int, Field(strict=True, ge=0, le=10_000)]
 
 
-def framed(data: Data, frames: int, told: Told, blank: int = 0) -> Data:
+def framed(data: Data, frames: int, told: Told, blank: int = 0, blank_is_there: bool = False) -> Data:
     """`data` whose samples are sequences, (samples, frames x inputs), as rows that are frames.
 
     Targets are told in every frame ("frame": each has its own, "sequence": all have that of the sequence) or in the
-    last alone ("end"). At the end of each sequence come `blank` frames without input and target.
+    last alone ("end"). At the end of each sequence come `blank` frames without input and target; where `blank_is_there`,
+    the inputs have them already.
     """
     parts = {}
     for half in ("train", "test"):
         inputs, targets = getattr(data, f"{half}_inputs"), getattr(data, f"{half}_targets")
-        x = inputs.reshape(len(inputs), frames, -1)
-        parts[f"{half}_inputs"] = _rows(x, blank)
+        there = blank if blank_is_there else 0
+        x = inputs.reshape(len(inputs), frames + there, -1)
+        parts[f"{half}_inputs"] = _rows(x, blank - there)
         if targets is not None:
             y = (
                 targets.reshape(len(targets), frames, -1)

@@ -76,11 +76,16 @@ class Samples(NamedTuple):
             raise PlasticodeError(f"{self._of(name)} has a number beyond 3.4e38, the largest of float32")
         return numbers
 
-    def parted(self, *parts: Integer[np.ndarray, " _rows"], scale: float = 1) -> list[Float32[np.ndarray, "_rows _n"]]:
-        """The numbers of samples times `scale`, the frames of each in one row: an array for each of `parts`, which say
-        whose. They are read in the order of the file, once, and no copy of them all is made besides.
+    def parted(
+        self, *parts: Integer[np.ndarray, " _rows"], scale: float = 1, blank: int = 0
+    ) -> list[Float32[np.ndarray, "_rows _n"]]:
+        """The numbers of samples times `scale`, the frames of each in one row, and `blank` frames of zeros after them:
+        an array for each of `parts`, which say whose. They are read in the order of the file, once, and no copy of them
+        all is made besides.
         """
-        arrays = [aligned(len(part), self.width) for part in parts]
+        arrays = [aligned(len(part), self.width + blank * self.width // self.frames) for part in parts]
+        for array in arrays:
+            array[:, self.width :] = 0
         part_of, place = np.zeros(self.samples, np.uint8), np.zeros(self.samples, np.int32)
         for number, part in enumerate(parts):
             part_of[part], place[part] = number, np.arange(len(part))
@@ -95,7 +100,7 @@ class Samples(NamedTuple):
             at = slice(start, start + len(rows))
             for number, array in enumerate(arrays):
                 mine = part_of[at] == number
-                array[place[at][mine]] = rows[mine]
+                array[place[at][mine], : self.width] = rows[mine]
             start = at.stop
         return arrays
 

@@ -133,7 +133,7 @@ def test_time_series_of_nwb_are_in_their_units(here):
         file["acquisition/pupil/data"] = counts[:, 0] / 7
         file["acquisition/pupil/data"].attrs.update(conversion=3.0, unit="mm")
         file["processing/plain/data"] = counts[:, 0] / 9
-        # As pynwb 4.2 writes a time series whose data are those of another one: it heeds the factors of its own channels.
+        # As pynwb writes a series with the data of another one, whose factors of channels it does not have.
         file["processing/linked/data"] = h5py.SoftLink("/acquisition/lfp/data")
     names = {"inputs": "acquisition/lfp/data", "targets": "acquisition/pupil/data", "kind": "regression"}
     data = Arrays(train="s.nwb", test_fraction=0.5, **names).load()
