@@ -18,8 +18,8 @@ def framed(data: Data, frames: int, told: Told, blank: int = 0, blank_is_there: 
     """`data` whose samples are sequences, (samples, frames x inputs), as rows that are frames.
 
     Targets are told in every frame ("frame": each has its own, "sequence": all have that of the sequence) or in the
-    last alone ("end"). At the end of each sequence come `blank` frames without input and target; where `blank_is_there`,
-    the inputs have them already.
+    last alone ("end"). At the end of each sequence come `blank` frames without input and target, which the
+    inputs have already where `blank_is_there`.
     """
     parts = {}
     for half in ("train", "test"):
