@@ -22,11 +22,10 @@ FACTS = "facts.json"
 
 def loaded(task: AbstractTask, dtype: str, shared: Path | None = None) -> Data:
     """The data of a task; out of the folder `shared` of this machine's processes, where the first of them puts them."""
-    if shared is None:
-        return _own(task, dtype)
-    with _alone(shared / f"{_name(task)}.lock"):
-        found = _mapped(shared / _name(task), task)
-        return share(task, _own(task, dtype), shared) if found is None else found
+    if shared is not None:
+        with contextlib.suppress(OSError), _alone(shared / f"{_name(task)}.lock"):  # no room there
+            return _mapped(shared / _name(task), task) or share(task, _own(task, dtype), shared)
+    return _own(task, dtype)
 
 
 def _own(task: AbstractTask, dtype: str) -> Data:

@@ -4,8 +4,10 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -187,3 +189,16 @@ def test_the_size_of_chunks_gives_every_worker_some_and_every_device_a_block():
     assert Chunking.of(1, True, 12, 3).most == 4  # few points: no worker has none
     assert Chunking.of(64, True, 10_000).least == 64 * CACHE_BLOCK
     assert Chunking.of(1, False, 10_000).most == 4096
+
+
+def test_processes_of_a_machine_share_the_folder_of_data_of_who_asks_or_their_machines_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with cluster._folder() as mine:
+        assert cluster._shared(mine) == Path(mine)
+    assert not Path(mine).exists()  # as on another machine
+    own = tmp_path / Path(mine).name
+    assert cluster._shared(mine) == own and own.stat().st_mode & 0o777 == 0o700
+    monkeypatch.setattr(os, "getuid", lambda: -1)
+    shutil.rmtree(own)
+    own.mkdir()
+    assert cluster._shared(str(tmp_path / "gone" / own.name)) is None  # somebody else's folder
