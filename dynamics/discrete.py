@@ -32,7 +32,7 @@ from dynamics.plasticity import (
 from dynamics.regime import AbstractRegime, Quality, check_circuit, check_start
 from dynamics.rounding import add, nothing
 from dynamics.settle import Outside, check_settles, settle
-from dynamics.stimulus import Clock, Stream
+from dynamics.stimulus import Clock, Stream, looked_up
 from dynamics.timescales import Timescales, at_level
 
 OPTIMISERS = {"adam": optax.scale_by_adam, "sgd": optax.identity}
@@ -102,7 +102,7 @@ class Discrete(AbstractRegime[DiscreteState]):
     def _shown(self, k: Int[Array, ""]) -> Outside:
         """The k-th sample."""
         sample = self.stream.index(k)
-        (y,), (told,) = self.stream.parted(self.stream.marked_lessons()[sample][None])
+        (y,), (told,) = self.stream.parted(looked_up(self.stream.marked_lessons(), sample[None]))
         return Outside(self.stream.inputs[sample], y, self.circuit.draws(self.stream.key, k), told)
 
     def update(self, state: DiscreteState, outside: Outside) -> DiscreteState:

@@ -39,6 +39,9 @@ class Clock(eqx.Module):
         return self.steps * (self.duration / self.period)
 
 
+Lessons = Float[Array, "samples _n"] | tuple[Float[Array, "samples _n"], Float[Array, " samples"]]
+
+
 class Stream(eqx.Module):
     """The samples and the order that they are shown in, by `key`.
 
@@ -93,16 +96,25 @@ class Stream(eqx.Module):
         """The targets, zeros where none are told."""
         return lessons(self.inputs, self.targets, self.told)
 
-    def marked_lessons(self) -> Float[Array, "samples columns"]:
-        """As `lessons`, with `told`, where there is one, as a last column: both are looked up at once."""
-        lessons = self.lessons()
-        if self.told is None:
-            return lessons
-        return jnp.concatenate([lessons, self.told[:, None].astype(lessons.dtype)], axis=1)
+    def marked_lessons(self) -> Lessons:
+        """The targets, with `told` where there is one: what is looked up of both becomes one row (`looked_up`)."""
+        targets = self.lessons() if self.targets is None else self.targets
+        return targets if self.told is None else (targets, self.told)
 
     def parted(self, rows: Float[Array, "rows columns"]) -> tuple[Float[Array, "rows outputs"], Float[Array, " rows"]]:
         """Rows of `marked_lessons` apart: targets, and whether they are told."""
         return (rows, jnp.ones_like(rows[:, 0])) if self.told is None else (rows[:, :-1], rows[:, -1])
+
+
+def looked_up(values: Lessons, at: UInt32[Array, " rows"]) -> Float[Array, "rows columns"]:
+    """Rows of values; of targets that are told in part 0 where they are not, with `told` as a last column.
+
+    Of these rows alone: to join all of the data would need their memory twice.
+    """
+    if not isinstance(values, tuple):
+        return values[at]
+    told = values[1][at][:, None].astype(values[0].dtype)
+    return jnp.concatenate([values[0][at] * told, told], axis=1)
 
 
 class Held(NamedTuple):
@@ -163,9 +175,7 @@ def shown_now(value: Float[Array, " n"], clock: Clock) -> Held:
     return Held(value[None], zero, clock.on_steps[None], jnp.stack([earlier_side(clock.gap, None)] * 2))
 
 
-def samples(
-    signals: Sequence[tuple[Float[Array, "samples _n"], Int[Array, " _rows"]]], stream: Stream
-) -> list[Float[Array, "_rows _n"]]:
+def samples(signals: Sequence[tuple[Lessons, Int[Array, " _rows"]]], stream: Stream) -> list[Float[Array, "_rows _n"]]:
     """Each of `signals`, (rows of inputs or targets, presentations), as it is shown in those presentations."""
     # One call for all that is shown: the random bits are most of what there is to compile. And once where signals share
     # their presentations: loops over more bits than a few are no longer one kernel.
@@ -175,11 +185,11 @@ def samples(
     for number, presentations in distinct.items():
         shown[number] = drawn[first : first + presentations.shape[0]]
         first += presentations.shape[0]
-    return [values[shown[id(presentations)]] for values, presentations in signals]
+    return [looked_up(values, shown[id(presentations)]) for values, presentations in signals]
 
 
 def held(
-    signals: Sequence[tuple[Float[Array, "samples _n"], Float[Array, ""] | None]],
+    signals: Sequence[tuple[Lessons, Float[Array, ""] | None]],
     stream: Stream,
     clock: Clock,
     k: Int[Array, ""],
