@@ -21,7 +21,7 @@ def check(spec: Spec, swept: Collection[str] = ()) -> None:
     """
     _check_task(spec)
     _check_frames(spec, swept)
-    _check_network(spec)
+    _check_network(spec, swept)
     _check_integrator(spec, swept)
     _check_regime(spec, swept)
     if spec.record.points > spec.stimulus.presentations:
@@ -70,13 +70,15 @@ def _check_frames(spec: Spec, swept: Collection[str]) -> None:
         )
 
 
-def _check_network(spec: Spec) -> None:
-    layers = spec.network.layers
+def _check_network(spec: Spec, swept: Collection[str]) -> None:
+    layers, network = spec.network.layers, spec.network
+    if network.weights is not None and (network.gain != 1 or "network.gain" in swept):
+        raise refused("network.gain", network.gain, "network.weights gives the weights that the run starts from")
     for key, quantity in TRACED.items():
         value = spec.at(key)
         if isinstance(value, tuple):
             check_list(key, quantity.write(value), layers)
-    skips = spec.network.skips
+    skips = network.skips
     if layers + len(skips) > MOST_MATRICES:
         raise PlasticodeError(
             f"network.hidden and network.skips ask for {layers + len(skips)} matrices between layers: at most "

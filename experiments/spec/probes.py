@@ -28,6 +28,8 @@ TAKEN = (
     "time",
     "matrix",
     "error_estimate",
+    "arrays",
+    "sample",
     "converged",
     "finite",
     "part",
@@ -47,6 +49,10 @@ class Probe(NamedTuple):
     test_outputs is what the network answers at the end of each; a `settled` probe is refused. NaN or infinity marks a
     point as diverged. On tasks of the kinds in `standard` it is recorded where a spec names no probes,
     and on those in `compared` by `plasticode compare`. `bounds` is where its values lie, which intervals may leave.
+
+    data["start"] are the weights that the run began with, data["run"] is its regime. A probe `by_layer` gives a value
+    for each layer, which results call "NAME_LAYER": numbers, or with `arrays` arrays with these dimensions, of which
+    "units" stands for the layer itself.
     """
 
     measure: Measure
@@ -58,6 +64,8 @@ class Probe(NamedTuple):
     compared: tuple[Kind, ...] = ()
     bounds: tuple[float, float] | None = None
     settled: bool = False
+    by_layer: bool = False
+    arrays: tuple[str, ...] = ()
 
 
 def _train(data: dict[str, Array], samples: int = PROBE_SAMPLES) -> tuple[Array, Array]:
