@@ -27,7 +27,7 @@ from experiments.points.relaxations import Slow, check_relaxations, slow_timesca
 from experiments.points.weights import Maps, given_start, keeps_arrays, kept, maps_of, start_of, weights_of
 from experiments.spec.extents import KEPT, Layout, common
 from experiments.spec.grid import Group, Sweep, expand
-from experiments.spec.probes import probe_named, variable
+from experiments.spec.probes import probe_named, samples_of, variable
 from experiments.spec.spec import Spec
 from experiments.tasks.contract import AbstractTask, Data
 from rules.registry import rule_names
@@ -375,17 +375,18 @@ def measure_point(plan: Plan, progress: Any, values: dict, seed: jax.Array, data
     Weights and slow variables count, and every probe: one that overflows, or that has no value because outputs are not
     finite or a circuit does not settle, marks the point `diverged`. No probe of a healthy network is NaN or infinite.
     """
-    regime, key = build(plan, values, seed, data)
+    spec, (regime, key) = plan.spec, build(plan, values, seed, data)
     weights, slow = regime.weights(progress), regime.slow(progress)
     data = data | _answered(plan, regime, weights, data)
     data |= {"start": start_of(regime.circuit, key, data), "run": regime}
+    data |= {"samples": data["test_inputs"][jnp.asarray(samples_of(spec.record.samples, len(data["test_inputs"])))]}
     probes: dict[str, Any] = {}
-    for name, probe in ((variable(name), probe_named(name)) for name in plan.spec.probes):
+    for name, probe in ((variable(name), probe_named(name)) for name in spec.probes):
         value: Any = probe.measure(regime.circuit, weights, slow, data)
         named = {f"{name}_{layer}": one for layer, one in value.items()} if probe.by_layer else {name: value}
         probes |= {KEPT: probes.get(KEPT, {}) | named} if probe.arrays else named
     finite = all_finite((weights, slow, probes))
-    if plan.spec.record.weights == "records":
+    if spec.record.weights == "records":
         probes[KEPT] = probes.get(KEPT, {}) | weights
     quality = regime.quality(progress)
     if quality is not None:

@@ -164,6 +164,8 @@ def coordinates(sweep: Sweep, marks: np.ndarray, matrices: list[str]) -> dict[st
     if all(len(period) == 1 for period in periods):
         seconds = [float(p[0]) * np.clip(marks - b, 0, n) for p, b, n in zip(periods, ends[:-1], shown, strict=True)]
         found["time"] = ("record", _as_written(np.sum(seconds, axis=0)), {"units": "s", "long_name": "simulated time"})
+    if spec.record.samples is not None:
+        found["sample"] = ("sample", list(spec.record.samples), {"long_name": "test sample", "units": "1"})
     if matrices:
         found["matrix"] = ("matrix", matrices, {"long_name": "matrix of the circuit"})
     return found

@@ -40,7 +40,7 @@ def common(layouts: Iterable[Layout], points: int, records: int, taken: Collecti
     sizes: dict[str, int] = {}
     for name, extent in ((name, extent) for layout in layouts for name, extent in layout.items()):
         first = found.setdefault(name, extent)
-        if wrong := sorted({name, *extent.dims} & {*TAKEN, *taken}):
+        if wrong := sorted({name, *extent.dims} & ({*TAKEN, *taken} - {"sample"})):
             raise PlasticodeError(
                 f"results cannot keep '{printable(wrong[0])}', as something else in them is called so"
             )
