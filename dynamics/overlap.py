@@ -38,13 +38,20 @@ def temporal_overlap(run: Coupled, progress: CoupledProgress, k: Int[Array, ""])
 def overlap_of_one(run: Coupled, weights: Weights) -> dict[str, Float[Array, ""]]:
     """As `temporal_overlap`, of a single presentation to a silent network with these `weights`, without noise, and with
     nothing after it until all that is late has come: S/S(0) = max(0, 1 - d/T) of an error that is d late, where signals
-    follow at once (`theory.overlap_law`)."""
+    follow at once (`theory.overlap_law`; bibtex: bacvanski2025continuous, doi:10.48550/arXiv.2510.18808). By term of a
+    law; not of biases, whose presynaptic factor never ends. Dimensionless."""
     levels = 2 * max(layer.level for layer in run.circuit.layers)  # a signal is late by a lag on each, up and back
     more = 1 + levels * -(-run.history // run.clock.steps)
     gap = run.clock.gap + more * run.clock.period
     clock = dataclasses.replace(run.clock, gap=gap, steps=(1 + more) * run.clock.steps)
-    alone = dataclasses.replace(run, noise=Noise(), key=None, clock=clock)
-    return temporal_overlap(alone, alone.init(weights), jnp.int32(0))
+    alone = dataclasses.replace(run, noise=Noise(), key=None, clock=clock, batch=1)
+    found = temporal_overlap(alone, alone.init(weights), jnp.int32(0))
+    constant = {layer.name for layer in run.circuit.layers if layer.role == "constant"}
+    return {
+        term.name: found[term.name]
+        for term in run.circuit.terms
+        if term.name in found and term.of.source not in constant
+    }
 
 
 def waveforms(run: Coupled, progress: CoupledProgress, k: Int[Array, ""]) -> tuple[CoupledProgress, Factors]:
