@@ -41,7 +41,7 @@ def test_the_sharpness_of_a_quadratic_loss():
 
 
 def test_the_sharpness_of_a_network_is_the_top_of_its_whole_hessian():
-    """Which has negative eigenvalues too; feedback matrices are no part of it."""
+    """Which has negative eigenvalues too."""
     run, weights = discrete(FA(f64(1.0)), TINY)
     own = {name: w for name, w in weights.items() if name != "V2"}
     vector, restore = ravel_pytree(own)
