@@ -25,7 +25,7 @@ from experiments.points.data import ARRAYS, arrays_of, loaded, share
 from experiments.points.heeded import NOTHING, Heeded, check_numbers_count, check_trace, heeded
 from experiments.points.relaxations import Slow, check_relaxations, slow_timescales
 from experiments.points.weights import Maps, given_start, keeps_arrays, kept, maps_of, start_of, weights_of
-from experiments.spec.extents import KEPT, Layout, common
+from experiments.spec.extents import HELD, Layout, common
 from experiments.spec.grid import Group, Sweep, expand
 from experiments.spec.probes import probe_named, samples_of, variable
 from experiments.spec.spec import Spec
@@ -384,10 +384,10 @@ def measure_point(plan: Plan, progress: Any, values: dict, seed: jax.Array, data
     for name, probe in ((variable(name), probe_named(name)) for name in spec.probes):
         value: Any = probe.measure(regime.circuit, weights, slow, data)
         named = {f"{name}_{layer}": one for layer, one in value.items()} if probe.by_layer else {name: value}
-        probes |= {KEPT: probes.get(KEPT, {}) | named} if probe.arrays else named
+        probes |= {HELD: probes.get(HELD, {}) | named} if probe.arrays else named
     finite = all_finite((weights, slow, probes))
     if spec.record.weights == "records":
-        probes[KEPT] = probes.get(KEPT, {}) | weights
+        probes[HELD] = probes.get(HELD, {}) | weights
     quality = regime.quality(progress)
     if quality is not None:
         probes |= {"converged": quality.converged, "error_estimate": quality.error}

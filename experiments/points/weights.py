@@ -20,7 +20,7 @@ from dynamics.errors import PlasticodeError, printable, reason, refused
 from experiments.machine.names import hint
 from experiments.machine.reading import checked_hdf5
 from experiments.points.assemble import Plan, circuit_of
-from experiments.spec.extents import KEPT, Extent, Layout
+from experiments.spec.extents import HELD, Extent, Layout
 from experiments.spec.probes import probe_named, variable
 from experiments.spec.spec import Spec
 from experiments.tasks.files import opened
@@ -81,7 +81,7 @@ def kept(spec: Spec, maps: Maps, record: Mapping[str, Any]) -> Layout:
         layout = {name: Extent(*one, every, f"weights {name}") for name, one in maps.items()}
     for name in spec.probes:
         probe, start = probe_named(name), f"{variable(name)}_"
-        for key, leaf in record.get(KEPT, {}).items() if probe.arrays else ():
+        for key, leaf in record.get(HELD, {}).items() if probe.arrays else ():
             if key.startswith(start):
                 layer = key.removeprefix(start)
                 dims = tuple(layer if dim == "units" else dim for dim in probe.arrays)

@@ -11,7 +11,7 @@ import xarray as xr
 
 from dynamics.errors import printable
 from experiments.machine.versions import version_of
-from experiments.spec.extents import KEPT, Extent, Layout
+from experiments.spec.extents import HELD, Extent, Layout
 from experiments.spec.grid import Group, Sweep
 from experiments.spec.probes import probe_named, variable
 from experiments.spec.spec import Spec, dump_toml
@@ -62,7 +62,7 @@ class Table:
         gave_up = ~settled & group.static.integrator.adaptive
         self.status[rows[~finite & ~gave_up]] = STATUS.index("diverged")
         for name, value in record.items():
-            if name == KEPT:
+            if name == HELD:
                 for array, numbers in value.items():
                     own = (slice(size) for size in numbers.shape[2:])
                     self.whole(array, numbers.dtype)[(rows, slice(None), *own)] = numbers[held]

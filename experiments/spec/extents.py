@@ -7,7 +7,7 @@ from typing import NamedTuple
 from dynamics.errors import PlasticodeError, printable
 from experiments.spec.probes import TAKEN
 
-KEPT = "arrays"  # where a record has them, by name: (points, records, *shape)
+HELD = "arrays"  # where a record has them, by name: (points, records, *shape)
 MOST_KEPT = 200_000_000  # numbers, over all points and records
 
 

@@ -24,7 +24,7 @@ from dynamics.errors import PlasticodeError, reason
 from experiments.machine import files
 from experiments.machine.reading import check_regular, checked_hdf5, read_bytes, read_json
 from experiments.points.jobs import ChunkKey
-from experiments.spec.extents import KEPT
+from experiments.spec.extents import HELD
 
 PARTIAL, CHECKPOINT, FAILED = ".partial", ".checkpoint", ".failed.json"
 BLOCK = 2**22
@@ -197,7 +197,7 @@ class ChunkStore:
 
 
 def _check_record(points: np.ndarray, record: Record) -> None:
-    """Raise `ValueError` unless all arrays are numbers over (points, records); those in `KEPT` go on from there."""
+    """Raise `ValueError` unless all arrays are numbers over (points, records); those in `HELD` go on from there."""
     if points.ndim != 1 or points.dtype.kind != "i" or "finite" not in record or np.ndim(record["finite"]) != 2:
         raise ValueError("it has no points")
     shape = (len(points), record["finite"].shape[1])
@@ -205,12 +205,12 @@ def _check_record(points: np.ndarray, record: Record) -> None:
         for numbers in value.values() if isinstance(value, dict) else (value,):
             if isinstance(numbers, dict) or numbers.dtype.kind not in "iuf":
                 raise ValueError("it has arrays of another type")
-            if numbers.shape != shape and not (name == KEPT and numbers.ndim > 1 and len(numbers) == len(points)):
+            if numbers.shape != shape and not (name == HELD and numbers.ndim > 1 and len(numbers) == len(points)):
                 raise ValueError("it has arrays of another shape")
 
 
 def _is_dimension(name: str) -> bool:
-    return name in _DIMENSIONS or name.startswith(f"{KEPT}.")
+    return name in _DIMENSIONS or name.startswith(f"{HELD}.")
 
 
 def _arrays(item: Any) -> Any:
@@ -224,7 +224,7 @@ def _fill(file: h5netcdf.File, points: np.ndarray, record: Record) -> None:
         if isinstance(value, dict):
             group = file.create_group(name)
             for matrix, numbers in value.items():
-                dims = ("point", "record") if name != KEPT else ("point", *_own_dimensions(file, matrix, numbers))
+                dims = ("point", "record") if name != HELD else ("point", *_own_dimensions(file, matrix, numbers))
                 group.create_variable(matrix, dims, data=numbers)
         else:
             numbers = value.astype(np.int8) if name in _TRUTHS else value
@@ -233,7 +233,7 @@ def _fill(file: h5netcdf.File, points: np.ndarray, record: Record) -> None:
 
 def _own_dimensions(file: h5netcdf.File, name: str, numbers: np.ndarray) -> list[str]:
     """Names for the dimensions of an array after the first."""
-    sizes = {f"{KEPT}.{name}.{axis}": size for axis, size in enumerate(numbers.shape[1:])}
+    sizes = {f"{HELD}.{name}.{axis}": size for axis, size in enumerate(numbers.shape[1:])}
     for dim, size in sizes.items():
         file.dimensions[dim] = size
     return list(sizes)

@@ -31,7 +31,7 @@ from experiments.results.labels import (
     slabs,
     stack,
 )
-from experiments.spec.extents import KEPT, are_held
+from experiments.spec.extents import HELD, are_held
 from experiments.spec.spec import Spec
 from experiments.storage.chunks import ChunkStore, Record
 
@@ -165,7 +165,7 @@ class _Source:
         """The records of a chunk, which must be of its points and of all marks."""
         points, record, told = self.store.read(key)
         whole = np.array_equal(points, self.points[key]) and record["finite"].shape[1] == len(self.marks)
-        held = {name: array.shape for name, array in record.get(KEPT, {}).items()}
+        held = {name: array.shape for name, array in record.get(HELD, {}).items()}
         whole = whole and are_held(held, self.jobs[key.group].arrays, len(points), len(self.marks))
         if not whole or type(told.get("device")) is not str or type(told.get("seconds")) not in (int, float):
             raise PlasticodeError(
@@ -176,7 +176,7 @@ class _Source:
 
     def _note(self, record: Record) -> None:
         for name, value in record.items():
-            if name == KEPT:
+            if name == HELD:
                 continue
             if isinstance(value, dict):
                 for matrix, numbers in value.items():
