@@ -200,13 +200,14 @@ def charges(circuit: Circuit, weights: Weights) -> dict[str, Float[Array, " _siz
     ends = {layer.name for layer in circuit.layers if layer.given} | {output_layer(circuit)}
     charge: dict[str, Array] = {}
     matrices = circuit.matrices({p.name: weights[p.name] for p in circuit.plastic})
+    size = scale(jnp.stack([scale(m) for m in matrices.values()])) if matrices else 1  # squares stay in range
     for p in circuit.plastic:
         if p.port == "forward":
-            squares = matrices[p.name] ** 2
+            squares = (matrices[p.name] / size) ** 2
             sign = _sign(p, squares)
             charge[p.target] = charge.get(p.target, 0) + squares @ sign
             charge[p.source] = charge.get(p.source, 0) - sign * squares.sum(0)
-    return {name: q for name, q in charge.items() if name not in ends}
+    return {name: size * (size * q) for name, q in charge.items() if name not in ends}
 
 
 def _sign(p: Projection, squares: Float[Array, "targets sources"]) -> Float[Array, " sources"]:

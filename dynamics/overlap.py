@@ -1,16 +1,19 @@
 """Temporal overlap: how much of two signals coincides, measured on the waveforms that a plastic synapse sees."""
 
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from dynamics.circuit import Weights
 from dynamics.coupled import Coupled
 from dynamics.coupled_run import CoupledProgress
 from dynamics.errors import PlasticodeError
 from dynamics.integrators.fixed_step import FixedStep, Point
 from dynamics.moment import Factors
+from dynamics.noise import Noise
 from dynamics.norms import norm, scaled
 from dynamics.system import Look
 
@@ -30,6 +33,25 @@ def temporal_overlap(run: Coupled, progress: CoupledProgress, k: Int[Array, ""])
     """The overlap of m and p of every plastic projection during presentation k of a coupled run."""
     factors = waveforms(run, progress, k)[1]
     return {name: overlap(f.post, f.pre) for name, f in factors.products.items()}
+
+
+def overlap_of_one(run: Coupled, weights: Weights) -> dict[str, Float[Array, ""]]:
+    """As `temporal_overlap`, of a single presentation to a silent network with these `weights`, without noise, and with
+    nothing after it until all that is late has come: S/S(0) = max(0, 1 - d/T) of an error that is d late, where signals
+    follow at once (`theory.overlap_law`; bibtex: bacvanski2025continuous, doi:10.48550/arXiv.2510.18808). By term of a
+    law; not of biases, whose presynaptic factor never ends. Dimensionless."""
+    levels = 2 * max(layer.level for layer in run.circuit.layers)  # a signal is late by a lag on each, up and back
+    more = 1 + levels * -(-run.history // run.clock.steps)
+    gap = run.clock.gap + more * run.clock.period
+    clock = dataclasses.replace(run.clock, gap=gap, steps=(1 + more) * run.clock.steps)
+    alone = dataclasses.replace(run, noise=Noise(), key=None, clock=clock, batch=1)
+    found = temporal_overlap(alone, alone.init(weights), jnp.int32(0))
+    constant = {layer.name for layer in run.circuit.layers if layer.role == "constant"}
+    return {
+        term.name: found[term.name]
+        for term in run.circuit.terms
+        if term.name in found and term.of.source not in constant
+    }
 
 
 def waveforms(run: Coupled, progress: CoupledProgress, k: Int[Array, ""]) -> tuple[CoupledProgress, Factors]:

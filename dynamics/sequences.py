@@ -39,7 +39,7 @@ def responses(
 
     def one(frames: Float[Array, "frames inputs"]) -> Float[Array, "frames outputs"]:
         stream = Stream(frames, silent, run.stream.key, "sequential", told=jnp.zeros_like(frames[:, 0]))
-        alone = dataclasses.replace(run, circuit=circuit, stream=stream, noise=Noise(), key=None)
+        alone = dataclasses.replace(run, circuit=circuit, stream=stream, noise=Noise(), key=None, batch=1)
 
         def show(progress: CoupledProgress, k: Int[Array, ""]) -> tuple[CoupledProgress, Array]:
             progress = alone.advance(progress, k, 1)

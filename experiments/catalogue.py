@@ -1,4 +1,4 @@
-"""What there is, each with a sentence; a spec, rule, prediction or task in full."""
+"""What there is, each with a sentence; a spec, rule, prediction, task or probe in full."""
 
 import dataclasses
 import importlib
@@ -16,6 +16,7 @@ from experiments.predictions.references import REFERENCES
 from experiments.predictions.study import STUDIES
 from experiments.report.report import pretty_bibtex
 from experiments.spec.loading import built_in_specs, load_spec
+from experiments.spec.probes import PROBES
 from experiments.spec.rule_table import rule_fields
 from experiments.spec.spec import dump_toml
 from experiments.spec.toml_text import inline
@@ -27,7 +28,7 @@ EXAMPLE = Network((4, 3, 3, 2))  # small enough for its circuit to be read, deep
 
 
 def contents() -> dict[str, dict[str, str]]:
-    """By kind, the names of all specs, studies, rules and tasks, each with one sentence."""
+    """By kind, the names of all specs, studies, rules, probes and tasks, each with one sentence."""
     described = {
         name: tomllib.loads(path.read_text(encoding="utf-8")).get("description", "")
         for name, path in built_in_specs().items()
@@ -37,6 +38,7 @@ def contents() -> dict[str, dict[str, str]]:
         "Studies": {name: _sentence(importlib.import_module(module)) for name, module in STUDIES.items()},
         "Predictions": {name: prediction_class(name).title for name in PREDICTIONS},
         "Rules": {name: _sentence(rule) for name, rule in RULES.items()},
+        "Probes": {name: probe.long_name for name, probe in PROBES.items()},
         "Tasks": {name: _sentence(task) for name, task in TASKS.items()},
     }
 
@@ -49,9 +51,11 @@ def described(name: str) -> str:
         return _prediction(name)
     if name in TASKS:
         return _task(name)
+    if name in PROBES:
+        return _probe(name)
     if name not in RULES and not is_own(name):
-        known = [*built_in_specs(), *RULES, *PREDICTIONS, *TASKS]
-        raise unknown_of_many("spec, rule, prediction or task", name, known, "plasticode list", "Class")
+        known = [*built_in_specs(), *RULES, *PREDICTIONS, *TASKS, *PROBES]
+        raise unknown_of_many("spec, rule, prediction, task or probe", name, known, "plasticode list", "Class")
     return _rule(name)
 
 
@@ -82,6 +86,14 @@ def _task(name: str) -> str:
     lines = (f"# {key} may be given" if fields[key] is None else f"{key} = {value}" for key, value in told.items())
     table = "\n".join(lines)
     return f"{inspect.getdoc(cls) or name}\n\n[task]\n{table}"
+
+
+def _probe(name: str) -> str:
+    """What a probe is called in results, and what its instrument says."""
+    probe = PROBES[name]
+    over = "".join(f", {'units of the layer' if dim == 'units' else dim}" for dim in probe.arrays)
+    where = f"\n\nIn results: {name}_z1, {name}_z2, ... (axes, record{over})" if probe.by_layer else ""
+    return f"{probe.long_name}, in {probe.units}\n\n{inspect.getdoc(probe.of) or ''}{where}"
 
 
 def _prediction(name: str) -> str:

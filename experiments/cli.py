@@ -210,7 +210,7 @@ def _list_predictions(names: list[str] | None, directory: Path) -> None:
 
 @app.command("list")
 def list_all() -> None:
-    """List the built-in specs, studies, rules and tasks."""
+    """List the built-in specs, studies, predictions, rules, probes and tasks."""
     with _sentences():
         from experiments.catalogue import contents
         from experiments.terminal import print_pairs
@@ -220,8 +220,8 @@ def list_all() -> None:
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(help="A spec, a rule, a prediction, or a task.")]) -> None:
-    """Print a spec with all its defaults as TOML, a rule with equation and circuit, a prediction, a task."""
+def show(name: Annotated[str, typer.Argument(help="A spec, a rule, a prediction, a task, or a probe.")]) -> None:
+    """Print a spec with all its defaults as TOML, a rule with equation and circuit, a prediction, a task, a probe."""
     with _sentences():
         from experiments.catalogue import described
 

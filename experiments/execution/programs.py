@@ -39,6 +39,8 @@ from experiments.points.jobs import (
     measure_point,
     points_of,
 )
+from experiments.points.weights import weights_of
+from experiments.spec.extents import HELD
 from experiments.storage.chunks import ChunkStore, Record
 
 SHORT_WORK = 20_000  # steps times points: such a job runs faster than the compiler optimises
@@ -191,6 +193,9 @@ class JobRunner:
         if time.monotonic() - started > CHECKPOINT_SECONDS:  # other batches of the chunk, or finer windows, may follow
             self._keep(key, name, reached, records, now=True)
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *records)
+        if job.plan.spec.record.weights == "end":
+            ends = {name: np.asarray(w)[:, None] for name, w in jax.device_get(weights_of(reached[0])).items()}
+            stacked[HELD] = stacked.get(HELD, {}) | ends
         return jax.tree.map(lambda leaf: leaf[: len(points)].copy(), stacked)
 
     def _keep(

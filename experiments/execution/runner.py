@@ -13,7 +13,7 @@ from dynamics.errors import PlasticodeError
 from experiments.execution.programs import COMPILERS, JobRunner
 from experiments.machine.processes import cores
 from experiments.machine.progress import Meter, OnProgress
-from experiments.points.jobs import Chunking, ChunkKey, Job, classes_of, marks_of, prepare
+from experiments.points.jobs import Chunking, ChunkKey, Job, classes_of, layout_of, marks_of, prepare
 from experiments.results.labels import Results, Table, device_kind
 from experiments.spec.spec import Spec
 from experiments.storage.chunks import ChunkStore, Record
@@ -66,7 +66,9 @@ def run(spec: Spec, on_progress: OnProgress | None = None, jobs: dict[str, list[
     if spec.dtype == "float64" and not jax.config.values["jax_enable_x64"]:
         raise PlasticodeError("dtype = 'float64' is not possible yet: call runner.configure('float64') first")
     parts, jobs = spec.parts(), prepare(spec) if jobs is None else jobs
-    tables = {name: Table(jobs[name][0].sweep, marks_of(part)) for name, part in parts.items()}
+    tables = {
+        name: Table(jobs[name][0].sweep, marks_of(part), layout=layout_of(jobs[name])) for name, part in parts.items()
+    }
     seconds, complete = dict.fromkeys(parts, 0.0), True
     tasks = [Assignment(job, job.chunks(chunking(jobs))) for members in jobs.values() for job in members]
     try:

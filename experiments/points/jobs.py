@@ -24,8 +24,10 @@ from experiments.points.continuity import check_alike, check_memory_of_phases
 from experiments.points.data import ARRAYS, arrays_of, loaded, share
 from experiments.points.heeded import NOTHING, Heeded, check_numbers_count, check_trace, heeded
 from experiments.points.relaxations import Slow, check_relaxations, slow_timescales
+from experiments.points.weights import Maps, given_start, keeps_arrays, kept, maps_of, start_of, weights_of
+from experiments.spec.extents import HELD, Layout, common
 from experiments.spec.grid import Group, Sweep, expand
-from experiments.spec.probes import probe_named, variable
+from experiments.spec.probes import probe_named, samples_of, variable
 from experiments.spec.spec import Spec
 from experiments.tasks.contract import AbstractTask, Data
 from rules.registry import rule_names
@@ -88,7 +90,8 @@ class Stage(NamedTuple):
 
 class Job(NamedTuple):
     """One static group, ready to run: number `number` of the `part` of a spec, whose grid is `sweep`; its phases; what
-    its circuit has `heeded`; `point_bytes` of state and records; the names of its `classes`, if any."""
+    its circuit has `heeded`; `point_bytes` of state and records; the names of its `classes`, if any; the `arrays` that
+    its points keep."""
 
     part: str
     number: int
@@ -101,6 +104,7 @@ class Job(NamedTuple):
     weight_bytes: int
     point_bytes: int
     classes: tuple[str, ...] = ()
+    arrays: Layout = {}
 
     @property
     def stem(self) -> str:
@@ -169,7 +173,15 @@ def prepare(spec: Spec) -> dict[str, list[Job]]:
     for name, part in spec.parts().items():
         jobs[name] = list(_jobs(expand(part), name, found))
         check_numbers_count(part, [job.group.static for job in jobs[name]], [job.heeded for job in jobs[name]])
+        layout_of(jobs[name])
     return jobs
+
+
+def layout_of(jobs: list[Job]) -> Layout:
+    """The arrays that the points of a part keep, as large as the largest of any job."""
+    sweep, spec = jobs[0].sweep, jobs[0].plan.spec
+    taken = [member.name for axis in sweep.axes for member in axis.members] + [variable(name) for name in spec.probes]
+    return common((job.arrays for job in jobs), sweep.size, len(marks_of(spec)), taken)
 
 
 def sweeps(jobs: dict[str, list[Job]]) -> dict[str, Sweep]:
@@ -208,6 +220,7 @@ class _Found:
         self.records: dict[Hashable, Any] = {}
         self.slow: dict[Hashable, Slow] = {}
         self.heeded: dict[Hashable, Heeded] = {}
+        self.starts: dict[Hashable, dict[str, np.ndarray]] = {}
 
     def loaded(self, task: AbstractTask, dtype: str) -> tuple[Data, dict[str, np.ndarray]]:
         """The data of a task in `dtype`, and their arrays."""
@@ -216,6 +229,13 @@ class _Found:
             data = loaded(task, dtype, self.shared)
             self.data[key] = data, arrays_of(data)
         return self.data[key]
+
+    def started(self, job: Job, maps: Maps) -> Job:
+        """The job with the weights that it starts from, where the spec has some."""
+        spec, key = job.plan.spec, (job.plan.spec.network.weights, job.plan.spec.dtype, tuple(maps.items()))
+        if key not in self.starts:
+            self.starts[key] = given_start(spec, maps)
+        return job._replace(stages=tuple(one._replace(data=one.data | self.starts[key]) for one in job.stages))
 
 
 def _jobs(sweep: Sweep, part: str, found: _Found, first: int = 0) -> Iterator[Job]:
@@ -235,9 +255,8 @@ def _jobs(sweep: Sweep, part: str, found: _Found, first: int = 0) -> Iterator[Jo
         records = job.plan.spec.record.points * len(stages) + 1
         # What judges a run is in its state too, but seldom touched: only what every step needs has to fit a cache.
         held = bytes_of((state.state if group.static.regime == "coupled" else state.weights, state.fixed))
-        yield job._replace(
-            state_bytes=bytes_of(state), weight_bytes=held, point_bytes=bytes_of(state) + records * bytes_of(record)
-        )
+        recorded = records * bytes_of(record) + bytes_of(weights_of(state)) * (job.plan.spec.record.weights == "end")
+        yield job._replace(state_bytes=bytes_of(state), weight_bytes=held, point_bytes=bytes_of(state) + recorded)
 
 
 def _stages(group: Group, arrays: list[dict[str, np.ndarray]]) -> tuple[Stage, ...]:
@@ -264,6 +283,8 @@ def _traced(job: Job, found: _Found) -> tuple[Job, Any, Any]:
     elsewhere = ": its circuit must fit the layers" if rules else ""
     with blamed(f"{what} cannot be run on this network", modules, elsewhere), _naming(spec.rule.name):
         job = job._replace(plan=remembering(job.plan, job.group.ever))
+        maps = maps_of(job.plan, point) if spec.network.weights is not None or spec.record.weights is not None else {}
+        job = found.started(job, maps)
         whole, wiring = _structure(job)
         if whole not in found.states:
             state = jax.eval_shape(functools.partial(init_point, job.plan), point, seeds[0], job.data)
@@ -277,7 +298,8 @@ def _traced(job: Job, found: _Found) -> tuple[Job, Any, Any]:
             found.states[whole] = state
         check_relaxations(job.plan, job.group.ever, found.slow[wiring])
         check_trace(spec, job.group.values, found.heeded[wiring])
-    return job._replace(heeded=found.heeded[wiring]), found.states[whole], found.records[wiring]
+    arrays = kept(spec, maps, found.records[wiring])
+    return job._replace(heeded=found.heeded[wiring], arrays=arrays), found.states[whole], found.records[wiring]
 
 
 @contextlib.contextmanager
@@ -305,7 +327,7 @@ def _structure(job: Job) -> tuple[Hashable, Hashable]:
     shapes = (*map(np.shape, leaves), *of_a_point, *((name, array.shape) for name, array in job.data.items()))
     wiring = told, activations, integrator, shapes, plan.absent, plan.sizes[0], len(plan.sizes), plan.sizes[-1]
     whole = *wiring, plan.sizes, plan.steps, plan.history
-    return whole, wiring if is_ours else whole
+    return whole, wiring if is_ours and not keeps_arrays(spec) else whole
 
 
 def bytes_of(shapes: Any) -> int:
@@ -330,7 +352,7 @@ def marks_of(spec: Spec) -> np.ndarray:
 def init_point(plan: Plan, values: dict, seed: jax.Array, data: dict) -> Any:
     """The state of a point at the start."""
     regime, key = build(plan, values, seed, data)
-    return regime.init(regime.circuit.initial_weights(key))
+    return regime.init(start_of(regime.circuit, key, data))
 
 
 def advance_point(plan: Plan, progress: Any, values: dict, seed: jax.Array, data: dict, first: Any, count: Any) -> Any:
@@ -353,12 +375,19 @@ def measure_point(plan: Plan, progress: Any, values: dict, seed: jax.Array, data
     Weights and slow variables count, and every probe: one that overflows, or that has no value because outputs are not
     finite or a circuit does not settle, marks the point `diverged`. No probe of a healthy network is NaN or infinite.
     """
-    regime, _ = build(plan, values, seed, data)
+    spec, (regime, key) = plan.spec, build(plan, values, seed, data)
     weights, slow = regime.weights(progress), regime.slow(progress)
-    named = {variable(name): probe_named(name) for name in plan.spec.probes}
     data = data | _answered(plan, regime, weights, data)
-    probes = {name: probe.measure(regime.circuit, weights, slow, data) for name, probe in named.items()}
+    data |= {"start": start_of(regime.circuit, key, data), "run": regime}
+    data |= {"samples": data["test_inputs"][jnp.asarray(samples_of(spec.record.samples, len(data["test_inputs"])))]}
+    probes: dict[str, Any] = {}
+    for name, probe in ((variable(name), probe_named(name)) for name in spec.probes):
+        value: Any = probe.measure(regime.circuit, weights, slow, data)
+        named = {f"{name}_{layer}": one for layer, one in value.items()} if probe.by_layer else {name: value}
+        probes |= {HELD: probes.get(HELD, {}) | named} if probe.arrays else named
     finite = all_finite((weights, slow, probes))
+    if spec.record.weights == "records":
+        probes[HELD] = probes.get(HELD, {}) | weights
     quality = regime.quality(progress)
     if quality is not None:
         probes |= {"converged": quality.converged, "error_estimate": quality.error}

@@ -17,6 +17,7 @@ from dynamics.errors import PlasticodeError, printable, reason, unknown
 from experiments.machine import files
 from experiments.machine.lock import has_ended, this_process
 from experiments.machine.reading import check_regular
+from experiments.results.intervals import numbers_over_records
 from experiments.results.labels import STATUS, shape_of, slabs
 from experiments.results.netcdf import opened, readable
 from experiments.results.ownership import is_file
@@ -83,7 +84,7 @@ class _Part:
         sizes = dict(zip(self.dims, shape_of(slab), strict=True))
         rows = math.prod(sizes.values())
         block: Block = {} if self.label is None else {"part": np.full(rows, self.label, object)}
-        probes = [str(name) for name in self.data.data_vars if name != "status"]
+        probes = numbers_over_records(self.data)
         for name in [*self.coordinates, *(name for name in FIXED if name in self.data), *probes]:
             variable = self.data[name].variable
             per_matrix = {"matrix": self.data.sizes["matrix"]} if "matrix" in variable.dims else {}

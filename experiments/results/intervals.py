@@ -75,8 +75,15 @@ def _by_seed(data: xr.Dataset, probe: str) -> tuple[xr.DataArray, np.ndarray, np
 
 
 def probes(data: xr.Dataset) -> list[str]:
-    """The probes of a result, in the order of the spec."""
-    return [str(name) for name in data.data_vars if name not in ("status", "error_estimate")]
+    """The probes of a result, in the order of the spec, without those that are arrays."""
+    return [name for name in numbers_over_records(data) if name != "error_estimate"]
+
+
+def numbers_over_records(data: xr.Dataset) -> list[str]:
+    """What has a number at each record of a point, or one for each matrix."""
+    axes = data["status"].dims
+    shapes = (*axes, "record"), (*axes, "record", "matrix")
+    return [str(name) for name, values in data.data_vars.items() if values.dims in shapes]
 
 
 def axes(data: xr.Dataset) -> list[str]:

@@ -11,6 +11,7 @@ import xarray as xr
 
 from dynamics.errors import printable
 from experiments.machine.versions import version_of
+from experiments.spec.extents import HELD, Extent, Layout
 from experiments.spec.grid import Group, Sweep
 from experiments.spec.probes import probe_named, variable
 from experiments.spec.spec import Spec, dump_toml
@@ -34,15 +35,19 @@ class Results(NamedTuple):
 class Table:
     """Collects the records of finished points of one sweep; points that never come stay NaN and `missing`.
 
-    Of the points in the order of the grid it holds those from `first` to before `last`.
+    Of the points in the order of the grid it holds those from `first` to before `last`. `layout` says what arrays they
+    keep, which smaller ones fill from the start.
     """
 
-    def __init__(self, sweep: Sweep, marks: np.ndarray, first: int = 0, last: int | None = None):
-        self.sweep, self.marks = sweep, marks
+    def __init__(
+        self, sweep: Sweep, marks: np.ndarray, first: int = 0, last: int | None = None, layout: Layout | None = None
+    ):
+        self.sweep, self.marks, self.layout = sweep, marks, layout or {}
         self.first, self.last = first, sweep.size if last is None else last
         self.status = np.full(self.last - first, STATUS.index("missing"), np.int8)
         self.numbers: dict[str, np.ndarray] = {}
         self.matrices: dict[str, dict[str, np.ndarray]] = {}
+        self.arrays: dict[str, np.ndarray] = {}
 
     def add(self, group: Group, points: np.ndarray, record: dict[str, Any]) -> None:
         """Files the records of `points` of `group`: arrays (points, records), or a dict of them by matrix."""
@@ -57,7 +62,11 @@ class Table:
         gave_up = ~settled & group.static.integrator.adaptive
         self.status[rows[~finite & ~gave_up]] = STATUS.index("diverged")
         for name, value in record.items():
-            if isinstance(value, dict):
+            if name == HELD:
+                for array, numbers in value.items():
+                    own = (slice(size) for size in numbers.shape[2:])
+                    self.whole(array, numbers.dtype)[(rows, slice(None), *own)] = numbers[held]
+            elif isinstance(value, dict):
                 columns = self.matrices.setdefault(name, {})
                 for matrix, numbers in value.items():
                     columns.setdefault(matrix, self._empty(numbers))[rows] = numbers[held]
@@ -66,6 +75,14 @@ class Table:
 
     def _empty(self, like: np.ndarray) -> np.ndarray:
         return np.full((len(self.status), len(self.marks)), np.nan, like.dtype)
+
+    def whole(self, name: str, dtype: np.dtype) -> np.ndarray:
+        """An array of all points (points, records, *shape), at first NaN."""
+        if name not in self.arrays:
+            extent = self.layout[name]
+            records = len(self.marks) if extent.records else 1
+            self.arrays[name] = np.full((len(self.status), records, *extent.shape), np.nan, dtype)
+        return self.arrays[name]
 
     def dataset(self, spec: Spec, part: str, outputs: int, classes: tuple[str, ...] = ()) -> xr.Dataset:
         """Everything filed so far, over the grid of the sweep and the records; of a table of all points.
@@ -82,7 +99,17 @@ class Table:
             if columns:  # else no circuit of this sweep has such a matrix
                 stacked = stack(columns, names).reshape(*shape, len(self.marks), len(names))
                 dataset[name] = ([*axes, "record", "matrix"], stacked, attributes(name, spec))
+        for name, extent in self.layout.items():
+            numbers = self.whole(name, np.dtype(spec.dtype))
+            dims = dims_of(axes, extent)
+            shaped = numbers.reshape(*shape, *numbers.shape[1 if extent.records else 2 :])
+            dataset[name] = (dims, shaped, extent.attributes)
         return dataset.assign_attrs(provenance(spec, device_kind()) | part_attributes(part, outputs, classes))
+
+
+def dims_of(axes: Iterable[str], extent: Extent) -> tuple[str, ...]:
+    """The dimensions of an array in a result."""
+    return (*axes, *(("record",) if extent.records else ()), *extent.dims)
 
 
 def stack(columns: dict[str, np.ndarray], names: list[str]) -> np.ndarray:
@@ -137,6 +164,8 @@ def coordinates(sweep: Sweep, marks: np.ndarray, matrices: list[str]) -> dict[st
     if all(len(period) == 1 for period in periods):
         seconds = [float(p[0]) * np.clip(marks - b, 0, n) for p, b, n in zip(periods, ends[:-1], shown, strict=True)]
         found["time"] = ("record", _as_written(np.sum(seconds, axis=0)), {"units": "s", "long_name": "simulated time"})
+    if spec.record.samples is not None:
+        found["sample"] = ("sample", list(spec.record.samples), {"long_name": "test sample", "units": "1"})
     if matrices:
         found["matrix"] = ("matrix", matrices, {"long_name": "matrix of the circuit"})
     return found
@@ -169,9 +198,11 @@ def attributes(name: str, spec: Spec) -> dict[str, Any]:
     if name == "error_estimate":
         return {"long_name": "estimated error of the weights' change, relative to it", "units": "1"}
     own = {variable(probe): probe for probe in spec.record.probes or ()}
-    probe = probe_named(own.get(name, name))
+    whole = max((one for one in own if name.startswith(f"{one}_")), key=len, default="")  # of a probe by layer
+    probe = probe_named(own.get(name) or own.get(whole) or name)
+    layer = f", {name.removeprefix(f'{whole}_')}" if probe.by_layer else ""
     bounds = {} if probe.bounds is None else {"valid_range": np.asarray(probe.bounds, float)}
-    return {"long_name": probe.long_name, "units": probe.units, **bounds}
+    return {"long_name": probe.long_name + layer, "units": probe.units, **bounds}
 
 
 def part_attributes(part: str, outputs: int, classes: tuple[str, ...]) -> dict[str, Any]:

@@ -20,8 +20,8 @@ TEXTS = (
 def check_dimensions(data: xr.Dataset) -> None:
     """Raise `ValueError` unless the variables of a part have the types and dimensions of a result; it reads no values.
 
-    `status` is integer over the axes, probes are numbers over (*axes, record) or (*axes, record, matrix), and all
-    others are coordinates along one dimension; every axis has one of its own name.
+    `status` is integer over the axes, probes are numbers over (*axes, record) or (*axes, record, matrix), arrays such
+    as weights over (*axes, ...), and all others are coordinates along one dimension; every axis has one of its name.
     """
     status = data.variables["status"]
     axes = tuple(map(str, status.dims))
@@ -63,7 +63,7 @@ def _is_text(dtype: Any) -> bool:
 
 
 def _is_probe(values: xr.Variable, axes: tuple[str, ...]) -> bool:
-    return values.dims in ((*axes, RECORD), (*axes, RECORD, MATRIX)) and values.dtype.kind in "iuf"
+    return values.dims[: len(axes)] == axes and values.dtype.kind in "iuf"
 
 
 def _check_attributes(data: xr.Dataset) -> None:

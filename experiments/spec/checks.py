@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 from dynamics.errors import PlasticodeError, refused
 from dynamics.integrators.adaptive import Adaptive
+from dynamics.integrators.fixed_step import FixedStep
 from dynamics.integrators.registry import fitting, integrator_named
 from experiments.spec.probes import probe_named
 from experiments.spec.rule_table import RULE_DELAY
@@ -21,7 +22,7 @@ def check(spec: Spec, swept: Collection[str] = ()) -> None:
     """
     _check_task(spec)
     _check_frames(spec, swept)
-    _check_network(spec)
+    _check_network(spec, swept)
     _check_integrator(spec, swept)
     _check_regime(spec, swept)
     if spec.record.points > spec.stimulus.presentations:
@@ -43,6 +44,11 @@ def _check_task(spec: Spec) -> None:
             )
         if probe.supervised and kind == "unsupervised":
             raise PlasticodeError(f"record.probes has '{name}', which needs targets, but task '{task}' is unsupervised")
+        if probe.stepped and not (spec.regime == "coupled" and isinstance(integrator_named(spec.solver), FixedStep)):
+            raise PlasticodeError(
+                f"record.probes has '{name}', which looks at the steps of coupled runs, but regime is '{spec.regime}' "
+                f"and the integrator '{spec.solver}': it needs regime = 'coupled' and integrator.name = 'heun', say"
+            )
         if probe.settled and spec.task.in_frames:
             raise PlasticodeError(
                 f"record.probes has '{name}', which lets single samples settle, but task '{task}' gives sequences, "
@@ -70,13 +76,15 @@ def _check_frames(spec: Spec, swept: Collection[str]) -> None:
         )
 
 
-def _check_network(spec: Spec) -> None:
-    layers = spec.network.layers
+def _check_network(spec: Spec, swept: Collection[str]) -> None:
+    layers, network = spec.network.layers, spec.network
+    if network.weights is not None and (network.gain != 1 or "network.gain" in swept):
+        raise refused("network.gain", network.gain, "network.weights gives the weights that the run starts from")
     for key, quantity in TRACED.items():
         value = spec.at(key)
         if isinstance(value, tuple):
             check_list(key, quantity.write(value), layers)
-    skips = spec.network.skips
+    skips = network.skips
     if layers + len(skips) > MOST_MATRICES:
         raise PlasticodeError(
             f"network.hidden and network.skips ask for {layers + len(skips)} matrices between layers: at most "
@@ -169,6 +177,7 @@ def _check_unheeded(spec: Spec, swept: Collection[str]) -> None:
         ("stimulus.batch", spec.regime != "flow" or of_batches, "noise.sampling or flow.entropic in a flow"),
         ("discrete.optimiser", spec.regime == "discrete", f"regime 'discrete', {regime}"),
         ("delays.stages", bool(lags), "a lag: delays.error, delays.hop or delays.input"),
+        ("record.samples", "activities" in spec.probes, "the probe activities in record.probes"),
         ("integrator.rtol", adaptive, "integrator.adaptive = true"),
         ("integrator.atol", adaptive, "integrator.adaptive = true"),
         ("integrator.max_steps", adaptive, "integrator.adaptive = true"),

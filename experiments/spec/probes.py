@@ -1,21 +1,24 @@
 """Probes: what is recorded of a run, by name; each a function of the weights, the data and the circuit."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from dynamics import instruments
+from dynamics import curvature, instruments, representations
 from dynamics.circuit import Circuit, Weights
-from dynamics.errors import PlasticodeError, printable, unknown
+from dynamics.errors import PlasticodeError, printable, refused, unknown
+from dynamics.overlap import overlap_of_one
 from dynamics.plugins import blamed, imported, is_own, modules_of
 from dynamics.regime import Slow
 from experiments.tasks.contract import Kind
 
 PROBE_SAMPLES = 256  # alignments are means over this many training samples: their cost is that of a gradient
+
+SAMPLES = 10  # whose activities are recorded
 
 KERNEL_SAMPLES = 64  # a tangent kernel needs a direction in weight space for every sample
 
@@ -28,6 +31,8 @@ TAKEN = (
     "time",
     "matrix",
     "error_estimate",
+    "arrays",
+    "sample",
     "converged",
     "finite",
     "part",
@@ -39,7 +44,8 @@ Measure = Callable[[Circuit, Weights, Slow, dict[str, Array]], Array | dict[str,
 
 
 class Probe(NamedTuple):
-    """`measure(circuit, weights, slow, data)` gives a number, or one per matrix; units and a name for figures.
+    """`measure(circuit, weights, slow, data)` gives a number, or one per matrix; units and a name for figures. `of` is
+    the instrument behind it, which has the equation.
 
     `data` has train_inputs, train_targets, test_inputs and test_targets, (samples, width) each; no targets where the
     task is unsupervised, which a `supervised` probe is refused with, as one of `classes` is without classes. Of
@@ -47,22 +53,51 @@ class Probe(NamedTuple):
     test_outputs is what the network answers at the end of each; a `settled` probe is refused. NaN or infinity marks a
     point as diverged. On tasks of the kinds in `standard` it is recorded where a spec names no probes,
     and on those in `compared` by `plasticode compare`. `bounds` is where its values lie, which intervals may leave.
+
+    data["start"] are the weights that the run began with, data["run"] is its regime, which a `stepped` probe needs to
+    be coupled, with steps of equal size; data["samples"] are the test inputs of `record.samples`. A probe `by_layer`
+    gives a value for each layer, which results call "NAME_LAYER": numbers, or with `arrays` arrays with these
+    dimensions, of which "units" stands for the layer itself.
     """
 
     measure: Measure
     long_name: str
     units: str = "1"
+    of: Callable | None = None
     supervised: bool = True
     classes: bool = False
     standard: tuple[Kind, ...] = ()
     compared: tuple[Kind, ...] = ()
     bounds: tuple[float, float] | None = None
     settled: bool = False
+    stepped: bool = False
+    by_layer: bool = False
+    arrays: tuple[str, ...] = ()
 
 
 def _train(data: dict[str, Array], samples: int = PROBE_SAMPLES) -> tuple[Array, Array]:
     inputs = data["train_inputs"][:samples]
     return inputs, data.get("train_targets", jnp.zeros((inputs.shape[0], 1), inputs.dtype))[:samples]
+
+
+def _activities(circuit: Circuit, weights: Weights, slow: Slow, data: dict[str, Array]) -> representations.Activities:
+    return representations.activities(circuit, weights, slow, _train(data)[0])
+
+
+def _since_start(circuit: Circuit, weights: Weights, slow: Slow, data: dict[str, Any]) -> dict[str, Array]:
+    before = _activities(circuit, data["start"], circuit.initial_slow(data["train_inputs"].dtype), data)
+    now = _activities(circuit, weights, slow, data)
+    return {layer: representations.cka(before[layer], activity) for layer, activity in now.items()}
+
+
+def _field(weights: Weights, slow: Slow, data: dict[str, Any]) -> tuple[Any, Array]:
+    targets = data.get("train_targets")
+    few = data["train_inputs"][:KERNEL_SAMPLES], None if targets is None else targets[:KERNEL_SAMPLES]
+    return curvature.averaged_field(data["run"], weights, slow, *few)
+
+
+def _exponent(circuit: Circuit, weights: Weights, slow: Slow, data: dict[str, Any]) -> Array:
+    return curvature.lyapunov_exponent(*_field(weights, slow, data), data["run"].clock.period)
 
 
 def _answers(circuit: Circuit, weights: Weights, data: dict[str, Array]) -> tuple[Array, Array, Array | None]:
@@ -73,10 +108,19 @@ def _answers(circuit: Circuit, weights: Weights, data: dict[str, Array]) -> tupl
     return outputs, data["test_targets"], data.get("test_told")
 
 
+def samples_of(chosen: Sequence[int] | None, there: int) -> list[int]:
+    """Which test samples are recorded one by one, of so many; by default the first of them."""
+    numbers = list(range(min(SAMPLES, there))) if chosen is None else list(chosen)
+    if max(numbers) >= there:
+        raise refused("record.samples", numbers, f"the task has the test samples 0 to {there - 1}")
+    return numbers
+
+
 PROBES: dict[str, Probe] = {
     "accuracy": Probe(
         lambda c, w, s, d: instruments.fraction_right(*_answers(c, w, d)),
         "test accuracy",
+        of=instruments.accuracy,
         classes=True,
         standard=("classification",),
         compared=("classification",),
@@ -85,18 +129,21 @@ PROBES: dict[str, Probe] = {
     "loss": Probe(
         lambda c, w, s, d: instruments.mean_loss(c, *_answers(c, w, d)),
         "test loss",
+        of=instruments.loss,
         standard=("classification", "regression"),
         compared=("classification", "regression"),
     ),
     "alignment": Probe(
         lambda c, w, s, d: instruments.alignment(c, w, s, *_train(d)),
         "cosine of weight drift and negative gradient",
+        of=instruments.alignment,
         settled=True,
         compared=("classification", "regression"),
     ),
     "weight_norm": Probe(
         lambda c, w, s, d: instruments.weight_norms(w),
         "Frobenius norm",
+        of=instruments.weight_norms,
         supervised=False,
         standard=("unsupervised",),
         compared=("unsupervised",),
@@ -104,6 +151,7 @@ PROBES: dict[str, Probe] = {
     "hebbian_alignment": Probe(
         lambda c, w, s, d: instruments.hebbian_alignment(c, w, s, *_train(d)),
         "cosine of weight drift and Hebbian update",
+        of=instruments.hebbian_alignment,
         settled=True,
         supervised=False,
         compared=("unsupervised",),
@@ -111,12 +159,101 @@ PROBES: dict[str, Probe] = {
     "feedback_mismatch": Probe(
         lambda c, w, s, d: instruments.feedback_mismatch(c, w),
         "distance of feedback from transposed forward weights",
+        of=instruments.feedback_mismatch,
         supervised=False,
     ),
     "tangent_kernel": Probe(
         lambda c, w, s, d: jnp.median(instruments.tangent_kernel(c, w, s, *_train(d, KERNEL_SAMPLES))),
         "median tangent kernel K",
+        of=instruments.tangent_kernel,
         settled=True,
+    ),
+    "effective_rank": Probe(
+        lambda c, w, s, d: representations.effective_ranks(c, w),
+        "effective rank",
+        of=representations.effective_rank,
+        supervised=False,
+    ),
+    "participation_ratio": Probe(
+        lambda c, w, s, d: {k: representations.participation_ratio(z) for k, z in _activities(c, w, s, d).items()},
+        "participation ratio of activities",
+        of=representations.participation_ratio,
+        supervised=False,
+        settled=True,
+        by_layer=True,
+    ),
+    "cka_start": Probe(
+        _since_start,
+        "linear CKA of activities now and at the start",
+        of=representations.cka,
+        supervised=False,
+        bounds=(0, 1),
+        settled=True,
+        by_layer=True,
+    ),
+    "cka": Probe(
+        lambda c, w, s, d: representations.cka_between(_activities(c, w, s, d)),
+        "linear CKA of activities of two layers",
+        of=representations.cka,
+        supervised=False,
+        bounds=(0, 1),
+        settled=True,
+        by_layer=True,
+    ),
+    "activities": Probe(
+        lambda c, w, s, d: representations.activities(c, w, s, d["samples"]),
+        "settled activity",
+        of=representations.activities,
+        supervised=False,
+        settled=True,
+        by_layer=True,
+        arrays=("sample", "units"),
+    ),
+    "charges": Probe(
+        lambda c, w, s, d: instruments.charges(c, w),
+        "charge of each unit",
+        of=instruments.charges,
+        supervised=False,
+        by_layer=True,
+        arrays=("units",),
+    ),
+    "sharpness": Probe(
+        lambda c, w, s, d: curvature.sharpness(c, w, *_train(d)),
+        "largest eigenvalue of the Hessian of the training loss",
+        of=curvature.sharpness,
+        settled=True,
+    ),
+    "jacobian_symmetric": Probe(
+        lambda c, w, s, d: curvature.jacobian_parts(*_field(w, s, d))[0],
+        "norm of the symmetric part of the Jacobian of learning",
+        units="1/s",
+        of=curvature.jacobian_parts,
+        supervised=False,
+        settled=True,
+    ),
+    "jacobian_antisymmetric": Probe(
+        lambda c, w, s, d: curvature.jacobian_parts(*_field(w, s, d))[1],
+        "norm of the antisymmetric part of the Jacobian of learning",
+        units="1/s",
+        of=curvature.jacobian_parts,
+        supervised=False,
+        settled=True,
+    ),
+    "lyapunov_exponent": Probe(
+        _exponent,
+        "largest Lyapunov exponent of learning",
+        units="1/s",
+        of=curvature.lyapunov_exponent,
+        supervised=False,
+        settled=True,
+    ),
+    "temporal_overlap": Probe(
+        lambda c, w, s, d: overlap_of_one(d["run"], w),
+        "temporal overlap of post- and presynaptic factors",
+        of=overlap_of_one,
+        supervised=False,
+        bounds=(0, 1),
+        stepped=True,
     ),
 }
 

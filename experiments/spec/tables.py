@@ -130,7 +130,11 @@ class AbstractTable(BaseModel):
 
 
 class Network(AbstractTable):
-    """[network]: a fully connected network; the task gives its input size and, unless unsupervised, its output size."""
+    """[network]: a fully connected network; the task gives its input size and, unless unsupervised, its output size.
+
+    It starts from drawn weights, or from `weights`: a file with an array for every map by name (W1, b1, ...), or
+    "DIR#point", a point of a run that has saved its own (`record.weights`).
+    """
 
     hidden: Annotated[tuple[Width, ...], Field(max_length=100)] = (64,)
     outputs: Width | None = None
@@ -139,6 +143,7 @@ class Network(AbstractTable):
     loss: Literal["squared", "softmax"] = "squared"
     bias: Flag = True
     gain: Annotated[float, Quantity(time=False, zero=True)] = Field(default=1.0, title="gain of the initial weights")
+    weights: Annotated[str, Field(min_length=1, max_length=4000)] | None = Field(default=None, title="first weights")
     skips: Annotated[tuple[tuple[Index, Index], ...], Field(max_length=100)] = ()
 
     @property
@@ -238,10 +243,14 @@ class Record(AbstractTable):
     """[record]: which probes are recorded, at how many evenly spaced times.
 
     Without `probes`, the loss is recorded, and the accuracy where the task is a classification: see `Spec.probes`.
+    `weights` saves all maps as well, at the "end" or at all "records". `samples` are those of the test, counted from 0,
+    that the probe `activities` is of; without them the first ten.
     """
 
     points: Records = 10
     probes: Annotated[tuple[Probe, ...], Field(min_length=1)] | None = None
+    weights: Literal["end", "records"] | None = None
+    samples: Annotated[tuple[Index, ...], Field(min_length=1, max_length=1000)] | None = None
 
     @field_validator("probes")
     @classmethod

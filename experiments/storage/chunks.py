@@ -24,6 +24,7 @@ from dynamics.errors import PlasticodeError, reason
 from experiments.machine import files
 from experiments.machine.reading import check_regular, checked_hdf5, read_bytes, read_json
 from experiments.points.jobs import ChunkKey
+from experiments.spec.extents import HELD
 
 PARTIAL, CHECKPOINT, FAILED = ".partial", ".checkpoint", ".failed.json"
 BLOCK = 2**22
@@ -33,7 +34,7 @@ _STEM = r"(?P<stem>(?P<job>.+-\d{4,})-(?P<number>\d{6,}))"
 NAME = re.compile(_STEM + r"\.(?P<checksum>[0-9a-f]{32})\.nc")
 _PARTIAL = re.compile(_STEM + r"(-[^.]+\.checkpoint)?\..+" + re.escape(PARTIAL))
 _OTHER = re.compile(_STEM + r"(\.failed\.json|-[^.]+\.checkpoint)")
-_DIMENSIONS = ("point", "record")
+_DIMENSIONS = ("point", "record")  # and those of arrays, "arrays.NAME.AXIS"
 _TRUTHS = ("finite", "converged")  # netCDF has no truth values
 
 Record = dict[str, Any]  # arrays (points, records) by probe, or dicts of them by matrix
@@ -119,7 +120,7 @@ class ChunkStore:
             with checked_hdf5(self.files[key.stem]) as file:  # in an eighth of the time that h5netcdf takes
                 items: dict[str, Any] = dict(file.items())
                 points: np.ndarray = items["point"][()]
-                record: Record = {name: _arrays(item) for name, item in items.items() if name not in _DIMENSIONS}
+                record: Record = {name: _arrays(item) for name, item in items.items() if not _is_dimension(name)}
                 attributes = {name: np.asarray(value).item() for name, value in file.attrs.items() if name[0] != "_"}
             _check_record(points, record)
         except Exception as error:  # whatever the reader makes of a file whose checksum is right, and is no chunk
@@ -196,14 +197,20 @@ class ChunkStore:
 
 
 def _check_record(points: np.ndarray, record: Record) -> None:
-    """Raise `ValueError` unless all arrays are numbers over (points, records)."""
+    """Raise `ValueError` unless all arrays are numbers over (points, records); those in `HELD` go on from there."""
     if points.ndim != 1 or points.dtype.kind != "i" or "finite" not in record or np.ndim(record["finite"]) != 2:
         raise ValueError("it has no points")
     shape = (len(points), record["finite"].shape[1])
-    for value in record.values():
+    for name, value in record.items():
         for numbers in value.values() if isinstance(value, dict) else (value,):
-            if isinstance(numbers, dict) or numbers.shape != shape or numbers.dtype.kind not in "iuf":
-                raise ValueError("it has arrays of another shape or type")
+            if isinstance(numbers, dict) or numbers.dtype.kind not in "iuf":
+                raise ValueError("it has arrays of another type")
+            if numbers.shape != shape and not (name == HELD and numbers.ndim > 1 and len(numbers) == len(points)):
+                raise ValueError("it has arrays of another shape")
+
+
+def _is_dimension(name: str) -> bool:
+    return name in _DIMENSIONS or name.startswith(f"{HELD}.")
 
 
 def _arrays(item: Any) -> Any:
@@ -217,7 +224,16 @@ def _fill(file: h5netcdf.File, points: np.ndarray, record: Record) -> None:
         if isinstance(value, dict):
             group = file.create_group(name)
             for matrix, numbers in value.items():
-                group.create_variable(matrix, ("point", "record"), data=numbers)
+                dims = ("point", "record") if name != HELD else ("point", *_own_dimensions(file, matrix, numbers))
+                group.create_variable(matrix, dims, data=numbers)
         else:
             numbers = value.astype(np.int8) if name in _TRUTHS else value
             file.create_variable(name, ("point", "record"), data=numbers)
+
+
+def _own_dimensions(file: h5netcdf.File, name: str, numbers: np.ndarray) -> list[str]:
+    """Names for the dimensions of an array after the first."""
+    sizes = {f"{HELD}.{name}.{axis}": size for axis, size in enumerate(numbers.shape[1:])}
+    for dim, size in sizes.items():
+        file.dimensions[dim] = size
+    return list(sizes)

@@ -16,12 +16,13 @@ from xarray.backends import H5NetCDFStore
 
 from dynamics.errors import PlasticodeError
 from experiments.machine.interrupts import raise_if_interrupted
-from experiments.points.jobs import Chunking, ChunkKey, Job, classes_of, marks_of
+from experiments.points.jobs import Chunking, ChunkKey, Job, classes_of, layout_of, marks_of
 from experiments.results.labels import (
     STATUS,
     Table,
     attributes,
     coordinates,
+    dims_of,
     part_attributes,
     provenance,
     root_attributes,
@@ -30,6 +31,7 @@ from experiments.results.labels import (
     slabs,
     stack,
 )
+from experiments.spec.extents import HELD, are_held
 from experiments.spec.spec import Spec
 from experiments.storage.chunks import ChunkStore, Record
 
@@ -141,7 +143,7 @@ class _Source:
     def __init__(self, spec: Spec, jobs: list[Job], chunking: Chunking, store: ChunkStore):
         self.spec, self.jobs, self.store = spec, jobs, store
         self.sweep = jobs[0].sweep
-        self.marks = marks_of(spec)
+        self.marks, self.layout = marks_of(spec), layout_of(jobs)
         self.seconds: dict[ChunkKey, float] = {}
         self.devices: set[str] = set()
         self.rows: dict[ChunkKey, tuple[int, int]] = {}
@@ -163,6 +165,8 @@ class _Source:
         """The records of a chunk, which must be of its points and of all marks."""
         points, record, told = self.store.read(key)
         whole = np.array_equal(points, self.points[key]) and record["finite"].shape[1] == len(self.marks)
+        held = {name: array.shape for name, array in record.get(HELD, {}).items()}
+        whole = whole and are_held(held, self.jobs[key.group].arrays, len(points), len(self.marks))
         if not whole or type(told.get("device")) is not str or type(told.get("seconds")) not in (int, float):
             raise PlasticodeError(
                 f"chunk file '{self.store.files[key.stem]}' has other points or records than this run: remove it, and "
@@ -172,6 +176,8 @@ class _Source:
 
     def _note(self, record: Record) -> None:
         for name, value in record.items():
+            if name == HELD:
+                continue
             if isinstance(value, dict):
                 for matrix, numbers in value.items():
                     self.matrices.setdefault(name, (numbers.dtype, set()))[1].add(matrix)
@@ -208,15 +214,24 @@ class _Source:
             if here:  # by the convention that tells a reader which variables are coordinates
                 variable.attrs["coordinates"] = " ".join(here)
 
+        for name, extent in self.layout.items():
+            for dim, size in zip(extent.dims, extent.shape, strict=True):
+                if dim not in file.dimensions:
+                    file.dimensions[dim] = size
+            variable = file.create_variable(name, dims_of(axes, extent), np.dtype(self.spec.dtype))
+            variable.attrs.update(extent.attributes)
+
     def slabs(self) -> Iterator[tuple[tuple[slice, ...], Table]]:
         """Where in the grid, and all there is of the points there."""
         widths = [dtype.itemsize for dtype in self.numbers.values()]
         widths += [dtype.itemsize * len(self.matrix_names) for dtype, _ in self.matrices.values()]
-        most = max(SLAB_BYTES // (max(sum(widths), 1) * len(self.marks)), 1)
+        item = np.dtype(self.spec.dtype).itemsize
+        arrays = [math.prod(one.shape) * item * (len(self.marks) if one.records else 1) for one in self.layout.values()]
+        most = max(SLAB_BYTES // (max(sum(widths), 1) * len(self.marks) + sum(arrays)), 1)
         last = 0
         for slab in slabs(self.sweep.shape, most):
             first, last = last, last + math.prod(shape_of(slab))
-            table = Table(self.sweep, self.marks, first, last)
+            table = Table(self.sweep, self.marks, first, last, self.layout)
             for key, (lowest, highest) in self.rows.items():
                 if lowest < last and highest >= first:
                     record, told = self._read(key)
@@ -242,6 +257,9 @@ def _fill(file: Any, source: _Source, disk: _Disk) -> bool:
         for name, (dtype, _) in source.matrices.items():
             columns = table.matrices.get(name) or {"": np.full(blank, np.nan, dtype)}
             file[name][at] = stack(columns, names).reshape(*shape, len(table.marks), len(names))
+        for name, extent in source.layout.items():
+            numbers = table.whole(name, np.dtype(source.spec.dtype))
+            file[name][at] = numbers.reshape(*shape, *numbers.shape[1 if extent.records else 2 :])
         disk.check()
         raise_if_interrupted()
         del table

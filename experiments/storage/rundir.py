@@ -29,6 +29,7 @@ from experiments.machine.reading import (
     text_attribute,
 )
 from experiments.points.jobs import Chunking, Job
+from experiments.points.weights import KEY, START, checksum
 from experiments.results import ownership
 from experiments.results.labels import FORMAT, other_format, versions
 from experiments.results.netcdf import check_output, told
@@ -67,6 +68,8 @@ def header_of(spec: Spec, jobs: dict[str, list[Job]], chunking: Chunking) -> dic
     user's own, and data that come from files."""
     members = [job for jobs_of_part in jobs.values() for job in jobs_of_part]
     code = code_of(set().union(*(job.plan.spec.modules for job in members)))
+    start = checksum(job.data for job in members)
+    data = data_of(members) | ({KEY: start} if start else {})
     return {
         "run": {
             "format": FORMAT,
@@ -74,7 +77,7 @@ def header_of(spec: Spec, jobs: dict[str, list[Job]], chunking: Chunking) -> dic
             "spec": dump_toml(spec),
             "versions": versions(),
             "code": code,
-            **({"data": data} if (data := data_of(members)) else {}),
+            **({"data": data} if data else {}),
         },
         "chunking": list(chunking),
         "name": spec.name,
@@ -108,7 +111,8 @@ def data_of(jobs: list[Job]) -> dict[str, str]:
     tasks = {task.model_dump_json(): (task, job, number) for task, job, number in phases if task.from_files}
     for task, job, number in tasks.values():
         known = sums.setdefault(task.name, hashlib.sha256())
-        for name, array in job.stages[number].data.items():
+        arrays = job.stages[number].data.items()
+        for name, array in ((name, array) for name, array in arrays if not name.startswith(START)):
             known.update(f"{name} {array.shape} {array.dtype} {job.classes}".encode())
             known.update(np.ascontiguousarray(array).data)
     return {name: known.hexdigest() for name, known in sums.items()}
@@ -303,7 +307,9 @@ def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
     if there.get("code", here["code"]) != here["code"]:
         return f"results of other code in {', '.join(here['code'])}"
     if there.get("data") and there["data"] != here.get("data"):
-        return f"results of other data: the files of the task '{', '.join(here.get('data', {}))}' have changed"
+        changed = [name for name, known in here.get("data", {}).items() if there["data"].get(name) != known]
+        files_of = " and ".join(name if name == KEY else f"the task '{name}'" for name in changed)
+        return f"results of other data: the files of {files_of} have changed"
     return ""
 
 

@@ -174,12 +174,13 @@ def test_a_late_target_is_told_late():
 
 @pytest.mark.parametrize("integrator", [Window(), FixedStep("heun")], ids=["window", "steps"])
 def test_responses_are_those_of_a_simulation_without_plasticity(integrator):
-    """The output at the end of every frame, where a lag of half a frame per layer keeps the frame before in mind."""
+    """The output at the end of every frame, where a lag of half a frame per layer keeps the frame before in mind; one
+    sequence at a time, although the run shows two side by side."""
     network = Network((INPUTS, 4, OUTPUTS), gain=f64(1.0), activation="tanh", bias=False)
     circuit, tau, hop, steps = wired(FA(), network), 0.05, 0.05, 400
     weights = random_weights(circuit)
     time = clock(0.1, steps=steps if isinstance(integrator, FixedStep) else 1)
-    regime = Coupled(circuit, timescales(tau), sequences(), time, Delays(hop=f64(hop)), integrator=integrator)
+    regime = Coupled(circuit, timescales(tau), sequences(), time, Delays(hop=f64(hop)), integrator=integrator, batch=2)
     inputs = PROBLEM.inputs.reshape(SEQUENCES, FRAMES, INPUTS)
     found = jax.jit(lambda x: responses(regime, weights, x))(inputs)
 

@@ -140,7 +140,7 @@ def test_an_unknown_spec_is_refused_with_the_nearest_name(command):
 
 
 def test_of_many_names_the_nearest_are_told_and_the_command_that_lists_all():
-    kind = "spec, rule, prediction or task"
+    kind = "spec, rule, prediction, task or probe"
     told = refusal("show", "curl-rat")
     assert told.startswith(
         f"{kind} 'curl-rat' is not known: `plasticode list` tells what there is; did you mean 'curl-r"
