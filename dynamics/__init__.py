@@ -1,6 +1,39 @@
 """The engine: circuits of layers and projections, and the compilers that make differential equations of them."""
 
+from dynamics import instruments as instruments
+from dynamics import theory as theory
+from dynamics.activations import Activation as Activation
+from dynamics.circuit import AbstractFactor as AbstractFactor
+from dynamics.circuit import AbstractMap as AbstractMap
+from dynamics.circuit import Activity as Activity
 from dynamics.circuit import Circuit as Circuit
+from dynamics.circuit import Constant as Constant
+from dynamics.circuit import Convolution as Convolution
+from dynamics.circuit import Dense as Dense
+from dynamics.circuit import Draw as Draw
+from dynamics.circuit import Error as Error
+from dynamics.circuit import Gaussian as Gaussian
+from dynamics.circuit import Given as Given
+from dynamics.circuit import Input as Input
+from dynamics.circuit import Layer as Layer
+from dynamics.circuit import Local as Local
+from dynamics.circuit import Masked as Masked
+from dynamics.circuit import Multiplicative as Multiplicative
+from dynamics.circuit import Negative as Negative
+from dynamics.circuit import OneToOne as OneToOne
+from dynamics.circuit import Outer as Outer
+from dynamics.circuit import Projection as Projection
+from dynamics.circuit import Prospective as Prospective
+from dynamics.circuit import Redrawn as Redrawn
+from dynamics.circuit import Scaled as Scaled
+from dynamics.circuit import Shared as Shared
+from dynamics.circuit import Signed as Signed
+from dynamics.circuit import Times as Times
+from dynamics.circuit import Trace as Trace
+from dynamics.circuit import TwoFactor as TwoFactor
+from dynamics.circuit import Value as Value
+from dynamics.circuit import Variable as Variable
+from dynamics.circuit import Wave as Wave
 from dynamics.coupled import Coupled as Coupled
 from dynamics.delays import Delays as Delays
 from dynamics.discrete import Discrete as Discrete
@@ -12,6 +45,7 @@ from dynamics.integrators import FixedStep as FixedStep
 from dynamics.integrators.window import Window as Window
 from dynamics.network import Network as Network
 from dynamics.noise import Noise as Noise
+from dynamics.sequences import responses as responses
 from dynamics.simulate import Recording as Recording
 from dynamics.simulate import simulate as simulate
 from dynamics.stimulus import Clock as Clock

@@ -3,10 +3,11 @@
 import functools
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PyTree
 
 from dynamics.coupled_run import AbstractCoupled
 from dynamics.errors import PlasticodeError
@@ -51,6 +52,45 @@ def check_late_error(run: AbstractCoupled) -> None:
             f"delays.error is not allowed with output layers {', '.join(outputs)} and the window integrator or "
             "delays.stages: it must be 0, or integrator.name euler, heun, tsit5 or dopri5"
         )
+
+
+def check_next(before: object, after: object, what: str) -> None:
+    """Refuses a stage of a run, told of as `what`, that would change what is still on its way, where lags are constant.
+
+    A buffer remembers steps, which would last longer or shorter than they did, and late samples are those of one
+    stream. Windows remember waveforms at nodes that lie where their lags, and all that settles, have put them.
+    """
+    if not (isinstance(before, AbstractCoupled) and isinstance(after, AbstractCoupled)):
+        return
+    if not any(run.delayed and run.delays.stages == 0 for run in (before, after)):
+        return
+    kept = [("stream", before.stream, after.stream), ("clock", before.clock, after.clock)]
+    if not after.integrator.explicit:
+        lags = [[p.lag for p in run.circuit.projections] for run in (before, after)]
+        kept += [("lags", (before.delays, lags[0]), (after.delays, lags[1]))]
+        kept += [("timescales.propagation", before.timescales.propagation, after.timescales.propagation)]
+        kept += [("integrator", before.integrator, after.integrator)]
+    for name, one, other in kept:
+        if not _alike(one, other):
+            raise PlasticodeError(
+                f"{what} has another {name} than the one before, and constant lags remember the time before: it must "
+                "be the same, the same object where it is traced; Delays(stages=...) gives lags that need no memory"
+            )
+
+
+def _alike(one: PyTree, other: PyTree) -> bool:
+    """Whether two trees are known to be the same."""
+    pairs = [jax.tree.flatten(tree) for tree in (one, other)]
+    return pairs[0][1] == pairs[1][1] and all(map(_equal, pairs[0][0], pairs[1][0]))
+
+
+def _equal(one: Array, other: Array) -> bool:
+    if one is other or isinstance(one, Tracer) or isinstance(other, Tracer):
+        return one is other
+    with jax.ensure_compile_time_eval():  # also in a traced function
+        if jnp.issubdtype(one.dtype, jax.dtypes.prng_key):
+            one, other = jax.random.key_data(one), jax.random.key_data(other)
+        return np.array_equal(one, other)
 
 
 def misled(run: AbstractCoupled) -> Bool[Array, ""]:

@@ -67,18 +67,20 @@ def release_programs(request: pytest.FixtureRequest) -> Iterator[None]:
     those of others by files that patch: all others share what was compiled."""
     items = (item for item in request.session.items if item.path == request.path)
     patches = any({"monkeypatch", "plant"} & set(getattr(item, "fixturenames", ())) for item in items)
+    from dynamics.kept import forget  # not before jaxtyping's hook is there
+
     if patches:
-        jax.clear_caches()
+        forget()
     yield
     if patches or uses_up_maps():
-        jax.clear_caches()
+        forget()
         gc.collect()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def settings_stay() -> Iterator[None]:
     """Commands that run in the process of the tests leave the settings above alone: tests that follow rely on them."""
-    from experiments.execution import runner  # not before jaxtyping's hook is there
+    from experiments.execution import runner
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "configure", functools.wraps(runner.configure)(lambda *_, **__: None))

@@ -20,6 +20,7 @@ ARROWS = {
     "report": ("results",),
     "predictions": ("execution", "report"),
     "session": ("predictions",),
+    "interactive": ("predictions",),
     "terminal": ("session",),
     "catalogue": ("predictions",),
     "cli": ("terminal", "catalogue"),

@@ -23,11 +23,13 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dynamics.errors import PlasticodeError
+from dynamics.kept import Kept
 from dynamics.regime import REFINEMENTS
 from experiments.machine.memory import free_bytes
 from experiments.machine.processes import cores
 from experiments.machine.progress import Meter
 from experiments.machine.reading import is_count
+from experiments.points import alike
 from experiments.points.assemble import refined
 from experiments.points.jobs import (
     ChunkKey,
@@ -47,6 +49,7 @@ SHORT_WORK = 20_000  # steps times points: such a job runs faster than the compi
 BLOCK_WORK, BLOCK_SECONDS = 250_000, 1.0  # between two looks at the clock and at the keyboard: the first one, others
 CHECKPOINT_SECONDS = 10.0  # between two checkpoints of a chunk
 WRITING_SHARE = 0.1  # of the time, at most, that goes into checkpoints
+KEPT = Kept(16)  # programs, for jobs that are alike
 MEMORY_SHARE = 0.8  # of the free memory that a program may ask for
 # A compiler takes 300 MB for a while, and has threads of its own: half of the cores are left to what runs.
 COMPILERS = max(cores() // 2, 1)
@@ -249,23 +252,41 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def compiled(job: Job, size: int) -> Programs:
-    """The programs of a job for batches of up to `size` points."""
+    """The programs of a job for batches of up to `size` points: those of a job that was alike, if they are kept.
+
+    A user's own code may have changed since, so it is traced again; what comes of that is compiled once.
+    """
     padded, block = _padding(job, size, len(jax.local_devices()))
+    hasty = job.steps < SHORT_WORK
+    if alike.own_names(job.plan.spec):
+        return _compiled(job, padded, block, hasty)
+    data = tuple(_shapes(stage.data) for stage in job.stages)
+    key = alike.whole(job.plan, job.group.values, job.data), data, padded, block, hasty
+    return KEPT.made(key, lambda: _compiled(job, padded, block, hasty))
+
+
+def _compiled(job: Job, padded: int, block: int, hasty: bool) -> Programs:
+    made = functools.partial(_made, again=bool(alike.own_names(job.plan.spec)))
     batched = functools.partial(_batched, block=block)
     values, seeds = points_of(job, np.zeros(padded, int))
     init = batched(functools.partial(init_point, job.plan), 2, 1, options=_effort(0)).lower(values, seeds, job.data)
     state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_sharding()), init.out_info)
     # A compiler's last passes do not touch the matrix products in which a dense integrator spends its time.
-    effort = _effort(0) if job.steps < SHORT_WORK else _effort(1, fused=True) if job.plan.dense else None
+    effort = _effort(0) if hasty else _effort(1, fused=True) if job.plan.dense else None
     advance = batched(functools.partial(advance_point, job.plan), 3, 3, options=effort)
     measure = batched(functools.partial(measure_point, job.plan), 3, 1, options=_effort(1))
     advances, measures, now, record = {}, {}, jnp.int32(0), None
     for data in {_shapes(stage.data): stage.data for stage in job.stages}.values():
         measured = measure.lower(state, values, seeds, data)
         record = measured.out_info
-        advances[_shapes(data)] = advance.lower(state, values, seeds, data, now, now).compile()
-        measures[_shapes(data)] = measured.compile()
-    return Programs(init.compile(), ByData(advances), ByData(measures), padded, state, record)
+        advances[_shapes(data)] = made(advance.lower(state, values, seeds, data, now, now), hasty)
+        measures[_shapes(data)] = made(measured, hasty)
+    return Programs(made(init, hasty), ByData(advances), ByData(measures), padded, state, record)
+
+
+def _made(lowered: Any, hasty: bool, again: bool) -> Any:
+    """The program, compiled now, or found by its text where it may have been traced `again`."""
+    return KEPT.made((lowered.as_text(), hasty), lowered.compile) if again else lowered.compile()
 
 
 def _shapes(data: Samples) -> tuple:

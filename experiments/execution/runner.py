@@ -1,5 +1,6 @@
 """Runs a sweep chunk by chunk: here, over all local devices, or wherever else an executor takes the chunks."""
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from experiments.storage.chunks import ChunkStore, Record
 
 AHEAD = 2  # jobs that are ready, beside those that are being compiled: each holds 35 MB
 ATTEMPTS = 3  # at a chunk
+SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision")  # that results depend on
 
 
 class Assignment(NamedTuple):
@@ -54,6 +56,19 @@ def configure(dtype: str, devices: int | None = None) -> None:
         jax.config.update("jax_num_cpu_devices", devices or cores())
     except RuntimeError:  # jax has started already and keeps the devices that it has
         pass
+
+
+@contextlib.contextmanager
+def configured(dtype: str) -> Iterator[None]:
+    """The settings of `configure` for a while, in a process that may compute other things: in all of its threads, as
+    programs are compiled in several. The devices stay."""
+    before = {name: jax.config.values[name] for name in SETTINGS}
+    configure(dtype)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
 
 
 def run(spec: Spec, on_progress: OnProgress | None = None, jobs: dict[str, list[Job]] | None = None) -> Results:

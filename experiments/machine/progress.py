@@ -1,6 +1,8 @@
 """Progress on stderr: a live line on a terminal, now and then a plain line elsewhere, nothing for what is quick."""
 
 import contextlib
+import html
+import importlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ from experiments.machine.interrupts import raise_if_interrupted
 
 PATIENCE = 2.0  # seconds before anything is shown
 EVERY_SECONDS, EVERY_FRACTION, EVERY_MINUTE = 5.0, 0.1, 60.0  # between two plain lines
+EVERY_UPDATE = 0.2  # seconds between two states of a bar in a notebook
 
 
 class Progress(NamedTuple):
@@ -116,6 +119,9 @@ class Meter:
 def shown_progress(what: str, console: Console | None = None) -> Iterator[OnProgress]:
     """Show how far `what` is while the body runs; the body calls `on_progress(progress)`."""
     console, what = Console(stderr=True) if console is None else console, visible(what)
+    if console.is_jupyter:
+        yield _Cell(what)
+        return
     if not console.is_terminal:
         yield _PlainLines(what, console)
         return
@@ -131,6 +137,27 @@ def shown_progress(what: str, console: Console | None = None) -> Iterator[OnProg
         starter.cancel()
         starter.join()  # a bar that starts after it was stopped would never end
         bar.stop()
+
+
+class _Cell:
+    """A bar below the cell of a notebook."""
+
+    def __init__(self, what: str):
+        self.what, self.handle = what, None
+        self.last_time = time.monotonic() + PATIENCE - EVERY_UPDATE
+
+    def __call__(self, now: Progress) -> None:
+        silence = time.monotonic() - self.last_time
+        if silence < EVERY_UPDATE and (now.fraction < 1 or self.handle is None):
+            return
+        self.last_time = time.monotonic()
+        facts = ", ".join([f"{now.fraction:.0%}", *now.facts])
+        shown: Any = importlib.import_module("IPython.display")  # is there, where there are notebooks
+        bar = shown.HTML(f'<progress max="1" value="{now.fraction:.3f}"></progress> {html.escape(self.what)}: {facts}')
+        if self.handle is None:
+            self.handle = shown.display(bar, display_id=True)
+        else:
+            self.handle.update(bar)
 
 
 class _PlainLines:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -91,15 +91,19 @@ def plan(group: Group, data: Data, strongest: float | None = None) -> Plan:
         check_numbers(number.rule, path.removeprefix("rule."), values[path])
     history = 0
     if spec.regime == "coupled" and lags and not spec.delays.stages:
-        history = _past(max(float((lag * steps / period).max()) for lag in lags.values()))
+        history = _past(max(float((lag * steps / period).max()) for lag in lags.values()), steps, integrator)
     sizes = (data.train_inputs.shape[1], *spec.network.hidden, outputs)
     _check_memory(spec, sizes, max(history, spec.delays.stages) * spec.stimulus.batch)
     return Plan(spec, sizes, data.train_targets is not None, data.frames, steps, history, absent, integrator)
 
 
-def _past(steps: float) -> int:
-    """The length of the ring buffer that a lag of so many steps needs."""
-    history = math.ceil(steps) + 2
+def _past(late: float, steps: int, integrator: AbstractIntegrator) -> int:
+    """The length of the ring buffer that a lag of so many steps needs.
+
+    Windows remember whole presentations anyway, one or more: all lags of so many have one program.
+    """
+    past = math.ceil(late)
+    history = (past if integrator.explicit else max(-(-past // steps), 1) * steps) + 2
     if history > MAX_HISTORY:
         raise PlasticodeError(
             f"delays need {history} past steps: at most {MAX_HISTORY} are allowed; raise integrator.dt"
@@ -107,23 +111,32 @@ def _past(steps: float) -> int:
     return history
 
 
-def remembering(plan: Plan, values: Mapping[str, np.ndarray]) -> Plan:
-    """The plan with as long a past as the lags need that a rule itself gives to its projections, such as a delay of its
-    reward, at any of the points."""
-    spec = plan.spec
-    timed = any(rule_times(name) for name in rule_names(spec.rule.name, spec.rule.parameters))
-    if spec.regime != "coupled" or spec.delays.stages or not timed:
-        return plan
+Lags = Callable[[dict[str, Any]], list[Array]]  # from the numbers of all points
+
+
+def lags_of(plan: Plan) -> Lags:
+    """What computes the lags that the rule of a plan itself gives to its projections, such as a delay of its reward, at
+    every point."""
 
     def lags(point: Values) -> list[Array]:
         return [p.lag for p in circuit_of(plan, point).projections if p.lag is not None]
 
-    points = {path: value.astype(spec.dtype) for path, value in values.items()}
-    if not jax.eval_shape(lags, {path: value[0] for path, value in points.items()}):
+    return jax.vmap(lags)
+
+
+def remembering(plan: Plan, values: Mapping[str, np.ndarray], lags: Lags) -> Plan:
+    """The plan with as long a past as those lags need at any of the points; `lags` is `lags_of(plan)`, or that of a
+    plan wired alike."""
+    spec = plan.spec
+    timed = any(rule_times(name) for name in rule_names(spec.rule.name, spec.rule.parameters))
+    if spec.regime != "coupled" or spec.delays.stages or not timed:
+        return plan
+    found = lags({path: value.astype(spec.dtype) for path, value in values.items()})
+    if not found:
         return plan
     period = values["stimulus.duration"] + values["stimulus.gap"]
-    longest = max(float((lag * plan.steps / period).max()) for lag in map(np.asarray, jax.jit(jax.vmap(lags))(points)))
-    history = max(plan.history, _past(longest))
+    longest = max(float((lag * plan.steps / period).max()) for lag in map(np.asarray, found))
+    history = max(plan.history, _past(longest, plan.steps, plan.integrator))
     _check_memory(spec, plan.sizes, history * spec.stimulus.batch)
     return dataclasses.replace(plan, history=history)
 

@@ -11,15 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dynamics.activations import activation
 from dynamics.circuit import Weights
 from dynamics.coupled import Coupled
 from dynamics.errors import PlasticodeError, refused
+from dynamics.kept import Kept
 from dynamics.plugins import blamed, is_own, modules_of
 from dynamics.regime import AbstractRegime
 from dynamics.sequences import responses
 from dynamics.simulate import all_finite, record_marks
-from experiments.points.assemble import Plan, build, plan, remembering
+from experiments.points import alike
+from experiments.points.assemble import Plan, build, lags_of, plan, remembering
 from experiments.points.continuity import check_alike, check_memory_of_phases
 from experiments.points.data import ARRAYS, arrays_of, loaded, share
 from experiments.points.heeded import NOTHING, Heeded, check_numbers_count, check_trace, heeded
@@ -39,9 +40,8 @@ CACHE_BYTES = 3 * 2**19  # a block's weights stay in the cache of a CPU core
 # integrators, on a core that others shared; a core of its own takes about half of it.
 STEP_WORK, SYNAPSE_WORK = 2.5, 0.0012
 CHUNK_WORK = 10_000_000  # for each device: about 10 seconds
-# What no shape and no wiring follows from, or what else says: the network's sizes, the plan's integrator.
-_OF_VALUES: Any = {"task": True, "sweep": True, "seed": True, "integrator": True}
-_OF_VALUES |= {"network": {"hidden", "activation", "output_activation"}}
+MOST_TOLD = 400  # of one job some four
+_TOLD = Kept(MOST_TOLD)  # what tracing tells of points of rules of ours, for all that are alike: see `alike`
 
 
 class Chunking(NamedTuple):
@@ -211,15 +211,13 @@ def share_data(jobs: Iterable[Job], folder: Path) -> None:
 
 
 class _Found:
-    """What jobs share that are alike: data, by task; what tracing tells, by what that follows from (`_structure`)."""
+    """What the jobs of a spec share that are alike: data, by task; what tracing has told of a user's own code, which a
+    later spec may find changed."""
 
     def __init__(self, shared: Path | None = None) -> None:
         self.shared = shared  # the folder with data that another process has loaded
         self.data: dict[str, tuple[Data, dict[str, np.ndarray]]] = {}
-        self.states: dict[Hashable, Any] = {}
-        self.records: dict[Hashable, Any] = {}
-        self.slow: dict[Hashable, Slow] = {}
-        self.heeded: dict[Hashable, Heeded] = {}
+        self.own = Kept(MOST_TOLD)
         self.starts: dict[Hashable, dict[str, np.ndarray]] = {}
 
     def loaded(self, task: AbstractTask, dtype: str) -> tuple[Data, dict[str, np.ndarray]]:
@@ -282,24 +280,35 @@ def _traced(job: Job, found: _Found) -> tuple[Job, Any, Any]:
     what = f"rule '{spec.rule.name}'" if rules else f"activation '{', '.join(activations)}'"
     elsewhere = ": its circuit must fit the layers" if rules else ""
     with blamed(f"{what} cannot be run on this network", modules, elsewhere), _naming(spec.rule.name):
-        job = job._replace(plan=remembering(job.plan, job.group.ever))
+        own = alike.own_names(spec)
+        told = found.own if own else _TOLD
+        wiring_of = alike.whole if own or keeps_arrays(spec) else alike.wiring
+        wiring = wiring_of(job.plan, job.group.values, job.data)
+        quick = (lambda f: f) if own else jax.jit  # what is traced again would be compiled again
+        lags = told.made(("lags", wiring), lambda: quick(lags_of(job.plan)))
+        job = job._replace(plan=remembering(job.plan, job.group.ever, lags))
         maps = maps_of(job.plan, point) if spec.network.weights is not None or spec.record.weights is not None else {}
         job = found.started(job, maps)
-        whole, wiring = _structure(job)
-        if whole not in found.states:
+        wiring = wiring_of(job.plan, job.group.values, job.data)
+        whole = alike.whole(job.plan, job.group.values, job.data)
+        state = told.get(("state", whole))
+        is_new = state is None
+        if is_new:
             state = jax.eval_shape(functools.partial(init_point, job.plan), point, seeds[0], job.data)
-            if wiring not in found.records:
-                measure = functools.partial(measure_point, job.plan)
-                found.records[wiring] = jax.eval_shape(measure, state, point, seeds[0], job.data)
-                found.slow[wiring], found.heeded[wiring] = slow_timescales(job.plan), heeded(job.plan, point)
-            if modules:
-                now = jnp.int32(0)
-                jax.eval_shape(functools.partial(advance_point, job.plan), state, point, seeds[0], job.data, now, now)
-            found.states[whole] = state
-        check_relaxations(job.plan, job.group.ever, found.slow[wiring])
-        check_trace(spec, job.group.values, found.heeded[wiring])
-    arrays = kept(spec, maps, found.records[wiring])
-    return job._replace(heeded=found.heeded[wiring], arrays=arrays), found.states[whole], found.records[wiring]
+
+        def wired() -> tuple[Any, Slow, Heeded]:
+            measure = functools.partial(measure_point, job.plan)
+            record = jax.eval_shape(measure, state, point, seeds[0], job.data)
+            return record, quick(slow_timescales(job.plan)), heeded(job.plan, point)
+
+        record, slow, heeds = told.made(("record", wiring), wired)
+        if modules and is_new:
+            now = jnp.int32(0)
+            jax.eval_shape(functools.partial(advance_point, job.plan), state, point, seeds[0], job.data, now, now)
+        told.keep(("state", whole), state)
+        check_relaxations(job.plan, job.group.ever, slow)
+        check_trace(spec, job.group.values, heeds)
+    return job._replace(heeded=heeds, arrays=kept(spec, maps, record)), state, record
 
 
 @contextlib.contextmanager
@@ -309,25 +318,6 @@ def _naming(rule: str) -> Iterator[None]:
         yield
     except PlasticodeError as error:
         raise PlasticodeError(str(error).replace("this rule", f"the rule '{rule}'")) from error
-
-
-def _structure(job: Job) -> tuple[Hashable, Hashable]:
-    """What the shapes of a job's states follow from, and what those of its records do: all but values.
-
-    No record of the package's own code depends on how wide hidden layers are, or on how an integrator cuts time. Of
-    activations only matters where they have kinks. Code of the user's own may heed all of that.
-    """
-    plan, spec = job.plan, job.plan.spec
-    names = (spec.network.activation, spec.network.output_activation)
-    is_ours = not any(map(is_own, (*rule_names(spec.rule.name, spec.rule.parameters), *spec.probes, *names)))
-    activations = tuple(activation(name).smooth for name in names) if is_ours else names
-    told = spec.model_dump_json(exclude=_OF_VALUES)
-    leaves, integrator = jax.tree.flatten(plan.integrator)
-    of_a_point = ((path, value.shape[1:]) for path, value in job.group.values.items())
-    shapes = (*map(np.shape, leaves), *of_a_point, *((name, array.shape) for name, array in job.data.items()))
-    wiring = told, activations, integrator, shapes, plan.absent, plan.sizes[0], len(plan.sizes), plan.sizes[-1]
-    whole = *wiring, plan.sizes, plan.steps, plan.history
-    return whole, wiring if is_ours and not keeps_arrays(spec) else whole
 
 
 def bytes_of(shapes: Any) -> int:

@@ -57,7 +57,7 @@ def slow_timescales(plan: Plan) -> Slow:
         found += [(f"the trace of the term '{t.name}'", t.trace) for t in circuit.terms if t.trace is not None]
         return {what: x.timescale.min() for what, x in found if x.timescale is not None and (x.slow or fast_too)}
 
-    return jax.jit(jax.vmap(taus))
+    return jax.vmap(taus)
 
 
 def _path(plan: Plan, values: dict[str, np.ndarray], what: str, tau: np.ndarray) -> str:

@@ -59,7 +59,11 @@ def open_results(source: str | Path) -> xr.Dataset | xr.DataTree:
     another version's format, raise `PlasticodeError`.
     """
     path = Path(source)
-    datasets = load(path / "results.nc" if path.is_dir() else path).datasets
+    return together(load(path / "results.nc" if path.is_dir() else path).datasets)
+
+
+def together(datasets: dict[str, xr.Dataset]) -> xr.Dataset | xr.DataTree:
+    """The data set of a spec without parts, or the tree of those of all parts."""
     if "" in datasets:
         return datasets[""]
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=root_attributes(datasets)), **datasets})

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -96,9 +97,6 @@ def load_spec(source: str | Path, sets: Sequence[str] = (), quick: bool = False,
     `quick` applies the spec's [quick] table, then `sets` ("path=value") and `seed` are applied, the last one winning.
     A path "sweep.AXIS" replaces an axis of the sweep. A mistake raises `PlasticodeError`.
     """
-    path = find_spec(source)
-    table = {"name": path.stem} | read_toml(path)
-    look_in(path.parent)
     settings: dict[str, Any] = {}
     for text in sets:
         key, value = parse_setting(text)
@@ -106,9 +104,44 @@ def load_spec(source: str | Path, sets: Sequence[str] = (), quick: bool = False,
         settings[key] = value
     if seed is not None:
         settings["seed"] = seed
+    return spec_of(source, settings, quick)
+
+
+Source = Spec | Mapping[str, Any] | str | Path
+
+
+def spec_of(source: Source, settings: Mapping[str, Any] = MappingProxyType({}), quick: bool = False) -> Spec:
+    """A spec of a file, the name of a built-in one, a table such as TOML decodes to, or a spec, with `settings`, from
+    paths to values; as `load_spec` otherwise. Arrays of NumPy stand for lists."""
+    if isinstance(source, Spec):
+        if quick:
+            raise PlasticodeError("quick is not allowed with a spec that was made before: load_spec(..., quick=True)")
+        if not settings:
+            return source
+        table = source.table()
+        if source.phases:  # which say how many there are
+            del table["stimulus"]["presentations"]
+    elif isinstance(source, Mapping):
+        table = _plain(source)
+    elif isinstance(source, str | Path):
+        path = find_spec(source)
+        table = {"name": path.stem} | read_toml(path)
+        look_in(path.parent)
+    else:
+        kind = type(source).__name__
+        raise PlasticodeError(f"a spec must be a Spec, a dict, a path or a name: {kind} is not allowed")
     if not quick:
         apply_overrides(table, {}, quick=True)  # so that a wrong path in [quick] shows at once
-    return make_spec(apply_overrides(table, settings, quick))
+    return make_spec(apply_overrides(table, _plain(settings), quick))
+
+
+def _plain(value: Any) -> Any:
+    """Tables, lists and numbers of Python's own."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [_plain(item) for item in value]
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def find_spec(source: str | Path) -> Path:

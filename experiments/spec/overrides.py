@@ -23,7 +23,7 @@ def apply_overrides(table: Mapping[str, Any], settings: Mapping[str, Any], quick
     common = common if quick else {}
     settings = flattened(settings, "settings")
     overrides = merged(common, settings)
-    if "parts" not in table:
+    if not table.get("parts"):
         table["sweep"] = flattened(table.get("sweep", {}), "sweep", sweep=True)
         _refuse_ineffective(overrides, [table["sweep"]], [{}])
         _sweep_overridden(table["sweep"], overrides)

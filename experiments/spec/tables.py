@@ -293,7 +293,10 @@ def named_table(value: Any, key: str) -> dict[str, Any]:
 
 
 def unknown_key(path: str, allowed: list[str]) -> PlasticodeError:
-    """The error for a path whose last component is none of the `allowed` keys of its table."""
+    """The error for a path whose last component is none of the `allowed` keys of its table; another may have it."""
     leaf = printable(path.rpartition(".")[2])
     sentence = str(unknown("spec key", leaf, allowed))
+    elsewhere = [f"{section}.{leaf}" for section, table in TABLES.items() if leaf in table.model_fields]
+    if elsewhere and "; did you mean" not in sentence:
+        sentence += f"; did you mean '{elsewhere[0]}'?"
     return PlasticodeError(sentence.replace(f"'{leaf}'", f"'{printable(path)}'", 1))

@@ -32,7 +32,7 @@ from tests.forks import until
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITTEN = ["figures", "report.html", "results.nc", "spec.toml", "summary.json"]
-pytestmark = pytest.mark.usefixtures("compiled_once", "unchecked_types")
+pytestmark = pytest.mark.usefixtures("unchecked_types")
 # Discrete learning, which compiles soonest: the same points, files and words.
 TINY = """
 description = "A <tiny> one"

@@ -24,7 +24,7 @@ from experiments.storage import merge
 from tests.experiments.results.test_ownership import OUT, here, put, run  # noqa: F401
 from tests.experiments.test_cli import WRITTEN, names, plasticode, summary
 
-pytestmark = pytest.mark.usefixtures("compiled_once", "unchecked_types")
+pytestmark = pytest.mark.usefixtures("unchecked_types")
 STRANGE = ["$x^{", "$", "$a$ and $\\nosuch{$", "_hidden", "a_{b", "two\nlines", "\\$5", "{}", "%d"]
 
 

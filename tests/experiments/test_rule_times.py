@@ -5,7 +5,7 @@ import pytest
 
 from dynamics.errors import PlasticodeError
 from experiments.points import jobs
-from experiments.points.assemble import circuit_of, plan, remembering
+from experiments.points.assemble import circuit_of, lags_of, plan, remembering
 from experiments.spec.grid import expand
 from experiments.spec.loading import load_spec, make_spec
 from experiments.spec.spec import dump_toml
@@ -93,7 +93,8 @@ def test_a_delay_of_a_rule_may_be_zero_and_lengthens_the_past_of_a_run():
     for sweep, past in ((["0 s"], 2), (["0 s", "0.5 T", "80 ms"], 82)):
         spec = make_spec({**table, "sweep": {"rule.reward_delay": sweep}})
         group = expand(spec).groups[0]
-        assert remembering(plan(group, spec.task.load()), group.values).history == past
+        made = plan(group, spec.task.load())
+        assert remembering(made, group.values, lags_of(made)).history == past
     with pytest.raises(PlasticodeError, match="rule.reward_delay"):
         make_spec({**table, "rule": {"name": "three-factor", "reward_delay": "-1 ms"}})
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from dynamics.kept import forget
 from experiments import session
 from experiments.execution import programs, runner
 from experiments.machine import progress
@@ -28,7 +29,6 @@ from tests.experiments.test_cli import TINY, WRITTEN, interrupt_at, names, plast
 
 OUT = Path("results/tiny")
 ONE_RULE = ["--set", 'sweep.rule=["fa"]', "--set", 'record.probes=["loss"]']
-pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
 @pytest.fixture(autouse=True)
@@ -123,9 +123,11 @@ def test_points_that_diverge_or_are_nan_from_the_start_harm_no_other(monkeypatch
         nan = jnp.where(values["network.gain"] == 2.0, jnp.float32(jnp.nan), jnp.float32(1.0))
         return jax.tree.map(lambda leaf: leaf * nan if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, state)
 
+    forget()  # programs that are kept know nothing of it
     monkeypatch.setattr(programs, "init_point", poisoned)
     sweep = ["--set", 'sweep."network.gain"=[1.0, 2.0]', "--set", 'sweep."timescales.plasticity"=["200 ms", "1 us"]']
     result = plasticode("run", "tiny.toml", *ONE_RULE, *sweep)
+    forget()
     with xr.open_dataset(OUT / "results.nc") as data:
         good = data.sel({"network_gain": 1.0, "timescales_plasticity": 0.2})
         assert (good["status"] == 0).all() and np.isfinite(good["loss"]).all()

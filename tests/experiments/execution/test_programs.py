@@ -20,7 +20,7 @@ from experiments.storage.chunks import ChunkStore
 from tests.forks import ended
 
 COLLECTIVES = r"all-reduce|all-gather|all-to-all|collective-permute|collective-broadcast|reduce-scatter|send|recv"
-pytestmark = pytest.mark.usefixtures("compiled_once", "unchecked_types")
+pytestmark = pytest.mark.usefixtures("unchecked_types")
 # Discrete learning compiles soonest, and what runs it is the same.
 SMALL = {
     "regime": "discrete",

@@ -19,7 +19,7 @@ from experiments.results.labels import STATUS
 from experiments.spec.grid import expand
 from experiments.spec.loading import load_spec, make_spec
 
-pytestmark = pytest.mark.usefixtures("compiled_once", "unchecked_types")
+pytestmark = pytest.mark.usefixtures("unchecked_types")
 SMALL = {
     "task": {"name": "gaussian-regression", "inputs": 3, "outputs": 2, "samples": 20, "test_samples": 10},
     "network": {"hidden": [4]},

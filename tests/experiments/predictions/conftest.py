@@ -3,9 +3,10 @@
 import inspect
 import textwrap
 
-import jax
 import jaxtyping
 import pytest
+
+from dynamics.kept import forget
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -13,20 +14,28 @@ def small_pictures():
     """Pictures of predictions have their own size, unlike those of runs: a browser measures them."""
 
 
+@pytest.fixture(autouse=True)
+def programs_of_patched_code(request):
+    """Are not found by other tests, nor theirs by tests that patch."""
+    patches = "monkeypatch" in request.fixturenames
+    if patches:
+        forget()
+    yield
+    if patches:
+        forget()
+
+
 @pytest.fixture
 def plant(monkeypatch):
-    """Puts a defect into the engine, and makes all be compiled anew; afterwards the programs with it are forgotten.
-
-    From then on types are not checked, a tenth of the time of what traces: a claim, not they, must find the defect.
-    """
+    """Puts a defect into the engine, and makes all be compiled anew. From then on types are not checked, a tenth of the
+    time of what traces: a claim, not they, must find the defect."""
 
     def planted(target, name, defect):
-        jax.clear_caches()
+        forget()
         monkeypatch.setattr(target, name, defect)
         monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
-    yield planted
-    jax.clear_caches()
+    return planted
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -185,15 +184,7 @@ def test_values_that_make_no_sense_are_refused():
 # ---------------------------------------------------------------------------------------------------- planted defects
 
 
-@pytest.fixture
-def fresh():
-    """A defect reaches only what is compiled after it, and nothing compiled with it may stay."""
-    jax.clear_caches()
-    yield
-    jax.clear_caches()
-
-
-def test_a_sign_that_the_rule_forgets_is_found(monkeypatch, fresh):
+def test_a_sign_that_the_rule_forgets_is_found(monkeypatch):
     whole = Curl._signed
 
     def forgetful(self, p, circuit):
@@ -209,7 +200,7 @@ def test_a_sign_that_the_rule_forgets_is_found(monkeypatch, fresh):
     assert failed(measured("curl-hidden-boundary", ratios=(0.4,), **SMALL)) == ["A governs the simulated weight flow"]
 
 
-def test_a_wrong_time_constant_of_one_layer_is_found(monkeypatch, fresh):
+def test_a_wrong_time_constant_of_one_layer_is_found(monkeypatch):
     whole = dynamics.plasticity.at_level
     monkeypatch.setattr(dynamics.plasticity, "at_level", lambda values, level: whole(values, level) * level)
     assert failed(measured("curl-readout-boundary", ratios=(0.4,), **SMALL)) == ["A governs the simulated weight flow"]

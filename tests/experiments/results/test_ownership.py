@@ -17,7 +17,7 @@ from experiments.storage.chunks import ChunkStore
 from tests.experiments.test_cli import WRITTEN, names, plasticode
 
 OUT = Path("out")
-pytestmark = pytest.mark.usefixtures("compiled_once", "unchecked_types")
+pytestmark = pytest.mark.usefixtures("unchecked_types")
 SPEC = """
 regime = "discrete"
 [network]
