@@ -7,7 +7,7 @@ import pytest
 from scipy.integrate import quad, solve_ivp
 
 import dynamics.field
-import dynamics.integrators.fixed_step
+import dynamics.system
 from dynamics.delays import History
 from dynamics.errors import PlasticodeError
 from experiments.predictions import prediction_class
@@ -248,7 +248,7 @@ def test_filters_that_are_too_quick_fail_the_thresholds_of_chains(plant):
 
 
 def test_noise_of_the_wrong_variance_fails_the_moments_of_schemes(plant):
-    right = dynamics.integrators.fixed_step.brownian_increments
+    right = dynamics.system.brownian_increments
     wrong = lambda key, like, dt: right(key, like, 1.3 * dt)  # noqa: E731
-    plant(dynamics.integrators.fixed_step, "brownian_increments", wrong)
+    plant(dynamics.system, "brownian_increments", wrong)
     assert {"Euler, additive", "Euler, multiplicative"} <= failed(small("weak-order").measure())

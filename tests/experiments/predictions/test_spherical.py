@@ -8,7 +8,7 @@ import pytest
 
 import dynamics.circuit
 import dynamics.discrete
-import dynamics.integrators.fixed_step
+import dynamics.system
 import rules.hebbian
 from dynamics.errors import PlasticodeError
 from experiments.predictions import configured
@@ -168,7 +168,7 @@ def test_defects_are_caught(plant, where, what, defect, claims):
     assert failed(small(seeds=24).measure()) >= claims
 
 
-def stronger_noise(key, like, dt, right=dynamics.integrators.fixed_step.brownian_increments):
+def stronger_noise(key, like, dt, right=dynamics.system.brownian_increments):
     return right(key, like, 1.15 * dt)
 
 
@@ -179,7 +179,7 @@ def stronger_decay(self, local):
 @pytest.mark.parametrize(
     ("where", "what", "defect"),
     [
-        (dynamics.integrators.fixed_step, "brownian_increments", stronger_noise),
+        (dynamics.system, "brownian_increments", stronger_noise),
         (rules.hebbian.SquaredActivity, "__call__", stronger_decay),
     ],
 )
