@@ -137,7 +137,9 @@ def forking(place: Path) -> Iterator[Forks]:
     """A server of forks; compiled programs are kept between runs, as conftest decides."""
     command = [sys.executable, "-c", SERVER, str(ROOT), str(LONGEST)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes) as server:
+    # Also programs that compile at once: each run would compile them again.
+    environment = os.environ | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    with subprocess.Popen(command, env=environment, **pipes) as server:
         forks = Forks(server, place)
         try:
             yield forks

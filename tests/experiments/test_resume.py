@@ -15,6 +15,7 @@ from tests.forks import Forks, forking
 # Discrete learning, whose programs compile at once: the same chunks, files and processes.
 SPEC = """
 regime = "discrete"
+task = {name = "circles", samples = 40}
 [network]
 hidden = [3]
 [stimulus]
@@ -22,10 +23,10 @@ duration = "20 ms"
 presentations = 4_000
 [record]
 points = 3
+probes = ["loss"]
 [sweep]
-rule = ["sgd", "fa"]
 "timescales.plasticity" = ["200 ms", "400 ms"]
-seeds = 4
+seeds = 8
 """
 POINTS = 16
 WRITTEN = ["figures", "report.html", "results.nc", "spec.toml", "summary.json"]

@@ -111,7 +111,7 @@ def test_chunks_that_fail_or_kill_their_worker_are_recorded_and_the_rest_goes_on
     """A worker that dies is started again, for each attempt and for the chunks that wait behind it."""
     out = forks.place / "failing"
     rules = ["--set", 'sweep.rule=["picky:Killer", "picky:Picky", "fa"]']
-    code = forks.wait(forks.start("run", "spec.toml", "--out", "failing", *rules, "--workers", "1", chunk=12))
+    code = forks.wait(forks.start("run", "spec.toml", "--out", "failing", *rules, "--workers", "1", chunk=16))
     assert code == 1 and "2 chunks failed every time, the first with KilledWorker" in forks.said(), forks.said()
     with xr.open_dataset(out / "results.nc") as data:
         assert (data["status"].sel(rule="fa") == 0).all()
@@ -119,7 +119,7 @@ def test_chunks_that_fail_or_kill_their_worker_are_recorded_and_the_rest_goes_on
     failures = json.loads((out / "summary.json").read_text())["failures"]
     assert sorted(failures) == ["all-0000-000000", "all-0001-000000"]
     assert "not here" in failures["all-0001-000000"] and "not here" in (out / "report.html").read_text()
-    assert forks.wait(forks.start("run", "spec.toml", "--out", "failing", *rules, chunk=12)) == 0  # here it works
+    assert forks.wait(forks.start("run", "spec.toml", "--out", "failing", *rules, chunk=16)) == 0  # here it works
     assert names(out) == WRITTEN
 
 

@@ -1,6 +1,7 @@
 """Compiled programs that outlive the process: who finds them, who does not, and that nothing is ever an error."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zlib
@@ -27,22 +28,29 @@ with kept_programs():
 """
 SPEC = """
 regime = "discrete"
+task = {name = "circles", samples = 40}
 [network]
 hidden = [3]
 [stimulus]
 presentations = 3
 [record]
 points = 1
+probes = ["loss"]
 """
+
+
+def nobody_has_said_anything(patch: pytest.MonkeyPatch, home: Path) -> None:
+    """Of caches, here and to the processes that are started, which are at `home`."""
+    for name in (PLACE, SWITCH, "XDG_CACHE_HOME", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
+        patch.delenv(name, raising=False)
+    patch.setattr(sys, "platform", "linux")
+    patch.setenv("HOME", str(home))
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch) -> Iterator[Path]:
-    """A home where nobody has said anything of caches: here and for the processes that are started."""
-    for name in (PLACE, SWITCH, "XDG_CACHE_HOME", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setenv("HOME", str(tmp_path))
+    """A home where nobody has said anything of caches."""
+    nobody_has_said_anything(monkeypatch, tmp_path)
     settings.cache_clear()
     yield tmp_path
     settings.cache_clear()
@@ -80,31 +88,44 @@ def entry(home: Path, name: str, content: bytes, version: str = "old", age: floa
 # ------------------------------------------------------------------------------------------------------ real processes
 
 
-def test_two_processes_at_once_and_one_after_the_other(home):
-    first, second = [ended(process) for process in (started(SMALL), started(SMALL))]
-    assert first[0] == second[0] and first[0]
+@pytest.fixture(scope="module")
+def two_at_once(tmp_path_factory) -> tuple[Path, list[str]]:
+    """A home where two processes have kept their programs at the same time, and what each of them has printed."""
+    place = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        nobody_has_said_anything(patch, place)
+        return place, [ended(process)[0] for process in (started(SMALL), started(SMALL))]
+
+
+@pytest.fixture
+def kept(home, two_at_once) -> str:
+    """What was kept there is also here; what its processes have printed."""
+    shutil.copytree(two_at_once[0], home, dirs_exist_ok=True)
+    return two_at_once[1][0]
+
+
+def test_two_processes_at_once_and_one_after_the_other(home, kept, two_at_once):
+    assert two_at_once[1] == [kept, kept] and kept
     whole = entries(home)
     assert whole and all(zlib.decompress(path.read_bytes()) for path in whole)
-    assert (home / ".cache" / "plasticode").stat().st_mode & 0o777 == 0o700
-    assert ended(started(SMALL)) == (first[0], len(whole), 0)
+    assert (two_at_once[0] / ".cache" / "plasticode").stat().st_mode & 0o777 == 0o700
+    assert ended(started(SMALL)) == (kept, len(whole), 0)
 
 
-def test_pieces_of_entries_are_thrown_away_and_made_again(home):
-    out, _, _ = ended(started(SMALL))
+def test_pieces_of_entries_are_thrown_away_and_made_again(home, kept):
     whole = entries(home)
     whole[0].write_bytes(whole[0].read_bytes()[:-100])  # as a kill leaves it
     whole[1].write_bytes(b"")
     whole[2].write_bytes(b"no program")
     again, hits, _ = ended(started(SMALL))
-    assert again == out and hits == len(whole) - 3
+    assert again == kept and hits == len(whole) - 3
     assert entries(home) == whole and all(zlib.decompress(path.read_bytes()) for path in whole)
 
 
-def test_what_becomes_unreadable_meanwhile_is_no_warning(home):
-    out, _, _ = ended(started(SMALL))
+def test_what_becomes_unreadable_meanwhile_is_no_warning(home, kept):
     late = "import jax\n    from pathlib import Path\n    for path in Path.home().glob('.cache/plasticode/*/*'): "
     for spoil in ("path.write_bytes(b'no program')", "(path.unlink(), path.mkdir())"):
-        assert ended(started(SMALL.replace("import jax", late + spoil)))[:2] == (out, 0)
+        assert ended(started(SMALL.replace("import jax", late + spoil)))[:2] == (kept, 0)
 
 
 def test_a_run_keeps_programs_unless_it_is_told_not_to(home):
