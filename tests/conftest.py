@@ -1,5 +1,6 @@
 """Settings of every test run: strict numerics, two host devices, no display. They must precede the first use of jax."""
 
+import ast
 import atexit
 import functools
 import gc
@@ -8,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # All are inherited by the processes that tests start, and give way to what the caller has set.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -33,6 +35,22 @@ import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
+
+
+def check_functions_of_modules_and_classes_alone() -> None:
+    """jaxtyping's hook makes a checker for a function whenever it is defined: of one within another at every call of
+    that, a fifteenth of the time of all tests. What goes into the outer function is checked."""
+    hook: Any = jaxtyping._import_hook
+    every, cached = hook.JaxtypingTransformer.visit_FunctionDef, hook._optimized_cache_from_source
+
+    def visit(self: Any, node: ast.FunctionDef) -> ast.AST:
+        return node if any(isinstance(parent, ast.FunctionDef) for parent in self._parents) else every(self, node)
+
+    hook.JaxtypingTransformer.visit_FunctionDef = visit
+    hook._optimized_cache_from_source = lambda name, *where, **more: cached(f"outer{name}", *where, **more)
+
+
+check_functions_of_modules_and_classes_alone()
 
 # The same examples in every run; `pytest --hypothesis-profile=default` looks for others.
 hypothesis.settings.register_profile("same", derandomize=True)
@@ -93,6 +111,15 @@ def unchecked_types() -> Iterator[None]:
     go without; those of tests/dynamics and tests/rules run every regime, integrator and rule with them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+        yield
+
+
+@pytest.fixture(scope="module")
+def unjudged() -> Iterator[None]:
+    """Runs of a file whose tests ask none for an estimate of its error: see tests/unjudged.py."""
+    from tests.unjudged import unjudged  # not before jaxtyping's hook is there
+
+    with unjudged():
         yield
 
 

@@ -18,7 +18,6 @@ from dynamics.circuit import Circuit, Weights
 from dynamics.coupled import Coupled
 from dynamics.discrete import Discrete
 from dynamics.flow import WeightFlow
-from dynamics.integrators import FixedStep
 from dynamics.network import Network
 from dynamics.regime import AbstractRegime
 from dynamics.stimulus import Clock, Stream
@@ -51,6 +50,7 @@ from rules import (
     WeightPerturbation,
 )
 from rules.template import Template
+from tests.unjudged import PlainFlow, PlainSteps
 
 HALF: Any = 0.5  # a rule makes arrays of its numbers
 FAST: Any = 0.05
@@ -198,7 +198,7 @@ def flow(
     circuit: Circuit, problem: Problem, times: Timescales, time: Clock | None = None, integrator: str = "heun"
 ) -> WeightFlow:
     """A weight flow on all samples of the problem."""
-    return WeightFlow(circuit, times, problem.inputs, problem.targets, time or clock(), FixedStep(integrator))
+    return PlainFlow(circuit, times, problem.inputs, problem.targets, time or clock(), PlainSteps(integrator))
 
 
 @eqx.filter_jit

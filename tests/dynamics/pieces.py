@@ -13,10 +13,10 @@ from dynamics.coupled import Coupled
 from dynamics.delays import Delays
 from dynamics.discrete import Discrete
 from dynamics.flow import WeightFlow
-from dynamics.integrators import FixedStep, Window
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
 from tests.problems import f64
+from tests.unjudged import PlainSteps, PlainWindow
 
 
 def normal(*shape: int) -> Array:
@@ -70,9 +70,9 @@ def both(
 ) -> tuple[Any, Any]:
     """The ends of a run by windows and by Runge-Kutta steps of the fourth order or better."""
     lags = {} if delays is None else {"delays": delays}
-    window = Window(nodes=nodes, parts=1, gaps=gap > 0, tolerance=1e-9)
+    window = PlainWindow(nodes=nodes, parts=1, gaps=gap > 0, tolerance=1e-9)
     ends = []
-    for by, count in ((window, nodes), (FixedStep("dopri5"), steps)):
+    for by, count in ((window, nodes), (PlainSteps("dopri5"), steps)):
         regime = coupled(circuit, times, inputs, targets, Clock(f64(duration), f64(gap), count), by, **lags)
         ends.append(advanced(regime, weights, jnp.int32(shown)))
     return ends[0], ends[1]

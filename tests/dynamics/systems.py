@@ -15,6 +15,7 @@ from dynamics.stimulus import Clock, Stream
 from dynamics.system import AbstractSystem
 from rules import FA
 from tests.problems import Problem, clock, f64, random_weights, stream, timescales
+from tests.unjudged import PlainSteps
 
 
 class DelayedDecay(AbstractSystem):
@@ -162,9 +163,9 @@ def two_layers(samples=5, **network) -> Problem:
 
 
 def coupled(problem: Problem, time: Clock, times=None, rule=None, solver="euler", **options) -> Coupled:
-    """A coupled run of `rule` (feedback alignment) on the problem."""
+    """A coupled run of `rule` (feedback alignment) on the problem; of its error steps tell nothing."""
     circuit = (rule or FA(f64(1.0))).wire(problem.network)
-    integrator = options.pop("integrator", FixedStep(solver))
+    integrator = options.pop("integrator", PlainSteps(solver))
     times = times or timescales(propagation=0.02, plasticity=0.3, decay=5.0)
     return Coupled(circuit, times, stream(problem), time, integrator=integrator, **options)
 
@@ -184,7 +185,7 @@ def single_synapse(duration=1.0, gap=3.0, steps=800, tau_prop=0.02, trace=None, 
     data = Stream(jnp.ones((1, 1), jnp.float64), jnp.ones((1, 1), jnp.float64), jax.random.key(0))
     times = timescales(propagation=tau_prop, plasticity=1e6, trace=trace)
     circuit = FA(f64(1.0)).wire(network)
-    return Coupled(circuit, times, data, clock(duration, gap, steps), integrator=FixedStep(solver), **options)
+    return Coupled(circuit, times, data, clock(duration, gap, steps), integrator=PlainSteps(solver), **options)
 
 
 @eqx.filter_jit

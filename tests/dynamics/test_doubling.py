@@ -23,13 +23,22 @@ from dynamics.noise import Noise
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
 from rules import KP, SGD
-from tests.dynamics.systems import coupled, show, two_layers
+from tests.dynamics import systems
+from tests.dynamics.systems import show, two_layers
 from tests.dynamics.windows import moved_apart
 from tests.problems import Problem, clock, f64, random_weights, stream, timescales
+from tests.unjudged import PlainSteps
 
 PROBLEM = two_layers(bias=True)
 TIMES = timescales(propagation=0.02, plasticity=0.3, decay=5.0)
 LAGS = {"none": {}, "error": {"error": 0.033}, "all": {"error": 0.033, "hop": 0.007, "input": 0.021}}
+
+
+def coupled(*known, solver="euler", **more) -> Coupled:
+    """A run by steps that are judged."""
+    return systems.coupled(*known, **({"integrator": FixedStep(solver)} | more))
+
+
 WEIGHTS = random_weights(coupled(PROBLEM, clock(steps=10)).circuit)
 
 
@@ -51,7 +60,8 @@ def in_steps(solver, steps, lags="none", **options):
 def exact():
     """The right matrices, by lags."""
     solvers = {"none": ("dopri5", 400), "error": ("heun", 3000), "all": ("heun", 3000)}
-    return {lags: ended(in_steps(*solver, lags))[0] for lags, solver in solvers.items()}
+    runs = {lags: in_steps(*how, lags, integrator=PlainSteps(how[0])) for lags, how in solvers.items()}
+    return {lags: ended(run)[0] for lags, run in runs.items()}
 
 
 CASES = [("euler", 40, "none"), ("heun", 9, "none"), ("tsit5", 10, "none"), ("heun", 40, "all"), ("tsit5", 20, "error")]

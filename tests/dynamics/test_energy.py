@@ -9,13 +9,14 @@ import numpy as np
 
 from dynamics import instruments
 from dynamics.circuit import Circuit, Given, Input, Layer, Projection, Variable, Wave
-from dynamics.integrators import FixedStep, Window
 from dynamics.network import Network
 from dynamics.settle import Outside, settle
 from dynamics.stimulus import Clock
 from rules.equilibrium_propagation import EquilibriumPropagation, Nudged, copy_of
 from tests.dynamics.pieces import advanced, cosine, coupled, discrete, drift, normal, relative
 from tests.problems import f64, timescales
+from tests.unjudged import PlainSteps as FixedStep
+from tests.unjudged import PlainWindow as Window
 
 INPUTS, TARGETS = normal(5, 4), normal(5, 3)
 NETWORK = Network((4, 6, 3), bias=False, gain=f64(0.5))

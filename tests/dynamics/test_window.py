@@ -56,7 +56,7 @@ from tests.problems import (
 def test_every_piece_of_a_rule_equals_its_runge_kutta_reference(name):
     circuit = ENGINE_RULES[name].wire(SMALL.network)
     weights = random_weights(circuit)
-    by_windows = windowed(circuit, gap=GAP, nodes=14, tolerance=1e-8)
+    by_windows = windowed(circuit, gap=GAP, judged=True, nodes=14, tolerance=1e-8)
     end = shown(by_windows, weights, 3)
     reference = run(stepped(circuit, gap=GAP), weights, 3)
     assert moved_apart(weights, by_windows.weights(end), reference) < 1e-7
@@ -266,12 +266,13 @@ def test_fast_propagation_and_slow_plasticity_approach_discrete_updates():
 def test_a_resumed_run_equals_a_straight_one_bit_for_bit():
     circuit, lags = SGD().wire(SMALL.network), {"error": 0.21, "hop": 0.01}
     noisy = dataclasses.replace(
-        windowed(circuit, lags=lags), noise=Noise(activity=f64(0.1), synaptic=f64(0.01)), key=jax.random.key(7)
+        windowed(circuit, lags=lags, judged=True),
+        noise=Noise(activity=f64(0.1), synaptic=f64(0.01)),
+        key=jax.random.key(7),
     )
-    weights = random_weights(circuit)
-    straight = shown(noisy, weights, 11)
-    halfway = shown(noisy, weights, 5)
-    resumed = show(noisy, weights, jnp.int32(5), jnp.int32(6), halfway)
+    start = noisy.init(random_weights(circuit))
+    straight, halfway = (show(noisy, None, jnp.int32(0), jnp.int32(count), start) for count in (11, 5))
+    resumed = show(noisy, None, jnp.int32(5), jnp.int32(6), halfway)
     for left, right in zip(jax.tree.leaves(straight), jax.tree.leaves(resumed), strict=True):
         np.testing.assert_array_equal(left, right)
     assert not (halfway.state.weights["W1"] == straight.state.weights["W1"]).any()
@@ -303,7 +304,7 @@ FAST, ABSURD = timescales(propagation=0.001, plasticity=0.5), timescales(propaga
 @pytest.mark.parametrize(("times", "nodes", "converged"), [(TIMES, 10, True), (FAST, 3, False), (ABSURD, 10, False)])
 def test_points_that_windows_do_not_resolve_are_marked(times, nodes, converged):
     """Too few nodes for the relaxation after a jump, and plasticity that is far too fast for sweeps to converge."""
-    by_windows = windowed(FA().wire(SMALL.network), times=times, nodes=nodes)
+    by_windows = windowed(FA().wire(SMALL.network), judged=True, times=times, nodes=nodes)
     for presentations in (1, 9):
         told = quality(by_windows, presentations=presentations)
         assert bool(told.converged) == converged
@@ -311,7 +312,7 @@ def test_points_that_windows_do_not_resolve_are_marked(times, nodes, converged):
 
 
 def test_estimates_are_relative_to_the_change_of_all_plastic_matrices():
-    by_windows = windowed(KP().wire(SMALL.network), times=timescales(propagation=0.02, plasticity=0.5))
+    by_windows = windowed(KP().wire(SMALL.network), judged=True, times=timescales(propagation=0.02, plasticity=0.5))
     weights = random_weights(by_windows.circuit)
     end = shown(by_windows, weights, 1)
     change = jnp.sqrt(sum(jnp.sum((w - weights[name]) ** 2) for name, w in end.state.weights.items()))
@@ -321,21 +322,21 @@ def test_estimates_are_relative_to_the_change_of_all_plastic_matrices():
 def test_a_short_run_is_judged_by_presentations_in_which_it_learns():
     """An error that is later than a presentation teaches nothing in the first one, which no estimate may rest on."""
     late = {"times": timescales(propagation=0.001, plasticity=0.3), "lags": {"error": 0.12}}
-    assert not quality(windowed(FA().wire(SMALL.network), nodes=3, **late), presentations=5).converged
+    assert not quality(windowed(FA().wire(SMALL.network), judged=True, nodes=3, **late), presentations=5).converged
 
 
 def test_a_window_of_few_sweeps_tells_that_it_has_not_converged():
     circuit = FA().wire(SMALL.network)
     times = timescales(propagation=0.02, plasticity=0.2)
-    assert not quality(windowed(circuit, times=times, sweeps=2)).converged
-    assert quality(windowed(circuit, times=times, sweeps=5)).converged
+    assert not quality(windowed(circuit, times=times, judged=True, sweeps=2)).converged
+    assert quality(windowed(circuit, times=times, judged=True, sweeps=5)).converged
 
 
 def test_what_is_not_finite_is_not_a_lack_of_convergence():
     """Divergence has a status of its own, which the weights decide."""
     circuit = FA().wire(SMALL.network)
     weights = random_weights(circuit)
-    told = quality(windowed(circuit), weights | {"W1": jnp.full_like(weights["W1"], jnp.nan)})
+    told = quality(windowed(circuit, judged=True), weights | {"W1": jnp.full_like(weights["W1"], jnp.nan)})
     assert jnp.isnan(told.error) and told.converged
 
 

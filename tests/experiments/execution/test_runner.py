@@ -18,6 +18,7 @@ from experiments.points.jobs import Chunking
 from experiments.results.labels import STATUS
 from experiments.spec.grid import expand
 from experiments.spec.loading import make_spec
+from tests.unjudged import unjudged
 
 pytestmark = pytest.mark.usefixtures("unchecked_types")
 SMALL = {
@@ -59,6 +60,7 @@ def swept(sweep: dict, table: dict = SMALL, **changes) -> dict:
     return {**table, **changes, "sweep": sweep}
 
 
+@unjudged()
 @pytest.mark.parametrize("integrator", [EULER, WINDOW], ids=["euler", "window"])
 def test_a_batch_of_all_traced_numbers_equals_its_points_run_alone(integrator, monkeypatch):
     """vmap = loop, for every field that can be swept; static choices (steps, buffers, windows) are the batch's."""
@@ -95,7 +97,7 @@ def rules_swept() -> tuple[list[str], xr.Dataset]:
     axes = {path: TRACED[path] for path in ("timescales.plasticity", "noise.activity")}
     axes |= {"delays.error": ["0 ms", "20 ms"], "rule": ["sgd", "fa"], "seeds": 2}
     record = {"points": 3, "probes": ["loss", "weight_norm"]}
-    with pytest.MonkeyPatch.context() as patch:
+    with unjudged(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(programs, "advance_point", counted)
         return traces, runner.run(make_spec(swept(axes, record=record, integrator=EULER))).datasets[""]
 
@@ -165,6 +167,7 @@ def test_progress_ends_at_the_total():
     assert max(done[: points.index(3)]) > 0  # progress inside the first chunk too
 
 
+@unjudged()
 @pytest.mark.parametrize("noise", [{"synaptic_multiplicative": 0.3}, {"activity": 0.3, "synaptic": 0.1}])
 def test_milstein_runs_networks_and_is_euler_where_noise_is_additive(noise):
     def end(name: str) -> xr.Dataset:
@@ -177,6 +180,7 @@ def test_milstein_runs_networks_and_is_euler_where_noise_is_additive(noise):
     assert gap < 1e-12 if "synaptic" in noise else 1e-12 < gap < 0.1
 
 
+@unjudged()
 def test_noise_makes_seeds_differ_where_the_mean_flow_has_none():
     def losses(**more: dict[str, Any]) -> np.ndarray:
         table = swept({"seeds": 2}, LINEAR, regime="flow", network={"hidden": [], "gain": 0.0, "bias": False})

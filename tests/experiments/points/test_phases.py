@@ -14,6 +14,7 @@ from experiments.spec.loading import make_spec
 from experiments.spec.overrides import apply_overrides
 from experiments.spec.spec import dump_toml
 from experiments.spec.toml_text import parse_setting, parse_toml
+from tests.unjudged import unjudged
 
 pytestmark = pytest.mark.usefixtures("unchecked_types")
 SMALL = {
@@ -54,6 +55,7 @@ def in_python(spec):
     return np.stack([shown.probes[name] for name in sorted(shown.probes)], axis=1)
 
 
+@unjudged()
 @pytest.mark.parametrize("regime", REGIMES, ids=["window", "heun, late", "discrete", "flow"])
 def test_a_run_with_phases_is_its_stages_one_after_the_other(regime):
     spec = make_spec(SMALL | regime | {"phases": [FIRST, SLOW, FROZEN]})
@@ -115,6 +117,7 @@ def test_multiples_of_the_duration_are_those_of_the_phase():
     np.testing.assert_allclose(data["time"], [0, 0.1, 0.2, 0.28, 0.36])
 
 
+@unjudged()
 def test_noise_and_lists_may_come_and_go():
     phases = [FIRST, {"presentations": 4, "set": {"noise.synaptic": 0.01, "timescales.plasticity": ["inf", "1 s"]}}]
     data = run(make_spec(SMALL | {"phases": phases})).datasets[""]

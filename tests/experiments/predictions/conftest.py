@@ -25,6 +25,11 @@ def programs_of_patched_code(request):
         forget()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def claims_alone(unjudged, unchecked_types):
+    """Claims are about numbers, which nothing that judges runs or checks types changes: both take half of the time."""
+
+
 @pytest.fixture
 def plant(monkeypatch):
     """Puts a defect into the engine, and makes all be compiled anew. From then on types are not checked, a tenth of the

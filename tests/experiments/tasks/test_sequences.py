@@ -21,6 +21,7 @@ from experiments.tasks.contract import Data
 from experiments.tasks.registry import load, make_task
 from experiments.tasks.temporal import DelayedMatch, Frequency, MovingBar
 from plasticode import SGD, Clock, Coupled, Discrete, Network, Stream, Timescales, Window, responses
+from tests.unjudged import unjudged
 
 pytestmark = pytest.mark.usefixtures("unchecked_types")
 N, FRAMES, D = 20, 4, 3
@@ -167,6 +168,7 @@ SMALL = {
 }
 
 
+@unjudged()
 def test_a_run_answers_sequences_in_time_alike_by_windows_and_by_steps():
     """The loss of the test sequences, whose answers depend on the frames before: by two integrators, and not what
     single frames that settle would give."""
