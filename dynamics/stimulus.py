@@ -88,7 +88,7 @@ class Stream(eqx.Module):
         sequence = order(self.key, self.draw(k // self.frames), samples // self.frames)
         return sequence * jnp.uint32(self.frames) + (k % self.frames).astype(jnp.uint32)
 
-    def draw(self, k: Int[Array, ""]) -> Int[Array, ""]:
+    def draw(self, k: Int[Array, "*rows"]) -> Int[Array, "*rows"]:
         """The number of what is drawn for the k-th presentation of this side."""
         return k if self.side is None else k * self.sides + self.side
 
