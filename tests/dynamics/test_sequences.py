@@ -222,7 +222,9 @@ def test_what_does_not_fit_is_refused(given, told):
 def test_marks_may_be_a_list_of_any_precision():
     single = PROBLEM.inputs.astype(jnp.float32), PROBLEM.targets.astype(jnp.float32)
     stream = Stream(*single, KEY, told=[0, 0, 1] * 4)
-    assert (np.asarray(stream.told) == np.asarray(AT_END)).all() and stream.marked_lessons().dtype == jnp.float32
+    shown = looked_up(stream.marked_lessons(), jnp.arange(3, dtype=jnp.uint32))
+    assert (np.asarray(stream.told) == np.asarray(AT_END)).all() and shown.dtype == jnp.float32
+    assert (shown[:2] == 0).all() and (shown[2, :-1] == single[1][2]).all()
 
 
 @pytest.mark.parametrize("regime", [Coupled, Discrete])
