@@ -17,7 +17,7 @@ from dynamics.integrators import Adaptive
 from dynamics.network import Network
 from dynamics.order import ORDERS
 from dynamics.sequences import responses
-from dynamics.stimulus import Stream
+from dynamics.stimulus import Stream, looked_up
 from rules import FA, SGD, NodePerturbation
 from tests.problems import ENGINE_RULES, clock, distance, f64, random_problem, random_weights, run, timescales, wired
 from tests.unjudged import PlainFlow as WeightFlow
