@@ -29,6 +29,7 @@ from dynamics.system import Look
 
 Seen = dict[str, Array]  # by name; the last dimensions are the neurons of `View.layers`
 
+FACTORS = {"post": "postsynaptic factor", "pre": "presynaptic factor", "gate": "gate"}
 SHORT = {"error": "e", "forward": "a", "modulatory": "c", "post": "m", "pre": "p"}
 
 
@@ -44,6 +45,17 @@ class View(NamedTuple):
     of: str
     what: str
     layers: tuple[str, ...]
+
+    @property
+    def long_name(self) -> str:
+        """What it is, in words."""
+        if self.kind == "factor":
+            return f"{FACTORS[self.what]} of {self.of}"
+        if self.kind == "input":
+            return f"input of layer {self.of} at port {self.what}"
+        return {"value": f"{self.what} of layer {self.of}", "map": f"matrix {self.of}", "trace": f"trace of {self.of}"}[
+            self.kind
+        ]
 
 
 class Sight(NamedTuple):

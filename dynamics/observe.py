@@ -26,7 +26,8 @@ TIMES = 101
 
 class Observed(NamedTuple):
     """What `observe` returns: the numbers of the presentations, the times in seconds from the start of each, and what
-    was seen there by name, arrays (presentations, times, neurons), of matrices (presentations, times, targets, sources).
+    was seen there, by name: arrays (presentations, times, neurons), of matrices (presentations, times, targets,
+    sources).
 
     finite          whether all of it, and all weights and slow variables at the end, are finite
     converged       whether the integrator's estimate is within its tolerance
