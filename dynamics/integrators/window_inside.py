@@ -1,22 +1,25 @@
 """What windows say of the inside of a presentation: their waveforms between the nodes, and the maps there.
 
-A waveform is the polynomial through its start and its nodes. What may jump at the start of a window, as inputs and the
-factors of laws do, is that through the nodes alone, which is extended to the start. A map is its value at the start of
-the window plus such a polynomial of its change: that is what collocation takes it for.
+A waveform is the polynomial through its start and its nodes. Of what is late by a constant lag the start is not known:
+it is the polynomial through the nodes alone, extended to the start. A map is its value at the start of the window plus
+such a polynomial of its change: that is what collocation takes it for.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dynamics.inside import Seen, Sight
+from dynamics.field import FieldMoment
+from dynamics.inside import Seen, Sight, View
 from dynamics.integrators.collocation import interpolation, nodes
 from dynamics.integrators.waveforms import Relaxation, Sweep, Waves
 from dynamics.integrators.window_parts import Layout
 from dynamics.kinks import roundoff, with_value
+from dynamics.laws import Outer
+from dynamics.system import Look
 
 
 class Piece(NamedTuple):
@@ -32,16 +35,13 @@ def pieces_of(sight: Sight, window: Relaxation, waves: Waves) -> dict[str, Piece
     factors = moment.factors(window.system.products)
     terms = [term for term in window.system.circuit.terms if term.name in factors.products]
     products = {term.name: moment.product(term, factors, traces) for term in terms}
-    circuit, y, found = window.system.circuit, window.start, {}
-    starts = {(name, v): x for v, signals in y.fast.items() for name, x in signals.items()}
-    starts |= {(name, v): x for name, variables in y.slow.items() for v, x in variables.items()}
-    starts |= {(term.name, term.trace.of): y.trace[term.name] for term in terms if term.trace and term.name in y.trace}
-    views = dict(sight.views)
+    circuit, y, found, views = window.system.circuit, window.start, {}, dict(sight.views)
     for name, wave in sight.signals(moment, products).items():
-        view = views[name]
         wave = jnp.broadcast_to(wave, (window.nodes, wave.shape[1]))
-        known = None if view.kind == "input" else starts.get((view.of, view.what))
-        start = extended(wave) if known is None else sight.cut(view, known)
+        try:
+            start = sight.cut(views[name], at_start(window, views[name]))
+        except _Late:
+            start = extended(wave)
         found[name] = Piece(start, wave - start[None])
     begun = sight.matrices(circuit, window.learning.weights, y.trace)
     nowhere = {name: jnp.zeros_like(w) for name, w in window.learning.weights.items()}
@@ -53,6 +53,34 @@ def pieces_of(sight: Sight, window: Relaxation, waves: Waves) -> dict[str, Piece
 
     every = jax.vmap(moved)(jnp.arange(window.nodes))
     return found | {name: Piece(start, every[name]) for name, start in begun.items()}
+
+
+class _Late(Exception):
+    """What is late by a constant lag was asked for."""
+
+
+def at_start(window: Relaxation, view: View) -> Array:
+    """A signal as the window begins."""
+
+    def late(*args: Any, **how: Any) -> Array:
+        raise _Late
+
+    system, y = window.system, window.start
+    moment = FieldMoment(system, y, window.inputs, Look(jnp.zeros_like(system.dt), late))
+    if view.kind == "value":
+        return moment.value(system.circuit.layer(view.of), view.what)
+    if view.kind == "input":
+        return moment.input(system.circuit.layer(view.of), view.what)
+    term = next(term for term in system.circuit.terms if term.name == view.of)
+    law, target = term.term, system.circuit.layer(term.of.target)
+    assert isinstance(law, Outer)
+    if law.trace.of == view.what and term.name in y.trace:
+        return y.trace[term.name]
+    if view.what == "pre":
+        return moment.pre(term)
+    gated = law.gate is not None and term.name not in system.products
+    factor = moment.of(law.post if view.what == "post" or law.gate is None else law.gate, target)
+    return moment.of(law.gate, target) * factor if gated and law.gate is not None else factor
 
 
 def extended(wave: Float[Array, "s n"]) -> Float[Array, " n"]:

@@ -50,8 +50,8 @@ def expected(states: list[dict], name: str, presentation: int) -> np.ndarray:
 
 @pytest.mark.parametrize(
     "integrator, steps, tolerance",
-    [(WINDOW, 1, 5e-6), (FixedStep("heun"), STEPS, 1e-3), (FixedStep("dopri5"), STEPS, 2e-4)],
-    ids=["window", "heun", "dopri5"],
+    [(WINDOW, 1, 2e-5), (FixedStep("heun"), STEPS, 1e-3)],
+    ids=["window", "heun"],
 )
 def test_all_signals_are_those_of_an_independent_simulation(truth, integrator, steps, tolerance):
     weights, states = truth
@@ -71,7 +71,7 @@ def test_windows_steps_and_adaptive_steps_see_the_same():
     run = run_of(WINDOW, rule=rule)
     weights = random_weights(run.circuit)
     by_windows = observe(run, names, [1], times, weights)
-    for integrator, steps in ((FixedStep("heun"), 1120), (Adaptive(f64(1e-7), f64(1e-9)), 70)):
+    for integrator, steps in ((FixedStep("dopri5"), 70), (Adaptive(f64(1e-7), f64(1e-9)), 70)):
         one = observe(run_of(integrator, steps, rule=rule), names, [1], times, weights, neurons={"z1": [2, 0]})
         for name in names:
             there = np.asarray(by_windows.seen[name])
