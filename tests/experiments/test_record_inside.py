@@ -1,5 +1,7 @@
 """`record.inside`: what is seen is that of the run alone, labelled, and told in a sentence where it cannot be."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -42,7 +44,9 @@ def test_a_sweep_sees_what_the_run_of_a_point_does():
     data = runner.run(spec).datasets[""]
     (job,) = prepare(spec)[""]
     values, seeds = points_of(job, slice(1, 2))
-    run, key = build(job.plan, {path: value[0] for path, value in values.items()}, seeds[0], job.data)
+    point: Any = {path: value[0] for path, value in values.items()}
+    data_of: Any = job.data
+    run, key = build(job.plan, point, seeds[0], data_of)
     alone = observe(run, ["z1", "e2", "W1"], [1, 4], 9, key=key)  # pyright: ignore[reportArgumentType]
     one = data.sel(stimulus_duration=0.03)
     np.testing.assert_allclose(one["z1"], np.asarray(alone.seen["z1"])[..., [2]], rtol=1e-9, atol=1e-12)
