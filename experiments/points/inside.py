@@ -1,5 +1,6 @@
 """Looks inside the presentations of a point."""
 
+import math
 from typing import Any
 
 import jax
@@ -45,6 +46,12 @@ def beside(arrays: Layout, inside: Layout) -> Layout:
     for name in {*arrays, *(dim for one in arrays.values() for dim in one.dims)} & inside.keys():
         raise refused("record.inside", sorted(inside), f"results have '{name}' already, by record.weights or a probe")
     return arrays | inside
+
+
+def bytes_seen(arrays: Layout, dtype: str) -> int:
+    """What of the arrays of a point is seen inside presentations."""
+    numbers = sum(math.prod(one.shape) for one in arrays.values() if PRESENTATION in one.dims)
+    return numbers * np.dtype(dtype).itemsize
 
 
 def _run(plan: Plan, values: dict, seed: Any, data: dict) -> Coupled:

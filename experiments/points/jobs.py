@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import itertools
-import math
 from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,12 +24,11 @@ from experiments.points.assemble import Plan, build, lags_of, plan, remembering
 from experiments.points.continuity import check_alike, check_memory_of_phases
 from experiments.points.data import ARRAYS, arrays_of, loaded, share
 from experiments.points.heeded import NOTHING, Heeded, check_numbers_count, check_trace, heeded
-from experiments.points.inside import beside, inside_of
+from experiments.points.inside import beside, bytes_seen, inside_of
 from experiments.points.relaxations import Slow, check_relaxations, slow_timescales
 from experiments.points.weights import Maps, given_start, keeps_arrays, kept, maps_of, start_of, weights_of
 from experiments.spec.extents import HELD, Layout, common
 from experiments.spec.grid import Group, Sweep, expand
-from experiments.spec.inside import PRESENTATION
 from experiments.spec.probes import probe_named, samples_of, variable
 from experiments.spec.spec import Spec
 from experiments.tasks.contract import AbstractTask, Data
@@ -254,12 +252,10 @@ def _jobs(sweep: Sweep, part: str, found: _Found, first: int = 0) -> Iterator[Jo
         job, state, record = _traced(Job(part, number, sweep, group, made, stages, NOTHING, 0, 0, 0, classes), found)
         check_memory_of_phases(group, job.plan, changes_task=any("first" in stage.data for stage in stages))
         records = job.plan.spec.record.points * len(stages) + 1
-        seen = sum(math.prod(one.shape) for one in job.arrays.values() if PRESENTATION in one.dims)
-        seen *= np.dtype(group.static.dtype).itemsize
         # What judges a run is in its state too, but seldom touched: only what every step needs has to fit a cache.
         held = bytes_of((state.state if group.static.regime == "coupled" else state.weights, state.fixed))
         recorded = records * bytes_of(record) + bytes_of(weights_of(state)) * (job.plan.spec.record.weights == "end")
-        point_bytes = bytes_of(state) + recorded + seen
+        point_bytes = bytes_of(state) + recorded + bytes_seen(job.arrays, group.static.dtype)
         yield job._replace(state_bytes=bytes_of(state), weight_bytes=held, point_bytes=point_bytes)
 
 

@@ -13,7 +13,7 @@ from experiments.points.assemble import build
 from experiments.points.jobs import points_of, prepare, sweeps
 from experiments.predictions.study import see_the_dynamics
 from experiments.report.figures import save
-from experiments.spec import inside
+from experiments.spec import extents
 from experiments.spec.loading import load_spec, make_spec
 from experiments.spec.spec import dump_toml
 from experiments.spec.toml_text import parse_toml
@@ -76,27 +76,23 @@ def test_a_resolved_spec_is_read_again_and_says_nothing_of_what_is_off():
         (with_record(inside_presentations=[6]), "in ascending order, from 0 to 5"),
         (with_record(inside_presentations=[]), "record.inside_presentations is missing"),
         (with_record(inside=[]), "record.inside_presentations = .*it needs record.inside"),
+        (with_record(weights="end"), "results have 'z1' already, by record.weights or a probe"),
         (with_record(inside=["z1", "z1"]), "results can have 'z1' once only"),
         (SPEC | {"regime": "flow", "delays": {}}, "record.inside = .*regime = 'flow' has settled activities"),
-        (
-            SPEC | {"sweep": {"network.hidden": [[4], [5]]}, "rule": "sgd"},
-            "layers that it shows have other sizes",
-        ),
         (SPEC | {"sweep": {"record.inside_times": [3, 4]}}, "all points of a sweep are recorded alike"),
     ],
 )
 def test_what_cannot_be_seen_is_told(table, sentence):
-    if "network.hidden" in table["sweep"]:
-        table = table | {"record": {**table["record"], "inside_neurons": {}}}
     with pytest.raises(PlasticodeError, match=sentence):
         prepare(make_spec(table))
 
 
 def test_more_than_a_file_should_have_is_refused(monkeypatch):
-    numbers = 2 * 9 * (1 + 2 + 3)
-    assert prepare(make_spec(SPEC))[""][0].inside.numbers == numbers  # pyright: ignore[reportOptionalMemberAccess]
-    monkeypatch.setattr(inside, "MOST", 2 * numbers - 1)
-    with pytest.raises(PlasticodeError, match=f"record.inside asks for {numbers} numbers at each of 2 points"):
+    numbers = 2 * 2 * 9 * (1 + 2 + 3)
+    monkeypatch.setattr(extents, "MOST_KEPT", numbers)
+    assert set(prepare(make_spec(SPEC))[""][0].arrays) == {"z1", "e2", "W1"}
+    monkeypatch.setattr(extents, "MOST_KEPT", numbers - 1)
+    with pytest.raises(PlasticodeError, match=f"ask for too much: .*would be {numbers} numbers at 2 points"):
         prepare(make_spec(SPEC))
 
 
