@@ -210,7 +210,7 @@ class JobRunner:
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *records)
         ends = weights_of(reached[0]) if job.plan.spec.record.weights == "end" else {}
         if watched:
-            ends |= jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *reached[2])
+            ends = ends | jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *reached[2])
         if ends:
             ends = {name: np.asarray(one)[:, None] for name, one in jax.device_get(ends).items()}
             stacked[HELD] = stacked.get(HELD, {}) | ends
