@@ -6,8 +6,6 @@ and a long chunk leaves checkpoints.
 
 import contextlib
 import functools
-import io
-import json
 import math
 import threading
 import time
@@ -16,7 +14,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,10 +22,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from dynamics.errors import PlasticodeError
 from dynamics.kept import Kept
 from dynamics.regime import REFINEMENTS
+from experiments.execution.checkpoints import frozen, thawed
 from experiments.machine.memory import free_bytes
 from experiments.machine.processes import cores
 from experiments.machine.progress import Meter
-from experiments.machine.reading import is_count
 from experiments.points import alike
 from experiments.points.assemble import refined
 from experiments.points.inside import watch_point
@@ -225,7 +222,7 @@ class JobRunner:
         if self.store is None or not (due or now):
             return
         with contextlib.suppress(OSError):  # a full disk: the chunk itself may still find room
-            self.store.save_checkpoint(key, name, _frozen(*reached, records))
+            self.store.save_checkpoint(key, name, frozen(*reached, records))
         self.saved = time.monotonic()
         self.writing = self.saved - begun
 
@@ -237,7 +234,8 @@ class JobRunner:
         saved = self.store.load_checkpoint(key, name) if self.store is not None else None
         if saved is not None:
             with contextlib.suppress(Exception):  # whatever there is in a file whose checksum was made to fit
-                return _thawed(saved, programs)
+                state, *rest = thawed(saved, programs.state, programs.record, programs.seen)
+                return jax.device_put(state, _sharding()), *rest
         state = programs.init(*inputs)
         return state, [jax.device_get(programs.measure(state, *inputs))], 0, ()
 
@@ -372,37 +370,3 @@ def _known(option: str, value: bool | int) -> bool:
     except Exception:  # jaxlib's own, of several types
         return False
     return True
-
-
-def _frozen(state: Any, shown: int, seen: tuple, records: list[Record]) -> bytes:
-    """A checkpoint: a line with the presentations shown, the number of records and of presentations that were seen
-    inside, then all leaves."""
-    file = io.BytesIO()
-    file.write(json.dumps([int(shown), len(records), len(seen)]).encode() + b"\n")
-    eqx.tree_serialise_leaves(file, (jax.device_get(jax.tree.map(_plain, state)), records, seen))
-    return file.getvalue()
-
-
-def _thawed(content: bytes, programs: Programs) -> tuple[Any, list[Record], int, tuple]:
-    header, _, leaves = content.partition(b"\n")
-    shown, count, inside = json.loads(header)
-    if not (all(map(is_count, (shown, count, inside))) and 0 < count <= len(leaves) and inside <= len(leaves)):
-        raise ValueError("a checkpoint has more records than bytes")
-    whole = programs.state, [programs.record] * count, (programs.seen,) * inside
-    shapes = jax.eval_shape(lambda tree: jax.tree.map(_plain, tree), whole)
-    like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    state, records, seen = eqx.tree_deserialise_leaves(io.BytesIO(leaves), like)
-    state = jax.tree.map(_keyed, state, programs.state)
-    return jax.device_put(state, _sharding()), records, shown, seen
-
-
-def _plain(leaf: Any) -> Any:
-    """A random key as its numbers."""
-    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-
-
-def _keyed(leaf: np.ndarray, like: Any) -> Any:
-    """The inverse of `_plain`."""
-    if not jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
-        return leaf
-    return jax.random.wrap_key_data(jnp.asarray(leaf))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dynamics.errors import PlasticodeError
-from experiments.execution import programs, runner
+from experiments.execution import checkpoints, programs, runner
 from experiments.execution.programs import JobRunner
 from experiments.machine import memory
 from experiments.machine.progress import Meter, Progress
@@ -291,8 +291,9 @@ def test_random_keys_in_a_state_survive_a_checkpoint():
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
     record = {"loss": np.array([1, 2], np.float32)}
     like = {"loss": jax.ShapeDtypeStruct((2,), np.float32)}
-    made = programs.Programs(None, None, None, 2, shapes, like)
-    thawed, records, shown, seen = programs._thawed(programs._frozen(state, 17, (), [record, record]), made)
+    thawed, records, shown, seen = checkpoints.thawed(
+        checkpoints.frozen(state, 17, (), [record, record]), shapes, like, None
+    )
     assert shown == 17 and len(records) == 2 and seen == ()
     assert jax.random.key_impl(thawed["key"]) == jax.random.key_impl(state["key"])
     np.testing.assert_array_equal(jax.random.key_data(thawed["key"]), jax.random.key_data(state["key"]))
