@@ -234,8 +234,8 @@ class JobRunner:
         saved = self.store.load_checkpoint(key, name) if self.store is not None else None
         if saved is not None:
             with contextlib.suppress(Exception):  # whatever there is in a file whose checksum was made to fit
-                state, *rest = thawed(saved, programs.state, programs.record, programs.seen)
-                return jax.device_put(state, _sharding()), *rest
+                state, records, shown, seen = thawed(saved, programs.state, programs.record, programs.seen)
+                return jax.device_put(state, _sharding()), records, shown, seen
         state = programs.init(*inputs)
         return state, [jax.device_get(programs.measure(state, *inputs))], 0, ()
 
