@@ -43,7 +43,8 @@ def inside_of(plan: Plan, values: dict, seed: Any, data: dict) -> Layout:
 
 def beside(arrays: Layout, inside: Layout) -> Layout:
     """All arrays that a point keeps; refused where two have one name."""
-    for name in {*arrays, *(dim for one in arrays.values() for dim in one.dims)} & inside.keys():
+    taken = {*arrays, *(dim for one in arrays.values() for dim in one.dims)}
+    for name in sorted(taken & inside.keys()):
         raise refused("record.inside", sorted(inside), f"results have '{name}' already, by record.weights or a probe")
     return arrays | inside
 

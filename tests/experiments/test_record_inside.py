@@ -76,7 +76,7 @@ def test_a_resolved_spec_is_read_again_and_says_nothing_of_what_is_off():
         (with_record(inside_presentations=[6]), "in ascending order, from 0 to 5"),
         (with_record(inside_presentations=[]), "record.inside_presentations is missing"),
         (with_record(inside=[]), "record.inside_presentations = .*it needs record.inside"),
-        (with_record(weights="end"), "results have 'z1' already, by record.weights or a probe"),
+        (with_record(weights="end"), "results have 'W1' already, by record.weights or a probe"),
         (with_record(inside=["z1", "z1"]), "results can have 'z1' once only"),
         (SPEC | {"regime": "flow", "delays": {}}, "record.inside = .*regime = 'flow' has settled activities"),
         (SPEC | {"sweep": {"record.inside_times": [3, 4]}}, "all points of a sweep are recorded alike"),
