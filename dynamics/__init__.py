@@ -45,6 +45,8 @@ from dynamics.integrators import FixedStep as FixedStep
 from dynamics.integrators.window import Window as Window
 from dynamics.network import Network as Network
 from dynamics.noise import Noise as Noise
+from dynamics.observe import Observed as Observed
+from dynamics.observe import observe as observe
 from dynamics.sequences import responses as responses
 from dynamics.simulate import Recording as Recording
 from dynamics.simulate import simulate as simulate

@@ -2,12 +2,13 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from dynamics.circuit import Circuit, Weights
@@ -16,12 +17,13 @@ from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
 from dynamics.field import Signals, State, check_lagged
 from dynamics.history import check_late_error, needed_history
+from dynamics.inside import Seen, Sight
 from dynamics.integrators.contract import AbstractIntegrator
 from dynamics.integrators.fixed_step import FixedStep
 from dynamics.loop import Count, repeat
 from dynamics.noise import Noise
 from dynamics.plasticity import slow_traces
-from dynamics.regime import Quality, Slow, check_circuit, check_start
+from dynamics.regime import Quality, check_circuit, check_start
 from dynamics.sides import side, together
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
@@ -103,14 +105,33 @@ class Coupled(AbstractCoupled):
         stream = dataclasses.replace(self.stream, sides=self.batch, side=side(self.batch))
         return dataclasses.replace(self, stream=stream)
 
-    def probe_inside(
-        self, progress: CoupledProgress, k: Int[Array, ""], probe: Callable[[Weights, Slow], PyTree[Array]]
-    ) -> tuple[CoupledProgress, Float[Array, " times"], PyTree[Array]]:
-        """Shows presentation k by windows and evaluates `probe(weights, slow)` at all of their nodes.
+    def watch(
+        self,
+        progress: CoupledProgress,
+        k: Int[Array, ""],
+        shares: Float[np.ndarray | Array, " times"],
+        sight: Sight,
+    ) -> tuple[CoupledProgress, Seen]:
+        """Shows presentation k; gives the progress after it, and what is seen when so large `shares` of its period (0
+        to 1, ascending) are over.
 
-        Gives the progress after it, the times of the nodes in seconds from its start, and the probes, stacked.
+        Where something jumps it is what comes after, and at the end of the period what was before. Windows have it from
+        the polynomials through their nodes; fixed steps from Hermite's between two steps, at which they are what was
+        integrated; adaptive steps from those of their solver. All is smooth in the numbers of the run. Of presentations
+        side by side the first is seen.
         """
-        return self.integrator.probe_inside(self, progress, k, probe)
+        sides = _sides(self.circuit, progress)
+        ready = together(lambda now: self.integrator.ready(self, now), self.batch, (sides,), None)(progress)
+
+        def one(before: CoupledProgress, k: Int[Array, ""]) -> tuple[CoupledProgress, Seen]:
+            return self.integrator.watch(self._side(), ready, before, k, shares, sight)
+
+        after, seen = together(one, self.batch, (sides, None), (sides, 0))(progress, k)
+        return after, seen if self.batch == 1 else {name: numbers[0] for name, numbers in seen.items()}
+
+    def sight(self, names: Sequence[str], neurons: Mapping[str, Sequence[int]], key: str = "names") -> Sight:
+        """What `names` stand for here (dynamics.inside)."""
+        return Sight.of(self.system({}), names, neurons, key)
 
     def weights(self, progress: CoupledProgress) -> Weights:
         """All matrices."""

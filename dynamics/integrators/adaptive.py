@@ -7,6 +7,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from dynamics import rounding
@@ -14,6 +15,7 @@ from dynamics.circuit import Weights
 from dynamics.coupled_run import AbstractCoupled, CoupledProgress
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, State
+from dynamics.inside import Seen, Sight
 from dynamics.integrators.contract import AbstractIntegrator, Demands, Settings
 from dynamics.integrators.doubling import Accuracy, difference, steps_within
 from dynamics.integrators.solvers import SOLVERS, solver_named
@@ -79,6 +81,37 @@ class Adaptive(AbstractIntegrator):
         accuracy = jax.tree.map(jnp.add, memory.accuracy, judged)
         return progress._replace(state=_with_sums(end, total), memory=Adapted(accuracy, memory.arrived & ok, low))
 
+    def watch(
+        self,
+        run: AbstractCoupled,
+        ready: "Adaptive",
+        progress: CoupledProgress,
+        k: Int[Array, ""],
+        shares: Float[np.ndarray | Array, " times"],
+        sight: Sight,
+    ) -> tuple[CoupledProgress, Seen]:
+        """The presentation is integrated once more, to be looked at."""
+        system, state, clock = run.system(progress.fixed), progress.state, run.clock
+        still = jax.tree.map(jnp.zeros_like, state)
+        base, start = _with_sums(still, _sums(state)), _with_sums(state, _sums(still))
+        at, on, found = jnp.asarray(shares, clock.dt.dtype) * clock.steps, clock.on_steps, []
+        spans = (jnp.zeros_like(on), on), (on, jnp.asarray(clock.steps, on.dtype))
+        for inputs, (begin, end) in zip(run.phases(k), spans, strict=True):
+
+            def see(t: Float[Array, ""], y: State, args: Moment) -> Seen:
+                whole = jax.tree.map(jnp.add, base, y)
+                return sight.of_field(system, whole, args.inputs, args.look(t, clock.dt))
+
+            times = diffrax.SubSaveAt(ts=jnp.clip(at, begin, end) - begin, fn=see)
+            saved = diffrax.SaveAt(subs=[diffrax.SubSaveAt(t1=True), times])
+            (last, seen), _ = self._solved(system, start, inputs, end - begin, base, saved)
+            start = jax.tree.map(lambda leaf: leaf[-1], last)
+            found.append(seen)
+        late = (at >= on * (1 - 8 * jnp.finfo(on.dtype).eps)) & (clock.gap > 0)
+        return self.show(run, ready, progress, k), jax.tree.map(
+            lambda first, second: jnp.where(late.reshape(-1, *[1] * (first.ndim - 1)), second, first), *found
+        )
+
     def _through(
         self, run: AbstractCoupled, fixed: Weights, state: State, phases: tuple[Inputs, Inputs]
     ) -> tuple[State, Bool[Array, ""]]:
@@ -111,6 +144,19 @@ class Adaptive(AbstractIntegrator):
         rounded to its own size, and its errors are measured by its change.
         """
         base = jax.tree.map(jnp.zeros_like, y) if base is None else base
+        ends, arrived = self._solved(system, y, inputs, steps, base, diffrax.SaveAt(t1=True))
+        return jax.tree.map(lambda leaf: leaf[-1], ends), arrived
+
+    def _solved(
+        self,
+        system: AbstractSystem,
+        y: PyTree,
+        inputs: PyTree,
+        steps: Float[Array, ""],
+        base: PyTree,
+        saved: diffrax.SaveAt,
+    ) -> tuple[PyTree, Bool[Array, ""]]:
+        """As `run`, with all that is `saved`."""
         controller = diffrax.PIDController(rtol=self.rtol, atol=self.atol)
         if isinstance(system, CoupledSystem) and system.sides > 1:  # all sides take the same steps
             one, sides = controller.norm, system.sides
@@ -125,6 +171,7 @@ class Adaptive(AbstractIntegrator):
             dt0=jnp.minimum(jnp.ones_like(zero), jnp.maximum(steps.astype(zero.dtype), jnp.finfo(zero.dtype).eps)),
             y0=y,
             args=moment,
+            saveat=saved,
             stepsize_controller=controller,
             adjoint=diffrax.ForwardMode(),
             max_steps=self.max_steps,
@@ -132,7 +179,7 @@ class Adaptive(AbstractIntegrator):
         )
         failed = solution.result != diffrax.RESULTS.successful
         assert solution.ys is not None
-        return jax.tree.map(lambda leaf: jnp.where(failed, jnp.nan, leaf[-1]), solution.ys), ~failed
+        return jax.tree.map(lambda leaf: jnp.where(failed, jnp.nan, leaf), solution.ys), ~failed
 
 
 def _sums(state: State) -> Sums:

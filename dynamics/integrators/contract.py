@@ -4,7 +4,6 @@ To add one: a subclass of `AbstractIntegrator` in a file of this folder, and a l
 """
 
 import abc
-from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import equinox as eqx
@@ -15,7 +14,8 @@ from dynamics.circuit import Weights
 from dynamics.coupled_run import AbstractCoupled, CoupledProgress
 from dynamics.errors import PlasticodeError
 from dynamics.history import check_history
-from dynamics.regime import Quality, Slow
+from dynamics.inside import Seen, Sight
+from dynamics.regime import Quality
 
 
 class Settings(NamedTuple):
@@ -140,15 +140,19 @@ class AbstractIntegrator(eqx.Module):
     def quality(self, run: AbstractCoupled, progress: CoupledProgress) -> Quality:
         """The estimated relative error of the weights' change, and whether it is within the tolerance."""
 
-    def probe_inside(
+    def watch(
         self,
         run: AbstractCoupled,
+        ready: PyTree,
         progress: CoupledProgress,
         k: Int[Array, ""],
-        probe: Callable[[Weights, Slow], PyTree[Array]],
-    ) -> tuple[CoupledProgress, Float[Array, " times"], PyTree[Array]]:
-        """As `show`, with a probe of what the run passes through (see `Coupled.probe_inside`)."""
-        raise PlasticodeError("probes inside a presentation need its waveforms: the integrator must be Window")
+        shares: Float[np.ndarray | Array, " times"],
+        sight: Sight,
+    ) -> tuple[CoupledProgress, Seen]:
+        """As `show`, with what is seen inside (see `Coupled.watch`)."""
+        raise PlasticodeError(
+            f"the integrator {type(self).__name__} shows nothing inside presentations: use another one"
+        )
 
     @abc.abstractmethod
     def planned(self, settings: Settings, demands: Demands) -> tuple["AbstractIntegrator", int]:

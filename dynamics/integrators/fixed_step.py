@@ -18,10 +18,12 @@ from dynamics.delays import History
 from dynamics.errors import PlasticodeError
 from dynamics.field import Inputs
 from dynamics.history import misled
+from dynamics.inside import Seen, Sight
 from dynamics.integrators.contract import AbstractIntegrator, Demands, Finer, Settings
 from dynamics.integrators.doubling import Accuracy, difference, finer, order_of, steps_within, twin_steps
 from dynamics.integrators.solvers import SOLVERS, check_calculus, check_noise, solver_named
 from dynamics.integrators.terms import Base, Diffusion, Drift, Moment, stepped, stirred_by
+from dynamics.loop import UpTo, repeat
 from dynamics.noise import required_key
 from dynamics.regime import Quality
 from dynamics.rounding import add, nothing
@@ -129,6 +131,41 @@ class FixedStep(AbstractIntegrator):
         accuracy = jax.tree.map(jnp.add, memory.accuracy, jax.lax.stop_gradient(judged))
         twins = tuple(map(_without_weights, ends[1:]))
         return CoupledProgress(end.y, fixed, Stepped(end.history, accuracy, end.low, twins))
+
+    def watch(
+        self,
+        run: AbstractCoupled,
+        ready: tuple[AbstractCoupled, ...],
+        progress: CoupledProgress,
+        k: Int[Array, ""],
+        shares: Float[np.ndarray | Array, " times"],
+        sight: Sight,
+    ) -> tuple[CoupledProgress, Seen]:
+        """The presentation is integrated once more, to be looked at: what else is known of the run does not change."""
+        system, inputs_at, dt = run.system(progress.fixed), run.inputs_at(k), run.clock.dt
+        still = jax.tree.map(jnp.zeros_like, progress.state)
+        drift = Drift(system, Base(still))
+        step, share, most = samples_of(shares, run.clock.steps)
+
+        def moved(at: Point, j: Int[Array, ""]) -> Point:
+            start = jnp.asarray(j, dt.dtype)
+            return self.run(system, at, lambda i: inputs_at(start + i), k * run.clock.steps + j, 1, run.key)
+
+        def seen(carry: tuple[Point, Array], sample: tuple[Array, Array, Array]) -> tuple[tuple[Point, Array], Seen]:
+            (at, done), (j, share, count) = carry, sample
+            at = repeat(count if most is None else UpTo(count, most), lambda i, at: moved(at, done + i), at)
+            after, start = moved(at, j), jnp.asarray(j, dt.dtype)
+            now = Moment(inputs_at(start), after.history, k * run.clock.steps + j, start)
+            slopes = None
+            if not system.noise.present:  # whose course within a step is a straight line
+                slopes = drift.vf(start, at.y, now), drift.vf(start + 1, after.y, now)
+            y = between(at.y, after.y, slopes, share, dt)
+            return (at, j), sight.of_field(system, y, now.inputs, now.look(share, dt))
+
+        begin = Point(progress.state, progress.memory.low, progress.memory.history)
+        counts = jnp.diff(step, prepend=0)
+        _, found = jax.lax.scan(seen, (begin, jnp.int32(0)), (step, share.astype(dt.dtype), counts))
+        return self.show(run, ready, progress, k), found
 
     def quality(self, run: AbstractCoupled, progress: CoupledProgress) -> Quality:
         weights = progress.state.weights
@@ -242,6 +279,31 @@ def _check_steps(run: AbstractCoupled) -> None:
         f"clock.steps is {run.clock.steps}, which gives steps of {float(dt.max()):g} s, with timescales.propagation = "
         f"{float(tau.min()):g} s: explicit steps are unstable above twice that, so there must be more steps"
     )
+
+
+def samples_of(
+    shares: Float[np.ndarray | Array, " times"], steps: int
+) -> tuple[Int[Array, " times"], Float[Array, " times"], int | None]:
+    """The step that each sample lies in, how much of it is over by then, and the most steps between two samples; None
+    where they are traced, and a loop over them has no derivatives in reverse mode."""
+    xp = jnp if isinstance(shares, Tracer) else np
+    at = xp.asarray(shares) * steps
+    whole = xp.clip(xp.floor(at * (1 + 8 * xp.finfo(at.dtype).eps)), 0, steps - 1)
+    step = whole.astype(xp.int32)
+    most = None if isinstance(shares, Tracer) else int(np.max(np.diff(step, prepend=0)))
+    return jnp.asarray(step), jnp.asarray(at - whole), most
+
+
+def between(
+    before: PyTree, after: PyTree, slopes: tuple[PyTree, PyTree] | None, share: Float[Array, ""], dt: Float[Array, ""]
+) -> PyTree:
+    """The state when a `share` of a step is over: Hermite's cubic through both ends and their slopes, per second; a
+    straight line without."""
+    if slopes is None:
+        return jax.tree.map(lambda a, b: a + share * (b - a), before, after)
+    rest = 1 - share
+    bend, first, last = share * share * (3 - 2 * share), dt * share * rest * rest, -dt * share * share * rest
+    return jax.tree.map(lambda a, b, f, g: a + bend * (b - a) + first * f + last * g, before, after, *slopes)
 
 
 def _twins(run: AbstractCoupled) -> tuple[AbstractCoupled, ...]:

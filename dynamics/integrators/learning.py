@@ -280,13 +280,13 @@ class Learning:
         moved = gamma[node][:, None] * self.start.trace[term.name] + (b[node] * drive.post).T @ rows
         return mean(moved, sides)
 
-    def traces_at_end(self, drives: Drives) -> Weights:
-        """Traces of products at the end of the window."""
+    def traces_at(self, drives: Drives, node: int | Int[Array, ""] = -1) -> Weights:
+        """Traces of products at a node of the window; by default at its end."""
         ends = {}
         for term in self.system.circuit.terms:
             drive = drives.of.get(term.name)
             if drive is not None and drive.gate is not None:
-                k, own = self.traced[term.name][-1], self.system.circuit.map_of(term.owner.name)
+                k, own = self.traced[term.name][node], self.system.circuit.map_of(term.owner.name)
                 held = (1 - k.sum()) * self.start.trace[term.name]
                 end = held + jnp.tensordot(k, self._outers(own, term, drive), 1)
                 ends[term.name] = mean(end, self.system.sides) if term.trace and term.trace.slow else end

@@ -27,6 +27,16 @@ class Moment(eqx.Module):
     step: Int[Array, ""]
     start: Float[Array, ""]
 
+    def look(self, share: Array, dt: Float[Array, ""]) -> Look:
+        """How a field looks back when a `share` of the step, of `dt` seconds, is over."""
+
+        def past(name: Any, current: Array, lag: Array, stepwise: bool = False, side: Array | None = None) -> Array:
+            assert self.history is not None
+            fraction = jnp.zeros_like(self.start) if stepwise else share
+            return self.history.at(name, self.step, fraction, lag / dt, current, side)
+
+        return Look(share * dt, past)
+
 
 class Base(eqx.Module):
     """What a solver's y is added to. It steps from zero, so that small changes are not rounded to large numbers.
@@ -54,13 +64,8 @@ class Drift(diffrax.AbstractTerm):
     base: Base
 
     def vf(self, t: Any, y: PyTree, args: Moment) -> PyTree:
-        def past(name: Any, current: Array, lag: Array, stepwise: bool = False, side: Array | None = None) -> Array:
-            assert args.history is not None
-            fraction = jnp.zeros_like(args.start) if stepwise else t - args.start
-            return args.history.at(name, args.step, fraction, lag / self.system.dt, current, side)
-
-        look = Look((t - args.start) * self.system.dt, past)
-        return self.system.drift(self.base.plus(y, t - args.start), args.inputs, look)
+        share = t - args.start
+        return self.system.drift(self.base.plus(y, share), args.inputs, args.look(share, self.system.dt))
 
     def contr(self, t0: Any, t1: Any, **kwargs: Any) -> Array:
         return (t1 - t0) * self.system.dt

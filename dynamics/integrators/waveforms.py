@@ -142,7 +142,7 @@ class Relaxation(eqx.Module):
     def sweep(self, last: Waves) -> Waves:
         """Every waveform anew, from those of the last sweep and, where they come earlier in the order, of this one."""
         system, circuit = self.system, self.system.circuit
-        moment, at_once = _Sweep(self, last), taught(self.learning)
+        moment, at_once = Sweep(self, last), taught(self.learning)
         for node in evaluation_order(circuit):
             moment.follow(node)
             if at_once and node == at_once[-1]:
@@ -179,7 +179,7 @@ class Relaxation(eqx.Module):
             fast={v: {name: waves.value[name, v][-1] for name in signals} for v, signals in y.fast.items()},
             weights=self.weights_at(waves.drive) if weights is None else weights,
             slow={name: {v: x[-1] for v, x in variables.items()} for name, variables in waves.slow.items()},
-            trace={name: x[-1] for name, x in waves.trace.items()} | self.learning.traces_at_end(waves.drive),
+            trace={name: x[-1] for name, x in waves.trace.items()} | self.learning.traces_at(waves.drive),
             chain=waves.chain,
         )
 
@@ -204,7 +204,7 @@ class Relaxation(eqx.Module):
         return jnp.sqrt(change / jnp.maximum(size, jnp.finfo(size.dtype).tiny))
 
 
-class _Sweep(AbstractMoment):
+class Sweep(AbstractMoment):
     """One sweep through a window: signals are waveforms, and what this sweep has not come to is that of the last."""
 
     def __init__(self, window: Relaxation, last: Waves):
@@ -222,12 +222,12 @@ class _Sweep(AbstractMoment):
         wave = filtered(k, window.start.fast[variable][name], self.drive(layer, variable))
         self.values[node] = wave if noise is None else wave + noise
 
-    def taking_along(self, layer: str) -> "_Sweep":
+    def taking_along(self, layer: str) -> "Sweep":
         """The same sweep, in which what it says of `layer` itself moves the matrices into it (integrators.implicit)."""
         terms, drive = teaching(self.learning, layer), self.last.drive
         factors = self.factors(terms=terms)
         own = {term.name: self._drive(term, factors, Drives({}, {}), {}) for term in terms}
-        again = _Sweep(self.window, self.last._replace(drive=drive._replace(of=drive.of | own)))
+        again = Sweep(self.window, self.last._replace(drive=drive._replace(of=drive.of | own)))
         again.values, again.chains = self.values, self.chains
         carried = {p.name for p in self.circuit.projections if p.source != layer}
         again._made = {  # what comes before the layer: the compiler does not always see that it is the same
@@ -343,7 +343,7 @@ class _Sweep(AbstractMoment):
     def _rows(self, wave: Waveform) -> Waveform:
         return jnp.broadcast_to(wave, (self.window.nodes, wave.shape[1]))
 
-    def _product(self, term: LawTerm, factors: Factors, traces: dict[str, Waveform]) -> Product:
+    def product(self, term: LawTerm, factors: Factors, traces: dict[str, Waveform]) -> Product:
         """m and p of a term, one of them traced where there is a trace."""
         trace, f = term.trace, factors.products[term.name]
         if trace is None or trace.of == "product" or self.system.traced(term) is None:
@@ -360,7 +360,7 @@ class _Sweep(AbstractMoment):
         if own.holds_norm:
             w, parts = self.window.start.weights[p.name], []
             for term in terms:
-                f, tau = self._product(term, factors, traces), at_level(times.plasticity, term.of.level)
+                f, tau = self.product(term, factors, traces), at_level(times.plasticity, term.of.level)
                 along = jnp.sum(f.post * self.learning.ungained(term.of, f.pre, self.last.drive), 1, keepdims=True)
                 parts.append(mean(along, self.system.sides) / (tau * jnp.sum(w * w)))
             return sum(parts[1:], parts[0])
@@ -378,7 +378,7 @@ class _Sweep(AbstractMoment):
         tau, fade = at_level(self.system.timescales.plasticity, term.of.level), self._fade(term, drives)
         if term.name in factors.rates:
             return Drive(self._rate(term, factors) * fade / tau)
-        f = self._product(term, factors, traces)
+        f = self.product(term, factors, traces)
         still = self.learning.still.get(term.name)
         if term.trace is not None and term.trace.of == "product" and term.name in self.learning.traced:
             gate = jnp.ones_like(f.post) if f.gate is None else f.gate

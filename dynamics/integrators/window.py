@@ -1,10 +1,10 @@
 """The window integrator: waveforms at a few nodes (integrators.windows), judged by finer ones (integrators.judge)."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -15,15 +15,16 @@ from dynamics.circuit import Weights
 from dynamics.coupled_run import AbstractCoupled, CoupledProgress
 from dynamics.errors import PlasticodeError
 from dynamics.history import check_late_error, misled
-from dynamics.integrators.collocation import nodes
+from dynamics.inside import Seen, Sight
 from dynamics.integrators.contract import Demands, Finer, Settings
 from dynamics.integrators.drives import check_windows
 from dynamics.integrators.judge import Accuracy, Judge, accuracy_at_start
 from dynamics.integrators.waveforms import Relaxation, Waves
 from dynamics.integrators.window_choice import choose, refined
+from dynamics.integrators.window_inside import joined, pieces_of
 from dynamics.integrators.window_parts import Course, Layout, Past
 from dynamics.integrators.windows import AbstractWindow
-from dynamics.regime import Quality, Slow
+from dynamics.regime import Quality
 from dynamics.simulate import all_finite
 
 Report = Callable[[Relaxation, Waves], PyTree]
@@ -121,26 +122,19 @@ class Window(AbstractWindow):
         error = jnp.where(broken, jnp.inf, progress.memory.accuracy.relative(weights))
         return Quality(error, (error <= self.tolerance) | ~all_finite(weights))
 
-    def probe_inside(
+    def watch(
         self,
         run: AbstractCoupled,
+        ready: Ready,
         progress: CoupledProgress,
         k: Int[Array, ""],
-        probe: Callable[[Weights, Slow], PyTree[Array]],
-    ) -> tuple[CoupledProgress, Float[Array, " times"], PyTree[Array]]:
-        def report(solved: Relaxation, waves: Waves) -> PyTree[Array]:
-            def at(node: Int[Array, ""]) -> PyTree[Array]:
-                slow = jax.tree.map(lambda wave: wave[node], waves.slow)
-                return probe({**progress.fixed, **solved.weights_at(waves.drive, node)}, slow)
-
-            return jax.lax.map(at, jnp.arange(self.nodes))
-
-        ready = self.ready(run, progress)
-        end, probes = self._shown(run, ready, progress, k, report)
-        layout = ready[0]
-        c = jnp.asarray(nodes(self.nodes), layout.start.dtype)
-        times = layout.start[:, None] + layout.filters.length[:, None] * c[None]
-        return end, times.ravel(), jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), probes)
+        shares: Float[np.ndarray | Array, " times"],
+        sight: Sight,
+    ) -> tuple[CoupledProgress, Seen]:
+        end, pieces = self._shown(run, ready, progress, k, functools.partial(pieces_of, sight))
+        smooth = not run.noise.fluctuations
+        times = jnp.asarray(shares, run.clock.dt.dtype) * run.clock.period
+        return end, joined(pieces, ready[0], times, run.clock.period, self.nodes, smooth)
 
     def planned(self, settings: Settings, demands: Demands) -> tuple["Window", int]:
         window = choose(Window(settings.tolerance), demands)

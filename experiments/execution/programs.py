@@ -6,8 +6,6 @@ and a long chunk leaves checkpoints.
 
 import contextlib
 import functools
-import io
-import json
 import math
 import threading
 import time
@@ -16,7 +14,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,12 +22,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from dynamics.errors import PlasticodeError
 from dynamics.kept import Kept
 from dynamics.regime import REFINEMENTS
+from experiments.execution.checkpoints import frozen, thawed
 from experiments.machine.memory import free_bytes
 from experiments.machine.processes import cores
 from experiments.machine.progress import Meter
-from experiments.machine.reading import is_count
 from experiments.points import alike
 from experiments.points.assemble import refined
+from experiments.points.inside import watch_point
 from experiments.points.jobs import (
     ChunkKey,
     Job,
@@ -59,7 +57,8 @@ _COMPILING = threading.BoundedSemaphore(COMPILERS)
 
 
 class Programs(NamedTuple):
-    """Programs for up to `padded` points at once, and the shapes of their states and records."""
+    """Programs for up to `padded` points at once, and the shapes of their states and records; `watch` shows one
+    presentation and looks inside it, where that is asked for, and `seen` is the shape of what it sees."""
 
     init: Any
     advance: Any
@@ -67,11 +66,14 @@ class Programs(NamedTuple):
     padded: int
     state: Any
     record: Any
+    watch: Any = None
+    seen: Any = None
 
     @property
     def bytes(self) -> int:
         """What the compiler says that the largest of them needs beside the data, on all local devices together."""
-        needs = [one.memory_analysis() for one in (*self.advance.programs.values(), *self.measure.programs.values())]
+        every = [one.programs.values() for one in (self.advance, self.measure, self.watch) if one is not None]
+        needs = [program.memory_analysis() for programs in every for program in programs]
         largest = max(need.output_size_in_bytes + need.temp_size_in_bytes for need in needs)
         return bytes_of(self.state) + largest * len(jax.local_devices())
 
@@ -174,16 +176,23 @@ class JobRunner:
         work = job.presentation_work * len(points)
         name = f"{job.plan.label}-{points[0]}-{programs.padded}"
         started = time.monotonic()
-        state, records, shown = self._begun(key, name, programs, inputs[0])
-        reached = state, shown  # in one piece: an interrupt may fall anywhere
+        state, records, shown, seen = self._begun(key, name, programs, inputs[0])
+        reached = state, shown, seen  # in one piece: an interrupt may fall anywhere
+        watched = job.plan.spec.record.inside_presentations
         meter.advance(work * shown)
         try:
             for last in marks[len(records) :]:
                 stage = job.stage_of(int(last))
                 while (shown := reached[1]) < last:
-                    count, begun = min(most, int(last) - shown), time.monotonic()
+                    if shown in watched:
+                        state, inside = programs.watch(reached[0], *inputs[stage], jnp.int32(shown))
+                        reached = state, shown + 1, (*reached[2], jax.device_get(inside))
+                        meter.advance(work)
+                        continue
+                    until = min((k for k in watched if k > shown), default=last)
+                    count, begun = min(most, int(min(last, until)) - shown), time.monotonic()
                     state = programs.advance(reached[0], *inputs[stage], jnp.int32(shown), jnp.int32(count))
-                    reached = jax.block_until_ready(state), shown + count
+                    reached = jax.block_until_ready(state), shown + count, reached[2]
                     seconds = max(time.monotonic() - begun, 1e-6)
                     most = max(min(int(BLOCK_SECONDS * count / seconds), 2 * most), 1)
                     meter.advance(work * count)
@@ -196,13 +205,16 @@ class JobRunner:
         if time.monotonic() - started > CHECKPOINT_SECONDS:  # other batches of the chunk, or finer windows, may follow
             self._keep(key, name, reached, records, now=True)
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *records)
-        if job.plan.spec.record.weights == "end":
-            ends = {name: np.asarray(w)[:, None] for name, w in jax.device_get(weights_of(reached[0])).items()}
+        ends = weights_of(reached[0]) if job.plan.spec.record.weights == "end" else {}
+        if watched:
+            ends = ends | jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *reached[2])
+        if ends:
+            ends = {name: np.asarray(one)[:, None] for name, one in jax.device_get(ends).items()}
             stacked[HELD] = stacked.get(HELD, {}) | ends
         return jax.tree.map(lambda leaf: leaf[: len(points)].copy(), stacked)
 
     def _keep(
-        self, key: ChunkKey, name: str, reached: tuple[Any, int], records: list[Record], now: bool = False
+        self, key: ChunkKey, name: str, reached: tuple[Any, int, tuple], records: list[Record], now: bool = False
     ) -> None:
         """Leave a checkpoint in the store: `now`, or where the last one is old."""
         begun = time.monotonic()
@@ -210,18 +222,22 @@ class JobRunner:
         if self.store is None or not (due or now):
             return
         with contextlib.suppress(OSError):  # a full disk: the chunk itself may still find room
-            self.store.save_checkpoint(key, name, _frozen(reached[0], records, reached[1]))
+            self.store.save_checkpoint(key, name, frozen(*reached, records))
         self.saved = time.monotonic()
         self.writing = self.saved - begun
 
-    def _begun(self, key: ChunkKey, name: str, programs: Programs, inputs: tuple) -> tuple[Any, list[Record], int]:
-        """Where to begin: the state, the records so far, the presentations shown; at a checkpoint if there is one."""
+    def _begun(
+        self, key: ChunkKey, name: str, programs: Programs, inputs: tuple
+    ) -> tuple[Any, list[Record], int, tuple]:
+        """Where to begin: the state, the records so far, the presentations shown, and what was seen inside them; at a
+        checkpoint if there is one."""
         saved = self.store.load_checkpoint(key, name) if self.store is not None else None
         if saved is not None:
             with contextlib.suppress(Exception):  # whatever there is in a file whose checksum was made to fit
-                return _thawed(saved, programs)
+                state, records, shown, seen = thawed(saved, programs.state, programs.record, programs.seen)
+                return jax.device_put(state, _sharding()), records, shown, seen
         state = programs.init(*inputs)
-        return state, [jax.device_get(programs.measure(state, *inputs))], 0
+        return state, [jax.device_get(programs.measure(state, *inputs))], 0, ()
 
 
 def _aside(work: Callable[[Job, int], Programs], job: Job, size: int) -> Programs:
@@ -276,12 +292,17 @@ def _compiled(job: Job, padded: int, block: int, hasty: bool) -> Programs:
     advance = batched(functools.partial(advance_point, job.plan), 3, 3, options=effort)
     measure = batched(functools.partial(measure_point, job.plan), 3, 1, options=_effort(1))
     advances, measures, now, record = {}, {}, jnp.int32(0), None
+    watch, watches, seen = batched(functools.partial(watch_point, job.plan), 3, 2, options=_effort(1)), {}, None
     for data in {_shapes(stage.data): stage.data for stage in job.stages}.values():
         measured = measure.lower(state, values, seeds, data)
         record = measured.out_info
         advances[_shapes(data)] = made(advance.lower(state, values, seeds, data, now, now), hasty)
         measures[_shapes(data)] = made(measured, hasty)
-    return Programs(made(init, hasty), ByData(advances), ByData(measures), padded, state, record)
+        if job.plan.spec.record.inside:
+            watching = watch.lower(state, values, seeds, data, now)
+            watches[_shapes(data)], seen = made(watching, hasty), watching.out_info[1]
+    inside = ByData(watches) if watches else None
+    return Programs(made(init, hasty), ByData(advances), ByData(measures), padded, state, record, inside, seen)
 
 
 def _made(lowered: Any, hasty: bool, again: bool) -> Any:
@@ -349,35 +370,3 @@ def _known(option: str, value: bool | int) -> bool:
     except Exception:  # jaxlib's own, of several types
         return False
     return True
-
-
-def _frozen(state: Any, records: list[Record], shown: int) -> bytes:
-    """A checkpoint: a line with the presentations shown and the number of records, then all leaves."""
-    file = io.BytesIO()
-    file.write(json.dumps([int(shown), len(records)]).encode() + b"\n")
-    eqx.tree_serialise_leaves(file, (jax.device_get(jax.tree.map(_plain, state)), records))
-    return file.getvalue()
-
-
-def _thawed(content: bytes, programs: Programs) -> tuple[Any, list[Record], int]:
-    header, _, leaves = content.partition(b"\n")
-    shown, count = json.loads(header)
-    if not (is_count(shown) and is_count(count) and 0 < count <= len(leaves)):
-        raise ValueError("a checkpoint has more records than bytes")
-    shapes = jax.eval_shape(lambda tree: jax.tree.map(_plain, tree), (programs.state, [programs.record] * count))
-    like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    state, records = eqx.tree_deserialise_leaves(io.BytesIO(leaves), like)
-    state = jax.tree.map(_keyed, state, programs.state)
-    return jax.device_put(state, _sharding()), records, shown
-
-
-def _plain(leaf: Any) -> Any:
-    """A random key as its numbers."""
-    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-
-
-def _keyed(leaf: np.ndarray, like: Any) -> Any:
-    """The inverse of `_plain`."""
-    if not jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
-        return leaf
-    return jax.random.wrap_key_data(jnp.asarray(leaf))

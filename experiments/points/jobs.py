@@ -24,6 +24,7 @@ from experiments.points.assemble import Plan, build, lags_of, plan, remembering
 from experiments.points.continuity import check_alike, check_memory_of_phases
 from experiments.points.data import ARRAYS, arrays_of, loaded, share
 from experiments.points.heeded import NOTHING, Heeded, check_numbers_count, check_trace, heeded
+from experiments.points.inside import beside, bytes_seen, inside_of
 from experiments.points.relaxations import Slow, check_relaxations, slow_timescales
 from experiments.points.weights import Maps, given_start, keeps_arrays, kept, maps_of, start_of, weights_of
 from experiments.spec.extents import HELD, Layout, common
@@ -254,7 +255,8 @@ def _jobs(sweep: Sweep, part: str, found: _Found, first: int = 0) -> Iterator[Jo
         # What judges a run is in its state too, but seldom touched: only what every step needs has to fit a cache.
         held = bytes_of((state.state if group.static.regime == "coupled" else state.weights, state.fixed))
         recorded = records * bytes_of(record) + bytes_of(weights_of(state)) * (job.plan.spec.record.weights == "end")
-        yield job._replace(state_bytes=bytes_of(state), weight_bytes=held, point_bytes=bytes_of(state) + recorded)
+        point_bytes = bytes_of(state) + recorded + bytes_seen(job.arrays, group.static.dtype)
+        yield job._replace(state_bytes=bytes_of(state), weight_bytes=held, point_bytes=point_bytes)
 
 
 def _stages(group: Group, arrays: list[dict[str, np.ndarray]]) -> tuple[Stage, ...]:
@@ -308,7 +310,8 @@ def _traced(job: Job, found: _Found) -> tuple[Job, Any, Any]:
         told.keep(("state", whole), state)
         check_relaxations(job.plan, job.group.ever, slow)
         check_trace(spec, job.group.values, heeds)
-    return job._replace(heeded=heeds, arrays=kept(spec, maps, record)), state, record
+        inside = told.made(("inside", whole), lambda: inside_of(job.plan, point, seeds[0], job.data))
+    return job._replace(heeded=heeds, arrays=beside(kept(spec, maps, record), inside)), state, record
 
 
 @contextlib.contextmanager

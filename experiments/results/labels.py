@@ -11,6 +11,7 @@ import xarray as xr
 
 from dynamics.errors import printable
 from experiments.machine.versions import version_of
+from experiments.spec import inside
 from experiments.spec.extents import HELD, Extent, Layout
 from experiments.spec.grid import Group, Sweep
 from experiments.spec.probes import probe_named, variable
@@ -166,6 +167,10 @@ def coordinates(sweep: Sweep, marks: np.ndarray, matrices: list[str]) -> dict[st
         found["time"] = ("record", _as_written(np.sum(seconds, axis=0)), {"units": "s", "long_name": "simulated time"})
     if spec.record.samples is not None:
         found["sample"] = ("sample", list(spec.record.samples), {"long_name": "test sample", "units": "1"})
+    if spec.record.inside:
+        found |= inside.coordinates(spec.record, np.unique(np.concatenate(periods)))
+        dimension, shown, told = found[inside.TIME]
+        found[inside.TIME] = dimension, _as_written(shown), told
     if matrices:
         found["matrix"] = ("matrix", matrices, {"long_name": "matrix of the circuit"})
     return found

@@ -12,7 +12,7 @@ import numpy as np
 
 from dynamics.errors import PlasticodeError, printable, refused, shown, unknown
 from experiments.spec.paths import SWEPT_TABLES, check_path, flattened, quantity_at
-from experiments.spec.tables import Quantity
+from experiments.spec.tables import Quantity, Record
 from experiments.spec.toml_text import inline
 from experiments.spec.units import Time, read_number, read_time
 
@@ -25,7 +25,7 @@ DIGITS = 40  # more than twice those of float64, since a logspace of a million v
 _RECORDED, _NAMED = "all points of a sweep are recorded alike", "a text that changes no result cannot be swept"
 NOT_SWEPT: dict[str, str] = {
     **dict.fromkeys(("name", "description", "study"), _NAMED),
-    **dict.fromkeys(("record", "record.points", "record.probes", "record.weights", "record.samples"), _RECORDED),
+    **dict.fromkeys(("record", *(f"record.{key}" for key in Record.model_fields)), _RECORDED),
     "stimulus.presentations": f"{_RECORDED}: use parts for runs of other lengths",
     "phases": f"{_RECORDED}: use parts for runs of other phases",
     "dtype": "a process computes in one dtype",

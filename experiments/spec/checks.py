@@ -6,6 +6,7 @@ from dynamics.errors import PlasticodeError, refused
 from dynamics.integrators.adaptive import Adaptive
 from dynamics.integrators.fixed_step import FixedStep
 from dynamics.integrators.registry import fitting, integrator_named
+from experiments.spec.inside import check_inside
 from experiments.spec.probes import probe_named
 from experiments.spec.rule_table import RULE_DELAY
 from experiments.spec.spec import Spec
@@ -25,6 +26,7 @@ def check(spec: Spec, swept: Collection[str] = ()) -> None:
     _check_network(spec, swept)
     _check_integrator(spec, swept)
     _check_regime(spec, swept)
+    check_inside(spec.record, spec.probes, spec.regime, spec.stimulus.presentations)
     if spec.record.points > spec.stimulus.presentations:
         raise refused(
             "record.points",

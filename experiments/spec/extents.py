@@ -56,7 +56,7 @@ def common(layouts: Iterable[Layout], points: int, records: int, taken: Collecti
     kept = sum(points * (records if one.records else 1) * math.prod(one.shape) for one in found.values())
     if kept > MOST_KEPT:
         told = f"{', '.join(found)} would be {kept:.3g} numbers at {points} points: at most {MOST_KEPT} can be kept"
-        raise PlasticodeError(f"record.weights and probes that keep arrays ask for too much: {told}")
+        raise PlasticodeError(f"record.inside, record.weights and probes that keep arrays ask for too much: {told}")
     return found
 
 

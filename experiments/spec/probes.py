@@ -37,6 +37,7 @@ TAKEN = (
     "finite",
     "part",
     "seed",
+    "inside",
 )
 
 

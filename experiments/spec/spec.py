@@ -211,6 +211,8 @@ class Spec(AbstractTable):
         table = self.table()
         if not self.part_table:
             table["record"]["probes"] = list(self.probes)
+        if not self.record.inside:
+            table["record"] = {key: value for key, value in table["record"].items() if not key.startswith("inside")}
         return {key: value for key, value in table.items() if value or key not in ("sweep", "parts", "phases")}
 
     def hash(self) -> str:

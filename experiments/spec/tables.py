@@ -245,12 +245,18 @@ class Record(AbstractTable):
     Without `probes`, the loss is recorded, and the accuracy where the task is a classification: see `Spec.probes`.
     `weights` saves all maps as well, at the "end" or at all "records". `samples` are those of the test, counted from 0,
     that the probe `activities` is of; without them the first ten.
+    `inside` names what is seen inside the presentations `inside_presentations`, at so many evenly spaced times, of all
+    neurons, or of some of a layer: {z1 = [0, 3]} (`dynamics.inside` has the names).
     """
 
     points: Records = 10
     probes: Annotated[tuple[Probe, ...], Field(min_length=1)] | None = None
     weights: Literal["end", "records"] | None = None
     samples: Annotated[tuple[Index, ...], Field(min_length=1, max_length=1000)] | None = None
+    inside: Annotated[tuple[str, ...], Field(max_length=100)] = ()
+    inside_presentations: Annotated[tuple[Index, ...], Field(max_length=100_000)] = ()
+    inside_times: Annotated[int, Field(strict=True, ge=2, le=100_000)] = 101
+    inside_neurons: dict[str, Annotated[tuple[Index, ...], Field(min_length=1, max_length=100_000)]] = {}
 
     @field_validator("probes")
     @classmethod

@@ -1,15 +1,28 @@
-"""One plastic synapse between a chain of activity stages and a chain of error stages: the overlap law in isolation."""
+"""One plastic synapse between a chain of activity stages and a chain of error stages: the overlap law in isolation; and
+the one sample that shows it best."""
 
 from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 
 from dynamics.circuit import Circuit, Error, Given, Layer, Projection, TwoFactor
 from dynamics.errors import PlasticodeError
 from dynamics.network import Network
 from experiments.predictions.references import REFERENCES
+from experiments.tasks.contract import AbstractTask, Data, Kind
 from rules.contract import AbstractRule
+
+
+class One(AbstractTask):
+    """One sample: the input is 1, and so is the target."""
+
+    kind: ClassVar[Kind] = "regression"
+
+    def load(self) -> Data:
+        one = np.ones((1, 1), np.float32)
+        return Data(one, one, one, one, self.kind)
 
 
 class SingleSynapse(AbstractRule):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dynamics.errors import PlasticodeError
-from experiments.execution import programs, runner
+from experiments.execution import checkpoints, programs, runner
 from experiments.execution.programs import JobRunner
 from experiments.machine import memory
 from experiments.machine.progress import Meter, Progress
@@ -31,7 +31,8 @@ SMALL = {
     "record": {"points": 4, "probes": ["loss", "weight_norm"]},
     "sweep": {"network.gain": {"linspace": [0.5, 1.5, 6]}},
 }
-COUPLED = {**SMALL, "regime": "coupled"}
+SEEN = {"inside": ["e1", "W1"], "inside_presentations": [3, 17], "inside_times": 5}
+COUPLED = {**SMALL, "regime": "coupled", "record": {**SMALL["record"], **SEEN}}
 # Delays and noise: rings of past signals, the states of both and of the order of presentations are in a checkpoint.
 NOISY = {
     **COUPLED,
@@ -207,7 +208,7 @@ def test_a_long_chunk_goes_on_from_its_checkpoint_to_the_same_bits(table, tmp_pa
 
     content = file.read_bytes()
     header, leaves = content[32:].partition(b"\n")[::2]  # a checksum is no secret
-    fitting = [b"[-1, 1]\n" + leaves, b"[1.5, 1]\n" + leaves, b"null\n", header + b"\n" + leaves[:-9]]
+    fitting = [b"[-1, 1, 1]\n" + leaves, b"[1.5, 1, 1]\n" + leaves, b"null\n", header + b"\n" + leaves[:-9]]
     (name,) = {file.name.removesuffix(".checkpoint").removeprefix(f"{key.stem}-")}
     for damaged in (content[:40], content[:-1] + bytes([content[-1] ^ 1]), *fitting):
         if damaged in fitting:
@@ -290,9 +291,10 @@ def test_random_keys_in_a_state_survive_a_checkpoint():
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
     record = {"loss": np.array([1, 2], np.float32)}
     like = {"loss": jax.ShapeDtypeStruct((2,), np.float32)}
-    made = programs.Programs(None, None, None, 2, shapes, like)
-    thawed, records, shown = programs._thawed(programs._frozen(state, [record, record], 17), made)
-    assert shown == 17 and len(records) == 2
+    thawed, records, shown, seen = checkpoints.thawed(
+        checkpoints.frozen(state, 17, (), [record, record]), shapes, like, None
+    )
+    assert shown == 17 and len(records) == 2 and seen == ()
     assert jax.random.key_impl(thawed["key"]) == jax.random.key_impl(state["key"])
     np.testing.assert_array_equal(jax.random.key_data(thawed["key"]), jax.random.key_data(state["key"]))
     assert_equal(records[1], record)

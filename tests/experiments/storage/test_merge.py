@@ -52,6 +52,7 @@ PARTS = {
     "rules": {"set": {"rule": "sgd"}, "sweep": {"timescales.plasticity": ["1e-6 s", "1 s"]}},
 }
 WINDOW = {"integrator": {"name": "window", "dt": "5 ms", "tolerance": 0.9}, "dtype": "float32", "regime": "coupled"}
+SEEN = {"inside": ["z1", "W2"], "inside_presentations": [1, 3], "inside_times": 4, "inside_neurons": {"z1": [3]}}
 CASES = {
     "parts": {"parts": PARTS},
     "rules": {"sweep": {"network.gain": GAINS, "rule": ["sgd", "kp"]}},
@@ -59,11 +60,13 @@ CASES = {
     "interleaved": {"sweep": {"network.gain": GAINS, "rule": ["sgd", "fa"], "seeds": 2}},
     "single": {},
     "estimate": {**WINDOW, "sweep": {"network.gain": GAINS}},
+    "inside": {**WINDOW, "record": {**BASE["record"], **SEEN}, "sweep": {"network.gain": GAINS, "rule": ["sgd", "fa"]}},
 }
 CASES["zip"]["sweep"]["zip"] = [["rule.feedback_scale", "network.gain"]]
 CUTS = [(3, 0, 1), (99, 0, 2**26), (99, 0, 500), (1, 2, 400), (2, 3, 2**26)]
 # All cuts where one job's points lie between those of others, and of parts the usual one; else whole, and in pieces.
 CUT = [("interleaved", *cut) for cut in CUTS] + [("parts", *cut) for cut in CUTS[1:]]
+CUT += [("inside", 2, 3, 400)]
 CUT += [(case, *cut) for case in ("rules", "zip", "single", "estimate") for cut in ((99, 0, 2**26), (2, 3, 400))]
 
 
