@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
 from dynamics.circuit import Circuit
 from dynamics.errors import PlasticodeError
@@ -72,6 +72,16 @@ def marks(value: Any) -> Float[Array, " samples"] | None:
     if numbers.ndim != 1 or not numbers.size or not np.isin(numbers, (0, 1)).all():
         raise PlasticodeError("told must be 1 or 0 for each sample: whether its target is given")
     return jnp.asarray(value if hasattr(value, "dtype") and np.issubdtype(value.dtype, np.floating) else numbers)
+
+
+def integers(value: Any) -> Int[Array, " presentations"] | None:
+    """A whole number for every presentation, of anything that NumPy understands; None stays None."""
+    if value is None or isinstance(value, Tracer):
+        return value
+    numbers = np.asarray(value)
+    if numbers.ndim != 1 or not numbers.size or not np.issubdtype(numbers.dtype, np.integer) or numbers.min() < 0:
+        raise PlasticodeError("shown must be the number of a sample, from 0 on, for each presentation")
+    return jnp.asarray(value if hasattr(value, "dtype") else numbers, jnp.int32)
 
 
 def check_pairs(inputs: Float[Array, "_n _inputs"], targets: Float[Array, "_m _outputs"] | None) -> None:

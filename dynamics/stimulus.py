@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 from dynamics.errors import PlasticodeError, unknown
 from dynamics.kinks import cell_before, earlier_side, share_on
 from dynamics.order import ORDERS
-from dynamics.samples import check_pairs, lessons, marks, rows, rows_or_none
+from dynamics.samples import check_pairs, integers, lessons, marks, rows, rows_or_none
 
 
 class Clock(eqx.Module):
@@ -56,6 +56,8 @@ class Stream(eqx.Module):
             has no error; None: all are
     first   the presentation that the order begins with; None: 0
     sides   how many presentations go on side by side, of which this is number `side` (dynamics.sides)
+    shown   (presentations,): the number of the sample that each presentation shows, as it was recorded, in place of
+            `order`; what comes after shows the last one
     """
 
     inputs: Float[Array, "samples inputs"] = eqx.field(converter=rows("inputs"))
@@ -67,6 +69,7 @@ class Stream(eqx.Module):
     first: Int[Array, ""] | None = None
     sides: int = eqx.field(static=True, default=1)
     side: Int[Array, ""] | None = None
+    shown: Int[Array, " _presentations"] | None = eqx.field(converter=integers, default=None)
 
     def __check_init__(self):
         check_pairs(self.inputs, self.targets)
@@ -82,6 +85,8 @@ class Stream(eqx.Module):
 
     def index(self, k: Int[Array, ""]) -> UInt32[Array, ""]:
         """Which sample presentation k shows."""
+        if self.shown is not None:
+            return self.shown[jnp.clip(self.draw(k), 0, self.shown.shape[0] - 1)].astype(jnp.uint32)
         order, samples, k = ORDERS[self.order], self.inputs.shape[0], k if self.first is None else k - self.first
         if self.frames == 1:
             return order(self.key, self.draw(k), samples)

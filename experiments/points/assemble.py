@@ -210,7 +210,8 @@ def build(plan: Plan, values: Values, seed: Integer[Array, ""], data: dict[str, 
     clock = Clock(**_numbers(plan, values, "stimulus"), steps=plan.steps)
     weights_key, order_key, noise_key = jax.random.split(jax.random.key(seed), 3)
     samples, told = (data["train_inputs"], data.get("train_targets")), data.get("train_told")
-    stream = Stream(*samples, order_key, spec.stimulus.order, plan.frames, told, data.get("first"))
+    order = order_key, spec.stimulus.order, plan.frames
+    stream = Stream(*samples, *order, told, data.get("first"), shown=data.get("shown"))
     noise = Noise(**_numbers(plan, values, "noise"), calculus=spec.noise.calculus)
     if spec.regime == "flow":
         x, y, steps = stream.inputs, stream.targets, cast(Any, plan.integrator)

@@ -1,0 +1,108 @@
+"""What a run shows while it learns, smooth in every number of it, and what that tells about those numbers."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from dynamics.circuit import Weights
+from dynamics.errors import PlasticodeError
+from dynamics.regime import AbstractRegime, Slow
+from dynamics.settle import Outside, settle
+from dynamics.stimulus import Stream
+
+Progressed = tuple[PyTree, PyTree]  # how far a run is, and what it has shown
+
+
+def presented(start: PyTree, show: Callable[[PyTree, Int[Array, ""]], Progressed], presentations: int) -> Progressed:
+    """The progress after so many presentations, and what show(progress, k) gives beside the progress after
+    presentation k, stacked: (presentations, ...).
+
+    Derivatives go through it as they go through `show`: in forward mode at the memory of a run, in reverse mode with
+    2 sqrt(presentations) states, each presentation being computed twice more.
+    """
+    if presentations < 1:
+        raise PlasticodeError(f"presented got presentations = {presentations}: there must be at least 1")
+    block = math.isqrt(presentations - 1) + 1
+    blocks = -(-presentations // block)
+
+    def one(progress: PyTree, k: Int[Array, ""]) -> Progressed:
+        nothing = jax.tree.map(lambda of: jnp.zeros(of.shape, of.dtype), jax.eval_shape(show, progress, k)[1])
+        return jax.lax.cond(k < presentations, show, lambda p, _: (p, nothing), progress, k)
+
+    @jax.checkpoint
+    def several(progress: PyTree, k: Int[Array, ""]) -> Progressed:
+        return jax.lax.scan(one, progress, k + jnp.arange(block, dtype=jnp.int32))
+
+    end, seen = jax.lax.scan(several, start, block * jnp.arange(blocks, dtype=jnp.int32))
+    return end, jax.tree.map(lambda rows: rows.reshape(-1, *rows.shape[2:])[:presentations], seen)
+
+
+def answers(
+    regime: AbstractRegime, stream: Stream, weights: Weights, slow: Slow, k: Int[Array, ""]
+) -> Callable[[str, str], Float[Array, " size"]]:
+    """The settled fast variables for the sample that presentation k shows, by layer and variable ("activity", "error").
+
+    That is what the coupled regime comes to before a stimulus ends if it lasts for some propagation time constants, and
+    what the other two regimes learn from.
+    """
+    sample = stream.index(k)
+    (target,), (told,) = stream.parted(stream.marked_lessons()[sample][None])
+    drawn = regime.circuit.draws(stream.key, k)
+    moment = settle(regime.circuit, weights, slow, Outside(stream.inputs[sample], target, drawn, told))
+    return lambda layer, variable: moment.value(moment.circuit.layer(layer), variable)
+
+
+class Scored(NamedTuple):
+    """What observations say of P numbers: the negative log-likelihood, its gradient, the Fisher information."""
+
+    loss: Float[Array, ""]
+    gradient: Float[Array, " parameters"]
+    information: Float[Array, "parameters parameters"]
+
+
+Start = Callable[[Float[Array, " parameters"]], PyTree]
+Show = Callable[[Float[Array, " parameters"], PyTree, Any], tuple[PyTree, PyTree]]
+Score = Callable[[PyTree, PyTree, Any], Scored]
+
+
+def information(start: Start, show: Show, score: Score, theta: Float[Array, " parameters"], rows: PyTree) -> Scored:
+    """The sum over all rows of what each says of the numbers `theta`.
+
+    start(theta)                 how far a run is as it begins
+    show(theta, progress, row)   how far it is after a row (a slice of `rows`), and what that row shows
+    score(shown, slopes, row)    what it says, given the slopes of what is shown, (parameters, ...)
+
+    Forward mode: slopes are carried along beside the run, one for each number, and nothing is kept of any row, so that
+    memory does not depend on how many there are.
+    """
+    every = jnp.eye(theta.shape[0], dtype=theta.dtype)
+    began, of_began, others = _pushed(lambda t: _smooth(start(t)), (theta,), (every,))
+
+    def step(carry: tuple, row: Any) -> tuple[tuple, None]:
+        progress, slopes, others, total = carry
+
+        def moved(theta: Array, progress: PyTree) -> tuple[tuple, PyTree]:
+            after, shown = show(theta, eqx.combine(progress, others), row)
+            after, rest = _smooth(after)
+            return (after, shown), rest
+
+        (after, shown), (of_after, of_shown), others = _pushed(moved, (theta, progress), (every, slopes))
+        return (after, of_after, others, jax.tree.map(jnp.add, total, score(shown, of_shown, row))), None
+
+    none = Scored(jnp.zeros_like(theta[0]), jnp.zeros_like(theta), jnp.zeros_like(every))
+    return jax.lax.scan(step, (began, of_began, others, none), rows)[0][3]
+
+
+def _smooth(tree: PyTree) -> tuple[PyTree, PyTree]:
+    """What has derivatives, and what has none."""
+    return eqx.partition(tree, eqx.is_inexact_array)
+
+
+def _pushed(f: Callable, at: tuple, along: tuple) -> tuple[PyTree, PyTree, PyTree]:
+    """The value of f, its slopes along several directions at once, and what it gives besides, which has none."""
+    return jax.vmap(lambda v: jax.jvp(f, at, v, has_aux=True), out_axes=(None, 0, None))(along)
