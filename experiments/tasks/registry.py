@@ -18,6 +18,7 @@ from experiments.tasks.contract import AbstractTask, Data, Kind
 from experiments.tasks.gaussian import GaussianInputs, GaussianRegression, TeacherStudent
 from experiments.tasks.images import Idx
 from experiments.tasks.real import Digits, Mnist
+from experiments.tasks.recorded import Recorded
 from experiments.tasks.temporal import DelayedMatch, Frequency, MovingBar
 
 TASKS: dict[str, type[AbstractTask]] = {
@@ -41,6 +42,7 @@ TASKS: dict[str, type[AbstractTask]] = {
         MovingBar,
         Frequency,
         Arrays,
+        Recorded,
     )
 }
 

@@ -1,0 +1,64 @@
+"""A recorded experiment: what was shown, presentation by presentation."""
+
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from dynamics.errors import PlasticodeError, printable
+from experiments.tasks.contract import AbstractTask, Data, Kind
+from experiments.tasks.files import Contents, opened
+from experiments.tasks.places import found
+from experiments.tasks.samples import Samples, taken
+
+Name = Annotated[str, Field(min_length=1)]
+
+
+class Recorded(AbstractTask):
+    """What an experiment has shown, in its order: each row of `inputs` is a presentation, and with it a row of
+    `targets`, all NaN where the network was told none. Test samples are the same: a recording has no others.
+
+    `file` is .npz, netCDF and other HDF5, NWB, MATLAB's .mat, .csv or .parquet; of a table "inputs" is a column of that
+    name, or inputs_0, inputs_1, ... With kind = "unsupervised" there are no targets. In a fit rows are shown one after
+    the other; in runs that is stimulus.order = "sequential".
+
+    Inputs (presentations, inputs), in whatever unit they have. Targets (presentations, outputs).
+    """
+
+    from_files: ClassVar[bool] = True
+    name: str = "recorded"
+    kind: Kind = "regression"  # pyright: ignore[reportIncompatibleVariableOverride] - the spec says it
+    file: Name
+    inputs: Name = "inputs"
+    targets: Name = "targets"
+
+    def load(self) -> Data:
+        """The rows of the file; a damaged file, or one without them, raises `PlasticodeError`."""
+        with opened(found("task.file", self.file)) as contents:
+            x = _rows(contents, self.inputs).numbers()
+            if self.kind == "unsupervised":
+                return Data(x, None, x, None, "unsupervised")
+            arrays = [np.asarray(one, np.float64) for one in _rows(contents, self.targets).arrays]
+        y = np.concatenate([one.reshape(len(one), -1) for one in arrays], axis=1)
+        what = f"'{printable(self.file)}' has {self.targets}"
+        if len(x) != len(y):
+            raise PlasticodeError(f"{what} of {len(y)} presentations, and {self.inputs} of {len(x)}: both need as many")
+        unknown = np.isnan(y)
+        told = ~unknown.all(axis=1)
+        if unknown[told].any() or not told.any() or np.isinf(y).any():
+            raise PlasticodeError(f"{what} that are not finite: a row must have all of them, or NaN for each")
+        known = np.nan_to_num(y).astype(np.float32)
+        if told.all():
+            return Data(x, known, x, known, self.kind)
+        marks = np.asarray(told, np.float32)
+        return Data(x, known, x, known, self.kind, train_told=marks, test_told=marks)
+
+
+def _rows(contents: Contents, name: str) -> Samples:
+    """A variable, or the columns of a table that are called by it and a number."""
+    columns = {key: key.rpartition("_") for key in contents.entries}
+    numbered = sorted((int(end), key) for key, (head, _, end) in columns.items() if head == name and end.isdigit())
+    names = (name,) if name in contents.entries else tuple(key for _, key in numbered)
+    if not names:
+        raise PlasticodeError(f"'{contents.path}' has no '{printable(name)}': it has {contents.told()}")
+    return taken(contents, "inputs", names)
