@@ -30,7 +30,7 @@ from typer.testing import CliRunner
 
 from benchmarks.tamper_directories import change_directory
 from benchmarks.tamper_files import SECRET, SECRET_NUMBER, change_results
-from experiments import cli, session  # noqa: F401 - before the forks
+from experiments import cli, console, session  # noqa: F401 - before the forks
 from experiments.execution import runner  # noqa: F401 - before the forks
 from experiments.machine import lock  # noqa: F401 - before the forks
 from experiments.machine.lock import Lock
@@ -100,7 +100,7 @@ def _asked(*arguments: str) -> str:
     result = CliRunner().invoke(cli.app, list(arguments))
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    assert result.exit_code in (cli.DONE, cli.FAILED, cli.REFUSED), f"exit code {result.exit_code}"
+    assert result.exit_code in (console.DONE, console.FAILED, console.REFUSED), f"exit code {result.exit_code}"
     text = result.stdout + result.stderr
     if any(not (char.isprintable() or char in "\n\xa0") for char in text):
         raise AssertionError(f"control characters reach the terminal: {text!r}")

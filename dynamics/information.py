@@ -13,7 +13,7 @@ from dynamics.circuit import Weights
 from dynamics.errors import PlasticodeError
 from dynamics.regime import AbstractRegime, Slow
 from dynamics.settle import Outside, settle
-from dynamics.stimulus import Stream
+from dynamics.stimulus import Stream, looked_up
 
 Progressed = tuple[PyTree, PyTree]  # how far a run is, and what it has shown
 
@@ -51,7 +51,7 @@ def answers(
     what the other two regimes learn from.
     """
     sample = stream.index(k)
-    (target,), (told,) = stream.parted(stream.marked_lessons()[sample][None])
+    (target,), (told,) = stream.parted(looked_up(stream.marked_lessons(), sample[None]))
     drawn = regime.circuit.draws(stream.key, k)
     moment = settle(regime.circuit, weights, slow, Outside(stream.inputs[sample], target, drawn, told))
     return lambda layer, variable: moment.value(moment.circuit.layer(layer), variable)

@@ -1,25 +1,37 @@
 """The command line. Commands import what they need themselves, so that `plasticode --help` answers at once."""
 
-import contextlib
 import os
-import shlex
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from experiments import fit_commands
+from experiments.console import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    Force,
+    NoCache,
+    Out,
+    Quick,
+    Seed,
+    Sets,
+    SpecName,
+    Workers,
+)
+from experiments.console import check_addresses as _check_addresses
+from experiments.console import say as _say
+from experiments.console import sentences as _sentences
+from experiments.console import tell_interrupted as _tell_interrupted
 from experiments.machine.compilation import kept_programs
-from experiments.machine.interrupts import SIGNALLED, interruptible, quiet
+from experiments.machine.interrupts import interruptible, quiet
 
 if TYPE_CHECKING:
     from experiments.points.jobs import Job
     from experiments.session import Ended, How
     from experiments.spec.spec import Spec
-
-DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
-ADDRESSES = 3e9  # bytes of address space: with 2e9 the libraries abort as they start their threads
 
 app = typer.Typer(
     help="Simulate learning rules in continuous time: plasticity, delays and noise as differential equations.",
@@ -30,27 +42,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-SpecName = Annotated[str, typer.Argument(metavar="SPEC", help="A TOML file, or the name of a built-in spec.")]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help='Change the spec, e.g. stimulus.duration="80 ms". Repeatable.'),
-]
-Quick = Annotated[bool, typer.Option("--quick", help="The spec's small version, for a first look.")]
-Out = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Where results go.", show_default="results/NAME, or results/NAME-quick"),
-]
-Seed = Annotated[int | None, typer.Option(metavar="N", help="The first seed.", show_default="that of the spec")]
-Force = Annotated[bool, typer.Option("--force", help="Start anew, whatever a run has left in DIR.")]
-Workers = Annotated[
-    int | None, typer.Option(metavar="N", help="Processes of this machine.", show_default="this one alone")
-]
-
-NoCache = Annotated[
-    bool,
-    typer.Option("--no-cache", help="Neither find compiled programs in the user's cache folder nor keep them there."),
-]
 
 
 def main() -> None:
@@ -208,6 +199,10 @@ def _list_predictions(names: list[str] | None, directory: Path) -> None:
     print_table(report.standing(chosen, directory))
 
 
+app.command()(fit_commands.fit)
+app.command()(fit_commands.design)
+
+
 @app.command("list")
 def list_all() -> None:
     """List the built-in specs, studies, predictions, rules, probes and tasks."""
@@ -242,61 +237,6 @@ def check(spec: SpecName, sets: Sets = None, quick: Quick = False, no_cache: NoC
         jobs = _prepared(loaded)
         with shown_progress(f"{loaded.name}: calibration") as on_progress:
             print_table(estimate(loaded, jobs, on_progress).table)
-
-
-@contextlib.contextmanager
-def _sentences() -> Iterator[None]:
-    """A user's mistake ends in one sentence and exit code 2, an interrupt in how to start again."""
-    try:
-        with interruptible():
-            yield
-    except ValueError as error:
-        from dynamics.errors import PlasticodeError
-
-        if not isinstance(error, PlasticodeError):
-            raise
-        _say(f"error: {error}", err=True)
-        raise typer.Exit(REFUSED) from None
-    except BrokenPipeError:
-        raise
-    except OSError as error:  # what nothing above had better words for
-        from dynamics.errors import printable, reason
-
-        where = f"'{printable(str(error.filename), 200)}'" if error.filename else "the working folder"
-        told = f"{where} cannot be used ({reason(error)}): it must be a place that exists"
-        _say(f"error: {told} and that this process may read", err=True)
-        raise typer.Exit(REFUSED) from None
-    except MemoryError:
-        told = "there is not enough memory; what is finished is kept, and `check` tells what a spec needs"
-        _say(f"error: {told}", err=True)
-        raise typer.Exit(REFUSED) from None
-    except KeyboardInterrupt:
-        _tell_interrupted("nothing was changed")
-
-
-def _check_addresses() -> None:
-    """Refuse what would end in an abort of the libraries, before they are imported."""
-    import resource
-
-    from dynamics.errors import PlasticodeError
-
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit != resource.RLIM_INFINITY and limit < ADDRESSES:
-        raise PlasticodeError(
-            f"the address space of this process is limited to {limit / 1e9:.2f} GB (ulimit -v): "
-            f"{ADDRESSES / 1e9:.0f} GB or more are needed"
-        )
-
-
-def _say(text: str, err: bool = False) -> None:
-    """Print a text, whose parts may be anybody's: names of files, of parts, of probes."""
-    from dynamics.errors import visible
-
-    typer.echo(visible(text), err=err)
-
-
-def _command() -> str:
-    return shlex.join(["plasticode", *sys.argv[1:]])
 
 
 def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
@@ -365,9 +305,3 @@ def _conclude(spec: "Spec", target: Path, ended: "Ended") -> None:
     if failed:
         _say(f"{len(failed)} of {len(ended.study.verdicts)} claims failed: {', '.join(failed)}.", err=True)
     raise typer.Exit(FAILED if failed or ended.study.failed else DONE)
-
-
-def _tell_interrupted(what: str) -> NoReturn:
-    SIGNALLED.clear()  # it was obeyed
-    _say(f"\ninterrupted: {what}; to go on: {_command()}", err=True)
-    raise typer.Exit(INTERRUPTED)

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 
 from experiments.execution import runner
 from experiments.execution.runner import configure
+from experiments.inference.design import design
+from experiments.inference.fitting import fit
 from experiments.machine.progress import OnProgress, shown_progress
 from experiments.points.jobs import sweeps
 from experiments.points.notes import notes_of
@@ -27,7 +29,20 @@ from experiments.spec.probes import Probe
 from experiments.spec.spec import Spec
 from experiments.tasks.contract import AbstractTask, Data
 
-__all__ = ["AbstractTask", "Data", "Probe", "Run", "configure", "load_spec", "make_spec", "open", "run", "sweep"]
+__all__ = [
+    "AbstractTask",
+    "Data",
+    "Probe",
+    "Run",
+    "configure",
+    "design",
+    "fit",
+    "load_spec",
+    "make_spec",
+    "open",
+    "run",
+    "sweep",
+]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -19,11 +19,14 @@ ARROWS = {
     "execution": ("storage",),
     "report": ("results",),
     "predictions": ("execution", "report"),
+    "console": ("machine",),
+    "inference": ("points", "report"),
     "session": ("predictions",),
-    "interactive": ("predictions",),
+    "interactive": ("predictions", "inference"),
     "terminal": ("session",),
     "catalogue": ("predictions",),
-    "cli": ("terminal", "catalogue"),
+    "fit_commands": ("terminal", "console", "inference"),
+    "cli": ("catalogue", "fit_commands"),
     "start": ("cli",),
 }
 Imports = dict[str, set[str]]

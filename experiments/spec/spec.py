@@ -107,6 +107,7 @@ class Spec(AbstractTable):
     phases: Annotated[tuple[Phase, ...], Field(max_length=MOST_PHASES)] = ()
     sweep: dict[str, Any] = {}
     quick: dict[str, Any] = Field(default={}, exclude=True)
+    fit: dict[str, Any] = Field(default={}, exclude=True)  # what experiments.inference.table reads
     part_table: dict[PartName, Part] = Field(default={}, alias="parts", max_length=MOST_PARTS)
     _parts: dict[str, "Spec"] = PrivateAttr(default={})  # made once, by `make_spec`
     _phases: tuple["Spec", ...] = PrivateAttr(default=())  # too
@@ -223,7 +224,7 @@ class Spec(AbstractTable):
 
 def dump_toml(spec: Spec) -> str:
     """The resolved spec as TOML; loading it gives an equal spec."""
-    return write_toml(spec.resolved())
+    return write_toml(spec.resolved() | ({"fit": spec.fit} if spec.fit else {}))
 
 
 def _without_none(table: dict[str, Any]) -> dict[str, Any]:

@@ -35,10 +35,10 @@ class Recorded(AbstractTask):
     def load(self) -> Data:
         """The rows of the file; a damaged file, or one without them, raises `PlasticodeError`."""
         with opened(found("task.file", self.file)) as contents:
-            x = _rows(contents, self.inputs).numbers()
+            x = np.concatenate([*_rows(contents, self.inputs).blocks()])
             if self.kind == "unsupervised":
                 return Data(x, None, x, None, "unsupervised")
-            arrays = [np.asarray(one, np.float64) for one in _rows(contents, self.targets).arrays]
+            arrays = [one.whole().astype(np.float64) for one in _rows(contents, self.targets).arrays]
         y = np.concatenate([one.reshape(len(one), -1) for one in arrays], axis=1)
         what = f"'{printable(self.file)}' has {self.targets}"
         if len(x) != len(y):

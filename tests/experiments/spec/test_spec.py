@@ -185,10 +185,10 @@ def test_built_in_specs_are_valid():
 
 def test_the_known_keys_are_those_of_the_spec():
     keys = {field.alias or key for key, field in Spec.model_fields.items()}
-    assert {*PLAIN_KEYS, *TABLES, *DEFAULT_NAMES, "sweep", "quick", "parts"} == keys
+    assert {*PLAIN_KEYS, *TABLES, *DEFAULT_NAMES, "sweep", "quick", "parts", "fit"} == keys
 
 
-@pytest.mark.parametrize("name", sorted(set(TASKS) - {"mnist", "idx", "arrays", "cifar10", "cifar100"}))
+@pytest.mark.parametrize("name", sorted(set(TASKS) - {"mnist", "idx", "arrays", "recorded", "cifar10", "cifar100"}))
 def test_the_kinds_of_tasks_are_known(name):
     assert TASKS[name].kind == TASKS[name]().load().kind
 

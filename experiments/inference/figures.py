@@ -1,0 +1,114 @@
+"""Figures of a fit and of a design."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from experiments.inference.design import Design
+from experiments.inference.fitting import Fitted
+from experiments.inference.verdicts import IDENTIFIED, number_text, threshold
+from experiments.report.figures import OKABE_ITO, axis_label, panels, style
+
+MOST_DRAWN = 6  # data of one observation, or lines
+
+
+def figures(found: Fitted) -> dict[str, Figure]:
+    """Estimates in their ranges; the model beside the data; profiles."""
+    with style():
+        drawn = {"estimates": _estimates(found)}
+        drawn |= {f"prediction-{name}": _prediction(found.predicted, name) for name in found.misfit}
+        drawn |= {f"profile-{path}": _profile(path, data) for path, data in found.profiles.items()}
+    return drawn
+
+
+def _estimates(found: Fitted) -> Figure:
+    """Intervals, each in its range from left to right; the truth as a cross."""
+    figure, (panel,) = panels(1, width=4.5, height=0.5 + 0.3 * len(found.free))
+    for row, (one, free) in enumerate(zip(found.estimates.values(), found.free, strict=True)):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            place, low, high = (free.place(x) if np.isfinite(x) else x for x in (one.value, one.low, one.high))
+        low, high = np.clip(np.nan_to_num([low, high], posinf=1, neginf=0), 0, 1)
+        colour = OKABE_ITO[0] if one.verdict == IDENTIFIED else OKABE_ITO[1]
+        panel.plot([low, high], [row, row], color=colour, linewidth=2)
+        panel.plot([place], [row], "o", color=colour)
+        if one.truth is not None:
+            panel.plot([free.place(one.truth)], [row], "x", color="black")
+        panel.annotate(
+            f"{number_text(free, one.value)}, {one.verdict}", (place, row), (0, 5), textcoords="offset points"
+        )
+    panel.set_yticks(range(len(found.free)), [one.path for one in found.free])
+    panel.set_ylim(len(found.free) - 0.5, -0.7)
+    panel.set_xlim(0, 1)
+    panel.set_xticks([0, 1], ["low end", "high end"])
+    panel.set_title("95 % intervals in the ranges of the fit")
+    return figure
+
+
+def _prediction(data: xr.Dataset, name: str) -> Figure:
+    """Residuals against presentations, and the model against the data where it says a mean."""
+    seen, residuals = data[f"{name}_data"].values, data[f"{name}_residual"].values
+    mean = data.get(f"{name}_mean")
+    figure, drawn = panels(2 if mean is not None else 1)
+    for number in range(min(seen.shape[1], MOST_DRAWN)):
+        colour = OKABE_ITO[number % len(OKABE_ITO)]
+        drawn[0].plot(residuals[:, number], ".", color=colour, markersize=2)
+        if mean is not None:
+            drawn[1].plot(mean.values[:, number], seen[:, number], ".", color=colour, markersize=2)
+    _line(drawn[0], f"{name}: residual (s.d.)", "presentation")
+    if mean is not None:
+        ends = [np.nanmin(mean.values), np.nanmax(mean.values)]
+        drawn[1].plot(ends, ends, color="black", linewidth=0.6)
+        drawn[1].set_xlabel(f"{name}: model")
+        drawn[1].set_ylabel("data")
+    return figure
+
+
+def _line(panel: Axes, y: str, x: str) -> None:
+    panel.axhline(0, color="black", linewidth=0.6)
+    panel.set_xlabel(x)
+    panel.set_ylabel(y)
+
+
+def _profile(path: str, data: xr.Dataset) -> Figure:
+    figure, (panel,) = panels(1)
+    panel.plot(data["at"].values, data["loss"].values - data["loss"].values.min(), color=OKABE_ITO[0])
+    panel.axhline(threshold(), color="black", linewidth=0.6)
+    panel.set_xlabel(path)
+    panel.set_ylabel("log-likelihood lost")
+    return figure
+
+
+def design_figures(found: Design) -> dict[str, Figure]:
+    """The errors of every free number over the sweep: against one axis, or as a map over the first two."""
+    dims = [str(name) for name in found.seconds.dims if found.data[name].dtype.kind in "if"]
+    if not dims:
+        return {}
+    with style():
+        figure, drawn = panels(len(found.free))
+        for i, one in enumerate(found.free):
+            errors = found.errors.isel(free=i)
+            others = {name: 0 for name in errors.dims if name not in dims[:2]}
+            errors = errors.isel(others).where(np.isfinite(errors.isel(others)))
+            (_map if len(dims) > 1 else _along)(drawn[i], errors, dims)
+            drawn[i].set_title(f"standard error of {one.path}")
+    return {"design": figure}
+
+
+def _along(panel: Axes, errors: xr.DataArray, dims: list[str]) -> None:
+    panel.plot(errors[dims[0]].values, errors.values, "o-", color=OKABE_ITO[0])
+    panel.set_yscale("log")
+    panel.set_xlabel(axis_label(errors.coords.to_dataset(), dims[0]))
+
+
+def _map(panel: Axes, errors: xr.DataArray, dims: list[str]) -> None:
+    values = errors.transpose(dims[1], dims[0]).values
+    norm = LogNorm() if np.isfinite(values).any() and np.nanmin(values) > 0 else None
+    image = panel.imshow(values, origin="lower", cmap="viridis_r", norm=norm, aspect="auto")
+    panel.figure.colorbar(image, ax=panel)
+    labels = errors.coords.to_dataset()
+    panel.set_xticks(range(errors.sizes[dims[0]]), [f"{x:g}" for x in errors[dims[0]].values])
+    panel.set_yticks(range(errors.sizes[dims[1]]), [f"{x:g}" for x in errors[dims[1]].values])
+    panel.set_xlabel(axis_label(labels, dims[0]))
+    panel.set_ylabel(axis_label(labels, dims[1]))

@@ -1,0 +1,334 @@
+"""What a spec says that a recording would show: the model that is fitted, and what simulates recordings."""
+
+import functools
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dynamics.circuit import Weights
+from dynamics.coupled import Coupled
+from dynamics.errors import PlasticodeError, refused, unknown
+from dynamics.information import Scored, answers, information, presented
+from dynamics.inside import known
+from dynamics.instruments import output_layer
+from dynamics.regime import AbstractRegime, Quality, Slow
+from experiments.inference.coordinates import OBSERVE, Coordinate, coordinates, numbers
+from experiments.inference.likelihoods import LIKELIHOODS, Eta
+from experiments.inference.recordings import Recording
+from experiments.inference.table import Fit, Observation
+from experiments.points.assemble import Plan, build
+from experiments.points.jobs import Job, prepare
+from experiments.points.weights import start_of
+from experiments.spec.grid import expand
+from experiments.spec.loading import make_spec
+from experiments.spec.probes import PROBES, probe_named
+from experiments.spec.spec import Spec
+from experiments.spec.units import Time
+from experiments.tasks.recorded import Recorded
+
+Values = dict[str, Float[Array, "*layers"]]
+Places = Any  # (free,), an array of NumPy or JAX
+Arrays = Mapping[str, Any]  # of a job, by name
+
+
+class Rows(NamedTuple):
+    """What presentations have been: their numbers (presentations,), and what was observed in each, by name, NaN where
+    nothing was, (presentations, data): arrays of NumPy or JAX."""
+
+    k: Any
+    seen: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A plan with free numbers, and what is observed of it.
+
+    values    all traced numbers of the spec, by path
+    data      the arrays of the job; "shown", where the recording says which samples were
+    """
+
+    plan: Plan
+    free: tuple[Coordinate, ...]
+    observe: tuple[Observation, ...]
+    values: dict[str, np.ndarray]
+    seed: int
+    data: dict[str, np.ndarray]
+
+    def regime(self, found: Mapping[str, Array], data: Arrays) -> tuple[AbstractRegime, Weights]:
+        """The run with these free numbers, by path, and its initial weights."""
+        values = {path: jnp.asarray(value) for path, value in self.values.items()}
+        for path, number in found.items():
+            whole, _, item = path.rpartition(".")
+            if path in values or whole not in values:
+                values[path] = jnp.broadcast_to(number, values[path].shape if path in values else ())
+            else:
+                values[whole] = jnp.broadcast_to(values[whole], self._layers(whole)).at[int(item)].set(number)
+        regime, key = build(self.plan, values, jnp.asarray(self.seed, jnp.uint32), dict(data))
+        return regime, start_of(regime.circuit, key, data)
+
+    def _layers(self, path: str) -> tuple[int, ...]:
+        shape = self.values[path].shape
+        return shape or (self.plan.spec.network.layers,)
+
+    def shown(self, regime: AbstractRegime, weights: Weights, slow: Slow, k: Array, data: Arrays) -> dict[str, Array]:
+        """What there is to observe as presentation k begins, without noise, but for what is seen later."""
+        found, answer = {}, None
+        for one in self.observe:
+            if one.times is not None:
+                continue
+            if one.of in weights:
+                numbers = weights[one.of].ravel()
+            elif one.of in PROBES or ":" in one.of:
+                measured = probe_named(one.of).measure(regime.circuit, weights, slow, dict(data))
+                numbers = jnp.stack([jnp.asarray(leaf) for leaf in jax.tree.leaves(measured)])
+            else:
+                answer = answer or answers(regime, regime.stream, weights, slow, k)  # pyright: ignore[reportAttributeAccessIssue]
+                numbers = answer(*_signal(regime, one.of))
+            found[one.name] = numbers if one.neurons is None else numbers[jnp.asarray(one.neurons)]
+        return found
+
+    def natural(self, found: Mapping[str, Array], shown: Mapping[str, Array]) -> dict[str, Eta]:
+        """The distributions of what is observed."""
+        etas = {}
+        for one in self.observe:
+            kind = LIKELIHOODS[one.noise]
+            given = {name: one.number(name) for name in kind.numbers}
+            dtype = shown[one.name].dtype
+            own = {n: found.get(f"{OBSERVE}.{one.name}.{n}", v) for n, v in given.items()}
+            etas[one.name] = kind.natural(shown[one.name], {n: jnp.asarray(v, dtype) for n, v in own.items()})
+        return etas
+
+    def scored(self, places: Places, rows: Rows, data: Arrays) -> Scored:
+        """What the rows say of the free numbers, without their priors."""
+
+        def start(places: Places) -> Any:
+            regime, weights = self.regime(numbers(self.free, places), data)
+            return regime.init(weights)
+
+        def show(places: Places, progress: Any, row: Rows) -> tuple[Any, dict[str, Eta]]:
+            found = numbers(self.free, places)
+            return self.step(self.regime(found, data)[0], found, data, progress, row.k)
+
+        return information(start, show, functools.partial(_score, self.observe), places, rows)
+
+    def predicted(self, places: Places, presentations: int, data: Arrays) -> tuple[dict[str, Eta], Quality | None]:
+        """The distributions of what is observed in each presentation, and what the integrator knows of its error."""
+        found = numbers(self.free, places)
+        regime, weights = self.regime(found, data)
+        show = functools.partial(self.step, regime, found, data)
+        end, etas = presented(regime.init(weights), show, presentations)
+        return etas, regime.quality(end)
+
+    def step(
+        self, regime: AbstractRegime, found: Mapping[str, Array], data: Arrays, progress: Any, k: Array
+    ) -> tuple[Any, dict[str, Eta]]:
+        """The progress after presentation k, and the distributions of what is observed in it."""
+        shown = self.shown(regime, regime.weights(progress), regime.slow(progress), k, data)
+        timed = [one for one in self.observe if one.times is not None]
+        if not timed or not isinstance(regime, Coupled):
+            return regime.advance(progress, k, 1), self.natural(found, shown)
+        every, shares = self.shares(regime)
+        names = {one.name: output_layer(regime.circuit) if one.of == "output" else one.of for one in timed}
+        sight = regime.sight(list(dict.fromkeys(names.values())), {}, "fit.observe")
+        progress, seen = regime.watch(progress, k, shares, sight)
+        for one in timed:
+            numbers = seen[names[one.name]][np.array([every.index(time) for time in one.times or ()])]
+            numbers = numbers.reshape(numbers.shape[0], -1)
+            shown[one.name] = (numbers if one.neurons is None else numbers[:, np.array(one.neurons)]).ravel()
+        return progress, self.natural(found, shown)
+
+    def shares(self, regime: Coupled) -> tuple[list[Time], Any]:
+        """All times at which something is observed, in their order, and as shares of the period."""
+        times = {time for one in self.observe for time in one.times or ()}
+        duration, gap = self.values["stimulus.duration"], self.values["stimulus.gap"]
+        base = float(duration) if isinstance(duration, np.floating) else self.plan.spec.stimulus.duration.value
+        every = sorted(times, key=lambda time: time.seconds(base))
+        if isinstance(duration, np.floating):
+            return every, np.array([time.seconds(base) for time in every]) / float(duration + gap)
+        seconds = [jnp.asarray(time.seconds(cast(Any, duration)), duration.dtype) for time in every]
+        return every, jnp.stack(seconds) / regime.clock.period
+
+    def prior(self, places: np.ndarray) -> Scored:
+        """What the priors say: (starts, free) places at once, with NumPy."""
+        loss, gradient = np.zeros(places.shape[:-1]), np.zeros_like(places)
+        information = np.zeros((*places.shape, places.shape[-1]))
+        for i, one in enumerate(self.free):
+            if one.prior is not None:
+                mean, sd = one.prior
+                z = (one.ends[0] + one.width * places[..., i] - mean) / sd
+                loss, slope = loss + z**2 / 2, one.width / sd
+                gradient[..., i], information[..., i, i] = z * slope, slope**2
+        return Scored(loss, gradient, information)  # pyright: ignore[reportArgumentType]
+
+
+def _score(of: tuple[Observation, ...], eta: dict[str, Eta], slopes: dict[str, Eta], row: Rows) -> Scored:
+    """What a presentation says."""
+    total = None
+    for one in of:
+        kind, mine, along, y = LIKELIHOODS[one.noise], eta[one.name], slopes[one.name], row.seen[one.name]
+        seen = ~jnp.isnan(y)
+        y = jnp.where(seen, y, 0)
+        loss, by_eta = jax.value_and_grad(lambda eta, kind=kind, y=y, seen=seen: kind.loss(eta, y, seen))(mine)
+        moved = jax.vmap(lambda s, by=by_eta: jnp.stack([jnp.vdot(by[n], s[n]) for n in by]).sum())(along)
+        white = jax.vmap(lambda s, kind=kind, mine=mine, seen=seen: kind.white(mine, s, seen))(along)
+        said = Scored(loss, moved, white @ white.T)
+        total = said if total is None else jax.tree.map(jnp.add, total, said)
+    assert total is not None
+    return total
+
+
+def doubled(spec: Spec) -> dict[str, Any]:
+    """The tables of a spec in float64, in which the small eigenvalues of an information are none of rounding."""
+    noises = [key for key, value in spec.noise if isinstance(value, float)]
+    if noises or spec.noise.sampling:
+        which = ", ".join(f"noise.{name}" for name in noises or ["sampling"])
+        raise PlasticodeError(f"{which} is not allowed here: no noise of the process is integrated; leave [noise] out")
+    if spec.stimulus.batch > 1 and spec.regime != "flow":
+        raise refused("stimulus.batch", spec.stimulus.batch, "a recording is of one sample after the other")
+    return spec.values() | {"dtype": "float64"}
+
+
+def _signals(regime: AbstractRegime) -> dict[str, int]:
+    """The names of what settles, and how many numbers each has."""
+    circuit = regime.circuit
+    named = {layer.name: layer.size for layer in circuit.layers if layer.role != "constant"}
+    errors = {_error(layer.name): layer.size for layer in circuit.layers if "error" in circuit.variables(layer)}
+    return named | errors | {"output": circuit.layer(output_layer(circuit)).size}
+
+
+def _error(layer: str) -> str:
+    """What the errors of a layer are called: "e1", those of "z1"."""
+    return f"e{layer[1:]}" if re.fullmatch(r"z[0-9]+", layer) else f"{layer}.error"
+
+
+def _signal(regime: AbstractRegime, name: str) -> tuple[str, str]:
+    """The layer and the variable that a name of `_signals` stands for."""
+    if name == "output":
+        return output_layer(regime.circuit), "activity"
+    of_errors = {_error(layer.name): layer.name for layer in regime.circuit.layers}
+    return (of_errors[name], "error") if name in of_errors else (name, "activity")
+
+
+def job_of_fit(spec: Spec, fit: Fit) -> tuple[Job, tuple[Coordinate, ...], dict[str, np.ndarray]]:
+    """The job whose program suits all of the ranges, the free numbers, and the values of the spec.
+
+    The ranges are the axis of a sweep: the past that lags need, nodes and steps follow from it as for any other.
+    """
+    double = doubled(spec)
+    (group,) = expand(make_spec(double)).groups
+    free = coordinates(spec, fit, group.values)
+    if spec.sweep:
+        raise PlasticodeError("sweep is not allowed in a fit, which has one protocol: `plasticode design` has many")
+    ends = {one.path: [_written(end, one.is_time) for end in (one.low, one.high)] for one in free if not _is_own(one)}
+    swept = {"sweep": ends | ({"zip": [list(ends)]} if len(ends) > 1 else {})} if ends else {}
+    (job,) = prepare(make_spec(double | swept))[""]
+    return job, free, {path: value[0] for path, value in group.values.items()}
+
+
+def _is_own(one: Coordinate) -> bool:
+    """Whether a free number is of an observation, and not of the spec."""
+    return one.path.split(".")[0] == OBSERVE
+
+
+def _written(number: float, is_time: bool) -> Any:
+    return f"{number!r} s" if is_time else number
+
+
+def model(spec: Spec, fit: Fit, recording: Recording | None = None) -> Model:
+    """The model of a spec; what it cannot observe is refused."""
+    job, free, values = job_of_fit(spec, fit)
+    data = dict(job.data) | in_order(spec, len(job.data["train_inputs"]))
+    if recording is not None:
+        if "shown" in data and recording.presentations > len(data["shown"]):
+            shown, rows = recording.presentations, len(data["shown"])
+            raise PlasticodeError(f"the recording has {shown} presentations, and the task {rows}")
+        if recording.sample is not None:
+            data["shown"] = _shown(recording.sample, len(data["train_inputs"]))
+    made = Model(job.plan, free, fit.observe, values, spec.seed, data)
+    check(made, job.group.values)
+    return made
+
+
+def in_order(spec: Spec, samples: int) -> dict[str, np.ndarray]:
+    """Which samples are shown, where they are recorded ones."""
+    return {"shown": np.arange(samples, dtype=np.int32)} if isinstance(spec.task, Recorded) else {}
+
+
+def _shown(sample: np.ndarray, samples: int) -> np.ndarray:
+    if sample.min() < 0 or sample.max() >= samples:
+        wrong = sample[(sample < 0) | (sample >= samples)][0]
+        raise refused("sample in the recording", int(wrong), f"the task has {samples} samples, numbered from 0")
+    return sample.astype(np.int32)
+
+
+def check(model: Model, values: Mapping[str, np.ndarray]) -> None:
+    """Refuses what is no layer, matrix or probe, neurons that there are not, and times that are not within a
+    presentation at all of the `values` of the points of a job."""
+    data = {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in model.data.items()}
+    at = {one.path: jax.ShapeDtypeStruct((), np.float64) for one in model.free}
+    there: dict[str, dict[str, int]] = {}
+
+    def look(at: Any, data: Any) -> Any:
+        regime, weights = model.regime(at, data)
+        there["settled"] = _signals(regime) | {name: w.size for name, w in weights.items()}
+        there["timed"] = _timed(regime) if isinstance(regime, Coupled) else {}
+        return weights
+
+    weights = jax.eval_shape(look, at, data)
+    for number, one in enumerate(model.observe):
+        _check_observation(model, f"fit.observe.{number}", one, there, weights)
+    _check_times(model.observe, values["stimulus.duration"], values["stimulus.gap"])
+
+
+def _check_observation(
+    model: Model, key: str, one: Observation, there: Mapping[str, Mapping[str, int]], weights: Weights
+) -> None:
+    regime = model.plan.spec.regime
+    if one.times is not None and regime != "coupled":
+        raise refused(f"{key}.times", list(map(str, one.times)), f"regime = '{regime}' has no time in presentations")
+    named = there["settled" if one.times is None else "timed"]
+    is_probe = one.times is None and (one.of in PROBES or ":" in one.of)
+    if one.of not in named and not is_probe:
+        raise unknown(f"{key}.of", one.of, [*named, *(PROBES if one.times is None else ())])
+    if regime == "flow" and one.of in named and one.of not in weights:
+        raise refused(f"{key}.of", one.of, "a weight flow shows no single sample: it must be a matrix or a probe")
+    own = f"{OBSERVE}.{one.name}.sd"
+    if one.noise == "gaussian" and one.sd is None and own not in {free.path for free in model.free}:
+        raise PlasticodeError(f"{key}.sd is missing: it must be given, or '{own}' be one of fit.free")
+    if one.of in named and one.neurons is not None and max(one.neurons) >= named[one.of]:
+        raise refused(f"{key}.neurons", list(one.neurons), f"'{one.of}' has {named[one.of]}, numbered from 0")
+    if one.noise == "categorical" and one.times is not None and len(one.times) > 1:
+        raise refused(f"{key}.times", list(map(str, one.times)), "a choice is made once: it must be one time")
+
+
+def _check_times(observe: tuple[Observation, ...], duration: np.ndarray, gap: np.ndarray) -> None:
+    """Refuse times beyond the end of a presentation, and those whose order differs between points."""
+    every = sorted({time for one in observe for time in one.times or ()}, key=lambda t: t.seconds(duration.min()))
+    seconds = np.array([[time.seconds(t) for time in every] for t in duration]).reshape(len(duration), -1)
+    for number, time in enumerate(every):
+        if (seconds[:, number] > (duration + gap) * (1 + 1e-12)).any():
+            raise refused("fit.observe times", str(time), f"a presentation ends at {(duration + gap).min():g} s")
+    if (np.diff(seconds, axis=1) < 0).any():
+        raise refused("fit.observe times", list(map(str, every)), "their order must be the same at all durations")
+
+
+def _timed(regime: Coupled) -> dict[str, int]:
+    """The names of what can be seen inside a presentation, and how many numbers each has."""
+    circuit, views = regime.circuit, known(regime.system({}))
+    sizes = {name: math.prod(circuit.layer(layer).size for layer in view.layers) for name, view in views.items()}
+    return sizes | {"output": circuit.layer(output_layer(circuit)).size}
+
+
+def sizes(model: Model) -> dict[str, int]:
+    """How many numbers each observation shows in a presentation."""
+    data = {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in model.data.items()}
+    places = jax.ShapeDtypeStruct((len(model.free),), np.float64)
+    etas, _ = jax.eval_shape(lambda p, d: model.predicted(p, 1, d), places, data)
+    return {one.name: max(eta.size for eta in etas[one.name].values()) for one in model.observe}

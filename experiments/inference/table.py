@@ -1,0 +1,148 @@
+"""The [fit] table of a spec: what is free and between which ends, what was observed, and by how much noise."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+
+from dynamics.errors import PlasticodeError, printable, refused
+from experiments.inference.likelihoods import LIKELIHOODS
+from experiments.machine.names import hint
+from experiments.spec.loading import explained
+from experiments.spec.spec import Spec
+from experiments.spec.tables import AbstractTable, Index, Quantity, unknown_key
+from experiments.spec.units import Time
+
+Kind = Literal["gaussian", "bernoulli", "categorical", "poisson"]
+Positive = Annotated[float, Field(gt=0, le=1e30)]
+Every = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
+Starts = Annotated[int, Field(strict=True, ge=1, le=10_000)]
+
+
+class Free(AbstractTable):
+    """A free number: its `range`, its `scale` ("log" by default where the range is positive and the number cannot be
+    negative), and perhaps a `prior`, the centre and the standard deviation (that of the natural logarithm on a "log"
+    scale) of a normal distribution."""
+
+    range: Annotated[tuple[Any, ...], Field(min_length=2, max_length=2)]
+    scale: Literal["log", "linear"] | None = None
+    prior: Annotated[tuple[Any, ...], Field(min_length=2, max_length=2)] | None = None
+
+
+class Observation(AbstractTable):
+    """What was seen of a run in each presentation: as it begins, or at `times` from its start.
+
+    of            activities of a layer ("z1"; "output") or its errors ("e1"), settled for the sample that is shown; a
+                  matrix ("W1"), its weights flattened; a probe ("loss")
+    times         of a coupled run: when, and `of` is then any name of [record] inside, such as "a1" or "m1"
+    neurons       which ones of the numbers, counted from 0; by default all
+    data          the variable of the recording that has it; by default what it is of
+    every         only one presentation in so many is observed, in what is simulated or designed; data have NaN
+    noise         how the data differ from it:
+                    gaussian     by a normal error of standard deviation `sd`
+                    bernoulli    0 or 1, 1 with probability 1 / (1 + exp(-x / `temperature`)), each neuron by itself
+                    categorical  the number of the chosen neuron, by softmax(x / `temperature`)
+                    poisson      counts of mean `rate` exp(`gain` x)
+    """
+
+    of: str
+    data: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")] | None = None
+    times: Annotated[tuple[Annotated[Time, Quantity(zero=True)], ...], Field(min_length=1)] | None = None
+    neurons: Annotated[tuple[Index, ...], Field(min_length=1)] | None = None
+    every: Every = 1
+    noise: Kind = "gaussian"
+    sd: Positive | None = None
+    temperature: Positive | None = None
+    rate: Positive | None = None
+    gain: Positive | None = None
+
+    @field_validator("neurons")
+    @classmethod
+    def _once(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and len(set(value)) < len(value):
+            raise ValueError("each neuron must be listed once")
+        return value
+
+    @property
+    def name(self) -> str:
+        """What data, figures and paths of free numbers call it."""
+        return self.data or self.of
+
+    def number(self, name: str) -> float | None:
+        """One of the numbers of its noise, which has a default; None where it must be given."""
+        given = getattr(self, name)
+        return LIKELIHOODS[self.noise].numbers[name] if given is None else given
+
+
+class Fit(AbstractTable):
+    """[fit]: what `plasticode fit` does with a spec.
+
+    data      a file of the recording; None for a fit that simulates its own
+    free      the free numbers by path: those of the spec, and "observe.NAME.sd" (temperature, rate, gain) of
+              what is observed
+    starts    how many points of the ranges, drawn evenly, the fit starts from
+    profile   paths of free numbers whose intervals are to follow the likelihood itself
+    """
+
+    data: str | None = None
+    free: dict[str, Free]
+    observe: Annotated[tuple[Observation, ...], Field(min_length=1)]
+    starts: Starts = 16
+    profile: tuple[str, ...] = ()
+
+    @field_validator("free", mode="before")
+    @classmethod
+    def _ranges(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping) or not value:
+            raise ValueError('it must be a table of ranges, such as {"timescales.plasticity" = ["0.1 s", "50 s"]}')
+        return {path: {"range": one} if isinstance(one, list | tuple) else one for path, one in _flat(value)}
+
+
+def _flat(table: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    """Entries by dotted path: TOML makes tables of paths that are not quoted."""
+    found = []
+    for key, value in table.items():
+        path = f"{before}{key}"
+        nested = isinstance(value, Mapping) and not {"range", "scale", "prior"} & set(value)
+        found += _flat(value, f"{path}.") if nested else [(path, value)]
+    return found
+
+
+def read_fit(spec: Spec) -> Fit:
+    """The [fit] table of a spec, and whether the spec is one that can be fitted."""
+    if not spec.fit:
+        what = "it must say what is free, and what was observed"
+        raise PlasticodeError(f"the spec '{printable(spec.name)}' has no table [fit]: {what}")
+    try:
+        fit = Fit.model_validate(spec.fit)
+    except ValidationError as error:
+        raise _explained(error) from None
+    for key, value in (("parts", spec.part_table), ("phases", spec.phases)):
+        if value:
+            raise PlasticodeError(f"spec key '{key}' is not allowed in a fit: the recording is one sequence")
+    names = [one.name for one in fit.observe]
+    for number, one in enumerate(fit.observe):
+        if names.count(one.name) > 1:
+            raise refused(f"fit.observe.{number}.data", one.name, "all that is observed must have different names")
+        allowed = LIKELIHOODS[one.noise].numbers
+        for key in ("sd", "temperature", "rate", "gain"):
+            if key not in allowed and getattr(one, key) is not None:
+                why = f"noise = '{one.noise}' has {' and '.join(allowed)} only"
+                raise refused(f"fit.observe.{number}.{key}", getattr(one, key), why)
+    for path in fit.profile:
+        if path not in fit.free:
+            allowed = f"it must be one of the free numbers, {', '.join(fit.free)}{hint(path, fit.free)}"
+            raise refused("fit.profile", path, allowed)
+    return fit
+
+
+def _explained(error: ValidationError) -> PlasticodeError:
+    """As `explained`, of keys of [fit]."""
+    first = error.errors(include_url=False)[0]
+    at = [str(item) for item in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        model: Any = {"free": Free, "observe": Observation}.get(at[0], Fit) if len(at) > 1 else Fit
+        return unknown_key(f"fit.{'.'.join(at)}", list(model.model_fields))
+    sentence = str(explained(error))
+    key = ".".join(at)
+    return PlasticodeError(sentence.replace(printable(key), f"fit.{printable(key)}", 1) if key else sentence)

@@ -1,0 +1,132 @@
+"""What a fit and a design leave behind: tables, sentences, figures, files."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.inference.coordinates import Coordinate
+from experiments.inference.design import Design
+from experiments.inference.figures import design_figures, figures
+from experiments.inference.fitting import Fitted
+from experiments.inference.recordings import Recording, dataset
+from experiments.inference.table import Fit
+from experiments.inference.verdicts import number_text
+from experiments.report.figures import save
+from experiments.results.netcdf import output_directory, write_json
+from experiments.results.text_tables import TextTable, path_text, value_text
+from experiments.spec.spec import Spec, dump_toml
+
+FILES = ("fit.nc", "recording.nc", "spec.toml", "summary.json", "figures")
+DESIGN_FILES = ("design.nc", "spec.toml", "summary.json", "figures")
+MOST_ROWS = 30
+
+
+def table_of(found: Fitted) -> TextTable:
+    """The estimates, one a row."""
+    truth = any(one.truth is not None for one in found.estimates.values())
+    header = ["number", "estimate", "95 % interval", *(["truth"] if truth else []), "verdict"]
+    rows = []
+    for one, free in zip(found.estimates.values(), found.free, strict=True):
+        interval = f"{number_text(free, one.low)} to {number_text(free, one.high)}"
+        known = [number_text(free, one.truth)] if one.truth is not None else []
+        rows.append([one.path, number_text(free, one.value), interval, *known, one.verdict])
+    note = f"{found.reached} of {found.starts.sizes['start']} starts came to these estimates."
+    return TextTable("what the recording says", header, rows, note)
+
+
+def summary(found: Fitted) -> dict[str, Any]:
+    """What summary.json says."""
+    return {
+        "estimates": [dataclasses.asdict(one) for one in found.estimates.values()],
+        "correlation": found.correlation.tolist(),
+        "eigenvalues": found.known.eigenvalues.tolist(),
+        "log_likelihood": found.log_likelihood,
+        "misfit": {name: test._asdict() for name, test in found.misfit.items()},
+        "starts": {"reached": found.reached, "of": found.starts.sizes["start"]},
+        "sentences": found.sentences,
+    }
+
+
+def write(found: Fitted, spec: Spec, table: Fit, recording: Recording | None, target: Path) -> None:
+    """All that a fit leaves behind, into a directory that is whole or not there; a simulated `recording` too."""
+    with output_directory(target, FILES) as directory:
+        (directory / "spec.toml").write_text(_resolved(spec, table), encoding="utf-8")
+        groups = {"starts": found.starts, "predicted": found.predicted}
+        groups |= {f"profile {path}": profile for path, profile in found.profiles.items()}
+        for number, (group, data) in enumerate(groups.items()):
+            data.to_netcdf(directory / "fit.nc", mode="a" if number else "w", group=group, engine="h5netcdf")
+        if recording is not None:
+            dataset(recording).to_netcdf(directory / "recording.nc", engine="h5netcdf")
+        files = save(figures(found), directory / "figures")
+        content = summary(found) | {"figures": [file.name for file in files.values()]}
+        write_json({"name": spec.name, "spec_hash": spec.hash(), **content}, directory / "summary.json")
+
+
+def error_text(one: Coordinate, error: float) -> str:
+    """A standard error: in per cent on a log scale."""
+    if not np.isfinite(error):
+        return "unknown"
+    return f"{100 * error:.3g} %" if one.is_log else number_text(one, error)
+
+
+def best_sentences(found: Design) -> list[str]:
+    """The best protocol for each free number, by presentation and by second of recording."""
+    told = []
+    for i, one in enumerate(found.free):
+        errors = found.errors.values[..., i]
+        if not np.isfinite(errors).any():
+            told.append(f"No protocol tells {one.path}.")
+            continue
+        best = np.unravel_index(np.nanargmin(errors), errors.shape)
+        per_second = np.where(np.isfinite(errors), errors * np.sqrt(found.seconds.values), np.inf)
+        fastest = np.unravel_index(np.argmin(per_second), errors.shape)
+        worst = error_text(one, float(errors.max()))
+        sentence = f"{one.path} is known to {error_text(one, float(errors[best]))}"
+        if errors.ndim:
+            sentence += f" at best, with {_words(found, best)} (worst: {worst})"
+            sentence += f"; per second of recording with {_words(found, fastest)}" if fastest != best else ""
+        told.append(f"{sentence}.")
+    return told + [
+        f"With {at or 'this protocol'} the data stay the same when {why}." for at, why in found.blind.items()
+    ]
+
+
+def _words(found: Design, at: tuple[Any, ...]) -> str:
+    """A point of the grid in words."""
+    names = map(str, found.seconds.dims)
+    return ", ".join(
+        f"{path_text(found.data, name)} = {value_text(found.data, name, int(i))}"
+        for name, i in zip(names, at, strict=True)
+    )
+
+
+def design_table(found: Design) -> TextTable:
+    """The errors of every protocol, or of the first of them."""
+    names = [str(name) for name in found.seconds.dims]
+    shape = found.seconds.shape
+    rows = []
+    for at in list(np.ndindex(shape))[:MOST_ROWS]:
+        places = [value_text(found.data, name, i) for name, i in zip(names, at, strict=True)]
+        errors = [error_text(one, float(found.errors.values[(*at, i)])) for i, one in enumerate(found.free)]
+        rows.append([*places, *errors])
+    header = [*(path_text(found.data, name) for name in names), *(one.path for one in found.free)]
+    left = found.seconds.size - len(rows)
+    note = f"design.nc has {left} protocols more." if left > 0 else ""
+    return TextTable("standard errors that a fit would have", header, rows, note)
+
+
+def write_design(found: Design, spec: Spec, table: Fit, target: Path) -> None:
+    """All that a design leaves behind, into a directory that is whole or not there."""
+    with output_directory(target, DESIGN_FILES) as directory:
+        (directory / "spec.toml").write_text(_resolved(spec, table), encoding="utf-8")
+        found.data.to_netcdf(directory / "design.nc", engine="h5netcdf")
+        files = save(design_figures(found), directory / "figures")
+        content = {"sentences": best_sentences(found), "figures": [file.name for file in files.values()]}
+        write_json({"name": spec.name, "spec_hash": spec.hash(), **content}, directory / "summary.json")
+
+
+def _resolved(spec: Spec, table: Fit) -> str:
+    """The spec with all defaults, its table [fit] too, as TOML."""
+    return dump_toml(spec.model_copy(update={"fit": table.model_dump(mode="json", exclude_none=True)}))

@@ -1,0 +1,358 @@
+"""Fits and designs of a small network whose answer is known: the numbers that have made the recording."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import xarray as xr
+from typer.testing import CliRunner
+
+import plasticode
+from dynamics.errors import PlasticodeError
+from experiments.cli import app
+from experiments.inference import fitting, recordings
+from experiments.inference.model import Rows, model
+from experiments.inference.table import read_fit
+from experiments.spec.loading import load_spec, make_spec
+from experiments.spec.spec import dump_toml
+
+pytestmark = pytest.mark.usefixtures("unchecked_types")
+
+PLASTICITY, FEEDBACK, SD = "timescales.plasticity", "rule.feedback_scale", "observe.z1.sd"
+Z1 = {"of": "z1", "neurons": [0, 2], "sd": 0.05}
+CHOICE = {"of": "output", "data": "choice", "noise": "categorical", "temperature": 0.3}
+
+
+def table(presentations=50, free=(PLASTICITY, FEEDBACK), observe=(Z1, CHOICE), starts=4, **more):
+    ranges = {PLASTICITY: ["0.1 s", "10 s"], FEEDBACK: [0.2, 4.0], SD: [0.005, 0.5]}
+    return {
+        "regime": "discrete",
+        "rule": "fa",
+        "task": {"name": "circles", "samples": 40},
+        "network": {"hidden": [3]},
+        "stimulus": {"presentations": presentations},
+        "timescales": {"plasticity": "0.5 s"},
+        "fit": {"free": {path: ranges[path] for path in free}, "observe": list(observe), "starts": starts},
+    } | more
+
+
+def fit_of(spec: dict, **changes) -> dict:
+    return spec | {"fit": spec["fit"] | changes}
+
+
+@pytest.fixture(scope="module")
+def found():
+    return plasticode.fit(fit_of(table(free=(PLASTICITY, FEEDBACK, SD)), profile=[PLASTICITY]), synthetic=True)
+
+
+def test_the_truth_is_found(found):
+    assert found.ok and found.reached == 4
+    for one, free in zip(found.estimates.values(), found.free, strict=True):
+        value, low, high, truth = map(free.scaled, (one.value, one.low, one.high, one.truth))
+        assert abs(truth - value) < 3.3 * (high - low) / (2 * 1.96) and one.high - one.low < one.truth
+    assert abs(found.correlation[0, 1]) > 0.3 and np.isclose(found.correlation[0, 0], 1)
+    assert not any(test.found for test in found.misfit.values())
+    assert str(found).startswith(f"{PLASTICITY} = ")
+
+
+def test_information_is_that_of_differences_of_what_is_predicted():
+    spec = make_spec(table(presentations=10, observe=[Z1]))
+    made = model(spec, read_fit(spec))
+    place, step = fitting.truth_of(made), 1e-6
+    rows = Rows(np.arange(10, dtype=np.int32), {"z1": np.zeros((10, 2))})
+    told = made.scored(place, rows, made.data)
+    places = [place + step * side for side in (*np.eye(2), *-np.eye(2))]
+    moved = [made.predicted(at, 10, made.data)[0]["z1"]["mean"] for at in places]
+    slopes = [np.ravel(moved[i] - moved[i + 2]) / (2 * step) / 0.05 for i in range(2)]
+    np.testing.assert_allclose(told.information, np.array(slopes) @ np.array(slopes).T, rtol=1e-5)
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    """Of 32 intervals, 95 % each, fewer than 27 or shares of 68 % beyond 14 to 28 would be one case in 1000."""
+    spec = make_spec(table(presentations=40, observe=[Z1]))
+    fit = read_fit(spec)
+    draw, made = fitting.simulator(spec, fit), model(spec, fit)
+    seen = np.stack([draw(seed)[0].seen["z1"] for seed in range(16)])
+    k, data, truth = np.arange(40, dtype=np.int32), made.data, fitting.truth_of(made)
+    program = jax.jit(jax.vmap(lambda place, z1: made.scored(place, Rows(k, {"z1": z1}), data)))
+    place = np.tile(truth, (16, 1))
+    for _ in range(6):
+        said = program(place, seen)
+        place = place - np.linalg.solve(said.information, said.gradient[..., None])[..., 0]
+    said = program(place, seen)
+    assert np.abs(said.gradient).max() < 1e-3
+    errors = np.stack([fitting.certainty(np.asarray(one)).errors for one in said.information])
+    beyond = np.abs(place - truth) / errors
+    assert (beyond < 1.96).sum() >= 27
+    assert 14 <= (beyond < 1).sum() <= 28
+
+
+def test_a_scale_that_acts_as_a_time_constant_is_named_and_another_is_not():
+    """What the hidden layer learns by is feedback over tau_plast; the output layer's own tau_plast is seen apart."""
+    ranges = {
+        "timescales.plasticity.0": ["0.1 s", "10 s"],
+        FEEDBACK: {"range": [0.2, 4.0], "scale": "log"},
+        "timescales.plasticity.1": ["0.1 s", "10 s"],
+    }
+    spec = fit_of(table(timescales={"plasticity": ["0.5 s", "0.5 s"]}), free=ranges)
+    told = plasticode.fit(spec, synthetic=True).estimates
+    first, scale, second = told.values()
+    assert first.verdict == scale.verdict == "not-identified" and second.verdict == "identified"
+    why = "timescales.plasticity.0 is multiplied by 2 and rule.feedback_scale is multiplied by 2"
+    assert first.why == f"the data stay the same when {why}"
+
+
+def test_noise_that_the_model_has_not_is_a_misfit():
+    spec = table(observe=[Z1])
+    recording, _ = fitting.simulated(make_spec(spec), read_fit(make_spec(spec)), 0)
+    slow = np.cumsum(np.random.default_rng(0).normal(size=recording.seen["z1"].shape), axis=0)
+    told = plasticode.fit(spec, {"z1": recording.seen["z1"] + 0.05 * slow})
+    assert {one.verdict for one in told.estimates.values()} <= {"misfit", "at-bound"}
+    assert "interval is too narrow" in str(told) or "still grows" in str(told)
+
+
+def test_a_prior_is_a_normal_distribution_on_the_scale_of_its_number():
+    ranges = {PLASTICITY: {"range": ["0.1 s", "10 s"], "prior": ["0.5 s", 0.3]}, FEEDBACK: [0.2, 4.0]}
+    spec = make_spec(fit_of(table(observe=[Z1]), free=ranges))
+    made, place, step = model(spec, read_fit(spec)), np.array([0.8, 0.3]), 1e-6
+    told = made.prior(place)
+    z = np.log(made.free[0].number(0.8) / 0.5) / 0.3
+    losses = [made.prior(place + step * side).loss for side in (*np.eye(2), *-np.eye(2))]
+    np.testing.assert_allclose(told.loss, z**2 / 2)
+    np.testing.assert_allclose(told.gradient, np.subtract(losses[:2], losses[2:]) / (2 * step), rtol=1e-6)
+    np.testing.assert_allclose(told.information, np.diag([(np.log(100) / 0.3) ** 2, 0]))
+
+
+def test_a_profile_of_what_is_nearly_a_parabola_has_the_interval_of_its_curvature(found):
+    one, free, profile = found.estimates[PLASTICITY], found.free[0], found.profiles[PLASTICITY]
+    assert np.isclose(profile["loss"].min(), -found.log_likelihood, atol=0.1)
+    ends = [free.number(free.place(one.value) + side * 1.96 * found.known.errors[0]) for side in (-1, 1)]
+    np.testing.assert_allclose([one.low, one.high], ends, rtol=0.03)
+    assert not np.allclose([one.low, one.high], ends, rtol=1e-6)
+
+
+def test_design_has_the_errors_that_a_fit_finds(found):
+    spec = table(free=(PLASTICITY, FEEDBACK, SD))
+    told = plasticode.design(spec | {"sweep": {"stimulus.duration": ["50 ms", "100 ms"]}})
+    assert told.errors.dims == ("stimulus_duration", "free")
+    for one, free, error in zip(found.estimates.values(), found.free, told.errors.values[0], strict=True):
+        width = np.log(one.high / one.low) if free.is_log else one.high - one.low
+        assert np.isclose(width / (2 * 1.96), error, rtol=0.35)
+    np.testing.assert_allclose(told.seconds, [2.5, 5])
+
+
+def test_seen_less_often_is_known_less_well():
+    def error(every):
+        spec = table(free=(PLASTICITY, SD), observe=[Z1 | {"every": every}])
+        return plasticode.design(spec).errors.sel(free=SD).item()
+
+    assert np.isclose(error(2) / error(1), np.sqrt(2))
+
+
+def invoked(*arguments):
+    return CliRunner().invoke(app, [*map(str, arguments), "--no-cache"])
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """What the command leaves behind, and what it said."""
+    folder = tmp_path_factory.mktemp("fit")
+    spec = folder / "small.toml"
+    spec.write_text(dump_toml(make_spec(table())), encoding="utf-8")
+    return folder, invoked("fit", spec, "--synthetic", "--out", folder / "out")
+
+
+def test_the_command_writes_what_it_has_found(written):
+    folder, done = written
+    assert done.exit_code == 0, done.output
+    assert "identified" in done.output and "truth" in done.output
+    content = json.loads((folder / "out/summary.json").read_text())
+    assert [one["path"] for one in content["estimates"]] == [PLASTICITY, FEEDBACK]
+    assert {file.name for file in (folder / "out/figures").iterdir()} == {
+        "estimates.png",
+        "prediction-z1.png",
+        "prediction-choice.png",
+    }
+    with xr.open_dataset(folder / "out/fit.nc", group="starts") as starts:
+        assert starts.sizes == {"start": 4, "free": 2}
+
+
+def test_what_it_simulated_is_a_recording_that_its_own_spec_fits(written):
+    folder, _ = written
+    out = folder / "out"
+    again = invoked("fit", out / "spec.toml", "--data", out / "recording.nc", "--out", folder / "again")
+    assert again.exit_code == 0, again.output
+    values = [
+        [one["value"] for one in json.loads((place / "summary.json").read_text())["estimates"]]
+        for place in (out, folder / "again")
+    ]
+    assert values[0] == values[1]
+
+
+def test_the_design_command_names_the_best_protocol(written):
+    folder, _ = written
+    axis = 'sweep.stimulus.duration=["20 ms", "100 ms"]'
+    done = invoked("design", folder / "small.toml", "--set", axis, "--out", folder / "design")
+    assert done.exit_code == 0, done.output
+    assert f"{PLASTICITY} is known to" in done.output and "at best, with stimulus.duration" in done.output
+    assert (folder / "design/figures/design.png").exists() and load_spec(folder / "design/spec.toml").fit
+
+
+def test_the_same_recording_in_other_files(written, tmp_path):
+    folder, _ = written
+    spec = load_spec(folder / "out/spec.toml")
+    fit = read_fit(spec)
+    first = recordings.read(folder / "out/recording.nc", fit)
+    first.seen["z1"][3:5] = np.nan  # cells of a table that are empty
+    np.savez(tmp_path / "r.npz", **first.seen)  # pyright: ignore[reportArgumentType] - of any name
+    columns = {f"z1_{i}": first.seen["z1"][:, i] for i in range(2)} | {"choice": first.seen["choice"][:, 0]}
+    xr.Dataset({name: ("row", values) for name, values in columns.items()}).to_dataframe().to_csv(tmp_path / "r.csv")
+    for name in ("r.npz", "r.csv"):
+        other = recordings.read(tmp_path / name, fit)
+        for key, values in first.seen.items():
+            np.testing.assert_allclose(other.seen[key], values)
+
+
+SEEN = {"z1": np.zeros((50, 2)), "choice": np.zeros(50)}
+WRONG_DATA = {
+    "missing": ({"choice": np.zeros(50)}, "no variable 'z1'"),
+    "rows": (SEEN | {"choice": np.zeros(49)}, "50 presentations of 'z1' and 49 of 'choice'"),
+    "width": (SEEN | {"z1": np.zeros((50, 3))}, "3 values of 'z1' per presentation, and fit.observe has 2"),
+    "nothing": (SEEN | {"z1": np.full((50, 2), np.nan)}, "nothing but NaN in 'z1'"),
+    "infinite": (SEEN | {"z1": np.full((50, 2), np.inf)}, "infinite values in 'z1'"),
+    "texts": (SEEN | {"choice": np.array(["a"] * 50)}, "texts in 'choice'"),
+    "half": (SEEN | {"choice": np.full(50, 0.5)}, "0.5 is not allowed: with noise = 'categorical'"),
+    "choices": (SEEN | {"choice": np.full(50, 2)}, "there are 2 neurons to choose from"),
+    "sample": (SEEN | {"sample": np.full(50, 99)}, "sample in the recording = 99 is not allowed: the task has"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_DATA)
+def test_a_recording_that_does_not_fit_is_told_in_a_sentence(case):
+    data, told = WRONG_DATA[case]
+    with pytest.raises(PlasticodeError) as caught:
+        plasticode.fit(table(), data)
+    assert told in str(caught.value)
+
+
+FREE = {PLASTICITY: ["0.1 s", "10 s"]}
+WRONG_TABLES = {
+    "static": (dict(free={"network.hidden": [1, 2]}), "fit.free.network.hidden is not allowed: it is no number"),
+    "unknown": (dict(free={"timescales.plastic": [1, 2]}), "did you mean"),
+    "stimulus": (dict(free={"stimulus.duration": [1, 2]}), "the stimulus is what the experiment has set"),
+    "noise": (dict(free={"noise.activity": [0.1, 1]}), "a fit integrates no noise of the process"),
+    "unheeded": (dict(free={"delays.error": [0, 1]}), "regime = 'discrete', which does not heed it"),
+    "order": (dict(free={PLASTICITY: [2, 1]}), "the first must be below the second"),
+    "infinite": (dict(free={PLASTICITY: [1, "inf"]}), "both ends of a range must be finite"),
+    "unit": (dict(free={PLASTICITY: ["1 parsec", 2]}), "the unit 'parsec' is not known"),
+    "sd": (dict(observe=[{"of": "z1"}]), "fit.observe.0.sd is missing"),
+    "neurons": (dict(observe=[Z1 | {"neurons": [0, 3]}]), "'z1' has 3, numbered from 0"),
+    "of": (dict(observe=[Z1 | {"of": "z9"}]), "fit.observe.0.of 'z9' is not known"),
+    "kind": (dict(observe=[Z1 | {"noise": "gausian"}]), "fit.observe.0.noise"),
+    "number": (dict(observe=[Z1 | {"noise": "poisson"}]), "noise = 'poisson' has rate and gain only"),
+    "twice": (dict(observe=[Z1, Z1]), "must have different names"),
+    "key": (dict(start=3), "fit.start"),
+    "profile": (dict(profile=["rule.feedback_scale"]), "must be one of the free numbers"),
+    "no data": (dict(), "fit.data is missing"),
+    "no file": (dict(data="nowhere.npz"), "does not exist"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_TABLES)
+def test_a_table_that_cannot_be_is_told_in_a_sentence(case):
+    changes, told = WRONG_TABLES[case]
+    with pytest.raises(PlasticodeError) as caught:
+        synthetic = case not in ("no data", "no file")
+        plasticode.fit(fit_of(table(free=(PLASTICITY,), observe=[Z1]), **changes), synthetic=synthetic)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "more, told",
+    [
+        ({"sweep": {"seeds": 2}}, "sweep is not allowed in a fit"),
+        ({"noise": {"activity": 0.1}, "regime": "coupled"}, "noise.activity is not allowed here"),
+        ({"fit": {}}, "has no table [fit]"),
+    ],
+)
+def test_a_spec_that_cannot_be_fitted_is_told_in_a_sentence(more, told):
+    with pytest.raises(PlasticodeError) as caught:
+        plasticode.fit(table() | more, SEEN)
+    assert told in str(caught.value)
+
+
+def test_free_and_swept_at_once_is_refused():
+    spec = table(sweep={PLASTICITY: ["1 s", "2 s"]})
+    with pytest.raises(PlasticodeError, match="is free and swept at once"):
+        plasticode.design(spec)
+
+
+def test_the_example_is_a_spec_that_can_be_fitted():
+    spec = load_spec("recover")
+    assert read_fit(spec).starts == 16 and Path(spec.name).name == "recover"
+
+
+def test_inputs_and_targets_of_a_recording_are_shown_as_they_were(tmp_path):
+    """Half of the rows were shown without a target, when nothing is learned from an error."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(20, 3)), rng.normal(size=(20, 1))
+    y[::2] = np.nan
+    np.savez(tmp_path / "shown.npz", inputs=x, targets=y, z1=np.zeros((20, 2)))
+    network = {"hidden": [3], "bias": False}
+    shown = {"name": "recorded", "file": str(tmp_path / "shown.npz")}
+    spec = make_spec(table(presentations=20, observe=[Z1, {"of": "W1", "sd": 0.1}], task=shown, network=network))
+    made = model(spec, read_fit(spec))
+    eta, _ = made.predicted(fitting.truth_of(made), 20, made.data)
+    moved = np.abs(np.diff(eta["W1"]["mean"], axis=0)).max(axis=1)
+    assert (moved[::2] == 0).all() and (moved[1::2] > 0).all()
+    weights = np.asarray(eta["W1"]["mean"]).reshape(20, 3, 3)
+    np.testing.assert_allclose(
+        eta["z1"]["mean"], np.tanh(np.einsum("kij,kj->ki", weights, x.astype(np.float32)))[:, [0, 2]], rtol=1e-6
+    )
+
+
+TIMED = {"of": "z1", "neurons": [0, 2], "times": ["10 ms", "1 T"], "sd": 0.05}
+
+
+def coupled(observe):
+    """A linear network that learns next to nothing."""
+    spec = table(presentations=10, observe=observe, regime="coupled") | {"delays": {"error": "12 ms"}}
+    spec |= {"stimulus": {"presentations": 10, "duration": "50 ms", "gap": "10 ms"}}
+    spec |= {"timescales": {"plasticity": "1e9 s", "propagation": "5 ms"}}
+    spec |= {"network": {"hidden": [3], "activation": "linear", "bias": False}}
+    return fit_of(spec, free={PLASTICITY: ["1e8 s", "1e10 s"]})
+
+
+def test_what_is_seen_inside_presentations_approaches_what_settles():
+    """From silence by 1 - exp(-t / tau_prop); the second presentation starts from what a gap has left of the first."""
+    spec = make_spec(coupled([TIMED, Z1 | {"data": "settled"}]))
+    made = model(spec, read_fit(spec))
+    eta, quality = made.predicted(fitting.truth_of(made), 2, made.data)
+    seen, settled = np.asarray(eta["z1"]["mean"]).reshape(2, 2, 2), np.asarray(eta["settled"]["mean"])
+    left = settled[0] * (1 - np.exp(-10)) * np.exp(-2)
+    for k, start in enumerate((0, left)):
+        expected = [settled[k] + (start - settled[k]) * np.exp(-t / 5) for t in (10, 50)]
+        np.testing.assert_allclose(seen[k], expected, atol=1e-4)
+    assert quality is not None and np.isfinite(quality.error)
+
+
+@pytest.mark.parametrize(
+    "observe, told",
+    [
+        (TIMED | {"times": ["70 ms"]}, "a presentation ends at 0.06 s"),
+        (TIMED | {"of": "z7"}, "fit.observe.0.of 'z7' is not known"),
+        (TIMED | {"noise": "categorical", "sd": None}, "a choice is made once"),
+    ],
+)
+def test_times_that_cannot_be_are_told_in_a_sentence(observe, told):
+    observe = {key: value for key, value in observe.items() if value is not None}
+    with pytest.raises(PlasticodeError) as caught:
+        plasticode.fit(coupled([observe]), synthetic=True)
+    assert told in str(caught.value)
+
+
+def test_an_update_has_no_times():
+    with pytest.raises(PlasticodeError, match="regime = 'discrete' has no time in presentations"):
+        plasticode.fit(table(observe=[TIMED]), synthetic=True)
