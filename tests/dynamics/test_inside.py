@@ -93,5 +93,5 @@ def test_what_cannot_be_seen_is_told(arguments, sentence):
 
 
 def test_flows_have_no_inside():
-    with pytest.raises(PlasticodeError, match="WeightFlow has no inside of presentations"):
+    with pytest.raises(PlasticodeError, match="Flow has no inside of presentations"):
         observe(flow(run_of(WINDOW).circuit, SAMPLES, timescales()), ["z1"], [0])
