@@ -52,8 +52,11 @@ class Part(AbstractTable):
     """[parts.NAME]: one of several sweeps of a spec; `set` maps dotted paths to this part's values."""
 
     set: dict[str, Any] = {}
+    """Dotted paths, and the values of this part."""
     sweep: dict[str, Any] = {}
+    """Its own axes."""
     quick: dict[str, Any] = Field(default={}, exclude=True)
+    """What `--quick` sets in it."""
 
     @field_validator("set", mode="before")
     @classmethod
@@ -65,8 +68,11 @@ class Phase(AbstractTable):
     """[[phases]]: a stage of a run, of so many presentations; `set` maps dotted paths to its own values."""
 
     name: PhaseName | None = None
+    """What results call it; by default its number from 0."""
     presentations: Count
+    """How many it has."""
     set: dict[str, Any] = {}
+    """Dotted paths, and its own values."""
 
     @field_validator("set", mode="before")
     @classmethod
@@ -88,14 +94,22 @@ class Spec(AbstractTable):
     model_config = ConfigDict(validate_default=True)
 
     name: str = "experiment"
+    """What the run and its folder are called; of a file, its name."""
     description: str = ""
+    """A sentence for reports and `plasticode list`."""
     study: str = ""
+    """A built-in analysis that ends in verdicts."""
     regime: Literal["coupled", "flow", "discrete"] = "coupled"
+    """Coupled equations of activities, errors and weights; the flow of weights alone; or discrete updates."""
     seed: Seed = 0
+    """Of the start, of noise and of the order of samples."""
     dtype: Literal["float32", "float64"] = "float32"
+    """Of all numbers of the run."""
     task: SerializeAsAny[AbstractTask] = Field(default="digits")  # pyright: ignore[reportAssignmentType] - is validated
+    """The data: a name, or a table with a name and the [keys of that task](tasks.md)."""
     network: Network = Network()
     rule: Rule = Field(default="sgd", title="learning rule")  # pyright: ignore[reportAssignmentType] - is validated
+    """A name, or a table with a name and the [keys of that rule](rules.md)."""
     timescales: Timescales = Timescales()
     stimulus: Stimulus = Stimulus()
     delays: Delays = Delays()
@@ -105,10 +119,15 @@ class Spec(AbstractTable):
     flow: Flow = Flow()
     record: Record = Record()
     phases: Annotated[tuple[Phase, ...], Field(max_length=MOST_PHASES)] = ()
+    """Stages of one run, `[[phases]]`."""
     sweep: dict[str, Any] = {}
+    """Axes by dotted paths: lists, `linspace`, `logspace`; `seeds`; `zip`."""
     quick: dict[str, Any] = Field(default={}, exclude=True)
+    """Dotted paths, and what `--quick` sets."""
     fit: dict[str, Any] = Field(default={}, exclude=True)  # what experiments.inference.table reads
+    """What a recording is asked: [fit](fit.md)."""
     part_table: dict[PartName, Part] = Field(default={}, alias="parts", max_length=MOST_PARTS)
+    """Several sweeps in one spec, `[parts.NAME]`."""
     _parts: dict[str, "Spec"] = PrivateAttr(default={})  # made once, by `make_spec`
     _phases: tuple["Spec", ...] = PrivateAttr(default=())  # too
 

@@ -1,6 +1,7 @@
 """The tables of a spec, one pydantic model each, and what each of their numbers may be."""
 
 import functools
+import inspect
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from pydantic_core import CoreSchema, core_schema
 from dynamics.activations import ACTIVATIONS, activation
 from dynamics.errors import PlasticodeError, printable, refused, unknown
 from dynamics.integrators.registry import INTEGRATORS
-from dynamics.noise import KINDS, AbstractSynapticNoise
+from dynamics.noise import KINDS, AbstractSynapticNoise, Fluctuation
 from dynamics.plugins import is_own
 from experiments.machine.names import one_of
 from experiments.spec.probes import PROBES, check_variables, probe_named
@@ -124,7 +125,7 @@ NoiseLevel = Annotated[float | None, Quantity(time=False, zero=True, optional=Tr
 
 
 class AbstractTable(BaseModel):
-    """What all tables share: fixed once read, and no key but the known ones."""
+    """What all tables share: fixed once read, and no key but the known ones. The text below a key is its line in docs/."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -137,14 +138,23 @@ class Network(AbstractTable):
     """
 
     hidden: Annotated[tuple[Width, ...], Field(max_length=100)] = (64,)
+    """Neurons of each hidden layer, from the input on; [] has none."""
     outputs: Width | None = None
+    """Neurons of the output layer, where the task has no targets that say it."""
     activation: Activation = "tanh"
+    """f of the hidden layers."""
     output_activation: Activation = "linear"
+    """f of the output layer."""
     loss: Literal["squared", "softmax"] = "squared"
+    """What the output error descends: half the squared error, or the cross-entropy of a softmax."""
     bias: Flag = True
+    """Whether every layer has biases that learn."""
     gain: Annotated[float, Quantity(time=False, zero=True)] = Field(default=1.0, title="gain of the initial weights")
+    """Initial weights are normal, of this standard deviation over the root of their number of sources."""
     weights: Annotated[str, Field(min_length=1, max_length=4000)] | None = Field(default=None, title="first weights")
+    """First weights, of a file or of a point of an earlier run: "DIR#12"; without it they are drawn."""
     skips: Annotated[tuple[tuple[Index, Index], ...], Field(max_length=100)] = ()
+    """Pairs of layers [from, to], counted from 0 (the input), that further matrices connect."""
 
     @property
     def layers(self) -> int:
@@ -158,15 +168,19 @@ class Timescales(AbstractTable):
     propagation: Annotated[PerLayer, Quantity(per_layer=True, coupled=True)] = Field(
         default=Time(0.002), title="propagation timescale"
     )
+    """tau_prop of activities and errors."""
     plasticity: Annotated[PerLayer, Quantity(per_layer=True, infinite=True)] = Field(
         default=Time(1.5), title="plasticity timescale"
     )
+    """tau_plast: weights move by (post times pre) / tau_plast; inf freezes them."""
     decay: Annotated[PerLayer, Quantity(per_layer=True, infinite=True, absent=math.inf)] = Field(
         default=Time(math.inf), title="decay timescale"
     )
+    """tau_dec of weights; inf: they do not decay."""
     trace: Annotated[PerLayer | None, Quantity(per_layer=True, optional=True, coupled=True)] = Field(
         default=None, title="trace timescale"
     )
+    """Of the eligibility trace of presynaptic factors; without it there is none."""
 
 
 class Stimulus(AbstractTable):
@@ -180,25 +194,45 @@ class Stimulus(AbstractTable):
     """
 
     duration: Annotated[Time, Quantity(relative=False)] = Field(default=Time(0.05), title="stimulus duration")
+    """T, how long a sample is shown."""
     gap: Annotated[Time, Quantity(zero=True)] = Field(default=Time(0.0), title="gap between stimuli")
+    """Blank time after each."""
     presentations: Count = 1500
+    """How many are shown, over the whole run."""
     order: Literal["random", "shuffled", "sequential"] = "random"
+    """With replacement, in shuffled epochs, or as the data have them."""
     batch: Annotated[int, Field(strict=True, gt=0, le=100_000)] = 1
+    """Samples that are shown side by side."""
 
 
 class Delays(AbstractTable):
     """[delays]: constant lags; `stages` = 0 for a sharp lag, m > 0 for a gamma-distributed one of m stages."""
 
     error: Lag = Field(default=Time(0.0), title="error delay")
+    """By which the output error reaches the error units late."""
     hop: Lag = Field(default=Time(0.0), title="transmission delay per layer")
+    """Of every projection."""
     input: Lag = Field(default=Time(0.0), title="input delay")
+    """Of the input, before the first layer."""
     stages: Stages = 0
+    """0: sharp lags; m: gamma-distributed ones of m stages."""
+
+
+def _amplitude(kind: Fluctuation | AbstractSynapticNoise) -> str:
+    """What the amplitude of a kind of noise is."""
+    if isinstance(kind, Fluctuation):
+        return f"The stationary standard deviation that noise gives the {kind.variable} of every neuron."
+    of = inspect.getdoc(kind) or ""
+    return f"s of dW = (..) dt + s g(W) dB, per square root of a second, {of.partition('.')[0]}."
 
 
 def _levels() -> type[AbstractTable]:
     """The amplitudes of all kinds of noise that there are, as a table."""
     titles = {name: f"{' '.join(reversed(name.split('_')))} noise" for name in KINDS}  # an adjective comes first
-    fields: dict[str, Any] = {name: (NoiseLevel, Field(default=None, title=title)) for name, title in titles.items()}
+    fields: dict[str, Any] = {
+        name: (NoiseLevel, Field(default=None, title=title, description=_amplitude(KINDS[name])))
+        for name, title in titles.items()
+    }
     return create_model("AbstractLevels", __base__=AbstractTable, **fields)
 
 
@@ -206,7 +240,9 @@ class Noise(_levels()):
     """[noise]: amplitudes; an absent one adds no noise. `sampling` makes a weight flow the Ito SDE of its samples."""
 
     calculus: Literal["ito", "stratonovich"] = "ito"
+    """In whose sense multiplicative noise of weights is meant."""
     sampling: Flag = False
+    """Whether a flow has the noise of updates by `stimulus.batch` samples."""
 
 
 class Integrator(AbstractTable):
@@ -218,18 +254,26 @@ class Integrator(AbstractTable):
     """
 
     name: Solver | None = None
+    """The solver; by default `window` where it is at its best, else steps."""
     dt: Annotated[Time, Quantity()] = Time(0.001)
+    """The largest step; with `window`, the largest distance of nodes along noise."""
     tolerance: Tolerance = 1e-3
+    """Relative error of the weights' change that a run must meet."""
     adaptive: Flag = False
+    """Whether steps adapt to `rtol` and `atol`."""
     rtol: Tolerance = 1e-6
+    """Relative tolerance of an adaptive step."""
     atol: Tolerance = 1e-8
+    """Absolute tolerance of an adaptive step."""
     max_steps: Count = 4096
+    """Adaptive steps in a presentation, after which it is given up."""
 
 
 class Discrete(AbstractTable):
     """[discrete]: the optimiser of the discrete regime."""
 
     optimiser: Literal["sgd", "adam"] = "sgd"
+    """What makes steps of updates."""
 
 
 class Flow(AbstractTable):
@@ -237,6 +281,7 @@ class Flow(AbstractTable):
     those of updates by `stimulus.batch` samples each."""
 
     entropic: Flag = False
+    """Whether a flow is corrected to follow updates to second order."""
 
 
 class Record(AbstractTable):
@@ -250,13 +295,21 @@ class Record(AbstractTable):
     """
 
     points: Records = 10
+    """Records, evenly spaced, beside that of the start."""
     probes: Annotated[tuple[Probe, ...], Field(min_length=1)] | None = None
+    """What is measured at each: names of probes, or `module:function`; by default what suits the task."""
     weights: Literal["end", "records"] | None = None
+    """When all weights are saved; without it never."""
     samples: Annotated[tuple[Index, ...], Field(min_length=1, max_length=1000)] | None = None
+    """Test samples, counted from 0, that the probe `activities` is of; by default the first ten."""
     inside: Annotated[tuple[str, ...], Field(max_length=100)] = ()
+    """What is seen inside presentations, by name: [see the dynamics](see-the-dynamics.md)."""
     inside_presentations: Annotated[tuple[Index, ...], Field(max_length=100_000)] = ()
+    """Inside which, counted from 0 over the whole run."""
     inside_times: Annotated[int, Field(strict=True, ge=2, le=100_000)] = 101
+    """Times, evenly spaced from the start of a presentation to the end of its gap."""
     inside_neurons: dict[str, Annotated[tuple[Index, ...], Field(min_length=1, max_length=100_000)]] = {}
+    """Neurons that are seen of a layer, where not all are."""
 
     @field_validator("probes")
     @classmethod
