@@ -125,7 +125,7 @@ NoiseLevel = Annotated[float | None, Quantity(time=False, zero=True, optional=Tr
 
 
 class AbstractTable(BaseModel):
-    """What all tables share: fixed once read, and no key but the known ones. The text below a key is its line in docs/."""
+    """What all tables share: fixed once read, and no key but the known ones. The text below a key is for docs/."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
