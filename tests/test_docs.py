@@ -11,6 +11,7 @@ import tomllib
 import types
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 import typer
 
@@ -152,3 +153,18 @@ def test_the_circuit_of_the_page_learns(monkeypatch):
     shown: dict = {"__name__": "page"}
     exec(code.replace("(64, 64, 10)", "(64, 4, 10)").replace("presentations=1000", "presentations=40"), shown)
     assert shown["result"].status == "ok" and shown["result"].probes.shape == (11,)
+
+
+@pytest.mark.usefixtures("unchecked_types")
+def test_the_worked_examples(monkeypatch, tmp_path):
+    """As they stand, but by steps, which compile sooner than windows."""
+    monkeypatch.chdir(tmp_path)
+    page = types.ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", page)
+    code = "\n".join(blocks("examples.md", "python"))
+    exec(
+        code.replace('"record": {', '"integrator": {"name": "euler", "tolerance": 0.9}, "record": {', 1), page.__dict__
+    )
+    plt.close("all")
+    assert page.data.accuracy.dims == ("delays_error", "timescales_plasticity", "seed", "record")
+    assert page.good.accuracy.notnull().all() and page.probed.largest.shape == (5,)
