@@ -16,6 +16,7 @@ from pydantic_core import PydanticUndefined
 
 import plasticode
 from experiments.catalogue import described
+from experiments.inference.table import Fit, Free, Observation
 from experiments.predictions import PREDICTIONS, plain, prediction_class
 from experiments.spec.probes import PROBES
 from experiments.spec.rule_table import Rule, is_traced, rule_fields, rule_quantity
@@ -28,7 +29,7 @@ from experiments.tasks.registry import TASKS
 from rules.registry import RULES, rule_class, wrapped_rules
 
 NAMED = re.compile(r"^::: plasticode\.(\w+)$", re.MULTILINE)
-TOLD = {int: "whole number", float: "number", bool: "true or false", str: "text"}
+TOLD = {Any: "number or text", int: "whole number", float: "number", bool: "true or false", str: "text"}
 SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
@@ -148,6 +149,9 @@ def keys() -> str:
     for title, model in {**TABLES, "[phases]": Phase, "parts.NAME": Part}.items():
         said = (inspect.getdoc(model) or "").partition(": ")[2]
         text += [f"## [{title}]", f"{said[:1].upper()}{said[1:]}", _table(head, *_fields(model))]
+    for title, model in {"[fit]": Fit, "An entry of fit.free": Free, "An entry of fit.observe": Observation}.items():
+        rows = [row[:3] for row in _fields(model)]
+        text += [f"## {title}", f"```text\n{inspect.getdoc(model)}\n```", _table(head[:3], *rows)]
     return "\n\n".join(text)
 
 

@@ -18,6 +18,7 @@ import typer
 import plasticode
 from experiments.catalogue import described
 from experiments.cli import app
+from experiments.inference.table import read_fit
 from experiments.predictions import configured
 from experiments.spec.loading import built_in_specs, make_spec
 from experiments.spec.overrides import apply_overrides
@@ -74,7 +75,8 @@ def test_code_can_be_compiled(name):
 @pytest.mark.parametrize("name", PAGES)
 def test_specs_can_be_read(name):
     for table in specs(name):
-        make_spec(table)
+        spec = make_spec(table)
+        assert not spec.fit or read_fit(spec).free
 
 
 @pytest.mark.usefixtures("own")
