@@ -20,6 +20,7 @@ from experiments.catalogue import described
 from experiments.cli import app
 from experiments.inference.table import read_fit
 from experiments.predictions import configured
+from experiments.spec.grid import expand
 from experiments.spec.loading import built_in_specs, make_spec
 from experiments.spec.overrides import apply_overrides
 from experiments.spec.spec import Part, Phase, Spec
@@ -76,6 +77,7 @@ def test_code_can_be_compiled(name):
 def test_specs_can_be_read(name):
     for table in specs(name):
         spec = make_spec(table)
+        expand(spec)
         assert not spec.fit or read_fit(spec).free
 
 
@@ -94,7 +96,7 @@ def test_commands_can_be_given(name):
         if command in ("run", "check") and given["spec"] not in (*built_in_specs(), *ELSEWHERE):
             table = shown.get(given["spec"])
             assert table is not None, f"{name} does not show {given['spec']}"
-            make_spec(apply_overrides(table, dict(map(parse_setting, given["sets"] or ())), given["quick"]))
+            expand(make_spec(apply_overrides(table, dict(map(parse_setting, given["sets"] or ())), given["quick"])))
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
