@@ -25,7 +25,7 @@ def fit(
     seed: Seed = None,
     no_cache: NoCache = False,
 ) -> None:
-    """Fit the free numbers of a spec's [fit] to a recording: estimates, intervals, a verdict on each."""
+    """Fit the free numbers of a spec's table 'fit' to a recording: estimates, intervals, a verdict on each."""
     with sentences(), kept_programs(not no_cache):
         check_addresses()
         from experiments.execution import runner
@@ -54,7 +54,7 @@ def design(
     quick: Quick = False,
     no_cache: NoCache = False,
 ) -> None:
-    """Tell, without data, how certain a fit would be: expected errors of the free numbers over [sweep]."""
+    """Tell, without data, how certain a fit would be: expected errors of the free numbers over the spec's sweep."""
     with sentences(), kept_programs(not no_cache):
         check_addresses()
         from experiments.execution import runner

@@ -25,8 +25,11 @@ def phase_specs(spec: Spec, make: Callable[[Mapping[str, Any]], Spec]) -> tuple[
     What a phase cannot set raises `PlasticodeError`.
     """
     found = []
+    values = spec.values()
+    # What is seen inside is numbered over the whole run, not in a phase.
+    record = {key: value for key, value in values["record"].items() if not key.startswith("inside")}
     for number, phase in enumerate(spec.phases):
-        table = spec.values() | {"phases": ()}
+        table = values | {"phases": (), "record": record}
         try:
             for path, value in phase.set.items():
                 check_path(path, table, "set.")

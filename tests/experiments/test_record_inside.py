@@ -87,6 +87,15 @@ def test_what_cannot_be_seen_is_told(table, sentence):
         prepare(make_spec(table))
 
 
+def test_presentations_are_counted_over_all_phases():
+    """The fourth is in the second phase, and is no presentation of a run of three."""
+    phases = [{"name": "early", "presentations": 3}, {"name": "late", "presentations": 3}]
+    table = {**SPEC, "stimulus": {"gap": "10 ms"}, "phases": phases}
+    assert make_spec(table).record.inside_presentations == (1, 4)
+    with pytest.raises(PlasticodeError, match="from 0 to 5"):
+        make_spec({**table, "record": {**SPEC["record"], "inside_presentations": [6]}})
+
+
 def test_more_than_a_file_should_have_is_refused(monkeypatch):
     numbers = 2 * 2 * 9 * (1 + 2 + 3)
     monkeypatch.setattr(extents, "MOST_KEPT", numbers)
