@@ -117,7 +117,7 @@ def fit(
     source = table.data if data is None else data
     if source is None:
         raise PlasticodeError("fit.data is missing: it must name the recording; synthetic (--synthetic) makes one")
-    return fitted(made, table, recordings.read(source, table), seed, None, on_progress)
+    return fitted(made, table, recordings.read(source, table, made.task), seed, None, on_progress)
 
 
 def simulated(spec: Spec, table: Fit, seed: int) -> tuple[Recording, np.ndarray]:

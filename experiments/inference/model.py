@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from dynamics.circuit import Weights
 from dynamics.coupled import Coupled
-from dynamics.errors import PlasticodeError, refused, unknown
+from dynamics.errors import PlasticodeError, printable, refused, unknown
 from dynamics.information import Scored, answers, information, presented
 from dynamics.inside import known
 from dynamics.instruments import output_layer
@@ -251,9 +251,24 @@ def model(spec: Spec, fit: Fit, recording: Recording | None = None) -> Model:
             raise PlasticodeError(f"the recording has {shown} presentations, and the task {rows}")
         if recording.sample is not None:
             data["shown"] = _shown(recording.sample, len(data["train_inputs"]))
+        elif isinstance(spec.task, Recorded):
+            _check_shown(spec.task, recording, data)
     made = Model(job.plan, free, fit.observe, values, spec.seed, data)
     check(made, job.group.values)
     return made
+
+
+def _check_shown(task: Recorded, recording: Recording, data: Mapping[str, np.ndarray]) -> None:
+    """Refuses a recording of other inputs or targets than the task has read from its own file."""
+    for name, key in ((task.inputs, "train_inputs"), (task.targets, "train_targets")):
+        if name in recording.shown and key in data:
+            told = np.nan_to_num(recording.shown[name])
+            known = np.asarray(data[key])[: len(told)]
+            if known.size != told.size or not np.allclose(known.ravel(), told.ravel(), rtol=1e-5, atol=1e-6):
+                raise PlasticodeError(
+                    f"the recording has other '{name}' than task.file = '{printable(task.file)}', from which the task "
+                    "reads what was shown: both must be of one experiment"
+                )
 
 
 def in_order(spec: Spec, samples: int) -> dict[str, np.ndarray]:

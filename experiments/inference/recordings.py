@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +12,10 @@ from dynamics.errors import PlasticodeError, printable, refused
 from experiments.inference.likelihoods import LIKELIHOODS
 from experiments.inference.table import Fit, Observation
 from experiments.machine.names import hint
+from experiments.tasks.contract import AbstractTask
 from experiments.tasks.files import opened
 from experiments.tasks.places import found
+from experiments.tasks.recorded import Recorded
 
 SAMPLE = "sample"  # the variable that says which sample of the task a presentation showed
 FEWEST = 2  # presentations
@@ -20,24 +23,28 @@ FEWEST = 2  # presentations
 
 class Recording(NamedTuple):
     """`seen` by name: (presentations, data), NaN where nothing was recorded; `sample` (presentations,), the number of
-    the sample that each showed (None: those of the spec's own order)."""
+    the sample that each showed (None: those of the spec's own order); `shown` are the inputs and targets that it has
+    itself, by name."""
 
     presentations: int
     seen: dict[str, np.ndarray]
     sample: np.ndarray | None
+    shown: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
-def read(source: str | Path | Mapping[str, Any] | xr.Dataset, fit: Fit) -> Recording:
+def read(source: str | Path | Mapping[str, Any] | xr.Dataset, fit: Fit, task: AbstractTask | None = None) -> Recording:
     """The recording of a fit: a file (netCDF, .npz, NWB and other HDF5, MATLAB, .csv, .parquet), a dataset, or arrays
-    by name. Of a table the variable "choice" is a column of that name, or the columns choice_0, choice_1, ...
+    by name. Of a table the variable "choice" is a column of that name, or the columns choice_0, choice_1, ... Of a
+    recorded `task` the recording may have inputs and targets too.
 
     Raises:
         PlasticodeError: something is missing, has other dimensions, or nothing of it was recorded.
     """
+    shown = (task.inputs, task.targets) if isinstance(task, Recorded) else ()
     if isinstance(source, str | Path):
         place = found("fit.data", str(source))
         with opened(place) as contents:
-            wanted = [SAMPLE, *(one.name for one in fit.observe)]
+            wanted = [SAMPLE, *shown, *(one.name for one in fit.observe)]
             names = [name for name in contents.entries if _wanted(name, wanted)]
             arrays = {name: contents.read(name) for name in names}
         what = f"the recording '{printable(str(place))}'"
@@ -55,7 +62,8 @@ def read(source: str | Path | Mapping[str, Any] | xr.Dataset, fit: Fit) -> Recor
             )
     if rows[first] < FEWEST:
         raise PlasticodeError(f"{what} has {rows[first]} presentations: at least {FEWEST} are needed")
-    return Recording(rows[first], seen, None if sample is None else _whole(sample, what))
+    own = {name: _numbers(values, name, what) for name in shown if (values := _column(arrays, name)) is not None}
+    return Recording(rows[first], seen, None if sample is None else _whole(sample, what), own)
 
 
 def _wanted(name: str, wanted: list[str]) -> bool:

@@ -64,7 +64,7 @@ def fit_into(spec: Spec, data: Path | None, synthetic: bool, target: Path, on_pr
         source = data or table.data
         if source is None:
             raise PlasticodeError("fit.data is missing: it, or --data, must name the recording; --synthetic makes one")
-        recording = recordings.read(source, table)
+        recording = recordings.read(source, table, spec.task)
 
     def tell(done: int, of: int) -> None:
         on_progress(Progress(done, of))

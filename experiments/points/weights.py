@@ -113,7 +113,7 @@ def given_start(spec: Spec, maps: Maps) -> dict[str, np.ndarray]:
     elif path.is_dir():
         values = _of_point(f"{text}#", maps)
     else:
-        values = _of_file(text, found(KEY, text), maps, spec.rule.name)
+        values = _of_file(text, found(KEY, text), maps)
     return {START + name: _numbers(text, name, values[name], spec.dtype) for name in maps}
 
 
@@ -141,10 +141,12 @@ def _numbers(text: str, name: str, values: np.ndarray, dtype: str) -> np.ndarray
     return numbers
 
 
-def _missing(text: str, name: str, there: Mapping[str, tuple[int, ...]], rule: str) -> PlasticodeError:
+def _missing(text: str, name: str, there: Mapping[str, tuple[int, ...]]) -> PlasticodeError:
     told = ", ".join(f"{printable(one)} {list(shape)}" for one, shape in list(there.items())[:MOST_TOLD])
     more = f" and {len(there) - MOST_TOLD} more" if len(there) > MOST_TOLD else ""
-    return refused(KEY, text, f"it has no '{name}', a map of rule '{rule}', but {told}{more}{hint(name, list(there))}")
+    return refused(
+        KEY, text, f"it has no '{name}', which the rule's network has, but {told}{more}{hint(name, list(there))}"
+    )
 
 
 def _check_shape(text: str, name: str, shape: tuple[int, ...], own: Map) -> None:
@@ -154,13 +156,13 @@ def _check_shape(text: str, name: str, shape: tuple[int, ...], own: Map) -> None
         raise refused(KEY, text, f"its '{name}' has shape {list(shape)}, and must have {what}{turned}")
 
 
-def _of_file(text: str, path: Path, maps: Maps, rule: str) -> dict[str, np.ndarray]:
+def _of_file(text: str, path: Path, maps: Maps) -> dict[str, np.ndarray]:
     """The maps in a file with arrays by name."""
     with opened(path) as contents:
         there = {name: entry.shape for name, entry in contents.entries.items()}
         for name, own in maps.items():
             if name not in there:
-                raise _missing(text, name, there, rule)
+                raise _missing(text, name, there)
             _check_shape(text, name, there[name], own)
         return {name: contents.read(name) for name in maps}
 
@@ -197,7 +199,7 @@ def _saved(text: str, file: Any, point: str, maps: Maps) -> dict[str, np.ndarray
     values = {}
     for name, own in maps.items():
         if name not in names:
-            raise _missing(text, name, {one: group[one].shape[len(grid) :] for one in sorted(names)}, "of this run")
+            raise _missing(text, name, {one: group[one].shape[len(grid) :] for one in sorted(names)})
         last = (*at, group[name].shape[len(grid)] - 1) if "record" in group[name].dimensions else at
         values[name] = _whole(np.asarray(group[name][last]))
         _check_shape(text, name, values[name].shape, own)

@@ -311,6 +311,11 @@ def test_inputs_and_targets_of_a_recording_are_shown_as_they_were(tmp_path):
     np.testing.assert_allclose(
         eta["z1"]["mean"], np.tanh(np.einsum("kij,kj->ki", weights, x.astype(np.float32)))[:, [0, 2]], rtol=1e-6
     )
+    fit, seen = read_fit(spec), {"z1": np.zeros((20, 2)), "W1": np.zeros((20, 9))}
+    model(spec, fit, recordings.read(seen | {"inputs": x, "targets": y}, fit, spec.task))
+    for other in ({"inputs": x[::-1]}, {"inputs": x[:, :2]}, {"targets": np.nan_to_num(y) + 1}):
+        with pytest.raises(PlasticodeError, match=f"the recording has other '{next(iter(other))}' than task.file"):
+            model(spec, fit, recordings.read(seen | other, fit, spec.task))
 
 
 TIMED = {"of": "z1", "neurons": [0, 2], "times": ["10 ms", "1 T"], "sd": 0.05}

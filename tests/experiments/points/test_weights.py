@@ -96,7 +96,7 @@ def test_a_run_goes_on_only_with_the_weights_that_it_began_with(here):
     [
         (
             {"W1": None, "w1": GOOD["W1"]},
-            "it has no 'W1', a map of rule 'sgd', but b1 [4, 1], other [2], w1 [4, 3]; did",
+            "it has no 'W1', which the rule's network has, but b1 [4, 1], other [2], w1 [4, 3]; did",
         ),
         ({"W1": GOOD["W1"].T}, "its 'W1' has shape [3, 4], and must have [4, 3] for (z1, z0): transpose it"),
         ({"b1": np.ones(4)}, "its 'b1' has shape [4], and must have [4, 1] for (z1, one)"),
