@@ -73,15 +73,15 @@ class Sight(NamedTuple):
         for name in names:
             if name not in there:
                 raise unknown(f"name in {key}", name, there)
-        chosen = []
+        chosen, where = [], "neurons" if key == "names" else f"{key}_neurons"
         for name, numbers in neurons.items():
             if not any(name in there[seen].layers for seen in names):
                 seen = sorted({layer for one in names for layer in there[one].layers})
-                raise unknown(f"layer in {key}_neurons", name, seen)
+                raise unknown(f"layer in {where}", name, seen)
             size = system.circuit.layer(name).size
             if not numbers or len(set(numbers)) < len(numbers) or not all(0 <= number < size for number in numbers):
                 told = f"layer '{name}' has {size} neurons: it must be different numbers from 0 to {size - 1}"
-                raise refused(f"{key}_neurons.{name}", list(numbers), told)
+                raise refused(f"{where}.{name}", list(numbers), told)
             chosen.append((name, tuple(numbers)))
         return cls(tuple((name, there[name]) for name in names), tuple(chosen))
 

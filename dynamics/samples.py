@@ -84,6 +84,12 @@ def integers(value: Any) -> Int[Array, " presentations"] | None:
     return jnp.asarray(value if hasattr(value, "dtype") else numbers, jnp.int32)
 
 
+def check_shown(shown: Int[Array, " presentations"] | None, samples: int) -> None:
+    """Refuses numbers of samples that there are not, where they are known."""
+    if shown is not None and not isinstance(shown, Tracer) and int(shown.max()) >= samples:
+        raise PlasticodeError(f"shown has {int(shown.max())}: there are {samples} samples, numbered from 0")
+
+
 def check_pairs(inputs: Float[Array, "_n _inputs"], targets: Float[Array, "_m _outputs"] | None) -> None:
     """Refuses other than one row of targets, where there are any, for each of the inputs."""
     if targets is not None and targets.shape[0] != inputs.shape[0]:

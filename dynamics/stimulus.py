@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 from dynamics.errors import PlasticodeError, unknown
 from dynamics.kinks import cell_before, earlier_side, share_on
 from dynamics.order import ORDERS
-from dynamics.samples import check_pairs, integers, lessons, marks, rows, rows_or_none
+from dynamics.samples import check_pairs, check_shown, integers, lessons, marks, rows, rows_or_none
 
 
 class Clock(eqx.Module):
@@ -82,6 +82,7 @@ class Stream(eqx.Module):
             )
         if self.told is not None and self.told.shape != (samples,):
             raise PlasticodeError(f"told has shape {self.told.shape}: it must have one number for each of {samples}")
+        check_shown(self.shown, samples)
 
     def index(self, k: Int[Array, ""]) -> UInt32[Array, ""]:
         """Which sample presentation k shows."""

@@ -121,6 +121,8 @@ def test_a_recorded_order_is_shown_as_it_was():
     same = Discrete(CIRCUIT, timescales(0.01, 0.2), by_hand, clock(0.05))
     ends = [r.weights(r.advance(r.init(WEIGHTS), jnp.int32(0), 4)) for r in (run, same)]
     np.testing.assert_array_equal(ends[0]["W1"], ends[1]["W1"])
+    with pytest.raises(PlasticodeError, match="shown has 5: there are 5 samples, numbered from 0"):
+        Stream(PROBLEM.inputs[:5], PROBLEM.targets[:5], jax.random.key(0), shown=order + 1)
 
 
 def test_no_presentation_shows_nothing():

@@ -84,7 +84,7 @@ def test_windows_steps_and_adaptive_steps_see_the_same():
         ({"names": ["z7"]}, "name in names 'z7' is not known.*did you mean 'z2'"),
         ({"presentations": [3, 1]}, "presentations = .*ascending order"),
         ({"times": np.array([0.0, 0.08])}, "within a presentation and its gap, 0.07 s"),
-        ({"neurons": {"z1": [3]}}, "names_neurons.z1 = .*layer 'z1' has 3 neurons"),
+        ({"neurons": {"z1": [3]}}, "^neurons.z1 = .*layer 'z1' has 3 neurons"),
     ],
 )
 def test_what_cannot_be_seen_is_told(arguments, sentence):
