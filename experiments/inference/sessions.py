@@ -10,6 +10,7 @@ from experiments.inference.design import design
 from experiments.inference.fitting import fitted, simulated
 from experiments.inference.table import read_fit
 from experiments.machine.progress import OnProgress, Progress
+from experiments.results import ownership
 from experiments.results.text_tables import TextTable
 from experiments.spec.loading import load_spec
 from experiments.spec.spec import Spec
@@ -55,6 +56,7 @@ def _assigned(table: Any, keys: Sequence[str], value: Any, path: str) -> Any:
 def fit_into(spec: Spec, data: Path | None, synthetic: bool, target: Path, on_progress: OnProgress) -> Told:
     """Fit a spec to a recording, or to one that it simulates, and write what was found."""
     table = read_fit(spec)
+    ownership.refuse(target, writing.written(synthetic))  # sooner than after the fit
     truth = None
     if synthetic:
         if data is not None:
@@ -76,6 +78,7 @@ def fit_into(spec: Spec, data: Path | None, synthetic: bool, target: Path, on_pr
 
 def design_into(spec: Spec, target: Path, on_progress: OnProgress) -> Told:
     """Compute what the protocols of a sweep would tell, and write it."""
+    ownership.refuse(target, ownership.DESIGNED)
     found = design(spec, on_progress=lambda done, of: on_progress(Progress(done, of)))
     writing.write_design(found, spec, read_fit(spec), target)
     return Told(writing.design_table(found), writing.best_sentences(found), True)

@@ -15,11 +15,10 @@ from experiments.inference.table import Fit
 from experiments.inference.verdicts import number_text
 from experiments.report.figures import save
 from experiments.results.netcdf import output_directory, write_json
+from experiments.results.ownership import DESIGNED, FITTED, SIMULATED
 from experiments.results.text_tables import TextTable, path_text, value_text
 from experiments.spec.spec import Spec, dump_toml
 
-FILES = ("fit.nc", "recording.nc", "spec.toml", "summary.json", "figures")
-DESIGN_FILES = ("design.nc", "spec.toml", "summary.json", "figures")
 MOST_ROWS = 30
 
 
@@ -49,9 +48,14 @@ def summary(found: Fitted) -> dict[str, Any]:
     }
 
 
+def written(is_simulated: bool) -> tuple[str, ...]:
+    """What a fit writes."""
+    return SIMULATED if is_simulated else FITTED
+
+
 def write(found: Fitted, spec: Spec, table: Fit, recording: Recording | None, target: Path) -> None:
     """All that a fit leaves behind, into a directory that is whole or not there; a simulated `recording` too."""
-    with output_directory(target, FILES) as directory:
+    with output_directory(target, written(recording is not None)) as directory:
         (directory / "spec.toml").write_text(_resolved(spec, table), encoding="utf-8")
         groups = {"starts": found.starts, "predicted": found.predicted}
         groups |= {f"profile {path}": profile for path, profile in found.profiles.items()}
@@ -60,7 +64,8 @@ def write(found: Fitted, spec: Spec, table: Fit, recording: Recording | None, ta
         if recording is not None:
             dataset(recording).to_netcdf(directory / "recording.nc", engine="h5netcdf")
         files = save(figures(found), directory / "figures")
-        content = summary(found) | {"figures": [file.name for file in files.values()]}
+        simulated = {} if recording is None else {"recording": "recording.nc"}
+        content = summary(found) | simulated | {"figures": [file.name for file in files.values()]}
         write_json({"name": spec.name, "spec_hash": spec.hash(), **content}, directory / "summary.json")
 
 
@@ -119,7 +124,7 @@ def design_table(found: Design) -> TextTable:
 
 def write_design(found: Design, spec: Spec, table: Fit, target: Path) -> None:
     """All that a design leaves behind, into a directory that is whole or not there."""
-    with output_directory(target, DESIGN_FILES) as directory:
+    with output_directory(target, DESIGNED) as directory:
         (directory / "spec.toml").write_text(_resolved(spec, table), encoding="utf-8")
         found.data.to_netcdf(directory / "design.nc", engine="h5netcdf")
         files = save(design_figures(found), directory / "figures")

@@ -22,6 +22,9 @@ from experiments.machine.reading import number_attribute, opened_hdf5, parse_jso
 FIGURES = "figures"
 RUN = ("results.nc", "spec.toml", "summary.json", "report.html", FIGURES)  # what `run` and `compare` write
 REPRODUCED = ("predictions.toml", "verdicts.json", "summary.json", "report.html", FIGURES)  # what `reproduce` writes
+FITTED = ("fit.nc", "spec.toml", "summary.json", FIGURES)  # what `fit` writes
+SIMULATED = (*FITTED, "recording.nc")  # and with --synthetic; otherwise a recording of that name is the user's
+DESIGNED = ("design.nc", "spec.toml", "summary.json", FIGURES)  # what `design` writes
 MANIFEST, MARK = ".published.json", ".owner"
 LARGEST_SUMMARY = 2**28  # bytes
 _PICTURE = re.compile(r"[^/\\]+\.png")
@@ -46,11 +49,20 @@ def made_in(target: Path) -> Made:
     content = json_or_none(target / "summary.json")
     named = content.get("figures") if isinstance(content, dict) else None
     if isinstance(content, dict) and isinstance(named, list):
-        paths |= set(REPRODUCED if set(content) == {"figures", "complete"} else RUN)
+        paths |= set(_written_with(content))
         paths |= {path for path in (f"{FIGURES}/{name}" for name in named) if _is_figure(path)}
     results = target / "results.nc"
     is_run = is_file(results) and identity_in(results) is not None
     return Made(paths | (set(RUN) if is_run else set()), is_run and not isinstance(named, list))
+
+
+def _written_with(summary: dict[str, Any]) -> tuple[str, ...]:
+    """What the command that wrote a summary writes."""
+    if set(summary) == {"figures", "complete"}:
+        return REPRODUCED
+    if "estimates" in summary:
+        return SIMULATED if "recording" in summary else FITTED
+    return RUN if "sentences" not in summary else DESIGNED
 
 
 def foreign(target: Path, paths: Iterable[str]) -> list[str]:
@@ -131,7 +143,7 @@ def _may_be_written(target: Path, path: str, made: Made) -> bool:
 
 def _is_half_written(path: Path) -> bool:
     """Whether a directory has nothing in it that no run writes."""
-    known = {*RUN, *REPRODUCED, MARK}
+    known = {*RUN, *REPRODUCED, *SIMULATED, *DESIGNED, MARK}
     if not is_directory(path) or not {entry.name for entry in _entries(path)} <= known:
         return False
     plain = all(is_file(entry) or entry.name == FIGURES for entry in _entries(path))
@@ -146,7 +158,7 @@ def _has_ended(path: Path) -> bool:
 
 
 def _is_possible(path: Any) -> bool:
-    return isinstance(path, str) and (path in RUN or path in REPRODUCED or _is_figure(path))
+    return isinstance(path, str) and (path in {*RUN, *REPRODUCED, *SIMULATED, *DESIGNED} or _is_figure(path))
 
 
 def _is_figure(path: str) -> bool:

@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 import plasticode
 from dynamics.errors import PlasticodeError
 from experiments.cli import app
-from experiments.inference import fitting, recordings
+from experiments.inference import fitting, recordings, writing
 from experiments.inference.model import Rows, model
 from experiments.inference.table import read_fit
+from experiments.results import ownership
 from experiments.spec.loading import load_spec, make_spec
 from experiments.spec.spec import dump_toml
 
@@ -189,6 +190,10 @@ def test_what_it_simulated_is_a_recording_that_its_own_spec_fits(written):
         for place in (out, folder / "again")
     ]
     assert values[0] == values[1]
+    # What a fit has written another may replace, but not a recording that none has simulated.
+    made = [ownership.made_in(place).paths for place in (out, folder / "again")]
+    assert not ownership.foreign(out, writing.written(True)) and "recording.nc" in made[0]
+    assert "fit.nc" in made[1] and "recording.nc" not in made[1]
 
 
 def test_the_design_command_names_the_best_protocol(written):
@@ -197,6 +202,7 @@ def test_the_design_command_names_the_best_protocol(written):
     done = invoked("design", folder / "small.toml", "--set", axis, "--out", folder / "design")
     assert done.exit_code == 0, done.output
     assert f"{PLASTICITY} is known to" in done.output and "at best, with stimulus.duration" in done.output
+    assert not ownership.foreign(folder / "design", ownership.DESIGNED)
     assert (folder / "design/figures/design.png").exists() and load_spec(folder / "design/spec.toml").fit
 
 
