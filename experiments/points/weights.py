@@ -101,8 +101,8 @@ def start_of(circuit: Circuit, key: jax.Array, data: Mapping[str, Any]) -> Weigh
 def given_start(spec: Spec, maps: Maps) -> dict[str, np.ndarray]:
     """What `network.weights` says, in the dtype of the run, as arrays of a job; {} where it is absent.
 
-    A file that cannot be read, or lacks a map, or has one of another shape, or a number that is not finite, raises
-    `PlasticodeError`. What else a file has is left alone.
+    A file that cannot be read, or lacks a map, or has one of another shape, or a number that is not finite, or biases
+    where the network has none, raises `PlasticodeError`. What else a file has is left alone.
     """
     text = spec.network.weights
     if text is None:
@@ -156,10 +156,18 @@ def _check_shape(text: str, name: str, shape: tuple[int, ...], own: Map) -> None
         raise refused(KEY, text, f"its '{name}' has shape {list(shape)}, and must have {what}{turned}")
 
 
+def _check_biases(text: str, there: Iterable[str], maps: Maps) -> None:
+    """Refuses biases for a network without any: it would begin as another function, and nobody would know."""
+    biases = [name for name in sorted(there) if re.fullmatch(r"b\d+", name) and name.replace("b", "W") in maps]
+    if biases and not any(name in maps for name in biases):
+        raise refused(KEY, text, f"it has '{biases[0]}', and this network has no biases: network.bias must be true")
+
+
 def _of_file(text: str, path: Path, maps: Maps) -> dict[str, np.ndarray]:
     """The maps in a file with arrays by name."""
     with opened(path) as contents:
         there = {name: entry.shape for name, entry in contents.entries.items()}
+        _check_biases(text, there, maps)
         for name, own in maps.items():
             if name not in there:
                 raise _missing(text, name, there)
@@ -196,6 +204,7 @@ def _saved(text: str, file: Any, point: str, maps: Maps) -> dict[str, np.ndarray
         raise refused(KEY, text, "this run has saved no weights: it must have record.weights = 'end' or 'records'")
     if (status := int(group["status"][at])) not in (0, 2):
         raise refused(KEY, text, f"this point {'has diverged' if status == 1 else 'is not finished'}")
+    _check_biases(text, names, maps)
     values = {}
     for name, own in maps.items():
         if name not in names:

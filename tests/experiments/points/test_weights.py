@@ -121,6 +121,12 @@ def test_a_file_with_these_weights_is_read(here):
     np.testing.assert_array_equal(given[START + "W1"], GOOD["W1"])
 
 
+def test_biases_are_refused_where_the_network_has_none(here):
+    np.savez(here / "w.npz", **GOOD)
+    with pytest.raises(PlasticodeError, match="it has 'b1', and this network has no biases: network.bias must be true"):
+        given_start(spec_of(network={"weights": "w.npz"}), {"W1": MAPS["W1"]})
+
+
 def saved(status=0, **variables):
     """Results of 2 x 2 points as a run saves them."""
     axes = {"rule": ["fa", "kp"], "delays_error": [0.0, 0.5]}
