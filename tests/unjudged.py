@@ -18,6 +18,7 @@ from dynamics.coupled_run import CoupledProgress
 from dynamics.flow import FlowState, WeightFlow
 from dynamics.integrators import FixedStep, Window, doubling, judge
 from dynamics.integrators.fixed_step import Point, Stepped
+from dynamics.integrators.solvers import check_noise
 from dynamics.integrators.window import Windowed
 from dynamics.integrators.window_parts import Course
 from dynamics.kept import forget
@@ -55,6 +56,7 @@ class PlainSteps(FixedStep):
     """Steps that nothing judges."""
 
     def init(self, run: Any, fixed: Weights, weights: Weights) -> CoupledProgress:
+        check_noise(self.name, run.noise.present)
         start, zero = self._start(run, fixed, weights), jnp.zeros_like(run.clock.dt)
         return CoupledProgress(start.y, fixed, Stepped(start.history, doubling.Accuracy(zero, zero), start.low, ()))
 

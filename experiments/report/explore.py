@@ -63,7 +63,7 @@ def explorer(results: Results) -> str:
         f'<script type="application/json" id="explore-about">{content}</script>'
         f'<script type="text/plain" id="explore-numbers">{_packed(b"".join(numbers.pieces), 1)}</script>'
         f'<script type="text/plain" id="explore-library">{_library()}</script>'
-        f"<script>{script}</script>"
+        f'<script id="explore-script">{script}</script>'
     )
 
 

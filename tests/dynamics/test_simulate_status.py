@@ -32,7 +32,7 @@ def exact():
     return run.weights(end)
 
 
-COARSE = windowed(CIRCUIT, times=TIMES, nodes=4)
+COARSE = windowed(CIRCUIT, times=TIMES, judged=True, nodes=4)
 
 
 def test_windows_that_are_too_coarse_are_made_finer(exact):

@@ -1,6 +1,7 @@
 """A run reads each text once, makes each spec once, and expands its grid once: in the whole command, merging, report
 and study included."""
 
+import importlib
 from collections import Counter
 
 import pytest
@@ -86,7 +87,8 @@ def test_a_study_gets_the_grids_of_the_run(counted, tmp_path, monkeypatch):
             return StudyReport()
 
     monkeypatch.setitem(study.STUDIES, "a-test", "a_test")
-    monkeypatch.setattr("importlib.import_module", lambda _: Module)
+    real = importlib.import_module
+    monkeypatch.setattr(importlib, "import_module", lambda name: Module if name.endswith("a_test") else real(name))
     (tmp_path / "spec.toml").write_text(f'study = "a-test"\n{SPEC}{PARTS}')
     plasticode("run", "spec.toml", "--out", "out")
     assert [a == b for a, b in seen] == [True, True] and counted["expand"] == 2

@@ -73,7 +73,8 @@ def test_layers_of_several_sizes_are_saved_side_by_side_and_found_again(here):
     narrow = found.W1.sel(network_hidden="[3]", seed=1)
     assert np.isnan(narrow[:, 3]).all() and np.isfinite(narrow[:, :3]).all()
     for point in ("out#3", "out#network_hidden=[3],seed=1"):
-        given = given_start(spec_of(network={"hidden": [3], "weights": point}), {"W1": Map(("z1", "z0"), (3, 3))})
+        maps = {"W1": Map(("z1", "z0"), (3, 3)), "b1": Map(("z1", "one"), (3, 1))}
+        given = given_start(spec_of(network={"hidden": [3], "weights": point}), maps)
         np.testing.assert_array_equal(given[START + "W1"], narrow[-1, :3])
 
 
