@@ -18,8 +18,6 @@ from dynamics.stimulus import Stream
 from rules import FA
 from tests.problems import clock, discrete, f64, random_problem, random_weights, stream, timescales
 
-pytestmark = pytest.mark.usefixtures("unchecked_types")
-
 PROBLEM = random_problem((3, 4, 2), bias=False, samples=5)
 CIRCUIT = FA(f64(1.0)).wire(PROBLEM.network)
 WEIGHTS = random_weights(CIRCUIT)
