@@ -85,7 +85,7 @@ class Coupled(AbstractCoupled):
     def advance(self, progress: CoupledProgress, first: Int[Array, ""], count: Count) -> CoupledProgress:
         """Shows presentations first .. first + count - 1."""
         fixed, sides = progress.fixed, _sides(self.circuit, progress)
-        ready = together(lambda now: self.integrator.ready(self, now), self.batch, (sides,), None)(progress)
+        ready = self._ready(progress, sides)
 
         def one(before: CoupledProgress, k: Int[Array, ""]) -> CoupledProgress:
             return self.integrator.show(self._side(), ready, before, k)
@@ -97,6 +97,10 @@ class Coupled(AbstractCoupled):
 
         state, memory = repeat(count, show, (progress.state, progress.memory))
         return CoupledProgress(state, fixed, memory)
+
+    def _ready(self, progress: CoupledProgress, sides: PyTree) -> PyTree:
+        """What the integrator makes once, the same for all sides."""
+        return together(lambda now: self.integrator.ready(self, now), self.batch, (sides,), None)(progress)
 
     def _side(self) -> "Coupled":
         """The run as one of its sides sees it."""
@@ -121,7 +125,7 @@ class Coupled(AbstractCoupled):
         side by side the first is seen.
         """
         sides = _sides(self.circuit, progress)
-        ready = together(lambda now: self.integrator.ready(self, now), self.batch, (sides,), None)(progress)
+        ready = self._ready(progress, sides)
 
         def one(before: CoupledProgress, k: Int[Array, ""]) -> tuple[CoupledProgress, Seen]:
             return self.integrator.watch(self._side(), ready, before, k, shares, sight)

@@ -1,11 +1,12 @@
 """The commands `plasticode fit` and `plasticode design`. They import what they need themselves, as all commands do."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from experiments.console import DONE, FAILED, NoCache, Quick, Seed, Sets, SpecName, check_addresses, say, sentences
+from experiments.console import FAILED, NoCache, Quick, Seed, Sets, SpecName, check_addresses, say, sentences
 from experiments.machine.compilation import kept_programs
 
 
@@ -26,23 +27,10 @@ def fit(
     no_cache: NoCache = False,
 ) -> None:
     """Fit the free numbers of a spec's table 'fit' to a recording: estimates, intervals, a verdict on each."""
-    with sentences(), kept_programs(not no_cache):
-        check_addresses()
-        from experiments.execution import runner
-        from experiments.inference import sessions
-        from experiments.machine.progress import shown_progress
-        from experiments.terminal import print_table
-
-        loaded = sessions.loaded(spec, sets or (), quick, seed)
-        target = out or Path("results") / f"{loaded.name}-fit"
-        runner.configure("float64")
-        with shown_progress(f"{loaded.name}: starts") as on_progress:
-            found = sessions.fit_into(loaded, data, synthetic, target, on_progress)
-        print_table(found.table)
-        for sentence in found.sentences:
-            say(sentence)
-        say(f"Written to {target}: summary.json, fit.nc, spec.toml, figures.")
-        raise typer.Exit(DONE if found.ok else FAILED)
+    _carried_out(
+        "fit", "starts", (spec, sets or (), quick, seed), out, no_cache,
+        lambda sessions, *where: sessions.fit_into(where[0], data, synthetic, *where[1:]),
+    )  # fmt: skip
 
 
 def design(
@@ -55,6 +43,17 @@ def design(
     no_cache: NoCache = False,
 ) -> None:
     """Tell, without data, how certain a fit would be: expected errors of the free numbers over the spec's sweep."""
+    _carried_out(
+        "design", "protocols", (spec, sets or (), quick, None), out, no_cache,
+        lambda sessions, *where: sessions.design_into(*where),
+    )  # fmt: skip
+
+
+def _carried_out(
+    name: str, steps: str, asked: tuple, out: Path | None, no_cache: bool, into: Callable[..., Any]
+) -> None:
+    """Do what a command is there for, `into(sessions, spec, directory, on_progress)`, with the spec that was `asked`
+    for, and tell what came of it."""
     with sentences(), kept_programs(not no_cache):
         check_addresses()
         from experiments.execution import runner
@@ -62,12 +61,14 @@ def design(
         from experiments.machine.progress import shown_progress
         from experiments.terminal import print_table
 
-        loaded = sessions.loaded(spec, sets or (), quick, None)
-        target = out or Path("results") / f"{loaded.name}-design"
+        loaded = sessions.loaded(*asked)
+        target = out or Path("results") / f"{loaded.name}-{name}"
         runner.configure("float64")
-        with shown_progress(f"{loaded.name}: protocols") as on_progress:
-            found = sessions.design_into(loaded, target, on_progress)
+        with shown_progress(f"{loaded.name}: {steps}") as on_progress:
+            found = into(sessions, loaded, target, on_progress)
         print_table(found.table)
         for sentence in found.sentences:
             say(sentence)
-        say(f"Written to {target}: summary.json, design.nc, spec.toml, figures.")
+        say(f"Written to {target}: summary.json, {name}.nc, spec.toml, figures.")
+        if not found.ok:
+            raise typer.Exit(FAILED)

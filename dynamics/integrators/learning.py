@@ -106,6 +106,10 @@ class Learning:
         assert pre is not None
         return pre
 
+    def rows(self, wave: Waveform) -> Waveform:
+        """A waveform with a row for every node, also where it is constant."""
+        return jnp.broadcast_to(wave, (self.nodes, wave.shape[1]))
+
     def still_fade(self, p: Projection) -> Waveform | None:
         """F where all that a map does besides learning is decay with tau_dec."""
         own, decay = self.system.circuit.map_of(p.name), self.system.timescales.decay
@@ -138,7 +142,7 @@ class Learning:
 
         if not moving:
             return jax.vmap(one, (None, 0))(self.weights[owner.name], carried)
-        rows = jnp.broadcast_to(carried, (self.nodes, carried.shape[1]))
+        rows = self.rows(carried)
         return jax.vmap(one)(self._thetas(owner, drives), rows)
 
     def _low_rank(
@@ -163,9 +167,7 @@ class Learning:
             post, pre = all_of((drive.post, self.pre(term.name, drive)), self.system.sides)
             if pre.shape[1] == 1:
                 seen = carried @ pre[:, 0].T / self.system.sides
-                return jnp.einsum(
-                    "jb,bjm->jm", jnp.broadcast_to(seen, (self.nodes, seen.shape[1])), self.integrals @ post
-                )
+                return jnp.einsum("jb,bjm->jm", self.rows(seen), self.integrals @ post)
             return jnp.einsum("jbi,bim->jm", self._seen(carried, pre), post)
         seen = carried @ self.pre(term.name, drive).T
         if term.name not in self.traced or drive.gate is None:
@@ -185,7 +187,7 @@ class Learning:
         if term.name not in self.traced or drive.gate is None:
             return weighted(self.integrals * (carried @ drive.post.T), pre)
         gamma, b = self._open(term, drive.gate)
-        rows = jnp.broadcast_to(carried, (self.nodes, carried.shape[1]))
+        rows = self.rows(carried)
         return (gamma * rows) @ self.start.trace[term.name] + weighted(
             jnp.einsum("jn,jin,in->ji", rows, b, drive.post), pre
         )
@@ -208,8 +210,7 @@ class Learning:
 
     def _outers(self, own: AbstractMap, term: LawTerm, drive: Drive) -> Theta:
         """m p^T as the map can follow it, at every node; of a trace of the product that of this side."""
-        pre = jnp.broadcast_to(self.pre(term.name, drive), (self.nodes, self.pre(term.name, drive).shape[1]))
-        sides = self.system.sides
+        pre, sides = self.rows(self.pre(term.name, drive)), self.system.sides
         if sides > 1 and drive.gate is None and own.is_matrix:
             return jnp.einsum("bim,bin->imn", *all_of((drive.post / sides, pre), sides))
         outers = jax.vmap(own.outer, (None, 0, 0))(self.weights[term.owner.name], drive.post, pre)
@@ -276,7 +277,7 @@ class Learning:
         if drive.gate is None:
             return (share @ drive.post)[:, None] * pre if pre.shape[0] == 1 else (share[:, None] * drive.post).T @ pre
         gamma, b = self._open(term, drive.gate)
-        rows = jnp.broadcast_to(pre, (self.nodes, pre.shape[1]))
+        rows = self.rows(pre)
         moved = gamma[node][:, None] * self.start.trace[term.name] + (b[node] * drive.post).T @ rows
         return mean(moved, sides)
 
@@ -332,8 +333,7 @@ class Learning:
         unit, squares = jnp.where(size > 0, size, 1), []
         for term in terms:
             drive = drives.of[term.name]
-            pre = jnp.broadcast_to(self.pre(term.name, drive), (self.nodes, self.pre(term.name, drive).shape[1]))
-            post, pre = all_of((drive.post[at], pre[at]), self.system.sides)
+            post, pre = all_of((drive.post[at], self.rows(self.pre(term.name, drive))[at]), self.system.sides)
             alike = jnp.einsum("bim,cim->ibc", post, post) / unit, jnp.einsum("bin,cin->ibc", pre, pre) / unit
             squares.append(jnp.sum(alike[0] * alike[1]) / (at.size * self.system.sides**2))
         return jnp.where(size > 0, jnp.minimum(jnp.sqrt(sum(squares[1:], squares[0])), 1), 1)

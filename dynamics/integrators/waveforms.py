@@ -281,12 +281,12 @@ class Sweep(AbstractMoment):
         """A signal of its own, before it is late."""
         p, _, factor = late
         wave = self.of(factor, self.circuit.layer(p.source))
-        return jnp.broadcast_to(wave, (self.window.nodes, wave.shape[1]))
+        return self.learning.rows(wave)
 
     def _looked_up(self, name: str, key: Key, source: Waveform) -> Waveform:
         """The waveform after lag `name`: partly from earlier windows, partly from this one."""
         current = self.window.filters.current[name]
-        source = jnp.broadcast_to(source, (self.window.nodes, source.shape[1]))
+        source = self.learning.rows(source)
         return self.window.past[name] + current[:, :1] * self.window.start_of(key)[None] + current[:, 1:] @ source
 
     def _chained(self, name: str, source: Waveform) -> Waveform:
@@ -296,7 +296,7 @@ class Sweep(AbstractMoment):
         """
         length = self.window.filters.length
         k = self.window.filters.chain[name]
-        source = jnp.broadcast_to(source, (self.window.nodes, source.shape[1]))
+        source = self.learning.rows(source)
 
         def stage(upstream: Waveform, start: Float[Array, " n"]) -> tuple[Waveform, Float[Array, " n"]]:
             wave = filtered(k, start, upstream)
@@ -331,17 +331,14 @@ class Sweep(AbstractMoment):
         for p in self.circuit.plastic:
             rate = self._fading(p, factors, traces)
             if rate is not None:
-                fade[p.name] = weighted(self.learning.integrals, self._rows(rate))
+                fade[p.name] = weighted(self.learning.integrals, self.learning.rows(rate))
         terms = [term for term in self.circuit.terms if not fades(term)]
         drives = {t.name: self._drive(t, factors, Drives({}, fade), traces) for t in terms}
         driven = Drives(drives, fade, self.last.drive.moving)
         return driven._replace(moving=self.learning.moving(driven)), traces
 
     def _rate(self, term: LawTerm, factors: Factors) -> Waveform:
-        return mean(self._rows(factors.rates[term.name]), self.system.sides)
-
-    def _rows(self, wave: Waveform) -> Waveform:
-        return jnp.broadcast_to(wave, (self.window.nodes, wave.shape[1]))
+        return mean(self.learning.rows(factors.rates[term.name]), self.system.sides)
 
     def product(self, term: LawTerm, factors: Factors, traces: dict[str, Waveform]) -> Product:
         """m and p of a term, one of them traced where there is a trace."""
@@ -382,9 +379,9 @@ class Sweep(AbstractMoment):
         still = self.learning.still.get(term.name)
         if term.trace is not None and term.trace.of == "product" and term.name in self.learning.traced:
             gate = jnp.ones_like(f.post) if f.gate is None else f.gate
-            return Drive(self._rows(f.post), self._rows(f.pre), self._rows(gate) * fade / tau)
+            return Drive(self.learning.rows(f.post), self.learning.rows(f.pre), self.learning.rows(gate) * fade / tau)
         post, pre = (f.pre, f.post) if term.transposed else (f.post, f.pre)
-        return Drive(self._rows(post) * fade / tau, None if still is not None else self._rows(pre))
+        return Drive(self.learning.rows(post) * fade / tau, None if still is not None else self.learning.rows(pre))
 
     def _fade(self, term: LawTerm, drives: Drives) -> Waveform | float:
         """1/E of the map that a term changes, where decay and learning mix."""

@@ -37,7 +37,7 @@ def pieces_of(sight: Sight, window: Relaxation, waves: Waves) -> dict[str, Piece
     products = {term.name: moment.product(term, factors, traces) for term in terms}
     circuit, y, found, views = window.system.circuit, window.start, {}, dict(sight.views)
     for name, wave in sight.signals(moment, products).items():
-        wave = jnp.broadcast_to(wave, (window.nodes, wave.shape[1]))
+        wave = moment.learning.rows(wave)
         try:
             start = sight.cut(views[name], at_start(window, views[name]))
         except _Late:
