@@ -15,7 +15,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from dynamics.circuit import Circuit, Projection, Weights
-from dynamics.errors import PlasticodeError, unknown
+from dynamics.errors import PlasticodeError, refused, unknown
 from dynamics.laws import Outer
 from dynamics.loop import Count, repeat
 from dynamics.moment import Factors
@@ -75,6 +75,9 @@ class Discrete(AbstractRegime[DiscreteState]):
                 "drawn anew for each presentation: it must be 1"
             )
         check_circuit(self.circuit, self.timescales, self.stream.inputs, self.stream.targets, self.stream.told)
+        if self.stream.moves:
+            what = "updates see samples that are held: a stimulus that moves needs a Coupled run"
+            raise refused("interpolation", self.stream.interpolation, what)
         check_settles(self.circuit)
         if self.optimiser not in OPTIMISERS:
             raise unknown("discrete.optimiser", self.optimiser, OPTIMISERS)

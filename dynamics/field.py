@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from dynamics.circuit import Circuit, LawTerm, Weights
 from dynamics.delays import Delays, chain_drift, chain_output
 from dynamics.errors import PlasticodeError
+from dynamics.interpolation import Moving
 from dynamics.kinks import earlier_side
 from dynamics.laws import Outer
 from dynamics.layers import Draw, Layer, Variable, Wave
@@ -51,6 +52,7 @@ class Inputs(NamedTuple):
     given   by layer: the target that layers are given, without the lag of an error, and what is drawn for layers; by
             projection: maps that are drawn
     time    in seconds from the start of the presentation, at the start of the step
+    course  how the stimulus moves, in seconds, where no step is given its mean
     """
 
     stimulus: Float[Array, " inputs"]
@@ -58,6 +60,7 @@ class Inputs(NamedTuple):
     on: Float[Array, ""]
     given: Mapping[str, Array] = {}
     time: Float[Array, ""] | None = None
+    course: Moving | None = None
 
 
 class State(eqx.Module):
@@ -107,16 +110,22 @@ class FieldMoment(AbstractMoment):
 
     def _given(self, layer: Layer) -> Signal:
         if isinstance(layer.source, Wave):
-            assert self.inputs.time is not None
-            return layer.source.of(self.inputs.time if self.look is None else self.inputs.time + self.look.time)
+            return layer.source.of(self._time())
         if layer.role == "target" or isinstance(layer.source, Draw):
             return self.inputs.given[layer.name]
         if layer.role == "constant":
             return layer.constant(self.inputs.stimulus.dtype)
+        if self.inputs.course is not None:
+            return self.inputs.course.at(self._time())[0]
         lag = self.system.delays.input
         if self.system.gamma and lag is not None:
             return self._chained("input", self.inputs.stimulus, lag)
         return self.inputs.stimulus
+
+    def _time(self) -> Float[Array, ""]:
+        """In seconds from the start of the presentation."""
+        assert self.inputs.time is not None
+        return self.inputs.time if self.look is None else self.inputs.time + self.look.time
 
     def through(self, p: Projection, signal: Signal) -> Signal:
         return applied(self.circuit, p, self.weights, signal)

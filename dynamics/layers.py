@@ -36,13 +36,16 @@ class AbstractSource(eqx.Module):
 
 
 class Draw(AbstractSource):
-    """Normal numbers of standard deviation `std`, drawn anew for each presentation, and shown as long as the sample."""
+    """Normal numbers of standard deviation `std` around a `mean` (None: 0), drawn anew for each presentation, and shown
+    as long as the sample."""
 
     std: Float[Array, ""] = eqx.field(converter=as_numbers)
+    mean: Float[Array, ""] | None = eqx.field(converter=as_numbers, default=None)
 
     def drawn(self, key: PRNGKeyArray, k: Int[Array, ""], name: str, size: int) -> Float[Array, " size"]:
         """The numbers of presentation k for the layer called `name`, from the key of the stream."""
-        return self.std * jax.random.normal(fresh(key, k, name), (size,), self.std.dtype)
+        numbers = self.std * jax.random.normal(fresh(key, k, name), (size,), self.std.dtype)
+        return numbers if self.mean is None else self.mean + numbers
 
 
 class _Plain(eqx.Module):

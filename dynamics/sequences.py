@@ -38,7 +38,9 @@ def responses(
     silent = None if targets is None else jnp.zeros((inputs.shape[1], targets.shape[1]), targets.dtype)
 
     def one(frames: Float[Array, "frames inputs"]) -> Float[Array, "frames outputs"]:
-        stream = Stream(frames, silent, run.stream.key, "sequential", told=jnp.zeros_like(frames[:, 0]))
+        untold, kind = jnp.zeros_like(frames[:, 0]), run.stream.interpolation
+        order = run.stream.key, "sequential", frames.shape[0]
+        stream = Stream(frames, silent, *order, untold, interpolation=kind)
         alone = dataclasses.replace(run, circuit=circuit, stream=stream, noise=Noise(), key=None, batch=1)
 
         def show(progress: CoupledProgress, k: Int[Array, ""]) -> tuple[CoupledProgress, Array]:

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
-from dynamics.errors import PlasticodeError, unknown
+from dynamics.errors import PlasticodeError, refused, unknown
+from dynamics.interpolation import INTERPOLATIONS, Moving
 from dynamics.kinks import cell_before, earlier_side, share_on
 from dynamics.order import ORDERS
 from dynamics.samples import check_pairs, check_shown, integers, lessons, marks, rows, rows_or_none
@@ -58,6 +59,8 @@ class Stream(eqx.Module):
     sides   how many presentations go on side by side, of which this is number `side` (dynamics.sides)
     shown   (presentations,): the number of the sample that each presentation shows, as it was recorded, in place of
             `order`; what comes after shows the last one
+    interpolation   of the inputs of sequences: "held" for as long as a frame is shown, or, from each frame to the next
+                    one, "linear" or "cubic"; the last frame of a sequence comes to rest (dynamics.interpolation)
     """
 
     inputs: Float[Array, "samples inputs"] = eqx.field(converter=rows("inputs"))
@@ -70,6 +73,7 @@ class Stream(eqx.Module):
     sides: int = eqx.field(static=True, default=1)
     side: Int[Array, ""] | None = None
     shown: Int[Array, " _presentations"] | None = eqx.field(converter=integers, default=None)
+    interpolation: str = eqx.field(static=True, default="held")
 
     def __check_init__(self):
         check_pairs(self.inputs, self.targets)
@@ -83,6 +87,10 @@ class Stream(eqx.Module):
         if self.told is not None and self.told.shape != (samples,):
             raise PlasticodeError(f"told has shape {self.told.shape}: it must have one number for each of {samples}")
         check_shown(self.shown, samples)
+        if not isinstance(self.interpolation, str) or self.interpolation not in INTERPOLATIONS:
+            raise unknown("interpolation", self.interpolation, INTERPOLATIONS)
+        if self.moves and self.frames == 1:
+            raise refused("interpolation", self.interpolation, "it goes from frame to frame: sequences have frames > 1")
 
     def index(self, k: Int[Array, ""]) -> UInt32[Array, ""]:
         """Which sample presentation k shows."""
@@ -97,6 +105,20 @@ class Stream(eqx.Module):
     def draw(self, k: Int[Array, "*rows"]) -> Int[Array, "*rows"]:
         """The number of what is drawn for the k-th presentation of this side."""
         return k if self.side is None else k * self.sides + self.side
+
+    @property
+    def moves(self) -> bool:
+        """Whether the inputs change while a frame is shown."""
+        return self.interpolation != "held"
+
+    def courses(self, at: UInt32[Array, " rows"]) -> Float[Array, "rows *frames inputs"]:
+        """The inputs of these samples; where they move, of all frames that theirs is made of."""
+        if not self.moves:
+            return self.inputs[at]
+        place = (at % self.frames).astype(jnp.int32)[:, None]
+        frames = jnp.asarray(INTERPOLATIONS[self.interpolation].frames, jnp.int32)[None]
+        near = jnp.clip(place + frames, 0, self.frames - 1)
+        return self.inputs[at.astype(jnp.int32)[:, None] - place + near]
 
     def lessons(self) -> Float[Array, "samples outputs"]:
         """The targets, zeros where none are told."""
@@ -130,7 +152,7 @@ class Held(NamedTuple):
     which derivatives jumps on the border of a step have (dynamics.kinks).
     """
 
-    values: Float[Array, "rows n"]
+    values: Float[Array, "rows n"] | Moving
     start: Float[Array, " rows"]
     on: Float[Array, " rows"]
     sides: Float[Array, "2"]
@@ -140,7 +162,11 @@ class Held(NamedTuple):
 
         Means, not point values: a jump inside a step then keeps its exact integral.
         """
-        return mixed(share_on(j, self.start, self.on, self.sides), self.values)
+        share, values = share_on(j, self.start, self.on, self.sides), self.values
+        if isinstance(values, Moving):
+            first, last = (jnp.clip(time, self.start, self.start + self.on) for time in (j, j + 1))
+            values = values.over(first, last)
+        return mixed(share, values)
 
 
 def mixed(on: Float[Array, " rows"], values: Float[Array, "rows n"]) -> tuple[Float[Array, " n"], Float[Array, ""]]:
@@ -181,8 +207,9 @@ def shown_now(value: Float[Array, " n"], clock: Clock) -> Held:
     return Held(value[None], zero, clock.on_steps[None], jnp.stack([earlier_side(clock.gap, None)] * 2))
 
 
-def samples(signals: Sequence[tuple[Lessons, Int[Array, " _rows"]]], stream: Stream) -> list[Float[Array, "_rows _n"]]:
-    """Each of `signals`, (rows of inputs or targets, presentations), as it is shown in those presentations."""
+def samples(signals: Sequence[tuple[Lessons, Int[Array, " _rows"]]], stream: Stream) -> list[Float[Array, "_rows ..."]]:
+    """Each of `signals`, (rows of inputs or targets, presentations), as it is shown in those presentations; inputs as
+    `Stream.courses` has them."""
     # One call for all that is shown: the random bits are most of what there is to compile. And once where signals share
     # their presentations: loops over more bits than a few are no longer one kernel.
     distinct = {id(presentations): presentations for _, presentations in signals}
@@ -191,7 +218,10 @@ def samples(signals: Sequence[tuple[Lessons, Int[Array, " _rows"]]], stream: Str
     for number, presentations in distinct.items():
         shown[number] = drawn[first : first + presentations.shape[0]]
         first += presentations.shape[0]
-    return [looked_up(values, shown[id(presentations)]) for values, presentations in signals]
+    return [
+        stream.courses(at) if values is stream.inputs else looked_up(values, at)
+        for values, at in ((values, shown[id(presentations)]) for values, presentations in signals)
+    ]
 
 
 def held(
@@ -207,4 +237,9 @@ def held(
     arrivals = [_arrival(clock, k, lag) for _, lag in signals]
     shown = samples([(values, a.presentations) for (values, _), a in zip(signals, arrivals, strict=True)], stream)
     sides = [jnp.stack([earlier_side(clock.gap, lag), earlier_side(clock.gap, None)]) for _, lag in signals]
-    return [Held(rows, a.start, a.on, w) for rows, a, w in zip(shown, arrivals, sides, strict=True)]
+    kind = stream.interpolation
+    moving = [
+        Moving(rows, a.start, clock.on_steps, kind) if stream.moves and values is stream.inputs else rows
+        for rows, a, (values, _) in zip(shown, arrivals, signals, strict=True)
+    ]
+    return [Held(rows, a.start, a.on, w) for rows, a, w in zip(moving, arrivals, sides, strict=True)]

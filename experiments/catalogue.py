@@ -5,6 +5,7 @@ import importlib
 import inspect
 import json
 import tomllib
+from typing import Any
 
 from pydantic_core import PydanticUndefined
 
@@ -78,14 +79,31 @@ def _rule(name: str) -> str:
 
 
 def _task(name: str) -> str:
-    """What a task says of itself, and its fields; one without a default must be given."""
+    """What a task says of itself, and its fields with what each may be; one without a default must be given."""
     cls = task_class(name)
-    defaults = {key: field.get_default(call_default_factory=True) for key, field in cls.model_fields.items()}
-    fields = {"name": name} | defaults
-    told = {key: "# must be given" if value is PydanticUndefined else inline(value) for key, value in fields.items()}
-    lines = (f"# {key} may be given" if fields[key] is None else f"{key} = {value}" for key, value in told.items())
-    table = "\n".join(lines)
-    return f"{inspect.getdoc(cls) or name}\n\n[task]\n{table}"
+    lines, schemas = [f"name = {inline(name)}"], cls.model_json_schema()["properties"]
+    for key, field in cls.model_fields.items():
+        default, allowed = field.get_default(call_default_factory=True), _allowed(schemas[key])
+        if key != "name" and default is None:
+            lines.append(f"# {key} may be given: {allowed}")
+        elif key != "name":
+            given = "# must be given: " if default is PydanticUndefined else f"{inline(default)}  # "
+            lines.append(f"{key} = {given}{allowed}")
+    return "\n".join([inspect.getdoc(cls) or name, "", "# All numbers are dimensionless.", "[task]", *lines])
+
+
+def _allowed(schema: dict[str, Any]) -> str:
+    """What a value with this JSON schema may be, in a few words."""
+    if "enum" in schema:
+        return " or ".join(map(inline, schema["enum"]))
+    if "anyOf" in schema:
+        return " or ".join(_allowed(one) for one in schema["anyOf"] if one.get("type") != "null")
+    if schema.get("type") == "array":
+        return f"a list, each {_allowed(schema.get('items', {}))}"
+    words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+    limits = [f"{word} {schema[key]:g}" for key, word in words.items() if key in schema]
+    kinds = {"boolean": "true or false", "string": "a text", "integer": "an integer", "number": "a number"}
+    return kinds.get(schema.get("type", ""), "any") + ", " * bool(limits) + " and ".join(limits)
 
 
 def _probe(name: str) -> str:

@@ -44,8 +44,8 @@ class Waves(NamedTuple):
 class Relaxation(eqx.Module):
     """One window: the state at its start, its filters, and what comes from outside of it.
 
-    inputs   stimulus and target, constant in the window
-    late     by what is late of a layer that is held constant: what is delivered
+    inputs   stimulus and target: constant in the window, or what the stimulus is at its start
+    late     by what is late of a layer that is given something: what is delivered; "stimulus", where it moves
     past     by what else is late: what is delivered of earlier windows
     noise    by (layer, variable): an Ornstein-Uhlenbeck path that is added to the waveform
     times    of the nodes, in seconds after the start of the presentation
@@ -56,7 +56,7 @@ class Relaxation(eqx.Module):
     start: State
     filters: Filters
     inputs: Inputs
-    late: dict[str, Float[Array, " _n"]]
+    late: dict[str, Waveform]
     past: dict[str, Waveform]
     noise: dict[Key, Waveform]
     times: Float[Array, " s"]
@@ -116,7 +116,12 @@ class Relaxation(eqx.Module):
             return self.inputs.given[layer.name][None]
         if layer.role == "constant":
             return layer.constant(dtype)[None]
-        return self.inputs.stimulus[None]
+        return self.late["stimulus"] if self.moves else self.inputs.stimulus[None]
+
+    @property
+    def moves(self) -> bool:
+        """Whether the stimulus changes during the window."""
+        return "stimulus" in self.late
 
     def _still_pre(self, term: LawTerm) -> Waveform | None:
         """p where it is constant during a window: of a layer that is held constant, neither traced nor filtered."""
@@ -129,13 +134,13 @@ class Relaxation(eqx.Module):
         if lag is not None and self.system.gamma and layer.role != "constant":
             return None
         name = term.of.name if law.pre is None else pre_name(term)
-        activity = self.late[name] if name in self.late else self.given(layer)[0]
-        return factor(Local({}, {"activity": activity}, {}, layer.f))[None]
+        activity = self.late[name] if name in self.late else self.given(layer)
+        return factor(Local({}, {"activity": activity[0]}, {}, layer.f))[None]
 
     def _is_still(self, factor: AbstractFactor, layer: Layer) -> bool:
         """Whether a factor is constant during the window, being of the given activity alone."""
-        filtered_input = layer.role == "input" and "input" in self.start.chain
-        if not layer.given or isinstance(layer.source, Wave) or filtered_input:
+        moves = layer.role == "input" and ("input" in self.start.chain or self.moves)
+        if not layer.given or isinstance(layer.source, Wave) or moves:
             return False
         return self.system.circuit.reads(factor, layer).activity_alone
 
@@ -274,7 +279,7 @@ class Sweep(AbstractMoment):
             return self._chained(name, signal)
         if name in self.window.late:
             layer = self.circuit.layer(p.source)
-            return self.called(factor, Local({}, {"activity": self.window.late[name][None]}, {}, layer.f), layer)
+            return self.called(factor, Local({}, {"activity": self.window.late[name]}, {}, layer.f), layer)
         return self._looked_up(name, key_of(p, name, factor), signal)
 
     def signal(self, late: tuple[Projection, str, AbstractFactor]) -> Waveform:

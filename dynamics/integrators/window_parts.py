@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 
 from dynamics.circuit import Weights
 from dynamics.field import State
+from dynamics.interpolation import Moving
 from dynamics.norms import norm
 
 
@@ -83,5 +84,5 @@ class Layout(NamedTuple):
 class Shown(NamedTuple):
     """What a signal shows in the presentations that arrive during one, newest first; `begun` is 0 before the first."""
 
-    values: Float[Array, "presentations ..."]
+    values: Float[Array, "presentations ..."] | Moving
     begun: Float[Array, " presentations"]

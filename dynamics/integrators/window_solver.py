@@ -82,7 +82,7 @@ class Context(NamedTuple):
     seconds after the start of the presentation, and matrices that are transposed already."""
 
     filters: Filters
-    late: dict[str, Float[Array, " _n"]]
+    late: dict[str, Float[Array, "_rows _n"]]
     past: dict[str, Float[Array, "s _n"]]
     noise: dict[tuple[str, str], Float[Array, "s _n"]]
     times: Float[Array, " s"]

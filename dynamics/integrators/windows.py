@@ -23,6 +23,7 @@ from dynamics.integrators.learning import turned
 from dynamics.integrators.waveforms import Relaxation, Waves
 from dynamics.integrators.window_parts import Course, Doubt, Layout, Past, Shown, distance
 from dynamics.integrators.window_solver import Context, Solved, WindowSolver, filters_of
+from dynamics.interpolation import Moving
 from dynamics.kinks import root, roundoff, with_value
 from dynamics.layers import Draw, Layer, Wave
 from dynamics.local import AbstractFactor
@@ -199,10 +200,12 @@ class AbstractWindow(AbstractIntegrator):
 
     def arrivals(self, system: CoupledSystem, stream: Stream, k: Int[Array, ""]) -> dict[str, Shown]:
         """Everything that is shown during presentation k, as it arrives."""
-        signals, drawn, presentations = {}, {}, {}
+        signals, drawn, presentations, begin = {}, {}, {}, {}
         for names, jump in self._jumps(system).items():
             newer = k - jump.periods.astype(k.dtype)
             presentations[names] = newer[None] if jump.on is None else jnp.stack([newer, newer - 1])
+            on = jnp.zeros_like(system.clock.period) if jump.on is None else jump.on
+            begin[names] = on[None] if jump.on is None else jnp.stack([on, on - system.clock.period])
         for name, names in self._arrivals(system).items():
             rows = presentations[names]
             layer = _shown_of(system, name)
@@ -218,6 +221,10 @@ class AbstractWindow(AbstractIntegrator):
         known = {name: Shown(values, (rows >= 0).astype(system.dt.dtype)) for name, (rows, values) in every.items()}
         target, told = stream.parted(known["target"].values)
         known["target"] = Shown(target, known["target"].begun * told)
+        for name in [name for name, (values, _) in signals.items() if stream.moves and values is stream.inputs]:
+            length, kind = system.clock.duration, stream.interpolation
+            moving = Moving(known[name].values, begin[self._arrivals(system)[name]], length, kind)
+            known[name] = known[name]._replace(values=moving)
         return known | {name: Shown(theta, jnp.ones(1, system.dt.dtype)) for name, theta in maps.items()}
 
     def present(
@@ -279,19 +286,25 @@ class AbstractWindow(AbstractIntegrator):
         key: PRNGKeyArray | None,
     ) -> tuple[Inputs, Context]:
         """What the outside, the past and the noise give in one window."""
+        c = jnp.asarray(nodes(self.nodes), layout.start.dtype)
+        # A window's end is the time before the jump that it is cut at.
+        times = layout.start + layout.filters.length * c - 8 * jnp.finfo(c.dtype).eps * system.clock.period
         maps = {p.name: shown[p.name].values[0] for p in system.circuit.drawn}
-        signals = {name: signal for name, signal in shown.items() if name not in maps}
-        at = {name: mixed(layout.on[name] * signal.begun, signal.values) for name, signal in signals.items()}
+        on = {name: layout.on[name] * signal.begun for name, signal in shown.items() if name not in maps}
+        moving = {name: shown[name].values for name in on if isinstance(shown[name].values, Moving)}
+        at = {
+            name: mixed(share, moving[name].at(layout.start) if name in moving else shown[name].values)
+            for name, share in on.items()
+        }
         layers = {layer.name for layer in system.circuit.layers}
         given = {name: value for name, (value, _) in at.items() if name in layers}
-        late = {name: value for name, (value, _) in at.items() if name not in ("stimulus", "target", *given)}
+        late = {name: value[None] for name, (value, _) in at.items() if name not in ("stimulus", "target", *given)}
+        for name, values in moving.items():
+            late[name] = jax.vmap(lambda time, v=values, share=on[name]: mixed(share, v.at(time))[0])(times)
         earlier = {}
         for name, weights in layout.past.items():
             assert past is not None
             earlier[name] = jnp.einsum("swp,wpn->sn", weights, past.rows[self._lags(system)[name][0]])
-        c = jnp.asarray(nodes(self.nodes), layout.start.dtype)
-        # A window's end is the time before the jump that it is cut at.
-        times = layout.start + layout.filters.length * c - 8 * jnp.finfo(c.dtype).eps * system.clock.period
         context = Context(layout.filters, late, earlier, self._paths(system, y, layout, key), times, layout.turned)
         return Inputs(at["stimulus"][0], *at["target"], given | maps, layout.start), context
 

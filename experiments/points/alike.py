@@ -59,6 +59,6 @@ def wiring(plan: Plan, values: Mapping[str, np.ndarray], data: Mapping[str, np.n
         (integrator, *((np.shape(leaf), np.asarray(leaf).tobytes()) for leaf in leaves)),
         tuple((path, value.shape[1:]) for path, value in values.items()),
         tuple((name, array.shape) for name, array in data.items()),
-        (plan.supervised, plan.frames, plan.absent, plan.sizes[0], len(plan.sizes), plan.sizes[-1]),
+        (plan.supervised, plan.frames, plan.interpolation, plan.absent, plan.sizes[0], len(plan.sizes), plan.sizes[-1]),
         (jax.config.values["jax_enable_x64"], jax.config.values["jax_default_matmul_precision"]),
     )

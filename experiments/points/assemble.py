@@ -42,7 +42,8 @@ class Plan:
 
     spec        the group's spec; its traced numbers are not looked at
     sizes       the network's layer sizes; `supervised` says whether the task gives targets
-    frames      of a sequence of the task; 1 where its samples are single
+    frames      of a sequence of the task; 1 where its samples are single. `interpolation`: how inputs go from one to
+                the next
     steps       per period; chosen so that no point of the group steps by more than integrator.dt, or nodes of windows
     history     the length of the ring buffer that the largest lag needs; 0 without constant lags
     absent      the paths of traced numbers that stand for nothing at every point, such as a lag of 0
@@ -53,6 +54,7 @@ class Plan:
     sizes: tuple[int, ...]
     supervised: bool
     frames: int
+    interpolation: str
     steps: int
     history: int
     absent: frozenset[str]
@@ -80,6 +82,11 @@ def plan(group: Group, data: Data, strongest: float | None = None) -> Plan:
         raise PlasticodeError(
             f"network.outputs is missing: task '{spec.task.name}' gives no targets, so it must be given"
         )
+    if data.interpolation != "held" and spec.regime != "coupled":
+        raise PlasticodeError(
+            f"task '{spec.task.name}' gives inputs that move while a frame is shown (interpolation = "
+            f"'{data.interpolation}'), and with regime = '{spec.regime}' nothing moves there: regime must be 'coupled'"
+        )
     period = values["stimulus.duration"] + values["stimulus.gap"]
     settings = settings_of(spec, values)
     demands = demands_of(spec, values, settings.dt, data.strongest if strongest is None else strongest)
@@ -94,7 +101,8 @@ def plan(group: Group, data: Data, strongest: float | None = None) -> Plan:
         history = _past(max(float((lag * steps / period).max()) for lag in lags.values()), steps, integrator)
     sizes = (data.train_inputs.shape[1], *spec.network.hidden, outputs)
     _check_memory(spec, sizes, max(history, spec.delays.stages) * spec.stimulus.batch)
-    return Plan(spec, sizes, data.train_targets is not None, data.frames, steps, history, absent, integrator)
+    shown = data.train_targets is not None, data.frames, data.interpolation
+    return Plan(spec, sizes, *shown, steps, history, absent, integrator)
 
 
 def _past(late: float, steps: int, integrator: AbstractIntegrator) -> int:
@@ -211,7 +219,8 @@ def build(plan: Plan, values: Values, seed: Integer[Array, ""], data: dict[str, 
     weights_key, order_key, noise_key = jax.random.split(jax.random.key(seed), 3)
     samples, told = (data["train_inputs"], data.get("train_targets")), data.get("train_told")
     order = order_key, spec.stimulus.order, plan.frames
-    stream = Stream(*samples, *order, told, data.get("first"), shown=data.get("shown"))
+    recorded, course = data.get("shown"), plan.interpolation
+    stream = Stream(*samples, *order, told, data.get("first"), shown=recorded, interpolation=course)
     noise = Noise(**_numbers(plan, values, "noise"), calculus=spec.noise.calculus)
     if spec.regime == "flow":
         x, y, steps = stream.inputs, stream.targets, cast(Any, plan.integrator)

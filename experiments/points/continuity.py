@@ -14,7 +14,8 @@ def check_alike(spec: Spec, data: Sequence[Data]) -> Data:
 
     def shape(one: Data) -> tuple[str, ...]:
         outputs = 0 if one.train_targets is None else one.train_targets.shape[1]
-        return f"{one.train_inputs.shape[1]} inputs", f"{outputs} outputs", f"{one.frames} frames", one.kind
+        frames = f"{one.frames} {'' if one.interpolation == 'held' else f'{one.interpolation} '}frames"
+        return f"{one.train_inputs.shape[1]} inputs", f"{outputs} outputs", frames, one.kind
 
     for number, one in enumerate(data):
         if shape(one) != shape(data[0]):

@@ -55,7 +55,8 @@ def share(task: AbstractTask, data: Data, folder: Path) -> Data:
             place.mkdir(exist_ok=True)
             for name, array in arrays_of(data).items():
                 np.save(place / f"{name}.npy", array)
-            facts = {"classes": data.classes, "frames": data.frames, "strongest": data.strongest}
+            names = "classes", "frames", "interpolation", "strongest"
+            facts = {name: getattr(data, name) for name in names}
             (place / FACTS).write_text(json.dumps(facts), encoding="utf-8")
     except OSError:
         shutil.rmtree(place, ignore_errors=True)
@@ -70,8 +71,9 @@ def _mapped(place: Path, task: AbstractTask) -> Data | None:
     maps: dict[str, Any] = {
         name: np.asarray(np.load(path, mmap_mode="r")) if path.is_file() else None for name, path in files
     }
-    data = Data(**maps, kind=task.kind, classes=tuple(facts["classes"]), frames=facts["frames"])
-    data.__dict__["strongest"] = facts["strongest"]  # as if it had been asked for: that would read all of them
+    strongest, classes = facts.pop("strongest"), tuple(facts.pop("classes"))
+    data = Data(**maps, kind=task.kind, classes=classes, **facts)
+    data.__dict__["strongest"] = strongest  # as if it had been asked for: that would read all of them
     return data
 
 

@@ -13,6 +13,7 @@ from dynamics.local import reads
 from dynamics.plugins import is_own
 from experiments.points.assemble import Plan, circuit_of
 from experiments.spec.axes import swept_paths
+from experiments.spec.paths import covers, phase_path
 from experiments.spec.rule_table import rule_fields
 from experiments.spec.spec import Spec
 from experiments.spec.tables import Quantity
@@ -71,7 +72,7 @@ def check_numbers_count(part: Spec, statics: Sequence[Spec], known: Sequence[Hee
     """
     swept, counting = swept_paths(part.sweep)[0], frozenset().union(*(one.numbers for one in known))
     for path, number in ((path, number) for spec in statics for path, number in spec.rule.numbers().items()):
-        axes = [axis for axis in swept if axis == path or axis.startswith(f"{path}.")]
+        axes = [axis for axis in swept if covers(path, phase_path(axis)[1])]
         default = rule_fields(number.rule)[path.rpartition(".")[2]]
         default = tuple(default) if isinstance(default, list) else default
         if path in counting or is_own(number.rule) or not (axes or number.value != default):

@@ -207,7 +207,8 @@ def share_data(jobs: Iterable[Job], folder: Path) -> None:
     for job in jobs:
         for spec, stage in zip(job.plan.spec.stages(), job.stages, strict=True):
             arrays: dict[str, Any] = {name: stage.data.get(name) for name in ARRAYS}
-            data = Data(**arrays, kind=spec.task.kind, classes=job.classes, frames=job.plan.frames)
+            known: dict[str, Any] = {"frames": job.plan.frames, "interpolation": job.plan.interpolation}
+            data = Data(**arrays, kind=spec.task.kind, classes=job.classes, **known)
             stage.data.update(arrays_of(share(spec.task, data, folder)))
 
 

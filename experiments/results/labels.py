@@ -14,6 +14,7 @@ from experiments.machine.versions import version_of
 from experiments.spec import inside
 from experiments.spec.extents import HELD, Extent, Layout
 from experiments.spec.grid import Group, Sweep
+from experiments.spec.paths import phase_path
 from experiments.spec.probes import probe_named, variable
 from experiments.spec.spec import Spec, dump_toml
 from experiments.spec.tables import TABLES
@@ -178,6 +179,9 @@ def coordinates(sweep: Sweep, marks: np.ndarray, matrices: list[str]) -> dict[st
 
 def long_name(path: str) -> str:
     """What people call the values at a path of a spec, "plasticity timescale [1]" those of a list; else the path."""
+    phase, path = phase_path(path)
+    if phase:
+        return f"{long_name(path)} in phase {phase}"
     head, _, rest = path.partition(".")
     key, *items = rest.split(".")
     fields = TABLES[head].model_fields if rest and head in TABLES else Spec.model_fields

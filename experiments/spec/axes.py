@@ -3,7 +3,8 @@
 import itertools
 import math
 import operator
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from dynamics.errors import PlasticodeError, printable, refused, shown, unknown
-from experiments.spec.paths import SWEPT_TABLES, check_path, flattened, quantity_at
+from experiments.machine.names import hint
+from experiments.spec.paths import SWEPT_TABLES, check_path, flattened, phase_path, quantity_at
 from experiments.spec.tables import Quantity, Record
 from experiments.spec.toml_text import inline
 from experiments.spec.units import Time, read_number, read_time
@@ -30,6 +32,7 @@ NOT_SWEPT: dict[str, str] = {
     "phases": f"{_RECORDED}: use parts for runs of other phases",
     "dtype": "a process computes in one dtype",
 }
+AT_THE_START = ("network.gain",)  # read when weights are drawn, so that a phase changes nothing by it
 _ENTRY = "it must be a list of values, {linspace = [a, b, n]} or {logspace = [a, b, n]}"
 
 
@@ -52,7 +55,7 @@ class Coordinate:
     @property
     def name(self) -> str:
         """What results call the path, a name of Python's: "delays_error" for "delays.error"."""
-        return self.path.replace(".", "_")
+        return _identifier(self.path)
 
     @property
     def size(self) -> int:
@@ -120,10 +123,17 @@ def read_sweep(table: Mapping[str, Any]) -> Axes:
         if path == SEEDS:
             result[path] = _seeds(entry, table["seed"])
         elif path != "zip":
-            check_path(path, table, "sweep.")
+            phase, inner = phase_path(path)
+            if phase:
+                _check_phase(phase, table["phases"], path)
+            check_path(inner, table, f"sweep.phases.{phase}." if phase else "sweep.")
+            quantity = quantity_at(inner, table)
+            if phase and (quantity is None or inner in AT_THE_START):
+                what = "weights are drawn before the first phase" if quantity else "it would take a new program"
+                raise refused(f"sweep.{path}", entry, f"{what}, and an axis of a phase is a number that counts in it")
             if path in NOT_SWEPT:
                 raise refused(f"sweep.{path}", entry, NOT_SWEPT[path])
-            result[path] = _read(path, entry, quantity_at(path, table))
+            result[path] = _read(path, entry, quantity)
     _check_names(result)
     if "zip" in sweep:
         result["zip"] = _tied(sweep["zip"], result)
@@ -132,6 +142,17 @@ def read_sweep(table: Mapping[str, Any]) -> Axes:
         raise PlasticodeError(f"a sweep of {axes} axes is refused: at most {MOST_AXES}; sweep.zip ties axes together")
     check_size([result])
     return result
+
+
+def _check_phase(phase: str, phases: Sequence[Any], path: str) -> None:
+    """Refuse an axis of a phase that there is not, or of all of a phase."""
+    names = [one.named(number) for number, one in enumerate(phases)]
+    if phase not in names:
+        there = f"the phases are {', '.join(names)}" if names else "there are no [[phases]]"
+        raise PlasticodeError(f"spec path 'sweep.{printable(path)}' is not known: {there}{hint(phase, names)}")
+    if path == f"phases.{phase}":
+        told = f"an axis is one of its numbers, such as {path}.timescales.plasticity"
+        raise PlasticodeError(f"spec path 'sweep.{printable(path)}' is not known: {told}")
 
 
 def written(sweep: Axes) -> dict[str, Any]:
@@ -316,11 +337,15 @@ def _tied(groups: Any, axes: Axes) -> list[list[str]]:
     return groups
 
 
+def _identifier(path: str) -> str:
+    return re.sub(r"\W", "_", path)
+
+
 def _check_names(paths: Iterable[str]) -> None:
     """Refuse paths that results cannot tell apart: "rule.flips.0" beside a parameter `flips_0` of a user's rule."""
     found: dict[str, str] = {}
     for path in paths:
-        other = found.setdefault(path.replace(".", "_"), path)
+        other = found.setdefault(_identifier(path), path)
         if other != path:
             raise PlasticodeError(f"sweep has both '{other}' and '{path}', which results call alike: one is allowed")
 

@@ -1,5 +1,6 @@
 """From a spec to batches of points: a grid, its static groups, and every traced number of every point."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -13,7 +14,7 @@ from dynamics.errors import PlasticodeError, refused
 from experiments.spec.axes import Coordinate, dimensions
 from experiments.spec.checks import check, check_list
 from experiments.spec.loading import make_spec
-from experiments.spec.paths import assign
+from experiments.spec.paths import assign, phase_path
 from experiments.spec.spec import Spec
 from experiments.spec.tables import MULTIPLIED, TRACED, Quantity
 from experiments.spec.units import Time
@@ -138,8 +139,10 @@ def _group(table: Mapping[str, Any], axes: list[Axis], positions: list[np.ndarra
             assign(table, member.path, float(member.numbers[at[0]]))
     static = make_spec(table)
     traced = [(member, at) for member, at in ordered if member.numbers is not None]
-    check(static, [member.path for member, _ in traced])
-    stages = _alike([_values(stage, traced, len(index)) for stage in static.stages()])
+    check(static, [phase_path(member.path)[1] for member, _ in traced])
+    stages = _alike(
+        [_values(stage, _of_stage(static, number, traced), len(index)) for number, stage in enumerate(static.stages())]
+    )
     step = static.integrator.dt
     if step.unit == "T":  # a static step has to suit the shortest of the stimuli
         seconds = Time(step.seconds(min(float(values["stimulus.duration"].min()) for values in stages)))
@@ -147,6 +150,16 @@ def _group(table: Mapping[str, Any], axes: list[Axis], positions: list[np.ndarra
     seed = members.get("seed")
     seeds = np.full(len(index), static.seed, np.int64) if seed is None else seed[0].values[seed[1]]
     return Group(static, index, stages[0], seeds, tuple(stages[1:]))
+
+
+def _of_stage(
+    static: Spec, number: int, traced: list[tuple[Coordinate, np.ndarray]]
+) -> list[tuple[Coordinate, np.ndarray]]:
+    """What is swept of a phase: all that belongs to none, then its own, as the paths that they have in it."""
+    name = static.phases[number].named(number) if static.phases else ""
+    found = [(*phase_path(member.path), member, at) for member, at in traced]
+    ordered = sorted((one for one in found if one[0] in ("", name)), key=lambda one: one[0] != "")
+    return [(dataclasses.replace(member, path=inner), at) for _, inner, member, at in ordered]
 
 
 def _alike(stages: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:

@@ -14,7 +14,7 @@ from experiments.machine.names import hint, unknown_name
 from experiments.spec.axes import check_size, read_sweep, swept_paths
 from experiments.spec.checks import check
 from experiments.spec.overrides import apply_overrides
-from experiments.spec.paths import assign, check_path
+from experiments.spec.paths import assign, check_path, phase_path
 from experiments.spec.phases import check_free, phase_specs
 from experiments.spec.rule_table import Rule
 from experiments.spec.spec import Part, Phase, Spec
@@ -53,7 +53,7 @@ def _swept(spec: Spec) -> Spec:
         spec = _lasting(spec)
         check_free(spec.phases, [*traced, *static])
     if not static:  # otherwise, what has to fit together is known for each point only, and checked there
-        check(spec, traced)
+        check(spec, [phase_path(path)[1] for path in traced])
         if spec.phases:
             spec._phases = phase_specs(spec, make_spec)
     if "rule" in spec.sweep and spec.rule != Rule.model_validate(spec.rule.name):
@@ -168,7 +168,7 @@ def built_in_specs() -> dict[str, Path]:
 _LIMITS = {
     "string_pattern_mismatch": "it must be letters, digits, hyphens and underscores",
     "too_long": "at most {max_length} items are allowed",
-    "too_short": "at least {min_length} items are needed",
+    "too_short": "it must have items, {min_length} or more",
 }
 
 

@@ -21,6 +21,8 @@ def apply_overrides(table: Mapping[str, Any], settings: Mapping[str, Any], quick
     table = copy.deepcopy(dict(table))
     common = flattened(table.pop("quick", {}), "quick")
     common = common if quick else {}
+    if settings.get("sweep") == {}:
+        raise refused("sweep", {}, "it would change nothing: sweep.AXIS = [...] replaces an axis")
     settings = flattened(settings, "settings")
     overrides = merged(common, settings)
     if not table.get("parts"):

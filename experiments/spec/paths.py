@@ -48,6 +48,15 @@ def check_path(path: str, table: Mapping[str, Any], prefix: str = "") -> None:
         raise PlasticodeError(f"spec path '{prefix}{printable(path)}' is not known: {section}.{key} is not a list")
 
 
+def phase_path(path: str) -> tuple[str, str]:
+    """The phase that an axis is about and the path in it, of "phases.NAME.PATH"; of others "" and the path itself."""
+    head, _, rest = path.partition(".")
+    if head != "phases" or not rest:
+        return "", path
+    name, _, inner = rest.partition(".")
+    return name, inner
+
+
 def keys_of(section: str, table: Mapping[str, Any]) -> list[str]:
     """The keys that a section of a spec like `table` may have; a rule that another wraps is a section too."""
     if section == "task":
@@ -197,9 +206,11 @@ def covers(path: str, other: str) -> bool:
 def _is_section(path: str, value: Mapping[str, Any], sweep: bool) -> bool:
     if sweep:
         is_axis = len(value) > 0 and all(name in SWEPT_TABLES for name in value)
-        return not is_axis and (path in TABLES or path in DEFAULT_NAMES or path.startswith("rule."))
+        head = path.partition(".")[0]
+        return not is_axis and (path in TABLES or path in DEFAULT_NAMES or head in ("rule", "phases"))
     in_sweep = path.startswith("sweep.") and not any(name in SWEPT_TABLES for name in value)
-    return path in TABLES or path == "sweep" or (in_sweep and (path.count(".") == 1 or path.startswith("sweep.rule.")))
+    inner = path.startswith(("sweep.rule.", "sweep.phases."))
+    return path in TABLES or path == "sweep" or (in_sweep and (path.count(".") == 1 or inner))
 
 
 def _is_indexed(section: str, key: str, table: Mapping[str, Any]) -> bool:

@@ -4,10 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dynamics.errors import PlasticodeError, printable, refused
-from experiments.spec.paths import assign, check_path, covers, quantity_at
+from experiments.spec.axes import AT_THE_START
+from experiments.spec.paths import assign, check_path, covers, phase_path, quantity_at
 from experiments.spec.spec import Phase, Spec
-
-AT_THE_START = ("network.gain",)  # read when weights are drawn, so that a phase changes nothing by it
 
 
 def check_free(phases: Sequence[Phase], swept: Sequence[str]) -> None:
@@ -15,7 +14,8 @@ def check_free(phases: Sequence[Phase], swept: Sequence[str]) -> None:
     for number, phase in enumerate(phases):
         for path, value in phase.set.items():
             for axis in swept:
-                if covers(axis, path) or covers(path, axis):
+                of, inner = phase_path(axis)
+                if of in ("", phase.named(number)) and (covers(inner, path) or covers(path, inner)):
                     raise refused(f"phases.{phase.named(number)}.set.{path}", value, f"sweep.{axis} decides on it")
 
 

@@ -16,7 +16,7 @@ from dynamics.integrators.registry import integrator_named
 from dynamics.plugins import modules_of
 from experiments.spec.axes import written
 from experiments.spec.overrides import MOST_PARTS
-from experiments.spec.paths import flattened
+from experiments.spec.paths import flattened, phase_path
 from experiments.spec.probes import PROBES
 from experiments.spec.rule_table import Rule
 from experiments.spec.tables import (
@@ -183,7 +183,8 @@ class Spec(AbstractTable):
     def _suits(self, integrator: AbstractIntegrator) -> bool:
         """Whether an integrator is at its best here."""
         smooth = all(activation(name).smooth for name in (self.network.activation, self.network.output_activation))
-        multiplied = any(self.at(key) is not None or key in self.sweep for key in MULTIPLIED)
+        swept = {phase_path(path)[1] for path in self.sweep}
+        multiplied = any(self.at(key) is not None or key in swept for key in MULTIPLIED)
         if self.regime == "flow" and not (integrator.flows and (integrator.sampling or not self.noise.sampling)):
             return False
         return (integrator.kinks or smooth) and (not multiplied or self.noise.calculus in integrator.calculi)

@@ -12,7 +12,7 @@ from dynamics.errors import PlasticodeError, refused, shown
 from experiments.tasks.classes import one_hot, random_split, stratified_split
 from experiments.tasks.contract import BLOCK, AbstractTask, Data, Fraction, Kind, Scale, Seed, generator
 from experiments.tasks.files import opened
-from experiments.tasks.frames import Blank, Told, framed
+from experiments.tasks.frames import Blank, Course, Told, framed
 from experiments.tasks.places import found
 from experiments.tasks.samples import Samples, chosen, taken
 
@@ -63,7 +63,8 @@ class Arrays(AbstractTask):
     With `sequences` the second axis of inputs counts frames, each of which is a presentation of `stimulus.duration`.
     `told` says when the network is told a target: in every "frame" that of the frame (then the second axis of targets
     counts frames too), throughout the "sequence" that of the sequence, or that at its "end", in the last frame.
-    Then come `blank` frames without input and target.
+    Then come `blank` frames without input and target. `interpolation` lets inputs move while a frame is shown, from the
+    numbers of each frame to those of the next one: "linear", or "cubic", a smooth curve.
 
     Inputs (samples, inputs): the numbers of the file times `scale`, in whatever unit they have. `seed` splits the
     samples and shuffles those of the training.
@@ -80,6 +81,7 @@ class Arrays(AbstractTask):
     sequences: Annotated[bool, Field(strict=True)] = False
     told: Told = "sequence"
     blank: Blank = 0
+    interpolation: Course = "held"
     scale: Scale = 1.0
     seed: Seed = 0
 
@@ -93,7 +95,7 @@ class Arrays(AbstractTask):
             raise refused("task.test_fraction", self.test_fraction, "task.test gives the test samples")
         if _listed(self.test) == _listed(self.train):
             raise refused("task.test", self.test, "these are the training samples")
-        for key in () if self.sequences else ("told", "blank"):
+        for key in () if self.sequences else ("told", "blank", "interpolation"):
             if (value := getattr(self, key)) != type(self).model_fields[key].default:
                 raise refused(f"task.{key}", value, "it needs task.sequences = true")
         if self.told != type(self).model_fields["told"].default and self.kind == "unsupervised":
@@ -116,7 +118,9 @@ class Arrays(AbstractTask):
                 pairs = zip((inputs, targets), names, strict=True)
                 own = [one.names if one and one.is_table else given for one, given in pairs]
                 data = self._paired(inputs, targets, *self._read(files, "test", _listed(self.test), *own))
-        return framed(data, inputs.frames, self.told, self.blank, blank_is_there=True) if self.sequences else data
+        if not self.sequences:
+            return data
+        return framed(data, inputs.frames, self.told, self.blank, self.interpolation, blank_is_there=True)
 
     def _paired(
         self, inputs: Samples, targets: Samples | None, test_inputs: Samples, test_targets: Samples | None
@@ -182,12 +186,15 @@ class Arrays(AbstractTask):
             return (rows.by_frames() if self.sequences else rows), None
         answers = taken(last, "targets", chosen(last, "targets", targets, names if last is first else None))
         _check_pairs(rows, answers)
+        shapes = rows.arrays[0].shape, answers.arrays[0].shape
         if not self.sequences:
+            if len(shapes[0]) > 2 and shapes[0][:2] == shapes[1]:
+                answers = answers._replace(aside="; task.sequences = true and task.told = 'frame' take frames")
             return rows, answers
         rows = rows.by_frames()
         if self.told == "frame":
             answers = answers.by_frames()
-        elif answers.arrays[0].shape[1:2] == (rows.frames,):
+        elif shapes[1][1:2] == (rows.frames,):
             answers = answers._replace(aside="; task.told = 'frame' takes targets of every frame")
         if answers.frames not in (1, rows.frames):
             raise PlasticodeError(

@@ -39,7 +39,8 @@ class Data:
     a test sample. `classes` names the classes, where they are not just numbers from 0.
 
     Of sequences each row is a frame, and `frames` rows, one after the other, are a sequence; `told` is 1 in rows whose
-    target the network is told, and 0 in others (None: it is told all).
+    target the network is told, and 0 in others (None: it is told all). `interpolation` says how inputs go on from frame
+    to frame (dynamics.interpolation).
     """
 
     train_inputs: Float[np.ndarray, "train inputs"]
@@ -51,6 +52,7 @@ class Data:
     frames: int = 1
     train_told: Float[np.ndarray, " train"] | None = None
     test_told: Float[np.ndarray, " test"] | None = None
+    interpolation: str = "held"
 
     @functools.cached_property
     def strongest(self) -> float:

@@ -1,11 +1,8 @@
-"""Arrays in files of a user's own: NumPy, HDF5, MATLAB and tables of text, told apart by how they begin."""
+"""Arrays in files of a user's own: NumPy, HDF5, MATLAB, pickles and tables, told apart by how they begin."""
 
 import contextlib
-import csv
 import functools
 import math
-import os
-import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,40 +12,20 @@ import h5py
 import numpy as np
 
 from dynamics.errors import PlasticodeError, printable, reason
-from experiments.machine.reading import check_regular
+from experiments.machine.reading import check_regular, read_bytes
+from experiments.tasks.entries import Entry, Source, Unfit, in_memory, is_plain, steps
 from experiments.tasks.idx import STRANGERS
+from experiments.tasks.pickles import arrays_in
+from experiments.tasks.tabular import parquet_columns, text_columns
 
 LARGEST_DATA = 250_000_000  # numbers of one array, 1 GB as float32
-LARGEST_TABLE = 1_000_000_000  # bytes of a table of text
+LARGEST_PICKLE = 1_000_000_000  # bytes
 MOST_ENTRIES = 100_000
 ZIP, NPY, HDF5, PARQUET = b"PK\x03\x04", b"\x93NUMPY", b"\x89HDF\r\n\x1a\n", b"PAR1"
-TABLES, DELIMITERS = (".csv", ".tsv", ".txt"), ",;\t"
-READ = ".npz, .npy, HDF5, NWB, MATLAB's .mat, .csv, .parquet"
+TABLES = (".csv", ".tsv", ".txt")
+PICKLES = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
+READ = ".npz, .npy, HDF5, NWB, MATLAB's .mat, .csv, .parquet, .pkl"
 MATLAB_PLAIN = ("double", "single", "logical", "char", "cell", "sparse")
-
-
-class _Unfit(ValueError):
-    """An array that is whole, and of a kind that cannot be used."""
-
-
-class Source(NamedTuple):
-    """An array of a file that may be larger than memory has room for: `blocks(count)` reads so many rows at a time."""
-
-    shape: tuple[int, ...]
-    blocks: Callable[[int], Iterator[np.ndarray]]
-
-    def whole(self) -> np.ndarray:
-        """All of it at once."""
-        return np.concatenate([*self.blocks(self.shape[0])])
-
-
-class Entry(NamedTuple):
-    """One array of a file: what it declares to be, and what reads it; `blocks` as of a `Source`, where it has numbers
-    that can be read so."""
-
-    shape: tuple[int, ...]
-    read: Callable[[], np.ndarray]
-    blocks: Callable[[int], Iterator[np.ndarray]] | None = None
 
 
 class Contents(NamedTuple):
@@ -99,21 +76,6 @@ class Contents(NamedTuple):
             yield block
 
 
-def in_memory(values: np.ndarray) -> Source:
-    """An array that is read already."""
-    return Source(values.shape, lambda count: (values[at] for at in _steps(len(values), count)))
-
-
-def _steps(rows: int, count: int) -> Iterator[slice]:
-    """So many rows after the other."""
-    return (slice(start, min(start + count, rows)) for start in range(0, rows, count))
-
-
-def _is_plain(shape: tuple[int, ...], dtype: np.dtype) -> bool:
-    """Whether an array has numbers, and rows of them."""
-    return dtype.kind in "biuf" and 0 not in (len(shape), *shape)
-
-
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Contents]:
     """What a file has; it is read while this lasts.
@@ -139,7 +101,7 @@ def _blamed(path: Path) -> Iterator[None]:
     except PlasticodeError:
         raise
     except Exception as error:
-        known = isinstance(error, _Unfit) or (isinstance(error, OSError) and error.errno is not None)
+        known = isinstance(error, Unfit) or (isinstance(error, OSError) and error.errno is not None)
         fault, text = ("", reason(error)) if known else (", it may be damaged or cut short", str(error).strip())
         raise PlasticodeError(f"'{path}' cannot be read{fault}: {printable(text, 160)}") from None
 
@@ -157,7 +119,10 @@ def _contents(path: Path, stack: contextlib.ExitStack) -> Contents:
         file = stack.enter_context(h5py.File(path, "r"))
         return Contents(path, _hdf5(file, content.startswith(b"MATLAB")))
     if content.startswith(PARQUET):
-        return Contents(path, _parquet(path), is_table=True)
+        return Contents(path, parquet_columns(path), is_table=True)
+    if content.startswith(PICKLES):
+        arrays = arrays_in(read_bytes(path, LARGEST_PICKLE))
+        return Contents(path, {name: Entry(one.shape, lambda one=one: one) for name, one in arrays.items()})
     if content.startswith(b"MATLAB") or path.suffix == ".mat":
         return Contents(path, _matlab(path))
     for beginning, what in STRANGERS:
@@ -165,7 +130,7 @@ def _contents(path: Path, stack: contextlib.ExitStack) -> Contents:
             raise PlasticodeError(f"'{path}' is {what}")
     if path.suffix.lower() not in TABLES:
         raise PlasticodeError(f"'{path}' is no file of a kind that is known: it must be {READ}")
-    return Contents(path, _table(path), is_table=True)
+    return Contents(path, text_columns(path), is_table=True)
 
 
 # ---------------------------------------------------------------------------------------------------------------- NumPy
@@ -176,10 +141,10 @@ def _mapped(path: Path) -> Entry:
     array = np.load(path, mmap_mode="r", allow_pickle=False)
 
     def blocks(count: int) -> Iterator[np.ndarray]:
-        for at in _steps(array.shape[0], count):  # each through a map of its own: what is read counts as memory
+        for at in steps(array.shape[0], count):  # each through a map of its own: what is read counts as memory
             yield np.load(path, mmap_mode="r", allow_pickle=False)[at]
 
-    return Entry(array.shape, lambda: np.asarray(array), blocks if _is_plain(array.shape, array.dtype) else None)
+    return Entry(array.shape, lambda: np.asarray(array), blocks if is_plain(array.shape, array.dtype) else None)
 
 
 def _zipped(file: zipfile.ZipFile) -> dict[str, Entry]:
@@ -189,7 +154,7 @@ def _zipped(file: zipfile.ZipFile) -> dict[str, Entry]:
         if name.endswith(".npy"):
             with file.open(name) as stream:
                 shape, by_columns, dtype = _header(stream)
-            blocks = functools.partial(_unzipped_blocks, file, name) if _is_plain(shape, dtype) else None
+            blocks = functools.partial(_unzipped_blocks, file, name) if is_plain(shape, dtype) else None
             read = functools.partial(_unzipped, file, name, dtype)
             found[name.removesuffix(".npy")] = Entry(shape, read, None if by_columns else blocks)
     return found
@@ -204,7 +169,7 @@ def _header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 def _unzipped(file: zipfile.ZipFile, name: str, dtype: np.dtype) -> np.ndarray:
     if dtype.hasobject:
-        raise _Unfit(f"{name} has Python objects: it must have real numbers or texts, such as y.astype(str)")
+        raise Unfit(f"{name} has Python objects: it must have real numbers or texts, such as y.astype(str)")
     with file.open(name) as stream:
         return np.lib.format.read_array(stream, allow_pickle=False)
 
@@ -212,7 +177,7 @@ def _unzipped(file: zipfile.ZipFile, name: str, dtype: np.dtype) -> np.ndarray:
 def _unzipped_blocks(file: zipfile.ZipFile, name: str, count: int) -> Iterator[np.ndarray]:
     with file.open(name) as stream:
         shape, _, dtype = _header(stream)
-        for at in _steps(shape[0], count):
+        for at in steps(shape[0], count):
             one = at.stop - at.start, *shape[1:]
             yield np.frombuffer(stream.read(math.prod(one) * dtype.itemsize), dtype).reshape(one)
         stream.read(1)  # the end, where the checksum is
@@ -241,7 +206,7 @@ def _hdf5(file: h5py.File, matlab: bool) -> dict[str, Entry]:
 
 def _has_rows(item: Any, matlab: bool) -> bool:
     """Whether a dataset is an array of numbers; of MATLAB's not a row, which is a vector there."""
-    plain = _is_plain(item.shape, item.dtype)
+    plain = is_plain(item.shape, item.dtype)
     if not (plain and matlab):
         return plain
     kind = _said(item.attrs.get("MATLAB_class", b""))
@@ -252,9 +217,9 @@ def _has_rows(item: Any, matlab: bool) -> bool:
 def _dataset_blocks(item: Any, nwb: bool, matlab: bool, count: int) -> Iterator[np.ndarray]:
     rows, chunk = (item.shape[-1], -1) if matlab else (item.shape[0], 0)
     many = count * max(-(-(item.chunks[chunk] if item.chunks else 1) // count), 1)  # a chunk is unpacked as a whole
-    for large in _steps(rows, many):
+    for large in steps(rows, many):
         values = item[..., large].T if matlab else _dataset(item, nwb, large)
-        yield from (values[at] for at in _steps(len(values), count))
+        yield from (values[at] for at in steps(len(values), count))
 
 
 def _dataset(item: Any, nwb: bool, at: Any = ()) -> np.ndarray:
@@ -277,7 +242,7 @@ def _from_matlab(file: h5py.File, item: h5py.Dataset) -> np.ndarray:
     if kind == "cell":
         cells: list[Any] = [file[pointer] for pointer in item[()].T.flat]
         if any(_said(cell.attrs.get("MATLAB_class", b"")) != "char" for cell in cells):
-            raise _Unfit("a cell array must have texts only")
+            raise Unfit("a cell array must have texts only")
         return np.array(["" if cell.attrs.get("MATLAB_empty", 0) else _characters(cell[()].T)[0] for cell in cells])
     if kind == "char":
         return np.array(_characters(item[()].T))
@@ -288,7 +253,7 @@ def _from_matlab(file: h5py.File, item: h5py.Dataset) -> np.ndarray:
 def _check_plain(kind: str) -> None:
     """Refuse structs, tables, objects and whatever else MATLAB has besides arrays of numbers and texts."""
     if kind not in MATLAB_PLAIN and not kind.startswith(("int", "uint")):
-        raise _Unfit(f"a MATLAB {kind or 'object'} must be saved as numbers, or as a cell array of texts")
+        raise Unfit(f"a MATLAB {kind or 'object'} must be saved as numbers, or as a cell array of texts")
 
 
 def _said(attribute: Any) -> str:
@@ -317,71 +282,8 @@ def _matlab(path: Path) -> dict[str, Entry]:
         if kind == "cell":
             texts = [str(cell.item()) if cell.size else "" for cell in values.flat if cell.dtype.kind == "U"]
             if len(texts) < values.size:
-                raise _Unfit("a cell array must have texts only")
+                raise Unfit("a cell array must have texts only")
             return np.array(texts)
         return np.char.rstrip(values.ravel()) if kind == "char" else _vector(values)
 
     return {name: Entry(shape, lambda n=name, k=kind: read(n, k)) for name, shape, kind in io.whosmat(path)}
-
-
-# --------------------------------------------------------------------------------------------------------------- tables
-
-
-def _table(path: Path) -> dict[str, Entry]:
-    """The columns of a table of text, by the names in its first line; cells that are no number stay as they are."""
-    import pandas as pd  # here, because this import alone takes half a second
-
-    if os.path.getsize(path) > LARGEST_TABLE:
-        raise PlasticodeError(f"'{path}' is larger than {LARGEST_TABLE} bytes: save it as .npz or .npy")
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        line = file.readline(2**20)
-    delimiter = max(DELIMITERS, key=line.count)
-    names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
-    if all(map(_is_number, names)):
-        raise PlasticodeError(f"'{path}' begins with {printable(line.strip())}: its first line must name the columns")
-    for name in names:
-        if not name or names.count(name) > 1:
-            what = f"two columns called '{printable(name)}'" if name else "a column without a name"
-            raise PlasticodeError(f"'{path}' has {what}: each must have a name of its own")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # rows that are too long would be cut
-        table = pd.read_csv(
-            path, sep=delimiter, header=0, names=names, index_col=False, encoding="utf-8-sig", low_memory=False,
-            keep_default_na=False, skipinitialspace=True,
-        )  # fmt: skip
-    return {name: Entry((len(table),), lambda name=name: _column(table[name].to_numpy())) for name in names}
-
-
-def _parquet(path: Path) -> dict[str, Entry]:
-    """The columns of a table in Parquet, each of which is read by itself."""
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise PlasticodeError(f"'{path}' is a Parquet file, which needs pip install 'plasticode[parquet]'") from None
-    file = parquet.ParquetFile(path)
-    rows, names = file.metadata.num_rows, file.schema_arrow.names
-    if len(set(names)) < len(names):
-        raise PlasticodeError(f"'{path}' has two columns of one name: each must have a name of its own")
-
-    def read(name: str) -> np.ndarray:
-        column = file.read(columns=[name]).column(name)
-        if pyarrow.types.is_nested(column.type):
-            raise _Unfit(f"column {name} has lists or tables in its cells: each must have one number or text")
-        return _column(column.to_pandas().to_numpy())
-
-    return {name: Entry((rows,), lambda name=name: read(name)) for name in names}
-
-
-def _column(values: np.ndarray) -> np.ndarray:
-    """A column as numbers, or else as texts, "" where a row is too short to have it."""
-    if values.dtype.kind in "biuf":
-        return values
-    return np.array([value if isinstance(value, str) else "" if value != value else str(value) for value in values])
-
-
-def _is_number(text: str) -> bool:
-    with contextlib.suppress(ValueError):
-        float(text)
-        return True
-    return False

@@ -11,10 +11,13 @@ from experiments.machine.memory import aligned
 from experiments.tasks.contract import Data
 
 Told = Literal["frame", "sequence", "end"]
+Course = Literal["held", "linear", "cubic"]  # dynamics.interpolation
 Blank = Annotated[int, Field(strict=True, ge=0, le=10_000)]
 
 
-def framed(data: Data, frames: int, told: Told, blank: int = 0, blank_is_there: bool = False) -> Data:
+def framed(
+    data: Data, frames: int, told: Told, blank: int, interpolation: Course, blank_is_there: bool = False
+) -> Data:
     """`data` whose samples are sequences, (samples, frames x inputs), as rows that are frames.
 
     Targets are told in every frame ("frame": each has its own, "sequence": all have that of the sequence) or in the
@@ -38,7 +41,7 @@ def framed(data: Data, frames: int, told: Told, blank: int = 0, blank_is_there: 
             marks = np.zeros((len(x), frames + blank), np.float32)
             marks[:, frames - 1 if told == "end" else slice(0, frames)] = 1
             parts[f"{half}_told"] = marks.ravel()
-    return dataclasses.replace(data, frames=frames + blank, **parts)
+    return dataclasses.replace(data, frames=frames + blank, interpolation=interpolation, **parts)
 
 
 def _rows(sequences: Float32[np.ndarray, "samples frames _n"], blank: int) -> Float32[np.ndarray, "rows _n"]:

@@ -11,7 +11,7 @@ from jaxtyping import Float32, Integer, UInt8
 
 from dynamics.errors import PlasticodeError, printable, reason
 from experiments.machine.memory import aligned
-from experiments.machine.reading import read_bytes
+from experiments.machine.reading import check_regular, read_bytes
 
 LARGEST = 1_000_000_000  # bytes; the largest file of MNIST has 47 million, that of EMNIST 547 million
 MOST_TOLD = 8  # names of files
@@ -50,16 +50,16 @@ def read_idx(path: Path, dimensions: int, kind: int = BYTES) -> Integer[np.ndarr
     """The array in the IDX file `path`, plain or gzipped, whatever its suffix.
 
     An IDX file is big-endian: the magic bytes 0, 0, `kind` (8: unsigned bytes, 12: integers of 4 bytes), `dimensions`;
-    one 4-byte size per dimension; then the entries in C order. Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST
-    database of handwritten digits".
+    one 4-byte size per dimension; then the entries in C order. A plain file is mapped, so that only what is looked at
+    takes memory. Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits".
 
     Raises:
         PlasticodeError: the file cannot be read, is of another type or rank, or does not have the length it announces.
     """
-    content = _bytes(path)
+    content = _content(path)
     magic, header = bytes([0, 0, kind, dimensions]), 4 + 4 * dimensions
-    if content[:4] != magic:
-        raise PlasticodeError(f"'{path}' is not the IDX file expected: it {_stranger(content, magic)}")
+    if bytes(content[:4]) != magic:
+        raise PlasticodeError(f"'{path}' is not the IDX file expected: it {_stranger(bytes(content[:64]), magic)}")
     if len(content) < header:
         raise PlasticodeError(f"'{path}' is truncated: it has {len(content)} of the {header} bytes of its IDX header")
     shape = [int(size) for size in np.frombuffer(content, ">u4", count=dimensions, offset=4)]
@@ -80,15 +80,18 @@ def pooled(images: UInt8[np.ndarray, "images rows columns"], pool: int) -> Float
     return means
 
 
-def _bytes(path: Path) -> bytes:
-    """The whole content of `path`, unpacked where it is gzipped; both to the same limit."""
+def _content(path: Path) -> bytes | UInt8[np.ndarray, " bytes"]:
+    """The whole content of `path`, through a map, or unpacked where it is gzipped; both to the same limit."""
     try:
-        content = read_bytes(path, LARGEST)
-        if content.startswith(GZIP):
-            with gzip.open(io.BytesIO(content)) as file:
+        size = check_regular(path).st_size
+        if not size:
+            return b""
+        content = np.memmap(path, np.uint8, "r")
+        if size <= LARGEST and bytes(content[:2]) == GZIP:
+            with gzip.open(io.BytesIO(read_bytes(path, LARGEST))) as file:
                 content = file.read(LARGEST + 1)
         if len(content) > LARGEST:
-            raise PlasticodeError(f"'{path}' is too large: unpacked, at most {LARGEST} bytes are allowed")
+            raise PlasticodeError(f"'{path}' is too large: at most {LARGEST} bytes are allowed, unpacked too")
         return content
     except EOFError:
         raise PlasticodeError(f"'{path}' is truncated: its gzip stream ends too early") from None

@@ -12,7 +12,8 @@ from dynamics.errors import PlasticodeError, printable, refused
 from experiments.machine.names import hint
 from experiments.tasks.classes import one_hot
 from experiments.tasks.contract import AbstractTask, Count, Data, Kind
-from experiments.tasks.files import LARGEST_DATA, in_memory
+from experiments.tasks.entries import in_memory
+from experiments.tasks.files import LARGEST_DATA
 from experiments.tasks.idx import BYTES, INTEGERS, lying_in, pooled, read_idx
 from experiments.tasks.places import found
 from experiments.tasks.samples import Samples

@@ -15,11 +15,12 @@ from experiments.tasks.bundled import BreastCancer, Diabetes, Iris, Linnerud, Wi
 from experiments.tasks.cifar import Cifar10, Cifar100
 from experiments.tasks.circles import Circles
 from experiments.tasks.contract import AbstractTask, Data, Kind
+from experiments.tasks.frames import Course
 from experiments.tasks.gaussian import GaussianInputs, GaussianRegression, TeacherStudent
 from experiments.tasks.images import Idx
 from experiments.tasks.real import Digits, Mnist
 from experiments.tasks.recorded import Recorded
-from experiments.tasks.temporal import DelayedMatch, Frequency, MovingBar
+from experiments.tasks.temporal import DelayedMatch, Frequency, Mnist1d, MovingBar
 
 TASKS: dict[str, type[AbstractTask]] = {
     task.model_fields["name"].default: task
@@ -41,6 +42,7 @@ TASKS: dict[str, type[AbstractTask]] = {
         DelayedMatch,
         MovingBar,
         Frequency,
+        Mnist1d,
         Arrays,
         Recorded,
     )
@@ -134,6 +136,9 @@ def _check_frames(task: AbstractTask, data: Data) -> None:
     if (data.frames > 1) != task.in_frames:
         is_so = "single samples" if data.frames == 1 else f"sequences of {data.frames} frames"
         raise _refused(task, f"gives {is_so}", f"its in_frames is {task.in_frames}")
+    if data.interpolation not in get_args(Course) or (data.interpolation != "held" and data.frames == 1):
+        allowed = f"it must be {', '.join(get_args(Course))}, and single samples are held"
+        raise _refused(task, f"gives interpolation = {printable(repr(data.interpolation))}", allowed)
     for half in ("train", "test"):
         rows, told = len(getattr(data, f"{half}_inputs")), getattr(data, f"{half}_told")
         if rows % data.frames:

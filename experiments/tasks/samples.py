@@ -11,7 +11,8 @@ from dynamics.errors import PlasticodeError, printable, refused, shown
 from experiments.machine.memory import aligned
 from experiments.machine.names import hint
 from experiments.tasks.contract import BLOCK
-from experiments.tasks.files import LARGEST_DATA, Contents, Source
+from experiments.tasks.entries import Source
+from experiments.tasks.files import LARGEST_DATA, Contents
 
 MISSING = ("", "na", "n/a", "nan", "null", "none")  # what tables have where there is no number
 

@@ -6,21 +6,28 @@ import numpy as np
 from jaxtyping import Float, Integer
 from pydantic import Field, model_validator
 
-from dynamics.errors import refused
-from experiments.tasks.classes import classification
+from dynamics.errors import PlasticodeError, printable, refused
+from experiments.tasks.classes import classification, one_hot
 from experiments.tasks.contract import AbstractTask, Count, Data, Deviation, Fraction, Kind, Seed, check_size, generator
-from experiments.tasks.frames import Blank, framed
+from experiments.tasks.files import Contents, opened
+from experiments.tasks.frames import Blank, Course, framed
+from experiments.tasks.places import found
+from experiments.tasks.samples import Samples, taken
 
 Few = Annotated[int, Field(ge=2, le=1000)]
 Frames = Annotated[int, Field(ge=2, le=10_000)]
 
 
 class AbstractSequences(AbstractTask):
-    """What these tasks share: a number of sequences with noise, whose class is told in the last frame that counts."""
+    """What these tasks share: a number of sequences with noise, whose class is told in the last frame that counts.
+
+    With `interpolation` inputs move from the numbers of each frame to those of the next one while a frame is shown.
+    """
 
     kind: ClassVar[Kind] = "classification"
     in_frames: ClassVar[bool] = True
     blank: Blank = 2
+    interpolation: Course = "held"
     samples: Count = 1000
     noise: Deviation = 0.1
     test_fraction: Fraction = 0.2
@@ -30,7 +37,7 @@ class AbstractSequences(AbstractTask):
         """The sequences with noise and blank frames, split at random."""
         x = x + self.noise * generator(self.seed, "noise").standard_normal(x.shape)
         data = classification(x.reshape(len(x), -1), labels, self.test_fraction, self.seed)
-        return framed(data, x.shape[1], "end", self.blank)
+        return framed(data, x.shape[1], "end", self.blank, self.interpolation)
 
 
 class DelayedMatch(AbstractSequences):
@@ -99,11 +106,12 @@ class MovingBar(AbstractSequences):
 
 
 class Frequency(AbstractSequences):
-    """Which frequency has a sine wave that is heard sample by sample?
+    """Which frequency has a sine wave?
 
     The one input is sin(2 pi (f k + phase)) in frame k of `frames`, with a random phase, for each of the `frequencies`
-    f, in cycles per frame; `blank` frames follow. The target is told in the last frame of the wave, and Gaussian noise
-    of standard deviation `noise` is added to all frames of it.
+    f, in cycles per frame; `blank` frames follow. By `interpolation` = "cubic" a smooth wave goes through these
+    numbers: that sine to 0.005 of its height at f = 0.1, and to 0.12 at f = 0.25. The target is told in the last frame
+    of the wave, and Gaussian noise of standard deviation `noise` is added to all frames of it.
 
     Inputs (samples x frames, 1), targets (samples x frames, frequencies): one-hot, dimensionless. A frame lasts
     `stimulus.duration`. Source: synthetic.
@@ -129,3 +137,47 @@ class Frequency(AbstractSequences):
         phase = generator(self.seed, "phases").uniform(size=(self.samples, 1))
         cycles = np.array(self.frequencies)[labels][:, None] * np.arange(self.frames) + phase
         return self._noisy(np.sin(2 * np.pi * cycles)[..., None], labels)
+
+
+class Mnist1d(AbstractTask):
+    """MNIST-1D: ten shapes of digits as curves of 40 samples, each shifted, scaled and noisy, from a local file.
+
+    `path` is the file of its authors, mnist1d_data.pkl, of which nothing is executed, or any other file that `arrays`
+    reads with x, y, x_test and y_test in it. Each sample of a curve is a frame, and `blank` frames follow. The target
+    is told in the last frame of the curve. `interpolation` lets the input move while a frame is shown, from the number
+    of each frame to that of the next one.
+
+    Inputs (samples x frames, 1), targets (samples x frames, 10): one-hot, dimensionless. A frame lasts
+    `stimulus.duration`. Source: S. Greydanus and D. Kobak, Scaling down deep learning with MNIST-1D, ICML 2024 (arXiv
+    2011.14439).
+    """
+
+    kind: ClassVar[Kind] = "classification"
+    from_files: ClassVar[bool] = True
+    in_frames: ClassVar[bool] = True
+    name: str = "mnist1d"
+    path: Annotated[str, Field(min_length=1, max_length=4096)]
+    blank: Blank = 2
+    interpolation: Course = "held"
+
+    def load(self) -> Data:
+        """The curves of the file; a missing or damaged file, or another one, raises `PlasticodeError`."""
+        with opened(found("task.path", self.path)) as held:
+            x, test_x = (_curves(held, "inputs", name) for name in ("x", "x_test"))
+            labels, test_labels = (_curves(held, "targets", name) for name in ("y", "y_test"))
+            codes, classes = labels.labels()
+            pairs = (x, codes), (test_x, test_labels.among(classes))
+            if x.width != test_x.width or any(of.samples != len(given) for of, given in pairs):
+                shapes = ", ".join(f"{one.names[0]} {one.arrays[0].shape}" for one in (x, labels, test_x, test_labels))
+                raise PlasticodeError(f"'{held.path}' has {shapes}: curves must have one length, and a label each")
+            (train, y), (test, test_y) = (
+                (of.parted(np.arange(of.samples))[0], one_hot(given, len(classes))) for of, given in pairs
+            )
+        data = Data(train, y, test, test_y, "classification", classes)
+        return framed(data, x.width, "end", self.blank, self.interpolation)
+
+
+def _curves(held: Contents, key: str, name: str) -> Samples:
+    if name not in held.entries:
+        raise PlasticodeError(f"'{held.path}' lacks '{printable(name)}': MNIST-1D's file has x, y, x_test and y_test")
+    return taken(held, key, (name,))

@@ -145,3 +145,6 @@ def test_every_task_is_shown():
     for name in TASKS:
         assert f'[task]\nname = "{name}"\n' in described(name)
     assert "path = # must be given" in described("mnist")
+    assert 'interpolation = "held"  # "held" or "linear" or "cubic"' in described("frequency")
+    assert "frequencies = [0.1, 0.25]  # a list, each a number, above 0 and at most 0.5" in described("frequency")
+    assert "# test_fraction may be given: a number, above 0 and below 1" in described("arrays")

@@ -20,6 +20,7 @@ from tests.dynamics.pieces import advanced, apart, both, cosine, coupled
 from tests.problems import PROBLEMS, TINY, f64, random_problem, random_weights, timescales
 from tests.unjudged import PlainFlow as WeightFlow
 from tests.unjudged import PlainSteps as FixedStep
+from tests.unjudged import PlainWindow as Window
 
 DEEP = random_problem((2, 1, 1, 2), activation="tanh", loss="softmax", bias=True, skips=((0, 2), (1, 3)), samples=3)
 SHALLOW = random_problem((2, 2), bias=False, samples=3)
@@ -141,6 +142,15 @@ def test_a_reward_that_is_later_than_the_noise_teaches_nothing_without_a_trace()
         )  # fmt: skip
         change[trace] = float(jnp.abs(advanced(run, weights, jnp.int32(1)).state.weights["W1"] - weights["W1"]).max())
     assert change[None] < 1e-6 * change[0.1]
+
+
+def test_in_a_gap_nothing_is_compared():
+    """A bias alone learns its target, 1, and not the mean of that and of 0 in gaps three times as long."""
+    circuit = WeightPerturbation().wire(random_problem((1, 1), bias=True).network)
+    weights = {name: w * (name not in ("W1", "b1")) for name, w in random_weights(circuit).items()}
+    inputs, targets = f64([[0.0]]), f64([[1.0]])
+    run = coupled(circuit, timescales(0.001, 0.4), inputs, targets, Clock(f64(0.05), f64(0.15), 1), Window())
+    assert abs(float(advanced(run, weights, jnp.int32(150)).state.weights["b1"][0, 0]) - 1) < 0.02
 
 
 @pytest.mark.parametrize("rule", [NodePerturbation(), WeightPerturbation()])

@@ -109,6 +109,23 @@ def test_phases_are_swept_with_all_else():
     np.testing.assert_allclose(data["loss"].values[0, 1, 0], alone["loss"].values.ravel(), rtol=1e-5)
 
 
+def test_an_axis_may_be_of_one_phase_alone():
+    """The other phase goes on as it is, in one program, and a point is the run whose phase has that value."""
+    axes = {"phases.slow-1.timescales.plasticity": ["2 s", "0.5 T"], "timescales.plasticity": ["0.3 s", "0.7 s"]}
+    phases = [FIRST, {"name": "slow-1", "presentations": 6}]
+    spec = make_spec(UPDATES | {"phases": phases, "sweep": axes})
+    assert make_spec(parse_toml(dump_toml(spec))).hash() == spec.hash()
+    (job,) = prepare(spec)[""]
+    taus = [stage.values["timescales.plasticity"].tolist() for stage in job.stages]
+    assert taus == [[0.3, 0.7, 0.3, 0.7], [2.0, 2.0, 0.01, 0.01]]
+    found = run(spec).datasets[""]
+    assert found["phases_slow_1_timescales_plasticity"].values.tolist() == ["2 s", "0.5 T"]
+    at = [FIRST, phases[1] | {"set": {"timescales.plasticity": "10 ms"}}]
+    alone = run(make_spec(UPDATES | {"phases": at})).datasets[""]
+    np.testing.assert_allclose(found["loss"][1, 0], alone["loss"].values.ravel(), rtol=1e-5)
+    assert (found["loss"][0, :, -1] != found["loss"][1, :, -1]).all()
+
+
 def test_multiples_of_the_duration_are_those_of_the_phase():
     phases = [FIRST, {"presentations": 4, "set": {"stimulus.duration": "40 ms"}}]
     (job,) = prepare(make_spec(SMALL | {"timescales": {"plasticity": "10 T"}, "phases": phases}))[""]
@@ -182,6 +199,15 @@ def test_what_a_phase_cannot_set_is_told(values, told):
         ({"sweep": {"timescales.plasticity": ["1 s", "2 s"]}}, "phases.slow.set.timescales.plasticity = '2 s' is not"),
         ({"sweep": {"timescales.plasticity.0": ["1 s", "2 s"]}}, "sweep.timescales.plasticity.0 decides on it"),
         ({"sweep": {"phases": [[FIRST]]}}, "sweep.phases"),
+        ({"sweep": {"phases.slo.noise.activity": [1]}}, "the phases are 0, slow; did you mean 'slow'?"),
+        ({"sweep": {"phases.slow.noise.activty": [1]}}, "'sweep.phases.slow.noise.activty' is not known"),
+        ({"sweep": {"phases.slow": {"network": {"gain": [1]}}}}, "gain = [1] is not allowed: weights are drawn before"),
+        ({"sweep": {"phases.0.network.hidden": [[1]]}}, "hidden = [[1]] is not allowed: it would take a new program"),
+        ({"sweep": {"phases.slow": [1]}}, "an axis is one of its numbers, such as phases.slow.timescales.plasticity"),
+        (
+            {"sweep": {"phases.slow.timescales.plasticity": [1]}},
+            "phases.slow.timescales.plasticity decides on it",
+        ),
         ({"stimulus": {"presentations": 7}}, "stimulus.presentations = 7 is not allowed: the phases have 16 in all"),
         (
             {"stimulus": {"presentations": 1500}},

@@ -138,6 +138,9 @@ def test_one_number_per_frame_is_one_input():
             "task.told = 'end' is not allowed: it needs task.sequences",
         ),
         ({"inputs": "X", "sequences": False, "blank": 1}, "task.blank = 1 is not allowed: it needs task.sequences"),
+        ({"inputs": "X", "sequences": False, "interpolation": "linear"}, "'linear' is not allowed: it needs task.seq"),
+        ({"inputs": "X", "interpolation": "smooth"}, "'held', 'linear' or 'cubic'"),
+        ({"inputs": "X", "sequences": False, "targets": "each"}, "; task.sequences = true and task.told = 'frame'"),
         ({"inputs": "X", "targets": None, "kind": "unsupervised", "told": "end"}, "has nothing to tell"),
     ],
 )
@@ -158,7 +161,7 @@ def test_a_table_has_no_frames():
 
 
 SMALL = {
-    "task": {"name": "moving-bar", "samples": 60, "pixels": 5},
+    "task": {"name": "moving-bar", "samples": 60, "pixels": 5, "interpolation": "cubic"},
     "rule": "sgd",
     "network": {"hidden": [4, 4], "skips": [[0, 2]], "loss": "softmax"},
     "delays": {"hop": "10 ms"},
@@ -166,6 +169,10 @@ SMALL = {
     "timescales": {"propagation": "4 ms", "plasticity": "0.2 s"},
     "record": {"points": 2},
 }
+
+
+HELD = {key: value for key, value in SMALL["task"].items() if key != "interpolation"}
+SETTLING = {k: v for k, v in SMALL.items() if k not in ("delays", "timescales")} | {"regime": "discrete", "task": HELD}
 
 
 @unjudged()
@@ -178,17 +185,12 @@ def test_a_run_answers_sequences_in_time_alike_by_windows_and_by_steps():
         assert (data["status"] == 0).all()
         ends.append(data["loss"].values)
     np.testing.assert_allclose(*ends, rtol=1e-4)
-    settled = run(
-        make_spec({k: v for k, v in SMALL.items() if k not in ("delays", "timescales")} | {"regime": "discrete"})
-    )
+    settled = run(make_spec(SETTLING))
     assert abs(settled.datasets[""]["loss"].values.flat[0] - ends[0].flat[0]) > 1e-3
 
 
 def test_orders_are_swept_and_change_the_run():
-    settling = {key: value for key, value in SMALL.items() if key not in ("delays", "timescales")}
-    spec = make_spec(
-        settling | {"regime": "discrete", "sweep": {"stimulus.order": ["random", "shuffled", "sequential"]}}
-    )
+    spec = make_spec(SETTLING | {"sweep": {"stimulus.order": ["random", "shuffled", "sequential"]}})
     ends = run(spec).datasets[""]["loss"].values[..., -1].ravel()
     assert len(set(ends.tolist())) == 3
 
@@ -213,6 +215,9 @@ def test_what_only_a_loaded_task_shows_is_refused():
     few = SMALL | {"stimulus": {"duration": "10 ms", "presentations": 5}}
     with pytest.raises(PlasticodeError, match="stimulus.presentations = 5 is not allowed: a sequence of task"):
         prepare(make_spec(few))
+    for regime in ("discrete", "flow"):
+        with pytest.raises(PlasticodeError, match="gives inputs that move while a frame is shown"):
+            prepare(make_spec(SETTLING | {"regime": regime, "task": SMALL["task"], "stimulus": {}}))
     with pytest.raises(PlasticodeError, match="the rule 'node-perturbation' compares the target itself"):
         prepare(make_spec({"task": "moving-bar", "rule": "node-perturbation"}))
 
@@ -253,6 +258,10 @@ class Half(Good):
     def load(self):
         return dataclasses.replace(super().load(), frames=3.0)
 
+class Bent(Good):
+    def load(self):
+        return dataclasses.replace(super().load(), interpolation="bent")
+
 class Listed(Good):
     def load(self):
         return dataclasses.replace(super().load(), train_told=[1] * 12)
@@ -267,6 +276,7 @@ def test_a_task_of_ones_own_gives_sequences(here):
         ("Odd", "gives 12 train_inputs: it must be a multiple of 5 frames"),
         ("Never", "gives test_told: it must be float32, 1 or 0 for every row, and 1 for some"),
         ("Half", "gives frames = 3.0: it must be a positive integer"),
+        ("Bent", "gives interpolation = 'bent': it must be held, linear, cubic"),
         ("Listed", "gives train_told: it must be float32"),
         ("Single", "gives sequences of 3 frames: its in_frames is False"),
     ):

@@ -1,0 +1,91 @@
+"""Tables of a user's own, of text and in Parquet, column by column."""
+
+import contextlib
+import csv
+import functools
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from dynamics.errors import PlasticodeError, printable
+from experiments.tasks.entries import Entry, Unfit
+
+LARGEST_TABLE = 1_000_000_000  # bytes of a table of text
+DELIMITERS = ",;\t"
+
+
+def text_columns(path: Path) -> dict[str, Entry]:
+    """The columns of a table of text, by the names in its first line; cells that are no number stay as they are."""
+    import pandas as pd  # here, because this import alone takes half a second
+
+    if os.path.getsize(path) > LARGEST_TABLE:
+        raise PlasticodeError(f"'{path}' is larger than {LARGEST_TABLE} bytes: save it as .npz or .npy")
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        line = file.readline(2**20)
+    delimiter = max(DELIMITERS, key=line.count)
+    names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
+    if all(map(_is_number, names)):
+        raise PlasticodeError(f"'{path}' begins with {printable(line.strip())}: its first line must name the columns")
+    for name in names:
+        if not name or names.count(name) > 1:
+            what = f"two columns called '{printable(name)}'" if name else "a column without a name"
+            raise PlasticodeError(f"'{path}' has {what}: each must have a name of its own")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # rows that are too long would be cut
+        table = pd.read_csv(
+            path, sep=delimiter, header=0, names=names, index_col=False, encoding="utf-8-sig", low_memory=False,
+            keep_default_na=False, skipinitialspace=True,
+        )  # fmt: skip
+    return {name: Entry((len(table),), lambda name=name: _column(table[name].to_numpy())) for name in names}
+
+
+def parquet_columns(path: Path) -> dict[str, Entry]:
+    """The columns of a table in Parquet, each of which is read by itself."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise PlasticodeError(f"'{path}' is a Parquet file, which needs pip install 'plasticode[parquet]'") from None
+    file = parquet.ParquetFile(path)
+    rows, names = file.metadata.num_rows, file.schema_arrow.names
+    if len(set(names)) < len(names):
+        raise PlasticodeError(f"'{path}' has two columns of one name: each must have a name of its own")
+
+    def read(name: str) -> np.ndarray:
+        column = file.read(columns=[name]).column(name)
+        if pyarrow.types.is_nested(column.type):
+            raise Unfit(f"column {name} has lists or tables in its cells: each must have one number or text")
+        return _column(column.to_pandas().to_numpy())
+
+    def blocks(name: str, count: int) -> Iterator[np.ndarray]:
+        left = np.empty(0, np.int8)
+        for batch in file.iter_batches(count, columns=[name]):  # which may be shorter, at the end of a group of rows
+            left = np.concatenate([left, batch.column(0).to_numpy(zero_copy_only=False)])
+            while len(left) >= count:
+                yield left[:count]
+                left = left[count:]
+        yield from (left,) * bool(len(left))
+
+    def entry(name: str) -> Entry:
+        kind = file.schema_arrow.field(name).type
+        numbers = pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind)
+        return Entry((rows,), lambda: read(name), functools.partial(blocks, name) if numbers and rows else None)
+
+    return {name: entry(name) for name in names}
+
+
+def _column(values: np.ndarray) -> np.ndarray:
+    """A column as numbers, or else as texts, "" where a row is too short to have it."""
+    if values.dtype.kind in "biuf":
+        return values
+    return np.array([value if isinstance(value, str) else "" if value != value else str(value) for value in values])
+
+
+def _is_number(text: str) -> bool:
+    with contextlib.suppress(ValueError):
+        float(text)
+        return True
+    return False
