@@ -46,6 +46,16 @@ class Jump(NamedTuple):
         both = (self.off, self.pushes[0]), (self.on, self.pushes[1])
         return [(time, push) for time, push in both if time is not None]
 
+    def presentations(self, k: Int[Array, ""]) -> Int[Array, " presentations"]:
+        """Which presentations arrive during the k-th, newest first."""
+        newer = k - self.periods.astype(k.dtype)
+        return newer[None] if self.on is None else jnp.stack([newer, newer - 1])
+
+    def begin(self, clock: Clock) -> Float[Array, " presentations"]:
+        """When each of them begins to arrive, in seconds from the start of that one."""
+        on = jnp.zeros_like(clock.period) if self.on is None else self.on
+        return on[None] if self.on is None else jnp.stack([on, on - clock.period])
+
     @staticmethod
     def of(clock: Clock, lag: Float[Array, ""] | None, push: Float[Array, ""], gaps: bool) -> "Jump":
         """The jump of a signal with this lag, whose pace is `push`. Times have derivatives, whole numbers have none."""

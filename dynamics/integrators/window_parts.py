@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -9,6 +10,7 @@ from dynamics.circuit import Weights
 from dynamics.field import State
 from dynamics.interpolation import Moving
 from dynamics.norms import norm
+from dynamics.stimulus import mixed
 
 
 class Filters(NamedTuple):
@@ -86,3 +88,16 @@ class Shown(NamedTuple):
 
     values: Float[Array, "presentations ..."] | Moving
     begun: Float[Array, " presentations"]
+
+    @property
+    def moves(self) -> bool:
+        """Whether it changes during a presentation."""
+        return isinstance(self.values, Moving)
+
+    def at(self, time: Float[Array, ""]) -> Float[Array, "presentations ..."]:
+        """What each presentation shows at a time, in seconds."""
+        return self.values.at(time) if isinstance(self.values, Moving) else self.values
+
+    def course(self, on: Float[Array, " presentations"], times: Float[Array, " s"]) -> Float[Array, "s n"]:
+        """The sum over presentations that are on, in part, at several times."""
+        return jax.vmap(lambda time: mixed(on, self.at(time))[0])(times)

@@ -200,12 +200,8 @@ class AbstractWindow(AbstractIntegrator):
 
     def arrivals(self, system: CoupledSystem, stream: Stream, k: Int[Array, ""]) -> dict[str, Shown]:
         """Everything that is shown during presentation k, as it arrives."""
-        signals, drawn, presentations, begin = {}, {}, {}, {}
-        for names, jump in self._jumps(system).items():
-            newer = k - jump.periods.astype(k.dtype)
-            presentations[names] = newer[None] if jump.on is None else jnp.stack([newer, newer - 1])
-            on = jnp.zeros_like(system.clock.period) if jump.on is None else jump.on
-            begin[names] = on[None] if jump.on is None else jnp.stack([on, on - system.clock.period])
+        signals, drawn, jumps = {}, {}, self._jumps(system)
+        presentations = {names: jump.presentations(k) for names, jump in jumps.items()}
         for name, names in self._arrivals(system).items():
             rows = presentations[names]
             layer = _shown_of(system, name)
@@ -222,9 +218,8 @@ class AbstractWindow(AbstractIntegrator):
         target, told = stream.parted(known["target"].values)
         known["target"] = Shown(target, known["target"].begun * told)
         for name in [name for name, (values, _) in signals.items() if stream.moves and values is stream.inputs]:
-            length, kind = system.clock.duration, stream.interpolation
-            moving = Moving(known[name].values, begin[self._arrivals(system)[name]], length, kind)
-            known[name] = known[name]._replace(values=moving)
+            begin, length = jumps[self._arrivals(system)[name]].begin(system.clock), system.clock.duration
+            known[name] = known[name]._replace(values=Moving(known[name].values, begin, length, stream.interpolation))
         return known | {name: Shown(theta, jnp.ones(1, system.dt.dtype)) for name, theta in maps.items()}
 
     def present(
@@ -291,16 +286,11 @@ class AbstractWindow(AbstractIntegrator):
         times = layout.start + layout.filters.length * c - 8 * jnp.finfo(c.dtype).eps * system.clock.period
         maps = {p.name: shown[p.name].values[0] for p in system.circuit.drawn}
         on = {name: layout.on[name] * signal.begun for name, signal in shown.items() if name not in maps}
-        moving = {name: shown[name].values for name in on if isinstance(shown[name].values, Moving)}
-        at = {
-            name: mixed(share, moving[name].at(layout.start) if name in moving else shown[name].values)
-            for name, share in on.items()
-        }
+        at = {name: mixed(share, shown[name].at(layout.start)) for name, share in on.items()}
         layers = {layer.name for layer in system.circuit.layers}
         given = {name: value for name, (value, _) in at.items() if name in layers}
         late = {name: value[None] for name, (value, _) in at.items() if name not in ("stimulus", "target", *given)}
-        for name, values in moving.items():
-            late[name] = jax.vmap(lambda time, v=values, share=on[name]: mixed(share, v.at(time))[0])(times)
+        late |= {name: shown[name].course(share, times) for name, share in on.items() if shown[name].moves}
         earlier = {}
         for name, weights in layout.past.items():
             assert past is not None

@@ -150,7 +150,7 @@ def test_in_a_gap_nothing_is_compared():
     weights = {name: w * (name not in ("W1", "b1")) for name, w in random_weights(circuit).items()}
     inputs, targets = f64([[0.0]]), f64([[1.0]])
     run = coupled(circuit, timescales(0.001, 0.4), inputs, targets, Clock(f64(0.05), f64(0.15), 1), Window())
-    assert abs(float(advanced(run, weights, jnp.int32(150)).state.weights["b1"][0, 0]) - 1) < 0.02
+    assert abs(float(advanced(run, weights, jnp.int32(75)).state.weights["b1"][0, 0]) - 1) < 0.01
 
 
 @pytest.mark.parametrize("rule", [NodePerturbation(), WeightPerturbation()])
