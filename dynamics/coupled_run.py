@@ -11,7 +11,6 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from dynamics.circuit import Circuit, Weights
 from dynamics.delays import Delays
 from dynamics.field import CoupledSystem, Inputs, State
-from dynamics.interpolation import Moving
 from dynamics.noise import Noise
 from dynamics.regime import AbstractRegime
 from dynamics.stimulus import Clock, Held, Stream, held, shown_now
@@ -78,13 +77,13 @@ class AbstractCoupled(AbstractRegime[CoupledProgress]):
         one, given, (stimulus, target) = jnp.ones_like(self.clock.dt), self.given(k), self.shown(k)
         shown = {name: value.values[0] if isinstance(value, Held) else value for name, value in given.items()}
         still = {n: jnp.zeros_like(shown[n]) if isinstance(value, Held) else value for n, value in given.items()}
-        x, course = stimulus.values, None
-        if isinstance(x, Moving):
-            course = dataclasses.replace(x, length=self.clock.duration)
-            x = x.at(0 * one)
+        x, course = stimulus.values[0], stimulus.moving
+        if course is not None:
+            course = dataclasses.replace(course, length=self.clock.duration)
+            (x,) = course.at(0 * one)
         y, told = target.values[0], jnp.where(target.on[0] > 0, one, 0)
-        off = Inputs(jnp.zeros_like(x[0]), jnp.zeros_like(y), 0 * one, still, self.clock.duration)
-        return Inputs(x[0], y, told, shown, 0 * one, course), off
+        off = Inputs(jnp.zeros_like(x), jnp.zeros_like(y), 0 * one, still, self.clock.duration)
+        return Inputs(x, y, told, shown, 0 * one, course), off
 
     def given(self, k: Int[Array, ""]) -> dict[str, Held | Array]:
         """What presentation k gives to layers beside the stimulus, as it is shown; maps that are drawn for it."""

@@ -149,13 +149,15 @@ class Held(NamedTuple):
     """A signal during one presentation, as a late source delivers it: rows of `values`, each on from `start` for `on`.
 
     Times are in steps from the start of the presentation. There is one row without a lag, two with one. `sides` says
-    which derivatives jumps on the border of a step have (dynamics.kinks).
+    which derivatives jumps on the border of a step have (dynamics.kinks). `moving`: how rows go on, where they are not
+    held.
     """
 
-    values: Float[Array, "rows n"] | Moving
+    values: Float[Array, "rows ..."]
     start: Float[Array, " rows"]
     on: Float[Array, " rows"]
     sides: Float[Array, "2"]
+    moving: Moving | None = None
 
     def over(self, j: Float[Array, ""]) -> tuple[Float[Array, " n"], Float[Array, ""]]:
         """The mean over step [j, j+1] of the signal (0 while off), and the fraction of the step that it is on.
@@ -163,9 +165,8 @@ class Held(NamedTuple):
         Means, not point values: a jump inside a step then keeps its exact integral.
         """
         share, values = share_on(j, self.start, self.on, self.sides), self.values
-        if isinstance(values, Moving):
-            first, last = (jnp.clip(time, self.start, self.start + self.on) for time in (j, j + 1))
-            values = values.over(first, last)
+        if self.moving is not None:
+            values = self.moving.over(*(jnp.clip(time, self.start, self.start + self.on) for time in (j, j + 1)))
         return mixed(share, values)
 
 
@@ -237,9 +238,8 @@ def held(
     arrivals = [_arrival(clock, k, lag) for _, lag in signals]
     shown = samples([(values, a.presentations) for (values, _), a in zip(signals, arrivals, strict=True)], stream)
     sides = [jnp.stack([earlier_side(clock.gap, lag), earlier_side(clock.gap, None)]) for _, lag in signals]
-    kind = stream.interpolation
     moving = [
-        Moving(rows, a.start, clock.on_steps, kind) if stream.moves and values is stream.inputs else rows
-        for rows, a, (values, _) in zip(shown, arrivals, signals, strict=True)
+        Moving(rows, a.start, clock.on_steps, stream.interpolation) if stream.moves and of is stream.inputs else None
+        for rows, a, (of, _) in zip(shown, arrivals, signals, strict=True)
     ]
-    return [Held(rows, a.start, a.on, w) for rows, a, w in zip(moving, arrivals, sides, strict=True)]
+    return [Held(rows, a.start, a.on, w, m) for rows, a, w, m in zip(shown, arrivals, sides, moving, strict=True)]

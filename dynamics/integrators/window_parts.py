@@ -84,19 +84,16 @@ class Layout(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What a signal shows in the presentations that arrive during one, newest first; `begun` is 0 before the first."""
+    """What a signal shows in the presentations that arrive during one, newest first; `begun` is 0 before the first.
+    `moving`: how they go on, where they are not held."""
 
-    values: Float[Array, "presentations ..."] | Moving
+    values: Float[Array, "presentations ..."]
     begun: Float[Array, " presentations"]
-
-    @property
-    def moves(self) -> bool:
-        """Whether it changes during a presentation."""
-        return isinstance(self.values, Moving)
+    moving: Moving | None = None
 
     def at(self, time: Float[Array, ""]) -> Float[Array, "presentations ..."]:
         """What each presentation shows at a time, in seconds."""
-        return self.values.at(time) if isinstance(self.values, Moving) else self.values
+        return self.values if self.moving is None else self.moving.at(time)
 
     def course(self, on: Float[Array, " presentations"], times: Float[Array, " s"]) -> Float[Array, "s n"]:
         """The sum over presentations that are on, in part, at several times."""

@@ -203,8 +203,7 @@ class AbstractWindow(AbstractIntegrator):
         signals, drawn, jumps = {}, {}, self._jumps(system)
         presentations = {names: jump.presentations(k) for names, jump in jumps.items()}
         for name, names in self._arrivals(system).items():
-            rows = presentations[names]
-            layer = _shown_of(system, name)
+            rows, layer = presentations[names], _shown_of(system, name)
             if layer is not None and isinstance(layer.source, Draw):
                 one = functools.partial(layer.source.drawn, stream.key, name=layer.name, size=layer.size)
                 drawn[name] = (rows, jax.vmap(one)(stream.draw(rows)))
@@ -219,7 +218,7 @@ class AbstractWindow(AbstractIntegrator):
         known["target"] = Shown(target, known["target"].begun * told)
         for name in [name for name, (values, _) in signals.items() if stream.moves and values is stream.inputs]:
             begin, length = jumps[self._arrivals(system)[name]].begin(system.clock), system.clock.duration
-            known[name] = known[name]._replace(values=Moving(known[name].values, begin, length, stream.interpolation))
+            known[name] = known[name]._replace(moving=Moving(known[name].values, begin, length, stream.interpolation))
         return known | {name: Shown(theta, jnp.ones(1, system.dt.dtype)) for name, theta in maps.items()}
 
     def present(
@@ -290,7 +289,7 @@ class AbstractWindow(AbstractIntegrator):
         layers = {layer.name for layer in system.circuit.layers}
         given = {name: value for name, (value, _) in at.items() if name in layers}
         late = {name: value[None] for name, (value, _) in at.items() if name not in ("stimulus", "target", *given)}
-        late |= {name: shown[name].course(share, times) for name, share in on.items() if shown[name].moves}
+        late |= {name: shown[name].course(share, times) for name, share in on.items() if shown[name].moving is not None}
         earlier = {}
         for name, weights in layout.past.items():
             assert past is not None

@@ -81,8 +81,9 @@ def coupled(kind: str, lags: dict[str, float], integrator, steps: int = 1) -> Co
     circuit = SGD().wire(Network((2, 3, 2), "tanh", bias=False))
     stream = Stream(X.reshape(-1, 2), Y, jax.random.key(0), "sequential", FRAMES, interpolation=kind)
     numbers = {name: jnp.asarray(lag) for name, lag in lags.items()}
+    late = Delays(error=numbers.get("error"), hop=numbers.get("hop"), input=numbers.get("input"))
     clock, times = Clock(jnp.asarray(T), jnp.asarray(0.0), steps), Timescales(jnp.asarray(TAU), jnp.asarray(PLASTICITY))
-    return Coupled(circuit, times, stream, clock, Delays(**numbers), integrator=integrator)
+    return Coupled(circuit, times, stream, clock, late, integrator=integrator)
 
 
 @unjudged()

@@ -12,7 +12,7 @@ import pytest
 
 from tests.forks import Forks, forking
 
-# Discrete learning, whose programs compile at once: the same chunks, files and processes.
+# Discrete learning in two phases, whose programs compile at once: the same chunks, files and processes.
 SPEC = """
 regime = "discrete"
 task = {name = "circles", samples = 40}
@@ -20,12 +20,16 @@ task = {name = "circles", samples = 40}
 hidden = [3]
 [stimulus]
 duration = "20 ms"
-presentations = 4_000
+[[phases]]
+presentations = 2_000
+[[phases]]
+name = "second"
+presentations = 2_000
 [record]
-points = 3
+points = 2
 probes = ["loss"]
 [sweep]
-"timescales.plasticity" = ["200 ms", "400 ms"]
+"phases.second.timescales.plasticity" = ["200 ms", "400 ms"]
 seeds = 8
 """
 POINTS = 16
@@ -126,7 +130,7 @@ def test_of_two_runs_at_once_the_second_is_refused_and_the_first_unharmed(forks,
 
 
 def test_another_run_is_refused_by_its_difference_and_force_starts_anew(forks, straight):
-    other = ["--set", "stimulus.presentations=30"]
+    other = ["--set", "network.gain=2.0"]
     out = forks.place / "other"
     process = start(forks, "other")
     forks.until(lambda: chunks(out))
@@ -135,7 +139,7 @@ def test_another_run_is_refused_by_its_difference_and_force_starts_anew(forks, s
     for _ in range(2):  # beside chunks, then beside results
         assert run(forks, "other", *other) == 2
         said = forks.said()
-        assert "stimulus.presentations is 4000 there, 30 here" in said and "--out" in said and "--force" in said
+        assert "network.gain is 1.0 there, 2.0 here" in said and "--out" in said and "--force" in said
         assert "hash" in said and said.count("\n") == 1
         assert run(forks, "other") == 0
         assert (out / "results.nc").read_bytes() == straight

@@ -46,7 +46,7 @@ def test_the_curves_come_back_frame_by_frame(here, protocol):
 
 
 def test_any_other_file_with_these_arrays_is_as_good(here):
-    np.savez("m.npz", **CURVES)
+    np.savez("m.npz", allow_pickle=True, **CURVES)
     (here / "m.pkl").write_bytes(pickle.dumps(CURVES))
     one, other = (load(make_task("mnist1d", {"path": f"m.{kind}"})) for kind in ("npz", "pkl"))
     np.testing.assert_array_equal(one.train_inputs, other.train_inputs)

@@ -15,7 +15,7 @@ from dynamics.plugins import look_in
 from experiments.execution.runner import run
 from experiments.points.jobs import prepare
 from experiments.spec.compare import comparison
-from experiments.spec.loading import make_spec
+from experiments.spec.loading import load_spec, make_spec
 from experiments.tasks.arrays import Arrays
 from experiments.tasks.contract import Data
 from experiments.tasks.registry import load, make_task
@@ -187,6 +187,13 @@ def test_a_run_answers_sequences_in_time_alike_by_windows_and_by_steps():
     np.testing.assert_allclose(*ends, rtol=1e-4)
     settled = run(make_spec(SETTLING))
     assert abs(settled.datasets[""]["loss"].values.flat[0] - ends[0].flat[0]) > 1e-3
+
+
+@unjudged()
+def test_slow_neurons_let_a_local_rule_learn_a_delayed_match():
+    sets = ["stimulus.presentations=6000", "record.points=1", "record.probes=['accuracy']", "sweep.seeds=3"]
+    fast, slow = run(load_spec("slow-memory", sets)).datasets[""]["accuracy"].values[..., -1].mean(axis=1)
+    assert slow > 0.6 and abs(fast - 0.5) < 0.07  # of 600 answers: the standard error of chance is 0.02
 
 
 def test_orders_are_swept_and_change_the_run():
