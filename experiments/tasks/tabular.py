@@ -2,10 +2,8 @@
 
 import contextlib
 import csv
-import functools
 import os
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -60,21 +58,7 @@ def parquet_columns(path: Path) -> dict[str, Entry]:
             raise Unfit(f"column {name} has lists or tables in its cells: each must have one number or text")
         return _column(column.to_pandas().to_numpy())
 
-    def blocks(name: str, count: int) -> Iterator[np.ndarray]:
-        left = np.empty(0, np.int8)
-        for batch in file.iter_batches(count, columns=[name]):  # which may be shorter, at the end of a group of rows
-            left = np.concatenate([left, batch.column(0).to_numpy(zero_copy_only=False)])
-            while len(left) >= count:
-                yield left[:count]
-                left = left[count:]
-        yield from (left,) * bool(len(left))
-
-    def entry(name: str) -> Entry:
-        kind = file.schema_arrow.field(name).type
-        numbers = pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind)
-        return Entry((rows,), lambda: read(name), functools.partial(blocks, name) if numbers and rows else None)
-
-    return {name: entry(name) for name in names}
+    return {name: Entry((rows,), lambda name=name: read(name)) for name in names}
 
 
 def _column(values: np.ndarray) -> np.ndarray:
