@@ -171,6 +171,11 @@ def test_settings_replace_phases_as_a_whole():
     assert make_spec(apply_overrides(SMALL | {"phases": [FIRST]}, settings)).stage_presentations() == [100, 50]
 
 
+def test_a_sweep_is_not_replaced_by_none():
+    with pytest.raises(PlasticodeError, match="sweep = {} is not allowed: it would change nothing: sweep.AXIS = "):
+        apply_overrides(SMALL | {"sweep": {"seeds": 2}}, dict([parse_setting("sweep={}")]))
+
+
 SET = [
     ({"network.hidden": [6]}, "set.network.hidden = [6] is not allowed: a phase sets the task, and numbers that"),
     ({"network.gain": 2.0}, "set.network.gain = 2.0 is not allowed: weights are drawn before the first phase"),
