@@ -64,6 +64,11 @@ class Coordinate:
             return at
         return jnp.exp(at) if isinstance(at, jnp.ndarray) else np.exp(at)
 
+    def surprise(self, place: Any) -> Any:
+        """How many standard deviations of its prior a place is from its mean."""
+        assert self.prior is not None
+        return (self.ends[0] + self.width * place - self.prior[0]) / self.prior[1]
+
 
 def coordinates(spec: Spec, fit: Fit, values: Mapping[str, np.ndarray]) -> tuple[Coordinate, ...]:
     """The free numbers of a fit, in the order of its table; `values` are those of the spec, by path."""

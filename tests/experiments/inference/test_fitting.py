@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 import plasticode
 from dynamics.errors import PlasticodeError
 from experiments.cli import app
-from experiments.inference import fitting, recordings, writing
+from experiments.inference import fitting, recordings, searching, writing
 from experiments.inference.model import Rows, model
 from experiments.inference.table import read_fit
 from experiments.results import ownership
+from experiments.results.netcdf import output_directory
 from experiments.spec.loading import load_spec, make_spec
 from experiments.spec.spec import dump_toml
 
@@ -194,6 +195,43 @@ def test_what_it_simulated_is_a_recording_that_its_own_spec_fits(written):
     made = [ownership.made_in(place).paths for place in (out, folder / "again")]
     assert not ownership.foreign(out, writing.written(True)) and "recording.nc" in made[0]
     assert "fit.nc" in made[1] and "recording.nc" not in made[1]
+
+
+def test_an_interrupted_command_goes_on_to_the_same_numbers(written, monkeypatch):
+    folder, _ = written
+    out, real, calls = folder / "stopped", searching.Scorer.after, []
+
+    def stops(self, walk):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(self, walk)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(searching.Scorer, "after", stops)
+        done = invoked("fit", folder / "small.toml", "--synthetic", "--out", out)
+    assert done.exit_code == 130 and f"how far all starts are is kept in {out}" in done.output
+    other = invoked("fit", folder / "small.toml", "--synthetic", "--seed", 3, "--out", out)
+    assert other.exit_code == 2 and "holds results of another spec (seed is 0 there, 3 here" in other.output
+    assert invoked("fit", folder / "small.toml", "--synthetic", "--out", out).exit_code == 0
+    assert (out / "summary.json").read_bytes() == (folder / "out/summary.json").read_bytes()
+    assert not (out / "chunks").exists()
+
+
+@pytest.mark.parametrize(
+    "summary, stays", [({"estimates": [], "recording": "recording.nc"}, False), ({"estimates": []}, True)]
+)
+def test_a_recording_that_was_simulated_does_not_outlive_its_fit(tmp_path, summary, stays):
+    """A user's own does: the summary of who simulated one says so."""
+    out = tmp_path / "out"
+    for content in (summary, {"estimates": []}):
+        with output_directory(out, ownership.FITTED) as directory:
+            (directory / "summary.json").write_text(json.dumps(content | {"figures": []}))
+        if content is summary:
+            (out / "recording.nc").write_text("data")
+            assert ownership.is_own(out, out / "recording.nc", "recording.nc") is not stays
+            assert not ownership.is_own(out, tmp_path / "recording.nc", "recording.nc")
+    assert (out / "recording.nc").exists() is stays
 
 
 def test_the_design_command_names_the_best_protocol(written):
