@@ -28,6 +28,7 @@ from experiments.inference.verdicts import (
     Misfit,
     Verdict,
     certainty,
+    direction_text,
     sentences,
     verdicts,
 )
@@ -196,6 +197,17 @@ class Prepared:
         profiles = self._profiles(seek, best, known) if self.table.profile else {}
         found = _concluded(made, self.recording, ends, known, profiles, self.truth)
         return dataclasses.replace(found, notes=self._notes())
+
+    def blind(self) -> list[str]:
+        """What no data of this kind can tell apart: directions of no information at the middle of all ranges."""
+        if self.is_large:
+            return []
+        middle = np.full((self.score.batch, self.made.coordinates), 0.5)
+        information = np.asarray(self.score(middle).information[0])
+        if not np.isfinite(information).all():
+            return []
+        known = certainty(marginal(information, len(self.made.free)))
+        return [direction_text(self.made.free, direction) for direction in known.null]
 
     def _notes(self) -> tuple[str, ...]:
         """What of the spec was not heeded."""

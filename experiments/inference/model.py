@@ -364,6 +364,6 @@ def _timed(regime: Coupled) -> dict[str, int]:
 def sizes(model: Model) -> dict[str, int]:
     """How many numbers each observation shows in a presentation."""
     data = {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in model.data.items()}
-    places = jax.ShapeDtypeStruct((len(model.free),), np.float64)
+    places = jax.ShapeDtypeStruct((model.coordinates,), np.float64)
     etas, _ = jax.eval_shape(lambda p, d: model.predicted(p, 1, d), places, data)
     return {one.name: max(eta.size for eta in etas[one.name].values()) for one in model.observe}

@@ -98,6 +98,8 @@ def fit_into(
     with rundir.opened(target, _header(prepared, how), None, how.force) as directory:
         for notice in directory.notices:
             notify(notice)
+        for why in prepared.blind():  # before hours of work
+            notify(f"at the middle of the ranges the data stay the same when {why}: fewer of these numbers can be free")
         with _executor(prepared, directory, how) as execute:
             seek = Seeker(_meter(prepared, directory, on_progress), directory.chunking, execute, directory)
             found = prepared.fitted(seek)
