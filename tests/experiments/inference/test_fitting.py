@@ -16,7 +16,6 @@ from experiments.inference import fitting, recordings, searching, writing
 from experiments.inference.model import Rows, model
 from experiments.inference.table import read_fit
 from experiments.results import ownership
-from experiments.results.netcdf import output_directory
 from experiments.spec.loading import load_spec, make_spec
 from experiments.spec.spec import dump_toml
 
@@ -216,20 +215,6 @@ def test_an_interrupted_command_goes_on_to_the_same_numbers(written, monkeypatch
     assert invoked("fit", folder / "small.toml", "--synthetic", "--out", out).exit_code == 0
     assert (out / "summary.json").read_bytes() == (folder / "out/summary.json").read_bytes()
     assert not (out / "chunks").exists()
-
-
-@pytest.mark.parametrize("summary, stays", [({"recording": "recording.nc"}, False), ({}, True)])
-def test_a_recording_that_was_simulated_does_not_outlive_its_fit(tmp_path, summary, stays):
-    """A user's own does: the summary of who simulated one says so."""
-    out = tmp_path / "out"
-    for content in (summary, {}):
-        with output_directory(out, ownership.FITTED) as directory:
-            (directory / "summary.json").write_text(json.dumps(content | {"estimates": [], "figures": []}))
-        if content is summary:
-            (out / "recording.nc").write_text("data")
-            assert ownership.is_own(out, out / "recording.nc", "recording.nc") is not stays
-            assert not ownership.is_own(out, tmp_path / "recording.nc", "recording.nc")
-    assert (out / "recording.nc").exists() is stays
 
 
 def test_the_design_command_names_the_best_protocol(written):

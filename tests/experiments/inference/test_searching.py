@@ -1,11 +1,15 @@
 """Starts as chunks: what was interrupted goes on, here and as a command, to the very same numbers."""
 
+import json
+
 import numpy as np
 import pytest
 
 from experiments.inference.scoring import Walk, advanced, spread
 from experiments.inference.searching import Search, Searcher, Seeker, chunking_of, ends_of, record_of
 from experiments.machine.progress import Meter
+from experiments.results import ownership
+from experiments.results.netcdf import output_directory
 from experiments.storage.chunks import ChunkStore
 from tests.experiments.inference.test_scoring import curved
 
@@ -63,3 +67,17 @@ def test_an_interrupted_chunk_goes_on_to_the_same_numbers(tmp_path, whole, last)
     elsewhere = search()
     Searcher(elsewhere, 11, ChunkStore(tmp_path, "another fit")).run(key, points, Meter(None, 1.0))
     assert 10**9 - elsewhere.way.left == 11
+
+
+@pytest.mark.parametrize("summary, stays", [({"recording": "recording.nc"}, False), ({}, True)])
+def test_a_recording_that_was_simulated_does_not_outlive_its_fit(tmp_path, summary, stays):
+    """A user's own does: the summary of who simulated one says so."""
+    out = tmp_path / "out"
+    for content in (summary, {}):
+        with output_directory(out, ownership.FITTED) as directory:
+            (directory / "summary.json").write_text(json.dumps(content | {"estimates": [], "figures": []}))
+        if content is summary:
+            (out / "recording.nc").write_text("data")
+            assert ownership.is_own(out, out / "recording.nc", "recording.nc") is not stays
+            assert not ownership.is_own(out, tmp_path / "recording.nc", "recording.nc")
+    assert (out / "recording.nc").exists() is stays
