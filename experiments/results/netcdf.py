@@ -273,7 +273,8 @@ def _publish(source: Path, target: Path) -> None:
     old = {path for path in made if path.startswith(figures) or path == ownership.RECORDED}
     ownership.claim(target, names)
     for name in old - set(names):
-        if ownership.is_directory((target / name).parent) and ownership.is_file(target / name):
+        is_there = name == ownership.RECORDED or ownership.is_directory(target / ownership.FIGURES)
+        if is_there and ownership.is_file(target / name):
             (target / name).unlink(missing_ok=True)
     for name, path in zip(names, found, strict=True):
         if path.is_dir():

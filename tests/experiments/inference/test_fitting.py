@@ -98,11 +98,12 @@ def test_a_scale_that_acts_as_a_time_constant_is_named_and_another_is_not():
         "timescales.plasticity.1": ["0.1 s", "10 s"],
     }
     spec = fit_of(table(timescales={"plasticity": ["0.5 s", "0.5 s"]}), free=ranges)
-    told = plasticode.fit(spec, synthetic=True).estimates
-    first, scale, second = told.values()
+    spec = make_spec(spec)
+    prepared = fitting.Prepared(spec, read_fit(spec), fitting.simulated(spec, read_fit(spec), 0)[0], 0)
+    first, scale, second = prepared.fitted(searching.in_memory(4, 4, None)).estimates.values()
     assert first.verdict == scale.verdict == "not-identified" and second.verdict == "identified"
     why = "timescales.plasticity.0 is multiplied by 2 and rule.feedback_scale is multiplied by 2"
-    assert first.why == f"the data stay the same when {why}"
+    assert first.why == f"the data stay the same when {why}" and prepared.blind() == [why]  # told before all starts
 
 
 def test_noise_that_the_model_has_not_is_a_misfit():
@@ -267,6 +268,7 @@ def test_a_recording_that_does_not_fit_is_told_in_a_sentence(case):
 FREE = {PLASTICITY: ["0.1 s", "10 s"]}
 WRONG_TABLES = {
     "static": (dict(free={"network.hidden": [1, 2]}), "fit.free.network.hidden is not allowed: it is no number"),
+    "layer": (dict(free={f"{PLASTICITY}.2": [1, 2]}), "'timescales.plasticity' has 2 values, counted from 0"),
     "unknown": (dict(free={"timescales.plastic": [1, 2]}), "did you mean"),
     "stimulus": (dict(free={"stimulus.duration": [1, 2]}), "the stimulus is what the experiment has set"),
     "noise": (dict(free={"noise.activity": [0.1, 1]}), "a fit integrates no noise of the process"),
