@@ -22,6 +22,7 @@ KNOWN, FREE = "known", "free"
 WIDTH = 12.0  # standard deviations of the prior that a coordinate runs through: no bound is ever met
 DRAWN = 20_000  # draws of weights of a map, over all of its weights, that its prior follows from
 FEWEST_DRAWS = 8
+MOST = 5000  # free weights
 Weights = Mapping[str, Any]
 
 
@@ -110,7 +111,13 @@ def drawn_freely(weights: Weights, draw: Any) -> Initial:
             entries[name], prior[name] = there, (float(flat[:, there].mean()), float(flat[:, there].std()))
     if not entries:
         raise PlasticodeError("fit.initial_weights = 'free' is not allowed here: the rule draws no initial weights")
-    return Initial({name: np.asarray(array, float) for name, array in weights.items()}, entries, prior)
+    found = Initial({name: np.asarray(array, float) for name, array in weights.items()}, entries, prior)
+    if found.size > MOST:
+        raise PlasticodeError(
+            f"fit.initial_weights = 'free' makes {found.size} weights free: at most {MOST} are allowed, as what is "
+            "known of each beside all others is a matrix"
+        )
+    return found
 
 
 def of_recording(weights: Weights, found: Mapping[str, np.ndarray], prefix: str) -> Initial:

@@ -19,6 +19,7 @@ from experiments.execution.runner import Executor, local
 from experiments.inference import recordings, writing
 from experiments.inference.design import design
 from experiments.inference.fitting import Prepared, simulated
+from experiments.inference.initial import FREE
 from experiments.inference.model import doubled
 from experiments.inference.searching import SCORES, Descender, Scorer, Search, Searcher, Seeker, chunking_of, chunks_of
 from experiments.inference.table import read_fit
@@ -169,5 +170,8 @@ def design_into(spec: Spec, target: Path, on_progress: OnProgress) -> Told:
     """Compute what the protocols of a sweep would tell, and write it."""
     ownership.refuse(target, ownership.DESIGNED)
     found = design(spec, on_progress=lambda done, of: on_progress(Progress(done, of)))
-    writing.write_design(found, spec, read_fit(spec), target)
-    return Told(writing.design_table(found), writing.best_sentences(found), True)
+    table = read_fit(spec)
+    writing.write_design(found, spec, table, target)
+    known = ["Initial weights were taken for known: with fit.initial_weights = 'free' errors are larger."]
+    told = [*writing.best_sentences(found), *(known if table.initial_weights == FREE else [])]
+    return Told(writing.design_table(found), told, True)

@@ -110,9 +110,10 @@ def test_noise_that_the_model_has_not_is_a_misfit():
     spec = table(observe=[Z1])
     recording, _ = fitting.simulated(make_spec(spec), read_fit(make_spec(spec)), 0)
     slow = np.cumsum(np.random.default_rng(0).normal(size=recording.seen["z1"].shape), axis=0)
-    told = plasticode.fit(spec, {"z1": recording.seen["z1"] + 0.05 * slow})
+    told = plasticode.fit(spec | {"dtype": "float32"}, {"z1": (recording.seen["z1"] + 0.05 * slow)[:49]})
     assert {one.verdict for one in told.estimates.values()} <= {"misfit", "at-bound"}
     assert "interval is too narrow" in str(told) or "still grows" in str(told)
+    assert "All 49 presentations of the recording were fitted" in told.notes[0] and "in float64" in told.notes[1]
 
 
 def test_a_prior_is_a_normal_distribution_on_the_scale_of_its_number():

@@ -6,7 +6,7 @@ import pytest
 
 import plasticode
 from dynamics.errors import PlasticodeError
-from experiments.inference import fitting, recordings
+from experiments.inference import fitting, initial, recordings
 from experiments.inference.descending import loss
 from experiments.inference.initial import WIDTH, marginal, spent
 from experiments.inference.model import Rows, model
@@ -128,3 +128,9 @@ def test_weights_that_do_not_fit_are_told_in_a_sentence(data, told):
     with pytest.raises(PlasticodeError) as caught:
         plasticode.fit(fit_of(table(), initial_weights="start"), SEEN | data)
     assert told in str(caught.value)
+
+
+def test_too_many_free_weights_are_refused(monkeypatch):
+    monkeypatch.setattr(initial, "MOST", 17)
+    with pytest.raises(PlasticodeError, match="makes 18 weights free: at most 17 are allowed"):
+        plasticode.fit(free(table()), SEEN)
