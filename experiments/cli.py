@@ -16,6 +16,7 @@ from experiments.console import (
     NoCache,
     Out,
     Quick,
+    Scheduler,
     Seed,
     Sets,
     SpecName,
@@ -29,8 +30,9 @@ from experiments.machine.compilation import kept_programs
 from experiments.machine.interrupts import interruptible, quiet
 
 if TYPE_CHECKING:
+    from experiments.execution.keeping import How
     from experiments.points.jobs import Job
-    from experiments.session import Ended, How
+    from experiments.session import Ended
     from experiments.spec.spec import Spec
 
 app = typer.Typer(
@@ -66,7 +68,7 @@ def run(
     seed: Seed = None,
     force: Force = False,
     workers: Workers = None,
-    scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="A dask scheduler.")] = None,
+    scheduler: Scheduler = None,
     shard: Annotated[str | None, typer.Option(metavar="I/N", help="One of N runs that share the work.")] = None,
     no_cache: NoCache = False,
 ) -> None:
@@ -76,7 +78,7 @@ def run(
     """
     with _sentences(), kept_programs(not no_cache):
         _check_addresses()
-        from experiments.session import how_to_run
+        from experiments.execution.keeping import how_to_run
         from experiments.spec.loading import load_spec
 
         loaded = load_spec(spec, sets or (), quick, seed)
@@ -129,7 +131,7 @@ def compare(
     """Compare learning rules on one task: a table with 95 % intervals, learning curves, gradient alignment."""
     with _sentences(), kept_programs(not no_cache):
         _check_addresses()
-        from experiments.session import how_to_run
+        from experiments.execution.keeping import how_to_run
         from experiments.spec.compare import comparison
 
         names = [name.strip() for name in rules.split(",") if name.strip()]
@@ -165,12 +167,12 @@ def reproduce(
             return
         _check_addresses()
         from experiments import predictions
+        from experiments.execution.keeping import how_to_run
         from experiments.machine.processes import cores
         from experiments.machine.progress import shown_progress
         from experiments.predictions import report, reproduce
         from experiments.results.netcdf import output_directory
         from experiments.results.ownership import REPRODUCED
-        from experiments.session import how_to_run
         from experiments.spec.toml_text import parse_setting
         from experiments.terminal import print_predictions
 

@@ -29,6 +29,7 @@ Force = Annotated[bool, typer.Option("--force", help="Start anew, whatever a run
 Workers = Annotated[
     int | None, typer.Option(metavar="N", help="Processes of this machine.", show_default="this one alone")
 ]
+Scheduler = Annotated[str | None, typer.Option(metavar="ADDRESS", help="A dask scheduler.")]
 
 NoCache = Annotated[
     bool,

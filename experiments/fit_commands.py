@@ -6,8 +6,23 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.console import FAILED, NoCache, Quick, Seed, Sets, SpecName, check_addresses, say, sentences
+from experiments.console import (
+    FAILED,
+    Force,
+    NoCache,
+    Quick,
+    Scheduler,
+    Seed,
+    Sets,
+    SpecName,
+    Workers,
+    check_addresses,
+    say,
+    sentences,
+    tell_interrupted,
+)
 from experiments.machine.compilation import kept_programs
+from experiments.machine.interrupts import interruptible
 
 
 def fit(
@@ -24,13 +39,23 @@ def fit(
     ] = None,
     quick: Quick = False,
     seed: Seed = None,
+    force: Force = False,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     no_cache: NoCache = False,
 ) -> None:
-    """Fit the free numbers of a spec's table 'fit' to a recording: estimates, intervals, a verdict on each."""
-    _carried_out(
-        "fit", "starts", (spec, sets or (), quick, seed), out, no_cache,
-        lambda sessions, *where: sessions.fit_into(where[0], data, synthetic, *where[1:]),
-    )  # fmt: skip
+    """Fit the free numbers of a spec's table 'fit' to a recording: estimates, intervals, a verdict on each.
+
+    The same command again goes on where it was stopped.
+    """
+
+    def into(sessions: Any, loaded: Any, target: Path, on_progress: Any) -> Any:
+        from experiments.execution.keeping import how_to_run
+
+        how = how_to_run(workers, scheduler, None, force)
+        return sessions.fit_into(loaded, data, synthetic, target, how, on_progress, lambda text: say(text, err=True))
+
+    _carried_out("fit", "starts", (spec, sets or (), quick, seed), out, no_cache, into)
 
 
 def design(
@@ -64,8 +89,12 @@ def _carried_out(
         loaded = sessions.loaded(*asked)
         target = out or Path("results") / f"{loaded.name}-{name}"
         runner.configure("float64")
-        with shown_progress(f"{loaded.name}: {steps}") as on_progress:
-            found = into(sessions, loaded, target, on_progress)
+        try:
+            with interruptible(), shown_progress(f"{loaded.name}: {steps}") as on_progress:
+                found = into(sessions, loaded, target, on_progress)
+        except KeyboardInterrupt:
+            kept = (target / "chunks").exists()
+            tell_interrupted(f"how far all starts are is kept in {target}" if kept else "nothing was changed")
         print_table(found.table)
         for sentence in found.sentences:
             say(sentence)

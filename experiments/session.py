@@ -2,25 +2,22 @@
 
 import contextlib
 import functools
-import itertools
 import json
-import re
-import textwrap
 import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from dynamics.errors import PlasticodeError, printable, reason, refused
+from dynamics.errors import printable
 from experiments.execution import cluster
+from experiments.execution.keeping import How, keep, kept, missing, share
 from experiments.execution.runner import Assignment, Executor, chunking, local, meter_of
 from experiments.machine.interrupts import heard
 from experiments.machine.lock import InUse
-from experiments.machine.progress import Meter, OnProgress
-from experiments.points.jobs import Chunking, Job, sweeps
+from experiments.machine.progress import OnProgress
+from experiments.points.jobs import Job, sweeps
 from experiments.predictions.study.choice import study_of
 from experiments.report import report
 from experiments.report.figures import attempt
@@ -32,37 +29,9 @@ from experiments.results.verdicts import StudyReport
 from experiments.spec.grid import Sweep
 from experiments.spec.spec import Spec
 from experiments.storage import rundir
-from experiments.storage.chunks import ChunkStore
 from experiments.storage.merge import merge
 
 MERGE_PATIENCE = 10  # seconds that a shard tries to merge, while the others let go of their locks
-
-
-class How(NamedTuple):
-    """How a run is spread: over `workers` processes here, over those of the dask `scheduler`, or as shard (i, n)."""
-
-    workers: int | None = None
-    scheduler: str | None = None
-    shard: tuple[int, int] | None = None
-    force: bool = False
-
-
-def how_to_run(workers: int | None, scheduler: str | None, shard: str | None, force: bool) -> How:
-    """The options of the command line, as far as they go together."""
-    if workers is not None and workers < 1:
-        raise refused("--workers", workers, "it must be the number of processes, at least 1")
-    given = {"--workers": workers, "--scheduler": scheduler, "--shard": shard}
-    named = [name for name, value in given.items() if value is not None]
-    if len(named) > 1:
-        raise PlasticodeError(f"{' and '.join(named)} are not allowed together: each says where the chunks run")
-    if shard is None:
-        return How(workers, scheduler, None, force)
-    if force:
-        raise PlasticodeError("--force is not allowed with --shard, where it would remove what other shards have done")
-    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", shard)
-    if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise PlasticodeError(f"--shard = '{printable(shard)}' is not allowed: it must be I/N, from 1/N to N/N")
-    return How(shard=(int(match[1]), int(match[2])))
 
 
 class Ended(NamedTuple):
@@ -123,67 +92,19 @@ def _fill(
     progress: Callable[[str], AbstractContextManager[OnProgress]],
 ) -> bool:
     """Run the chunks that are missing and keep them; returns whether that was interrupted."""
-    share = _share(jobs, directory.chunking, how.shard)
-    tasks = _missing(share, directory.store)
+    mine = share(_members(jobs), directory.chunking, how.shard)
+    tasks = missing(mine, directory.store)
     try:
         with progress(spec.name) as on_progress:
-            meter = meter_of(share, tasks, on_progress)
+            meter = meter_of(mine, tasks, on_progress)
             directory.lock.tell = lambda: {"progress": meter.now._asdict()}
             directory.lock.beat()
             with _executor(spec, directory, how) as execute:
-                _keep(spec, directory, execute, tasks, meter)
+                keep(directory, provenance(spec, ""), execute(tasks, meter))
     except KeyboardInterrupt:
         heard()
         return True
     return False
-
-
-def _keep(spec: Spec, directory: rundir.RunDirectory, execute: Executor, tasks: list[Assignment], meter: Meter) -> None:
-    store, labels = directory.store, provenance(spec, "")
-    for key, points, record, seconds, device, error in execute(tasks, meter):
-        directory.lock.check()
-        with _kept(directory):
-            if record is not None:
-                store.write(key, points, record, labels | {"device": device, "seconds": seconds})
-            elif error is not None:
-                text = "".join(traceback.format_exception(error))
-                store.write_failure(key, len(points), _sentence(error), text)
-
-
-def _sentence(error: BaseException) -> str:
-    """The first line of an error, if that is not too long."""
-    return textwrap.shorten(f"{type(error).__name__}: {error}".splitlines()[0], 200, placeholder="...")
-
-
-@contextlib.contextmanager
-def _kept(directory: rundir.RunDirectory) -> Iterator[None]:
-    """The system's refusal to write, as a sentence that says what is not lost."""
-    try:
-        yield
-    except OSError as error:
-        kept = sum(path.exists() for path in directory.store.files.values())
-        raise PlasticodeError(
-            f"the output '{directory.target}' cannot be written ({reason(error)}): "
-            f"{kept} finished chunks are kept, and the same command goes on from there"
-        ) from None
-
-
-def _share(jobs: dict[str, list[Job]], chunking: Chunking, shard: tuple[int, int] | None = None) -> list[Assignment]:
-    """All chunks; of a shard (i, n) every n-th one, beginning with the i-th."""
-    tasks, count = [], 0
-    for job in [job for members in jobs.values() for job in members]:
-        chunks = job.chunks(chunking)
-        numbers = range(count, count + len(chunks))
-        count += len(chunks)
-        mine = [shard is None or number % shard[1] == shard[0] - 1 for number in numbers]
-        tasks.append(Assignment(job, dict(itertools.compress(chunks.items(), mine))))
-    return [task for task in tasks if task.chunks]
-
-
-def _missing(tasks: list[Assignment], store: ChunkStore) -> list[Assignment]:
-    """The chunks that are not finished."""
-    left = [Assignment(job, {key: at for key, at in chunks.items() if key not in store}) for job, chunks in tasks]
-    return [task for task in left if task.chunks]
 
 
 def _executor(spec: Spec, directory: rundir.RunDirectory, how: How) -> AbstractContextManager[Executor]:
@@ -191,6 +112,10 @@ def _executor(spec: Spec, directory: rundir.RunDirectory, how: How) -> AbstractC
         return contextlib.nullcontext(functools.partial(local, store=directory.store))
     code = json.loads(directory.store.identity)["run"]["code"]
     return cluster.connected(spec, directory.store, directory.chunking, code, how.workers, how.scheduler)
+
+
+def _members(jobs: dict[str, list[Job]]) -> list[Job]:
+    return [job for members in jobs.values() for job in members]
 
 
 def _points(tasks: list[Assignment]) -> int:
@@ -202,7 +127,7 @@ def _finish(spec: Spec, jobs: dict[str, list[Job]], directory: rundir.RunDirecto
     ended = _state(jobs, directory)._replace(interrupted=interrupted)
     if not ended.points:
         return ended
-    with _kept(directory), output_directory(directory.target) as place:
+    with kept(directory), output_directory(directory.target) as place:
         directory.lock.check()
         seconds = merge(spec, jobs, directory.chunking, directory.store, place / "results.nc")
         with opened(place / "results.nc") as results:
@@ -219,9 +144,9 @@ def _finish(spec: Spec, jobs: dict[str, list[Job]], directory: rundir.RunDirecto
 
 def _state(jobs: dict[str, list[Job]], directory: rundir.RunDirectory) -> Ended:
     """How far a run is."""
-    share = _share(jobs, directory.chunking)
-    missing = _missing(share, directory.store)
-    of, left, stems = _points(share), _points(missing), {key.stem for task in missing for key in task.chunks}
+    whole = share(_members(jobs), directory.chunking)
+    unfinished = missing(whole, directory.store)
+    of, left, stems = _points(whole), _points(unfinished), {key.stem for task in unfinished for key in task.chunks}
     found = directory.store.failures().items()
     failures = {stem: printable(failure["error"], 200) for stem, failure in found if stem in stems}
     return Ended(of - left, of, failures=failures, begun=directory.store.begun())
@@ -260,7 +185,8 @@ def _merge_shards(
             return _merged(spec, sweeps(jobs), whole)
     directory.store.scan()
     ended = _state(jobs, directory)
-    left = [key.stem for task in _missing(_share(jobs, directory.chunking), directory.store) for key in task.chunks]
+    unfinished = missing(share(_members(jobs), directory.chunking), directory.store)
+    left = [key.stem for task in unfinished for key in task.chunks]
     until = time.monotonic() + MERGE_PATIENCE
     while set(left) <= set(ended.failures) and time.monotonic() < until:
         try:

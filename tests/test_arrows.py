@@ -20,7 +20,7 @@ ARROWS = {
     "report": ("results",),
     "predictions": ("execution", "report"),
     "console": ("machine",),
-    "inference": ("points", "report"),
+    "inference": ("execution", "report"),
     "session": ("predictions",),
     "interactive": ("predictions", "inference"),
     "terminal": ("session",),

@@ -16,7 +16,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +32,7 @@ from experiments.execution.runner import ATTEMPTS, Assignment, Executor, Outcome
 from experiments.machine.compilation import are_wanted, kept_here
 from experiments.machine.processes import deaf, one_core_each
 from experiments.machine.progress import Meter
-from experiments.points.jobs import Chunking, ChunkKey, job_of, share_data
+from experiments.points.jobs import Chunking, ChunkKey, Job, job_of, share_data
 from experiments.results.labels import versions
 from experiments.spec.loading import make_spec
 from experiments.spec.spec import Spec
@@ -75,6 +75,8 @@ class Request(NamedTuple):
     workers: int | None  # of this machine; None on a cluster
     keeps: bool  # compiled programs
     data: str  # the folder that the processes of a machine have the data in
+    make: Callable[["Request", int, ChunkStore | None], Any]  # what makes a runner of it
+    packed: bytes = b""  # what that needs besides
 
 
 def size(workers: int | None, scheduler: str | None) -> tuple[int, int | None]:
@@ -92,8 +94,13 @@ def connected(
     code: dict[str, str],
     workers: int | None,
     scheduler: str | None,
+    make: Callable[[Request, int, ChunkStore | None], Any] | None = None,
+    pack: Callable[[Any], bytes] = lambda job: b"",
 ) -> Iterator[Executor]:
-    """An executor on the `scheduler` of a cluster, or on so many `workers` of this machine; `code`: see `code_of`."""
+    """An executor on the `scheduler` of a cluster, or on so many `workers` of this machine; `code`: see `code_of`.
+
+    `make` makes a runner on a worker, by default that of a job of the spec, and `pack` what it needs of other work.
+    """
     try:
         import cryptography  # noqa: F401  which dask makes certificates with
         import distributed  # noqa: F401
@@ -104,7 +111,7 @@ def connected(
         ) from None
     request = Request(
         json.dumps(spec.table()), "", 0, chunking, str(store.directory.absolute()), store.identity,
-        json.dumps(versions()), json.dumps(code), tuple(looked_in()), workers, are_wanted(), "",
+        json.dumps(versions()), json.dumps(code), tuple(looked_in()), workers, are_wanted(), "", make or of_job,
     )  # fmt: skip
     for name in ("distributed", "distributed.client"):  # what matters is said here, in a sentence
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -114,7 +121,7 @@ def connected(
         request = request._replace(data=stack.enter_context(_folder()))
         if here is None:
             stack.callback(_forget, client, Path(request.data).name)
-        yield functools.partial(_execute, client, request, here)
+        yield functools.partial(_execute, client, request, here, pack)
 
 
 def _client(address: Any) -> Any:
@@ -173,21 +180,24 @@ def _close(cluster: Any) -> None:
         cluster.close(timeout=CLOSE_SECONDS)
 
 
-def _execute(client: Any, request: Request, here: Any, tasks: list[Assignment], meter: Meter) -> Iterator[Outcome]:
+def _execute(
+    client: Any, request: Request, here: Any, pack: Callable[[Any], bytes], tasks: list[Assignment], meter: Meter
+) -> Iterator[Outcome]:
     """Hand out chunks, and collect what becomes of them; a chunk that fails is handed out again.
 
     `here` are the scheduler and workers of this machine, if they are of this run.
     """
     from distributed import as_completed
 
-    share_data((task.job for task in tasks), Path(request.data))
+    share_data((task.job for task in tasks if isinstance(task.job, Job)), Path(request.data))
+    packed = {task.job.stem: pack(task.job) for task in tasks}
     waiting = ((task, key, points) for task in tasks for key, points in task.chunks.items())
     failed: collections.Counter[ChunkKey] = collections.Counter()
     handed: dict[Any, tuple[Assignment, ChunkKey, np.ndarray]] = {}
     finished = as_completed()
 
     def hand_out(task: Assignment, key: ChunkKey, points: np.ndarray) -> None:
-        mine = request._replace(part=key.part, number=key.group)
+        mine = request._replace(part=key.part, number=key.group, packed=packed[task.job.stem])
         future = client.submit(_chunk, mine, key, max(map(len, task.chunks.values())), pure=False)
         handed[future] = task, key, points
         finished.add(future)
@@ -261,7 +271,7 @@ def _chunk(request: Request, key: ChunkKey, size: int) -> tuple[Record, float, s
         look_in(*request.places)
         spec = make_spec(json.loads(request.spec))
         runner.configure(spec.dtype, devices=1)
-        job_runner = _job_runner(request, size)
+        job_runner = _runner(request, size)
         points = job_runner.job.chunks(request.chunking)[key]
         record = job_runner.run(key, points, Meter(None, 0.0))
         if job_runner.store is not None:
@@ -270,13 +280,18 @@ def _chunk(request: Request, key: ChunkKey, size: int) -> tuple[Record, float, s
 
 
 @functools.lru_cache(maxsize=MOST_JOBS)  # programs hold memory maps of the process
-def _job_runner(request: Request, size: int) -> JobRunner:
+def _runner(request: Request, size: int) -> Any:
     here = json.dumps(versions())
     if here != request.versions:
         raise PlasticodeError(f"the worker has other versions than the run: {here} instead of {request.versions}")
     _import_code(json.loads(request.code))
     directory = Path(request.directory)
     store = ChunkStore(directory, request.identity) if directory.is_dir() else None  # for checkpoints
+    return request.make(request, size, store)
+
+
+def of_job(request: Request, size: int, store: ChunkStore | None) -> JobRunner:
+    """The runner of a job of the spec."""
     job = job_of(make_spec(json.loads(request.spec)), request.part, request.number, _shared(request.data))
     return JobRunner(job, size, store, request.workers or 1)
 

@@ -283,16 +283,16 @@ def compiled(job: Job, size: int) -> Programs:
 
 def _compiled(job: Job, padded: int, block: int, hasty: bool) -> Programs:
     made = functools.partial(_made, again=bool(alike.own_names(job.plan.spec)))
-    batched = functools.partial(_batched, block=block)
+    over = functools.partial(batched, block=block)
     values, seeds = points_of(job, np.zeros(padded, int))
-    init = batched(functools.partial(init_point, job.plan), 2, 1, options=_effort(0)).lower(values, seeds, job.data)
+    init = over(functools.partial(init_point, job.plan), 2, 1, options=_effort(0)).lower(values, seeds, job.data)
     state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_sharding()), init.out_info)
     # A compiler's last passes do not touch the matrix products in which a dense integrator spends its time.
     effort = _effort(0) if hasty else _effort(1, fused=True) if job.plan.dense else None
-    advance = batched(functools.partial(advance_point, job.plan), 3, 3, options=effort)
-    measure = batched(functools.partial(measure_point, job.plan), 3, 1, options=_effort(1))
+    advance = over(functools.partial(advance_point, job.plan), 3, 3, options=effort)
+    measure = over(functools.partial(measure_point, job.plan), 3, 1, options=_effort(1))
     advances, measures, now, record = {}, {}, jnp.int32(0), None
-    watch, watches, seen = batched(functools.partial(watch_point, job.plan), 3, 2, options=_effort(1)), {}, None
+    watch, watches, seen = over(functools.partial(watch_point, job.plan), 3, 2, options=_effort(1)), {}, None
     for data in {_shapes(stage.data): stage.data for stage in job.stages}.values():
         measured = measure.lower(state, values, seeds, data)
         record = measured.out_info
@@ -333,7 +333,7 @@ def _padding(job: Job, size: int, devices: int) -> tuple[int, int]:
     return block * blocks * devices, block
 
 
-def _batched(function: Callable, arguments: int, shared: int, block: int, options: dict | None = None) -> Any:
+def batched(function: Callable, arguments: int, shared: int, block: int, options: dict | None = None) -> Any:
     """`function` over a leading dimension of its first `arguments` arguments, the other `shared` ones being common.
 
     Sharded over the local devices; on each, points are taken `block` at a time. No device talks to another.

@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -24,10 +24,23 @@ ATTEMPTS = 3  # at a chunk
 SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision")  # that results depend on
 
 
+@runtime_checkable
+class Work(Protocol):
+    """What is cut into chunks: a job, or the starts of a fit. A point of it takes `point_work`."""
+
+    @property
+    def stem(self) -> str: ...
+
+    @property
+    def point_work(self) -> float: ...
+
+    def chunks(self, chunking: Chunking) -> dict[ChunkKey, np.ndarray]: ...
+
+
 class Assignment(NamedTuple):
     """A job, and those of its chunks that are to be run."""
 
-    job: Job
+    job: Any  # a `Work`: what makes its runner knows which
     chunks: dict[ChunkKey, np.ndarray]
 
 
@@ -122,11 +135,14 @@ def _size(tasks: list[Assignment]) -> tuple[float, int]:
     return float(sum(task.job.point_work * count for task, count in zip(tasks, points, strict=True))), sum(points)
 
 
-def local(tasks: list[Assignment], meter: Meter, store: ChunkStore | None = None) -> Iterator[Outcome]:
-    """Runs chunks in this process, over all local devices; long ones leave checkpoints in the `store`."""
+def local(
+    tasks: list[Assignment], meter: Meter, store: ChunkStore | None = None, make: Callable[..., Any] = JobRunner
+) -> Iterator[Outcome]:
+    """Runs chunks in this process, over all local devices; long ones leave checkpoints in the `store`. `make` makes
+    what runs those of a job."""
     compiler = ThreadPoolExecutor(COMPILERS)
     try:
-        for task, runner in zip(tasks, _prepared(compiler, tasks, store), strict=True):
+        for task, runner in zip(tasks, _prepared(compiler, tasks, store, make), strict=True):
             for key, points in task.chunks.items():
                 outcome = attempted(runner, key, points, meter)
                 meter.settle(task.job.point_work * len(points), len(points), outcome.record is None)
@@ -135,16 +151,18 @@ def local(tasks: list[Assignment], meter: Meter, store: ChunkStore | None = None
         compiler.shutdown(wait=False, cancel_futures=True)
 
 
-def _prepared(compiler: ThreadPoolExecutor, tasks: list[Assignment], store: ChunkStore | None) -> Iterator[JobRunner]:
+def _prepared(
+    compiler: ThreadPoolExecutor, tasks: list[Assignment], store: ChunkStore | None, make: Callable[..., Any]
+) -> Iterator[Any]:
     """The runners of each task in turn; while one runs the next few are compiled, and those that ran are let go.
 
     A program holds memory maps of the process, and Linux allows 65530 of them.
     """
-    ahead: deque[tuple[JobRunner, Future]] = deque()
+    ahead: deque[tuple[Any, Future]] = deque()
     waiting = iter(tasks)
     while True:
         while len(ahead) < COMPILERS + AHEAD and (task := next(waiting, None)) is not None:
-            runner = JobRunner(task.job, max(map(len, task.chunks.values())), store)
+            runner = make(task.job, max(map(len, task.chunks.values())), store)
             ahead.append((runner, compiler.submit(runner.prepare)))
         if not ahead:
             return
@@ -153,7 +171,7 @@ def _prepared(compiler: ThreadPoolExecutor, tasks: list[Assignment], store: Chun
         yield runner
 
 
-def attempted(runner: JobRunner, key: ChunkKey, points: np.ndarray, meter: Meter) -> Outcome:
+def attempted(runner: Any, key: ChunkKey, points: np.ndarray, meter: Meter) -> Outcome:
     """Run a chunk; what fails three times is an outcome too. A user's mistake and an interrupt are raised."""
     started, error = time.perf_counter(), None
     for _ in range(ATTEMPTS):

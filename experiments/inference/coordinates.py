@@ -64,6 +64,11 @@ class Coordinate:
             return at
         return jnp.exp(at) if isinstance(at, jnp.ndarray) else np.exp(at)
 
+    def surprise(self, place: Any) -> Any:
+        """How many standard deviations of its prior a place is from its mean."""
+        assert self.prior is not None
+        return (self.ends[0] + self.width * place - self.prior[0]) / self.prior[1]
+
 
 def coordinates(spec: Spec, fit: Fit, values: Mapping[str, np.ndarray]) -> tuple[Coordinate, ...]:
     """The free numbers of a fit, in the order of its table; `values` are those of the spec, by path."""
@@ -74,7 +79,7 @@ def coordinates(spec: Spec, fit: Fit, values: Mapping[str, np.ndarray]) -> tuple
         if path.split(".")[0] == OBSERVE:
             quantity, value = NUMBER, _observed(fit, path)
         else:
-            quantity, value = _known(spec, path, table), _value(path, values)
+            quantity, value = _known(spec, path, table), _value(path, values, spec.network.layers)
         low, high = (_read(key, quantity, one, spec) for one in free.range)
         if not low < high:
             raise refused(key, list(free.range), "the first must be below the second")
@@ -113,7 +118,7 @@ def _observed(fit: Fit, path: str) -> float | None:
     return of[path].number(path.rpartition(".")[2])
 
 
-def _value(path: str, values: Mapping[str, np.ndarray]) -> float | None:
+def _value(path: str, values: Mapping[str, np.ndarray], layers: int) -> float | None:
     """The number of the spec at a path, which may be an item of a list."""
     whole, item = (path, "") if path in values else path.rpartition(".")[::2]
     if whole not in values:
@@ -125,6 +130,9 @@ def _value(path: str, values: Mapping[str, np.ndarray]) -> float | None:
                 f"fit.free.{path} is a list of {len(found)} numbers: each is free by itself, such as {path}.0"
             )
         return float(found)
+    count = len(found) if np.ndim(found) else layers
+    if int(item) >= count:
+        raise PlasticodeError(f"fit.free.{path} is not allowed: '{whole}' has {count} values, counted from 0")
     return float(found[int(item)] if np.ndim(found) else found)
 
 

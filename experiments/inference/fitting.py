@@ -1,6 +1,7 @@
 """Fits a spec to a recording: the numbers that it leaves free, how certain they are, and whether the model fits."""
 
-import functools
+import dataclasses
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,30 +12,31 @@ import numpy as np
 import xarray as xr
 
 from dynamics.errors import PlasticodeError
-from dynamics.information import Scored
 from experiments.inference import recordings
+from experiments.inference.conclusions import ends_of_interval, judged, starts_of
 from experiments.inference.coordinates import OBSERVE, Coordinate
+from experiments.inference.initial import FREE, KNOWN, marginal, spec_weights
 from experiments.inference.likelihoods import LIKELIHOODS
-from experiments.inference.model import Model, Rows, model, sizes
+from experiments.inference.model import Model, model, sizes
 from experiments.inference.recordings import Recording
-from experiments.inference.scoring import End, ascend, spread
+from experiments.inference.scoring import End, spread
+from experiments.inference.searching import Descender, Scorer, Search, in_memory
 from experiments.inference.table import Fit, read_fit
 from experiments.inference.verdicts import (
-    NORMAL,
     Certainty,
     Estimate,
     Misfit,
     Verdict,
     certainty,
-    misfit,
+    direction_text,
     sentences,
-    threshold,
     verdicts,
 )
-from experiments.spec.loading import spec_of
+from experiments.spec.loading import make_spec, spec_of
 from experiments.spec.spec import Spec
 
-BATCH = 16  # places that one call of the program scores
+STARTS, BEST, PROFILE = "starts", "best", "profile"  # the searches of a fit
+FORWARD = 200  # free numbers whose slopes are all carried along; of more the starts descend in reverse mode
 PROFILED, PROFILE_POINTS = 3.5, 15  # standard errors to both sides, and points
 SAME = 0.1  # log units: starts that end this close have come to the same
 Source = str | Path | Mapping[str, Any] | xr.Dataset
@@ -54,6 +56,8 @@ class Fitted:
     profiles        by path, the negative log-likelihood with the number held `at` values around its estimate
     free, known     the ranges, and what the information says of the errors
     error           of the integrator, relative to the change of the weights, if it is above its tolerance; else 0
+    weights         initial weights by map, and their standard errors, where they are free
+    notes           what of the spec was not heeded
     """
 
     estimates: dict[str, Estimate]
@@ -67,6 +71,8 @@ class Fitted:
     free: tuple[Coordinate, ...]
     known: Certainty
     error: float
+    weights: xr.Dataset | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -74,7 +80,7 @@ class Fitted:
         return not self.error and all(one.verdict == "identified" for one in self.estimates.values())
 
     def __str__(self) -> str:
-        return "\n".join(self.sentences)
+        return "\n".join([*self.sentences, *self.notes])
 
     @property
     def sentences(self) -> list[str]:
@@ -132,6 +138,8 @@ def simulator(spec: Spec, table: Fit) -> Callable[[int], tuple[Recording, np.nda
     presentations = spec.stimulus.presentations
     etas, _ = jax.jit(made.predicted, static_argnums=1)(truth, presentations, made.data)
 
+    start = spec_weights(made) if table.initial_weights not in (KNOWN, FREE) else {}
+
     def draw(seed: int) -> tuple[Recording, np.ndarray]:
         seen = {}
         for number, one in enumerate(made.observe):
@@ -139,19 +147,109 @@ def simulator(spec: Spec, table: Fit) -> Callable[[int], tuple[Recording, np.nda
             values = np.array(jax.vmap(LIKELIHOODS[one.noise].draw)(keys, etas[one.name]))
             values[np.arange(presentations) % one.every != 0] = np.nan
             seen[one.name] = values
-        return Recording(presentations, seen, None), truth
+        return Recording(presentations, seen, None, start=start), truth
 
     return draw
 
 
 def truth_of(made: Model) -> np.ndarray:
-    """The places of the spec's own numbers in the ranges."""
+    """The places of the spec's own numbers in the ranges, and of its weights, where they are free."""
     for one in made.free:
         if one.value is None or not one.low <= one.value <= one.high:
             key = one.path if one.path.split(".")[0] != OBSERVE else f"the number of '{one.path}'"
             told = "has no value" if one.value is None else f"= {one.value:g} is outside of its range"
             raise PlasticodeError(f"{key} {told}: what is simulated needs one from {one.low:g} to {one.high:g}")
-    return np.array([one.place(one.value) for one in made.free if one.value is not None])
+    numbers = np.array([one.place(one.value) for one in made.free if one.value is not None])
+    return np.concatenate([numbers, made.initial.places()]) if made.initial else numbers
+
+
+class Prepared:
+    """A fit that is ready to search: its model, the recording, and how many starts its searches have."""
+
+    def __init__(self, spec: Spec, table: Fit, recording: Recording, seed: int, truth: np.ndarray | None = None):
+        self.spec, self.table, self.recording, self.seed, self.truth = spec, table, recording, seed, truth
+        self.made = model(spec, table, recording)
+        recordings.check_widths(recording, table, sizes(self.made))
+        self.is_large = self.made.coordinates > FORWARD
+        self.searches = {STARTS: table.starts, BEST: int(self.is_large), PROFILE: PROFILE_POINTS * len(table.profile)}
+        self.score = Scorer(self.made, recording, table.starts)
+
+    def way(self, part: str) -> Scorer | Descender:
+        """How the starts of a search move."""
+        if part == STARTS and self.is_large:
+            return Descender(self.made, self.recording, self.table.starts)
+        return self.score
+
+    def fitted(self, seek: Callable[[Search], list[End]]) -> Fitted:
+        """What comes of it, where `seek` gives the ends of all starts of a search."""
+        made = self.made
+        begun = spread(self.table.starts, len(made.free), self.seed)
+        if made.initial:
+            begun = np.concatenate([begun, made.initial.begun(self.table.starts, self.seed)], axis=1)
+        held = np.zeros(begun.shape, bool)
+        ends = seek(Search(STARTS, self.way(STARTS), begun, held))
+        best = _best(ends)
+        if self.is_large:  # what is known of the numbers there
+            i = next(i for i, end in enumerate(ends) if end is best)
+            (polished,) = seek(Search(BEST, self.score, best.place[None], held[:1]))
+            best = ends[i] = polished._replace(start=best.start, scores=best.scores + polished.scores)
+        known = certainty(marginal(best.information, len(made.free)))
+        profiles = self._profiles(seek, best, known) if self.table.profile else {}
+        found = _concluded(made, self.recording, ends, known, profiles, self.truth)
+        return dataclasses.replace(found, notes=self._notes())
+
+    def blind(self) -> list[str]:
+        """What no data of this kind can tell apart: directions of no information at the middle of all ranges."""
+        if self.is_large:
+            return []
+        middle = np.full((self.score.batch, self.made.coordinates), 0.5)
+        information = np.asarray(self.score(middle).information[0])
+        if not np.isfinite(information).all():
+            return []
+        known = certainty(marginal(information, len(self.made.free)))
+        return [direction_text(self.made.free, direction) for direction in known.null]
+
+    def _notes(self) -> tuple[str, ...]:
+        """What of the spec was not heeded."""
+        notes, given, shown = [], self.spec.stimulus.presentations, self.recording.presentations
+        if given != shown and "presentations" in self.spec.stimulus.model_fields_set:
+            told = f"stimulus.presentations = {given} is for what is simulated"
+            notes.append(f"All {shown} presentations of the recording were fitted: {told}.")
+        if self.spec.dtype == "float32" and "dtype" in self.spec.model_fields_set:
+            notes.append("The fit was computed in float64: small eigenvalues in float32 are those of rounding.")
+        return tuple(notes)
+
+    def packed(self, search: Search) -> bytes:
+        """What a worker needs to go on from starts."""
+        recording = self.recording._replace(shown=dict(self.recording.shown), start=dict(self.recording.start))
+        own = self.spec.table(), self.table.model_dump(mode="json", exclude_none=True), recording, self.seed
+        return pickle.dumps((pickle.dumps(own), search.part, search.start, search.held))
+
+    @classmethod
+    def unpacked(cls, content: bytes) -> "Prepared":
+        """The inverse, without the starts."""
+        spec, table, recording, seed = pickle.loads(content)
+        return cls(make_spec(spec), Fit.model_validate(table), recording, seed)
+
+    def _profiles(self, seek: Callable[[Search], list[End]], best: End, known: Certainty) -> dict[str, xr.Dataset]:
+        """How well the model fits with each of the numbers of fit.profile held at places around its estimate, or over
+        its whole range where it has no error; all others follow."""
+        free, places = [one.path for one in self.made.free], {}
+        begun = np.tile(best.place, (self.searches[PROFILE], 1))
+        held = np.zeros(begun.shape, bool)
+        for number, path in enumerate(self.table.profile):
+            rows, i = slice(number * PROFILE_POINTS, (number + 1) * PROFILE_POINTS), free.index(path)
+            reach = PROFILED * known.errors[i] if np.isfinite(known.errors[i]) else 1.0
+            ends = max(best.place[i] - reach, 0), min(best.place[i] + reach, 1)
+            places[path] = np.linspace(*ends, PROFILE_POINTS)
+            begun[rows, i], held[rows, i] = places[path], True
+        losses = iter([end.loss for end in seek(Search(PROFILE, self.score, begun, held))])
+        found = {}
+        for path, at in places.items():
+            numbers = [float(self.made.free[free.index(path)].number(place)) for place in at]
+            variables = {"loss": ("at", [next(losses) for _ in at]), "place": ("at", at)}
+            found[path] = xr.Dataset(variables, {"at": numbers})
+        return found
 
 
 def fitted(
@@ -162,18 +260,10 @@ def fitted(
     truth: np.ndarray | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Fitted:
-    """The fit of a recording that was read, or simulated."""
-    made = model(spec, table, recording)
-    recordings.check_widths(recording, table, sizes(made))
-    batch = min(BATCH, table.starts)
-    score = scorer(made, recording)
-    total = table.starts
-    tell = (lambda done: on_progress(done, total)) if on_progress else (lambda done: None)
-    ends = ascend(score, spread(table.starts, len(made.free), seed), batch, tell=tell)
-    best = _best(ends)
-    known = certainty(best.information)
-    profiles = _profiles(made, table, score, best, known, batch)
-    return _concluded(made, recording, ends, known, profiles, truth)
+    """The fit of a recording that was read, or simulated, in memory."""
+    prepared = Prepared(spec, table, recording, seed, truth)
+    searches = prepared.searches.values()
+    return prepared.fitted(in_memory(max(searches), sum(searches), on_progress))
 
 
 def _best(ends: list[End]) -> End:
@@ -183,19 +273,6 @@ def _best(ends: list[End]) -> End:
             "no start of the fit has a finite likelihood: fit.free must allow runs that do not diverge"
         )
     return best
-
-
-def scorer(made: Model, recording: Recording) -> Callable[[np.ndarray], Scored]:
-    """What scores places, (batch, free), priors included: one compiled program."""
-    rows = Rows(np.arange(recording.presentations, dtype=np.int32), recording.seen)
-    program = jax.jit(jax.vmap(made.scored, in_axes=(0, None, None)))
-    data = made.data
-
-    def score(places: np.ndarray) -> Scored:
-        said = jax.tree.map(np.asarray, program(places, rows, data))
-        return jax.tree.map(np.add, said, made.prior(places))
-
-    return score
 
 
 def _concluded(
@@ -208,16 +285,17 @@ def _concluded(
 ) -> Fitted:
     """What the ends of all starts come to."""
     best = _best(ends)
-    predicted, tests, error = judged(made, recording, best.place)
+    predicted, tests, error = judged(made, recording, best)
     said = verdicts(made.free, best, ends, known, tests)
     estimates = {}
     for i, one in enumerate(made.free):
-        interval = _ends(best.place[i], known.errors[i], profiles.get(one.path), best.loss)
+        interval = ends_of_interval(best.place[i], known.errors[i], profiles.get(one.path), best.loss)
         estimates[one.path] = _estimate(one, best.place[i], interval, said[i], None if truth is None else truth[i])
     reached = sum(end.loss < best.loss + SAME for end in ends)
-    starts = _starts(made, ends)
+    starts = starts_of(made, ends)
     found = estimates, known.correlation, -best.loss, tests, starts, reached, predicted, profiles
-    return Fitted(*found, made.free, known, error)
+    weights = made.initial.found(best) if made.initial and made.initial.size else None
+    return Fitted(*found, made.free, known, error, weights)
 
 
 def _estimate(
@@ -226,88 +304,3 @@ def _estimate(
     low, high = (float(one.number(min(max(end, 0), 1))) for end in ends)
     at = None if truth is None else float(one.number(truth))
     return Estimate(one.path, float(one.number(place)), low, high, verdict.verdict, verdict.why, at)
-
-
-def _profiles(
-    made: Model, table: Fit, score: Callable[[np.ndarray], Scored], best: End, known: Certainty, batch: int
-) -> dict[str, xr.Dataset]:
-    """How well the model fits with each of the numbers of fit.profile held at places around its estimate, or over its
-    whole range where it has no error; all others follow."""
-    found = {}
-    for path in table.profile:
-        i = [one.path for one in made.free].index(path)
-        reach = PROFILED * known.errors[i] if np.isfinite(known.errors[i]) else 1.0
-        ends = max(best.place[i] - reach, 0), min(best.place[i] + reach, 1)
-        places = np.linspace(*ends, PROFILE_POINTS)
-        starts = np.tile(best.place, (PROFILE_POINTS, 1))
-        starts[:, i] = places
-        held = np.zeros(starts.shape, bool)
-        held[:, i] = True
-        losses = [end.loss for end in ascend(score, starts, batch, held)]
-        numbers = [float(made.free[i].number(place)) for place in places]
-        found[path] = xr.Dataset({"loss": ("at", losses), "place": ("at", places)}, {"at": numbers})
-    return found
-
-
-def _ends(place: float, error: float, profile: xr.Dataset | None, best: float) -> tuple[float, float]:
-    """The ends of the interval: where the profile has fallen by so much, or so many standard errors away."""
-    if profile is None:
-        return place - NORMAL * error, place + NORMAL * error
-    at, fallen = profile["place"].values, profile["loss"].values - best - threshold()
-    ends = []
-    for side in (at <= place, at >= place):
-        x, y = at[side], fallen[side]
-        order = np.argsort(y)
-        ends.append(float(np.interp(0, y[order], x[order])) if y.max(initial=-1) > 0 else np.inf)
-    return (-np.inf if np.isinf(ends[0]) else ends[0]), ends[1]
-
-
-def _starts(made: Model, ends: list[End]) -> xr.Dataset:
-    """Where every start began and ended."""
-    dims = ("start", "free")
-
-    def numbers(places: list[np.ndarray]) -> np.ndarray:
-        return np.array([[float(one.number(x)) for one, x in zip(made.free, at, strict=True)] for at in places])
-
-    return xr.Dataset(
-        {
-            "began": (dims, numbers([end.start for end in ends])),
-            "ended": (dims, numbers([end.place for end in ends])),
-            "loss": ("start", [end.loss for end in ends]),
-            "scores": ("start", [end.scores for end in ends]),
-            "converged": ("start", [end.converged for end in ends]),
-        },
-        {"free": [one.path for one in made.free]},
-    )
-
-
-def judged(made: Model, recording: Recording, place: np.ndarray) -> tuple[xr.Dataset, dict[str, Misfit], float]:
-    """What the model says beside the data, tests of what is left, the integrator's estimate of its own error."""
-    etas, quality = jax.jit(made.predicted, static_argnums=1)(place, recording.presentations, made.data)
-    variables, tests = {}, {}
-    free = {one.path for one in made.free}
-    for one in made.observe:
-        kind, y = LIKELIHOODS[one.noise], recording.seen[one.name]
-        seen = ~np.isnan(y)
-        residuals, variances = map(
-            np.asarray, jax.jit(jax.vmap(functools.partial(_residuals, kind)))(etas[one.name], np.nan_to_num(y), seen)
-        )
-        residuals = np.where(seen, residuals, np.nan)
-        has_free_size = one.noise == "gaussian" and f"{OBSERVE}.{one.name}.sd" in free
-        share = round(len(made.free) * seen.sum() / sum((~np.isnan(v)).sum() for v in recording.seen.values()))
-        tests[one.name] = misfit(residuals, variances, has_free_size, share)
-        dims = ("presentation", f"{one.name}_number")
-        variables |= {f"{one.name}_data": (dims, y), f"{one.name}_residual": (dims, residuals)}
-        variables |= {f"{one.name}_{n}": (_dims(one.name, n, e), np.asarray(e)) for n, e in etas[one.name].items()}
-    error = 0.0 if quality is None or quality.converged else float(quality.error)
-    return xr.Dataset(variables), tests, error
-
-
-def _residuals(kind: Any, eta: Any, y: Any, seen: Any) -> Any:
-    return kind.residuals(eta, y, seen)
-
-
-def _dims(name: str, parameter: str, eta: Any) -> tuple[str, ...]:
-    if eta.ndim == 1:
-        return ("presentation",)
-    return ("presentation", f"{name}_choice" if parameter == "logits" else f"{name}_number")

@@ -1,5 +1,6 @@
 """What a spec says that a recording would show: the model that is fitted, and what simulates recordings."""
 
+import dataclasses
 import functools
 import math
 import re
@@ -20,6 +21,7 @@ from dynamics.inside import known
 from dynamics.instruments import output_layer
 from dynamics.regime import AbstractRegime, Quality, Slow
 from experiments.inference.coordinates import OBSERVE, Coordinate, coordinates, numbers
+from experiments.inference.initial import WIDTH, Initial, initial_of
 from experiments.inference.likelihoods import LIKELIHOODS, Eta
 from experiments.inference.recordings import Recording
 from experiments.inference.table import Fit, Observation
@@ -52,6 +54,7 @@ class Model:
 
     values    all traced numbers of the spec, by path
     data      the arrays of the job; "shown", where the recording says which samples were
+    initial   the initial weights, where they are not those of the spec: places of free ones follow those of `free`
     """
 
     plan: Plan
@@ -60,6 +63,16 @@ class Model:
     values: dict[str, np.ndarray]
     seed: int
     data: dict[str, np.ndarray]
+    initial: Initial | None = None
+
+    @property
+    def coordinates(self) -> int:
+        """How many numbers are free, initial weights among them."""
+        return len(self.free) + (self.initial.size if self.initial else 0)
+
+    def started(self, weights: Weights, places: Places) -> Weights:
+        """The initial weights: those of the spec, but for what places or the recording say."""
+        return weights | self.initial.at(places[len(self.free) :]) if self.initial else weights
 
     def regime(self, found: Mapping[str, Array], data: Arrays) -> tuple[AbstractRegime, Weights]:
         """The run with these free numbers, by path, and its initial weights."""
@@ -110,7 +123,7 @@ class Model:
 
         def start(places: Places) -> Any:
             regime, weights = self.regime(numbers(self.free, places), data)
-            return regime.init(weights)
+            return regime.init(self.started(weights, places))
 
         def show(places: Places, progress: Any, row: Rows) -> tuple[Any, dict[str, Eta]]:
             found = numbers(self.free, places)
@@ -123,7 +136,7 @@ class Model:
         found = numbers(self.free, places)
         regime, weights = self.regime(found, data)
         show = functools.partial(self.step, regime, found, data)
-        end, etas = presented(regime.init(weights), show, presentations)
+        end, etas = presented(regime.init(self.started(weights, places)), show, presentations)
         return etas, regime.quality(end)
 
     def step(
@@ -155,17 +168,24 @@ class Model:
         seconds = [jnp.asarray(time.seconds(cast(Any, duration)), duration.dtype) for time in every]
         return every, jnp.stack(seconds) / regime.clock.period
 
-    def prior(self, places: np.ndarray) -> Scored:
-        """What the priors say: (starts, free) places at once, with NumPy."""
-        loss, gradient = np.zeros(places.shape[:-1]), np.zeros_like(places)
-        information = np.zeros((*places.shape, places.shape[-1]))
+    def prior_loss(self, places: Places) -> Any:
+        """The negative logarithm of the priors, up to a constant: (starts, free) places at once."""
+        loss = ((WIDTH * (places[..., len(self.free) :] - 0.5)) ** 2).sum(axis=-1) / 2  # of free initial weights
         for i, one in enumerate(self.free):
             if one.prior is not None:
-                mean, sd = one.prior
-                z = (one.ends[0] + one.width * places[..., i] - mean) / sd
-                loss, slope = loss + z**2 / 2, one.width / sd
-                gradient[..., i], information[..., i, i] = z * slope, slope**2
-        return Scored(loss, gradient, information)  # pyright: ignore[reportArgumentType]
+                loss = loss + one.surprise(places[..., i]) ** 2 / 2
+        return loss
+
+    def prior(self, places: np.ndarray) -> Scored:
+        """What the priors say: (starts, free) places at once, with NumPy."""
+        slopes = np.zeros(places.shape[-1])
+        slopes[len(self.free) :] = WIDTH
+        z = WIDTH * (places - 0.5)
+        for i, one in enumerate(self.free):
+            if one.prior is not None:
+                z[..., i], slopes[i] = one.surprise(places[..., i]), one.width / one.prior[1]
+        information = np.broadcast_to(np.diag(slopes**2), (*places.shape, places.shape[-1]))
+        return Scored(self.prior_loss(places), z * slopes, information)  # pyright: ignore[reportArgumentType]
 
 
 def _score(of: tuple[Observation, ...], eta: dict[str, Eta], slopes: dict[str, Eta], row: Rows) -> Scored:
@@ -255,7 +275,7 @@ def model(spec: Spec, fit: Fit, recording: Recording | None = None) -> Model:
             _check_shown(spec.task, recording, data)
     made = Model(job.plan, free, fit.observe, values, spec.seed, data)
     check(made, job.group.values)
-    return made
+    return dataclasses.replace(made, initial=initial_of(made, fit, recording))
 
 
 def _check_shown(task: Recorded, recording: Recording, data: Mapping[str, np.ndarray]) -> None:
@@ -344,6 +364,6 @@ def _timed(regime: Coupled) -> dict[str, int]:
 def sizes(model: Model) -> dict[str, int]:
     """How many numbers each observation shows in a presentation."""
     data = {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in model.data.items()}
-    places = jax.ShapeDtypeStruct((len(model.free),), np.float64)
+    places = jax.ShapeDtypeStruct((model.coordinates,), np.float64)
     etas, _ = jax.eval_shape(lambda p, d: model.predicted(p, 1, d), places, data)
     return {one.name: max(eta.size for eta in etas[one.name].values()) for one in model.observe}

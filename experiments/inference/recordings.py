@@ -24,12 +24,13 @@ FEWEST = 2  # presentations
 class Recording(NamedTuple):
     """`seen` by name: (presentations, data), NaN where nothing was recorded; `sample` (presentations,), the number of
     the sample that each showed (None: those of the spec's own order); `shown` are the inputs and targets that it has
-    itself, by name."""
+    itself, by name; `start` the initial weights, by map."""
 
     presentations: int
     seen: dict[str, np.ndarray]
     sample: np.ndarray | None
     shown: Mapping[str, np.ndarray] = MappingProxyType({})
+    start: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 def read(source: str | Path | Mapping[str, Any] | xr.Dataset, fit: Fit, task: AbstractTask | None = None) -> Recording:
@@ -44,7 +45,7 @@ def read(source: str | Path | Mapping[str, Any] | xr.Dataset, fit: Fit, task: Ab
     if isinstance(source, str | Path):
         place = found("fit.data", str(source))
         with opened(place) as contents:
-            wanted = [SAMPLE, *shown, *(one.name for one in fit.observe)]
+            wanted = [SAMPLE, *shown, fit.initial_weights, *(one.name for one in fit.observe)]
             names = [name for name in contents.entries if _wanted(name, wanted)]
             arrays = {name: contents.read(name) for name in names}
         what = f"the recording '{printable(str(place))}'"
@@ -63,7 +64,11 @@ def read(source: str | Path | Mapping[str, Any] | xr.Dataset, fit: Fit, task: Ab
     if rows[first] < FEWEST:
         raise PlasticodeError(f"{what} has {rows[first]} presentations: at least {FEWEST} are needed")
     own = {name: _numbers(values, name, what) for name in shown if (values := _column(arrays, name)) is not None}
-    return Recording(rows[first], seen, None if sample is None else _whole(sample, what), own)
+    prefix = f"{fit.initial_weights}_"
+    start = {
+        name.removeprefix(prefix): _numbers(a, name, what) for name, a in arrays.items() if name.startswith(prefix)
+    }
+    return Recording(rows[first], seen, None if sample is None else _whole(sample, what), own, start)
 
 
 def _wanted(name: str, wanted: list[str]) -> bool:
@@ -141,11 +146,13 @@ def check_widths(recording: Recording, fit: Fit, shown: Mapping[str, int]) -> No
             raise refused(f"{one.name} in the recording", float(np.nanmax(values)), why)
 
 
-def dataset(recording: Recording) -> xr.Dataset:
+def dataset(recording: Recording, fit: Fit) -> xr.Dataset:
     """The recording in the layout that `read` reads."""
     variables: dict[str, Any] = {
         name: (("presentation", f"{name}_number"), values) for name, values in recording.seen.items()
     }
     if recording.sample is not None:
         variables[SAMPLE] = (("presentation",), recording.sample)
+    for name, values in recording.start.items():
+        variables[f"{fit.initial_weights}_{name}"] = ([f"{name}_{axis}" for axis in range(values.ndim)], values)
     return xr.Dataset(variables)

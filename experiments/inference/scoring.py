@@ -1,11 +1,11 @@
 """Fisher scoring, damped as by Levenberg and Marquardt, from many starts at once, in the box that the ranges are.
 
 What costs time, the score of a batch of places, is one compiled program; the steps that follow from it are NumPy. A
-start that has come to its end makes room in the batch for the next one.
+start that has come to its end makes room in the batch for the next one. All that is known of all starts is arrays, so
+that it can be kept and gone on with: the next scores follow from them alone, bit for bit.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -36,57 +36,40 @@ class End(NamedTuple):
     converged: bool
 
 
-@dataclass
-class _Walker:
-    """A start on its way; `held` numbers stay where they are."""
+class Walk(NamedTuple):
+    """How far all starts are, arrays by start: where each began, which of its numbers are `held` and stay, the best
+    place so far and what is said there (a loss of infinity where nothing is), the place to be scored next."""
 
     start: np.ndarray
     held: np.ndarray
-    candidate: np.ndarray = field(init=False)
-    place: np.ndarray = field(init=False)
-    loss: float = np.inf
-    gradient: np.ndarray | None = None
-    information: np.ndarray | None = None
-    damping: float = FIRST_DAMPING
-    scores: int = 0
-    converged: bool = False
+    place: np.ndarray
+    candidate: np.ndarray
+    loss: np.ndarray
+    gradient: np.ndarray
+    information: np.ndarray
+    damping: np.ndarray
+    scores: np.ndarray
+    converged: np.ndarray
 
-    def __post_init__(self) -> None:
-        self.candidate = self.place = self.start
+    @classmethod
+    def begun(cls, starts: np.ndarray, held: np.ndarray | None = None) -> "Walk":
+        """All `starts`, (starts, free), before the first score."""
+        count, free = starts.shape
+        held = np.zeros(starts.shape, bool) if held is None else held
+        unknown = np.full(count, np.inf), np.zeros(starts.shape), np.zeros((count, free, free))
+        damping, scores = np.full(count, FIRST_DAMPING), np.zeros(count, np.int64)
+        return cls(starts, held, starts, starts, *unknown, damping, scores, np.zeros(count, bool))
 
     @property
-    def done(self) -> bool:
-        return self.converged or self.damping > MOST_DAMPING or self.scores >= MOST_ROUNDS
+    def done(self) -> np.ndarray:
+        """Which starts have come to their end."""
+        return self.converged | (self.damping > MOST_DAMPING) | (self.scores >= MOST_ROUNDS)
 
-    def take(self, loss: float, gradient: np.ndarray, information: np.ndarray) -> None:
-        """The score of the candidate, which is accepted if it is better; then the next one."""
-        self.scores += 1
-        finite = np.isfinite(loss) and np.isfinite(gradient).all() and np.isfinite(information).all()
-        better = bool(finite and loss < self.loss)
-        if better:
-            self.place, self.loss, self.gradient, self.information = self.candidate, loss, gradient, information
-        if self.gradient is None or self.information is None:
-            self.damping = np.inf  # a start with no likelihood at all
-            return
-        self.damping = max(self.damping * (LESS if better else MORE), 1e-12)
-        promised, step = self._step(self.gradient, self.information)
-        self.converged = promised < (PROMISE if better else DOUBTFUL)
-        self.candidate = np.clip(self.place + step, 0, 1)
-
-    def _step(self, gradient: np.ndarray, information: np.ndarray) -> tuple[float, np.ndarray]:
-        """What an undamped step promises, and the damped one; numbers that a bound holds do not move."""
-        outwards = ((self.place <= 0) & (gradient > 0)) | ((self.place >= 1) & (gradient < 0))
-        moves = ~(self.held | outwards)
-        step = np.zeros_like(gradient)
-        if not moves.any():
-            return 0.0, step
-        g, h = gradient[moves], information[np.ix_(moves, moves)]
-        scale = np.sqrt(np.diag(h)) + 1e-150
-        g, h = g / scale, h / np.outer(scale, scale)
-        eye = np.eye(len(g))
-        promised = float(g @ np.linalg.solve(h + 1e-9 * eye, g)) / 2
-        step[moves] = -np.linalg.solve(h + self.damping * eye, g) / scale
-        return promised, step * min(1.0, LONGEST / max(np.abs(step).max(), 1e-300))
+    def ends(self) -> list[End]:
+        """Where each start is."""
+        rows = zip(self.start, self.place, self.loss, self.gradient, self.information, strict=True)
+        counted = zip(self.scores, self.converged, strict=True)
+        return [End(*row, int(scores), bool(there)) for row, (scores, there) in zip(rows, counted, strict=True)]
 
 
 def spread(starts: int, free: int, seed: int) -> np.ndarray:
@@ -94,32 +77,54 @@ def spread(starts: int, free: int, seed: int) -> np.ndarray:
     return qmc.LatinHypercube(free, rng=np.random.default_rng(seed)).random(starts)
 
 
-def ascend(
-    score: ScoreMany,
-    starts: np.ndarray,
-    batch: int,
-    held: np.ndarray | None = None,
-    tell: Callable[[int], None] = lambda done: None,
-) -> list[End]:
+def advanced(walk: Walk, score: ScoreMany, batch: int) -> Walk:
+    """The walk after a score of each of the first `batch` starts that have not come to their end."""
+    going = np.flatnonzero(~walk.done)[:batch]
+    places = walk.candidate[going]
+    said = score(np.concatenate([places, np.repeat(places[:1], batch - len(going), axis=0)]))
+    after = Walk(*(array.copy() for array in walk))
+    for row, i in enumerate(going.tolist()):
+        _take(after, i, float(said.loss[row]), np.asarray(said.gradient[row]), np.asarray(said.information[row]))
+    return after
+
+
+def ascend(score: ScoreMany, starts: np.ndarray, batch: int, held: np.ndarray | None = None) -> list[End]:
     """The ends of all `starts`, (starts, free), in their order; `held`, of the same shape, says which numbers stay."""
-    held = np.zeros(starts.shape, bool) if held is None else held
-    walkers = [_Walker(start, stays) for start, stays in zip(starts, held, strict=True)]
-    waiting = list(reversed(walkers))
-    going: list[_Walker] = []
-    while going or waiting:
-        while waiting and len(going) < batch:
-            going.append(waiting.pop())
-        places = np.stack([walker.candidate for walker in going])
-        said = score(np.concatenate([places, np.repeat(places[:1], batch - len(going), axis=0)]))
-        for i, walker in enumerate(going):
-            walker.take(float(said.loss[i]), np.asarray(said.gradient[i]), np.asarray(said.information[i]))
-        going = [walker for walker in going if not walker.done]
-        tell(len(walkers) - len(going) - len(waiting))
-    return [_end(walker) for walker in walkers]
+    walk = Walk.begun(starts, held)
+    while not walk.done.all():
+        walk = advanced(walk, score, batch)
+    return walk.ends()
 
 
-def _end(walker: _Walker) -> End:
-    nan = np.full(len(walker.start), np.nan)
-    gradient = nan if walker.gradient is None else walker.gradient
-    information = np.outer(nan, nan) if walker.information is None else walker.information
-    return End(walker.start, walker.place, walker.loss, gradient, information, walker.scores, walker.converged)
+def _take(walk: Walk, i: int, loss: float, gradient: np.ndarray, information: np.ndarray) -> None:
+    """The score of the candidate of start i, which is accepted if it is better; then the next one."""
+    walk.scores[i] += 1
+    finite = np.isfinite(loss) and np.isfinite(gradient).all() and np.isfinite(information).all()
+    better = bool(finite and loss < walk.loss[i])
+    if better:
+        walk.place[i], walk.loss[i] = walk.candidate[i], loss
+        walk.gradient[i], walk.information[i] = gradient, information
+    if not np.isfinite(walk.loss[i]):
+        walk.damping[i] = np.inf  # a start with no likelihood at all
+        return
+    walk.damping[i] = max(walk.damping[i] * (LESS if better else MORE), 1e-12)
+    promised, step = _step(walk, i)
+    walk.converged[i] = promised < (PROMISE if better else DOUBTFUL)
+    walk.candidate[i] = np.clip(walk.place[i] + step, 0, 1)
+
+
+def _step(walk: Walk, i: int) -> tuple[float, np.ndarray]:
+    """What an undamped step promises, and the damped one; numbers that a bound holds do not move."""
+    place, gradient, information = walk.place[i], walk.gradient[i], walk.information[i]
+    outwards = ((place <= 0) & (gradient > 0)) | ((place >= 1) & (gradient < 0))
+    moves = ~(walk.held[i] | outwards)
+    step = np.zeros_like(gradient)
+    if not moves.any():
+        return 0.0, step
+    g, h = gradient[moves], information[np.ix_(moves, moves)]
+    scale = np.sqrt(np.diag(h)) + 1e-150
+    g, h = g / scale, h / np.outer(scale, scale)
+    eye = np.eye(len(g))
+    promised = float(g @ np.linalg.solve(h + 1e-9 * eye, g)) / 2
+    step[moves] = -np.linalg.solve(h + walk.damping[i] * eye, g) / scale
+    return promised, step * min(1.0, LONGEST / max(np.abs(step).max(), 1e-300))

@@ -1,20 +1,38 @@
 """What the commands `fit` and `design` do: a spec read with its settings, the result in a directory."""
 
-from collections.abc import Sequence
+import contextlib
+import functools
+import hashlib
+import json
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from dynamics.errors import PlasticodeError, refused
+from experiments.execution import cluster
+from experiments.execution.keeping import How
+from experiments.execution.runner import Executor, local
 from experiments.inference import recordings, writing
 from experiments.inference.design import design
-from experiments.inference.fitting import fitted, simulated
+from experiments.inference.fitting import Prepared, simulated
+from experiments.inference.initial import FREE
+from experiments.inference.model import doubled
+from experiments.inference.searching import SCORES, Descender, Scorer, Search, Searcher, Seeker, chunking_of, chunks_of
 from experiments.inference.table import read_fit
-from experiments.machine.progress import OnProgress, Progress
+from experiments.machine.progress import Meter, OnProgress, Progress
+from experiments.points.jobs import group_stem
 from experiments.results import ownership
+from experiments.results.ownership import RECORDED
 from experiments.results.text_tables import TextTable
-from experiments.spec.loading import load_spec
+from experiments.spec.loading import load_spec, make_spec
 from experiments.spec.spec import Spec
 from experiments.spec.toml_text import parse_setting
+from experiments.storage import rundir
+from experiments.storage.chunks import ChunkStore
 
 
 class Told(NamedTuple):
@@ -53,32 +71,107 @@ def _assigned(table: Any, keys: Sequence[str], value: Any, path: str) -> Any:
     return table | {key: _assigned(table.get(key, {} if rest else None), rest, value, path)}
 
 
-def fit_into(spec: Spec, data: Path | None, synthetic: bool, target: Path, on_progress: OnProgress) -> Told:
-    """Fit a spec to a recording, or to one that it simulates, and write what was found."""
+def fit_into(
+    spec: Spec,
+    data: Path | None,
+    synthetic: bool,
+    target: Path,
+    how: How,
+    on_progress: OnProgress,
+    notify: Callable[[str], None],
+) -> Told:
+    """Fit a spec to a recording, or to one that it simulates, and write what was found. Starts are kept in `target` as
+    they end, and how far others are: the same fit goes on from there."""
     table = read_fit(spec)
-    ownership.refuse(target, writing.written(synthetic))  # sooner than after the fit
+    source = data or table.data
+    keeps = synthetic or (source is not None and ownership.is_own(target, source, RECORDED))
+    ownership.refuse(target, writing.written(keeps))  # sooner than after the fit
     truth = None
     if synthetic:
         if data is not None:
             raise PlasticodeError("--data and --synthetic are not allowed together: a recording is given or simulated")
         recording, truth = simulated(spec, table, spec.seed)
     else:
-        source = data or table.data
         if source is None:
             raise PlasticodeError("fit.data is missing: it, or --data, must name the recording; --synthetic makes one")
         recording = recordings.read(source, table, spec.task)
+    prepared = Prepared(spec, table, recording, spec.seed, truth)
+    with rundir.opened(target, _header(prepared, how), None, how.force) as directory:
+        for notice in directory.notices:
+            notify(notice)
+        for why in prepared.blind():  # before hours of work
+            notify(f"at the middle of the ranges the data stay the same when {why}: fewer of these numbers can be free")
+        with _executor(prepared, directory, how) as execute:
+            seek = Seeker(_meter(prepared, directory, on_progress), directory.chunking, execute, directory)
+            found = prepared.fitted(seek)
+        writing.write(found, prepared, keeps, target)
+        directory.close()
+    return Told(writing.table_of(found), [*found.sentences, *found.notes], found.ok)
 
-    def tell(done: int, of: int) -> None:
-        on_progress(Progress(done, of))
 
-    found = fitted(spec, table, recording, spec.seed, truth, tell)
-    writing.write(found, spec, table, recording if synthetic else None, target)
-    return Told(writing.table_of(found), found.sentences, found.ok)
+def _header(prepared: Prepared, how: How) -> dict[str, Any]:
+    """What fit it is: the spec with its table [fit], and all arrays that it reads."""
+    chunking = chunking_of(max(prepared.searches.values()), cluster.size(how.workers, how.scheduler)[0])
+    known = hashlib.sha256(prepared.spec.hash().encode())
+    known.update(json.dumps(prepared.table.model_dump(mode="json"), sort_keys=True).encode())
+    start = {f"start {name}": values for name, values in prepared.recording.start.items()}
+    arrays = prepared.made.data | prepared.recording.seen | start
+    jobs = {
+        group_stem(part, 0): (size, len(chunks_of(part, size, chunking)))
+        for part, size in prepared.searches.items()
+        if size
+    }
+    resolved, code = writing.resolved(prepared), rundir.code_of(prepared.made.plan.spec.modules)
+    data = {rundir.RECORDING: _checksum(arrays)}
+    return rundir.header(prepared.spec.name, known.hexdigest(), resolved, code, data, chunking, jobs)
+
+
+def _checksum(arrays: Mapping[str, Any]) -> str:
+    known = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        known.update(f"{name} {np.shape(array)} {np.asarray(array).dtype}".encode())
+        known.update(np.ascontiguousarray(array).data)
+    return known.hexdigest()
+
+
+def _meter(prepared: Prepared, directory: rundir.RunDirectory, on_progress: OnProgress) -> Meter:
+    """Of all starts of all searches, of which some are finished."""
+    of = sum(prepared.searches.values())
+    every = [chunks_of(part, size, directory.chunking) for part, size in prepared.searches.items() if size]
+    done = sum(len(points) for chunks in every for key, points in chunks.items() if key in directory.store)
+    meter = Meter(on_progress, float(SCORES * of), of, (float(SCORES * done), done))
+    directory.lock.tell = lambda: {"progress": meter.now._asdict()}
+    directory.lock.beat()
+    return meter
+
+
+def _executor(prepared: Prepared, directory: rundir.RunDirectory, how: How) -> AbstractContextManager[Executor]:
+    if how.workers is None and how.scheduler is None:
+        return contextlib.nullcontext(functools.partial(local, store=directory.store, make=Searcher))
+    code = rundir.code_of(prepared.made.plan.spec.modules)
+    spec = make_spec(doubled(prepared.spec))
+    return cluster.connected(
+        spec, directory.store, directory.chunking, code, how.workers, how.scheduler, searcher, prepared.packed
+    )
+
+
+def searcher(request: cluster.Request, size: int, store: ChunkStore | None) -> Searcher:
+    """On a worker: what runs chunks of a search."""
+    prepared, part, start, held = pickle.loads(request.packed)
+    return Searcher(Search(part, _way(prepared, part), start, held), size, store)
+
+
+@functools.lru_cache(maxsize=2)
+def _way(prepared: bytes, part: str) -> Scorer | Descender:
+    return Prepared.unpacked(prepared).way(part)
 
 
 def design_into(spec: Spec, target: Path, on_progress: OnProgress) -> Told:
     """Compute what the protocols of a sweep would tell, and write it."""
     ownership.refuse(target, ownership.DESIGNED)
     found = design(spec, on_progress=lambda done, of: on_progress(Progress(done, of)))
-    writing.write_design(found, spec, read_fit(spec), target)
-    return Told(writing.design_table(found), writing.best_sentences(found), True)
+    table = read_fit(spec)
+    writing.write_design(found, spec, table, target)
+    known = ["Initial weights were taken for known: with fit.initial_weights = 'free' errors are larger."]
+    told = [*writing.best_sentences(found), *(known if table.initial_weights == FREE else [])]
+    return Told(writing.design_table(found), told, True)

@@ -82,6 +82,9 @@ class Fit(AbstractTable):
               what is observed
     starts    how many points of the ranges, drawn evenly, the fit starts from
     profile   paths of free numbers whose intervals are to follow the likelihood itself
+    initial_weights
+              "known": those of the spec; "free": their init is the prior; else what the names of those variables of the
+              recording begin with that have them: of "start" start_W1, start_W2, ...
     """
 
     data: str | None = None
@@ -89,6 +92,7 @@ class Fit(AbstractTable):
     observe: Annotated[tuple[Observation, ...], Field(min_length=1)]
     starts: Starts = 16
     profile: tuple[str, ...] = ()
+    initial_weights: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")] = "known"
 
     @field_validator("free", mode="before")
     @classmethod

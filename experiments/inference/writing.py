@@ -9,13 +9,13 @@ import numpy as np
 from experiments.inference.coordinates import Coordinate
 from experiments.inference.design import Design
 from experiments.inference.figures import design_figures, figures
-from experiments.inference.fitting import Fitted
-from experiments.inference.recordings import Recording, dataset
+from experiments.inference.fitting import Fitted, Prepared
+from experiments.inference.recordings import dataset
 from experiments.inference.table import Fit
 from experiments.inference.verdicts import number_text
 from experiments.report.figures import save
 from experiments.results.netcdf import output_directory, write_json
-from experiments.results.ownership import DESIGNED, FITTED, SIMULATED
+from experiments.results.ownership import DESIGNED, FITTED, RECORDED, SIMULATED
 from experiments.results.text_tables import TextTable, path_text, value_text
 from experiments.spec.spec import Spec, dump_toml
 
@@ -45,6 +45,7 @@ def summary(found: Fitted) -> dict[str, Any]:
         "misfit": {name: test._asdict() for name, test in found.misfit.items()},
         "starts": {"reached": found.reached, "of": found.starts.sizes["start"]},
         "sentences": found.sentences,
+        "notes": list(found.notes),
     }
 
 
@@ -53,19 +54,22 @@ def written(is_simulated: bool) -> tuple[str, ...]:
     return SIMULATED if is_simulated else FITTED
 
 
-def write(found: Fitted, spec: Spec, table: Fit, recording: Recording | None, target: Path) -> None:
-    """All that a fit leaves behind, into a directory that is whole or not there; a simulated `recording` too."""
-    with output_directory(target, written(recording is not None)) as directory:
-        (directory / "spec.toml").write_text(_resolved(spec, table), encoding="utf-8")
+def write(found: Fitted, prepared: Prepared, has_recording: bool, target: Path) -> None:
+    """All that a fit leaves behind, into a directory that is whole or not there; the recording too, where it is not a
+    user's own file."""
+    with output_directory(target, written(has_recording)) as directory:
+        (directory / "spec.toml").write_text(resolved(prepared), encoding="utf-8")
         groups = {"starts": found.starts, "predicted": found.predicted}
+        groups |= {} if found.weights is None else {"initial_weights": found.weights}
         groups |= {f"profile {path}": profile for path, profile in found.profiles.items()}
         for number, (group, data) in enumerate(groups.items()):
             data.to_netcdf(directory / "fit.nc", mode="a" if number else "w", group=group, engine="h5netcdf")
-        if recording is not None:
-            dataset(recording).to_netcdf(directory / "recording.nc", engine="h5netcdf")
+        if has_recording:
+            dataset(prepared.recording, prepared.table).to_netcdf(directory / RECORDED, engine="h5netcdf")
         files = save(figures(found), directory / "figures")
-        simulated = {} if recording is None else {"recording": "recording.nc"}
+        simulated = {"recording": RECORDED} if has_recording else {}
         content = summary(found) | simulated | {"figures": [file.name for file in files.values()]}
+        spec = prepared.spec
         write_json({"name": spec.name, "spec_hash": spec.hash(), **content}, directory / "summary.json")
 
 
@@ -132,6 +136,15 @@ def write_design(found: Design, spec: Spec, table: Fit, target: Path) -> None:
         write_json({"name": spec.name, "spec_hash": spec.hash(), **content}, directory / "summary.json")
 
 
+def resolved(prepared: Prepared) -> str:
+    """The spec of a fit as TOML, with as many presentations as were fitted."""
+    spec, shown = prepared.spec, prepared.recording.presentations
+    stimulus = spec.stimulus.model_copy(update={"presentations": shown})
+    record = spec.record.model_copy(update={"points": min(spec.record.points, shown)})  # there may not be more
+    return _resolved(spec.model_copy(update={"stimulus": stimulus, "record": record}), prepared.table)
+
+
 def _resolved(spec: Spec, table: Fit) -> str:
-    """The spec with all defaults, its table [fit] too, as TOML."""
-    return dump_toml(spec.model_copy(update={"fit": table.model_dump(mode="json", exclude_none=True)}))
+    """The spec with all defaults, its table [fit] too, in the dtype that it is computed in, as TOML."""
+    fit = table.model_dump(mode="json", exclude_none=True)
+    return dump_toml(spec.model_copy(update={"fit": fit, "dtype": "float64"}))

@@ -269,10 +269,12 @@ def _publish(source: Path, target: Path) -> None:
     found = sorted(path for path in source.rglob("*") if path.name != ownership.MARK)
     names = [path.relative_to(source).as_posix() for path in found]
     ownership.refuse(target, names)
-    old = {path for path in ownership.made_in(target).paths if path.startswith(f"{ownership.FIGURES}/")}
+    made, figures = ownership.made_in(target).paths, f"{ownership.FIGURES}/"
+    old = {path for path in made if path.startswith(figures) or path == ownership.RECORDED}
     ownership.claim(target, names)
     for name in old - set(names):
-        if ownership.is_directory(target / ownership.FIGURES) and ownership.is_file(target / name):
+        is_there = name == ownership.RECORDED or ownership.is_directory(target / ownership.FIGURES)
+        if is_there and ownership.is_file(target / name):
             (target / name).unlink(missing_ok=True)
     for name, path in zip(names, found, strict=True):
         if path.is_dir():

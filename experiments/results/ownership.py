@@ -23,7 +23,8 @@ FIGURES = "figures"
 RUN = ("results.nc", "spec.toml", "summary.json", "report.html", FIGURES)  # what `run` and `compare` write
 REPRODUCED = ("predictions.toml", "verdicts.json", "summary.json", "report.html", FIGURES)  # what `reproduce` writes
 FITTED = ("fit.nc", "spec.toml", "summary.json", FIGURES)  # what `fit` writes
-SIMULATED = (*FITTED, "recording.nc")  # and with --synthetic; otherwise a recording of that name is the user's
+RECORDED = "recording.nc"
+SIMULATED = (*FITTED, RECORDED)  # and with --synthetic; otherwise a recording of that name is the user's
 DESIGNED = ("design.nc", "spec.toml", "summary.json", FIGURES)  # what `design` writes
 MANIFEST, MARK = ".published.json", ".owner"
 LARGEST_SUMMARY = 2**28  # bytes
@@ -71,6 +72,11 @@ def foreign(target: Path, paths: Iterable[str]) -> list[str]:
     there = [path for path in paths if os.path.lexists(target / path)]
     made = made_in(target) if there else Made(set(), False)
     return [path for path in there if not _may_be_written(target, path, made)]
+
+
+def is_own(target: Path, path: str | Path, name: str) -> bool:
+    """Whether a path is that of the file of this name that a run has written into `target`."""
+    return name in made_in(target) and is_file(target / name) and (target / name).resolve() == Path(path).resolve()
 
 
 def refuse(target: Path, paths: Iterable[str]) -> None:

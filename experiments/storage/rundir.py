@@ -39,6 +39,7 @@ from experiments.spec.toml_text import parse_toml
 from experiments.storage.chunks import ChunkStore, is_of_store
 
 CHUNKS, HEADER, LOCK = "chunks", "run.json", "lock"
+RECORDING = "fit.data"  # whose files are no task's
 _LOCKS = re.compile(r"lock(-\d+-of-\d+)?|\.lock(-\d+-of-\d+)?\.[0-9a-f]+")
 _LOCK_BEGINS = b'{"host"'
 ATTEMPTS = 10  # to take the lock of a directory that comes and goes
@@ -70,21 +71,29 @@ def header_of(spec: Spec, jobs: dict[str, list[Job]], chunking: Chunking) -> dic
     code = code_of(set().union(*(job.plan.spec.modules for job in members)))
     start = checksum(job.data for job in members)
     data = data_of(members) | ({KEY: start} if start else {})
+    jobs_of = {job.stem: (job.group.size, len(job.chunks(chunking))) for job in members}
+    return header(spec.name, spec.hash(), dump_toml(spec), code, data, chunking, jobs_of)
+
+
+def header(
+    name: str,
+    spec_hash: str,
+    spec: str,
+    code: dict[str, str],
+    data: dict[str, str],
+    chunking: Chunking,
+    jobs: dict[str, tuple[int, int]],
+) -> dict[str, Any]:
+    """A header; `jobs` are points and chunks by the beginnings of their files' names."""
+    run = {"format": FORMAT, "spec_hash": spec_hash, "spec": spec, "versions": versions(), "code": code}
     return {
-        "run": {
-            "format": FORMAT,
-            "spec_hash": spec.hash(),
-            "spec": dump_toml(spec),
-            "versions": versions(),
-            "code": code,
-            **({"data": data} if data else {}),
-        },
+        "run": run | ({"data": data} if data else {}),
         "chunking": list(chunking),
-        "name": spec.name,
+        "name": name,
         "place": os.getcwd(),
         "command": ["plasticode", *_without_shard(sys.argv[1:])],  # what goes on with all that is left
-        "points": sum(job.group.size for job in members),
-        "jobs": {job.stem: [job.group.size, len(job.chunks(chunking))] for job in members},
+        "points": sum(points for points, _ in jobs.values()),
+        "jobs": {stem: list(counts) for stem, counts in jobs.items()},
     }
 
 
@@ -308,7 +317,7 @@ def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
         return f"results of other code in {', '.join(here['code'])}"
     if there.get("data") and there["data"] != here.get("data"):
         changed = [name for name, known in here.get("data", {}).items() if there["data"].get(name) != known]
-        files_of = " and ".join(name if name == KEY else f"the task '{name}'" for name in changed)
+        files_of = " and ".join(name if name in (KEY, RECORDING) else f"the task '{name}'" for name in changed)
         return f"results of other data: the files of {files_of} have changed"
     return ""
 

@@ -141,14 +141,14 @@ def test_a_signal_at_the_end_of_a_run_ends_it_at_once(moment, dropped, monkeypat
 
 def test_a_second_signal_while_an_interrupted_run_is_reported(monkeypatch):
     """The first one fell into the computation, and what was finished is merged."""
-    real = session._keep
+    real = session.keep
 
     def signalled(*arguments):
         real(*arguments)
         os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(session, "_keep", signalled)
+        patch.setattr(session, "keep", signalled)
         patch.setattr(session, "merge", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
         assert "interrupted: finished points are kept in out" in run(code=130).stderr
     assert names(OUT) == ["chunks"]

@@ -15,8 +15,8 @@ import pytest
 import xarray as xr
 
 from dynamics.errors import PlasticodeError
-from experiments import session
 from experiments.execution import cluster
+from experiments.execution.keeping import how_to_run
 from experiments.points.jobs import CACHE_BLOCK, Chunking
 from tests.experiments.test_cli import plasticode
 from tests.experiments.test_resume import POINTS, SPEC, WRITTEN, chunks, names
@@ -178,7 +178,7 @@ def test_a_scheduler_that_is_not_there_is_told(tmp_path, monkeypatch):
 )
 def test_options_that_do_not_go_together_are_told(options, told):
     with pytest.raises(PlasticodeError, match=told):
-        session.how_to_run(*options)
+        how_to_run(*options)
 
 
 def test_the_size_of_chunks_gives_every_worker_some_and_every_device_a_block():

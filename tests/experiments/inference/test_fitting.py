@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import plasticode
 from dynamics.errors import PlasticodeError
 from experiments.cli import app
-from experiments.inference import fitting, recordings, writing
+from experiments.inference import fitting, recordings, searching, writing
 from experiments.inference.model import Rows, model
 from experiments.inference.table import read_fit
 from experiments.results import ownership
@@ -98,20 +98,22 @@ def test_a_scale_that_acts_as_a_time_constant_is_named_and_another_is_not():
         "timescales.plasticity.1": ["0.1 s", "10 s"],
     }
     spec = fit_of(table(timescales={"plasticity": ["0.5 s", "0.5 s"]}), free=ranges)
-    told = plasticode.fit(spec, synthetic=True).estimates
-    first, scale, second = told.values()
+    spec = make_spec(spec)
+    prepared = fitting.Prepared(spec, read_fit(spec), fitting.simulated(spec, read_fit(spec), 0)[0], 0)
+    first, scale, second = prepared.fitted(searching.in_memory(4, 4, None)).estimates.values()
     assert first.verdict == scale.verdict == "not-identified" and second.verdict == "identified"
     why = "timescales.plasticity.0 is multiplied by 2 and rule.feedback_scale is multiplied by 2"
-    assert first.why == f"the data stay the same when {why}"
+    assert first.why == f"the data stay the same when {why}" and prepared.blind() == [why]  # told before all starts
 
 
 def test_noise_that_the_model_has_not_is_a_misfit():
     spec = table(observe=[Z1])
     recording, _ = fitting.simulated(make_spec(spec), read_fit(make_spec(spec)), 0)
     slow = np.cumsum(np.random.default_rng(0).normal(size=recording.seen["z1"].shape), axis=0)
-    told = plasticode.fit(spec, {"z1": recording.seen["z1"] + 0.05 * slow})
+    told = plasticode.fit(spec | {"dtype": "float32"}, {"z1": (recording.seen["z1"] + 0.05 * slow)[:49]})
     assert {one.verdict for one in told.estimates.values()} <= {"misfit", "at-bound"}
     assert "interval is too narrow" in str(told) or "still grows" in str(told)
+    assert "All 49 presentations of the recording were fitted" in told.notes[0] and "in float64" in told.notes[1]
 
 
 def test_a_prior_is_a_normal_distribution_on_the_scale_of_its_number():
@@ -196,6 +198,27 @@ def test_what_it_simulated_is_a_recording_that_its_own_spec_fits(written):
     assert "fit.nc" in made[1] and "recording.nc" not in made[1]
 
 
+def test_an_interrupted_command_goes_on_to_the_same_numbers(written, monkeypatch):
+    folder, _ = written
+    out, real, calls = folder / "stopped", searching.Scorer.after, []
+
+    def stops(self, walk):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(self, walk)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(searching.Scorer, "after", stops)
+        done = invoked("fit", folder / "small.toml", "--synthetic", "--out", out)
+    assert done.exit_code == 130 and f"how far all starts are is kept in {out}" in done.output
+    other = invoked("fit", folder / "small.toml", "--synthetic", "--seed", 3, "--out", out)
+    assert other.exit_code == 2 and "holds results of another spec (seed is 0 there, 3 here" in other.output
+    assert invoked("fit", folder / "small.toml", "--synthetic", "--out", out).exit_code == 0
+    assert (out / "summary.json").read_bytes() == (folder / "out/summary.json").read_bytes()
+    assert not (out / "chunks").exists()
+
+
 def test_the_design_command_names_the_best_protocol(written):
     folder, _ = written
     axis = 'sweep.stimulus.duration=["20 ms", "100 ms"]'
@@ -246,6 +269,7 @@ def test_a_recording_that_does_not_fit_is_told_in_a_sentence(case):
 FREE = {PLASTICITY: ["0.1 s", "10 s"]}
 WRONG_TABLES = {
     "static": (dict(free={"network.hidden": [1, 2]}), "fit.free.network.hidden is not allowed: it is no number"),
+    "layer": (dict(free={f"{PLASTICITY}.2": [1, 2]}), "'timescales.plasticity' has 2 values, counted from 0"),
     "unknown": (dict(free={"timescales.plastic": [1, 2]}), "did you mean"),
     "stimulus": (dict(free={"stimulus.duration": [1, 2]}), "the stimulus is what the experiment has set"),
     "noise": (dict(free={"noise.activity": [0.1, 1]}), "a fit integrates no noise of the process"),

@@ -1,0 +1,80 @@
+"""What follows from where starts have ended: intervals, the model beside the data, tests of what is left."""
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+
+from experiments.inference.coordinates import OBSERVE
+from experiments.inference.initial import spent
+from experiments.inference.likelihoods import LIKELIHOODS
+from experiments.inference.model import Model
+from experiments.inference.recordings import Recording
+from experiments.inference.scoring import End
+from experiments.inference.verdicts import NORMAL, Misfit, misfit, threshold
+
+
+def ends_of_interval(place: float, error: float, profile: xr.Dataset | None, best: float) -> tuple[float, float]:
+    """The ends of the interval: where the profile has fallen by so much, or so many standard errors away."""
+    if profile is None:
+        return place - NORMAL * error, place + NORMAL * error
+    at, fallen = profile["place"].values, profile["loss"].values - best - threshold()
+    ends = []
+    for side in (at <= place, at >= place):
+        x, y = at[side], fallen[side]
+        order = np.argsort(y)
+        ends.append(float(np.interp(0, y[order], x[order])) if y.max(initial=-1) > 0 else np.inf)
+    return (-np.inf if np.isinf(ends[0]) else ends[0]), ends[1]
+
+
+def starts_of(made: Model, ends: list[End]) -> xr.Dataset:
+    """Where every start began and ended."""
+    dims = ("start", "free")
+
+    def numbers(places: list[np.ndarray]) -> np.ndarray:
+        return np.array([[float(one.number(at[i])) for i, one in enumerate(made.free)] for at in places])
+
+    return xr.Dataset(
+        {
+            "began": (dims, numbers([end.start for end in ends])),
+            "ended": (dims, numbers([end.place for end in ends])),
+            "loss": ("start", [end.loss for end in ends]),
+            "scores": ("start", [end.scores for end in ends]),
+            "converged": ("start", [end.converged for end in ends]),
+        },
+        {"free": [one.path for one in made.free]},
+    )
+
+
+def judged(made: Model, recording: Recording, best: End) -> tuple[xr.Dataset, dict[str, Misfit], float]:
+    """What the model says beside the data, tests of what is left, the integrator's estimate of its own error."""
+    etas, quality = jax.jit(made.predicted, static_argnums=1)(best.place, recording.presentations, made.data)
+    variables, tests = {}, {}
+    free, used = {one.path for one in made.free}, spent(best.information, len(made.free))
+    for one in made.observe:
+        kind, y = LIKELIHOODS[one.noise], recording.seen[one.name]
+        seen = ~np.isnan(y)
+        residuals, variances = map(
+            np.asarray, jax.jit(jax.vmap(functools.partial(_residuals, kind)))(etas[one.name], np.nan_to_num(y), seen)
+        )
+        residuals = np.where(seen, residuals, np.nan)
+        has_free_size = one.noise == "gaussian" and f"{OBSERVE}.{one.name}.sd" in free
+        share = round(used * seen.sum() / sum((~np.isnan(v)).sum() for v in recording.seen.values()))
+        tests[one.name] = misfit(residuals, variances, has_free_size, share)
+        dims = ("presentation", f"{one.name}_number")
+        variables |= {f"{one.name}_data": (dims, y), f"{one.name}_residual": (dims, residuals)}
+        variables |= {f"{one.name}_{n}": (_dims(one.name, n, e), np.asarray(e)) for n, e in etas[one.name].items()}
+    error = 0.0 if quality is None or quality.converged else float(quality.error)
+    return xr.Dataset(variables), tests, error
+
+
+def _residuals(kind: Any, eta: Any, y: Any, seen: Any) -> Any:
+    return kind.residuals(eta, y, seen)
+
+
+def _dims(name: str, parameter: str, eta: Any) -> tuple[str, ...]:
+    if eta.ndim == 1:
+        return ("presentation",)
+    return ("presentation", f"{name}_choice" if parameter == "logits" else f"{name}_number")

@@ -1,0 +1,260 @@
+"""Searches for the best places of a fit: chunks of starts, which are run and kept as the points of a sweep are."""
+
+import contextlib
+import functools
+import io
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from dynamics.errors import PlasticodeError
+from dynamics.information import Scored
+from experiments.execution.keeping import keep, missing, share
+from experiments.execution.programs import CHECKPOINT_SECONDS, WRITING_SHARE, batched
+from experiments.execution.runner import Executor, local
+from experiments.inference.descending import Descent, descend
+from experiments.inference.model import Model, Rows
+from experiments.inference.recordings import Recording
+from experiments.inference.scoring import End, Walk, advanced
+from experiments.machine.progress import Meter
+from experiments.points.jobs import Chunking, ChunkKey, group_stem
+from experiments.spec.extents import HELD
+from experiments.storage.chunks import ChunkStore, Record
+from experiments.storage.rundir import RunDirectory
+
+BATCH = 16  # places that one call of the program scores
+TANGENTS = 512  # and so many slopes, at most
+CHUNK = 64  # starts that take turns in the batch
+SCORES = 12  # of a start, about: the unit of progress
+CHECKPOINT = "walk"
+
+
+class Scorer:
+    """Scores places, (batch, free), priors included: one program, compiled once, over all local devices."""
+
+    def __init__(self, made: Model, recording: Recording, starts: int):
+        self.made = made
+        self.rows = Rows(np.arange(recording.presentations, dtype=np.int32), recording.seen)
+        devices = len(jax.local_devices())
+        most = max(min(BATCH, starts, TANGENTS // made.coordinates), 1)
+        block = -(-most // devices)
+        self.batch = block * devices
+        self._program = Program(batched(made.scored, 1, 2, block))
+
+    def prepare(self) -> None:
+        """Compile, unless that is done."""
+        self._program.compiled(np.zeros((self.batch, self.made.coordinates)), self.rows, self.made.data)
+
+    def __call__(self, places: np.ndarray) -> Scored:
+        said = jax.tree.map(np.asarray, self._program(places, self.rows, self.made.data))
+        return jax.tree.map(np.add, said, self.made.prior(places))
+
+    def begun(self, start: np.ndarray, held: np.ndarray) -> Walk:
+        """Starts before their first score."""
+        return Walk.begun(start, held)
+
+    def after(self, walk: Walk) -> Walk:
+        """The walk after a score of a batch."""
+        return advanced(walk, self, self.batch)
+
+
+class Descender:
+    """Moves starts, a batch of them in turn, down the slope of the likelihood; as a `Scorer` otherwise."""
+
+    def __init__(self, made: Model, recording: Recording, starts: int):
+        self.made = made
+        self.rows = Rows(np.arange(recording.presentations, dtype=np.int32), recording.seen)
+        devices = len(jax.local_devices())
+        block = -(-min(BATCH, starts) // devices)
+        self.batch = block * devices
+        one = functools.partial(_descended, made)
+        self._program = Program(batched(one, 2, 2, block))
+
+    def prepare(self) -> None:
+        """Compile, unless that is done."""
+        start = np.zeros((self.batch, self.made.coordinates))
+        self._program.compiled(*self._arguments(self.begun(start, np.zeros(start.shape, bool))))
+
+    def begun(self, start: np.ndarray, held: np.ndarray) -> Descent:
+        """Starts before their first step."""
+        return Descent.begun(start, held)
+
+    def after(self, descent: Descent) -> Descent:
+        """The descent after a step of the first starts that have not come to their end."""
+        going = np.flatnonzero(~descent.done)[: self.batch]
+        rows = np.concatenate([going, np.repeat(going[:1], self.batch - len(going))])
+        moved = jax.device_get(self._program(*self._arguments(Descent(*(array[rows] for array in descent)))))
+        after = Descent(*(array.copy() for array in descent))
+        for array, new in zip(after, moved, strict=True):
+            array[going] = new[: len(going)]
+        return after
+
+    def _arguments(self, descent: Descent) -> tuple:
+        return descent, descent.scores.astype(np.int32), self.rows, self.made.data
+
+
+def _descended(made: Model, descent: Descent, count: Any, rows: Rows, data: Any) -> Descent:
+    return descend(made, rows, data, descent, count)
+
+
+class Program:
+    """A function of jax that is compiled once, for arguments of one shape, whichever thread asks first."""
+
+    def __init__(self, function: Any):
+        self._function, self._lock, self._made = function, threading.Lock(), None
+
+    def compiled(self, *arguments: Any) -> Any:
+        """Compile, unless that is done."""
+        with self._lock:
+            if self._made is None:
+                self._made = self._function.lower(*arguments).compile()
+            return self._made
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.compiled(*arguments)(*arguments)
+
+
+class Search(NamedTuple):
+    """Starts of a fit, (starts, free), of whose numbers those that are `held` stay: what is cut into chunks, as a job
+    is."""
+
+    part: str
+    way: Any  # a Scorer, or a Descender
+    start: np.ndarray
+    held: np.ndarray
+
+    point_work = float(SCORES)
+
+    @property
+    def stem(self) -> str:
+        """What the names of its chunks begin with."""
+        return group_stem(self.part, 0)
+
+    def chunks(self, chunking: Chunking) -> dict[ChunkKey, np.ndarray]:
+        """The starts of every chunk."""
+        return chunks_of(self.part, len(self.start), chunking)
+
+
+def chunks_of(part: str, size: int, chunking: Chunking) -> dict[ChunkKey, np.ndarray]:
+    """The starts of every chunk of a search of so many."""
+    pieces = np.array_split(np.arange(size), -(-size // chunking.most))
+    return {ChunkKey(part, 0, number): points for number, points in enumerate(pieces)}
+
+
+def chunking_of(starts: int, processes: int) -> Chunking:
+    """How starts are cut for so many processes: a batch each at least."""
+    most = min(max(-(-starts // processes), BATCH), CHUNK)
+    return Chunking(min(BATCH, most), most, SCORES)
+
+
+class Searcher:
+    """Runs chunks of a search; an interrupted one leaves a checkpoint in the store, and goes on from there."""
+
+    def __init__(self, job: Search, size: int, store: ChunkStore | None = None, neighbours: int = 1):
+        self.job, self.store = job, store
+        self.saved, self.writing = time.monotonic(), 0.0
+
+    def prepare(self) -> None:
+        """Compile."""
+        self.job.way.prepare()
+
+    def run(self, key: ChunkKey, points: np.ndarray, meter: Meter) -> Record:
+        """Where the starts of a chunk end."""
+        walk = self._begun(key, points)
+        meter.advance(float(walk.scores.sum()))
+        try:
+            while not walk.done.all():
+                before = walk.scores.sum()
+                walk = self.job.way.after(walk)
+                meter.advance(float(walk.scores.sum() - before))
+                self._keep(key, walk)
+        except KeyboardInterrupt:
+            self._keep(key, walk, now=True)
+            raise
+        return record_of(walk.ends())
+
+    def _begun(self, key: ChunkKey, points: np.ndarray) -> Any:
+        """The walk at the last checkpoint, or at its beginning."""
+        walk = self.job.way.begun(self.job.start[points], self.job.held[points])
+        saved = self.store.load_checkpoint(key, CHECKPOINT) if self.store is not None else None
+        if saved is not None:
+            with contextlib.suppress(Exception):  # whatever there is in a file whose checksum was made to fit
+                with np.load(io.BytesIO(saved), allow_pickle=False) as arrays:
+                    found = type(walk)(**arrays)
+                if [a.shape for a in found] == [a.shape for a in walk] and np.array_equal(found.start, walk.start):
+                    return found
+        return walk
+
+    def _keep(self, key: ChunkKey, walk: Any, now: bool = False) -> None:
+        """Leave a checkpoint: `now`, or where the last one is old."""
+        begun = time.monotonic()
+        due = begun - self.saved > max(CHECKPOINT_SECONDS, self.writing / WRITING_SHARE)
+        if self.store is None or not (due or now) or not walk.scores.any():
+            return
+        buffer = io.BytesIO()
+        np.savez(buffer, **walk._asdict())
+        with contextlib.suppress(OSError):  # a full disk: the chunk itself may still find room
+            self.store.save_checkpoint(key, CHECKPOINT, buffer.getvalue())
+        self.saved = time.monotonic()
+        self.writing = self.saved - begun
+
+
+def record_of(ends: list[End]) -> Record:
+    """What a chunk keeps of its starts."""
+    columns = {name: np.array(column) for name, column in zip(End._fields, zip(*ends, strict=True), strict=True)}
+    single = {name: column[:, None] for name, column in columns.items() if column.ndim == 1}
+    arrays = {name: column for name, column in columns.items() if column.ndim > 1 and column.size}
+    return single | {"finite": np.isfinite(single["loss"]), HELD: arrays}
+
+
+def ends_of(record: Record) -> list[End]:
+    """The inverse of `record_of`; a descent knows nothing of the information."""
+    single = {name: column[:, 0].tolist() for name, column in record.items() if name != HELD}
+    columns = {"information": np.zeros((len(single["loss"]), 0, 0))} | single | record[HELD]
+    return [End(*row) for row in zip(*(columns[name] for name in End._fields), strict=True)]
+
+
+@dataclass
+class Seeker:
+    """Who goes on from all starts of a search, by `execute`: in this process or on workers; what is finished is kept in
+    a `directory`, if there is one, and not done again."""
+
+    meter: Meter
+    chunking: Chunking
+    execute: Executor = field(default=functools.partial(local, make=Searcher))
+    directory: RunDirectory | None = None
+    labels: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self, search: Search) -> list[End]:
+        """The ends of all starts."""
+        tasks = share([search], self.chunking)
+        if self.directory is None:
+            records = {}
+            for outcome in self.execute(tasks, self.meter):
+                if outcome.record is None:
+                    raise outcome.error or RuntimeError(f"no record of chunk {outcome.key.stem}")
+                records[outcome.key] = outcome.record
+        else:
+            records = self._kept(self.directory, tasks)
+        return [end for _, record in sorted(records.items()) for end in ends_of(record)]
+
+    def _kept(self, directory: RunDirectory, tasks: list) -> dict[ChunkKey, Record]:
+        keep(directory, self.labels, self.execute(missing(tasks, directory.store), self.meter))
+        failures = directory.store.failures()
+        if left := [key.stem for task in missing(tasks, directory.store) for key in task.chunks]:
+            why = failures.get(left[0], {}).get("error", "no reason is known")
+            raise PlasticodeError(
+                f"{len(left)} chunks of starts failed every time, the first with {why}: the same command tries again"
+            )
+        return {key: directory.store.read(key)[1] for task in tasks for key in task.chunks}
+
+
+def in_memory(starts: int, of: int, on_progress: Callable[[int, int], None] | None) -> Seeker:
+    """Who seeks in this process: `of` starts in all searches, `starts` in the largest."""
+    report = None if on_progress is None else lambda now: on_progress(now.points, of)
+    return Seeker(Meter(report, float(SCORES * of), of), chunking_of(starts, 1))
