@@ -1,5 +1,6 @@
 """The commands `plasticode fit` and `plasticode design`. They import what they need themselves, as all commands do."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,6 +34,10 @@ def fit(
     synthetic: Annotated[
         bool, typer.Option("--synthetic", help="Simulate a recording with the numbers of the spec, and fit that.")
     ] = False,
+    rules: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,...", help="Compare rules: which explains it?", show_default="fit.rules of the spec"),
+    ] = None,
     sets: Sets = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where results go.", show_default="results/NAME-fit")
@@ -49,13 +54,15 @@ def fit(
     The same command again goes on where it was stopped.
     """
 
+    named = [] if rules is None else [f"fit.rules={json.dumps([name.strip() for name in rules.split(',')])}"]
+
     def into(sessions: Any, loaded: Any, target: Path, on_progress: Any) -> Any:
         from experiments.execution.keeping import how_to_run
 
         how = how_to_run(workers, scheduler, None, force)
         return sessions.fit_into(loaded, data, synthetic, target, how, on_progress, lambda text: say(text, err=True))
 
-    _carried_out("fit", "starts", (spec, sets or (), quick, seed), out, no_cache, into)
+    _carried_out("fit", "starts", (spec, [*(sets or ()), *named], quick, seed), out, no_cache, into)
 
 
 def design(
@@ -95,9 +102,10 @@ def _carried_out(
         except KeyboardInterrupt:
             kept = (target / "chunks").exists()
             tell_interrupted(f"how far all starts are is kept in {target}" if kept else "nothing was changed")
-        print_table(found.table)
+        for table in found.tables:
+            print_table(table)
         for sentence in found.sentences:
             say(sentence)
-        say(f"Written to {target}: summary.json, {name}.nc, spec.toml, figures.")
+        say(f"Written to {target}: summary.json, {name}.nc, spec.toml, report.html, figures.")
         if not found.ok:
             raise typer.Exit(FAILED)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from experiments.execution import runner
 from experiments.execution.runner import configure
+from experiments.inference.comparison import which_rule
 from experiments.inference.design import design
 from experiments.inference.fitting import fit
 from experiments.machine.progress import OnProgress, shown_progress
@@ -42,6 +43,7 @@ __all__ = [
     "open",
     "run",
     "sweep",
+    "which_rule",
 ]
 
 

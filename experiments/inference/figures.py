@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from experiments.inference.comparison import Compared
 from experiments.inference.design import Design
 from experiments.inference.fitting import Fitted
 from experiments.inference.verdicts import IDENTIFIED, number_text, threshold
@@ -77,6 +78,24 @@ def _profile(path: str, data: xr.Dataset) -> Figure:
     panel.axhline(threshold(), color="black", linewidth=0.6)
     panel.set_xlabel(path)
     panel.set_ylabel("log-likelihood lost")
+    return figure
+
+
+def rules_figure(found: Compared) -> Figure:
+    """How far each rule is behind the best, with its interval: those that are not ruled out in the first colour."""
+    with style():
+        figure, (panel,) = panels(1, width=4.5, height=0.7 + 0.3 * len(found.rules))
+        for row, at in enumerate(found.behind):
+            if np.isfinite(at.behind):
+                colour = OKABE_ITO[1] if at.is_out else OKABE_ITO[0]
+                panel.plot([at.low, at.high], [row, row], color=colour, linewidth=2)
+                panel.plot([at.behind], [row], "o", color=colour)
+        panel.axvline(0, color="black", linewidth=0.6)
+        panel.set_yticks(range(len(found.rules)), [one.rule for one in found.rules])
+        panel.set_ylim(len(found.rules) - 0.5, -0.5)
+        panel.set_xscale("symlog", linthresh=10)  # what is close matters
+        panel.set_xlabel("behind the best, log units of what was left out")
+        panel.set_title(found.verdict)
     return figure
 
 

@@ -111,19 +111,26 @@ def fit(
         PlasticodeError: the spec, its table or the recording cannot be used, told in one sentence.
     """
     made = spec_of(spec)
-    if not jax.config.values["jax_enable_x64"]:
-        raise PlasticodeError("a fit computes in float64: call plasticode.configure('float64') first")
     table = read_fit(made)
     seed = made.seed if seed is None else seed
+    recording, truth = recorded(made, table, data, synthetic, seed)
+    return fitted(made, table, recording, seed, truth, on_progress)
+
+
+def recorded(
+    spec: Spec, table: Fit, data: Source | None, synthetic: bool, seed: int
+) -> tuple[Recording, np.ndarray | None]:
+    """The recording that is asked for, and the places of the truth in the ranges where it is `synthetic`."""
+    if not jax.config.values["jax_enable_x64"]:
+        raise PlasticodeError("a fit computes in float64: call plasticode.configure('float64') first")
     if synthetic:
         if data is not None:
             raise PlasticodeError("fit got both data and synthetic: a recording is either given or simulated")
-        recording, truth = simulated(made, table, seed)
-        return fitted(made, table, recording, seed, truth, on_progress)
+        return simulated(spec, table, seed)
     source = table.data if data is None else data
     if source is None:
         raise PlasticodeError("fit.data is missing: it must name the recording; synthetic (--synthetic) makes one")
-    return fitted(made, table, recordings.read(source, table, made.task), seed, None, on_progress)
+    return recordings.read(source, table, spec.task), None
 
 
 def simulated(spec: Spec, table: Fit, seed: int) -> tuple[Recording, np.ndarray]:

@@ -17,6 +17,7 @@ from experiments.execution import cluster
 from experiments.execution.keeping import How
 from experiments.execution.runner import Executor, local
 from experiments.inference import recordings, writing
+from experiments.inference.comparison import compared, contenders
 from experiments.inference.design import design
 from experiments.inference.fitting import Prepared, simulated
 from experiments.inference.initial import FREE
@@ -38,7 +39,7 @@ from experiments.storage.chunks import ChunkStore
 class Told(NamedTuple):
     """What a command prints, and whether all that was asked for is known."""
 
-    table: TextTable
+    tables: list[TextTable]
     sentences: list[str]
     ok: bool
 
@@ -96,6 +97,7 @@ def fit_into(
             raise PlasticodeError("fit.data is missing: it, or --data, must name the recording; --synthetic makes one")
         recording = recordings.read(source, table, spec.task)
     prepared = Prepared(spec, table, recording, spec.seed, truth)
+    rules = contenders(spec, table, recording) if table.rules else []  # what is wrong is told before the fit
     with rundir.opened(target, _header(prepared, how), None, how.force) as directory:
         for notice in directory.notices:
             notify(notice)
@@ -104,16 +106,21 @@ def fit_into(
         with _executor(prepared, directory, how) as execute:
             seek = Seeker(_meter(prepared, directory, on_progress), directory.chunking, execute, directory)
             found = prepared.fitted(seek)
-        writing.write(found, prepared, keeps, target)
+        which = compared(rules, table, recording, spec.seed) if rules else None
+        writing.write(found, which, prepared, keeps, target)
         directory.close()
-    return Told(writing.table_of(found), [*found.sentences, *found.notes], found.ok)
+    tables, told, ok = [writing.table_of(found)], [*found.sentences, *found.notes], found.ok
+    if which is not None:
+        tables, told, ok = [*tables, writing.table_of_rules(which)], [*told, *which.sentences], ok and which.ok
+    return Told(tables, told, ok)
 
 
 def _header(prepared: Prepared, how: How) -> dict[str, Any]:
     """What fit it is: the spec with its table [fit], and all arrays that it reads."""
     chunking = chunking_of(max(prepared.searches.values()), cluster.size(how.workers, how.scheduler)[0])
     known = hashlib.sha256(prepared.spec.hash().encode())
-    known.update(json.dumps(prepared.table.model_dump(mode="json"), sort_keys=True).encode())
+    own = prepared.table.model_dump(mode="json", exclude={"rules", "folds"})  # which change nothing of the fit itself
+    known.update(json.dumps(own, sort_keys=True).encode())
     start = {f"start {name}": values for name, values in prepared.recording.start.items()}
     arrays = prepared.made.data | prepared.recording.seen | start
     jobs = {
@@ -174,4 +181,4 @@ def design_into(spec: Spec, target: Path, on_progress: OnProgress) -> Told:
     writing.write_design(found, spec, table, target)
     known = ["Initial weights were taken for known: with fit.initial_weights = 'free' errors are larger."]
     told = [*writing.best_sentences(found), *(known if table.initial_weights == FREE else [])]
-    return Told(writing.design_table(found), told, True)
+    return Told([writing.design_table(found)], told, True)

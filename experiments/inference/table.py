@@ -16,6 +16,7 @@ from experiments.spec.units import Time
 Kind = Literal["gaussian", "bernoulli", "categorical", "poisson"]
 Positive = Annotated[float, Field(gt=0, le=1e30)]
 Every = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
+Folds = Annotated[int, Field(strict=True, ge=2, le=100)]
 Starts = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 
 
@@ -82,6 +83,8 @@ class Fit(AbstractTable):
               what is observed
     starts    how many points of the ranges, drawn evenly, the fit starts from
     profile   paths of free numbers whose intervals are to follow the likelihood itself
+    rules     names or tables of rules that are to be compared: which of them explains the recording
+    folds     into how many parts what was observed is divided for that, each of which is left out in turn
     initial_weights
               "known": those of the spec; "free": their init is the prior; else what the names of those variables of the
               recording begin with that have them: of "start" start_W1, start_W2, ...
@@ -92,6 +95,8 @@ class Fit(AbstractTable):
     observe: Annotated[tuple[Observation, ...], Field(min_length=1)]
     starts: Starts = 16
     profile: tuple[str, ...] = ()
+    rules: tuple[str | dict[str, Any], ...] = ()
+    folds: Folds = 5
     initial_weights: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")] = "known"
 
     @field_validator("free", mode="before")

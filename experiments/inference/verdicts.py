@@ -20,6 +20,8 @@ NORMAL = 1.959964  # 95 % of a normal distribution lie within so many standard d
 # 1e-15 of an exact degeneracy.
 NULL, SHARE = 1e-9, 0.01
 WIDEST = 0.5  # half an interval that is as wide as the range: nothing was learned
+MOST_PRIOR = 0.5  # of the standard deviation of the prior: with a larger error, it is the prior that speaks
+TIED = 0.7  # a correlation of errors from which on numbers are told to be known together only
 SIGNIFICANT = 3.2905  # 99.9 % of a normal distribution
 SAME_LOSS = 2.0  # log units, within which another optimum is as good
 APART = 5.0  # standard errors
@@ -35,13 +37,11 @@ IDENTIFIED, AT_BOUND, NOT_IDENTIFIED, MISFIT, DISAGREE = (
 
 class Certainty(NamedTuple):
     """Standard errors in the box (infinite where there is none), the correlation of the errors (NaN there), the
-    directions in the box about which the data say nothing, the softest direction, eigenvalues of the scaled
-    information."""
+    directions in the box about which the data say nothing, eigenvalues of the scaled information."""
 
     errors: np.ndarray
     correlation: np.ndarray
     null: list[np.ndarray]
-    softest: np.ndarray
     eigenvalues: np.ndarray
 
 
@@ -58,7 +58,7 @@ def certainty(information: np.ndarray) -> Certainty:
     errors = np.where(lost, np.inf, np.sqrt(np.diag(covariance)))
     with np.errstate(invalid="ignore"):
         correlation = np.where(np.isfinite(np.outer(errors, errors)), covariance / np.outer(errors, errors), np.nan)
-    return Certainty(errors, correlation, [shares[:, i] for i in np.flatnonzero(null)], shares[:, 0], values)
+    return Certainty(errors, correlation, [shares[:, i] for i in np.flatnonzero(null)], values)
 
 
 class Misfit(NamedTuple):
@@ -104,7 +104,7 @@ def verdicts(
     for i, one in enumerate(free):
         error = known.errors[i]
         far = [end for end in rivals if abs(end.place[i] - best.place[i]) > APART * error]
-        if not NORMAL * error < WIDEST:
+        if not NORMAL * error < WIDEST or _is_prior(one, error):
             found.append(Verdict(NOT_IDENTIFIED, _unknown(free, i, known)))
         elif best.place[i] <= EDGE or best.place[i] >= 1 - EDGE:
             end = "lower" if best.place[i] <= EDGE else "upper"
@@ -121,13 +121,25 @@ def verdicts(
     return found
 
 
+def _is_prior(one: Coordinate, error: float) -> bool:
+    """Whether what is known of a number is for the most part its prior."""
+    return one.prior is not None and bool(error * one.width > MOST_PRIOR * one.prior[1])
+
+
 def _unknown(free: Sequence[Coordinate], i: int, known: Certainty) -> str:
-    for direction in known.null:
-        if abs(direction[i]) > SHARE * np.abs(direction).max():
+    if known.null:  # the smallest change of number i that the data do not see, and of what must go with it
+        span = np.linalg.qr(np.array(known.null).T)[0]
+        direction = span @ span[i]
+        if abs(direction[i]) > SHARE * np.abs(direction).max() > 0:
             return f"the data stay the same when {direction_text(free, direction)}"
-    softest = direction_text(free, known.softest)
-    together = f"; what the data know least is that {softest}" if np.count_nonzero(_shares(known.softest)) > 1 else ""
-    return f"its 95 % interval is as wide as its range{together}"
+    too_wide = not NORMAL * known.errors[i] < WIDEST
+    why = "its 95 % interval is as wide as its range" if too_wide else "what is known of it is for the most its prior"
+    ties = np.nan_to_num(known.correlation[i])
+    ties[i] = 0
+    other = int(np.abs(ties).argmax())
+    if abs(ties[other]) < TIED:
+        return why
+    return f"{why}; its error is tied to that of {free[other].path} (correlation {ties[other]:.2f})"
 
 
 def _shares(direction: np.ndarray) -> np.ndarray:

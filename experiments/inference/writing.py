@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from experiments.inference import page
+from experiments.inference.comparison import Compared
 from experiments.inference.coordinates import Coordinate
 from experiments.inference.design import Design
-from experiments.inference.figures import design_figures, figures
+from experiments.inference.figures import design_figures, figures, rules_figure
 from experiments.inference.fitting import Fitted, Prepared
 from experiments.inference.recordings import dataset
 from experiments.inference.table import Fit
@@ -35,6 +37,38 @@ def table_of(found: Fitted) -> TextTable:
     return TextTable("what the recording says", header, rows, note)
 
 
+def table_of_rules(found: Compared) -> TextTable:
+    """The rules, the best first, one a row."""
+    paths = list(dict.fromkeys(path for one in found.rules for path in one.estimates))
+    rows = []
+    for one, at in zip(found.rules, found.behind, strict=True):
+        behind = f"{at.behind:.1f} ({at.low:.1f} to {at.high:.1f})" if at is not found.behind[0] else ""
+        numbers = {free.path: number_text(free, one.estimates[free.path]) for free in one.free}
+        fits = f"misfit of {', '.join(one.wrong)}" if one.wrong else "fits"
+        said = "ruled out" if at.is_out else "best" if one is found.rules[0] else "possible"
+        shown = [numbers.get(path, "-") for path in paths]
+        rows.append([one.rule, f"{one.log_likelihood:.1f}", behind, f"{said}, {fits}", *shown])
+    header = ["rule", "log-likelihood", "behind by (95 %)", "verdict", *paths]
+    note = f"Log-likelihoods are of what was left out of the fit, a fold of {found.folds} at a time."
+    return TextTable("which rule explains the recording", header, rows, note)
+
+
+def summary_of_rules(found: Compared) -> dict[str, Any]:
+    """What summary.json says of a comparison."""
+    compared = [
+        {
+            "rule": one.rule,
+            "log_likelihood": one.log_likelihood,
+            **at._asdict(),
+            "ruled_out": at.is_out,
+            "estimates": one.estimates,
+            "misfit": {name: test._asdict() for name, test in one.misfit.items()},
+        }
+        for one, at in zip(found.rules, found.behind, strict=True)
+    ]
+    return {"verdict": found.verdict, "folds": found.folds, "compared": compared, "sentences": found.sentences}
+
+
 def summary(found: Fitted) -> dict[str, Any]:
     """What summary.json says."""
     return {
@@ -54,22 +88,28 @@ def written(is_simulated: bool) -> tuple[str, ...]:
     return SIMULATED if is_simulated else FITTED
 
 
-def write(found: Fitted, prepared: Prepared, has_recording: bool, target: Path) -> None:
+def write(found: Fitted, compared: Compared | None, prepared: Prepared, has_recording: bool, target: Path) -> None:
     """All that a fit leaves behind, into a directory that is whole or not there; the recording too, where it is not a
     user's own file."""
     with output_directory(target, written(has_recording)) as directory:
-        (directory / "spec.toml").write_text(resolved(prepared), encoding="utf-8")
+        spec, text = prepared.spec, resolved(prepared)
+        (directory / "spec.toml").write_text(text, encoding="utf-8")
         groups = {"starts": found.starts, "predicted": found.predicted}
         groups |= {} if found.weights is None else {"initial_weights": found.weights}
         groups |= {f"profile {path}": profile for path, profile in found.profiles.items()}
+        groups |= {} if compared is None else {"rules": compared.data}
         for number, (group, data) in enumerate(groups.items()):
             data.to_netcdf(directory / "fit.nc", mode="a" if number else "w", group=group, engine="h5netcdf")
         if has_recording:
             dataset(prepared.recording, prepared.table).to_netcdf(directory / RECORDED, engine="h5netcdf")
-        files = save(figures(found), directory / "figures")
+        drawn = figures(found) | ({} if compared is None else {"rules": rules_figure(compared)})
+        files = save(drawn, directory / "figures")
+        tables = [table_of(found), *([] if compared is None else [table_of_rules(compared)])]
+        told = [*(compared.sentences if compared else []), *found.sentences, *found.notes]
+        page.write(spec, text, files, told, tables, directory / "report.html")
         simulated = {"recording": RECORDED} if has_recording else {}
-        content = summary(found) | simulated | {"figures": [file.name for file in files.values()]}
-        spec = prepared.spec
+        rules = {} if compared is None else {"rules": summary_of_rules(compared)}
+        content = summary(found) | rules | simulated | {"figures": [file.name for file in files.values()]}
         write_json({"name": spec.name, "spec_hash": spec.hash(), **content}, directory / "summary.json")
 
 
@@ -132,7 +172,9 @@ def write_design(found: Design, spec: Spec, table: Fit, target: Path) -> None:
         (directory / "spec.toml").write_text(_resolved(spec, table), encoding="utf-8")
         found.data.to_netcdf(directory / "design.nc", engine="h5netcdf")
         files = save(design_figures(found), directory / "figures")
-        content = {"sentences": best_sentences(found), "figures": [file.name for file in files.values()]}
+        told, text = best_sentences(found), _resolved(spec, table)
+        page.write(spec, text, files, told, [design_table(found)], directory / "report.html")
+        content = {"sentences": told, "figures": [file.name for file in files.values()]}
         write_json({"name": spec.name, "spec_hash": spec.hash(), **content}, directory / "summary.json")
 
 

@@ -22,10 +22,10 @@ from experiments.machine.reading import number_attribute, opened_hdf5, parse_jso
 FIGURES = "figures"
 RUN = ("results.nc", "spec.toml", "summary.json", "report.html", FIGURES)  # what `run` and `compare` write
 REPRODUCED = ("predictions.toml", "verdicts.json", "summary.json", "report.html", FIGURES)  # what `reproduce` writes
-FITTED = ("fit.nc", "spec.toml", "summary.json", FIGURES)  # what `fit` writes
+FITTED = ("fit.nc", "spec.toml", "summary.json", "report.html", FIGURES)  # what `fit` writes
 RECORDED = "recording.nc"
 SIMULATED = (*FITTED, RECORDED)  # and with --synthetic; otherwise a recording of that name is the user's
-DESIGNED = ("design.nc", "spec.toml", "summary.json", FIGURES)  # what `design` writes
+DESIGNED = ("design.nc", "spec.toml", "summary.json", "report.html", FIGURES)  # what `design` writes
 MANIFEST, MARK = ".published.json", ".owner"
 LARGEST_SUMMARY = 2**28  # bytes
 _PICTURE = re.compile(r"[^/\\]+\.png")

@@ -1,0 +1,344 @@
+"""Which rule explains a recording: each is fitted to all but a fold of it, and judged by what was left out."""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, Bool
+
+from dynamics.errors import PlasticodeError, refused, unknown
+from dynamics.information import Scored
+from experiments.inference.coordinates import OBSERVE, Coordinate
+from experiments.inference.fitting import Source, recorded
+from experiments.inference.folds import UNSEEN, Difference, blocks, difference
+from experiments.inference.initial import spent
+from experiments.inference.likelihoods import LIKELIHOODS
+from experiments.inference.model import Arrays, Model, Places, Rows, model, sizes
+from experiments.inference.recordings import Recording, check_widths
+from experiments.inference.scoring import End, ascend, spread
+from experiments.inference.searching import BATCH, TANGENTS
+from experiments.inference.table import Fit, read_fit
+from experiments.inference.verdicts import Misfit, misfit
+from experiments.spec.loading import make_spec, spec_of
+from experiments.spec.spec import Spec
+
+EXPLAINED, UNDECIDED, NONE = "explained-by", "undecided", "none"
+Seen = dict[str, Any]  # what was observed, by name, (presentations, data)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A rule that may explain a recording: the model with it, and the programs that score it.
+
+    missing  numbers of fit.free that it does not have
+    score    of places (batch, free), and presentations that are left out of each (batch, presentations)
+    told     of places, for each presentation: the log-likelihood, and residuals by name; the integrator's error
+    """
+
+    name: str
+    made: Model
+    missing: tuple[str, ...]
+    score: Callable[..., Scored]
+    told: Callable[..., tuple]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """How well a rule explains a recording: the free numbers that fit all of it, and tests of what is left; the
+    log-likelihood of each presentation by fits that did not have it (0 where nothing was observed); the integrator's
+    error, relative to the change of the weights, if it is above its tolerance."""
+
+    rule: str
+    free: tuple[Coordinate, ...]
+    missing: tuple[str, ...]
+    estimates: dict[str, float]
+    misfit: dict[str, Misfit]
+    held_out: np.ndarray
+    error: float
+
+    @property
+    def log_likelihood(self) -> float:
+        """Of all that was left out in turn; minus infinity where the rule has none."""
+        total = float(self.held_out.sum())
+        return total if np.isfinite(total) else -np.inf
+
+    @property
+    def wrong(self) -> list[str]:
+        """The observations whose residuals are not those of the model."""
+        return [name for name, test in self.misfit.items() if test.found]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Rules that were asked to explain a recording, the best first; how far each is behind that; the block of each
+    presentation (its fold is block mod folds), -1 where nothing was observed."""
+
+    rules: tuple[Explanation, ...]
+    behind: tuple[Difference, ...]
+    block: np.ndarray
+    folds: int
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """The rules that the recording does not rule out."""
+        return tuple(one.rule for one, at in zip(self.rules, self.behind, strict=True) if not at.is_out)
+
+    @property
+    def kind(self) -> str:
+        """`explained-by`, `undecided`, or `none` where the residuals of all that are left are not those of the rule."""
+        if all(one.wrong for one in self.rules if one.rule in self.left):
+            return NONE
+        return EXPLAINED if len(self.left) == 1 else UNDECIDED
+
+    @property
+    def verdict(self) -> str:
+        """In a line: "explained-by: fa", "undecided: fa, kp", "none"."""
+        return NONE if self.kind == NONE else f"{self.kind}: {', '.join(self.left)}"
+
+    @property
+    def ok(self) -> bool:
+        """Whether one rule explains the recording, and all are integrated as well as the spec asks for."""
+        return self.kind == EXPLAINED and not any(one.error for one in self.rules)
+
+    def __str__(self) -> str:
+        return "\n".join(self.sentences)
+
+    @property
+    def sentences(self) -> list[str]:
+        """What may be said of it, as in a paper."""
+        pairs = list(zip(self.rules, self.behind, strict=True))
+        out = [f"{one.rule} (by {_reach(at)})" for one, at in pairs if at.is_out]
+        near = [f"{one.rule} is behind by {_reach(at)}" for one, at in pairs[1:] if not at.is_out]
+        best = self.rules[0]
+        if not self.left:
+            told = ["None of the rules gives a finite likelihood to what was left out of its fit."]
+        elif self.kind == NONE:
+            wrong = ", ".join(best.wrong)
+            told = [f"None of the rules explains the recording: residuals of {wrong} are not those of {best.rule}."]
+        elif self.kind == EXPLAINED:
+            told = [f"Of these rules {best.rule} alone explains the recording."]
+        else:
+            told = [f"The recording does not tell between {', '.join(self.left)}: {'; '.join(near)}."]
+        if out:
+            told.append(f"Ruled out, in log units of what was left out of the fit: {', '.join(out)}.")
+        for one in self.rules:
+            if one.missing:
+                told.append(f"{one.rule} has no {', '.join(one.missing)}, and is fitted without.")
+            if one.error:
+                told.append(f"The integrator's error with {one.rule} is {one.error:.2g} of the weights' change.")
+        return told
+
+    @property
+    def data(self) -> xr.Dataset:
+        """All of it by rule: held-out log-likelihoods, differences to the best, estimates, z-scores of the tests."""
+        names, paths = [one.rule for one in self.rules], list(dict.fromkeys(p for r in self.rules for p in r.estimates))
+        tests = [[[np.nan if z is None else z for z in t] for t in one.misfit.values()] for one in self.rules]
+        numbers = [[one.estimates.get(path, np.nan) for path in paths] for one in self.rules]
+        found = xr.Dataset(
+            {
+                "held_out": (("rule", "presentation"), np.stack([one.held_out for one in self.rules])),
+                "block": ("presentation", self.block),
+                "fold": ("presentation", np.where(self.block == UNSEEN, UNSEEN, self.block % self.folds)),
+                "behind": (("rule", "bound"), np.array(self.behind)),
+                "estimate": (("rule", "free"), np.array(numbers)),
+                "misfit": (("rule", "observation", "test"), np.array(tests)),
+            },
+            {
+                "rule": names,
+                "bound": ["difference", "low", "high"],
+                "free": paths,
+                "observation": list(self.rules[0].misfit),
+                "test": list(Misfit._fields),
+            },
+        )
+        return found.assign_attrs(verdict=self.verdict)
+
+
+def _reach(at: Difference) -> str:
+    return f"{at.behind:.4g}, 95 % interval {at.low:.4g} to {at.high:.4g}"
+
+
+def which_rule(
+    spec: Spec | str | Path | dict[str, Any],
+    data: Source | None = None,
+    *,
+    rules: Sequence[str | dict[str, Any]] = (),
+    folds: int | None = None,
+    synthetic: bool = False,
+    seed: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Compared:
+    """Compares rules by how well each explains a recording: `explained-by` one, `undecided` between some, or `none`.
+
+    rules   names or tables such as a spec's `rule`, "module:Class" for one's own; by default fit.rules of the spec
+    folds   into how many parts observations are divided, each of which is left out in turn; by default fit.folds
+
+    Everything else is as in `fit`; a recording that is `synthetic` is made by the spec's own rule.
+
+    Raises:
+        PlasticodeError: the spec, its table, a rule or the recording cannot be used, told in one sentence.
+    """
+    made = spec_of(spec)
+    table = dict(made.fit) | ({"rules": list(rules)} if rules else {}) | ({} if folds is None else {"folds": folds})
+    made = made.model_copy(update={"fit": table})
+    found = read_fit(made)
+    seed = made.seed if seed is None else seed
+    of_own = own_numbers(made, found)[0] if synthetic else found
+    recording, _ = recorded(made, of_own, data, synthetic, seed)
+    return compared(contenders(made, found, recording), found, recording, seed, on_progress)
+
+
+def contenders(spec: Spec, table: Fit, recording: Recording | None = None) -> list[Contender]:
+    """The rules of a table, each with those of the free numbers that it has."""
+    if len(table.rules) < 2:
+        raise refused("fit.rules", list(table.rules), "it must name the rules to compare, two or more")
+    with_rule = [_with_rule(spec, one) for one in table.rules]
+    names = [one.rule.name for one in with_rule]
+    if len(set(names)) < len(names):
+        raise refused("fit.rules", names, "each rule must be named once")
+    there = dict.fromkeys(path for one in with_rule for path in one.rule.numbers())
+    for path in table.free:
+        if path.startswith("rule.") and not _has(there, path):
+            raise unknown("path in fit.free, of any of fit.rules,", path, there)
+    return [_contender(one, table, recording) for one in with_rule]
+
+
+def _with_rule(spec: Spec, rule: str | dict[str, Any]) -> Spec:
+    """The spec with another rule; its own, by name, with the numbers that it has."""
+    values = spec.values() | {"sweep": spec.table()["sweep"]}
+    try:
+        return make_spec(values if rule == spec.rule.name else values | {"rule": rule})
+    except PlasticodeError as error:
+        raise PlasticodeError(f"in fit.rules: {error}") from None
+
+
+def _has(numbers: dict[str, Any], path: str) -> bool:
+    """Whether a path is among those of the numbers of rules, or an item of one."""
+    return path in numbers or path.rpartition(".")[0] in numbers
+
+
+def own_numbers(spec: Spec, table: Fit) -> tuple[Fit, tuple[str, ...]]:
+    """The table with those of the free numbers that the spec's rule has, and the others."""
+    name, numbers = spec.rule.name, spec.rule.numbers()
+    missing = tuple(path for path in table.free if path.startswith("rule.") and not _has(numbers, path))
+    free = {path: one for path, one in table.free.items() if path not in missing}
+    if not free:
+        raise refused("fit.rules", name, "this rule has none of the numbers of fit.free: there must be one")
+    return table.model_copy(update={"free": free, "profile": ()}), missing
+
+
+def _contender(spec: Spec, table: Fit, recording: Recording | None) -> Contender:
+    name = spec.rule.name
+    own, missing = own_numbers(spec, table)
+    try:
+        made = model(spec, own, recording)
+        if recording is not None:
+            check_widths(recording, table, sizes(made))
+    except PlasticodeError as error:
+        raise PlasticodeError(f"with the rule '{name}': {error}") from None
+    score = jax.jit(jax.vmap(functools.partial(_scored, made), in_axes=(0, 0, None, None)))
+    told = jax.jit(jax.vmap(functools.partial(_told, made), in_axes=(0, None, None)))
+    return Contender(name, made, missing, score, told)
+
+
+def _scored(made: Model, place: Places, left_out: Bool[Array, " presentations"], seen: Seen, data: Arrays) -> Scored:
+    """What the observations that are not left out say of a place, without priors."""
+    rest = {name: jnp.where(left_out[:, None], jnp.nan, values) for name, values in seen.items()}
+    return made.scored(place, Rows(jnp.arange(len(left_out), dtype=jnp.int32), rest), data)
+
+
+def _told(made: Model, place: Places, seen: Seen, data: Arrays) -> tuple:
+    """The log-likelihood of each presentation; residuals and the variances of their squares by name; the integrator's
+    error, if it is too large."""
+    presentations = len(next(iter(seen.values())))
+    etas, quality = made.predicted(place, presentations, data)
+    total, residuals = jnp.zeros(presentations), {}
+    for one in made.observe:
+        kind, there = LIKELIHOODS[one.noise], ~jnp.isnan(seen[one.name])
+        y = jnp.where(there, seen[one.name], 0)
+        total -= jax.vmap(kind.loss)(etas[one.name], y, there)
+        residuals[one.name] = jax.vmap(kind.residuals)(etas[one.name], y, there)
+    error = jnp.zeros(()) if quality is None else jnp.where(quality.converged, 0, quality.error)
+    return total, residuals, error
+
+
+def compared(
+    rules: Sequence[Contender],
+    table: Fit,
+    recording: Recording,
+    seed: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Compared:
+    """The rules, by how well each foretells what was left out of its fits."""
+    observed = np.any([~np.isnan(values).all(axis=1) for values in recording.seen.values()], axis=0)
+    block = blocks(observed, table.folds)
+    found = []
+    for number, one in enumerate(rules):
+        found.append(explanation(one, table, recording, block, seed))
+        if on_progress:
+            on_progress(number + 1, len(rules))
+    found.sort(key=lambda one: -one.log_likelihood)
+    behind = tuple(difference(found[0].held_out, one.held_out, block) for one in found)
+    return Compared(tuple(found), behind, block, table.folds)
+
+
+def explanation(of: Contender, table: Fit, recording: Recording, block: np.ndarray, seed: int) -> Explanation:
+    """A rule fitted to the whole recording, from all starts, and from there to all but each of the folds."""
+    made, seen, folds = of.made, recording.seen, table.folds
+    fold = np.where(block == UNSEEN, UNSEEN, block % folds)
+    left_out = np.concatenate([np.zeros((1, len(fold)), bool), fold == np.arange(folds)[:, None]])
+
+    def score(places: np.ndarray) -> Scored:
+        """Of places whose last number says what is left out: nothing at 0, fold k at (k + 1) / folds."""
+        own, which = places[:, :-1], np.rint(places[:, -1] * folds).astype(int)
+        said = jax.tree.map(np.asarray, of.score(own, left_out[which], seen, made.data))
+        loss, gradient, information = jax.tree.map(np.add, said, made.prior(own))
+        more = np.pad(gradient, ((0, 0), (0, 1))), np.pad(information, ((0, 0), (0, 1), (0, 1)))
+        return Scored(loss, *more)  # pyright: ignore[reportArgumentType]
+
+    def ends(starts: np.ndarray, which: np.ndarray) -> list[End]:
+        places = np.column_stack([starts, which / folds])
+        held = np.zeros(places.shape, bool)
+        held[:, -1] = True
+        batch = min(BATCH, TANGENTS // made.coordinates, max(table.starts, folds))
+        return ascend(score, places, max(batch, 1), held)
+
+    begun = spread(table.starts, len(made.free), seed)
+    if made.initial:
+        begun = np.concatenate([begun, made.initial.begun(table.starts, seed)], axis=1)
+    best = min(ends(begun, np.zeros(table.starts)), key=lambda end: end.loss)
+    if not np.isfinite(best.loss):
+        raise PlasticodeError(
+            f"no start of the fit with the rule '{of.name}' has a finite likelihood: fit.free must allow runs that do "
+            "not diverge"
+        )
+    parts = ends(np.tile(best.place[:-1], (folds, 1)), np.arange(1, folds + 1))
+    places = np.stack([end.place[:-1] for end in (best, *parts)])
+    likelihoods, residuals, errors = jax.tree.map(np.asarray, of.told(places, seen, made.data))
+    held_out = np.where(fold == UNSEEN, 0, likelihoods[fold + 1, np.arange(len(fold))])
+    estimates = {one.path: float(one.number(best.place[i])) for i, one in enumerate(made.free)}
+    used = spent(best.information[:-1, :-1], len(made.free))
+    tests = _tests(made, seen, {name: (found[0][0], found[1][0]) for name, found in residuals.items()}, used)
+    return Explanation(of.name, made.free, of.missing, estimates, tests, held_out, float(errors[0]))
+
+
+def _tests(
+    made: Model, seen: Seen, residuals: dict[str, tuple[np.ndarray, np.ndarray]], used: float
+) -> dict[str, Misfit]:
+    """Tests of the residuals of each observation, by name, given with the variances of their squares; `used` is how
+    many numbers the data have determined."""
+    free = {one.path for one in made.free}
+    count = {name: (~np.isnan(values)).sum() for name, values in seen.items()}
+    tests = {}
+    for one in made.observe:
+        rest, variances = residuals[one.name]
+        has_free_size = one.noise == "gaussian" and f"{OBSERVE}.{one.name}.sd" in free
+        share = round(used * count[one.name] / sum(count.values()))
+        tests[one.name] = misfit(np.where(np.isnan(seen[one.name]), np.nan, rest), variances, has_free_size, share)
+    return tests
