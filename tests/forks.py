@@ -16,10 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 LONGEST = 300.0  # seconds of any wait: for what never ends, also where many share the machine
 DRAWN = b"\x89PNG\r\n\x1a\n"  # in place of a picture, where none is looked at
 SERVER = """
-import faulthandler, json, os, signal, sys, time, traceback
+import faulthandler, json, os, pathlib, signal, sys, time, traceback
 sys.path.insert(0, sys.argv[1])
-longest = float(sys.argv[2])
-import pathlib
+longest, drawn = float(sys.argv[2]), bytes.fromhex(sys.argv[3])
 import experiments.cli, experiments.session, experiments.report.figures, experiments.report.report, sklearn.datasets
 import xarray.backends.h5netcdf_
 xarray.Dataset(coords={"x": [0.0]})  # which imports other packages at its first use
@@ -27,7 +26,7 @@ from experiments import session
 from experiments.points.jobs import Chunking
 from experiments.results.labels import versions
 versions()  # which are looked up once
-experiments.report.figures.Figure.savefig = lambda _, file: pathlib.Path(file).write_bytes(bytes.fromhex(sys.argv[3]))
+experiments.report.figures.Figure.savefig = lambda _, file: pathlib.Path(file).write_bytes(drawn)
 def ended(process):
     limit = time.monotonic() + longest
     while not (done := os.waitpid(process, os.WNOHANG))[0]:
