@@ -37,10 +37,12 @@ from experiments import cli, session  # noqa: E402, F401
 from experiments.points.jobs import Chunking  # noqa: E402
 from experiments.report import figures, report  # noqa: E402, F401
 from experiments.results import export  # noqa: E402, F401
+from experiments.results.labels import versions  # noqa: E402
 from experiments.storage import status  # noqa: E402, F401
 
 xr.Dataset(coords={"x": [0.0]})  # xarray imports other packages at its first use, once for all forks
 figures.STYLE["savefig.dpi"] = 30  # what is drawn is the same, and quicker
+versions()  # looked up once, for all forks
 SECONDS = 5.0  # of the processor, for one command once it was told to end
 Events = dict[tuple[str, str], int]  # in the functions of modules or classes
 WAIT = 120.0  # by the clock, on a machine that many share

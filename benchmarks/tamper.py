@@ -37,11 +37,13 @@ from experiments.machine.lock import Lock
 from experiments.points.jobs import Chunking
 from experiments.report import figures, report  # noqa: F401 - before the forks
 from experiments.results import netcdf  # noqa: F401 - before the forks
+from experiments.results.labels import versions
 from experiments.storage import status  # noqa: F401 - before the forks
 
 # xarray imports other packages at its first use, and so do figures: once for all forks.
 xr.Dataset(coords={"x": [0.0]})
 figures.STYLE["savefig.dpi"] = 30  # what is drawn is the same, and quicker
+versions()  # looked up once, for all forks
 SECONDS = 5.0  # of the processor, for one command
 WAIT = 60.0  # by the clock, on a machine that many share
 BEAT = 0.02

@@ -7,7 +7,7 @@ its runs itself, by the fixture of this name.
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import pytest
@@ -25,7 +25,7 @@ from dynamics.kept import forget
 from dynamics.loop import repeat
 
 
-class NoJudge:
+class NoJudge(NamedTuple):
     """Stands for the judge of windows where a run is looked at inside."""
 
     def add(self, accuracy: judge.Accuracy, *_: Any) -> judge.Accuracy:

@@ -1,5 +1,6 @@
 """Handwritten digits: real data."""
 
+import functools
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -32,11 +33,17 @@ class Digits(AbstractTask):
 
     def load(self) -> Data:
         """The images, split at random by `seed`."""
-        from sklearn.datasets import load_digits  # here, because this import alone takes a second
+        pixels, labels = _digits()
+        return classification(pixels / 16 * self.scale, labels, self.test_fraction, self.seed)
 
-        pixels, labels = load_digits(return_X_y=True)
-        inputs = np.asarray(pixels) / 16 * self.scale
-        return classification(inputs, np.asarray(labels), self.test_fraction, self.seed)
+
+@functools.cache
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    """Pixels from 0 to 16 and labels, read from their text once."""
+    from sklearn.datasets import load_digits  # here, because this import alone takes a second
+
+    pixels, labels = load_digits(return_X_y=True)
+    return np.asarray(pixels), np.asarray(labels)
 
 
 class Mnist(AbstractTask):

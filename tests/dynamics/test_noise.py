@@ -23,6 +23,7 @@ from dynamics.stimulus import Stream
 from rules import SGD, Oja
 from tests.dynamics.systems import DelayedDecay, GeometricBrownian, advance, assert_resumes, coupled, show, two_layers
 from tests.problems import clock, f64, random_problem, random_weights, timescales
+from tests.unjudged import PlainSteps
 
 MANY = 20_000
 
@@ -62,7 +63,7 @@ def still_units(noise, dt=0.002, steps=30, decay=float("inf"), solver="euler", p
         clock(dt * steps, 0.0, steps),
         noise=noise,
         key=jax.random.key(2),
-        integrator=FixedStep(solver),
+        integrator=PlainSteps(solver),
     )
     return show(run, circuit.initial_weights(jax.random.key(0)), jnp.int32(0), presentations).state
 

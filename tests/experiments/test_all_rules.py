@@ -10,6 +10,8 @@ from experiments.spec.loading import make_spec
 from rules.registry import RULES, rule_class
 from tests.problems import ENGINE_RULES
 
+pytestmark = pytest.mark.usefixtures("unchecked_types")
+
 
 @pytest.mark.parametrize("name", sorted(set(RULES) - set(ENGINE_RULES)))
 def test_a_spec_of_a_rule_can_be_run_with_the_usual_probes(name):

@@ -28,7 +28,7 @@ from experiments.spec.tables import TRACED
 from experiments.spec.toml_text import inline, parse_toml
 from tests.spec_texts import FULL, PARTS
 
-pytestmark = pytest.mark.usefixtures("unjudged")  # nor are finer steps tried
+pytestmark = pytest.mark.usefixtures("unjudged", "unchecked_types")  # nor are finer steps tried
 SLOWEST, LONGEST = 5.0, 2000  # seconds of a case, characters of a sentence
 LARGEST = 1_500_000_000  # bytes by which the memory of the process may grow
 SAME = settings(derandomize=True, deadline=None, database=None, suppress_health_check=list(cast(Any, HealthCheck)))

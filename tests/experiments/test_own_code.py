@@ -20,6 +20,7 @@ from experiments.storage.rundir import header_of
 from experiments.tasks.circles import Circles
 from experiments.tasks.registry import TASKS
 
+pytestmark = pytest.mark.usefixtures("unchecked_types", "undrawn")
 # Each is a twin of one of the package, and so every number must be that of the package to the last bit.
 TWINS = '''
 import jax.numpy as jnp

@@ -12,6 +12,7 @@ from dynamics.plugins import look_in, looked_in, own_folders
 from experiments.spec.loading import load_spec
 from tests.forks import ROOT, ended
 
+pytestmark = pytest.mark.usefixtures("unchecked_types", "undrawn")
 TELLTALE = "open({place!r}, 'w').close()\n"
 # Commands in one process, one after the other; what they say is not the point.
 COMMANDS = """

@@ -22,6 +22,7 @@ from experiments.storage.rundir import header_of
 from rules.curl import flipped
 from rules.registry import rule_fields, rule_names
 
+pytestmark = pytest.mark.usefixtures("unchecked_types", "undrawn")
 TINY = """
 regime = "discrete"
 dtype = "float64"

@@ -12,6 +12,7 @@ from experiments.results.verdicts import StudyReport
 from experiments.spec import grid, loading, units
 from tests.experiments.test_cli import plasticode
 
+pytestmark = pytest.mark.usefixtures("unchecked_types", "undrawn")
 SPEC = """
 regime = "discrete"
 task = {name = "circles", samples = 40}

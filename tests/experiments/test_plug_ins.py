@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.usefixtures("unchecked_types")
 ROOT = Path(__file__).resolve().parent.parent.parent
 MIDPOINT = '''
 import math

@@ -16,6 +16,7 @@ from experiments.spec.grid import expand
 from experiments.spec.loading import make_spec
 from tests.experiments.test_cli import plasticode, summary
 
+pytestmark = pytest.mark.usefixtures("unchecked_types", "undrawn")
 BASE = {
     "task": {"name": "gaussian-regression", "inputs": 3, "outputs": 2, "samples": 8, "test_samples": 4},
     "network": {"hidden": [], "activation": "linear"},

@@ -12,6 +12,7 @@ from experiments.spec.spec import dump_toml
 from experiments.spec.units import Time
 from tests.problems import f64
 
+pytestmark = pytest.mark.usefixtures("unchecked_types")
 BCM = {
     "rule": "bcm",
     "task": {"name": "gaussian-inputs"},

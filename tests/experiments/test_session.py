@@ -27,6 +27,7 @@ from experiments.results import labels, netcdf
 from experiments.storage import chunks, merge, rundir
 from tests.experiments.test_cli import TINY, WRITTEN, interrupt_at, names, plasticode, summary
 
+pytestmark = pytest.mark.usefixtures("unchecked_types", "undrawn")
 OUT = Path("results/tiny")
 ONE_RULE = ["--set", 'sweep.rule=["fa"]', "--set", 'record.probes=["loss"]']
 

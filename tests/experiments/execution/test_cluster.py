@@ -22,6 +22,7 @@ from tests.experiments.test_cli import plasticode
 from tests.experiments.test_resume import POINTS, SPEC, WRITTEN, chunks, names
 from tests.forks import forking, local_cluster
 
+pytestmark = pytest.mark.usefixtures("unchecked_types")
 # They wire their circuit in the process that asks, and in none that works for it.
 PICKY = """
 import multiprocessing, os

@@ -22,6 +22,7 @@ from experiments.spec.grid import expand
 from experiments.spec.loading import make_spec
 from tests.experiments.results.saved import save
 
+pytestmark = pytest.mark.usefixtures("unchecked_types")
 ROOT = Path(__file__).resolve().parents[3]
 SECONDS_PER_POINT = 5e-4  # some ten times what it takes, a fifth of what a loop over positions takes
 REPORT = """

@@ -17,7 +17,7 @@ from experiments.storage.chunks import ChunkStore
 from tests.experiments.test_cli import WRITTEN, names, plasticode
 
 OUT = Path("out")
-pytestmark = pytest.mark.usefixtures("unchecked_types")
+pytestmark = pytest.mark.usefixtures("unchecked_types", "undrawn")
 SPEC = """
 regime = "discrete"
 [network]
