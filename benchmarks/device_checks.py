@@ -68,7 +68,7 @@ def rule(name: str, workload: Workload) -> Check:
     with jax.enable_x64(True):
         here = _changes(name, problem, np.float32 if draws else np.float64, cpu)
     against = "float32 on the CPU" if draws else "float64 on the CPU"
-    return Check(f"{workload.name}: {name}", against, _apart(there, here), ROUNDING)
+    return Check(f"{workload.name}: {name}", against, apart(there, here), ROUNDING)
 
 
 def _circuit(name: str, sizes: tuple[int, ...], dtype: Any) -> Circuit:
@@ -110,7 +110,7 @@ def _changes(name: str, problem: Problem, dtype: Any, device: Any) -> dict[str, 
         return {name: np.asarray(change, float) for name, change in moved.items()}
 
 
-def _apart(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> float:
+def apart(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> float:
     """|left - right| / |right| over all matrices, of the worst configuration; infinite where it is not a number."""
 
     def norms(changes: dict[str, np.ndarray]) -> np.ndarray:
@@ -144,7 +144,7 @@ def sharded(presentations: int, points: int) -> Check:
 
     start, end = jax.tree.map(lambda a: np.asarray(a, float), jax.jit(jax.vmap(alone))(values, seeds))
     there = {name: np.asarray(w, float) - start[name] for name, w in spread.state.weights.items()}
-    error = _apart(there, {name: w - start[name] for name, w in end.items()})
+    error = apart(there, {name: w - start[name] for name, w in end.items()})
     return Check(f"{points} points over {len(jax.local_devices())} devices", "one vmap", error, ROUNDING)
 
 
