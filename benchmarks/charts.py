@@ -22,6 +22,7 @@ AXES = {
     "width": "width of the hidden layers (neurons)",
     "depth": "matrices W between layers",
     "presentations": "presentations in one run",
+    "delays": "delay of the output error (ms)",
 }
 
 

@@ -1,5 +1,6 @@
 """The project's own competitors: its coupled regime with the window integrator, and with fixed Euler steps."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from jax import Array
 from benchmarks.contract import Competitor, Setting, stages
 from benchmarks.devices import Advance, JaxProgram
 from benchmarks.workloads import TAU_PROP, T, Workload
-from dynamics import Clock, Coupled, Discrete, FixedStep, Network, Stream, Timescales, Window
+from dynamics import Clock, Coupled, Delays, Discrete, FixedStep, Network, Stream, Timescales, Window
 from dynamics.circuit import Circuit
 from dynamics.integrators.window_choice import nodes_for
 from dynamics.regime import AbstractRegime
@@ -79,7 +80,10 @@ def coupled(workload: Workload, integrator: Callable[[Setting], tuple[Any, int]]
 
     def regime(setting: Setting, circuit: Circuit, times: Timescales, stream: Stream) -> AbstractRegime[Any]:
         chosen, steps = integrator(setting)
-        return Coupled(circuit, times, stream, _clock(steps), integrator=chosen)
+        late: dict[str, Any] = {}
+        if workload.lag is not None:
+            late = {"delays": Delays(error=_number(workload.lag)), "history": math.ceil(steps * workload.lag / T) + 2}
+        return Coupled(circuit, times, stream, _clock(steps), integrator=chosen, **late)
 
     return _advance(workload, regime)
 
