@@ -5,6 +5,7 @@ draw other ones in float64: they are compared with float32 on the CPU.
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -89,6 +90,7 @@ def _changes(name: str, problem: Problem, dtype: Any, device: Any) -> dict[str, 
     circuit = _circuit(name, problem.workload.sizes, np.float32)
     keys = jax.vmap(jax.random.key)(jnp.asarray(problem.seeds))
     start = jax.tree.map(np.asarray, jax.vmap(circuit.initial_weights)(keys))  # drawn once, in float32
+    longest = max((float(p.lag) for p in circuit.projections if p.lag is not None), default=0.0)
     with jax.default_device(device):
         number = functools.partial(jnp.asarray, dtype=dtype)
 
@@ -99,6 +101,7 @@ def _changes(name: str, problem: Problem, dtype: Any, device: Any) -> dict[str, 
                 Stream(samples[0], samples[1], jax.random.key(seed)),
                 Clock(number(T), number(0.0), 1),
                 integrator=Window(nodes=NODES, parts=PARTS, gaps=False, sweeps=SWEEPS),
+                history=math.ceil(longest / T) + 2,
             )
             end = regime.weights(regime.advance(regime.init(weights), jnp.int32(0), shown))
             return {p.name: end[p.name] - weights[p.name] for p in regime.circuit.plastic}

@@ -55,10 +55,10 @@ class _Instruction(NamedTuple):
 class Program:
     """The computations of a compiled program."""
 
-    def __init__(self, text: str):
+    def __init__(self, text: str | None):
         self._computations: dict[str, list[_Instruction]] = {}
         self._entry, current = "", None
-        for line in text.splitlines():
+        for line in (text or "").splitlines():
             if begun := _COMPUTATION.fullmatch(line):
                 current = self._computations.setdefault(begun[2], [])
                 self._entry = begun[2] if begun[1] else self._entry
