@@ -26,8 +26,8 @@ from rules.registry import RULES, make_rule
 
 # Parts in which sweeps of circuits with cycles converge, too.
 NODES, PARTS, SWEEPS, PRESENTATIONS, CONFIGURATIONS = 6, 8, 6, 4, 2
-# Of the weights' change, relative, half of a spec's tolerance: CPUs are within 3e-5, and 2e-4 where a rule is slow, so
-# that weights hardly change. That nothing rounds to TF32, which keeps 10 bits, the product tells.
+# Of the weights' change, relative, half of a spec's tolerance: CPUs are within 1e-4, and 2e-4 where weights hardly
+# move. That nothing rounds to TF32, which keeps 10 bits, the product tells.
 ROUNDING, PRODUCT = 5e-4, 1e-6
 HASTY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # the CPU's compiler
 FIRST = ("fa", "sgd", "kp", "dfa", "curl", "oja")  # of which an answer is wanted first
