@@ -74,8 +74,11 @@ def rule(name: str, workload: Workload) -> Check:
 
 def _circuit(name: str, sizes: tuple[int, ...], dtype: Any) -> Circuit:
     def cast(tree: Any) -> Any:
-        floats = lambda leaf: isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.floating)  # noqa: E731
-        return jax.tree.map(lambda leaf: leaf.astype(dtype) if floats(leaf) else leaf, tree)
+        def one(leaf: Any) -> Any:
+            floating = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.floating)
+            return leaf.astype(dtype) if floating else leaf
+
+        return jax.tree.map(one, tree)
 
     made: AbstractRule = cast(make_rule(name, {}))
     needed = getattr(made, "activation", None)
