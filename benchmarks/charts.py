@@ -22,6 +22,7 @@ AXES = {
     "width": "width of the hidden layers (neurons)",
     "depth": "matrices W between layers",
     "presentations": "presentations in one run",
+    "delays": "delay of the output error (ms)",
 }
 
 
@@ -89,3 +90,36 @@ def _curves(points: list[dict[str, Any]], path: Path) -> Path:
     figure.savefig(path, dpi=150)
     plt.close(figure)
     return path
+
+
+def throughput(costs: list[dict[str, Any]], folder: Path) -> Path:
+    """Presentations a second against configurations, of each method and workload (benchmarks.accelerator)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    known = [cost for cost in costs if "per_second" in cost]
+    names, methods = (sorted({cost[key] for cost in known}) for key in ("workload", "method"))
+    figure, axes = plt.subplots(
+        1, max(len(names), 1), figsize=(9, 3.6), sharey=True, squeeze=False, layout="constrained"
+    )
+    colours = [COLOURS[family] for family in ("engine", "scan", "window", "diffrax")]  # told apart without colours, too
+    for ax, name in zip(axes[0], names, strict=False):
+        for method, colour, marker in zip(methods, colours, "os^D", strict=False):
+            mine = sorted((c for c in known if (c["workload"], c["method"]) == (name, method)), key=_batch)
+            ax.loglog([*map(_batch, mine)], [c["per_second"] for c in mine], color=colour, marker=marker, label=method)
+        ax.set_title(f"{name}", fontsize=9)
+        ax.set_xlabel(AXES["configurations"])
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0][0].set_ylabel("presentations of configurations a second")
+    if known:
+        axes[0][0].legend(frameon=False, fontsize=8)
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / "accelerator.png", dpi=150)
+    plt.close(figure)
+    return folder / "accelerator.png"
+
+
+def _batch(cost: dict[str, Any]) -> int:
+    return cost["configurations"]

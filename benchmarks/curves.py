@@ -1,7 +1,7 @@
-"""Cost curves: time per presentation and configuration against configurations, depth, width and presentations.
+"""Cost curves: time per presentation and configuration against configurations, depth, width, presentations and delays.
 
 The window integrator at tolerance 1e-3 against the best hand-written scan, at the settings that workload A (for
-configurations and presentations: C) was accepted with.
+configurations, presentations and delays: C) was accepted with. The scan knows of no delays.
 """
 
 from collections.abc import Iterator
@@ -21,6 +21,7 @@ SHAPES = {
     "width": ("A", (32, 64, 128, 256, 512)),
     "depth": ("A", (1, 2, 3, 4, 6)),
     "presentations": ("C", (10, 30, 100, 300)),
+    "delays": ("C", (10, 25, 50, 100, 200, 400)),  # of the output error, in ms
 }
 
 
@@ -35,6 +36,8 @@ def workloads() -> Iterator[tuple[str, int, Workload]]:
                 yield axis, value, replace(base, configurations=CONFIGURATIONS, sizes=(64, value, value, 10))
             elif axis == "depth":
                 yield axis, value, replace(base, configurations=CONFIGURATIONS, sizes=(64, *(128,) * (value - 1), 10))
+            elif axis == "delays":
+                yield axis, value, replace(base, configurations=CONFIGURATIONS, lag=value / 1000)
             else:
                 yield axis, value, replace(base, configurations=CONFIGURATIONS)
 
@@ -47,7 +50,7 @@ def measure(rows: list[dict], competitors: list[Competitor], repeats: int, secon
         entries = []
         for family in ("window", "scan"):
             line = best(rows, workload.name, min(TARGETS), family)
-            if line is None:
+            if line is None or (family == "scan" and workload.lag is not None):
                 continue
             competitor = by_name[line["method"]]
             if not competitor.applies(workload.configurations):

@@ -79,13 +79,18 @@ class JaxProgram:
         samples = jax.tree.map(lambda a: a.astype(dtype), (problem.inputs, problem.targets))
         self._points = jax.device_put((*points, problem.seeds), spread)
         self._samples = jax.device_put(samples, whole)
-        self._compiled: dict[Setting | None, tuple[Callable, Cost]] = {}
+        self._compiled: dict[Setting | None, tuple[Any, Cost]] = {}
 
     def compile(self, setting: Setting) -> Cost:
         key = setting if self._static else None
         if key not in self._compiled:
             self._compiled[key] = self._make(setting)
         return self._compiled[key][1]
+
+    def text(self, setting: Setting) -> str:
+        """The compiled program (benchmarks.kernels)."""
+        self.compile(setting)
+        return self._compiled[setting if self._static else None][0].as_text()
 
     def run(self, setting: Setting, presentations: int) -> tuple[Array, ...]:
         self.compile(setting)
@@ -96,7 +101,7 @@ class JaxProgram:
         shown = jnp.int32(presentations)
         return (shown,) if self._static else (jnp.int32(setting), shown)
 
-    def _make(self, setting: Setting) -> tuple[Callable, Cost]:
+    def _make(self, setting: Setting) -> tuple[Any, Cost]:
         def run(point: tuple, samples: tuple, *numbers: Array) -> tuple[Array, ...]:
             return self._advance(point, samples, *((setting, *numbers) if self._static else numbers))
 

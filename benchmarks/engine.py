@@ -1,6 +1,6 @@
 """The project's own competitors: its coupled regime with the window integrator, and with fixed Euler steps."""
 
-import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +11,10 @@ from jax import Array
 from benchmarks.contract import Competitor, Setting, stages
 from benchmarks.devices import Advance, JaxProgram
 from benchmarks.workloads import TAU_PROP, T, Workload
-from dynamics import Clock, Coupled, FixedStep, Network, Stream, Timescales, Window
+from dynamics import Clock, Coupled, Delays, Discrete, FixedStep, Network, Stream, Timescales, Window
+from dynamics.circuit import Circuit
 from dynamics.integrators.window_choice import nodes_for
+from dynamics.regime import AbstractRegime
 from rules import FA
 
 TOLERANCES = (1e-2, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)  # the last ones only where a looser one misses the target
@@ -27,32 +29,35 @@ def competitors() -> list[Competitor]:
         "window",
         "window",
         SHAPES,
-        lambda problem: JaxProgram(problem, coupled(problem.workload, _shaped), static=True),
+        lambda problem: JaxProgram(problem, coupled(problem.workload, shaped), static=True),
         _window_flops,
     )
     chosen = Competitor(
         "window, by tolerance",
         "window by tolerance",
         TOLERANCES,
-        lambda problem: JaxProgram(problem, coupled(problem.workload, _by_tolerance(problem.workload)), static=True),
+        lambda problem: JaxProgram(problem, coupled(problem.workload, by_tolerance(problem.workload)), static=True),
         lambda workload, tolerance: None,
     )
     euler = Competitor(
         "engine Euler",
         "engine",
         (),
-        lambda problem: JaxProgram(problem, coupled(problem.workload, _fixed), static=True),
+        lambda problem: JaxProgram(problem, coupled(problem.workload, fixed), static=True),
         stages(1),
         like="scan Euler, vmap",
     )
     return [window, chosen, euler]
 
 
-def _fixed(steps: Setting) -> tuple[Any, int]:
+def fixed(steps: Setting) -> tuple[Any, int]:
+    """Euler steps."""
     return FixedStep("euler", compensated=False), int(steps)  # as a spec has it where weights change as fast
 
 
-def _by_tolerance(workload: Workload) -> Callable[[Setting], tuple[Any, int]]:
+def by_tolerance(workload: Workload) -> Callable[[Setting], tuple[Any, int]]:
+    """Windows for a tolerance, as a spec has them."""
+
     def window(tolerance: Setting) -> tuple[Any, int]:
         nodes = nodes_for(tolerance, T / TAU_PROP, len(workload.forward_sizes))
         return Window(tolerance=tolerance, nodes=nodes, parts=1, gaps=False), 1
@@ -60,7 +65,8 @@ def _by_tolerance(workload: Workload) -> Callable[[Setting], tuple[Any, int]]:
     return window
 
 
-def _shaped(setting: Setting) -> tuple[Any, int]:
+def shaped(setting: Setting) -> tuple[Any, int]:
+    """Windows of so many nodes and sweeps."""
     nodes, sweeps = _shape(setting)
     return Window(nodes=nodes, parts=1, sweeps=sweeps, gaps=False), 1
 
@@ -71,18 +77,42 @@ def _shape(setting: Setting) -> tuple[int, int]:
 
 def coupled(workload: Workload, integrator: Callable[[Setting], tuple[Any, int]]) -> Advance:
     """A coupled run of the workload's circuit; `integrator(setting)` gives the integrator and the clock's steps."""
-    number = functools.partial(jnp.asarray, dtype=jnp.float32)
+
+    def regime(setting: Setting, circuit: Circuit, times: Timescales, stream: Stream) -> AbstractRegime[Any]:
+        chosen, steps = integrator(setting)
+        late: dict[str, Any] = {}
+        if workload.lag is not None:
+            late = {"delays": Delays(error=_number(workload.lag)), "history": math.ceil(steps * workload.lag / T) + 2}
+        return Coupled(circuit, times, stream, _clock(steps), integrator=chosen, **late)
+
+    return _advance(workload, regime)
+
+
+def discrete(workload: Workload) -> Advance:
+    """Discrete updates of the workload's circuit."""
+
+    def regime(setting: Setting, circuit: Circuit, times: Timescales, stream: Stream) -> AbstractRegime[Any]:
+        return Discrete(circuit, times, stream, _clock(1))
+
+    return _advance(workload, regime)
+
+
+def _clock(steps: int) -> Clock:
+    return Clock(_number(T), _number(0.0), steps)
+
+
+def _number(value: float) -> Array:
+    return jnp.asarray(value, jnp.float32)
+
+
+def _advance(workload: Workload, regime: Callable[..., AbstractRegime[Any]]) -> Advance:
+    """Runs of `regime(setting, circuit, timescales, stream)`."""
 
     def advance(point: tuple, samples: tuple, setting: Setting, presentations: Array) -> tuple[Array, ...]:
         (weights, feedback, tau, seed), (inputs, targets) = point, samples
-        chosen, steps = integrator(setting)
-        run = Coupled(
-            FA(number(1.0)).wire(Network(workload.sizes, bias=False, gain=number(1.0))),
-            Timescales(number(TAU_PROP), tau),  # no decay, as a spec without one
-            Stream(inputs, targets, jax.random.key(seed)),
-            Clock(number(T), number(0.0), steps),
-            integrator=chosen,
-        )
+        circuit = FA(_number(1.0)).wire(Network(workload.sizes, bias=False, gain=_number(1.0)))
+        times = Timescales(_number(TAU_PROP), tau)  # no decay, as a spec without one
+        run = regime(setting, circuit, times, Stream(inputs, targets, jax.random.key(seed)))
         start = {f"W{level}": w for level, w in enumerate(weights, 1)}
         start |= {f"V{level}": v for level, v in enumerate(feedback, 2)}
         end = run.weights(run.advance(run.init(start), jnp.int32(0), presentations))

@@ -27,7 +27,8 @@ class Workload:
     `plasticity` is the range of tau_plast in seconds, log-spaced over the configurations. `input_norm` is the Euclidean
     norm of the random inputs; without one the inputs are the digits. The small problem shows `reference_presentations`
     presentations to `reference_configurations` configurations that span the range, and is solved by float64 RK4 with
-    `reference_steps` steps per presentation.
+    `reference_steps` steps per presentation. `lag` is that of the output error in seconds, which only the engine's own
+    competitors know of.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Workload:
     reference_configurations: int = 4
     reference_presentations: int = 4
     reference_steps: int = 2000
+    lag: float | None = None
 
     @property
     def forward_sizes(self) -> list[tuple[int, int]]:

@@ -10,6 +10,7 @@ import math
 import threading
 import time
 import weakref
+import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ from experiments.machine.memory import free_bytes
 from experiments.machine.processes import cores
 from experiments.machine.progress import Meter
 from experiments.points import alike
+from experiments.points.abreast import abreast
 from experiments.points.assemble import refined
 from experiments.points.inside import watch_point
 from experiments.points.jobs import (
@@ -169,12 +171,13 @@ class JobRunner:
         Presentations are advanced in blocks, which change no bit: their length follows the clock.
         """
         marks = marks_of(job.plan.spec)
-        # Padding repeats points; their results are dropped.
-        padded = np.resize(points, programs.padded)
+        devices = len(jax.local_devices())
+        order = abreast(job, points, programs.padded, _padding(job, programs.padded, devices)[1], devices)
+        padded = points[order]  # which repeats points; their results are dropped
         inputs = [(*points_of(job, padded, number), data) for number, data in enumerate(self.data)]
         most = max(int(BLOCK_WORK / (job.presentation_work * programs.padded)), 1)
         work = job.presentation_work * len(points)
-        name = f"{job.plan.label}-{points[0]}-{programs.padded}"
+        name = f"{job.plan.label}-{zlib.crc32(padded.tobytes()):08x}"
         started = time.monotonic()
         state, records, shown, seen = self._begun(key, name, programs, inputs[0])
         reached = state, shown, seen  # in one piece: an interrupt may fall anywhere
@@ -211,7 +214,8 @@ class JobRunner:
         if ends:
             ends = {name: np.asarray(one)[:, None] for name, one in jax.device_get(ends).items()}
             stacked[HELD] = stacked.get(HELD, {}) | ends
-        return jax.tree.map(lambda leaf: leaf[: len(points)].copy(), stacked)
+        back = np.unique(order, return_index=True)[1]
+        return jax.tree.map(lambda leaf: leaf[back], stacked)
 
     def _keep(
         self, key: ChunkKey, name: str, reached: tuple[Any, int, tuple], records: list[Record], now: bool = False

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from experiments import cli
+from experiments import cli, fit_commands
 from experiments.machine import compilation
 from experiments.machine.compilation import PLACE, SWITCH, kept_programs, settings
 
@@ -138,13 +138,22 @@ def test_a_run_keeps_programs_unless_it_is_told_not_to(home):
     assert ended(started(*run))[1] == kept
 
 
-@pytest.mark.parametrize("command", ["run digits", "compare", "reproduce curl-rate", "check digits"])
+COMMANDS = ["run digits", "compare", "reproduce curl-rate", "check digits", "fit digits", "design digits"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_all_commands_that_compile_can_be_told(monkeypatch, command):
     told = []
-    monkeypatch.setattr(cli, "kept_programs", told.append)  # which is no context: the command ends there
+    for commands in (cli, fit_commands):
+        monkeypatch.setattr(commands, "kept_programs", told.append)  # which is no context: the command ends there
     for more in ([], ["--no-cache"]):
         assert isinstance(CliRunner().invoke(cli.app, [*command.split(), *more]).exception, TypeError)
     assert told == [True, False]
+
+
+def test_the_help_says_where_how_much_and_how_not():
+    told = " ".join(CliRunner().invoke(cli.app, ["--help"]).output.split())
+    assert f"~/.cache/plasticode, at most {compilation.LARGEST // 10**6} MB); not with --no-cache" in told
 
 
 # ------------------------------------------------------------------------------------------------------------- settings
