@@ -2,10 +2,11 @@
 
 import equinox as eqx
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
 from dynamics.circuit import Circuit
-from dynamics.errors import PlasticodeError
+from dynamics.errors import PlasticodeError, refused
 
 
 def _optional(value: ArrayLike | None) -> Array | None:
@@ -29,17 +30,21 @@ class Timescales(eqx.Module):
 
 
 def check_levels(circuit: Circuit, timescales: Timescales) -> None:
-    """Refuses time constants that are not one number, or a list of one per layer (level) of the circuit."""
+    """Refuses time constants that are not one number, or a list of one per layer (level) of the circuit, and those that
+    are not positive, as far as they are known."""
     levels = [layer.level for layer in circuit.layers if not layer.given] + [p.level for p in circuit.plastic]
     count = max(levels, default=0)
     for name in ("propagation", "plasticity", "decay", "trace"):
         values = getattr(timescales, name)
-        if values is None or values.ndim == 0 or values.shape == (count,):
+        if values is None:
             continue
-        raise PlasticodeError(
-            f"timescales.{name} has shape {values.shape}: it must be one number, or a list of {count}, one per layer "
-            "after the input"
-        )
+        if values.ndim and values.shape != (count,):
+            raise PlasticodeError(
+                f"timescales.{name} has shape {values.shape}: it must be one number, or a list of {count}, one per "
+                "layer after the input"
+            )
+        if not isinstance(values, Tracer) and not (values > 0).all():
+            raise refused(f"timescales.{name}", values.tolist(), "it must be a time > 0, in seconds, or inf")
 
 
 def at_level(values: Float[Array, "*layers"], level: int) -> Float[Array, ""]:

@@ -5,10 +5,12 @@ import importlib
 import inspect
 import json
 import tomllib
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic_core import PydanticUndefined
 
+from dynamics.errors import printable, refused
 from dynamics.network import Network
 from dynamics.plugins import is_own
 from experiments.machine.names import unknown_of_many
@@ -44,10 +46,13 @@ def contents() -> dict[str, dict[str, str]]:
     }
 
 
-def described(name: str) -> str:
-    """A spec, by name or file, with all defaults; a rule: docstring, circuit, reference; a prediction; a task."""
+def described(name: str, sets: Sequence[str] = ()) -> str:
+    """A spec, by name or file, with `sets` and all defaults; a rule: docstring, circuit, reference; a prediction; a
+    task."""
     if name in built_in_specs() or name.endswith(".toml"):
-        return dump_toml(load_spec(name)).rstrip()
+        return dump_toml(load_spec(name, sets)).rstrip()
+    if sets:
+        raise refused("--set", sets[0], f"it changes a spec, and '{printable(name)}' is none")
     if name in PREDICTIONS:
         return _prediction(name)
     if name in TASKS:

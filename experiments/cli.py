@@ -217,12 +217,14 @@ def list_all() -> None:
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(help="A spec, a rule, a prediction, a task, or a probe.")]) -> None:
+def show(
+    name: Annotated[str, typer.Argument(help="A spec, a rule, a prediction, a task, or a probe.")], sets: Sets = None
+) -> None:
     """Print a spec with all its defaults as TOML, a rule with equation and circuit, a prediction, a task, a probe."""
     with _sentences():
         from experiments.catalogue import described
 
-        _say(described(name))
+        _say(described(name, sets or ()))
 
 
 @app.command()

@@ -120,7 +120,11 @@ def shown_progress(what: str, console: Console | None = None) -> Iterator[OnProg
     """Show how far `what` is while the body runs; the body calls `on_progress(progress)`."""
     console, what = Console(stderr=True) if console is None else console, visible(what)
     if console.is_jupyter:
-        yield _Cell(what)
+        cell = _Cell(what)
+        try:
+            yield cell
+        finally:
+            cell.end()
         return
     if not console.is_terminal:
         yield _PlainLines(what, console)
@@ -158,6 +162,11 @@ class _Cell:
             self.handle = shown.display(bar, display_id=True)
         else:
             self.handle.update(bar)
+
+    def end(self) -> None:
+        """Takes the bar away, as that of a terminal is."""
+        if self.handle is not None:
+            self.handle.update(importlib.import_module("IPython.display").HTML(""))
 
 
 class _PlainLines:

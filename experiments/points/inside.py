@@ -20,7 +20,7 @@ def watch_point(plan: Plan, progress: Any, values: dict, seed: jax.Array, data: 
     run, record = _run(plan, values, seed, data), plan.spec.record
     shares = np.linspace(0, 1, record.inside_times)
     progress, seen = run.watch(progress, k, shares, _sight(plan, run))
-    return progress, {column(name): numbers for name, numbers in seen.items()}
+    return progress, {column(record, name): numbers for name, numbers in seen.items()}
 
 
 def inside_of(plan: Plan, values: dict, seed: Any, data: dict) -> Layout:
@@ -33,7 +33,7 @@ def inside_of(plan: Plan, values: dict, seed: Any, data: dict) -> Layout:
         for name, view in sight.views:
             dims = (PRESENTATION, TIME, *map(neurons_of, view.layers))
             shape = (len(record.inside_presentations), record.inside_times, *sight.sizes(run.circuit, view))
-            found[column(name)] = Extent(dims, shape, False, view.long_name)
+            found[column(record, name)] = Extent(dims, shape, False, view.long_name)
         return jnp.zeros(())
 
     if record.inside:
@@ -45,7 +45,7 @@ def beside(arrays: Layout, inside: Layout) -> Layout:
     """All arrays that a point keeps; refused where two have one name."""
     taken = {*arrays, *(dim for one in arrays.values() for dim in one.dims)}
     for name in sorted(taken & inside.keys()):
-        raise refused("record.inside", sorted(inside), f"results have '{name}' already, by record.weights or a probe")
+        raise refused("record.inside", sorted(inside), f"results have '{name}' already, by a probe")
     return arrays | inside
 
 

@@ -181,7 +181,8 @@ def prepare(spec: Spec) -> dict[str, list[Job]]:
 def layout_of(jobs: list[Job]) -> Layout:
     """The arrays that the points of a part keep, as large as the largest of any job."""
     sweep, spec = jobs[0].sweep, jobs[0].plan.spec
-    taken = [member.name for axis in sweep.axes for member in axis.members] + [variable(name) for name in spec.probes]
+    taken = {member.name for axis in sweep.axes for member in axis.members}
+    taken |= {variable(name) for name in spec.probes} - {name for job in jobs for name in job.arrays}
     return common((job.arrays for job in jobs), sweep.size, len(marks_of(spec)), taken)
 
 
@@ -377,8 +378,10 @@ def measure_point(plan: Plan, progress: Any, values: dict, seed: jax.Array, data
     probes: dict[str, Any] = {}
     for name, probe in ((variable(name), probe_named(name)) for name in spec.probes):
         value: Any = probe.measure(regime.circuit, weights, slow, data)
-        named = {f"{name}_{layer}": one for layer, one in value.items()} if probe.by_layer else {name: value}
-        probes |= {HELD: probes.get(HELD, {}) | named} if probe.arrays else named
+        arrays = any(jnp.ndim(leaf) for leaf in jax.tree.leaves(value))
+        apart = probe.by_layer or (arrays and isinstance(value, dict))
+        named = {f"{name}_{key}": one for key, one in value.items()} if apart else {name: value}
+        probes |= {HELD: probes.get(HELD, {}) | named} if arrays else named
     finite = all_finite((weights, slow, probes))
     if spec.record.weights == "records":
         probes[HELD] = probes.get(HELD, {}) | weights

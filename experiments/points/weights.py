@@ -79,13 +79,17 @@ def kept(spec: Spec, maps: Maps, record: Mapping[str, Any]) -> Layout:
     if spec.record.weights is not None:
         every = spec.record.weights == "records"
         layout = {name: Extent(*one, every, f"weights {name}") for name, one in maps.items()}
-    for name in spec.probes:
-        probe, start = probe_named(name), f"{variable(name)}_"
-        for key, leaf in record.get(HELD, {}).items() if probe.arrays else ():
-            if key.startswith(start):
-                layer = key.removeprefix(start)
-                dims = tuple(layer if dim == "units" else dim for dim in probe.arrays)
-                layout[key] = Extent(dims, leaf.shape, True, f"{probe.long_name}, {layer}", probe.units)
+    by_name = {variable(name): probe_named(name) for name in spec.probes}
+    if both := sorted(by_name.keys() & layout.keys()):
+        raise PlasticodeError(f"record.weights has '{both[0]}', which is the name of a probe too: rename the probe")
+    for key, leaf in record.get(HELD, {}).items():
+        name = max((one for one in by_name if key == one or key.startswith(f"{one}_")), key=len, default="")
+        if name:
+            probe, inner = by_name[name], key.removeprefix(name).removeprefix("_")
+            dims = tuple(inner if dim == "units" else dim for dim in probe.arrays)
+            dims = dims or tuple(f"{key}_{axis}" for axis in range(len(leaf.shape)))
+            told = f"{probe.long_name}, {inner}" if inner else probe.long_name
+            layout[key] = Extent(dims, leaf.shape, True, told, probe.units)
     return layout
 
 
@@ -109,9 +113,9 @@ def given_start(spec: Spec, maps: Maps) -> dict[str, np.ndarray]:
         return {}
     path = place_of(KEY, text)
     if "#" in text and not path.is_file():
-        values = _of_point(text, maps)
+        values = _of_point(text, *text.rsplit("#", 1), maps)
     elif path.is_dir():
-        values = _of_point(f"{text}#", maps)
+        values = _of_point(text, text, "", maps)
     else:
         values = _of_file(text, found(KEY, text), maps)
     return {START + name: _numbers(text, name, values[name], spec.dtype) for name in maps}
@@ -175,9 +179,8 @@ def _of_file(text: str, path: Path, maps: Maps) -> dict[str, np.ndarray]:
         return {name: contents.read(name) for name in maps}
 
 
-def _of_point(text: str, maps: Maps) -> dict[str, np.ndarray]:
+def _of_point(text: str, directory: str, point: str, maps: Maps) -> dict[str, np.ndarray]:
     """The last maps that a point of a run has saved."""
-    directory, _, point = text.rpartition("#")
     path = found(KEY, directory)
     path = path / "results.nc" if path.is_dir() else path
     try:

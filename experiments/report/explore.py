@@ -57,13 +57,12 @@ def explorer(results: Results) -> str:
     shades = [to_hex(colour) for colour in colours(MOST_LINES)]
     about = {"parts": parts, "first": largest, "status": STATUS, "colours": OKABE_ITO, "shades": shades}
     content = json.dumps(about, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    script = files("experiments.report").joinpath("explore.js").read_text(encoding="utf-8")
     return (
         '<section id="explore" hidden></section>'
         f'<script type="application/json" id="explore-about">{content}</script>'
         f'<script type="text/plain" id="explore-numbers">{_packed(b"".join(numbers.pieces), 1)}</script>'
         f'<script type="text/plain" id="explore-library">{_library()}</script>'
-        f'<script id="explore-script">{script}</script>'
+        f'<script id="explore-script">{_script()}</script>'
     )
 
 
@@ -72,6 +71,13 @@ def _library() -> str:
     from plotly.offline import get_plotlyjs  # only who writes a page waits for it
 
     return _packed(get_plotlyjs().encode(), 6)
+
+
+@functools.cache
+def _script() -> str:
+    parts = sorted(files("experiments.report").joinpath("explore_page").iterdir(), key=lambda part: part.name)
+    text = "\n".join(part.read_text(encoding="utf-8") for part in parts)
+    return f'(async () => {{\n"use strict";\n{text}}})();'
 
 
 def _packed(content: bytes, level: int) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from experiments.machine.interrupts import raise_if_interrupted
 from experiments.report.explore import explorer
 from experiments.report.figures import attempt, save
+from experiments.report.inside import INSIDE
 from experiments.report.page import details, document, escaped, folded, paragraph, picture, table
 from experiments.results.labels import Results
 from experiments.results.netcdf import summary, write_json
@@ -121,8 +122,10 @@ def page(
     elif not results.complete:
         sections.append('<p class="warning">Interrupted: points are missing.</p>')
     sections.append(explored)
-    if files:
-        sections.append(_pictures(files, fold=not spec.study))
+    if seen := {stem: file for stem, file in files.items() if stem.endswith(INSIDE)}:  # which `explored` has not
+        sections.append("<h2>Inside presentations</h2>" + "".join(picture(stem, file) for stem, file in seen.items()))
+    if others := {stem: file for stem, file in files.items() if stem not in seen}:
+        sections.append(_pictures(others, fold=not spec.study))
     if report.verdicts:
         sections.append(table(verdict_table(report.verdicts)))
     if report.notes:

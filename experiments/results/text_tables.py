@@ -59,8 +59,10 @@ def interval_text(one: Interval) -> str:
     counted = f" ({n} of {n + excluded})" if excluded else ""
     if n == 0:
         return f"–{counted}"
-    if not math.isfinite(half) or half < 5e-5 * abs(mean) or half == 0:
+    if not math.isfinite(half):
         return f"{mean:.4g}" + counted
+    if half < 5e-5 * abs(mean) or half == 0:
+        return f"{mean:.4g} ± {half:.1g}" + counted
     if not 1e-4 <= max(abs(mean), half) < 1e6:
         return f"{mean:.3g} ± {half:.1g}" + counted
     decimals = min(max(1 - math.floor(math.log10(half)), 0), 6)

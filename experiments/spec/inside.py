@@ -32,9 +32,10 @@ def neurons_of(layer: str) -> str:
     return f"{layer}_neuron"
 
 
-def column(name: str) -> str:
-    """What a result calls what is seen: a name of Python's."""
-    return name.replace(".", "_")
+def column(record: Record, name: str) -> str:
+    """What a result calls what is seen: a name of Python's, which is longer beside saved weights, whose variables are
+    W1 and whose dimensions are z1."""
+    return name.replace(".", "_") + ("" if record.weights is None else "_inside")
 
 
 def check_inside(record: Record, probes: tuple[str, ...], regime: str, presentations: int) -> None:
@@ -56,7 +57,7 @@ def check_inside(record: Record, probes: tuple[str, ...], regime: str, presentat
     if shown != sorted(set(shown)) or shown[-1] >= presentations:
         told = f"it must be numbers of presentations in ascending order, from 0 to {presentations - 1}"
         raise refused("record.inside_presentations", shown, told)
-    columns = [column(name) for name in record.inside]
+    columns = [column(record, name) for name in record.inside]
     taken = {*TAKEN, PRESENTATION, TIME, *map(variable, probes)}
     for name in columns:
         if name in taken or columns.count(name) > 1:

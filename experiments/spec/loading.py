@@ -188,7 +188,8 @@ def explained(error: ValidationError) -> PlasticodeError:
     if location[0] == "phases" and first["type"] in ("tuple_type", "model_type", "model_attributes_type"):
         return refused(key, value, "it must be a table [[phases]] for each, with name, presentations and set")
     if first["type"] == "tuple_type":
-        return refused(key, value, "it must be a list, such as [64, 64]")
+        example = f'["{printable(value)}"]' if isinstance(value, str) else "[64, 64]"
+        return refused(key, value, f"it must be a list, such as {example}")
     if first["type"] in _LIMITS:
         return refused(key, value, _LIMITS[first["type"]].format(**first.get("ctx", {})))
     message = str(cause) if cause is not None else first["msg"].replace("Input should", "it should")

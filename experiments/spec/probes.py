@@ -58,7 +58,8 @@ class Probe(NamedTuple):
     data["start"] are the weights that the run began with, data["run"] is its regime, which a `stepped` probe needs to
     be coupled, with steps of equal size; data["samples"] are the test inputs of `record.samples`. A probe `by_layer`
     gives a value for each layer, which results call "NAME_LAYER": numbers, or with `arrays` arrays with these
-    dimensions, of which "units" stands for the layer itself.
+    dimensions, of which "units" stands for the layer itself. Arrays of a user's own probe need no `arrays`: those of a
+    table are called by its keys too, and dimensions NAME_0, NAME_1, ...
     """
 
     measure: Measure
@@ -279,7 +280,7 @@ def probe_named(name: str) -> Probe:
     for key, text in (("long_name", found.long_name), ("units", found.units)):
         if not (isinstance(text, str) and text.isprintable()):
             raise PlasticodeError(f"probe '{name}' has {key} = {printable(repr(text))}: it must be a text of one line")
-    return found._replace(measure=_checked(name, found.measure))
+    return found._replace(measure=_checked(name, found.measure, found.arrays))
 
 
 def variable(name: str) -> str:
@@ -299,7 +300,7 @@ def check_variables(names: Iterable[str]) -> None:
         taken[variable(name)] = name
 
 
-def _checked(name: str, measure: Measure) -> Measure:
+def _checked(name: str, measure: Measure, arrays: tuple[str, ...]) -> Measure:
     """A user's own probe, whose mistakes are told in a sentence; its numbers have the dtype of the weights."""
 
     def measured(circuit: Circuit, weights: Weights, slow: Slow, data: dict[str, Array]) -> Any:
@@ -308,12 +309,15 @@ def _checked(name: str, measure: Measure) -> Measure:
             numbers = value if isinstance(value, dict) else {"": value}
             numbers = {key: jnp.asarray(number) for key, number in numbers.items()}
         dtype = jax.tree.leaves(weights)[0].dtype
+        dims = {number.ndim for number in numbers.values()}
         for key, number in numbers.items():
-            if number.ndim or jnp.iscomplexobj(number) or not isinstance(key, str):
+            misfits = len(dims) > 1 or (arrays and number.ndim != len(arrays))
+            if misfits or jnp.iscomplexobj(number) or not isinstance(key, str) or (number.ndim and "/" in key):
                 what = f"{number.dtype} of shape {list(number.shape)}"
                 raise PlasticodeError(
-                    f"probe '{name}' gives {what}{f' for {key!r}' if key else ''}: it must give one real number, or a "
-                    "table of one per matrix"
+                    f"probe '{name}' gives {what}{f' for {key!r}' if key else ''}: it must give one real number or "
+                    f"array{f' over {list(arrays)}' if arrays else ''}, or a table of these by matrix, all with as "
+                    "many dimensions"
                 )
         numbers = {key: number.astype(dtype) for key, number in numbers.items()}
         return numbers if isinstance(value, dict) else numbers[""]

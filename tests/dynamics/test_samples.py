@@ -122,6 +122,12 @@ def test_a_list_of_time_constants_has_one_per_layer(make, name, length):
     make(CIRCUIT, X, Y, timescales(**{name: 0.1}))
 
 
+@pytest.mark.parametrize("value", [-1.0, 0.0, np.nan, [0.1, -0.1]])
+def test_a_time_constant_is_positive(value):
+    with pytest.raises(PlasticodeError, match="timescales.plasticity = .* is not allowed: it must be a time > 0"):
+        coupled(CIRCUIT, X, Y, timescales(plasticity=value))
+
+
 def test_lists_are_counted_while_tracing_too():
     with pytest.raises(PlasticodeError, match="one per layer"):
         jax.eval_shape(lambda taus: coupled(CIRCUIT, X, Y, timescales(propagation=taus)).clock.dt, f64(np.ones(32)))

@@ -147,6 +147,7 @@ def test_of_many_names_the_nearest_are_told_and_the_command_that_lists_all():
     )
     assert told.count(" or 'curl-") == 2
     assert refusal("show", "xyzzy") == f"{kind} 'xyzzy' is not known: `plasticode list` tells what there is\n"
+    assert refusal("show", "fa", "--set", "seed=3").startswith("--set = 'seed=3' is not allowed: it changes a spec")
     Path("mine.py").write_text("")
     assert "did you mean 'mine:Class'?" in refusal("show", "mine")
     told = refusal("reproduce", "curl-rat")

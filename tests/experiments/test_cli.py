@@ -79,7 +79,8 @@ def names(directory: str | Path) -> list[str]:
 
 
 def test_help_answers_without_what_takes_long_to_import():
-    script = "import sys\nfrom experiments.cli import main\nsys.argv[1:] = ['--help']\ntry: main()\nfinally: "
+    script = "import runpy, sys\nsys.argv[1:] = ['--help']\n"
+    script += "try: runpy.run_module('plasticode', run_name='__main__')\nfinally: "
     slow = "'jax', 'numpy', 'scipy', 'matplotlib', 'xarray', 'pandas', 'pydantic', 'sklearn', 'h5py'"
     script += f"print('slow:', *{{{slow}}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
@@ -327,6 +328,8 @@ def test_list_names_all_there_is():
 def test_show_prints_a_spec_that_reads_back_and_rules():
     Path("shown.toml").write_text(plasticode("show", "compare").stdout)
     assert load_spec(Path("shown.toml")) == load_spec("compare")
+    Path("shown.toml").write_text(plasticode("show", "compare", "--set", "seed=3").stdout)
+    assert load_spec(Path("shown.toml")) == load_spec("compare", ["seed=3"])
     shown = plasticode("show", "fa").stdout
     assert all(
         part in shown for part in ("V2: error of z2", "fixed", "lillicrap2016random", "(local)", "tau_plast W_l'")

@@ -73,14 +73,11 @@ Taught = task(lambda: whole(kind="unsupervised"), of="unsupervised")
 def nowhere(circuit, weights, slow, data):
     return weights["W9"]  # probe
 
-def vector(circuit, weights, slow, data):
-    return jnp.ones(3)
+def mixed(circuit, weights, slow, data):
+    return {"W1": jnp.ones(3), "W2": 1.0}
 
 def imaginary(circuit, weights, slow, data):
     return 1j
-
-def table(circuit, weights, slow, data):
-    return {"W1": jnp.ones((2, 2))}
 
 def text(circuit, weights, slow, data):
     return "loss"
@@ -92,6 +89,7 @@ def loss(circuit, weights, slow, data):
     return 1.0
 
 taught = Probe(lambda c, w, s, d: 1.0, "taught")
+grid = Probe(lambda c, w, s, d: jnp.ones((2, 2)), "a row", arrays=("column",))
 unnamed = Probe(lambda c, w, s, d: 1.0, None)
 unmeasured = Probe(3, "three")
 
@@ -200,9 +198,9 @@ def test_fields_of_a_task_are_checked_as_those_of_the_package():
         ("nowhere", "cannot be measured (KeyError: 'W9'): see faulty.py, line {probe}, in nowhere"),
         ("few", "cannot be measured (TypeError: few() takes 0 positional arguments but 4 were given)"),
         ("text", "cannot be measured (TypeError: "),
-        ("vector", "gives float64 of shape [3]: it must give one real number"),
+        ("mixed", "gives float64 of shape [3] for 'W1': it must give one real number or array, or a table of these by"),
+        ("grid", "gives float64 of shape [2, 2]: it must give one real number or array over ['column'], or"),
         ("imaginary", "gives complex128 of shape []: it must give one real number"),
-        ("table", "gives float64 of shape [2, 2] for 'W1': it must give one real number"),
         ("loss", "results would call 'loss' as they do 'loss': it must have another name"),
         ("unnamed", "has long_name = None: it must be a text"),
         ("unmeasured", "is not a probe"),

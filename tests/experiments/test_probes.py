@@ -1,6 +1,8 @@
 """Probes: on which data each is measured, what results call it, and where it is refused."""
 
 import re
+import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,7 @@ from experiments.catalogue import contents, described
 from experiments.execution import runner
 from experiments.points import jobs
 from experiments.spec.loading import make_spec
-from experiments.spec.probes import KERNEL_SAMPLES, PROBE_SAMPLES, PROBES
+from experiments.spec.probes import KERNEL_SAMPLES, PROBE_SAMPLES, PROBES, Probe
 from rules import KP
 from tests.problems import clock, random_problem, random_weights, stream, timescales
 
@@ -103,9 +105,22 @@ def test_a_probe_is_measured_on_its_own_data(name, measured):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-14)
 
 
-def test_results_call_layers_and_samples_by_their_names():
-    """A number of each layer is a variable of its own, and so is what each of its units or samples has."""
-    probes = ["charges", "activities", "participation_ratio", "weight_norm"]
+def rows(circuit, weights, slow, data):
+    """norm of every row"""
+    return {name: jnp.linalg.norm(weights[name], axis=1) for name in ("W1", "W2")}
+
+
+def first(circuit, weights, slow, data):
+    """the first matrix"""
+    return weights["W1"]
+
+
+def test_results_call_layers_and_samples_by_their_names(monkeypatch):
+    """A number of each layer is a variable of its own, and so is what each of its units or samples has. Arrays of a
+    user's own probes have dimensions of their own, or those that it says."""
+    named = Probe(first, "first", units="mV", arrays=("to", "from"))
+    monkeypatch.setitem(sys.modules, "mine", types.SimpleNamespace(rows=rows, first=first, named=named))
+    probes = ["charges", "activities", "participation_ratio", "weight_norm", "mine:rows", "mine:first", "mine:named"]
     record = {"points": 1, "probes": probes, "samples": [3, 1]}
     data = runner.run(make_spec(BASE | {"record": record})).datasets[""]
     assert data.charges_z1.dims == ("record", "z1") and data.participation_ratio_z2.dims == ("record",)
@@ -113,6 +128,12 @@ def test_results_call_layers_and_samples_by_their_names():
     assert data.activities_z1.attrs == {"long_name": "settled activity, z1", "units": "1"}
     assert data.participation_ratio_z1.attrs["long_name"] == "participation ratio of activities, z1"
     assert np.isfinite(data.activities_z1).all() and set(data.matrix.values) == {"W1", "W2", "b1", "b2"}
+    assert data.first.dims == ("record", "first_0", "first_1") and data.named.dims == ("record", "to", "from")
+    np.testing.assert_array_equal(data.named, data.first)
+    np.testing.assert_allclose(data.rows_W1, np.linalg.norm(data.first, axis=-1), rtol=1e-6)
+    assert data.rows_W2.shape == (2, 2) and data.rows_W2.attrs["long_name"] == "norm of every row, W2"
+    assert data.first.attrs == {"long_name": "the first matrix", "units": "1"} and data.named.attrs["units"] == "mV"
+    record["probes"] = probes[:4]
     alone = runner.run(make_spec(BASE | {"record": record | {"samples": [1]}})).datasets[""]
     np.testing.assert_allclose(alone.activities_z1[:, 0], data.activities_z1.sel(sample=1), rtol=1e-6)
 

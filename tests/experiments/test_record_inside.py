@@ -13,6 +13,8 @@ from experiments.points.assemble import build
 from experiments.points.jobs import points_of, prepare, sweeps
 from experiments.predictions.study import see_the_dynamics
 from experiments.report.figures import save
+from experiments.report.inside import inside_figures
+from experiments.results.labels import Results
 from experiments.spec import extents
 from experiments.spec.loading import load_spec, make_spec
 from experiments.spec.spec import dump_toml
@@ -39,8 +41,9 @@ def with_record(**keys) -> dict:
 
 
 def test_a_sweep_sees_what_the_run_of_a_point_does():
-    """Periods that differ: times are shares of them. And probes do not depend on what else is recorded."""
-    spec = make_spec(SPEC)
+    """Periods that differ: times are shares of them. And probes do not depend on what else is recorded. Beside saved
+    weights names are longer."""
+    spec = make_spec(with_record(weights="end"))
     data = runner.run(spec).datasets[""]
     (job,) = prepare(spec)[""]
     values, seeds = points_of(job, slice(1, 2))
@@ -49,16 +52,35 @@ def test_a_sweep_sees_what_the_run_of_a_point_does():
     run, key = build(job.plan, point, seeds[0], data_of)
     alone = observe(run, ["z1", "e2", "W1"], [1, 4], 9, key=key)  # pyright: ignore[reportArgumentType]
     one = data.sel(stimulus_duration=0.03)
-    np.testing.assert_allclose(one["z1"], np.asarray(alone.seen["z1"])[..., [2]], rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(one["W1"].transpose(..., "z1_neuron", "z0_neuron"), alone.seen["W1"][:, :, [2]])
-    assert one["e2"].dims == ("inside_presentation", "inside_time", "z2_neuron") and np.abs(one["e2"]).max() > 0.01
+    np.testing.assert_allclose(one["z1_inside"], np.asarray(alone.seen["z1"])[..., [2]], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(one["W1_inside"].transpose(..., "z1_neuron", "z0_neuron"), alone.seen["W1"][:, :, [2]])
+    error = one["e2_inside"]
+    assert error.dims == ("inside_presentation", "inside_time", "z2_neuron") and np.abs(error).max() > 0.01
     assert data["inside_presentation"].values.tolist() == [1, 4] and data["z1_neuron"].values.tolist() == [2]
     assert data["inside_time"].attrs["units"] == "period" and data["inside_time"].values[[0, -1]].tolist() == [0, 1]
-    assert data["e2"].attrs == {"long_name": "error of layer z2", "units": "1"}
+    assert error.attrs == {"long_name": "error of layer z2", "units": "1"}
     kept = {key: value for key, value in SPEC["record"].items() if not key.startswith("inside")}
     plain = runner.run(make_spec({**SPEC, "record": kept})).datasets[""]
     xr.testing.assert_allclose(data["loss"], plain["loss"], rtol=1e-9)
-    assert set(data.data_vars) - set(plain.data_vars) == {"z1", "e2", "W1"}
+    assert {"z1_inside", "e2_inside", "W1_inside"} < set(data.data_vars) - set(plain.data_vars)
+    assert data["W1"].dims == ("stimulus_duration", "z1", "z0")
+    check_figure(sweeps({"": [job]}), data)
+
+
+def check_figure(grids: dict, data: xr.Dataset) -> None:
+    """A column for each presentation of each point, a row for each signal: numbers over seconds, and the windows."""
+    figure = inside_figures(grids, Results({"": data}, True))["inside"]
+    panels = np.array(figure.axes).reshape(3, 4)
+    for column, (duration, presentation) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        shown, one = [0.05, 0.03][duration], {"stimulus_duration": duration, "inside_presentation": presentation}
+        error, *neurons = panels[1, column].lines
+        np.testing.assert_allclose(error.get_xdata(), [0.3 * shown, min(1.3 * shown, shown + 0.01)])
+        window: Any = panels[1, column].patches[0]
+        np.testing.assert_allclose([window.get_x(), window.get_width()], [0, shown])
+        for line, neuron in zip(neurons, range(2), strict=True):
+            np.testing.assert_allclose(line.get_xdata(), (shown + 0.01) * data["inside_time"])
+            np.testing.assert_array_equal(line.get_ydata(), data["e2_inside"].isel(one | {"z2_neuron": neuron}))
+    assert panels[0, 3].get_title() == "stimulus duration 30 ms\npresentation 4"
 
 
 def test_a_resolved_spec_is_read_again_and_says_nothing_of_what_is_off():
@@ -76,7 +98,7 @@ def test_a_resolved_spec_is_read_again_and_says_nothing_of_what_is_off():
         (with_record(inside_presentations=[6]), "in ascending order, from 0 to 5"),
         (with_record(inside_presentations=[]), "record.inside_presentations is missing"),
         (with_record(inside=[]), "record.inside_presentations = .*it needs record.inside"),
-        (with_record(weights="end"), "results have 'W1' already, by record.weights or a probe"),
+        (with_record(inside="z1"), 'record.inside = .z1. is not allowed: it must be a list, such as ."z1".'),
         (with_record(inside=["z1", "z1"]), "results can have 'z1' once only"),
         (SPEC | {"regime": "flow", "delays": {}}, "record.inside = .*regime = 'flow' has settled activities"),
         (SPEC | {"sweep": {"record.inside_times": [3, 4]}}, "all points of a sweep are recorded alike"),

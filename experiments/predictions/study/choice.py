@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dynamics.errors import PlasticodeError, unknown
 from experiments.predictions.study import NEEDED_PARTS, STUDIES
 from experiments.report.figures import attempt, generic_figures
+from experiments.report.inside import inside_figures
 from experiments.results.labels import Results
 from experiments.results.verdicts import StudyReport
 from experiments.spec.grid import Sweep
@@ -23,7 +24,8 @@ def study_of(spec: Spec, sweeps: Mapping[str, Sweep], results: Results) -> Study
             return importlib.import_module(STUDIES[spec.study]).study(spec, sweeps, results)
     elif spec.study:
         notes = [f"The study '{spec.study}' needs all points and was left out."]
-    return StudyReport(figures=generic_figures(results, failed), notes=notes, failed=failed)
+    figures = inside_figures(sweeps, results, failed) | generic_figures(results, failed)
+    return StudyReport(figures=figures, notes=notes, failed=failed)
 
 
 def check_study(spec: Spec) -> None:

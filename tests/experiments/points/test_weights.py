@@ -142,7 +142,8 @@ def saved(status=0, **variables):
 @pytest.mark.parametrize(
     ("text", "data", "told"),
     [
-        ("run", saved(W1=1.0), "after # there must be a point of the run: 0 to 3, or rule=...,delays_error=..."),
+        ("run", saved(W1=1.0), "network.weights = 'run' is not allowed: after # there must be a point of the run: "),
+        ("run#", saved(W1=1.0), "after # there must be a point of the run: 0 to 3, or rule=...,delays_error=..."),
         ("run#4", saved(W1=1.0), "after # there must be a point of the run: 0 to 3"),
         ("run#rule=fa", saved(W1=1.0), "after # there must be a point of the run: 0 to 3"),
         ("run#rule=fb,delays_error=0.5", saved(W1=1.0), "rule = fb is none of fa, kp"),

@@ -14,6 +14,7 @@ from dynamics.errors import PlasticodeError
 from experiments.results.intervals import interval
 from experiments.results.labels import FORMAT, Results
 from experiments.results.netcdf import load, opened, output_directory, summary, write_json
+from experiments.results.text_tables import interval_text
 from tests.experiments.results.saved import save
 
 SEEDS, RECORDS = 5, 3
@@ -113,6 +114,12 @@ def test_one_seed_has_no_interval():
     assert np.isfinite(one.mean).all() and np.isnan(one.half).all()
     without_axis = interval(dataset().isel(seed=0, drop=True), "accuracy")
     np.testing.assert_array_equal(one.mean, without_axis.mean)
+
+
+@pytest.mark.parametrize(("values", "text"), [([0.5] * 3, "0.5 ± 0"), ([0.5], "0.5"), ([1, 1 + 2e-6], "1 ± 1e-05")])
+def test_equal_seeds_have_an_interval_and_one_seed_has_none(values, text):
+    data = xr.Dataset({"status": ("seed", np.zeros(len(values), int)), "loss": ("seed", np.array(values))})
+    assert interval_text(interval(data, "loss")) == text
 
 
 # --------------------------------------------------------------------------------------------------------------- netCDF

@@ -1,0 +1,43 @@
+"""The gallery: notebooks of docs/gallery are executed as the site is built, and shown with what they print and draw."""
+
+import functools
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePosixPath
+
+import nbformat
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from nbclient import NotebookClient
+from nbconvert import MarkdownExporter
+
+SECONDS = 300  # that a cell may take
+AT_ONCE = 2
+DRAWN = ["--InlineBackend.figure_formats={'svg'}", "--InlineBackend.rc={'svg.fonttype': 'path'}"]
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Called with the files of the site: beside every notebook comes a page, and what the page shows."""
+    notebooks = [file for file in files if file.src_uri.endswith(".ipynb")]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        shown = list(pool.map(lambda file: _shown(file.name, file.content_string), notebooks))
+    for file, (text, pictures) in zip(notebooks, shown, strict=True):
+        place = PurePosixPath(file.src_uri)
+        files.append(File.generated(config, str(place.with_suffix(".md")), content=text))
+        for name, content in pictures.items():
+            files.append(File.generated(config, str(place.parent / name), content=content))
+    return files
+
+
+@functools.cache  # `mkdocs serve` executes what has changed
+def _shown(name: str, text: str) -> tuple[str, dict[str, bytes]]:
+    """A notebook as Markdown, and the pictures in it; a cell that fails breaks off the build."""
+    notebook = nbformat.reads(text, as_version=4)
+    with tempfile.TemporaryDirectory() as folder:
+        resources = {"metadata": {"path": folder}}
+        NotebookClient(notebook, timeout=SECONDS, resources=resources, extra_arguments=DRAWN).execute()
+    made = {"unique_key": name, "output_files_dir": f"{name}_files"}
+    page, found = MarkdownExporter().from_notebook_node(notebook, made)
+    title, _, rest = page.lstrip().partition("\n")
+    link = f"[The notebook]({name}.ipynb) to run and change; its results here are those of this version."
+    return f"{title}\n\n{link}\n{rest}", found["outputs"]
