@@ -1,9 +1,11 @@
 """The gallery: notebooks of docs/gallery are executed as the site is built, and shown with what they print and draw."""
 
 import functools
+import re
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
+from typing import Any
 
 import nbformat
 from mkdocs.config.defaults import MkDocsConfig
@@ -27,6 +29,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         for name, content in pictures.items():
             files.append(File.generated(config, str(place.parent / name), content=content))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Called for every page: what is a notebook in the repository is a page of the site."""
+    return re.sub(r"\]\((gallery/[\w-]+)\.ipynb\)", r"](\1.md)", markdown)
 
 
 @functools.cache  # `mkdocs serve` executes what has changed

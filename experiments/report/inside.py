@@ -125,10 +125,11 @@ def _mark(panel: Axes, when: Times) -> None:
 def _lines(panel: Axes, seconds: np.ndarray, values: xr.DataArray, legend: bool) -> None:
     """Some of the neurons or synapses of a signal, with their numbers."""
     dims = [str(dim) for dim in values.dims if dim != TIME]
-    number = int(np.prod([values.sizes[dim] for dim in dims], dtype=int))
+    data = values.to_dataset(name="shown")
+    number = count(data, dims)
     chosen = spread(number, MOST_NEURONS)
     for index, look in zip(chosen, looks(len(chosen)), strict=True):
-        place = position(values, dims, index)
+        place = position(data, dims, index)
         label = ", ".join(str(values[dim].values[at]) for dim, at in place.items())
         panel.plot(seconds, values.isel(place).values, label=label, **look)
     if legend:
