@@ -12,6 +12,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from nbclient import NotebookClient
 from nbconvert import MarkdownExporter
+from traitlets.config import Config
 
 SECONDS = 300  # that a cell may take
 AT_ONCE = 2
@@ -42,7 +43,8 @@ def _shown(name: str, text: str) -> tuple[str, dict[str, bytes]]:
     notebook = nbformat.reads(text, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
         resources = {"metadata": {"path": folder}}
-        NotebookClient(notebook, timeout=SECONDS, resources=resources, extra_arguments=DRAWN).execute()
+        local = Config(KernelManager={"transport": "ipc"})
+        NotebookClient(notebook, timeout=SECONDS, resources=resources, extra_arguments=DRAWN, config=local).execute()
     made = {"unique_key": name, "output_files_dir": f"{name}_files"}
     page, found = MarkdownExporter().from_notebook_node(notebook, made)
     title, _, rest = page.lstrip().partition("\n")

@@ -206,5 +206,6 @@ def test_a_notebook_has_a_bar(monkeypatch):
         assert shown == []  # quick runs leave nothing behind
         for now[0], done in ((3.0, 2.0), (3.1, 4.0), (4.0, 5.0), (4.1, 10.0)):
             tell(Progress(done, 10.0, int(done), 10))
-    (bar,) = shown
-    assert 'value="1.000"' in bar and "a &lt;run&gt;: 100%, 10 of 10 points finished" in bar
+        (bar,) = shown
+        assert 'value="1.000"' in bar and "a &lt;run&gt;: 100%, 10 of 10 points finished" in bar
+    assert shown == [""]  # nor do others, when they are done

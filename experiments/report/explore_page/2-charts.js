@@ -153,11 +153,6 @@ const cut = (...drawn) => drawn.filter(([name, shown]) => name && shown.length <
 
 // -------------------------------------------------------------------------------------------------------------- maps
 
-// The texts of a row of cells, each made as it is read: of ten thousand few ever are.
-const unread = row => new Proxy(row.map(() => ""), {
-  get: (texts, key) => (Object.hasOwn(row, key) && key !== "length" ? hover(row[key].place, row[key]) : texts[key]),
-});
-
 function drawMaps(room) {
   const panels = levels(now.panel, MOST_PANELS);
   const [across, up] = [ordered(now.x), ordered(now.by)];
@@ -185,7 +180,7 @@ function drawMaps(room) {
       zmin: -0.5, zmax: 2.5, showscale: false, hoverinfo: "skip" };
     const colour = { ...heat, z: map.map(row => row.map(({ mean }) => scaled(drawable(mean)))),
       coloraxis: "coloraxis", places: map.map(row => row.map(({ place }) => place)), hoverinfo: "text",
-      text: map.map(unread) };
+      text: map.map(row => row.map(found => hover(found.place, found))) };
     return [grey, colour, ...(symbols ? marks(lost[i], Math.max(3, Math.min(7, 0.7 * cell)), frame(i)) : [])];
   });
   const many = lost.flat().length;
