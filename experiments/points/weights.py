@@ -113,7 +113,8 @@ def given_start(spec: Spec, maps: Maps) -> dict[str, np.ndarray]:
         return {}
     path = place_of(KEY, text)
     if "#" in text and not path.is_file():
-        values = _of_point(text, *text.rsplit("#", 1), maps)
+        directory, _, point = text.rpartition("#")
+        values = _of_point(text, directory, point, maps)
     elif path.is_dir():
         values = _of_point(text, text, "", maps)
     else:
