@@ -42,9 +42,14 @@ def _shown(name: str, text: str) -> tuple[str, dict[str, bytes]]:
     """A notebook as Markdown, and the pictures in it; a cell that fails breaks off the build."""
     notebook = nbformat.reads(text, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
-        resources = {"metadata": {"path": folder}}
-        local = Config(KernelManager={"transport": "ipc"})
-        NotebookClient(notebook, timeout=SECONDS, resources=resources, extra_arguments=DRAWN, config=local).execute()
+        NotebookClient(
+            notebook,
+            timeout=SECONDS,
+            startup_timeout=SECONDS,
+            resources={"metadata": {"path": folder}},
+            extra_arguments=DRAWN,
+            config=Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel"}),  # and not the network
+        ).execute()
     made = {"unique_key": name, "output_files_dir": f"{name}_files"}
     page, found = MarkdownExporter().from_notebook_node(notebook, made)
     title, _, rest = page.lstrip().partition("\n")
