@@ -5,7 +5,8 @@ from typing import TypeVar
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Int
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PyTree
 
 Carry = TypeVar("Carry")
 
@@ -35,3 +36,16 @@ def repeat(count: Count, body: Callable[[Int[Array, ""], Carry], Carry], carry: 
     if isinstance(count, int):
         body = jax.checkpoint(body, prevent_cse=False)  # a loop's body is safe from what that prevents
     return jax.lax.fori_loop(0, count, body, carry)
+
+
+def first(
+    count: Int[Array, ""], body: Callable[[Carry, PyTree], tuple[Carry, PyTree]], carry: Carry, rows: PyTree
+) -> tuple[Carry, PyTree]:
+    """`carry` after body(carry, row) -> (carry, numbers) for the first `count` of `rows`, and the sums of numbers."""
+    none = jax.tree.map(jnp.zeros_like, jax.eval_shape(lambda: body(carry, jax.tree.map(lambda row: row[0], rows))[1]))
+
+    def one(i: Int[Array, ""], so_far: tuple[Carry, PyTree]) -> tuple[Carry, PyTree]:
+        after, numbers = body(so_far[0], jax.tree.map(lambda row: row[i], rows))
+        return after, jax.tree.map(jnp.add, so_far[1], numbers)
+
+    return jax.lax.fori_loop(0, count, one, (carry, none))

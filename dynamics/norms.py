@@ -9,11 +9,14 @@ from jaxtyping import Array, Float
 
 
 def scale(x: Float[Array, "..."]) -> Float[Array, ""]:
-    """The power of two 2^k with 2^k <= max |x| < 2^(k+1); 1 where x is zero or not finite. It has no gradient."""
+    """The power of two 2^k with 2^k <= max |x| < 2^(k+1), but no smaller than any normal number; 1 where x is zero or
+    not finite. It has no gradient."""
     largest = jnp.max(jnp.abs(jax.lax.stop_gradient(x)), initial=0)
-    usual = (largest > 0) & jnp.isfinite(largest)
-    _, exponent = jnp.frexp(jnp.where(usual, largest, 1))
-    return jnp.ldexp(jnp.ones_like(largest), exponent - 1)
+    usual, kind = (largest > 0) & jnp.isfinite(largest), jnp.finfo(largest.dtype)
+    # A number without its mantissa. Not by frexp and ldexp: each is a hundred operations for a compiler.
+    bits = jax.lax.bitcast_convert_type(jnp.maximum(largest, kind.tiny), f"uint{kind.bits}")
+    power = jax.lax.bitcast_convert_type((bits >> kind.nmant) << kind.nmant, largest.dtype)
+    return jnp.where(usual, power, 1)
 
 
 def scaled(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -80,16 +80,15 @@ class Accuracy(NamedTuple):
 class Judge(eqx.Module):
     """The windows of a run beside finer ones, and how both lie in a presentation.
 
-    Without noise, which hides what nodes miss. `noisy` says whether the run itself has any: a presentation is then
-    shown twice more, by both and without noise.
+    Without noise, which hides what nodes miss. Where the run itself has any, a presentation is shown twice more, by
+    both and without noise; `layout` is then that of its windows.
     """
 
     system: CoupledSystem
     window: Window
-    layout: Layout
+    layout: Layout | None
     finer: Window
     finer_layout: Layout
-    noisy: bool = eqx.field(static=True)
 
     @classmethod
     def of(cls, window: Window, system: CoupledSystem, past: Past | None) -> "Judge":
@@ -97,8 +96,8 @@ class Judge(eqx.Module):
         plain = dataclasses.replace(system, noise=Noise())
         finer = finer_than(window)
         resampled = _resampled(past, window, finer)
-        layouts = window.layout(plain, past), finer.layout(plain, resampled)
-        return cls(plain, window, layouts[0], finer, layouts[1], system.noise.present)
+        layout = window.layout(plain, past) if system.noise.present else None
+        return cls(plain, window, layout, finer, finer.layout(plain, resampled))
 
     def add(
         self,
@@ -137,7 +136,7 @@ def _added(
             start = jax.tree.map(functools.partial(jnp.where, chained), accuracy.companion, start)
         exact, _, _ = judge.finer.present(judge.system, judge.finer_layout, start, shown, k, None)
         end, size = after, doubt.moved
-        if judge.noisy:
+        if judge.layout is not None:
             end, plain, _ = judge.window.present(judge.system, judge.layout, before, shown, k, None)
             size = plain.moved
         missed = distance(end.state.weights, exact.state.weights, jnp.zeros_like(size))

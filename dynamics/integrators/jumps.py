@@ -11,6 +11,7 @@ from dynamics.stimulus import Clock
 
 Cut = tuple[Float[Array, ""], Float[Array, ""]]  # a time in seconds, and how fast `paces` push it
 GAP = 1e-2  # how fast the gap grows, relative to lags
+CALM = 2.0  # H |x|^2 / tau_plast of a part that nodes resolve with room to spare
 
 
 def paces(clock: Clock, lags: dict[str, Float[Array, ""]], gaps: bool) -> dict[str, Float[Array, ""]]:
@@ -75,6 +76,24 @@ class Jump(NamedTuple):
         off = jnp.where(wraps, jnp.maximum(rest - clock.gap, 0), rest + clock.duration)
         off = with_value(off, on + jnp.where(wraps, -clock.gap, clock.duration))
         return Jump(on, off, periods, wraps, (jnp.where(wraps, push - GAP, push), push))
+
+
+@jax.custom_batching.custom_vmap
+def most(number: Int[Array, ""]) -> Int[Array, ""]:
+    """A number; of points that run together (`jax.vmap`) the largest of theirs, one for all."""
+    return number
+
+
+@most.def_vmap
+def _most_of_all(size: int, batched: list[bool], numbers: Int[Array, "*points"]) -> tuple[Int[Array, ""], bool]:
+    return jnp.max(numbers), False
+
+
+def calmer(parts: int, strength: Float[Array, ""]) -> tuple[Float[Array, " parts"], Int[Array, ""]]:
+    """When equal parts begin, in periods, of which a point takes as many as its own H |x|^2 / tau_plast, `strength`,
+    asks for, and at most `parts`: the others are empty, at the end. And how many have to be gone through."""
+    own = jax.lax.stop_gradient(jnp.clip(jnp.ceil(strength / CALM), 1, parts))
+    return jnp.minimum(jnp.arange(parts, dtype=own.dtype) / own, 1), most(own.astype(jnp.int32))
 
 
 def in_order(

@@ -366,7 +366,7 @@ class Learning:
             size += scale * size_of(drive.post) * size_of(pre)
         for name, fade in new.fade.items():
             if not self._terms(name):  # it does nothing but fade, of which no drive tells
-                reach = norm(self.start.weights[name]) / self.length
+                reach = norm(self.start.weights[name]) / jnp.where(self.length > 0, self.length, 1)
                 change += size_of(fade - old.fade[name]) * reach
                 size += size_of(fade) * reach
         return change, size, self._contrast(new, size)

@@ -20,7 +20,7 @@ from dynamics.integrators.contract import Demands, Finer, Settings
 from dynamics.integrators.drives import check_windows
 from dynamics.integrators.judge import Accuracy, Judge, accuracy_at_start
 from dynamics.integrators.waveforms import Relaxation, Waves
-from dynamics.integrators.window_choice import choose, refined
+from dynamics.integrators.window_choice import choose, own_parts, refined
 from dynamics.integrators.window_inside import joined, pieces_of
 from dynamics.integrators.window_parts import Course, Layout, Past
 from dynamics.integrators.windows import AbstractWindow
@@ -49,6 +49,8 @@ class Window(AbstractWindow):
     gaps        whether there are blank gaps, which take windows of their own
     sweeps      a fixed number of sweeps, as gradients in reverse mode need; None: as many as the tolerance asks for
     whole       whether finer windows judge the whole run, at about twice the price, and not some of its presentations
+    strongest   the largest |x|^2: points that share a program then take fewer parts where their own learning is slower
+                and nothing cuts a presentation; None: each takes all
 
     What is None of nodes, parts and gaps follows from the run that windows are given to (integrators.window_choice).
     """
@@ -137,7 +139,7 @@ class Window(AbstractWindow):
         return end, joined(pieces, ready[0], times, run.clock.period, self.nodes, smooth)
 
     def planned(self, settings: Settings, demands: Demands) -> tuple["Window", int]:
-        window = choose(Window(settings.tolerance), demands)
+        window = own_parts(choose(Window(settings.tolerance), demands), demands)
         return window, window.nodes * window.parts
 
     def finer(self, steps: int, history: int, dtype: np.dtype) -> Finer | None:

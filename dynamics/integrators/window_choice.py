@@ -12,6 +12,7 @@ import numpy as np
 from dynamics.errors import PlasticodeError
 from dynamics.integrators.collocation import MAX_NODES, integration
 from dynamics.integrators.contract import Demands
+from dynamics.integrators.jumps import CALM
 from dynamics.integrators.windows import AbstractWindow
 
 SETTLING = 20.0  # propagation time constants: after them, what a jump has excited is gone, through a few layers
@@ -34,10 +35,21 @@ def choose(window: W, demands: Demands) -> W:
     if nodes is None:
         settling = SETTLING if settling is None and ratio > 1.5 * SETTLING else settling
         within = ratio if settling is None else min(ratio, settling)
-        nodes = max(nodes_for(window.tolerance, within, demands.layers), nodes_for_learning(window.tolerance, strength))
+        # What is late by most of a stimulus, before a gap, moves weights by little, and errors count relative to that.
+        resolved = nodes_for(window.tolerance, within, demands.layers) + gaps
+        nodes = max(min(resolved, MAX_NODES), nodes_for_learning(window.tolerance, strength))
     if window.parts is None and demands.spacing is not None:
         parts = max(parts, _noisy_parts(demands, nodes))
     return dataclasses.replace(window, nodes=nodes, parts=parts, settling=settling, gaps=gaps)
+
+
+def own_parts(window: W, demands: Demands) -> W:
+    """`window` where points take as many parts as their own learning asks for, where that is why there are several."""
+    strength = demands.duration / demands.plasticity * demands.square
+    still = np.isinf(demands.decay).all() and demands.spacing is None
+    if window.parts == 1 or not still or float(strength.min()) > CALM * (window.parts - 1):
+        return window
+    return dataclasses.replace(window, strongest=np.float64(demands.square))
 
 
 def nodes_for(tolerance: float, ratio: float, layers: int) -> int:
@@ -93,4 +105,5 @@ def refined(window: W) -> W | None:
     """The windows to try next for a run that has not reached the tolerance; None where they are fine enough."""
     if window.parts >= MOST_PARTS:
         return None
-    return dataclasses.replace(window, parts=4 * window.parts, nodes=min(window.nodes + 3, MAX_NODES), whole=True)
+    finest = {"whole": True, "strongest": None}
+    return dataclasses.replace(window, parts=4 * window.parts, nodes=min(window.nodes + 3, MAX_NODES), **finest)

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from dynamics.circuit import Weights
-from dynamics.field import State
+from dynamics.field import CoupledSystem, Inputs, State
 from dynamics.interpolation import Moving
 from dynamics.norms import norm
 from dynamics.stimulus import mixed
@@ -73,6 +73,7 @@ class Layout(NamedTuple):
     on      by signal that is shown: whether its presentations are on (see `Shown`)
     paths   by level, or variable with a time constant of its own: what makes Ornstein-Uhlenbeck paths of normal draws
     turned  fixed matrices, transposed; not stacked, as they are the same in all windows
+    taken   how many windows there are, where points take different numbers: those that follow are empty; None: all
     """
 
     start: Float[Array, " windows"]
@@ -81,6 +82,7 @@ class Layout(NamedTuple):
     on: dict[str, Float[Array, "windows presentations"]]
     paths: dict[str, Float[Array, "windows *n s s"]]
     turned: Weights
+    taken: Int[Array, ""] | None = None
 
 
 class Shown(NamedTuple):
@@ -98,3 +100,12 @@ class Shown(NamedTuple):
     def course(self, on: Float[Array, " presentations"], times: Float[Array, " s"]) -> Float[Array, "s n"]:
         """The sum over presentations that are on, in part, at several times."""
         return jax.vmap(lambda time: mixed(on, self.at(time))[0])(times)
+
+
+def silent_inputs(system: CoupledSystem) -> Inputs:
+    """Nothing from outside."""
+    nothing, circuit = jnp.zeros((1,), system.dt.dtype), system.circuit
+    sizes = {layer.role: layer.size for layer in circuit.layers if layer.source is None}
+    given = {layer.name: jnp.zeros(layer.size, system.dt.dtype) for layer in circuit.layers if layer.held}
+    stimulus = jnp.zeros(sizes.get("input", 1), system.dt.dtype)
+    return Inputs(stimulus, jnp.zeros(sizes.get("output", 1), system.dt.dtype), nothing[0], given, nothing[0])

@@ -18,15 +18,16 @@ from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, Key, Sources, State, key_of
 from dynamics.integrators.collocation import MAX_NODES, interpolation, nodes, ornstein_uhlenbeck, weighted
 from dynamics.integrators.contract import AbstractIntegrator
-from dynamics.integrators.jumps import Cut, Jump, in_order, paces
+from dynamics.integrators.jumps import Cut, Jump, calmer, in_order, paces
 from dynamics.integrators.learning import turned
 from dynamics.integrators.waveforms import Relaxation, Waves
-from dynamics.integrators.window_parts import Course, Doubt, Layout, Past, Shown, distance
+from dynamics.integrators.window_parts import Course, Doubt, Layout, Past, Shown, distance, silent_inputs
 from dynamics.integrators.window_solver import Context, Solved, WindowSolver, filters_of
 from dynamics.interpolation import Moving
 from dynamics.kinks import root, roundoff, with_value
 from dynamics.layers import Draw, Layer, Wave
 from dynamics.local import AbstractFactor
+from dynamics.loop import first
 from dynamics.noise import Half, brownian_increments, required_key
 from dynamics.projections import Projection
 from dynamics.sides import own_key
@@ -44,6 +45,7 @@ class AbstractWindow(AbstractIntegrator):
     gaps: bool = eqx.field(static=True, default=None)  # type: ignore[assignment]
     sweeps: int | None = eqx.field(static=True, default=None)
     whole: bool = eqx.field(static=True, default=False)
+    strongest: Float[Array, ""] | None = None
 
     def __check_init__(self):
         if self.nodes is not None and not 1 <= self.nodes <= MAX_NODES:
@@ -133,7 +135,10 @@ class AbstractWindow(AbstractIntegrator):
     def layout(self, system: CoupledSystem, past: Past | None) -> Layout:
         """Windows and filters, the same for every presentation."""
         clock, cuts = system.clock, self._cuts(system)
-        even = jnp.asarray(np.arange(self.parts) / self.parts, clock.dt.dtype)
+        even, taken = jnp.asarray(np.arange(self.parts) / self.parts, clock.dt.dtype), None
+        if self.strongest is not None and not cuts:
+            pace = self.strongest / jnp.min(system.timescales.plasticity)
+            even, taken = calmer(self.parts, clock.period * pace)
         order, start = in_order(clock, even, cuts)
         ends = jnp.concatenate([start[1:], clock.period[None]])
         length = ends - start
@@ -153,7 +158,7 @@ class AbstractWindow(AbstractIntegrator):
                         paths[name] = jax.vmap(functools.partial(_paths_of, tau=tau, s=self.nodes))(length)
         on = self._on(system, jnp.argsort(order))
         fixed = turned(system.circuit, system.fixed)
-        return Layout(start, filters._replace(current=current), earlier, on, paths, fixed)
+        return Layout(start, filters._replace(current=current), earlier, on, paths, fixed, taken)
 
     def _on(
         self, system: CoupledSystem, place: Int[Array, " windows"]
@@ -251,9 +256,12 @@ class AbstractWindow(AbstractIntegrator):
             told = None if report is None else report(window, solved.waves)
             return end, (self._doubt(system, layout, window, solved, alone=count == 1), told)
 
-        every = jnp.arange(count, dtype=jnp.int32), layout._replace(turned={})
-        end, (doubts, reports) = jax.lax.scan(one, course, every)
-        doubt = jax.tree.map(jnp.sum, doubts)
+        every = jnp.arange(count, dtype=jnp.int32), layout._replace(turned={}, taken=None)
+        if layout.taken is None or report is not None:
+            end, (doubts, reports) = jax.lax.scan(one, course, every)
+            doubt = jax.tree.map(jnp.sum, doubts)
+        else:
+            end, (doubt, reports) = first(layout.taken, one, course, every)
         if count > 1:
             doubt = doubt._replace(moved=distance(end.state.weights, course.state.weights, jnp.zeros_like(doubt.moved)))
         return end, doubt, reports
@@ -356,15 +364,6 @@ class AbstractWindow(AbstractIntegrator):
         faded = -jnp.expm1(-h * rate)  # 1 - E
         before = jnp.where(rate > 0, faded / jnp.where(rate > 0, 2 * rate, 1), h / 2)
         return root(before * (1 + faded * (1 - faded)) if after else before)
-
-
-def silent_inputs(system: CoupledSystem) -> Inputs:
-    """Nothing from outside."""
-    nothing, circuit = jnp.zeros((1,), system.dt.dtype), system.circuit
-    sizes = {layer.role: layer.size for layer in circuit.layers if layer.source is None}
-    given = {layer.name: jnp.zeros(layer.size, system.dt.dtype) for layer in circuit.layers if layer.held}
-    stimulus = jnp.zeros(sizes.get("input", 1), system.dt.dtype)
-    return Inputs(stimulus, jnp.zeros(sizes.get("output", 1), system.dt.dtype), nothing[0], given, nothing[0])
 
 
 def _arrives(system: CoupledSystem, p: Projection, factor: AbstractFactor) -> bool:

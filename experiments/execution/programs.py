@@ -23,8 +23,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from dynamics.errors import PlasticodeError
 from dynamics.kept import Kept
 from dynamics.regime import REFINEMENTS
+from experiments.execution import stored
 from experiments.execution.checkpoints import frozen, thawed
-from experiments.machine.memory import free_bytes
+from experiments.machine.compilation import traced_folder
+from experiments.machine.memory import free_bytes, give_back
 from experiments.machine.processes import cores
 from experiments.machine.progress import Meter
 from experiments.points import alike
@@ -46,10 +48,12 @@ from experiments.spec.extents import HELD
 from experiments.storage.chunks import ChunkStore, Record
 
 SHORT_WORK = 20_000  # steps times points: such a job runs faster than the compiler optimises
+# As `Job.work`: fusion emitters save a tenth to a third of a run, and take the compiler 2 seconds and 300 MB.
+BRIEF_WORK = 30_000_000
 BLOCK_WORK, BLOCK_SECONDS = 250_000, 1.0  # between two looks at the clock and at the keyboard: the first one, others
 CHECKPOINT_SECONDS = 10.0  # between two checkpoints of a chunk
 WRITING_SHARE = 0.1  # of the time, at most, that goes into checkpoints
-KEPT = Kept(16)  # programs, for jobs that are alike
+KEPT, FEW = Kept(16), Kept(4)  # programs, for jobs that are alike; each takes 35 MB: few, where a disk has them too
 MEMORY_SHARE = 0.8  # of the free memory that a program may ask for
 # A compiler takes 300 MB for a while, and has threads of its own: half of the cores are left to what runs.
 COMPILERS = max(cores() // 2, 1)
@@ -162,7 +166,8 @@ class JobRunner:
     def _programs(self, job: Job, size: int) -> Programs:
         name = job.plan.label, size
         if name not in self.compiled:
-            self.compiled[name] = _aside(compiled, job, size)
+            points = job.group.size if job is self.job else size
+            self.compiled[name] = _aside(compiled, job, size, points)
         return self.compiled[name]
 
     def _execute(self, job: Job, programs: Programs, key: ChunkKey, points: np.ndarray, meter: Meter) -> Record:
@@ -244,7 +249,7 @@ class JobRunner:
         return state, [jax.device_get(programs.measure(state, *inputs))], 0, ()
 
 
-def _aside(work: Callable[[Job, int], Programs], job: Job, size: int) -> Programs:
+def _aside(work: Callable[[Job, int, int], Programs], job: Job, size: int, points: int) -> Programs:
     """Do it in a thread, so that the main one hears of interrupts: a compiler may take minutes.
 
     Only so many compile at once.
@@ -252,7 +257,9 @@ def _aside(work: Callable[[Job, int], Programs], job: Job, size: int) -> Program
 
     def alone() -> Programs:
         with _COMPILING:
-            return work(job, size)
+            programs = work(job, size, points)
+            give_back()
+            return programs
 
     if threading.current_thread() is not threading.main_thread():
         return alone()
@@ -271,47 +278,52 @@ def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)
 
 
-def compiled(job: Job, size: int) -> Programs:
-    """The programs of a job for batches of up to `size` points: those of a job that was alike, if they are kept.
+def compiled(job: Job, size: int, points: int | None = None) -> Programs:
+    """The programs of a job for batches of up to `size` points: those of a job that was alike, if they are kept. They
+    will run so many `points` (None: all of the job), which says what compiling well is worth.
 
     A user's own code may have changed since, so it is traced again; what comes of that is compiled once.
     """
     padded, block = _padding(job, size, len(jax.local_devices()))
-    hasty = job.steps < SHORT_WORK
+    share = (job.group.size if points is None else points) / job.group.size
+    effort = 0 if share * job.steps < SHORT_WORK else 1 if share * job.work < BRIEF_WORK else 2
     if alike.own_names(job.plan.spec):
-        return _compiled(job, padded, block, hasty)
+        return _compiled(job, padded, block, effort, "local")
     data = tuple(_shapes(stage.data) for stage in job.stages)
-    key = alike.whole(job.plan, job.group.values, job.data), data, padded, block, hasty
-    return KEPT.made(key, lambda: _compiled(job, padded, block, hasty))
+    key = alike.whole(job.plan, job.group.values, job.data), data, padded, block, effort
+    spec = job.plan.spec  # the names of what has none of its own, such as a lambda
+    names = spec.rule.name, spec.probes, spec.network.activation, spec.network.output_activation
+    kept = KEPT if traced_folder() is None else FEW
+    return kept.made(key, lambda: stored.made((key, names), lambda name: _compiled(job, padded, block, effort, name)))
 
 
-def _compiled(job: Job, padded: int, block: int, hasty: bool) -> Programs:
+def _compiled(job: Job, padded: int, block: int, effort: int, name: str) -> Programs:
     made = functools.partial(_made, again=bool(alike.own_names(job.plan.spec)))
-    over = functools.partial(batched, block=block)
+    over = functools.partial(batched, block=block, name=name)
     values, seeds = points_of(job, np.zeros(padded, int))
     init = over(functools.partial(init_point, job.plan), 2, 1, options=_effort(0)).lower(values, seeds, job.data)
     state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_sharding()), init.out_info)
     # A compiler's last passes do not touch the matrix products in which a dense integrator spends its time.
-    effort = _effort(0) if hasty else _effort(1, fused=True) if job.plan.dense else None
-    advance = over(functools.partial(advance_point, job.plan), 3, 3, options=effort)
+    options = _effort(0) if effort == 0 else _effort(1, fused=effort > 1) if job.plan.dense else None
+    advance = over(functools.partial(advance_point, job.plan), 3, 3, options=options)
     measure = over(functools.partial(measure_point, job.plan), 3, 1, options=_effort(1))
     advances, measures, now, record = {}, {}, jnp.int32(0), None
     watch, watches, seen = over(functools.partial(watch_point, job.plan), 3, 2, options=_effort(1)), {}, None
     for data in {_shapes(stage.data): stage.data for stage in job.stages}.values():
         measured = measure.lower(state, values, seeds, data)
         record = measured.out_info
-        advances[_shapes(data)] = made(advance.lower(state, values, seeds, data, now, now), hasty)
-        measures[_shapes(data)] = made(measured, hasty)
+        advances[_shapes(data)] = made(advance.lower(state, values, seeds, data, now, now), effort)
+        measures[_shapes(data)] = made(measured, effort)
         if job.plan.spec.record.inside:
             watching = watch.lower(state, values, seeds, data, now)
-            watches[_shapes(data)], seen = made(watching, hasty), watching.out_info[1]
+            watches[_shapes(data)], seen = made(watching, effort), watching.out_info[1]
     inside = ByData(watches) if watches else None
-    return Programs(made(init, hasty), ByData(advances), ByData(measures), padded, state, record, inside, seen)
+    return Programs(made(init, effort), ByData(advances), ByData(measures), padded, state, record, inside, seen)
 
 
-def _made(lowered: Any, hasty: bool, again: bool) -> Any:
+def _made(lowered: Any, effort: int, again: bool) -> Any:
     """The program, compiled now, or found by its text where it may have been traced `again`."""
-    return KEPT.made((lowered.as_text(), hasty), lowered.compile) if again else lowered.compile()
+    return KEPT.made((lowered.as_text(), effort), lowered.compile) if again else lowered.compile()
 
 
 def _shapes(data: Samples) -> tuple:
@@ -337,7 +349,9 @@ def _padding(job: Job, size: int, devices: int) -> tuple[int, int]:
     return block * blocks * devices, block
 
 
-def batched(function: Callable, arguments: int, shared: int, block: int, options: dict | None = None) -> Any:
+def batched(
+    function: Callable, arguments: int, shared: int, block: int, options: dict | None = None, name: str = "local"
+) -> Any:
     """`function` over a leading dimension of its first `arguments` arguments, the other `shared` ones being common.
 
     Sharded over the local devices; on each, points are taken `block` at a time. No device talks to another.
@@ -350,6 +364,7 @@ def batched(function: Callable, arguments: int, shared: int, block: int, options
     specs = (PartitionSpec("points"),) * arguments + (PartitionSpec(),) * shared
     mesh = _sharding().mesh
     sharded = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=PartitionSpec("points"), check_vma=False)
+    sharded.__name__ = name
     return jax.jit(sharded, compiler_options=options)
 
 

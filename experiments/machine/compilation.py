@@ -21,6 +21,7 @@ from experiments.machine.versions import version_of
 LARGEST = 512_000_000  # bytes of programs, of all versions together
 WORTH = 0.05  # seconds of compilation: what takes less is compiled as soon as it is read
 PLACE, SWITCH = "JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE"
+TRACED = "PLASTICODE_PROGRAMS"  # the same folder, where it is this package that has chosen it
 TOLD = "Error reading persistent compilation cache", "Error writing persistent compilation cache"
 PROCESSOR = ("vendor_id", "model name", "flags", "CPU implementer", "CPU part", "Features")
 SEALED = 0o400  # of an entry that was found to be whole
@@ -51,11 +52,19 @@ def kept_here(wanted: bool) -> None:
     for name, value in settings().items() if wanted else ():
         if name.startswith("JAX_"):
             jax.config.update(name.lower(), value)
+        elif name == TRACED:
+            os.environ[name] = str(value)
 
 
 def are_wanted() -> bool:
     """Whether this process keeps programs, for all that `kept_programs` was told."""
     return os.environ.get(SWITCH) != "false"
+
+
+def traced_folder() -> Path | None:
+    """Where programs are kept by what they follow from (execution.stored); None where none are."""
+    folder = os.environ.get(TRACED)
+    return Path(folder) if folder and are_wanted() else None
 
 
 @functools.cache
@@ -81,6 +90,7 @@ def settings() -> dict[str, str | float]:
         warnings.filterwarnings("ignore", text)
     return {
         PLACE: str(folder),
+        TRACED: str(folder),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": WORTH,
         "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none",  # without files of the compiler's own, which may fail
         "PYTHONWARNINGS": ",".join([*filter(None, [os.environ.get("PYTHONWARNINGS")]), *quiet]),

@@ -32,10 +32,11 @@ _LEFT_OUT = _left_out()
 
 
 def own_names(spec: Spec) -> list[str]:
-    """The rules, probes and activations of a spec that are a user's own code."""
+    """The rules, probes and activations of a spec that are a user's own code, not a module of this package."""
     network = spec.network
     rules = rule_names(spec.rule.name, spec.rule.parameters)
-    return [n for n in (*rules, *spec.probes, network.activation, network.output_activation) if is_own(n)]
+    named = *rules, *spec.probes, network.activation, network.output_activation
+    return [name for name in named if is_own(name) and not name.startswith("experiments.")]
 
 
 def whole(plan: Plan, values: Mapping[str, np.ndarray], data: Mapping[str, np.ndarray]) -> Hashable:

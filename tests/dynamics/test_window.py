@@ -4,6 +4,7 @@
 # pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
 
 import dataclasses
+import functools
 
 import diffrax
 import equinox as eqx
@@ -50,6 +51,22 @@ from tests.problems import (
 )
 
 # Equivalence with Runge-Kutta steps
+
+
+def test_points_that_run_together_take_the_parts_that_their_own_learning_asks_for():
+    circuit, strongest = FA().wire(SMALL.network), float(jnp.sum(SMALL.inputs**2, axis=1).max())
+    weights, taus = random_weights(circuit), DURATION * strongest / f64([0.5, 9.0])
+
+    def end(tau, **settings):
+        run = windowed(circuit, times=timescales(propagation=0.02, plasticity=tau), nodes=4, **settings)
+        return run.weights(run.advance(run.init(weights), jnp.int32(0), jnp.int32(2)))
+
+    together = jax.jit(jax.vmap(lambda tau: end(tau, parts=3, strongest=f64(strongest))))(taus)
+    one, three = (jax.jit(functools.partial(end, parts=parts)) for parts in (1, 3))
+    slow, fast = one(taus[0]), three(taus[1])
+    for name, w in together.items():
+        np.testing.assert_allclose(w, jnp.stack([slow[name], fast[name]]), rtol=1e-11)
+    assert distance(three(taus[0]), slow) > 1e-9
 
 
 @pytest.mark.parametrize("name", with_new_pieces(ENGINE_RULES))

@@ -107,8 +107,8 @@ def test_a_batch_that_does_not_fit_is_halved_and_retried(monkeypatch):
     """A device that has room for two points at a time, and says so when it is too late."""
     straight, sizes, real = run(SMALL), [], programs.compiled
 
-    def small_device(job, size):
-        made = real(job, size)
+    def small_device(job, size, points):
+        made = real(job, size, points)
         sizes.append(size)
 
         def advance(*arguments):
@@ -137,7 +137,7 @@ def test_a_batch_that_would_not_fit_is_never_tried(monkeypatch):
 
 
 def test_other_failures_are_not_taken_for_want_of_memory(monkeypatch):
-    def broken(job, size):
+    def broken(job, size, points):
         raise RuntimeError("INTERNAL: something else")
 
     monkeypatch.setattr(programs, "compiled", broken)

@@ -90,9 +90,23 @@ def test_strong_plasticity_cuts_presentations_in_proportion_to_it():
     assert parts("1 ns") == MOST_PARTS
 
 
+def test_points_that_share_a_program_take_parts_of_their_own_where_learning_alone_asks_for_several():
+    several: dict[str, Any] = {"sweep": {"timescales.plasticity": ["1 s", "2 ms"]}}
+    window = chosen(**several)
+    assert window.parts > 1 and window.strongest == 1  # |x|^2
+    assert window.strongest is not None and refined(window).strongest is None
+    others: list[dict[str, Any]] = [
+        {"timescales": {"plasticity": "2 ms"}},
+        several | {"noise": {"activity": 0.1}},
+        several | {"timescales": {"decay": "1 s"}},
+    ]
+    for other in others:
+        assert chosen(**other).strongest is None
+
+
 def test_noise_keeps_nodes_within_dt_of_each_other_on_average():
-    quiet = chosen(integrator={"dt": "0.1 ms"})
-    assert quiet.parts == 1
+    quiet = chosen(integrator={"dt": "0.1 ms"}, stimulus={"gap": "20 ms"})
+    assert quiet.parts == 1 and quiet.nodes == chosen(stimulus={"gap": "0 ms"}).nodes + 1
     for name in ("activity", "error", "synaptic", "synaptic_multiplicative"):
         noisy = chosen(noise={name: 0.1}, integrator={"dt": "0.1 ms"}, stimulus={"gap": "20 ms"})
         assert 0.070 / (noisy.parts * noisy.nodes) <= 1e-4 * (1 + 1e-12) < 0.070 / ((noisy.parts - 1) * noisy.nodes)
