@@ -71,6 +71,8 @@ class Coupled(AbstractCoupled):
             )
         if self.delays.stages > 0:
             check_late_error(self)
+        if self.stream.timed:
+            _check_timed(self)
         self.integrator.check(self)
 
     def init(self, weights: Weights) -> CoupledProgress:
@@ -82,13 +84,22 @@ class Coupled(AbstractCoupled):
             return start()
         return together(start, self.batch, None, _sides(self.circuit, jax.eval_shape(start)))()
 
-    def advance(self, progress: CoupledProgress, first: Int[Array, ""], count: Count) -> CoupledProgress:
+    def ready(self, progress: CoupledProgress) -> PyTree:
+        """What the integrator makes once for all presentations: `advance` and `watch` make it if they are not given
+        it, which is a good part of the work of a single presentation."""
+        sides = _sides(self.circuit, progress)
+        return together(lambda now: self.integrator.ready(self, now), self.batch, (sides,), None)(progress)
+
+    def advance(
+        self, progress: CoupledProgress, first: Int[Array, ""], count: Count, ready: PyTree = None
+    ) -> CoupledProgress:
         """Shows presentations first .. first + count - 1."""
         fixed, sides = progress.fixed, _sides(self.circuit, progress)
-        ready = self._ready(progress, sides)
+        ready = self.ready(progress) if ready is None else ready
 
         def one(before: CoupledProgress, k: Int[Array, ""]) -> CoupledProgress:
-            return self.integrator.show(self._side(), ready, before, k)
+            run = self.at(k)
+            return run.integrator.show(run._side(), run._ready_at(ready, before), before, k)
 
         def show(i: Int[Array, ""], carry: tuple[State, PyTree]) -> tuple[State, PyTree]:
             before, k = CoupledProgress(carry[0], fixed, carry[1]), first + jnp.asarray(i, jnp.int32)
@@ -98,9 +109,13 @@ class Coupled(AbstractCoupled):
         state, memory = repeat(count, show, (progress.state, progress.memory))
         return CoupledProgress(state, fixed, memory)
 
-    def _ready(self, progress: CoupledProgress, sides: PyTree) -> PyTree:
-        """What the integrator makes once, the same for all sides."""
-        return together(lambda now: self.integrator.ready(self, now), self.batch, (sides,), None)(progress)
+    def at(self, k: Int[Array, ""]) -> "Coupled":
+        """The run with the clock of presentation k, whose sample may have a duration and a gap of its own."""
+        return dataclasses.replace(self, clock=self.stream.clock_at(self.clock, k)) if self.stream.timed else self
+
+    def _ready_at(self, ready: PyTree, progress: CoupledProgress) -> PyTree:
+        """What was made once, or what this presentation needs."""
+        return self.integrator.ready(self, progress) if self.stream.timed else ready
 
     def _side(self) -> "Coupled":
         """The run as one of its sides sees it."""
@@ -115,6 +130,7 @@ class Coupled(AbstractCoupled):
         k: Int[Array, ""],
         shares: Float[np.ndarray | Array, " times"],
         sight: Sight,
+        ready: PyTree = None,
     ) -> tuple[CoupledProgress, Seen]:
         """Shows presentation k; gives the progress after it, and what is seen when so large `shares` of its period (0
         to 1, ascending) are over.
@@ -125,10 +141,11 @@ class Coupled(AbstractCoupled):
         side by side the first is seen.
         """
         sides = _sides(self.circuit, progress)
-        ready = self._ready(progress, sides)
+        ready = self.ready(progress) if ready is None else ready
 
         def one(before: CoupledProgress, k: Int[Array, ""]) -> tuple[CoupledProgress, Seen]:
-            return self.integrator.watch(self._side(), ready, before, k, shares, sight)
+            run = self.at(k)
+            return run.integrator.watch(run._side(), run._ready_at(ready, before), before, k, shares, sight)
 
         after, seen = together(one, self.batch, (sides, None), (sides, 0))(progress, k)
         return after, seen if self.batch == 1 else {name: numbers[0] for name, numbers in seen.items()}
@@ -156,6 +173,22 @@ class Coupled(AbstractCoupled):
             return None
         clock = dataclasses.replace(self.clock, steps=finer.steps)
         return dataclasses.replace(self, integrator=finer.integrator, clock=clock, history=finer.history)
+
+
+def _check_timed(run: Coupled) -> None:
+    """Refuses what looks back by a time, or goes on side by side, where presentations last differently."""
+    if run.delayed and run.delays.stages == 0:
+        raise PlasticodeError(
+            "presentations of different durations or gaps are not allowed with constant lags: delays.stages must be at "
+            "least 1, which makes lags gamma-distributed, or all lags 0"
+        )
+    if run.batch > 1:
+        raise PlasticodeError(f"batch = {run.batch} is not allowed where presentations last differently: it must be 1")
+    if run.stream.moves:
+        raise PlasticodeError(
+            f"interpolation = '{run.stream.interpolation}' is not allowed where presentations last differently: it must "
+            "be 'held'"
+        )
 
 
 OWN = {"fast", "trace", "chain", "path", "past", "history"}  # what belongs to one side, in states and in memories

@@ -65,33 +65,35 @@ class Scored(NamedTuple):
     information: Float[Array, "parameters parameters"]
 
 
-Start = Callable[[Float[Array, " parameters"]], PyTree]
-Show = Callable[[Float[Array, " parameters"], PyTree, Any], tuple[PyTree, PyTree]]
+Start = Callable[[Float[Array, " parameters"]], tuple[PyTree, PyTree]]
+Show = Callable[[PyTree, PyTree, Any], tuple[PyTree, PyTree]]
 Score = Callable[[PyTree, PyTree, Any], Scored]
 
 
 def information(start: Start, show: Show, score: Score, theta: Float[Array, " parameters"], rows: PyTree) -> Scored:
     """The sum over all rows of what each says of the numbers `theta`.
 
-    start(theta)                 how far a run is as it begins
-    show(theta, progress, row)   how far it is after a row (a slice of `rows`), and what that row shows
+    start(theta)                 what all rows share, such as the run itself, and how far it is as it begins
+    show(shared, progress, row)  how far it is after a row (a slice of `rows`), and what that row shows
     score(shown, slopes, row)    what it says, given the slopes of what is shown, (parameters, ...)
 
     Forward mode: slopes are carried along beside the run, one for each number, and nothing is kept of any row, so that
-    memory does not depend on how many there are.
+    memory does not depend on how many there are. What rows share is made once, with its slopes.
     """
     every = jnp.eye(theta.shape[0], dtype=theta.dtype)
-    began, of_began, others = _pushed(lambda t: _smooth(start(t)), (theta,), (every,))
+    same, others = (_smooth(tree)[1] for tree in start(theta))
+    smooth = lambda t: (tuple(_smooth(tree)[0] for tree in start(t)), None)  # noqa: E731
+    (shared, began), (of_shared, of_began), _ = _pushed(smooth, (theta,), (every,))
 
     def step(carry: tuple, row: Any) -> tuple[tuple, None]:
         progress, slopes, others, total = carry
 
-        def moved(theta: Array, progress: PyTree) -> tuple[tuple, PyTree]:
-            after, shown = show(theta, eqx.combine(progress, others), row)
+        def moved(shared: PyTree, progress: PyTree) -> tuple[tuple, PyTree]:
+            after, shown = show(eqx.combine(shared, same), eqx.combine(progress, others), row)
             after, rest = _smooth(after)
             return (after, shown), rest
 
-        (after, shown), (of_after, of_shown), others = _pushed(moved, (theta, progress), (every, slopes))
+        (after, shown), (of_after, of_shown), others = _pushed(moved, (shared, progress), (of_shared, slopes))
         return (after, of_after, others, jax.tree.map(jnp.add, total, score(shown, of_shown, row))), None
 
     none = Scored(jnp.zeros_like(theta[0]), jnp.zeros_like(theta), jnp.zeros_like(every))

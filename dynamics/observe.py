@@ -56,7 +56,8 @@ def observe(
     names          "z1", "e1", "W1", ...: all of them are in `dynamics.inside`
     presentations  which ones, counted from 0, in ascending order
     times          seconds from the start of a presentation, ascending, up to its end after the gap; or a number of
-                   times, evenly spread over all of that
+                   times, evenly spread over all of that. Where presentations last differently that is the longest, and
+                   what is seen after a shorter one is its end
     neurons        of which neurons of a layer, by the layer's name: {"z1": [0, 3]}; matrices are cut alike. None: all
 
     Starts from `weights`, or from those that `key` draws. Where inputs jump, what comes after the jump is seen (at the
@@ -97,19 +98,21 @@ def _check_presentations(presentations: Sequence[int]) -> None:
 
 
 def _shares(run: Coupled, times: int | Float[np.ndarray | Array, " times"]) -> tuple[float, ...] | Array:
-    """The times as shares of the period; where they are known as Python's numbers, on which a program may depend."""
+    """The times as shares of the longest period; where they are known as Python's numbers, on which a program may
+    depend."""
     if isinstance(times, int):
         if times < 2:
             raise refused("times", times, "there must be at least 2, the start and the end of a presentation")
         return tuple(np.linspace(0, 1, times).tolist())
-    if isinstance(times, Tracer) or isinstance(run.clock.period, Tracer):
-        return jnp.asarray(times, run.clock.dt.dtype) / run.clock.period
-    shares = np.asarray(times, float) / float(run.clock.period)
+    period = sum(run.stream.longest(run.clock))
+    if isinstance(times, Tracer) or isinstance(period, Tracer):
+        return jnp.asarray(times, run.clock.dt.dtype) / period
+    shares = np.asarray(times, float) / float(period)
     eps = float(jnp.finfo(run.clock.dt.dtype).eps)
     if shares.ndim != 1 or not len(shares) or (np.diff(shares) < 0).any() or not (-eps < shares).all():
         raise refused("times", np.asarray(times).tolist(), "it must be seconds from 0 on, in ascending order")
     if shares[-1] > 1 + 16 * eps:
-        told = f"the last one must be within a presentation and its gap, {float(run.clock.period):g} s"
+        told = f"the last one must be within a presentation and its gap, {float(period):g} s"
         raise refused("times", np.asarray(times).tolist(), told)
     return tuple(np.clip(shares, 0, 1).tolist())
 
@@ -120,6 +123,7 @@ def _observed(
 ) -> Observed:
     """The run as it is, once: up to each presentation in a loop, then the presentation itself."""
     at = np.asarray(shares) if isinstance(shares, tuple) else shares
+    seconds = jnp.asarray(at, run.clock.dt.dtype) * sum(run.stream.longest(run.clock))
     first = [0, *(k + 1 for k in presentations[:-1])]
     counts = [k - before for before, k in zip(first, presentations, strict=True)]
     even = all(a == b for a, b in itertools.pairwise(counts))
@@ -127,12 +131,12 @@ def _observed(
     def block(progress: CoupledProgress, now: tuple[Array, Array]) -> tuple[CoupledProgress, Seen]:
         begun, k = now
         progress = run.advance(progress, begun, counts[0] if even else UpTo(k - begun, max(counts)))
-        return run.watch(progress, k, at, sight)
+        own = jnp.minimum(seconds / run.at(k).clock.period, 1) if run.stream.timed else at
+        return run.watch(progress, k, own, sight)
 
     shown = jnp.asarray(presentations, jnp.int32)
     end, seen = jax.lax.scan(block, run.init(weights), (jnp.asarray(first, jnp.int32), shown))
     quality = run.quality(end)
     assert quality is not None
     finite = all_finite((run.weights(end), run.slow(end), seen))
-    time = jnp.asarray(at, run.clock.dt.dtype) * run.clock.period
-    return Observed(shown, time, seen, finite, quality.converged, quality.error)
+    return Observed(shown, seconds, seen, finite, quality.converged, quality.error)

@@ -29,6 +29,11 @@ class Quality(NamedTuple):
     error: Float[Array, ""]
     converged: Bool[Array, ""]
 
+    @classmethod
+    def unknown(cls, dtype: DTypeLike) -> "Quality":
+        """That of a run which nothing judges."""
+        return cls(jnp.asarray(jnp.nan, dtype), jnp.asarray(True))
+
 
 def check_circuit(
     circuit: Circuit,

@@ -84,6 +84,32 @@ def integers(value: Any) -> Int[Array, " presentations"] | None:
     return jnp.asarray(value if hasattr(value, "dtype") else numbers, jnp.int32)
 
 
+def spans(name: str) -> Callable[[Any], Float[Array, " samples"] | None]:
+    """Seconds for every sample, of anything that NumPy understands; None stays None."""
+
+    def converted(value: Any) -> Any:
+        if value is None or isinstance(value, Tracer):
+            return value
+        try:
+            numbers = np.asarray(value, float)
+        except (TypeError, ValueError):
+            numbers = np.empty(0)
+        least = 0 if name == "gaps" else np.finfo(float).tiny
+        if numbers.ndim != 1 or not numbers.size or not ((numbers >= least) & np.isfinite(numbers)).all():
+            kind = "not negative" if name == "gaps" else "positive"
+            raise PlasticodeError(f"{name} must be a number of seconds for each sample, finite and {kind}")
+        return jnp.asarray(value if hasattr(value, "dtype") and np.issubdtype(value.dtype, np.floating) else numbers)
+
+    return converted
+
+
+def check_spans(durations: Array | None, gaps: Array | None, samples: int) -> None:
+    """Refuses other than one number for each sample."""
+    for name, numbers in (("durations", durations), ("gaps", gaps)):
+        if numbers is not None and numbers.shape != (samples,):
+            raise PlasticodeError(f"{name} has shape {numbers.shape}: it must have one number for each of {samples}")
+
+
 def check_shown(shown: Int[Array, " presentations"] | None, samples: int) -> None:
     """Refuses numbers of samples that there are not, where they are known."""
     if shown is not None and not isinstance(shown, Tracer) and int(shown.max()) >= samples:

@@ -165,7 +165,7 @@ def _stage(
     probes, finite = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, rest)
     final, quality = regime.weights(end), regime.quality(end)
     dtype = jnp.result_type(*final.values()) if final else jnp.result_type(float)
-    known = Quality(jnp.asarray(jnp.nan, dtype), jnp.asarray(True)) if quality is None else quality
+    known = Quality.unknown(dtype) if quality is None else quality
     return end, Recording(marks, probes, final, finite.all(), known.converged, known.error)
 
 

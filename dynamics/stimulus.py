@@ -4,6 +4,7 @@ Nothing is stored per presentation: which sample is shown in presentation k foll
 sequence is shown frame by frame, each in a presentation of its own.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from dynamics.errors import PlasticodeError, refused, unknown
 from dynamics.interpolation import INTERPOLATIONS, Moving
 from dynamics.kinks import cell_before, earlier_side, share_on
 from dynamics.order import ORDERS
-from dynamics.samples import check_pairs, check_shown, integers, lessons, marks, rows, rows_or_none
+from dynamics.samples import check_pairs, check_shown, check_spans, integers, lessons, marks, rows, rows_or_none, spans
 
 
 class Clock(eqx.Module):
@@ -61,6 +62,8 @@ class Stream(eqx.Module):
             `order`; what comes after shows the last one
     interpolation   of the inputs of sequences: "held" for as long as a frame is shown, or, from each frame to the next
                     one, "linear" or "cubic"; the last frame of a sequence comes to rest (dynamics.interpolation)
+    durations, gaps  (samples,): for how many seconds each is shown, and how long nothing is after it; None: for all as
+            the clock has it
     """
 
     inputs: Float[Array, "samples inputs"] = eqx.field(converter=rows("inputs"))
@@ -74,6 +77,8 @@ class Stream(eqx.Module):
     side: Int[Array, ""] | None = None
     shown: Int[Array, " _presentations"] | None = eqx.field(converter=integers, default=None)
     interpolation: str = eqx.field(static=True, default="held")
+    durations: Float[Array, " _samples"] | None = eqx.field(converter=spans("durations"), default=None)
+    gaps: Float[Array, " _samples"] | None = eqx.field(converter=spans("gaps"), default=None)
 
     def __check_init__(self):
         check_pairs(self.inputs, self.targets)
@@ -91,6 +96,23 @@ class Stream(eqx.Module):
             raise unknown("interpolation", self.interpolation, INTERPOLATIONS)
         if self.moves and self.frames == 1:
             raise refused("interpolation", self.interpolation, "it goes from frame to frame: sequences have frames > 1")
+        check_spans(self.durations, self.gaps, samples)
+
+    @property
+    def timed(self) -> bool:
+        """Whether presentations have durations or gaps of their own."""
+        return self.durations is not None or self.gaps is not None
+
+    def clock_at(self, clock: Clock, k: Int[Array, ""]) -> Clock:
+        """The clock of presentation k."""
+        own = {"duration": self.durations, "gap": self.gaps}
+        sample, dtype = self.index(k), clock.dt.dtype
+        return dataclasses.replace(clock, **{n: v[sample].astype(dtype) for n, v in own.items() if v is not None})
+
+    def longest(self, clock: Clock) -> tuple[Array, Array]:
+        """The longest duration and the longest gap."""
+        duration = clock.duration if self.durations is None else self.durations.max()
+        return duration, clock.gap if self.gaps is None else self.gaps.max()
 
     def index(self, k: Int[Array, ""]) -> UInt32[Array, ""]:
         """Which sample presentation k shows."""

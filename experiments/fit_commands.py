@@ -38,6 +38,9 @@ def fit(
         str | None,
         typer.Option(metavar="A,B,...", help="Compare rules: which explains it?", show_default="fit.rules of the spec"),
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only look whether the recording has the layout that the spec asks for.")
+    ] = False,
     sets: Sets = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where results go.", show_default="results/NAME-fit")
@@ -57,12 +60,14 @@ def fit(
     named = [] if rules is None else [f"fit.rules={json.dumps([name.strip() for name in rules.split(',')])}"]
 
     def into(sessions: Any, loaded: Any, target: Path, on_progress: Any) -> Any:
+        if check:
+            return sessions.check_into(loaded, data)
         from experiments.execution.keeping import how_to_run
 
         how = how_to_run(workers, scheduler, None, force)
         return sessions.fit_into(loaded, data, synthetic, target, how, on_progress, lambda text: say(text, err=True))
 
-    _carried_out("fit", "starts", (spec, [*(sets or ()), *named], quick, seed), out, no_cache, into)
+    _carried_out("fit", "starts", (spec, [*(sets or ()), *named], quick, seed), out, no_cache, into, writes=not check)
 
 
 def design(
@@ -82,7 +87,7 @@ def design(
 
 
 def _carried_out(
-    name: str, steps: str, asked: tuple, out: Path | None, no_cache: bool, into: Callable[..., Any]
+    name: str, steps: str, asked: tuple, out: Path | None, no_cache: bool, into: Callable[..., Any], writes: bool = True
 ) -> None:
     """Do what a command is there for, `into(sessions, spec, directory, on_progress)`, with the spec that was `asked`
     for, and tell what came of it."""
@@ -106,6 +111,7 @@ def _carried_out(
             print_table(table)
         for sentence in found.sentences:
             say(sentence)
-        say(f"Written to {target}: summary.json, {name}.nc, spec.toml, report.html, figures.")
+        if writes:
+            say(f"Written to {target}: summary.json, {name}.nc, spec.toml, report.html, figures.")
         if not found.ok:
             raise typer.Exit(FAILED)

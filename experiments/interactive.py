@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from experiments.execution import runner
 from experiments.execution.runner import configure
 from experiments.inference.comparison import which_rule
+from experiments.inference.density import log_density
 from experiments.inference.design import design
 from experiments.inference.fitting import fit
 from experiments.machine.progress import OnProgress, shown_progress
@@ -39,6 +40,7 @@ __all__ = [
     "design",
     "fit",
     "load_spec",
+    "log_density",
     "make_spec",
     "open",
     "run",

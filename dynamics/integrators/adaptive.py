@@ -39,8 +39,8 @@ class Adapted(NamedTuple):
 class Adaptive(AbstractIntegrator):
     """Steps chosen by an error estimate (rtol, atol) with the embedded diffrax solver `name`. No delays, no noise.
 
-    A presentation, or a gap, takes at most `max_steps`. Runs are judged by one with 10 times the rtol and atol, against
-    the `tolerance` of the weights' change.
+    A presentation, or a gap, takes at most `max_steps`. Runs are `judged` by one with 10 times the rtol and atol,
+    against the `tolerance` of the weights' change.
     """
 
     rtol: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=1e-6)
@@ -48,6 +48,7 @@ class Adaptive(AbstractIntegrator):
     name: str = eqx.field(static=True, default="tsit5")
     max_steps: int = eqx.field(static=True, default=4096)
     tolerance: float = eqx.field(static=True, default=1e-3)
+    judged: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self):
         fit = sorted(name for name, solver in SOLVERS.items() if solver.adaptive)
@@ -62,29 +63,33 @@ class Adaptive(AbstractIntegrator):
         low = rounding.nothing(_sums(state))
         return CoupledProgress(state, fixed, Adapted(Accuracy(zero, zero), jnp.asarray(True), low))
 
-    def ready(self, run: AbstractCoupled, progress: CoupledProgress) -> "Adaptive":
+    def ready(self, run: AbstractCoupled, progress: CoupledProgress) -> "Adaptive | None":
         """What judges a run: ten times the tolerance."""
-        return dataclasses.replace(self, rtol=10 * self.rtol, atol=10 * self.atol)
+        return dataclasses.replace(self, rtol=10 * self.rtol, atol=10 * self.atol) if self.judged else None
+
+    def unjudged(self) -> "Adaptive":
+        return dataclasses.replace(self, judged=False)
 
     def show(
-        self, run: AbstractCoupled, ready: "Adaptive", progress: CoupledProgress, k: Int[Array, ""]
+        self, run: AbstractCoupled, ready: "Adaptive | None", progress: CoupledProgress, k: Int[Array, ""]
     ) -> CoupledProgress:
         """Presentation k, and once more with the tolerance of what judges it."""
         state, memory = progress.state, progress.memory
         phases = run.phases(k)
         end, ok = self._through(run, progress.fixed, state, phases)
-        other = ready._through(run, progress.fixed, state, phases)[0]
-        still = jax.tree.map(jnp.zeros_like, state.weights), None
-        on = jnp.ones_like(run.clock.dt)
-        judged = difference(still, (end.weights, None), (other.weights, None), None, on)
         total, low = rounding.add(_sums(state), memory.low, _sums(end))
-        accuracy = jax.tree.map(jnp.add, memory.accuracy, judged)
+        accuracy = memory.accuracy
+        if ready is not None:
+            other = ready._through(run, progress.fixed, state, phases)[0]
+            still = jax.tree.map(jnp.zeros_like, state.weights), None
+            judged = difference(still, (end.weights, None), (other.weights, None), None, jnp.ones_like(run.clock.dt))
+            accuracy = jax.tree.map(jnp.add, accuracy, judged)
         return progress._replace(state=_with_sums(end, total), memory=Adapted(accuracy, memory.arrived & ok, low))
 
     def watch(
         self,
         run: AbstractCoupled,
-        ready: "Adaptive",
+        ready: "Adaptive | None",
         progress: CoupledProgress,
         k: Int[Array, ""],
         shares: Float[np.ndarray | Array, " times"],
@@ -125,6 +130,8 @@ class Adaptive(AbstractIntegrator):
 
     def quality(self, run: AbstractCoupled, progress: CoupledProgress) -> Quality:
         """Weights are NaN where steps have not arrived."""
+        if not self.judged:
+            return Quality.unknown(run.clock.dt.dtype)
         memory = progress.memory
         error = memory.accuracy.relative(progress.state.weights)
         return Quality(error, (error <= self.tolerance) & memory.arrived)

@@ -140,6 +140,10 @@ class AbstractIntegrator(eqx.Module):
     def quality(self, run: AbstractCoupled, progress: CoupledProgress) -> Quality:
         """The estimated relative error of the weights' change, and whether it is within the tolerance."""
 
+    def unjudged(self) -> "AbstractIntegrator":
+        """Itself without what judges it, at less work: for many runs of which one is judged at the end."""
+        return self
+
     def watch(
         self,
         run: AbstractCoupled,

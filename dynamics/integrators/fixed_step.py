@@ -62,6 +62,7 @@ class FixedStep(AbstractIntegrator):
     compensated  sums lose nothing to rounding (dynamics.rounding): weights that hardly change in a step learn in
                  float32 what they learn in float64. An Euler step of large matrices takes twice as long; without it a
                  change of 1e-4 of the weights in a time constant of n steps is wrong by about 5e-9 n
+    judged       whether a twin judges them, in half as many steps: where none does, nothing is known of the error
     """
 
     delays: ClassVar[bool] = True
@@ -72,6 +73,7 @@ class FixedStep(AbstractIntegrator):
     name: str = eqx.field(static=True, default="euler")
     tolerance: float = eqx.field(static=True, default=1e-3)
     compensated: bool = eqx.field(static=True, default=True)
+    judged: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self):
         solver_named(self.name)
@@ -120,6 +122,8 @@ class FixedStep(AbstractIntegrator):
         fixed, memory = progress.fixed, progress.memory
         start = Point(progress.state, memory.low, memory.history)
         end = self._presented(run, start, fixed, k)
+        if not ready:
+            return CoupledProgress(end.y, fixed, Stepped(end.history, memory.accuracy, end.low, ()))
         before, given, after, stream = jax.lax.stop_gradient((start, fixed, end, run.stream))
         ends = [after]
         for made, other in zip(ready, memory.twins, strict=True):
@@ -167,7 +171,12 @@ class FixedStep(AbstractIntegrator):
         _, found = jax.lax.scan(seen, (begin, jnp.int32(0)), (step, share.astype(dt.dtype), counts))
         return self.show(run, ready, progress, k), found
 
+    def unjudged(self) -> "FixedStep":
+        return dataclasses.replace(self, judged=False)
+
     def quality(self, run: AbstractCoupled, progress: CoupledProgress) -> Quality:
+        if not self.judged:
+            return Quality.unknown(run.clock.dt.dtype)
         weights = progress.state.weights
         error = jnp.where(misled(run), jnp.inf, progress.memory.accuracy.relative(weights))
         return Quality(error, (error <= self.tolerance) | ~all_finite(weights))
@@ -268,10 +277,10 @@ class FixedStep(AbstractIntegrator):
 def _check_steps(run: AbstractCoupled) -> None:
     """Refuses steps that are seen to be unstable."""
     clock, tau = run.clock, run.timescales.propagation
-    if any(isinstance(x, Tracer) for x in (clock.duration, clock.gap, tau)):
+    duration, gap = run.stream.longest(clock)
+    if any(isinstance(x, Tracer) for x in (duration, gap, tau)):
         return
-    dt, tau = np.asarray(clock.duration, float) + np.asarray(clock.gap, float), np.asarray(tau)
-    dt = dt / clock.steps
+    dt, tau = (np.asarray(duration, float) + np.asarray(gap, float)) / clock.steps, np.asarray(tau)
     # Twice as much would do, but a twin of what is still stable is a run too.
     if dt.max() <= 4 * tau.min() * (1 + 1e-6):
         return
@@ -308,6 +317,8 @@ def between(
 
 def _twins(run: AbstractCoupled) -> tuple[AbstractCoupled, ...]:
     """The runs that judge this one: the last two differ in the length of their steps alone."""
+    if not run.integrator.judged:
+        return ()
     steps, noise = twin_steps(run.clock.steps), run.noise.of_weights()
     if noise.present and run.clock.steps % 2:
         raise PlasticodeError(f"clock.steps is {run.clock.steps}: with noise of the weights it must be even")

@@ -157,8 +157,9 @@ def _added(
 def accuracy_at_start(window: Window, system: CoupledSystem, course: Course) -> Accuracy:
     """Nothing has moved, nothing is wrong."""
     zero = jnp.zeros_like(system.dt)
-    companion = course._replace(past=_resampled(course.past, window, finer_than(window)))
-    companion = None if system.noise.present else companion
+    companion = None
+    if window.judged and not system.noise.present:
+        companion = course._replace(past=_resampled(course.past, window, finer_than(window)))
     times = jnp.full_like(zero, DOUBTED if system.circuit.has_kinks else 1)
     return Accuracy(zero, zero, zero, zero, zero, times, jnp.asarray(False), companion)
 

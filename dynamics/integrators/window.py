@@ -28,7 +28,7 @@ from dynamics.regime import Quality
 from dynamics.simulate import all_finite
 
 Report = Callable[[Relaxation, Waves], PyTree]
-Ready = tuple[Layout, Judge]
+Ready = tuple[Layout, Judge | None]
 
 
 class Windowed(NamedTuple):
@@ -51,6 +51,7 @@ class Window(AbstractWindow):
     whole       whether finer windows judge the whole run, at about twice the price, and not some of its presentations
     strongest   the largest |x|^2: points that share a program then take fewer parts where their own learning is slower
                 and nothing cuts a presentation; None: each takes all
+    judged      whether any judge it, which is half of a program: where they do not, nothing is known of the error
 
     What is None of nodes, parts and gaps follows from the run that windows are given to (integrators.window_choice).
     """
@@ -70,7 +71,7 @@ class Window(AbstractWindow):
         if None not in (self.nodes, self.parts, self.gaps):
             return self
         decay = jnp.asarray(jnp.inf) if times.decay is None else times.decay
-        numbers = run.clock.duration, run.clock.gap, times.propagation, times.plasticity, decay, x
+        numbers = *run.stream.longest(run.clock), times.propagation, times.plasticity, decay, x
         if any(isinstance(number, Tracer) for number in numbers):
             open_ = {"nodes": 12, "parts": 1, "gaps": True}
             return dataclasses.replace(self, **{k: v for k, v in open_.items() if getattr(self, k) is None})
@@ -85,7 +86,7 @@ class Window(AbstractWindow):
         check_late_error(run)
         check_windows(run.system({}))
         super().check(run)
-        gap = run.clock.gap
+        gap = run.stream.longest(run.clock)[1]
         if not self.gaps and not isinstance(gap, Tracer) and float(gap) > 0:
             raise PlasticodeError(
                 f"the windows have gaps = False, but the clock has a gap of {gap:g} s: leave gaps out"
@@ -101,7 +102,7 @@ class Window(AbstractWindow):
     def ready(self, run: AbstractCoupled, progress: CoupledProgress) -> Ready:
         """How the windows lie, and what judges them."""
         system, past = run.system(progress.fixed), progress.memory.past
-        return self.layout(system, past), Judge.of(self, system, past)
+        return self.layout(system, past), Judge.of(self, system, past) if self.judged else None
 
     def show(self, run: AbstractCoupled, ready: Ready, progress: CoupledProgress, k: Int[Array, ""]) -> CoupledProgress:
         return self._shown(run, ready, progress, k, None)[0]
@@ -114,13 +115,18 @@ class Window(AbstractWindow):
         course = Course(progress.state, memory.low, memory.past)
         shown = self.arrivals(system, run.stream, k)
         after, doubt, told = self.present(system, layout, course, shown, k, run.key, report)
-        accuracy = judge.add(memory.accuracy, course, after, doubt, shown, k)
+        accuracy = memory.accuracy if judge is None else judge.add(memory.accuracy, course, after, doubt, shown, k)
         return CoupledProgress(after.state, progress.fixed, Windowed(after.past, accuracy, after.low)), told
 
+    def unjudged(self) -> "Window":
+        return dataclasses.replace(self, judged=False)
+
     def quality(self, run: AbstractCoupled, progress: CoupledProgress) -> Quality:
+        if not self.judged:
+            return Quality.unknown(run.clock.dt.dtype)
         weights, broken = progress.state.weights, misled(run)
         if not self.gaps:
-            broken = broken | (run.clock.gap > 0)
+            broken = broken | (run.stream.longest(run.clock)[1] > 0)
         error = jnp.where(broken, jnp.inf, progress.memory.accuracy.relative(weights))
         return Quality(error, (error <= self.tolerance) | ~all_finite(weights))
 

@@ -46,6 +46,7 @@ class AbstractWindow(AbstractIntegrator):
     sweeps: int | None = eqx.field(static=True, default=None)
     whole: bool = eqx.field(static=True, default=False)
     strongest: Float[Array, ""] | None = None
+    judged: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self):
         if self.nodes is not None and not 1 <= self.nodes <= MAX_NODES:

@@ -25,7 +25,7 @@ from dynamics.kept import Kept
 from dynamics.regime import REFINEMENTS
 from experiments.execution import stored
 from experiments.execution.checkpoints import frozen, thawed
-from experiments.machine.compilation import traced_folder
+from experiments.machine.compilation import known_options, traced_folder
 from experiments.machine.memory import free_bytes, give_back
 from experiments.machine.processes import cores
 from experiments.machine.progress import Meter
@@ -378,14 +378,4 @@ def _effort(level: int, fused: bool = False) -> dict[str, Any] | None:
         return None
     options = {"xla_llvm_disable_expensive_passes": True, "xla_backend_optimization_level": level}
     options |= {} if fused else {"xla_cpu_use_fusion_emitters": False}
-    return {name: value for name, value in options.items() if _known(name, value)}
-
-
-@functools.cache
-def _known(option: str, value: bool | int) -> bool:
-    """Whether this version of the compiler has the option."""
-    try:
-        jax.jit(lambda x: x, compiler_options={option: value}).lower(0.0).compile()
-    except Exception:  # jaxlib's own, of several types
-        return False
-    return True
+    return known_options(options)

@@ -1,24 +1,25 @@
 """Which experiment would tell: the errors that a fit would have, over a sweep of protocols, from the model alone."""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float
+from scipy import stats
+from scipy.stats import qmc
 
-from dynamics.errors import PlasticodeError
 from experiments.inference.coordinates import Coordinate, coordinates
 from experiments.inference.fitting import truth_of
-from experiments.inference.likelihoods import LIKELIHOODS
-from experiments.inference.model import Arrays, Model, Rows, check, doubled, in_order, sizes
-from experiments.inference.table import Fit, read_fit
+from experiments.inference.model import Arrays, Model, Rows, check, doubled, in_order, widened
+from experiments.inference.table import Fit, check_double, read_fit
 from experiments.inference.verdicts import certainty, direction_text
+from experiments.machine.compilation import for_products
 from experiments.points.jobs import Job, prepare
 from experiments.results.labels import long_name
 from experiments.spec.grid import Sweep, expand
@@ -30,11 +31,13 @@ BATCH = 8  # protocols that one call of the program computes
 
 @dataclass(frozen=True)
 class Design:
-    """What each protocol of a sweep would tell.
+    """What each protocol would tell.
 
-    errors   (axes of the sweep, free) standard errors of the free numbers: relative ones of those on a log scale,
-             infinite where nothing would be known
-    seconds  (axes of the sweep) how long each protocol takes
+    errors   (axes, free) standard errors of the free numbers: relative ones of those on a log scale, infinite where
+             nothing would be known; geometric means over the truths, which `data` has one by one as "error_at_truth".
+             Axes are those of the sweep, then those of what is observed (fit.sweep)
+    seconds  (axes) how long each protocol takes
+    blind    by protocol, how numbers may change there together without a trace in the data
     """
 
     data: xr.Dataset
@@ -53,76 +56,143 @@ class Design:
 def design(
     spec: Spec | str | Path | Mapping[str, Any], *, on_progress: Callable[[int, int], None] | None = None
 ) -> Design:
-    """The standard errors that fits of the spec's free numbers would have at each point of its sweep.
+    """The standard errors that fits of the spec's free numbers would have at each point of its sweep, and with each
+    choice of what is observed in fit.sweep.
 
-    They follow from the Fisher information at the spec's own numbers (the Cramer-Rao bound), without data: what is
-    observed, how often, for how many presentations and by which protocol is what a sweep, or another spec, varies.
+    They follow from the Fisher information (the Cramer-Rao bound), without data, at the spec's own numbers; or on
+    average over `fit.truths` places that priors draw, or ranges where numbers have no prior.
 
     Raises:
         PlasticodeError: the spec or its table cannot be used, told in one sentence.
     """
     made = spec_of(spec)
-    if not jax.config.values["jax_enable_x64"]:
-        raise PlasticodeError("a design computes in float64: call plasticode.configure('float64') first")
+    check_double("a design")
     table = read_fit(made)
-    double = make_spec(doubled(made) | {"sweep": made.table()["sweep"]})
-    sweep, jobs = expand(double), prepare(double)[""]
-    free = coordinates(made, table, jobs[0].group.values)
-    errors = np.full((*sweep.shape, len(free)), np.nan)
-    seconds, blind, done = np.zeros(sweep.shape), {}, 0
-    for job in jobs:
-        for at, place, information in _informations(made, table, free, job):
-            known = certainty(information)
-            errors[at] = known.errors * np.array([one.width for one in free])
-            values = job.group.values
-            period = values["stimulus.duration"][place] + values["stimulus.gap"][place]
-            seconds[at] = made.stimulus.presentations * period
-            if known.null:
-                blind[_place_text(sweep, at)] = direction_text(free, known.null[0])
+    grid = _grid(made, table)
+    choices = [*itertools.product(*(range(len(values)) for values in table.sweep.values()))]
+    shape = (*grid.shape, *map(len, table.sweep.values()))
+    errors = np.full((*shape, table.truths, len(grid.free)), np.nan)
+    seconds, blind, done = np.zeros(shape), {}, 0
+    for choice, job in itertools.product(choices, grid.jobs):
+        told = table.chosen({path: values[i] for (path, values), i in zip(table.sweep.items(), choice, strict=True)})
+        for at, lasting, informations in _informations(made, told, grid, job):
+            at = (*at, *choice)
+            known = [certainty(information) for information in informations]
+            errors[at] = np.array([one.errors for one in known]) * [one.width for one in grid.free]
+            seconds[at] = lasting
+            null = next((one.null[0] for one in known if one.null), None)
+            if null is not None:
+                blind[_place_text(grid, table, at)] = direction_text(grid.free, null)
             done += 1
             if on_progress:
-                on_progress(done, sweep.size)
-    return Design(_dataset(sweep, free, errors, seconds), free, blind)
+                on_progress(done, seconds.size)
+    return Design(_dataset(grid, table, errors, seconds), grid.free, blind)
 
 
-def _informations(spec: Spec, table: Fit, free: tuple[Coordinate, ...], job: Job) -> Any:
-    """Of every point of a job its place in the grid, its number in the job, and the information there."""
+class _Grid(NamedTuple):
+    """The protocols of a sweep, what is free, and the places that are taken for the truth; None: the spec's own."""
+
+    sweep: Sweep
+    jobs: list[Job]
+    free: tuple[Coordinate, ...]
+    truths: np.ndarray | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the protocols: programs that suit all truths are those of a further axis, of their ends."""
+        return tuple(axis.size for axis in self.axes)
+
+    @property
+    def axes(self) -> list[Any]:
+        return [axis for axis in self.sweep.axes if not {one.path for one in self.free} & set(axis.paths)]
+
+
+def _grid(spec: Spec, table: Fit) -> _Grid:
+    double = make_spec(doubled(spec) | {"sweep": spec.table()["sweep"]})
+    free = coordinates(spec, table, expand(double).groups[0].values)
+    if table.truths == 1:
+        return _Grid(expand(double), prepare(double)[""], free, None)
+    truths = _drawn(free, table.truths, spec.seed)
+    ends = [
+        dataclasses.replace(one, low=float(one.number(low)), high=float(one.number(high)))
+        for one, low, high in zip(free, truths.min(axis=0), truths.max(axis=0), strict=True)
+    ]
+    wide = make_spec(widened(double, ends))
+    return _Grid(expand(wide), prepare(wide)[""], free, truths)
+
+
+def _drawn(free: tuple[Coordinate, ...], truths: int, seed: int) -> np.ndarray:
+    """Places in the ranges, (truths, free), that spread as the priors do."""
+    share = qmc.LatinHypercube(len(free), rng=np.random.default_rng(seed)).random(truths)
+    for i, one in enumerate(free):
+        if one.prior is not None:
+            normal, (low, high) = stats.norm(*one.prior), one.ends
+            inside = normal.cdf(low) + share[:, i] * (normal.cdf(high) - normal.cdf(low))
+            share[:, i] = np.clip((normal.ppf(inside) - low) / one.width, 0, 1)
+    return share
+
+
+def _informations(spec: Spec, table: Fit, grid: _Grid, job: Job) -> Iterator[tuple[tuple[int, ...], float, np.ndarray]]:
+    """Of every protocol of a job its place in the grid, how long it takes, and the information at each truth."""
     values = {path: value[0] for path, value in job.group.values.items()}
     data = dict(job.data) | in_order(spec, len(job.data["train_inputs"]))
-    made = Model(job.plan, free, table.observe, values, spec.seed, data)
+    made = Model(job.plan, grid.free, table.observe, values, spec.seed, data)
     check(made, job.group.values)
-    place, presentations = truth_of(made), spec.stimulus.presentations
-    kinds = {one.name: LIKELIHOODS[one.noise] for one in table.observe}
-    seen = {name: np.zeros((presentations, kinds[name].width(size))) for name, size in sizes(made).items()}
+    truths = truth_of(made)[None] if grid.truths is None else grid.truths
+    presentations = spec.stimulus.presentations
+    seen = {name: np.where(over, np.nan, 0.0) for name, over in made.over(presentations).items()}
     for one in table.observe:
         seen[one.name][np.arange(presentations) % one.every != 0] = np.nan
     rows = Rows(np.arange(presentations, dtype=np.int32), seen)
-    program = jax.jit(jax.vmap(functools.partial(_information, made), in_axes=(0, None, None, None)))
-    size = min(BATCH, job.group.size)
-    for first in range(0, job.group.size, size):
-        points = np.arange(first, first + size).clip(max=job.group.size - 1)
-        found = program({path: value[points] for path, value in job.group.values.items()}, place, rows, made.data)
-        for point, one in list(zip(points, np.asarray(found), strict=True))[: job.group.size - first]:
-            yield tuple(job.group.index[point]), point, one
+
+    def information(values: dict, seed: Array, place: Array, rows: Rows, data: Arrays) -> Float[Array, "free free"]:
+        return dataclasses.replace(made, values=values, seed=seed).scored(place, rows, data).information
+
+    batched = jax.vmap(information, in_axes=(0, 0, None, None, None))
+    program = jax.jit(batched, compiler_options=for_products(made.plan.sizes))
+    own = [number for number, axis in enumerate(grid.sweep.axes) if axis in grid.axes]
+    others = [number for number in range(len(grid.sweep.axes)) if number not in own]
+    wanted = np.flatnonzero((job.group.index[:, others] == 0).all(axis=1))
+    size = min(BATCH, len(wanted))
+    for first in range(0, len(wanted), size):
+        points = wanted[np.arange(first, first + size).clip(max=len(wanted) - 1)]
+        of = {path: value[points] for path, value in job.group.values.items()}, job.group.seeds[points]
+        found = np.stack([np.asarray(program(*of, place, rows, made.data)) for place in truths], axis=1)
+        for number, point in enumerate(points[: len(wanted) - first]):
+            at = {path: value[point] for path, value in job.group.values.items()}
+            lasting = dataclasses.replace(made, values=at).lasting(presentations).sum()
+            yield tuple(job.group.index[point, own]), float(lasting), found[number]
 
 
-def _information(made: Model, values: dict, place: Array, rows: Rows, data: Arrays) -> Float[Array, "free free"]:
-    return dataclasses.replace(made, values=values).scored(place, rows, data).information
+def _axes(grid: _Grid, table: Fit) -> dict[str, list[str]]:
+    """What each axis is called in texts, and its places."""
+    swept = {axis.paths[0]: list(axis.members[0].labels) for axis in grid.axes}
+    return swept | {f"fit.{path}": [str(value) for value in values] for path, values in table.sweep.items()}
 
 
-def _place_text(sweep: Sweep, at: tuple[int, ...]) -> str:
-    """A point of the grid in words."""
-    return ", ".join(f"{axis.paths[0]} = {axis.members[0].labels[i]}" for axis, i in zip(sweep.axes, at, strict=True))
+def _place_text(grid: _Grid, table: Fit, at: tuple[int, ...]) -> str:
+    """A protocol in words."""
+    return ", ".join(f"{path} = {labels[i]}" for (path, labels), i in zip(_axes(grid, table).items(), at, strict=True))
 
 
-def _dataset(sweep: Sweep, free: tuple[Coordinate, ...], errors: np.ndarray, seconds: np.ndarray) -> xr.Dataset:
-    dims, places = [axis.name for axis in sweep.axes], {}
-    for axis in sweep.axes:
+def _dataset(grid: _Grid, table: Fit, errors: np.ndarray, seconds: np.ndarray) -> xr.Dataset:
+    dims, places = [axis.name for axis in grid.axes], {}
+    for axis in grid.axes:
         for member in axis.members:
             labels = {"long_name": long_name(member.path), "units": member.units or "1", "path": member.path}
             places[member.name] = (axis.name, np.asarray(member.values), labels)
-    numbers = {"error": ([*dims, "free"], errors), "seconds": (dims, seconds)}
-    data = xr.Dataset(numbers, places | {"free": [one.path for one in free]})
+    for path, values in table.sweep.items():
+        name, numbers = f"fit_{path.replace('.', '_')}", all(isinstance(value, int | float) for value in values)
+        places[name] = (name, values if numbers else list(map(str, values)), {"units": "1", "path": f"fit.{path}"})
+        dims.append(name)
+    with np.errstate(divide="ignore"):
+        mean = np.exp(np.log(errors).mean(axis=-2))
+    numbers = {"error": ([*dims, "free"], mean), "seconds": (dims, seconds)}
+    if grid.truths is not None:
+        numbers["error_at_truth"] = ([*dims, "truth", "free"], errors)
+        truths = np.stack([one.number(grid.truths[:, i]) for i, one in enumerate(grid.free)], axis=1)
+        places["true_number"] = (("truth", "free"), truths)
+    data = xr.Dataset(numbers, places | {"free": [one.path for one in grid.free]})
     data["seconds"].attrs["units"] = "s"
     data["error"].attrs["long_name"] = "standard error, relative on a log scale"
     return data

@@ -143,6 +143,7 @@ def simulator(spec: Spec, table: Fit) -> Callable[[int], tuple[Recording, np.nda
     made = model(spec, table)
     truth = truth_of(made)
     presentations = spec.stimulus.presentations
+    over = made.over(presentations)
     etas, _ = jax.jit(made.predicted, static_argnums=1)(truth, presentations, made.data)
 
     start = spec_weights(made) if table.initial_weights not in (KNOWN, FREE) else {}
@@ -153,6 +154,7 @@ def simulator(spec: Spec, table: Fit) -> Callable[[int], tuple[Recording, np.nda
             keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), number), presentations)
             values = np.array(jax.vmap(LIKELIHOODS[one.noise].draw)(keys, etas[one.name]))
             values[np.arange(presentations) % one.every != 0] = np.nan
+            values[over[one.name]] = np.nan
             seen[one.name] = values
         return Recording(presentations, seen, None, start=start), truth
 

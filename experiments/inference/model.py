@@ -2,9 +2,7 @@
 
 import dataclasses
 import functools
-import math
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -17,13 +15,14 @@ from dynamics.circuit import Weights
 from dynamics.coupled import Coupled
 from dynamics.errors import PlasticodeError, printable, refused, unknown
 from dynamics.information import Scored, answers, information, presented
-from dynamics.inside import known
 from dynamics.instruments import output_layer
 from dynamics.regime import AbstractRegime, Quality, Slow
 from experiments.inference.coordinates import OBSERVE, Coordinate, coordinates, numbers
 from experiments.inference.initial import WIDTH, Initial, initial_of
 from experiments.inference.likelihoods import LIKELIHOODS, Eta
 from experiments.inference.recordings import Recording
+from experiments.inference.signals import check_times, signal, signals
+from experiments.inference.signals import timed as seen_in_time
 from experiments.inference.table import Fit, Observation
 from experiments.points.assemble import Plan, build
 from experiments.points.jobs import Job, prepare
@@ -38,6 +37,7 @@ from experiments.tasks.recorded import Recorded
 Values = dict[str, Float[Array, "*layers"]]
 Places = Any  # (free,), an array of NumPy or JAX
 Arrays = Mapping[str, Any]  # of a job, by name
+Shared = tuple[AbstractRegime, Any, Mapping[str, Array]]  # by all presentations: the run, what is made once, numbers
 
 
 class Rows(NamedTuple):
@@ -103,7 +103,7 @@ class Model:
                 numbers = jnp.stack([jnp.asarray(leaf) for leaf in jax.tree.leaves(measured)])
             else:
                 answer = answer or answers(regime, regime.stream, weights, slow, k)  # pyright: ignore[reportAttributeAccessIssue]
-                numbers = answer(*_signal(regime, one.of))
+                numbers = answer(*signal(regime, one.of))
             found[one.name] = numbers if one.neurons is None else numbers[jnp.asarray(one.neurons)]
         return found
 
@@ -120,37 +120,44 @@ class Model:
 
     def scored(self, places: Places, rows: Rows, data: Arrays) -> Scored:
         """What the rows say of the free numbers, without their priors."""
+        plan = dataclasses.replace(self.plan, integrator=self.plan.integrator.unjudged())
+        unjudged = dataclasses.replace(self, plan=plan)
 
-        def start(places: Places) -> Any:
-            regime, weights = self.regime(numbers(self.free, places), data)
-            return regime.init(self.started(weights, places))
+        def start(places: Places) -> tuple[Shared, Any]:
+            return unjudged._begun(places, data)
 
-        def show(places: Places, progress: Any, row: Rows) -> tuple[Any, dict[str, Eta]]:
-            found = numbers(self.free, places)
-            return self.step(self.regime(found, data)[0], found, data, progress, row.k)
+        def show(shared: Shared, progress: Any, row: Rows) -> tuple[Any, dict[str, Eta]]:
+            return self.step(shared, data, progress, row.k)
 
         return information(start, show, functools.partial(_score, self.observe), places, rows)
 
     def predicted(self, places: Places, presentations: int, data: Arrays) -> tuple[dict[str, Eta], Quality | None]:
         """The distributions of what is observed in each presentation, and what the integrator knows of its error."""
+        shared, progress = self._begun(places, data)
+        end, etas = presented(progress, functools.partial(self.step, shared, data), presentations)
+        return etas, shared[0].quality(end)
+
+    def _begun(self, places: Places, data: Arrays) -> tuple[Shared, Any]:
+        """What is the same in all presentations, and the progress before the first."""
         found = numbers(self.free, places)
         regime, weights = self.regime(found, data)
-        show = functools.partial(self.step, regime, found, data)
-        end, etas = presented(regime.init(self.started(weights, places)), show, presentations)
-        return etas, regime.quality(end)
+        progress = regime.init(self.started(weights, places))
+        ready = regime.ready(progress) if isinstance(regime, Coupled) else None
+        return (regime, ready, found), progress
 
-    def step(
-        self, regime: AbstractRegime, found: Mapping[str, Array], data: Arrays, progress: Any, k: Array
-    ) -> tuple[Any, dict[str, Eta]]:
+    def step(self, shared: Shared, data: Arrays, progress: Any, k: Array) -> tuple[Any, dict[str, Eta]]:
         """The progress after presentation k, and the distributions of what is observed in it."""
+        regime, ready, found = shared
         shown = self.shown(regime, regime.weights(progress), regime.slow(progress), k, data)
         timed = [one for one in self.observe if one.times is not None]
-        if not timed or not isinstance(regime, Coupled):
+        if not isinstance(regime, Coupled):
             return regime.advance(progress, k, 1), self.natural(found, shown)
-        every, shares = self.shares(regime)
+        if not timed:
+            return regime.advance(progress, k, 1, ready), self.natural(found, shown)
+        every, shares = self.shares(regime.at(k))
         names = {one.name: output_layer(regime.circuit) if one.of == "output" else one.of for one in timed}
         sight = regime.sight(list(dict.fromkeys(names.values())), {}, "fit.observe")
-        progress, seen = regime.watch(progress, k, shares, sight)
+        progress, seen = regime.watch(progress, k, shares, sight, ready)
         for one in timed:
             numbers = seen[names[one.name]][np.array([every.index(time) for time in one.times or ()])]
             numbers = numbers.reshape(numbers.shape[0], -1)
@@ -158,15 +165,35 @@ class Model:
         return progress, self.natural(found, shown)
 
     def shares(self, regime: Coupled) -> tuple[list[Time], Any]:
-        """All times at which something is observed, in their order, and as shares of the period."""
+        """All times at which something is observed, in their order, and as shares of the period of a presentation, or
+        its end where it is over by then."""
         times = {time for one in self.observe for time in one.times or ()}
         duration, gap = self.values["stimulus.duration"], self.values["stimulus.gap"]
         base = float(duration) if isinstance(duration, np.floating) else self.plan.spec.stimulus.duration.value
         every = sorted(times, key=lambda time: time.seconds(base))
-        if isinstance(duration, np.floating):
+        if isinstance(duration, np.floating) and not regime.stream.timed:
             return every, np.array([time.seconds(base) for time in every]) / float(duration + gap)
         seconds = [jnp.asarray(time.seconds(cast(Any, duration)), duration.dtype) for time in every]
-        return every, jnp.stack(seconds) / regime.clock.period
+        return every, jnp.minimum(jnp.stack(seconds) / regime.clock.period, 1)
+
+    def lasting(self, presentations: int) -> np.ndarray:
+        """How many seconds each presentation lasts, with its gap."""
+        both = []
+        for name, path in (("durations", "stimulus.duration"), ("gaps", "stimulus.gap")):
+            own = self.data.get(name)
+            shown = slice(presentations) if "shown" not in self.data else self.data["shown"][:presentations]
+            both.append(np.full(presentations, self.values[path]) if own is None else np.asarray(own)[shown])
+        return both[0] + both[1]
+
+    def over(self, presentations: int) -> dict[str, np.ndarray]:
+        """Of each observation the data, (presentations, data), that would lie beyond the end of their presentation."""
+        lasting, base, found = self.lasting(presentations), float(self.values["stimulus.duration"]), {}
+        shown = sizes(self)
+        for one in self.observe:
+            times = np.array([time.seconds(base) for time in one.times or (Time(0.0),)])
+            late = times > lasting[:, None] * (1 + 1e-9)
+            found[one.name] = np.repeat(late, LIKELIHOODS[one.noise].width(shown[one.name]) // len(times), axis=1)
+        return found
 
     def prior_loss(self, places: Places) -> Any:
         """The negative logarithm of the priors, up to a constant: (starts, free) places at once."""
@@ -215,27 +242,6 @@ def doubled(spec: Spec) -> dict[str, Any]:
     return spec.values() | {"dtype": "float64"}
 
 
-def _signals(regime: AbstractRegime) -> dict[str, int]:
-    """The names of what settles, and how many numbers each has."""
-    circuit = regime.circuit
-    named = {layer.name: layer.size for layer in circuit.layers if layer.role != "constant"}
-    errors = {_error(layer.name): layer.size for layer in circuit.layers if "error" in circuit.variables(layer)}
-    return named | errors | {"output": circuit.layer(output_layer(circuit)).size}
-
-
-def _error(layer: str) -> str:
-    """What the errors of a layer are called: "e1", those of "z1"."""
-    return f"e{layer[1:]}" if re.fullmatch(r"z[0-9]+", layer) else f"{layer}.error"
-
-
-def _signal(regime: AbstractRegime, name: str) -> tuple[str, str]:
-    """The layer and the variable that a name of `_signals` stands for."""
-    if name == "output":
-        return output_layer(regime.circuit), "activity"
-    of_errors = {_error(layer.name): layer.name for layer in regime.circuit.layers}
-    return (of_errors[name], "error") if name in of_errors else (name, "activity")
-
-
 def job_of_fit(spec: Spec, fit: Fit) -> tuple[Job, tuple[Coordinate, ...], dict[str, np.ndarray]]:
     """The job whose program suits all of the ranges, the free numbers, and the values of the spec.
 
@@ -244,12 +250,18 @@ def job_of_fit(spec: Spec, fit: Fit) -> tuple[Job, tuple[Coordinate, ...], dict[
     double = doubled(spec)
     (group,) = expand(make_spec(double)).groups
     free = coordinates(spec, fit, group.values)
-    if spec.sweep:
+    if spec.sweep or fit.sweep:
         raise PlasticodeError("sweep is not allowed in a fit, which has one protocol: `plasticode design` has many")
-    ends = {one.path: [_written(end, one.is_time) for end in (one.low, one.high)] for one in free if not _is_own(one)}
-    swept = {"sweep": ends | ({"zip": [list(ends)]} if len(ends) > 1 else {})} if ends else {}
-    (job,) = prepare(make_spec(double | swept))[""]
+    (job,) = prepare(make_spec(widened(make_spec(double), free)))[""]
     return job, free, {path: value[0] for path, value in group.values.items()}
+
+
+def widened(spec: Spec, free: Sequence[Coordinate]) -> dict[str, Any]:
+    """The tables of a spec whose sweep has a further axis, the ends of the ranges."""
+    table = spec.table()
+    ends = {one.path: [_written(end, one.is_time) for end in (one.low, one.high)] for one in free if not _is_own(one)}
+    tied = [*table["sweep"].get("zip", []), *([list(ends)] if len(ends) > 1 else [])]
+    return table | {"sweep": table["sweep"] | ends | ({"zip": tied} if tied else {})}
 
 
 def _is_own(one: Coordinate) -> bool:
@@ -275,7 +287,19 @@ def model(spec: Spec, fit: Fit, recording: Recording | None = None) -> Model:
             _check_shown(spec.task, recording, data)
     made = Model(job.plan, free, fit.observe, values, spec.seed, data)
     check(made, job.group.values)
+    if recording is not None:
+        _check_over(made, recording)
     return dataclasses.replace(made, initial=initial_of(made, fit, recording))
+
+
+def _check_over(made: Model, recording: Recording) -> None:
+    """Refuses data of times at which their presentation was over."""
+    for name, over in made.over(recording.presentations).items():
+        seen = ~np.isnan(recording.seen[name])
+        rows = np.flatnonzero((over & seen).any(axis=1)) if over.shape == seen.shape else np.empty(0, int)
+        if len(rows):
+            told = f"presentation {rows[0]} lasts {made.lasting(recording.presentations)[rows[0]]:g} s"
+            raise PlasticodeError(f"the recording has values of '{name}' at times when {told}: they must be NaN there")
 
 
 def _check_shown(task: Recorded, recording: Recording, data: Mapping[str, np.ndarray]) -> None:
@@ -312,14 +336,17 @@ def check(model: Model, values: Mapping[str, np.ndarray]) -> None:
 
     def look(at: Any, data: Any) -> Any:
         regime, weights = model.regime(at, data)
-        there["settled"] = _signals(regime) | {name: w.size for name, w in weights.items()}
-        there["timed"] = _timed(regime) if isinstance(regime, Coupled) else {}
+        there["settled"] = signals(regime) | {name: w.size for name, w in weights.items()}
+        there["timed"] = seen_in_time(regime) if isinstance(regime, Coupled) else {}
         return weights
 
     weights = jax.eval_shape(look, at, data)
     for number, one in enumerate(model.observe):
         _check_observation(model, f"fit.observe.{number}", one, there, weights)
-    _check_times(model.observe, values["stimulus.duration"], values["stimulus.gap"])
+    duration, period = values["stimulus.duration"], values["stimulus.duration"] + values["stimulus.gap"]
+    if "durations" in model.data or "gaps" in model.data:
+        period = np.full_like(period, model.lasting(len(model.data["train_inputs"])).max())
+    check_times(model.observe, duration, period)
 
 
 def _check_observation(
@@ -341,24 +368,6 @@ def _check_observation(
         raise refused(f"{key}.neurons", list(one.neurons), f"'{one.of}' has {named[one.of]}, numbered from 0")
     if one.noise == "categorical" and one.times is not None and len(one.times) > 1:
         raise refused(f"{key}.times", list(map(str, one.times)), "a choice is made once: it must be one time")
-
-
-def _check_times(observe: tuple[Observation, ...], duration: np.ndarray, gap: np.ndarray) -> None:
-    """Refuse times beyond the end of a presentation, and those whose order differs between points."""
-    every = sorted({time for one in observe for time in one.times or ()}, key=lambda t: t.seconds(duration.min()))
-    seconds = np.array([[time.seconds(t) for time in every] for t in duration]).reshape(len(duration), -1)
-    for number, time in enumerate(every):
-        if (seconds[:, number] > (duration + gap) * (1 + 1e-12)).any():
-            raise refused("fit.observe times", str(time), f"a presentation ends at {(duration + gap).min():g} s")
-    if (np.diff(seconds, axis=1) < 0).any():
-        raise refused("fit.observe times", list(map(str, every)), "their order must be the same at all durations")
-
-
-def _timed(regime: Coupled) -> dict[str, int]:
-    """The names of what can be seen inside a presentation, and how many numbers each has."""
-    circuit, views = regime.circuit, known(regime.system({}))
-    sizes = {name: math.prod(circuit.layer(layer).size for layer in view.layers) for name, view in views.items()}
-    return sizes | {"output": circuit.layer(output_layer(circuit)).size}
 
 
 def sizes(model: Model) -> dict[str, int]:

@@ -35,8 +35,9 @@ class Recording(NamedTuple):
 
 def read(source: str | Path | Mapping[str, Any] | xr.Dataset, fit: Fit, task: AbstractTask | None = None) -> Recording:
     """The recording of a fit: a file (netCDF, .npz, NWB and other HDF5, MATLAB, .csv, .parquet), a dataset, or arrays
-    by name. Of a table the variable "choice" is a column of that name, or the columns choice_0, choice_1, ... Of a
-    recorded `task` the recording may have inputs and targets too.
+    by name. Of a table the variable "choice" is a column of that name, or the columns choice_0, choice_1, ...; in files
+    with folders it is also "intervals/trials/choice", or "processing/behavior/choice/data". Of a recorded `task` the
+    recording may have inputs and targets too.
 
     Raises:
         PlasticodeError: something is missing, has other dimensions, or nothing of it was recorded.
@@ -46,8 +47,8 @@ def read(source: str | Path | Mapping[str, Any] | xr.Dataset, fit: Fit, task: Ab
         place = found("fit.data", str(source))
         with opened(place) as contents:
             wanted = [SAMPLE, *shown, fit.initial_weights, *(one.name for one in fit.observe)]
-            names = [name for name in contents.entries if _wanted(name, wanted)]
-            arrays = {name: contents.read(name) for name in names}
+            names = _named(list(contents.entries), wanted, printable(str(place)))
+            arrays = {name: contents.read(place) for name, place in names.items()}
         what = f"the recording '{printable(str(place))}'"
     else:
         arrays = {str(name): np.asarray(values) for name, values in source.items()}
@@ -71,8 +72,21 @@ def read(source: str | Path | Mapping[str, Any] | xr.Dataset, fit: Fit, task: Ab
     return Recording(rows[first], seen, None if sample is None else _whole(sample, what), own, start)
 
 
-def _wanted(name: str, wanted: list[str]) -> bool:
-    return name in wanted or name.rpartition("_")[0] in wanted
+def _named(entries: list[str], wanted: list[str], file: str) -> dict[str, str]:
+    """The entries of a file that are wanted, or whose columns are, by their names without folders."""
+    found = {}
+    for name in wanted:
+        own = [name] if name in entries else [entry for entry in entries if _last(entry) == name]
+        if len(own) > 1:
+            raise PlasticodeError(f"the recording '{file}' has {' and '.join(own)}: one of them must be '{name}'")
+        columns = [entry for entry in entries if entry.rpartition("_")[0] == name]
+        found |= {name: own[0]} if own else dict(zip(columns, columns, strict=True))
+    return found
+
+
+def _last(entry: str) -> str:
+    """What a variable is called in its folder; the folder itself, of a time series of NWB."""
+    return entry.removesuffix("/data").rpartition("/")[2]
 
 
 def _column(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray | None:

@@ -21,6 +21,7 @@ from experiments.inference.descending import Descent, descend
 from experiments.inference.model import Model, Rows
 from experiments.inference.recordings import Recording
 from experiments.inference.scoring import End, Walk, advanced
+from experiments.machine.compilation import for_products
 from experiments.machine.progress import Meter
 from experiments.points.jobs import Chunking, ChunkKey, group_stem
 from experiments.spec.extents import HELD
@@ -44,7 +45,7 @@ class Scorer:
         most = max(min(BATCH, starts, TANGENTS // made.coordinates), 1)
         block = -(-most // devices)
         self.batch = block * devices
-        self._program = Program(batched(made.scored, 1, 2, block))
+        self._program = Program(batched(made.scored, 1, 2, block, options=for_products(made.plan.sizes)))
 
     def prepare(self) -> None:
         """Compile, unless that is done."""

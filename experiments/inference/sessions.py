@@ -21,7 +21,7 @@ from experiments.inference.comparison import compared, contenders
 from experiments.inference.design import design
 from experiments.inference.fitting import Prepared, simulated
 from experiments.inference.initial import FREE
-from experiments.inference.model import doubled
+from experiments.inference.model import doubled, model, sizes
 from experiments.inference.searching import SCORES, Descender, Scorer, Search, Searcher, Seeker, chunking_of, chunks_of
 from experiments.inference.table import read_fit
 from experiments.machine.progress import Meter, OnProgress, Progress
@@ -171,6 +171,24 @@ def searcher(request: cluster.Request, size: int, store: ChunkStore | None) -> S
 @functools.lru_cache(maxsize=2)
 def _way(prepared: bytes, part: str) -> Scorer | Descender:
     return Prepared.unpacked(prepared).way(part)
+
+
+def check_into(spec: Spec, data: Path | None) -> Told:
+    """Look whether a recording has the layout that a spec asks for, without a fit; what it has."""
+    table = read_fit(spec)
+    source = data or table.data
+    if source is None:
+        raise PlasticodeError("fit.data is missing: it, or --data, must name the recording")
+    recording = recordings.read(source, table, spec.task)
+    recordings.check_widths(recording, table, sizes(model(spec, table, recording)))
+    rows = [
+        [one.name, one.of, one.noise, str(recording.seen[one.name].shape[1]), f"{100 * seen:.3g} %"]
+        for one in table.observe
+        for seen in [1 - np.isnan(recording.seen[one.name]).mean()]
+    ]
+    header = ["variable", "of", "noise", "data per presentation", "recorded"]
+    told = f"The recording has {recording.presentations} presentations, in the layout that the spec asks for."
+    return Told([TextTable("the recording", header, rows, "")], [told], True)
 
 
 def design_into(spec: Spec, target: Path, on_progress: OnProgress) -> Told:

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
+import jax
 from pydantic import Field, ValidationError, field_validator
 
-from dynamics.errors import PlasticodeError, printable, refused
+from dynamics.errors import PlasticodeError, printable, refused, unknown
 from experiments.inference.likelihoods import LIKELIHOODS
 from experiments.machine.names import hint
 from experiments.spec.loading import explained
@@ -17,6 +18,7 @@ Kind = Literal["gaussian", "bernoulli", "categorical", "poisson"]
 Positive = Annotated[float, Field(gt=0, le=1e30)]
 Every = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
 Folds = Annotated[int, Field(strict=True, ge=2, le=100)]
+Truths = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 Starts = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 
 
@@ -88,6 +90,8 @@ class Fit(AbstractTable):
     initial_weights
               "known": those of the spec; "free": their init is the prior; else what the names of those variables of the
               recording begin with that have them: of "start" start_W1, start_W2, ...
+    sweep     of a design: axes of what is observed, such as "observe.0.every" = [1, 5]
+    truths    of a design: errors are means over so many truths, drawn by priors; 1: those of the spec alone
     """
 
     data: str | None = None
@@ -98,6 +102,8 @@ class Fit(AbstractTable):
     rules: tuple[str | dict[str, Any], ...] = ()
     folds: Folds = 5
     initial_weights: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")] = "known"
+    sweep: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
+    truths: Truths = 1
 
     @field_validator("free", mode="before")
     @classmethod
@@ -105,6 +111,19 @@ class Fit(AbstractTable):
         if not isinstance(value, Mapping) or not value:
             raise ValueError('it must be a table of ranges, such as {"timescales.plasticity" = ["0.1 s", "50 s"]}')
         return {path: {"range": one} if isinstance(one, list | tuple) else one for path, one in _flat(value)}
+
+    @field_validator("sweep", mode="before")
+    @classmethod
+    def _paths(cls, value: Any) -> Any:
+        return dict(_flat(value)) if isinstance(value, Mapping) else value
+
+    def chosen(self, settings: Mapping[str, Any]) -> "Fit":
+        """The table with other values at paths such as "observe.0.neurons"."""
+        table = self.model_dump(mode="json", exclude_none=True)
+        for path, value in settings.items():
+            _, number, key = path.split(".")
+            table["observe"][int(number)][key] = value
+        return _validated(table) if settings else self
 
 
 def _flat(table: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
@@ -117,15 +136,18 @@ def _flat(table: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
     return found
 
 
+def check_double(what: str) -> None:
+    """Refuses what needs float64 where JAX has none."""
+    if not jax.config.values["jax_enable_x64"]:
+        raise PlasticodeError(f"{what} computes in float64: call plasticode.configure('float64') first")
+
+
 def read_fit(spec: Spec) -> Fit:
     """The [fit] table of a spec, and whether the spec is one that can be fitted."""
     if not spec.fit:
         what = "it must say what is free, and what was observed"
         raise PlasticodeError(f"the spec '{printable(spec.name)}' has no table [fit]: {what}")
-    try:
-        fit = Fit.model_validate(spec.fit)
-    except ValidationError as error:
-        raise _explained(error) from None
+    fit = _validated(spec.fit)
     for key, value in (("parts", spec.part_table), ("phases", spec.phases)):
         if value:
             raise PlasticodeError(f"spec key '{key}' is not allowed in a fit: the recording is one sequence")
@@ -142,7 +164,23 @@ def read_fit(spec: Spec) -> Fit:
         if path not in fit.free:
             allowed = f"it must be one of the free numbers, {', '.join(fit.free)}{hint(path, fit.free)}"
             raise refused("fit.profile", path, allowed)
+    for path, values in fit.sweep.items():
+        head, _, rest = path.partition(".")
+        number, _, key = rest.partition(".")
+        numbers = [str(i) for i in range(len(fit.observe))]
+        if head != "observe" or number not in numbers or key not in Observation.model_fields:
+            allowed = ", ".join(f"observe.{number}.{key}" for number in numbers for key in Observation.model_fields)
+            raise unknown("path in fit.sweep", printable(path), allowed.split(", "))
+        for value in values:
+            fit.chosen({path: value})
     return fit
+
+
+def _validated(table: Mapping[str, Any]) -> Fit:
+    try:
+        return Fit.model_validate(table)
+    except ValidationError as error:
+        raise _explained(error) from None
 
 
 def _explained(error: ValidationError) -> PlasticodeError:

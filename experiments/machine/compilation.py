@@ -13,7 +13,7 @@ import platform
 import stat
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from experiments.machine.versions import version_of
@@ -54,6 +54,34 @@ def kept_here(wanted: bool) -> None:
             jax.config.update(name.lower(), value)
         elif name == TRACED:
             os.environ[name] = str(value)
+
+
+SMALL = 100  # neurons
+
+
+def for_products(sizes: Sequence[int]) -> dict[str, str | bool | int]:
+    """Options for programs of a network with layers of these sizes. Where they are small, products are done without
+    the library and the threads that XLA calls for them, which cost more than they save: runs of layers of 12 neurons
+    take half of the time."""
+    if max(sizes) > SMALL:
+        return {}
+    return known_options({"xla_cpu_experimental_ynn_fusion_type": "", "xla_cpu_multi_thread_eigen": False})
+
+
+def known_options(options: Mapping[str, str | bool | int]) -> dict[str, str | bool | int]:
+    """Those options of a program that the compiler of this version and device knows."""
+    return {name: value for name, value in options.items() if _is_known(name, value)}
+
+
+@functools.cache
+def _is_known(option: str, value: str | bool | int) -> bool:
+    import jax
+
+    try:
+        jax.jit(lambda x: x, compiler_options={option: value}).lower(0.0).compile()
+    except Exception:  # jaxlib's own, of several types
+        return False
+    return True
 
 
 def are_wanted() -> bool:

@@ -76,7 +76,7 @@ def plan(group: Group, data: Data, strongest: float | None = None) -> Plan:
 
     `strongest` is the largest squared norm of an input in any phase; None: in these data.
     """
-    spec, values = group.static, group.ever
+    spec, values = group.static, _longest(group.ever, data)
     outputs = data.train_targets.shape[1] if data.train_targets is not None else spec.network.outputs
     if outputs is None:
         raise PlasticodeError(
@@ -103,6 +103,12 @@ def plan(group: Group, data: Data, strongest: float | None = None) -> Plan:
     _check_memory(spec, sizes, max(history, spec.delays.stages) * spec.stimulus.batch)
     shown = data.train_targets is not None, data.frames, data.interpolation
     return Plan(spec, sizes, *shown, steps, history, absent, integrator)
+
+
+def _longest(values: dict[str, np.ndarray], data: Data) -> dict[str, np.ndarray]:
+    """The values with the longest duration and gap of samples that have their own."""
+    own = {"stimulus.duration": data.durations, "stimulus.gap": data.gaps}
+    return values | {path: np.full_like(values[path], of.max()) for path, of in own.items() if of is not None}
 
 
 def _past(late: float, steps: int, integrator: AbstractIntegrator) -> int:
@@ -207,6 +213,17 @@ def circuit_of(plan: Plan, values: Values) -> Circuit:
     return jax.tree.map(lambda leaf: cast(leaf) if isinstance(leaf, jax.Array) else leaf, circuit)
 
 
+def _check_timed(spec: Spec) -> None:
+    """Refuses what looks at presentations as if all lasted equally long."""
+    for key, value, allowed in (
+        ("regime", spec.regime, spec.regime != "flow"),
+        ("stimulus.batch", spec.stimulus.batch, spec.stimulus.batch == 1),
+        ("record.inside", list(spec.record.inside), not spec.record.inside),
+    ):
+        if not allowed:
+            raise refused(key, value, "presentations of this task last differently, each as long as its file says")
+
+
 def build(plan: Plan, values: Values, seed: Integer[Array, ""], data: dict[str, Array]) -> tuple[AbstractRegime, Array]:
     """The regime of one point, and the key that its weights are drawn from. `values` may be traced.
 
@@ -219,9 +236,11 @@ def build(plan: Plan, values: Values, seed: Integer[Array, ""], data: dict[str, 
     weights_key, order_key, noise_key = jax.random.split(jax.random.key(seed), 3)
     samples, told = (data["train_inputs"], data.get("train_targets")), data.get("train_told")
     order = order_key, spec.stimulus.order, plan.frames
-    recorded, course = data.get("shown"), plan.interpolation
-    stream = Stream(*samples, *order, told, data.get("first"), shown=recorded, interpolation=course)
+    recorded: dict[str, Any] = {name: data.get(name) for name in ("shown", "durations", "gaps")}
+    stream = Stream(*samples, *order, told, data.get("first"), **recorded, interpolation=plan.interpolation)
     noise = Noise(**_numbers(plan, values, "noise"), calculus=spec.noise.calculus)
+    if stream.timed:
+        _check_timed(spec)
     if spec.regime == "flow":
         x, y, steps = stream.inputs, stream.targets, cast(Any, plan.integrator)
         batch, kind = jnp.asarray(spec.stimulus.batch, dtype), (spec.noise.sampling, noise, spec.flow.entropic)

@@ -16,7 +16,16 @@ from experiments.machine.memory import shareable
 from experiments.tasks.contract import AbstractTask, Data
 from experiments.tasks.registry import load
 
-ARRAYS = ("train_inputs", "train_targets", "test_inputs", "test_targets", "train_told", "test_told")
+ARRAYS = (
+    "train_inputs",
+    "train_targets",
+    "test_inputs",
+    "test_targets",
+    "train_told",
+    "test_told",
+    "durations",
+    "gaps",
+)
 FACTS = "facts.json"
 
 

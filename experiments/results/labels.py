@@ -163,7 +163,8 @@ def coordinates(sweep: Sweep, marks: np.ndarray, matrices: list[str]) -> dict[st
     stages = zip(*(group.stages for group in sweep.groups), strict=True)
     times = [[v["stimulus.duration"] + v["stimulus.gap"] for v in values] for values in stages]
     periods = [np.unique(np.concatenate(seconds)) for seconds in times]
-    if all(len(period) == 1 for period in periods):
+    varied = getattr(spec.task, "durations", None) or getattr(spec.task, "gaps", None)
+    if all(len(period) == 1 for period in periods) and not varied:
         seconds = [float(p[0]) * np.clip(marks - b, 0, n) for p, b, n in zip(periods, ends[:-1], shown, strict=True)]
         found["time"] = ("record", _as_written(np.sum(seconds, axis=0)), {"units": "s", "long_name": "simulated time"})
     if spec.record.samples is not None:

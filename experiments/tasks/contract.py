@@ -40,7 +40,8 @@ class Data:
 
     Of sequences each row is a frame, and `frames` rows, one after the other, are a sequence; `told` is 1 in rows whose
     target the network is told, and 0 in others (None: it is told all). `interpolation` says how inputs go on from frame
-    to frame (dynamics.interpolation).
+    to frame (dynamics.interpolation). `durations` and `gaps` say for how many seconds each training sample is shown,
+    and how long nothing is after it (None: for all as the stimulus says).
     """
 
     train_inputs: Float[np.ndarray, "train inputs"]
@@ -53,6 +54,8 @@ class Data:
     train_told: Float[np.ndarray, " train"] | None = None
     test_told: Float[np.ndarray, " test"] | None = None
     interpolation: str = "held"
+    durations: Float[np.ndarray, " train"] | None = None
+    gaps: Float[np.ndarray, " train"] | None = None
 
     @functools.cached_property
     def strongest(self) -> float:

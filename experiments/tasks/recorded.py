@@ -1,8 +1,9 @@
 """A recorded experiment: what was shown, presentation by presentation."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import Field
 
 from dynamics.errors import PlasticodeError, printable
@@ -11,6 +12,7 @@ from experiments.tasks.files import Contents, opened
 from experiments.tasks.places import found
 from experiments.tasks.samples import Samples, taken
 
+TINY = float(np.finfo(np.float32).tiny)
 Name = Annotated[str, Field(min_length=1)]
 
 
@@ -20,7 +22,8 @@ class Recorded(AbstractTask):
 
     `file` is .npz, netCDF and other HDF5, NWB, MATLAB's .mat, .csv or .parquet; of a table "inputs" is a column of that
     name, or inputs_0, inputs_1, ... With kind = "unsupervised" there are no targets. In a fit rows are shown one after
-    the other; in runs that is stimulus.order = "sequential".
+    the other; in runs that is stimulus.order = "sequential". `durations` and `gaps` name those of its variables, if
+    any, that say for how many seconds each row was shown, and for how many nothing was after it.
 
     Inputs (presentations, inputs), in whatever unit they have. Targets (presentations, outputs).
     """
@@ -31,13 +34,19 @@ class Recorded(AbstractTask):
     file: Name
     inputs: Name = "inputs"
     targets: Name = "targets"
+    durations: Name | None = None
+    gaps: Name | None = None
 
     def load(self) -> Data:
         """The rows of the file; a damaged file, or one without them, raises `PlasticodeError`."""
         with opened(found("task.file", self.file)) as contents:
             x = np.concatenate([*_rows(contents, self.inputs).blocks()])
+            spans: dict[str, Any] = {
+                key: None if name is None else _seconds(contents, name, len(x), least)
+                for key, name, least in (("durations", self.durations, TINY), ("gaps", self.gaps, 0.0))
+            }
             if self.kind == "unsupervised":
-                return Data(x, None, x, None, "unsupervised")
+                return Data(x, None, x, None, "unsupervised", **spans)
             arrays = [one.whole().astype(np.float64) for one in _rows(contents, self.targets).arrays]
         y = np.concatenate([one.reshape(len(one), -1) for one in arrays], axis=1)
         what = f"'{printable(self.file)}' has {self.targets}"
@@ -49,9 +58,22 @@ class Recorded(AbstractTask):
             raise PlasticodeError(f"{what} that are not finite: a row must have all of them, or NaN for each")
         known = np.nan_to_num(y).astype(np.float32)
         if told.all():
-            return Data(x, known, x, known, self.kind)
+            return Data(x, known, x, known, self.kind, **spans)
         marks = np.asarray(told, np.float32)
-        return Data(x, known, x, known, self.kind, train_told=marks, test_told=marks)
+        return Data(x, known, x, known, self.kind, train_told=marks, test_told=marks, **spans)
+
+
+def _seconds(contents: Contents, name: str, presentations: int, least: float) -> Float[np.ndarray, " presentations"]:
+    """A variable in seconds, one number for each presentation."""
+    (array,) = _rows(contents, name).arrays
+    values = array.whole().astype(np.float64).ravel()
+    if len(values) != presentations or not (np.isfinite(values) & (values >= least)).all():
+        kind = "positive" if least else "not negative"
+        raise PlasticodeError(
+            f"'{printable(str(contents.path))}' has {printable(name)} that cannot be: it must be {presentations} "
+            f"numbers of seconds, finite and {kind}"
+        )
+    return values
 
 
 def _rows(contents: Contents, name: str) -> Samples:

@@ -94,10 +94,10 @@ def test_information_is_the_sum_of_squared_slopes():
     at = f64([0.3])
 
     def start(theta):
-        return update(theta).init(WEIGHTS)
+        return update(theta), update(theta).init(WEIGHTS)
 
-    def show(theta, progress, k):
-        return step(update(theta), progress, k)
+    def show(run, progress, k):
+        return step(run, progress, k)
 
     def score(eta, slopes, k):
         return Scored((eta**2).sum() / 2, slopes @ eta, slopes @ slopes.T)
