@@ -145,12 +145,11 @@ class AbstractWindow(AbstractIntegrator):
         length = ends - start
         filters = jax.vmap(functools.partial(filters_of, system, s=self.nodes))(length)
         looks = self._lags(system)
-        earlier, current = {}, {}
+        earlier, current, paths = {}, {}, {}
         if past is not None:
             windows = next(iter(past.rows.values())).shape[0]
             for name, (_, lag) in looks.items():
                 earlier[name], current[name] = self._look(clock, start, length, lag, windows)
-        paths = {}
         if system.noise.fluctuations:
             for layer in system.circuit.layers:
                 for variable in set(system.circuit.variables(layer)) & set(system.noise.fluctuations):
