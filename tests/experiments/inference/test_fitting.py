@@ -147,11 +147,16 @@ def test_design_has_the_errors_that_a_fit_finds(found):
 
 
 def test_seen_less_often_is_known_less_well():
-    def error(every):
-        spec = table(free=(PLASTICITY, SD), observe=[Z1 | {"every": every}])
-        return plasticode.design(spec).errors.sel(free=SD).item()
-
-    assert np.isclose(error(2) / error(1), np.sqrt(2))
+    """What is observed is an axis, and errors are geometric means over truths."""
+    spec = fit_of(table(free=(PLASTICITY, SD), observe=[Z1]), sweep={"observe.0.every": [1, 2]}, truths=3)
+    told = plasticode.design(spec)
+    errors = told.errors.sel(free=SD)
+    assert errors.dims == ("fit_observe_0_every",) and told.data["error_at_truth"].sizes["truth"] == 3
+    assert np.isclose(errors[1] / errors[0], np.sqrt(2))
+    each = told.data["error_at_truth"].values
+    np.testing.assert_allclose(told.errors, np.exp(np.log(each).mean(axis=1)))
+    # Relative errors of a standard deviation follow from the number of data alone.
+    np.testing.assert_allclose(each[0, :, 1], 1 / np.sqrt(2 * 50 * 2), rtol=1e-9)
 
 
 def invoked(*arguments):
