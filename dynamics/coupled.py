@@ -186,8 +186,8 @@ def _check_timed(run: Coupled) -> None:
         raise PlasticodeError(f"batch = {run.batch} is not allowed where presentations last differently: it must be 1")
     if run.stream.moves:
         raise PlasticodeError(
-            f"interpolation = '{run.stream.interpolation}' is not allowed where presentations last differently: it must "
-            "be 'held'"
+            f"interpolation = '{run.stream.interpolation}' is not allowed where presentations last differently: it "
+            "must be 'held'"
         )
 
 
