@@ -2,6 +2,7 @@
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
@@ -43,7 +44,7 @@ def check_levels(circuit: Circuit, timescales: Timescales) -> None:
                 f"timescales.{name} has shape {values.shape}: it must be one number, or a list of {count}, one per "
                 "layer after the input"
             )
-        if not isinstance(values, Tracer) and not (values > 0).all():
+        if not isinstance(values, Tracer) and not (np.asarray(values) > 0).all():  # jax would trace it
             raise refused(f"timescales.{name}", values.tolist(), "it must be a time > 0, in seconds, or inf")
 
 

@@ -18,7 +18,6 @@ from dynamics.coupled import Coupled
 from dynamics.information import presented
 from dynamics.integrators.windows import AbstractWindow
 from dynamics.regime import AbstractRegime
-from experiments.inference.coordinates import numbers
 from experiments.inference.likelihoods import LIKELIHOODS
 from experiments.inference.model import Arrays, Model, Rows
 from experiments.inference.scoring import End
@@ -68,11 +67,8 @@ class Descent(NamedTuple):
 def loss(made: Model, places: Float[Array, " free"], rows: Rows, data: Arrays) -> Float[Array, ""]:
     """The negative log-likelihood at places, as `Model.scored` has it, and the priors; reverse mode goes through it
     with some 2 sqrt(presentations) states in memory."""
-    found = numbers(made.free, places)
-    regime, weights = made.regime(found, data)
-    regime = _countable(regime)
-    show = functools.partial(made.step, regime, found, data)
-    _, etas = presented(regime.init(made.started(weights, places)), show, len(rows.k))
+    shared, progress = made.begun(places, data, _countable)
+    _, etas = presented(progress, functools.partial(made.step, shared, data), len(rows.k))
     total = made.prior_loss(places)
     for one in made.observe:
         kind, y = LIKELIHOODS[one.noise], rows.seen[one.name]

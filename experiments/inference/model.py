@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -124,7 +124,7 @@ class Model:
         unjudged = dataclasses.replace(self, plan=plan)
 
         def start(places: Places) -> tuple[Shared, Any]:
-            return unjudged._begun(places, data)
+            return unjudged.begun(places, data)
 
         def show(shared: Shared, progress: Any, row: Rows) -> tuple[Any, dict[str, Eta]]:
             return self.step(shared, data, progress, row.k)
@@ -133,14 +133,16 @@ class Model:
 
     def predicted(self, places: Places, presentations: int, data: Arrays) -> tuple[dict[str, Eta], Quality | None]:
         """The distributions of what is observed in each presentation, and what the integrator knows of its error."""
-        shared, progress = self._begun(places, data)
+        shared, progress = self.begun(places, data)
         end, etas = presented(progress, functools.partial(self.step, shared, data), presentations)
         return etas, shared[0].quality(end)
 
-    def _begun(self, places: Places, data: Arrays) -> tuple[Shared, Any]:
-        """What is the same in all presentations, and the progress before the first."""
+    def begun(self, places: Places, data: Arrays, of: Callable = lambda regime: regime) -> tuple[Shared, Any]:
+        """What is the same in all presentations of the regime, or of another one made `of` it, and the progress before
+        the first."""
         found = numbers(self.free, places)
         regime, weights = self.regime(found, data)
+        regime = of(regime)
         progress = regime.init(self.started(weights, places))
         ready = regime.ready(progress) if isinstance(regime, Coupled) else None
         return (regime, ready, found), progress
