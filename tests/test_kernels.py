@@ -36,8 +36,9 @@ def mapped(advance, setting):
     return run
 
 
-# Not to grow: of A and C at their own sizes it is 312 and 230; the aim is 90 and 70.
-@pytest.mark.parametrize(("name", "most"), [("A", 288), ("C", 209)])
+# Not to grow: of A and C at their own sizes it is 312 and 230, the aim is 90 and 70. Tests leave a pass of the
+# compiler out (tests/conftest.py), which adds 9.
+@pytest.mark.parametrize(("name", "most"), [("A", 297), ("C", 218)])
 def test_kernels_of_a_presentation(name, most):
     """By tolerance, of three sweeps; the host looks at the two sweeps that may end, at their end, and at the judge."""
     workload, arguments = batch(name)

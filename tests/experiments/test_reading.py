@@ -3,7 +3,6 @@
 import gzip
 import json
 import os
-import re
 import time
 from pathlib import Path
 
@@ -98,7 +97,7 @@ def test_a_spec_or_a_result_that_is_no_plain_file_is_told(place, name):
         read_toml(place / "one")
     with pytest.raises(PlasticodeError, match="cannot be read"):
         load(place / "one")
-    with pytest.raises(PlasticodeError, match=r"cannot be read"):
+    with pytest.raises(PlasticodeError, match=r"cannot be read|too large"):
         read_idx(place / "one", 3)
 
 
@@ -295,10 +294,10 @@ def test_what_is_inside_of_texts_and_comments_does_not_count():
 def test_packed_data_are_unpacked_to_a_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(idx, "LARGEST", 1000)
     (tmp_path / "x").write_bytes(gzip.compress(bytes(10**5)))
-    with pytest.raises(PlasticodeError, match=re.escape("is too large: unpacked, at most 1000 bytes are allowed")):
+    with pytest.raises(PlasticodeError, match="is too large: at most 1000 bytes are allowed, unpacked too"):
         read_idx(tmp_path / "x", 3)
     (tmp_path / "x").write_bytes(bytes(1001))
-    with pytest.raises(PlasticodeError, match="it is larger than 1000 bytes"):
+    with pytest.raises(PlasticodeError, match="is too large: at most 1000 bytes"):
         read_idx(tmp_path / "x", 3)
 
 

@@ -187,18 +187,18 @@ def test_a_finished_run_answers_without_running_again(straight, monkeypatch):
 
 
 def test_a_name_is_no_difference_but_versions_and_code_are(monkeypatch):
-    Path("mine.py").write_text("from rules.hebbian import Hebbian\n\n\nclass Mine(Hebbian):\n    pass\n")
+    Path("my_own.py").write_text("from rules.hebbian import Hebbian\n\n\nclass Mine(Hebbian):\n    pass\n")
     monkeypatch.syspath_prepend(".")
-    rule = ["run", "tiny.toml", "--set", 'sweep.rule=["mine:Mine"]', "--set", 'record.probes=["weight_norm"]']
+    rule = ["run", "tiny.toml", "--set", 'sweep.rule=["my_own:Mine"]', "--set", 'record.probes=["weight_norm"]']
     plasticode(*rule)
     plasticode(*rule, "--set", 'description="another"')
     real = labels.versions()
     with monkeypatch.context() as patch:
         patch.setattr(rundir, "versions", lambda: real | {"jax": "0.0.1"})
         assert f"results of jax {real['jax']}, and here is 0.0.1" in plasticode(*rule, code=2).stderr
-    with Path("mine.py").open("a") as file:
+    with Path("my_own.py").open("a") as file:
         file.write("# changed")
-    assert "results of other code in mine" in plasticode(*rule, code=2).stderr
+    assert "results of other code in my_own" in plasticode(*rule, code=2).stderr
 
 
 def test_results_of_unknown_origin_are_not_overwritten_without_force():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from experiments.execution import programs, runner, stored
 from experiments.machine.compilation import SWITCH, TRACED
@@ -22,13 +23,15 @@ SPEC = {
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Iterator[Path]:
-    """Where programs are stored. jax's own store takes none meanwhile, as what it finds is not stored again."""
+    """Where programs are stored. jax has no store of its own meanwhile, as what it finds there is not stored again."""
     monkeypatch.setenv(TRACED, str(tmp_path))
     monkeypatch.delenv(SWITCH, raising=False)
-    worth = jax.config.values["jax_persistent_cache_min_compile_time_secs"]
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1e9)
+    shared = jax.config.values["jax_compilation_cache_dir"]
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
     yield tmp_path
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", worth)
+    jax.config.update("jax_compilation_cache_dir", shared)
+    compilation_cache.reset_cache()
 
 
 def loss(**changes) -> float:
