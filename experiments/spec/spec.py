@@ -17,7 +17,7 @@ from dynamics.plugins import modules_of
 from experiments.spec.axes import written
 from experiments.spec.overrides import MOST_PARTS
 from experiments.spec.paths import flattened, phase_path
-from experiments.spec.probes import PROBES
+from experiments.spec.probes import FISHER, PROBES
 from experiments.spec.rule_table import Rule
 from experiments.spec.tables import (
     MULTIPLIED,
@@ -213,7 +213,9 @@ class Spec(AbstractTable):
 
     def table(self) -> dict[str, Any]:
         """The spec as TOML would have it, from which `make_spec` makes an equal one."""
-        return _without_none(self.model_dump(mode="json", by_alias=True))
+        table = _without_none(self.model_dump(mode="json", by_alias=True))
+        heeded = any(FISHER in part.probes for part in self.parts().values())
+        return table | ({"fit": self.fit} if heeded else {})
 
     def parts(self) -> dict[str, "Spec"]:
         """The single-sweep specs of this spec, by part; a spec without parts is its own part, named ""."""
