@@ -14,7 +14,7 @@ from scipy.stats import qmc
 
 from experiments.inference.coordinates import Coordinate, coordinates
 from experiments.inference.expected import BATCH, LONG_NAME, Informer
-from experiments.inference.model import doubled, truth_of, widened
+from experiments.inference.model import doubled, widened
 from experiments.inference.table import Fit, check_double, read_fit
 from experiments.inference.verdicts import certainty, direction_text
 from experiments.points.jobs import Job, prepare
@@ -130,16 +130,15 @@ def _drawn(free: tuple[Coordinate, ...], truths: int, seed: int) -> np.ndarray:
 def _informations(table: Fit, grid: _Grid, job: Job) -> Iterator[tuple[tuple[int, ...], float, np.ndarray]]:
     """Of every protocol of a job its place in the grid, how long it takes, and the information at each truth."""
     informer = Informer(job, grid.free, table.observe)
-    truths = truth_of(informer.made)[None] if grid.truths is None else grid.truths
     own = [number for number, axis in enumerate(grid.sweep.axes) if axis in grid.axes]
     others = [number for number in range(len(grid.sweep.axes)) if number not in own]
     wanted = np.flatnonzero((job.group.index[:, others] == 0).all(axis=1))
     for first in range(0, len(wanted), BATCH):
         points = wanted[first : first + BATCH]
-        for point, found in zip(points, informer(points, truths), strict=True):
-            at = {path: value[point] for path, value in job.group.values.items()}
-            lasting = dataclasses.replace(informer.made, values=at).lasting(job.plan.spec.stimulus.presentations).sum()
-            yield tuple(job.group.index[point, own]), float(lasting), found
+        drawn = [] if grid.truths is None else [np.broadcast_to(one, (len(points), len(one))) for one in grid.truths]
+        found = np.stack([informer(points, places) for places in drawn or [informer.truths(points)]], axis=1)
+        for point, informations in zip(points, found, strict=True):
+            yield tuple(job.group.index[point, own]), informer.seconds(point), informations
 
 
 def _axes(grid: _Grid, table: Fit) -> dict[str, list[str]]:

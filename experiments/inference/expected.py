@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dynamics.errors import refused
-from experiments.inference.coordinates import Coordinate, coordinates
+from experiments.inference.coordinates import Coordinate, coordinates, value_at
 from experiments.inference.model import Arrays, Model, Rows, check, doubled, in_order, truth_of
 from experiments.inference.table import Observation, read_fit
 from experiments.inference.verdicts import certainty
@@ -21,6 +21,7 @@ from experiments.spec.spec import Spec
 from experiments.tasks.recorded import Recorded
 
 BATCH = 8  # points that one call of the program computes
+LONG_NAME = f"{PROBES[FISHER].long_name}, relative on a log scale"
 
 
 class Informer:
@@ -28,6 +29,7 @@ class Informer:
 
     def __init__(self, job: Job, free: tuple[Coordinate, ...], observe: tuple[Observation, ...]):
         spec, self.job = job.plan.spec, job
+        doubled(spec)  # refuses noise, and samples side by side
         values = {path: value[0] for path, value in job.group.values.items()}
         data = dict(job.data) | in_order(spec, len(job.data["train_inputs"]))
         self.made = Model(job.plan, free, observe, values, spec.seed, data)
@@ -37,7 +39,7 @@ class Informer:
         for one in observe:
             seen[one.name][np.arange(presentations) % one.every != 0] = np.nan
         self.rows = Rows(np.arange(presentations, dtype=np.int32), seen)
-        batched = jax.vmap(self._information, in_axes=(0, 0, None, None, None))
+        batched = jax.vmap(self._information, in_axes=(0, 0, 0, None, None))
         self._program = jax.jit(batched, compiler_options=for_products(job.plan.sizes))
 
     def _information(
@@ -45,15 +47,30 @@ class Informer:
     ) -> Float[Array, "free free"]:
         return dataclasses.replace(self.made, values=values, seed=seed).scored(place, rows, data).information
 
+    def truths(self, points: np.ndarray) -> np.ndarray:
+        """Where in their ranges the numbers of each point are, (points, free): those in units of T differ."""
+        return np.stack([truth_of(self._at(point)) for point in points])
+
+    def _at(self, point: int) -> Model:
+        values = {path: value[point : point + 1] for path, value in self.job.group.values.items()}
+        own = {one.path: value_at(one.path, values, self.job.plan.spec.network.layers) for one in self.made.free}
+        free = [
+            one if own[one.path] is None else dataclasses.replace(one, value=own[one.path]) for one in self.made.free
+        ]
+        return dataclasses.replace(self.made, free=tuple(free), values={n: value[0] for n, value in values.items()})
+
     def __call__(self, points: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """At each of the points and each of the `places` in the ranges, (points, places, free, free)."""
+        """At each of the points and at a place in the ranges for each of them, (points, free, free)."""
         group, size, found = self.job.group, min(BATCH, self.job.group.size), []
         for first in range(0, len(points), size):
-            batch = points[np.arange(first, first + size).clip(max=len(points) - 1)]
-            of = {path: value[batch] for path, value in group.values.items()}, group.seeds[batch]
-            told = [np.asarray(self._program(*of, place, self.rows, self.made.data)) for place in places]
-            found.append(np.stack(told, axis=1)[: len(points) - first])
-        return np.concatenate(found)
+            rows = np.arange(first, first + size).clip(max=len(points) - 1)
+            of = {path: value[points[rows]] for path, value in group.values.items()}, group.seeds[points[rows]]
+            found.append(np.asarray(self._program(*of, places[rows], self.rows, self.made.data)))
+        return np.concatenate(found)[: len(points)]
+
+    def seconds(self, point: int) -> float:
+        """How long a point takes."""
+        return float(self._at(point).lasting(len(self.rows.k)).sum())
 
 
 @dataclass(frozen=True)
@@ -66,30 +83,21 @@ class Expected:
     def __call__(self, job: Job) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
         """What gives the standard errors at points of a job, (points, free)."""
         informer = Informer(job, self.free, self.observe)
-        truth = truth_of(informer.made)[None]
+        informer.truths(np.arange(job.group.size))  # refuses those beyond their ranges
         widths = [one.width for one in self.free]
 
         def errors(points: np.ndarray) -> dict[str, np.ndarray]:
-            return {FISHER: np.array([certainty(one[0]).errors * widths for one in informer(points, truth)])}
+            told = informer(points, informer.truths(points))
+            return {FISHER: np.array([certainty(one).errors * widths for one in told])}
 
         return errors
 
     @property
     def extent(self) -> Extent:
         """Of the array that a point keeps."""
-        units = {units_of(one) for one in self.free}
-        return Extent(
-            ("free",), (len(self.free),), False, LONG_NAME, units.pop() if len(units) == 1 else "",
-            tuple(one.path for one in self.free),
-        )  # fmt: skip
-
-
-LONG_NAME = f"{PROBES[FISHER].long_name}, relative on a log scale"
-
-
-def units_of(one: Coordinate) -> str:
-    """Of the error of a free number."""
-    return "s" if one.is_time and not one.is_log else "1"
+        units = {"s" if one.is_time and not one.is_log else "1" for one in self.free}
+        paths = tuple(one.path for one in self.free)
+        return Extent(("free",), (len(paths),), False, LONG_NAME, units.pop() if len(units) == 1 else "", paths)
 
 
 def prepared(spec: Spec) -> dict[str, list[Job]]:

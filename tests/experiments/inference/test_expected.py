@@ -28,7 +28,7 @@ SPEC = {
     "task": {"name": "circles", "samples": 40},
     "network": {"hidden": [3]},
     "stimulus": {"presentations": 2},
-    "timescales": {"plasticity": "0.5 s"},
+    "timescales": {"plasticity": "10 T"},
     "record": {"probes": ["fisher", "loss"], "points": 2, "weights": "records"},
     "sweep": {"stimulus.duration": ["50 ms", "100 ms"], "seeds": 2},
     "fit": {
