@@ -257,13 +257,15 @@ def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
 def _prepared(spec: "Spec") -> "dict[str, list[Job]]":
     """The jobs of a spec, and to the user what there is to know of them."""
     from experiments.execution import runner
-    from experiments.inference.expected import prepared
     from experiments.points.notes import notes_of
     from experiments.predictions.study.choice import check_study
 
     check_study(spec)
     runner.configure(spec.dtype)
-    jobs = prepared(spec)
+    prepare = runner.prepare
+    if spec.heeds_fit:  # an import of half a second
+        from experiments.inference.expected import prepared as prepare
+    jobs = prepare(spec)
     for note in notes_of(jobs):
         _say(note, err=True)
     return jobs

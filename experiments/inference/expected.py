@@ -106,7 +106,7 @@ def prepared(spec: Spec) -> dict[str, list[Job]]:
     Raises:
         PlasticodeError: the spec or its table [fit] is none of which it can be computed, told in one sentence.
     """
-    if not any(FISHER in part.probes for part in spec.parts().values()):
+    if not spec.heeds_fit:
         return prepare(spec)
     table = read_fit(spec)
     doubled(spec)  # which refuses noise
