@@ -14,6 +14,7 @@ from experiments.execution.runner import configure
 from experiments.inference.comparison import which_rule
 from experiments.inference.density import log_density
 from experiments.inference.design import design
+from experiments.inference.expected import prepared
 from experiments.inference.fitting import fit
 from experiments.machine.progress import OnProgress, shown_progress
 from experiments.points.jobs import sweeps
@@ -125,7 +126,7 @@ def run(
     check_study(spec)
     shown = shown_progress(spec.name) if on_progress is True else nullcontext(on_progress or None)
     with runner.configured(spec.dtype):
-        jobs = runner.prepare(spec)
+        jobs = prepared(spec)
         with shown as tell:
             results = runner.run(spec, tell, jobs)
     return Run(spec, results.datasets, results.complete, tuple(notes_of(jobs)), sweeps(jobs))

@@ -12,6 +12,7 @@ import importlib
 import json
 import logging
 import os
+import pickle
 import shutil
 import tempfile
 import threading
@@ -76,7 +77,7 @@ class Request(NamedTuple):
     keeps: bool  # compiled programs
     data: str  # the folder that the processes of a machine have the data in
     make: Callable[["Request", int, ChunkStore | None], Any]  # what makes a runner of it
-    packed: bytes = b""  # what that needs besides
+    packed: bytes  # what that needs besides
 
 
 def size(workers: int | None, scheduler: str | None) -> tuple[int, int | None]:
@@ -95,11 +96,11 @@ def connected(
     workers: int | None,
     scheduler: str | None,
     make: Callable[[Request, int, ChunkStore | None], Any] | None = None,
-    pack: Callable[[Any], bytes] = lambda job: b"",
+    pack: Callable[[Any], bytes] = lambda job: pickle.dumps(job.beside_runs),
 ) -> Iterator[Executor]:
     """An executor on the `scheduler` of a cluster, or on so many `workers` of this machine; `code`: see `code_of`.
 
-    `make` makes a runner on a worker, by default that of a job of the spec, and `pack` what it needs of other work.
+    `make` makes a runner on a worker, by default that of a job of the spec, and `pack` what it needs besides.
     """
     try:
         import cryptography  # noqa: F401  which dask makes certificates with
@@ -111,7 +112,7 @@ def connected(
         ) from None
     request = Request(
         json.dumps(spec.table()), "", 0, chunking, str(store.directory.absolute()), store.identity,
-        json.dumps(versions()), json.dumps(code), tuple(looked_in()), workers, are_wanted(), "", make or of_job,
+        json.dumps(versions()), json.dumps(code), tuple(looked_in()), workers, are_wanted(), "", make or of_job, b"",
     )  # fmt: skip
     for name in ("distributed", "distributed.client"):  # what matters is said here, in a sentence
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -293,6 +294,7 @@ def _runner(request: Request, size: int) -> Any:
 def of_job(request: Request, size: int, store: ChunkStore | None) -> JobRunner:
     """The runner of a job of the spec."""
     job = job_of(make_spec(json.loads(request.spec)), request.part, request.number, _shared(request.data))
+    job = job._replace(beside_runs=pickle.loads(request.packed))
     return JobRunner(job, size, store, request.workers or 1)
 
 

@@ -102,6 +102,7 @@ class JobRunner:
     def __init__(self, job: Job, size: int, store: ChunkStore | None = None, neighbours: int = 1):
         self.job, self.size, self.store, self.neighbours = job, size, store, neighbours
         self.compiled: dict[tuple[str, int], Programs] = {}
+        self.beside: dict[str, Callable[[np.ndarray], dict[str, np.ndarray]]] = {}  # what else points have, by plan
         self.is_prepared = False
         self.data = [{name: _placed(array) for name, array in stage.data.items()} for stage in job.stages]
         self.saved, self.writing = time.monotonic(), 0.0  # when the last checkpoint was made, and how long it took
@@ -153,7 +154,14 @@ class JobRunner:
                     raise
                 meter.restart()
             else:
-                return jax.tree.map(lambda *arrays: np.concatenate(arrays), *records)
+                return self._with_others(job, points, jax.tree.map(lambda *arrays: np.concatenate(arrays), *records))
+
+    def _with_others(self, job: Job, points: np.ndarray, record: Record) -> Record:
+        """The record, and what is computed beside the runs of its points."""
+        if job.beside_runs is None:
+            return record
+        others = self.beside.get(job.plan.label) or self.beside.setdefault(job.plan.label, job.beside_runs(job))
+        return record | {HELD: record.get(HELD, {}) | {n: a[:, None] for n, a in others(points).items()}}
 
     def _halved(self) -> bool:
         """Go on with batches of half the size, if that is possible."""

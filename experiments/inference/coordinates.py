@@ -79,7 +79,7 @@ def coordinates(spec: Spec, fit: Fit, values: Mapping[str, np.ndarray]) -> tuple
         if path.split(".")[0] == OBSERVE:
             quantity, value = NUMBER, _observed(fit, path)
         else:
-            quantity, value = _known(spec, path, table), _value(path, values, spec.network.layers)
+            quantity, value = _known(spec, path, table), value_at(path, values, spec.network.layers)
         low, high = (_read(key, quantity, one, spec) for one in free.range)
         if not low < high:
             raise refused(key, list(free.range), "the first must be below the second")
@@ -118,8 +118,8 @@ def _observed(fit: Fit, path: str) -> float | None:
     return of[path].number(path.rpartition(".")[2])
 
 
-def _value(path: str, values: Mapping[str, np.ndarray], layers: int) -> float | None:
-    """The number of the spec at a path, which may be an item of a list."""
+def value_at(path: str, values: Mapping[str, np.ndarray], layers: int) -> float | None:
+    """The number of the spec at a path, which may be an item of a list, at the first of some points."""
     whole, item = (path, "") if path in values else path.rpartition(".")[::2]
     if whole not in values:
         return None

@@ -7,26 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float
 from scipy import stats
 from scipy.stats import qmc
 
 from experiments.inference.coordinates import Coordinate, coordinates
-from experiments.inference.fitting import truth_of
-from experiments.inference.model import Arrays, Model, Rows, check, doubled, in_order, widened
+from experiments.inference.expected import BATCH, LONG_NAME, Informer
+from experiments.inference.model import doubled, widened
 from experiments.inference.table import Fit, check_double, read_fit
 from experiments.inference.verdicts import certainty, direction_text
-from experiments.machine.compilation import for_products
 from experiments.points.jobs import Job, prepare
 from experiments.results.labels import long_name
 from experiments.spec.grid import Sweep, expand
 from experiments.spec.loading import make_spec, spec_of
 from experiments.spec.spec import Spec
-
-BATCH = 8  # protocols that one call of the program computes
 
 
 @dataclass(frozen=True)
@@ -75,7 +70,7 @@ def design(
     seconds, blind, done = np.zeros(shape), {}, 0
     for choice, job in itertools.product(choices, grid.jobs):
         told = table.chosen({path: values[i] for (path, values), i in zip(table.sweep.items(), choice, strict=True)})
-        for at, lasting, informations in _informations(made, told, grid, job):
+        for at, lasting, informations in _informations(told, grid, job):
             at = (*at, *choice)
             known = [certainty(information) for information in informations]
             errors[at] = np.array([one.errors for one in known]) * [one.width for one in grid.free]
@@ -132,36 +127,18 @@ def _drawn(free: tuple[Coordinate, ...], truths: int, seed: int) -> np.ndarray:
     return share
 
 
-def _informations(spec: Spec, table: Fit, grid: _Grid, job: Job) -> Iterator[tuple[tuple[int, ...], float, np.ndarray]]:
+def _informations(table: Fit, grid: _Grid, job: Job) -> Iterator[tuple[tuple[int, ...], float, np.ndarray]]:
     """Of every protocol of a job its place in the grid, how long it takes, and the information at each truth."""
-    values = {path: value[0] for path, value in job.group.values.items()}
-    data = dict(job.data) | in_order(spec, len(job.data["train_inputs"]))
-    made = Model(job.plan, grid.free, table.observe, values, spec.seed, data)
-    check(made, job.group.values)
-    truths = truth_of(made)[None] if grid.truths is None else grid.truths
-    presentations = spec.stimulus.presentations
-    seen = {name: np.where(over, np.nan, 0.0) for name, over in made.over(presentations).items()}
-    for one in table.observe:
-        seen[one.name][np.arange(presentations) % one.every != 0] = np.nan
-    rows = Rows(np.arange(presentations, dtype=np.int32), seen)
-
-    def information(values: dict, seed: Array, place: Array, rows: Rows, data: Arrays) -> Float[Array, "free free"]:
-        return dataclasses.replace(made, values=values, seed=seed).scored(place, rows, data).information
-
-    batched = jax.vmap(information, in_axes=(0, 0, None, None, None))
-    program = jax.jit(batched, compiler_options=for_products(made.plan.sizes))
+    informer = Informer(job, grid.free, table.observe)
     own = [number for number, axis in enumerate(grid.sweep.axes) if axis in grid.axes]
     others = [number for number in range(len(grid.sweep.axes)) if number not in own]
     wanted = np.flatnonzero((job.group.index[:, others] == 0).all(axis=1))
-    size = min(BATCH, len(wanted))
-    for first in range(0, len(wanted), size):
-        points = wanted[np.arange(first, first + size).clip(max=len(wanted) - 1)]
-        of = {path: value[points] for path, value in job.group.values.items()}, job.group.seeds[points]
-        found = np.stack([np.asarray(program(*of, place, rows, made.data)) for place in truths], axis=1)
-        for number, point in enumerate(points[: len(wanted) - first]):
-            at = {path: value[point] for path, value in job.group.values.items()}
-            lasting = dataclasses.replace(made, values=at).lasting(presentations).sum()
-            yield tuple(job.group.index[point, own]), float(lasting), found[number]
+    for first in range(0, len(wanted), BATCH):
+        points = wanted[first : first + BATCH]
+        drawn = [] if grid.truths is None else [np.broadcast_to(one, (len(points), len(one))) for one in grid.truths]
+        found = np.stack([informer(points, places) for places in drawn or [informer.truths(points)]], axis=1)
+        for point, informations in zip(points, found, strict=True):
+            yield tuple(job.group.index[point, own]), informer.seconds(point), informations
 
 
 def _axes(grid: _Grid, table: Fit) -> dict[str, list[str]]:
@@ -194,5 +171,5 @@ def _dataset(grid: _Grid, table: Fit, errors: np.ndarray, seconds: np.ndarray) -
         places["true_number"] = (("truth", "free"), truths)
     data = xr.Dataset(numbers, places | {"free": [one.path for one in grid.free]})
     data["seconds"].attrs["units"] = "s"
-    data["error"].attrs["long_name"] = "standard error, relative on a log scale"
+    data["error"].attrs["long_name"] = LONG_NAME
     return data

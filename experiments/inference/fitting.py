@@ -14,10 +14,10 @@ import xarray as xr
 from dynamics.errors import PlasticodeError
 from experiments.inference import recordings
 from experiments.inference.conclusions import ends_of_interval, judged, starts_of
-from experiments.inference.coordinates import OBSERVE, Coordinate
+from experiments.inference.coordinates import Coordinate
 from experiments.inference.initial import FREE, KNOWN, marginal, spec_weights
 from experiments.inference.likelihoods import LIKELIHOODS
-from experiments.inference.model import Model, model, sizes
+from experiments.inference.model import Model, model, sizes, truth_of
 from experiments.inference.recordings import Recording
 from experiments.inference.scoring import End, spread
 from experiments.inference.searching import Descender, Scorer, Search, in_memory
@@ -159,17 +159,6 @@ def simulator(spec: Spec, table: Fit) -> Callable[[int], tuple[Recording, np.nda
         return Recording(presentations, seen, None, start=start), truth
 
     return draw
-
-
-def truth_of(made: Model) -> np.ndarray:
-    """The places of the spec's own numbers in the ranges, and of its weights, where they are free."""
-    for one in made.free:
-        if one.value is None or not one.low <= one.value <= one.high:
-            key = one.path if one.path.split(".")[0] != OBSERVE else f"the number of '{one.path}'"
-            told = "has no value" if one.value is None else f"= {one.value:g} is outside of its range"
-            raise PlasticodeError(f"{key} {told}: what is simulated needs one from {one.low:g} to {one.high:g}")
-    numbers = np.array([one.place(one.value) for one in made.free if one.value is not None])
-    return np.concatenate([numbers, made.initial.places()]) if made.initial else numbers
 
 
 class Prepared:

@@ -233,9 +233,20 @@ def _score(of: tuple[Observation, ...], eta: dict[str, Eta], slopes: dict[str, E
     return total
 
 
+def truth_of(made: Model) -> np.ndarray:
+    """The places of the spec's own numbers in the ranges, and of its weights, where they are free."""
+    for one in made.free:
+        if one.value is None or not one.low <= one.value <= one.high:
+            key = one.path if one.path.split(".")[0] != OBSERVE else f"the number of '{one.path}'"
+            told = "has no value" if one.value is None else f"= {one.value:g} is outside of its range"
+            raise PlasticodeError(f"{key} {told}: what is simulated needs one from {one.low:g} to {one.high:g}")
+    numbers = np.array([one.place(one.value) for one in made.free if one.value is not None])
+    return np.concatenate([numbers, made.initial.places()]) if made.initial else numbers
+
+
 def doubled(spec: Spec) -> dict[str, Any]:
     """The tables of a spec in float64, in which the small eigenvalues of an information are none of rounding."""
-    noises = [key for key, value in spec.noise if isinstance(value, float)]
+    noises = [key for key, value in spec.noise if isinstance(value, float) or f"noise.{key}" in spec.sweep]
     if noises or spec.noise.sampling:
         which = ", ".join(f"noise.{name}" for name in noises or ["sampling"])
         raise PlasticodeError(f"{which} is not allowed here: no noise of the process is integrated; leave [noise] out")
@@ -358,9 +369,10 @@ def _check_observation(
     if one.times is not None and regime != "coupled":
         raise refused(f"{key}.times", list(map(str, one.times)), f"regime = '{regime}' has no time in presentations")
     named = there["settled" if one.times is None else "timed"]
-    is_probe = one.times is None and (one.of in PROBES or ":" in one.of)
+    probes = [name for name, probe in PROBES.items() if not probe.whole and one.times is None]
+    is_probe = one.of in probes or (one.times is None and ":" in one.of)
     if one.of not in named and not is_probe:
-        raise unknown(f"{key}.of", one.of, [*named, *(PROBES if one.times is None else ())])
+        raise unknown(f"{key}.of", one.of, [*named, *probes])
     if regime == "flow" and one.of in named and one.of not in weights:
         raise refused(f"{key}.of", one.of, "a weight flow shows no single sample: it must be a matrix or a probe")
     own = f"{OBSERVE}.{one.name}.sd"

@@ -46,7 +46,10 @@ class Certainty(NamedTuple):
 
 
 def certainty(information: np.ndarray) -> Certainty:
-    """What the information says of the errors of the numbers."""
+    """What the information says of the errors of the numbers; NaN of a run that is not finite."""
+    if not np.isfinite(information).all():
+        unknown = np.full(information.shape, np.nan)
+        return Certainty(unknown[0], unknown, [], unknown[0])
     scale = np.sqrt(np.clip(np.diag(information), 0, None))
     silent = scale == 0
     scale = np.where(silent, 1, scale)

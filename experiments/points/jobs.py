@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import itertools
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,7 +92,7 @@ class Stage(NamedTuple):
 class Job(NamedTuple):
     """One static group, ready to run: number `number` of the `part` of a spec, whose grid is `sweep`; its phases; what
     its circuit has `heeded`; `point_bytes` of state and records; the names of its `classes`, if any; the `arrays` that
-    its points keep."""
+    its points keep; what makes of it, as its plan then is, a function that gives some of these, by points."""
 
     part: str
     number: int
@@ -106,6 +106,7 @@ class Job(NamedTuple):
     point_bytes: int
     classes: tuple[str, ...] = ()
     arrays: Layout = {}
+    beside_runs: Callable[["Job"], Callable[[np.ndarray], dict[str, np.ndarray]]] | None = None
 
     @property
     def stem(self) -> str:
@@ -377,6 +378,8 @@ def measure_point(plan: Plan, progress: Any, values: dict, seed: jax.Array, data
     data |= {"samples": data["test_inputs"][jnp.asarray(samples_of(spec.record.samples, len(data["test_inputs"])))]}
     probes: dict[str, Any] = {}
     for name, probe in ((variable(name), probe_named(name)) for name in spec.probes):
+        if probe.whole:
+            continue
         value: Any = probe.measure(regime.circuit, weights, slow, data)
         arrays = any(jnp.ndim(leaf) for leaf in jax.tree.leaves(value))
         apart = probe.by_layer or (arrays and isinstance(value, dict))

@@ -92,7 +92,7 @@ class Table:
         `part` is the name of the part of a spec, `outputs` the number of outputs of its networks, `classes` names them.
         """
         names = sorted({matrix for columns in self.matrices.values() for matrix in columns})
-        dataset = xr.Dataset(coords=coordinates(self.sweep, self.marks, names))
+        dataset = xr.Dataset(coords=coordinates(self.sweep, self.marks, names, self.layout))
         axes, shape = [axis.name for axis in self.sweep.axes], self.sweep.shape
         dataset["status"] = (axes, self.status.reshape(shape), attributes("status", spec))
         for name, numbers in self.numbers.items():
@@ -145,8 +145,9 @@ def shape_of(slab: tuple[slice, ...]) -> tuple[int, ...]:
     return tuple(extent.stop - extent.start for extent in slab)
 
 
-def coordinates(sweep: Sweep, marks: np.ndarray, matrices: list[str]) -> dict[str, Any]:
-    """The coordinates of a result: every swept path, the records' presentations and times, the names of matrices."""
+def coordinates(sweep: Sweep, marks: np.ndarray, matrices: list[str], layout: Layout | None = None) -> dict[str, Any]:
+    """The coordinates of a result: every swept path, the records' presentations and times, the names of matrices, and
+    those of the places of arrays."""
     found: dict[str, Any] = {}
     for axis in sweep.axes:
         for member in axis.members:
@@ -175,6 +176,9 @@ def coordinates(sweep: Sweep, marks: np.ndarray, matrices: list[str]) -> dict[st
         found[inside.TIME] = dimension, _as_written(shown), told
     if matrices:
         found["matrix"] = ("matrix", matrices, {"long_name": "matrix of the circuit"})
+    for extent in (layout or {}).values():
+        if extent.places:
+            found[extent.dims[-1]] = (extent.dims[-1], list(extent.places))
     return found
 
 

@@ -51,6 +51,11 @@ def _check_task(spec: Spec) -> None:
                 f"record.probes has '{name}', which looks at the steps of coupled runs, but regime is '{spec.regime}' "
                 f"and the integrator '{spec.solver}': it needs regime = 'coupled' and integrator.name = 'heun', say"
             )
+        if probe.whole and not (spec.fit and spec.dtype == "float64"):
+            told = f"dtype must be 'float64', and is '{spec.dtype}'"
+            if not spec.fit:
+                told = "there must be a table [fit], which says what is free and what is observed"
+            raise PlasticodeError(f"record.probes has '{name}', the errors that a fit would have: {told}")
         if probe.settled and spec.task.in_frames:
             raise PlasticodeError(
                 f"record.probes has '{name}', which lets single samples settle, but task '{task}' gives sequences, "

@@ -13,18 +13,20 @@ MOST_KEPT = 200_000_000  # numbers, over all points and records
 
 class Extent(NamedTuple):
     """An array of a point: what results call its dimensions and their lengths; whether it is kept at all `records`, or
-    at the end alone; its name and unit."""
+    at the end alone; its name and unit ("": each number has its own); what places along its last dimension are called.
+    """
 
     dims: tuple[str, ...]
     shape: tuple[int, ...]
     records: bool
     long_name: str
     units: str = "1"
+    places: tuple[str, ...] = ()
 
     @property
     def attributes(self) -> dict[str, str]:
         """What a variable of a result says of itself."""
-        return {"long_name": self.long_name, "units": self.units}
+        return {"long_name": self.long_name} | ({"units": self.units} if self.units else {})
 
 
 Layout = dict[str, Extent]  # by name

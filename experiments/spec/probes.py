@@ -20,6 +20,8 @@ PROBE_SAMPLES = 256  # alignments are means over this many training samples: the
 
 SAMPLES = 10  # whose activities are recorded
 
+FISHER = "fisher"
+
 KERNEL_SAMPLES = 64  # a tangent kernel needs a direction in weight space for every sample
 
 # What else a result has under a name of its own.
@@ -60,6 +62,9 @@ class Probe(NamedTuple):
     gives a value for each layer, which results call "NAME_LAYER": numbers, or with `arrays` arrays with these
     dimensions, of which "units" stands for the layer itself. Arrays of a user's own probe need no `arrays`: those of a
     table are called by its keys too, and dimensions NAME_0, NAME_1, ...
+
+    A probe of `whole` runs is not measured on weights: what it is follows from a run from its start to its end, and is
+    computed beside it (`Job.beside_runs`).
     """
 
     measure: Measure
@@ -75,6 +80,7 @@ class Probe(NamedTuple):
     stepped: bool = False
     by_layer: bool = False
     arrays: tuple[str, ...] = ()
+    whole: bool = False
 
 
 def _train(data: dict[str, Array], samples: int = PROBE_SAMPLES) -> tuple[Array, Array]:
@@ -108,6 +114,15 @@ def _answers(circuit: Circuit, weights: Weights, data: dict[str, Array]) -> tupl
     if outputs is None:
         outputs = instruments.predict(circuit, weights, data["test_inputs"])
     return outputs, data["test_targets"], data.get("test_told")
+
+
+def expected_errors(circuit: Circuit, weights: Weights, slow: Slow, data: dict[str, Any]) -> dict[str, Array]:
+    """The standard errors that a fit of the free numbers of [fit] to a recording of this very run would have at best:
+    by the bound of Cramer and Rao the square roots of the diagonal of the inverse Fisher information, a sum over
+    all presentations. They are relative for numbers on a log scale, infinite where the recording would say nothing, and
+    NaN where the run diverges. Initial weights are taken for known. Results have them over `free`, the paths of these
+    numbers, once for a whole run."""
+    return {}  # see `Probe.whole`
 
 
 def samples_of(chosen: Sequence[int] | None, there: int) -> list[int]:
@@ -256,6 +271,13 @@ PROBES: dict[str, Probe] = {
         supervised=False,
         bounds=(0, 1),
         stepped=True,
+    ),
+    FISHER: Probe(
+        expected_errors,
+        "standard error",
+        of=expected_errors,
+        supervised=False,
+        whole=True,
     ),
 }
 

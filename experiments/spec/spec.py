@@ -17,7 +17,7 @@ from dynamics.plugins import modules_of
 from experiments.spec.axes import written
 from experiments.spec.overrides import MOST_PARTS
 from experiments.spec.paths import flattened, phase_path
-from experiments.spec.probes import PROBES
+from experiments.spec.probes import FISHER, PROBES
 from experiments.spec.rule_table import Rule
 from experiments.spec.tables import (
     MULTIPLIED,
@@ -169,6 +169,11 @@ class Spec(AbstractTable):
         return tuple(name for name, probe in PROBES.items() if self.task.kind in probe.standard)
 
     @property
+    def heeds_fit(self) -> bool:
+        """Whether its runs heed the table [fit]."""
+        return any(FISHER in part.probes for part in self.parts().values())
+
+    @property
     def solver(self) -> str:
         """The integrator: `integrator.name`; else tsit5 for adaptive steps; else the window integrator where it is at
         its best, for coupled runs without kinks in an activation; else heun, or euler for noise in the sense of Ito."""
@@ -213,7 +218,8 @@ class Spec(AbstractTable):
 
     def table(self) -> dict[str, Any]:
         """The spec as TOML would have it, from which `make_spec` makes an equal one."""
-        return _without_none(self.model_dump(mode="json", by_alias=True))
+        table = _without_none(self.model_dump(mode="json", by_alias=True))
+        return table | ({"fit": self.fit} if self.heeds_fit else {})
 
     def parts(self) -> dict[str, "Spec"]:
         """The single-sweep specs of this spec, by part; a spec without parts is its own part, named ""."""

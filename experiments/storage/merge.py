@@ -191,7 +191,7 @@ class _Source:
 
     def labels(self) -> xr.Dataset:
         """The result without its data."""
-        data = xr.Dataset(coords=coordinates(self.sweep, self.marks, self.matrix_names))
+        data = xr.Dataset(coords=coordinates(self.sweep, self.marks, self.matrix_names, self.layout))
         job = self.jobs[0]
         said = part_attributes(job.part, job.outputs, classes_of(self.jobs))
         return data.assign_attrs(provenance(self.spec, "") | said)

@@ -77,7 +77,7 @@ BASE = {
 
 
 def test_every_probe_is_here():
-    assert EXPECTED.keys() == PROBES.keys()
+    assert EXPECTED.keys() == {name for name, probe in PROBES.items() if not probe.whole}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,115 @@
+"""The probe `fisher` of runs whose errors are known in closed form."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import plasticode
+from dynamics.errors import PlasticodeError
+from experiments.cli import app
+from experiments.execution import cluster
+from experiments.inference.expected import prepared
+from experiments.inference.verdicts import certainty
+from experiments.points.jobs import Chunking, layout_of, marks_of
+from experiments.results.labels import Table
+from experiments.spec.loading import make_spec
+from experiments.spec.spec import dump_toml
+
+pytestmark = pytest.mark.usefixtures("unchecked_types")
+
+FIRST, SECOND, SD = "timescales.plasticity.0", "timescales.plasticity.1", "observe.W2.sd"
+SPEC = {
+    "regime": "discrete",
+    "rule": "fa",
+    "dtype": "float64",
+    "task": {"name": "circles", "samples": 40},
+    "network": {"hidden": [3]},
+    "stimulus": {"presentations": 2},
+    "timescales": {"plasticity": "10 T"},
+    "record": {"probes": ["fisher", "loss"], "points": 2, "weights": "records"},
+    "sweep": {"stimulus.duration": ["50 ms", "100 ms"], "seeds": 2},
+    "fit": {
+        "free": {FIRST: ["0.1 s", "10 s"], SECOND: ["0.1 s", "10 s"], SD: {"range": [0.01, 1], "scale": "linear"}},
+        "observe": [{"of": "W2", "sd": 0.05}],
+    },
+}
+
+
+def fit_of(**changes) -> dict:
+    return {"fit": SPEC["fit"] | changes}
+
+
+def test_errors_are_those_of_the_closed_form_and_of_a_design(tmp_path):
+    """W2 is seen as both presentations begin. By the second it has moved by U / tau, whose slope along log tau is -U /
+    tau; what W1 learns in the first is not seen in it yet. N values of W2 know their sd to sd / sqrt(2 N)."""
+    spec = make_spec(SPEC)
+    (tmp_path / "spec.toml").write_text(dump_toml(spec))
+    done = CliRunner().invoke(app, ["run", str(tmp_path / "spec.toml"), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    data = plasticode.open(tmp_path / "out")
+    assert data.fisher.dims == ("stimulus_duration", "seed", "free") and (data.status == 0).all()
+    assert data.free.values.tolist() == [FIRST, SECOND, SD] and "units" in data.fisher.attrs
+    moved = data.W2.isel(record=1) - data.W2.isel(record=0)
+    dims = [dim for dim in moved.dims if dim not in data.fisher.dims]
+    errors = data.fisher
+    assert np.isposinf(errors.sel(free=FIRST)).all()
+    np.testing.assert_allclose(errors.sel(free=SECOND), 0.05 / np.sqrt((moved**2).sum(dims)), rtol=1e-9)
+    np.testing.assert_allclose(errors.sel(free=SD), 0.05 / np.sqrt(2 * 2 * moved[0, 0].size), rtol=1e-9)
+    np.testing.assert_allclose(plasticode.design(spec).errors, errors, rtol=1e-12)
+
+
+def test_results_in_memory_and_workers_know_what_is_free():
+    spec = make_spec(SPEC)
+    (job,) = prepared(spec)[""]
+    data = Table(job.sweep, marks_of(spec), layout=layout_of([job])).dataset(spec, "", job.outputs)
+    assert data.fisher.dims == ("stimulus_duration", "seed", "free") and data.free.values.tolist() == [
+        FIRST,
+        SECOND,
+        SD,
+    ]
+    packed, table = pickle.dumps(job.beside_runs), json.dumps(spec.table())
+    chunking = Chunking(1, 1, 1)
+    request = cluster.Request(table, "", 0, chunking, "", "", "", "", (), 1, False, "", cluster.of_job, packed)
+    made = cluster.of_job(request, 1, None).job
+    assert made.beside_runs == job.beside_runs is not None and made.plan.spec.fit == spec.fit
+
+
+def test_results_of_another_fit_are_others():
+    """The table [fit] is of the spec where a probe heeds it, and nowhere else."""
+    other = fit_of(observe=[{"of": "W2", "sd": 0.1}])
+    spec, changed = make_spec(SPEC), make_spec(SPEC | other)
+    assert spec.hash() != changed.hash() and make_spec(spec.resolved()).hash() == spec.hash()
+    plain = SPEC | {"record": {"probes": ["loss"], "points": 1}}
+    assert make_spec(plain).hash() == make_spec(plain | other).hash() and "fit" not in make_spec(plain).table()
+
+
+def test_nothing_is_known_of_a_run_that_diverges():
+    told = certainty(np.array([[1.0, np.nan], [np.nan, np.inf]]))
+    assert np.isnan(told.errors).all() and told.null == []
+
+
+@pytest.mark.parametrize(
+    "changes, told",
+    [
+        ({"fit": {}}, r"there must be a table \[fit\]"),
+        ({"dtype": "float32"}, "dtype must be 'float64', and is 'float32'"),
+        ({"regime": "coupled", "sweep": {"noise.activity": [0, 0.1]}}, "noise.activity is not allowed here"),
+        ({"sweep": {"timescales.plasticity.1": ["1 s", "2 s"]}}, "is free and swept at once"),
+        ({"sweep": {}, "parts": {"a": {}}}, "'parts' is not allowed in a fit"),
+        (fit_of(sweep={"observe.0.every": [1, 2]}), "fit.sweep = .* is not allowed: the probe 'fisher' is of"),
+        (fit_of(truths=3), "fit.truths = 3 is not allowed: the probe 'fisher' is of"),
+        (fit_of(free={SECOND: ["1 s", "2 s"]}), "is outside of its range"),
+        (
+            fit_of(observe=[{"of": "W9", "sd": 1}], free={SECOND: ["0.1 s", "1 s"]}),
+            "fit.observe.0.of 'W9' is not known",
+        ),
+        (fit_of(observe=[{"of": "fisher", "sd": 1}], free={SECOND: ["0.1 s", "1 s"]}), "'fisher' is not known"),
+    ],
+)
+def test_what_has_no_errors_is_told_in_a_sentence(changes, told):
+    with pytest.raises(PlasticodeError, match=told) as caught:
+        prepared(make_spec(SPEC | changes))
+    assert "\n" not in str(caught.value)
