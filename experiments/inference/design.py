@@ -29,8 +29,9 @@ class Design:
     """What each protocol would tell.
 
     errors   (axes, free) standard errors of the free numbers: relative ones of those on a log scale, infinite where
-             nothing would be known; geometric means over the truths, which `data` has one by one as "error_at_truth".
-             Axes are those of the sweep, then those of what is observed (fit.sweep)
+             nothing would be known, NaN where the run has not converged or diverges; geometric means over the truths,
+             which `data` has one by one as "error_at_truth". Axes are those of the sweep, then those of what is
+             observed (fit.sweep)
     seconds  (axes) how long each protocol takes
     blind    by protocol, how numbers may change there together without a trace in the data
     """
@@ -70,12 +71,13 @@ def design(
     seconds, blind, done = np.zeros(shape), {}, 0
     for choice, job in itertools.product(choices, grid.jobs):
         told = table.chosen({path: values[i] for (path, values), i in zip(table.sweep.items(), choice, strict=True)})
-        for at, lasting, informations in _informations(told, grid, job):
+        for at, lasting, informations, converged in _informations(told, grid, job):
             at = (*at, *choice)
             known = [certainty(information) for information in informations]
             errors[at] = np.array([one.errors for one in known]) * [one.width for one in grid.free]
+            errors[at][~converged] = np.nan
             seconds[at] = lasting
-            null = next((one.null[0] for one in known if one.null), None)
+            null = next((one.null[0] for one, good in zip(known, converged, strict=True) if good and one.null), None)
             if null is not None:
                 blind[_place_text(grid, table, at)] = direction_text(grid.free, null)
             done += 1
@@ -127,8 +129,9 @@ def _drawn(free: tuple[Coordinate, ...], truths: int, seed: int) -> np.ndarray:
     return share
 
 
-def _informations(table: Fit, grid: _Grid, job: Job) -> Iterator[tuple[tuple[int, ...], float, np.ndarray]]:
-    """Of every protocol of a job its place in the grid, how long it takes, and the information at each truth."""
+def _informations(table: Fit, grid: _Grid, job: Job) -> Iterator[tuple[tuple[int, ...], float, np.ndarray, np.ndarray]]:
+    """Of every protocol of a job its place in the grid, how long it takes, the information at each truth, and whether
+    the run has converged there."""
     informer = Informer(job, grid.free, table.observe)
     own = [number for number, axis in enumerate(grid.sweep.axes) if axis in grid.axes]
     others = [number for number in range(len(grid.sweep.axes)) if number not in own]
@@ -136,9 +139,11 @@ def _informations(table: Fit, grid: _Grid, job: Job) -> Iterator[tuple[tuple[int
     for first in range(0, len(wanted), BATCH):
         points = wanted[first : first + BATCH]
         drawn = [] if grid.truths is None else [np.broadcast_to(one, (len(points), len(one))) for one in grid.truths]
-        found = np.stack([informer(points, places) for places in drawn or [informer.truths(points)]], axis=1)
-        for point, informations in zip(points, found, strict=True):
-            yield tuple(job.group.index[point, own]), informer.seconds(point), informations
+        drawn = drawn or [informer.truths(points)]
+        found = np.stack([informer(points, places) for places in drawn], axis=1)
+        converged = np.stack([informer.converged(points, places) for places in drawn], axis=1)
+        for point, informations, settled in zip(points, found, converged, strict=True):
+            yield tuple(job.group.index[point, own]), informer.seconds(point), informations, settled
 
 
 def _axes(grid: _Grid, table: Fit) -> dict[str, list[str]]:

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from dynamics.errors import refused
 from experiments.inference.coordinates import Coordinate, coordinates, value_at
@@ -39,13 +40,19 @@ class Informer:
         for one in observe:
             seen[one.name][np.arange(presentations) % one.every != 0] = np.nan
         self.rows = Rows(np.arange(presentations, dtype=np.int32), seen)
-        batched = jax.vmap(self._information, in_axes=(0, 0, 0, None, None))
-        self._program = jax.jit(batched, compiler_options=for_products(job.plan.sizes))
+        options = for_products(job.plan.sizes)
+        self._program = jax.jit(jax.vmap(self._information, (0, 0, 0, None, None)), compiler_options=options)
+        self._judge = jax.jit(jax.vmap(self._settled, (0, 0, 0, None)), compiler_options=options)
 
     def _information(
         self, values: dict, seed: Array, place: Array, rows: Rows, data: Arrays
     ) -> Float[Array, "free free"]:
         return dataclasses.replace(self.made, values=values, seed=seed).scored(place, rows, data).information
+
+    def _settled(self, values: dict, seed: Array, place: Array, data: Arrays) -> Bool[Array, ""]:
+        made = dataclasses.replace(self.made, values=values, seed=seed)
+        quality = made.predicted(place, len(self.rows.k), data)[1]
+        return jnp.array(True) if quality is None else quality.converged
 
     def truths(self, points: np.ndarray) -> np.ndarray:
         """Where in their ranges the numbers of each point are, (points, free): those in units of T differ."""
@@ -61,11 +68,18 @@ class Informer:
 
     def __call__(self, points: np.ndarray, places: np.ndarray) -> np.ndarray:
         """At each of the points and at a place in the ranges for each of them, (points, free, free)."""
+        return self._batched(lambda *of: self._program(*of, self.rows, self.made.data), points, places)
+
+    def converged(self, points: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Whether the integrator's estimate of its own error is within its tolerance there, (points,)."""
+        return self._batched(lambda *of: self._judge(*of, self.made.data), points, places)
+
+    def _batched(self, program: Callable[..., Array], points: np.ndarray, places: np.ndarray) -> np.ndarray:
         group, size, found = self.job.group, min(BATCH, self.job.group.size), []
         for first in range(0, len(points), size):
             rows = np.arange(first, first + size).clip(max=len(points) - 1)
             of = {path: value[points[rows]] for path, value in group.values.items()}, group.seeds[points[rows]]
-            found.append(np.asarray(self._program(*of, places[rows], self.rows, self.made.data)))
+            found.append(np.asarray(program(*of, places[rows])))
         return np.concatenate(found)[: len(points)]
 
     def seconds(self, point: int) -> float:

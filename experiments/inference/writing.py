@@ -116,7 +116,7 @@ def write(found: Fitted, compared: Compared | None, prepared: Prepared, has_reco
 def error_text(one: Coordinate, error: float) -> str:
     """A standard error: in per cent on a log scale."""
     if not np.isfinite(error):
-        return "unknown"
+        return "not converged" if np.isnan(error) else "unknown"
     return f"{100 * error:.3g} %" if one.is_log else number_text(one, error)
 
 
@@ -131,15 +131,16 @@ def best_sentences(found: Design) -> list[str]:
         best = np.unravel_index(np.nanargmin(errors), errors.shape)
         per_second = np.where(np.isfinite(errors), errors * np.sqrt(found.seconds.values), np.inf)
         fastest = np.unravel_index(np.argmin(per_second), errors.shape)
-        worst = error_text(one, float(errors.max()))
+        worst = error_text(one, float(np.nanmax(errors)))
         sentence = f"{one.path} is known to {error_text(one, float(errors[best]))}"
         if errors.ndim:
             sentence += f" at best, with {_words(found, best)} (worst: {worst})"
             sentence += f"; per second of recording with {_words(found, fastest)}" if fastest != best else ""
         told.append(f"{sentence}.")
-    return told + [
-        f"With {at or 'this protocol'} the data stay the same when {why}." for at, why in found.blind.items()
-    ]
+    told += [f"With {at or 'this protocol'} the data stay the same when {why}." for at, why in found.blind.items()]
+    astray = int(np.isnan(found.errors.values).any(axis=-1).sum())
+    coarse = "take a smaller integrator.tolerance or finer steps"
+    return told + ([f"{astray} of {found.seconds.size} runs have not converged: {coarse}."] if astray else [])
 
 
 def _words(found: Design, at: tuple[Any, ...]) -> str:

@@ -13,6 +13,7 @@ from experiments.cli import app
 from experiments.execution import cluster
 from experiments.inference.expected import prepared
 from experiments.inference.verdicts import certainty
+from experiments.inference.writing import best_sentences
 from experiments.points.jobs import Chunking, layout_of, marks_of
 from experiments.results.labels import Table
 from experiments.spec.loading import make_spec
@@ -113,3 +114,17 @@ def test_what_has_no_errors_is_told_in_a_sentence(changes, told):
     with pytest.raises(PlasticodeError, match=told) as caught:
         prepared(make_spec(SPEC | changes))
     assert "\n" not in str(caught.value)
+
+
+def test_a_design_has_no_errors_of_runs_that_have_not_converged():
+    """Euler's steps of 5 ms are fine for neurons of 0.5 s, and as long as the time constant of those of 6 ms."""
+    spec = SPEC | {
+        "regime": "coupled",
+        "integrator": {"name": "euler", "dt": "5 ms", "tolerance": 0.1},
+        "stimulus": {"duration": "50 ms", "presentations": 2},
+        "record": {"points": 1},
+        "sweep": {"timescales.propagation": ["0.5 s", "6 ms"]},
+    }
+    found = plasticode.design(spec | fit_of(free={SECOND: ["0.1 s", "10 s"]}))
+    assert np.isfinite(found.errors.values.ravel()).tolist() == [True, False]
+    assert "1 of 2 runs have not converged" in best_sentences(found)[-1]
