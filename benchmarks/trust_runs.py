@@ -19,6 +19,7 @@ from experiments.machine.progress import Meter
 from experiments.points.assemble import build, plan
 from experiments.points.heeded import NOTHING
 from experiments.points.jobs import ChunkKey, Job, Stage, bytes_of, init_point, points_of
+from experiments.spec.extents import HELD
 from experiments.spec.grid import expand
 from experiments.spec.loading import make_spec
 from experiments.spec.probes import PROBES, Probe
@@ -76,7 +77,7 @@ def through_spec(job: Job) -> Outcome:
     finite = record["finite"].all(axis=1)
     settled = record["converged"][:, -1] if "converged" in record else np.ones(len(points), bool)
     estimate = record["error_estimate"][:, -1] if "error_estimate" in record else np.full(len(points), np.nan)
-    return Outcome(_status(settled, finite), estimate.astype(float), record[WEIGHTS][:, -1].astype(float))
+    return Outcome(_status(settled, finite), estimate.astype(float), record[HELD][WEIGHTS][:, -1].astype(float))
 
 
 def _status(settled: np.ndarray, finite: np.ndarray) -> list[str]:

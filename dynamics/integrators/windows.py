@@ -139,7 +139,8 @@ class AbstractWindow(AbstractIntegrator):
         even, taken = jnp.asarray(np.arange(self.parts) / self.parts, clock.dt.dtype), None
         if self.strongest is not None and not cuts:
             pace = self.strongest / jnp.min(system.timescales.plasticity)
-            even, taken = calmer(self.parts, clock.period * pace)
+            even, own = calmer(self.parts, clock.period * pace)
+            taken = own if self.sweeps is None else None  # reverse mode needs loops of a known length
         order, start = in_order(clock, even, cuts)
         ends = jnp.concatenate([start[1:], clock.period[None]])
         length = ends - start

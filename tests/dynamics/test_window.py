@@ -69,6 +69,20 @@ def test_points_that_run_together_take_the_parts_that_their_own_learning_asks_fo
     assert distance(three(taus[0]), slow) > 1e-9
 
 
+def test_reverse_mode_goes_through_own_parts():
+    circuit, strongest = FA().wire(SMALL.network), f64(jnp.sum(SMALL.inputs**2, axis=1).max())
+    weights = random_weights(circuit)
+
+    def end(tau):
+        times = timescales(propagation=0.02, plasticity=tau)
+        run = windowed(circuit, times=times, nodes=3, parts=3, sweeps=4, strongest=strongest)
+        return run.weights(run.advance(run.init(weights), jnp.int32(0), 1))["W1"].sum()
+
+    slope, tau = jax.jit(jax.value_and_grad(end)), DURATION * strongest / 3  # two parts of three
+    rise = slope(tau + 1e-5)[0] - slope(tau - 1e-5)[0]
+    np.testing.assert_allclose(slope(tau)[1], rise / 2e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", with_new_pieces(ENGINE_RULES))
 def test_every_piece_of_a_rule_equals_its_runge_kutta_reference(name):
     circuit = ENGINE_RULES[name].wire(SMALL.network)
