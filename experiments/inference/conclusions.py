@@ -20,7 +20,8 @@ def ends_of_interval(place: float, error: float, profile: xr.Dataset | None, bes
     """The ends of the interval: where the profile has fallen by so much, or so many standard errors away."""
     if profile is None:
         return place - NORMAL * error, place + NORMAL * error
-    at, fallen = profile["place"].values, profile["loss"].values - best - threshold()
+    lost = np.nan_to_num(profile["loss"].values - best, nan=np.inf)
+    at, fallen = profile["place"].values, np.sqrt(lost.clip(0)) - np.sqrt(threshold())  # roots: straight of a parabola
     ends = []
     for side in (at <= place, at >= place):
         x, y = at[side], fallen[side]

@@ -7,11 +7,13 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from experiments.inference.comparison import Compared
+from experiments.inference.coordinates import Coordinate
 from experiments.inference.design import Design
 from experiments.inference.fitting import Fitted
 from experiments.inference.verdicts import IDENTIFIED, number_text, threshold
 from experiments.report.figures import OKABE_ITO, axis_label, panels, style
 
+SHOWN = 3  # of what a log-likelihood may lose in an interval: so much of a profile
 MOST_DRAWN = 6  # data of one observation, or lines
 
 
@@ -20,7 +22,11 @@ def figures(found: Fitted) -> dict[str, Figure]:
     with style():
         drawn = {"estimates": _estimates(found)}
         drawn |= {f"prediction-{name}": _prediction(found.predicted, name) for name in found.misfit}
-        drawn |= {f"profile-{path}": _profile(path, data) for path, data in found.profiles.items()}
+        drawn |= {
+            f"profile-{one.path}": _profile(one, found.profiles[one.path])
+            for one in found.free
+            if one.path in found.profiles
+        }
     return drawn
 
 
@@ -72,11 +78,16 @@ def _line(panel: Axes, y: str, x: str) -> None:
     panel.set_ylabel(y)
 
 
-def _profile(path: str, data: xr.Dataset) -> Figure:
+def _profile(one: Coordinate, data: xr.Dataset) -> Figure:
     figure, (panel,) = panels(1)
-    panel.plot(data["at"].values, data["loss"].values - data["loss"].values.min(), color=OKABE_ITO[0])
+    lost = data["loss"].values - data["loss"].values.min()
+    close = (
+        np.convolve(lost < SHOWN * threshold(), [1, 1, 1], "same") > 0
+    )  # and their neighbours: the rest is far below
+    panel.plot(data["at"].values[close], lost[close], ".-", color=OKABE_ITO[0])
+    panel.set_ylim(0, min(SHOWN * threshold(), max(1.1 * lost.max(), 1.2 * threshold())))
     panel.axhline(threshold(), color="black", linewidth=0.6)
-    panel.set_xlabel(path)
+    panel.set_xlabel(f"{one.path} (s)" if one.is_time else one.path)
     panel.set_ylabel("log-likelihood lost")
     return figure
 

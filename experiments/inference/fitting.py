@@ -23,6 +23,8 @@ from experiments.inference.scoring import End, spread
 from experiments.inference.searching import Descender, Scorer, Search, in_memory
 from experiments.inference.table import Fit, read_fit
 from experiments.inference.verdicts import (
+    AS_WIDE,
+    NOT_IDENTIFIED,
     Certainty,
     Estimate,
     Misfit,
@@ -37,7 +39,7 @@ from experiments.spec.spec import Spec
 
 STARTS, BEST, PROFILE = "starts", "best", "profile"  # the searches of a fit
 FORWARD = 200  # free numbers whose slopes are all carried along; of more the starts descend in reverse mode
-PROFILED, PROFILE_POINTS = 3.5, 15  # standard errors to both sides, and points
+PROFILED, PROFILE_POINTS, PROFILE_FAR = 3.5, 15, 2  # standard errors to both sides, points, those beyond at each side
 SAME = 0.1  # log units: starts that end this close have come to the same
 Source = str | Path | Mapping[str, Any] | xr.Dataset
 
@@ -230,8 +232,8 @@ class Prepared:
         return cls(make_spec(spec), Fit.model_validate(table), recording, seed)
 
     def _profiles(self, seek: Callable[[Search], list[End]], best: End, known: Certainty) -> dict[str, xr.Dataset]:
-        """How well the model fits with each of the numbers of fit.profile held at places around its estimate, or over
-        its whole range where it has no error; all others follow."""
+        """How well the model fits with each of the numbers of fit.profile held at places around its estimate, and at
+        a few up to the ends of its range, for the errors say little where a valley bends; all others follow."""
         free, places = [one.path for one in self.made.free], {}
         begun = np.tile(best.place, (self.searches[PROFILE], 1))
         held = np.zeros(begun.shape, bool)
@@ -239,7 +241,9 @@ class Prepared:
             rows, i = slice(number * PROFILE_POINTS, (number + 1) * PROFILE_POINTS), free.index(path)
             reach = PROFILED * known.errors[i] if np.isfinite(known.errors[i]) else 1.0
             ends = max(best.place[i] - reach, 0), min(best.place[i] + reach, 1)
-            places[path] = np.linspace(*ends, PROFILE_POINTS)
+            near = np.linspace(*ends, PROFILE_POINTS - 2 * PROFILE_FAR)
+            below, above = (np.linspace(a, b, PROFILE_FAR, endpoint=False) for a, b in ((0, near[0]), (1, near[-1])))
+            places[path] = np.concatenate([below, near, above[::-1]])
             begun[rows, i], held[rows, i] = places[path], True
         losses = iter([end.loss for end in seek(Search(PROFILE, self.score, begun, held))])
         found = {}
@@ -288,6 +292,8 @@ def _concluded(
     estimates = {}
     for i, one in enumerate(made.free):
         interval = ends_of_interval(best.place[i], known.errors[i], profiles.get(one.path), best.loss)
+        if interval[0] <= 0 and interval[1] >= 1:  # as a profile may find where the errors are small
+            said[i] = Verdict(NOT_IDENTIFIED, said[i].why or AS_WIDE)
         estimates[one.path] = _estimate(one, best.place[i], interval, said[i], None if truth is None else truth[i])
     reached = sum(end.loss < best.loss + SAME for end in ends)
     starts = starts_of(made, ends)

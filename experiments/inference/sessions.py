@@ -194,6 +194,8 @@ def check_into(spec: Spec, data: Path | None) -> Told:
 def design_into(spec: Spec, target: Path, on_progress: OnProgress) -> Told:
     """Compute what the protocols of a sweep would tell, and write it."""
     ownership.refuse(target, ownership.DESIGNED)
+    if held := [name for name in ("results.nc", "fit.nc", "chunks") if (target / name).exists()]:
+        raise PlasticodeError(f"the output '{target}' holds '{held[0]}' of a run or a fit: choose another --out")
     found = design(spec, on_progress=lambda done, of: on_progress(Progress(done, of)))
     table = read_fit(spec)
     writing.write_design(found, spec, table, target)

@@ -19,6 +19,7 @@ NORMAL = 1.959964  # 95 % of a normal distribution lie within so many standard d
 # Eigenvalues of the scaled information below this are 0: two numbers with a correlation of 1 - 1e-9. Rounding leaves
 # 1e-15 of an exact degeneracy.
 NULL, SHARE = 1e-9, 0.01
+AS_WIDE = "its 95 % interval is as wide as its range"
 WIDEST = 0.5  # half an interval that is as wide as the range: nothing was learned
 MOST_PRIOR = 0.5  # of the standard deviation of the prior: with a larger error, it is the prior that speaks
 TIED = 0.7  # a correlation of errors from which on numbers are told to be known together only
@@ -136,7 +137,7 @@ def _unknown(free: Sequence[Coordinate], i: int, known: Certainty) -> str:
         if abs(direction[i]) > SHARE * np.abs(direction).max() > 0:
             return f"the data stay the same when {direction_text(free, direction)}"
     too_wide = not NORMAL * known.errors[i] < WIDEST
-    why = "its 95 % interval is as wide as its range" if too_wide else "what is known of it is for the most its prior"
+    why = AS_WIDE if too_wide else "what is known of it is for the most its prior"
     ties = np.nan_to_num(known.correlation[i])
     ties[i] = 0
     other = int(np.abs(ties).argmax())

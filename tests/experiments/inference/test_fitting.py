@@ -232,6 +232,8 @@ def test_the_design_command_names_the_best_protocol(written):
     assert f"{PLASTICITY} is known to" in done.output and "at best, with stimulus.duration" in done.output
     assert not ownership.foreign(folder / "design", ownership.DESIGNED)
     assert (folder / "design/figures/design.png").exists() and load_spec(folder / "design/spec.toml").fit
+    refused = invoked("design", folder / "small.toml", "--set", axis, "--out", folder / "out")  # there is a fit
+    assert refused.exit_code == 2 and "holds 'fit.nc'" in refused.output
 
 
 def test_the_same_recording_in_other_files(written, tmp_path):
