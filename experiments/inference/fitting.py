@@ -2,7 +2,7 @@
 
 import dataclasses
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from experiments.inference.searching import Descender, Scorer, Search, in_memory
 from experiments.inference.table import Fit, read_fit
 from experiments.inference.verdicts import (
     AS_WIDE,
+    IDENTIFIED,
     NOT_IDENTIFIED,
     Certainty,
     Estimate,
@@ -196,7 +197,7 @@ class Prepared:
         known = certainty(marginal(best.information, len(made.free)))
         profiles = self._profiles(seek, best, known) if self.table.profile else {}
         found = _concluded(made, self.recording, ends, known, profiles, self.truth)
-        return dataclasses.replace(found, notes=self._notes())
+        return dataclasses.replace(found, notes=(*self._notes(), *_cut(found.estimates, found.free, found.profiles)))
 
     def blind(self) -> list[str]:
         """What no data of this kind can tell apart: directions of no information at the middle of all ranges."""
@@ -300,6 +301,20 @@ def _concluded(
     found = estimates, known.correlation, -best.loss, tests, starts, reached, predicted, profiles
     weights = made.initial.found(best) if made.initial and made.initial.size else None
     return Fitted(*found, made.free, known, error, weights)
+
+
+def _cut(estimates: Mapping[str, Estimate], free: Sequence[Coordinate], followed: Collection[str]) -> list[str]:
+    """Which intervals end where their range does, but for those that profiles have followed: errors are read off the
+    curvature at the estimate, and a likelihood that bends on the way may reach further at the other end."""
+    cut = [
+        one.path
+        for one in free
+        if one.path not in followed
+        and (told := estimates[one.path]).verdict == IDENTIFIED
+        and (told.low <= one.low or told.high >= one.high)
+    ]
+    how = "is cut by its range: the profile that fit.profile asks for follows it further"
+    return [f"The interval of {path} {how}." for path in cut]
 
 
 def _estimate(

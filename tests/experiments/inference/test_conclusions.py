@@ -5,6 +5,9 @@ import pytest
 import xarray as xr
 
 from experiments.inference.conclusions import ends_of_interval
+from experiments.inference.coordinates import Coordinate
+from experiments.inference.fitting import _cut, _estimate
+from experiments.inference.verdicts import AT_BOUND, IDENTIFIED, Verdict
 
 
 def profile(at: list[float], loss: list[float]) -> xr.Dataset:
@@ -22,3 +25,19 @@ def test_what_does_not_fall_has_no_end():
     loss = [8.0, 7.0, 7.5, np.nan]  # what diverges has fallen
     assert ends_of_interval(0.5, 0.001, profile([0, 0.5, 0.8, 1], loss), 7.0) == (-np.inf, pytest.approx(0.8))
     assert ends_of_interval(0.5, 0.001, profile([0, 0.5, 0.8, 1], [8, 7, 7.5, 8]), 7.0) == (-np.inf, np.inf)
+
+
+@pytest.mark.parametrize(
+    ("ends", "verdict", "followed", "told"),
+    [
+        ((-0.1, 0.2), IDENTIFIED, [], 1),
+        ((0.9, 1.2), IDENTIFIED, [], 1),
+        ((0.1, 0.3), IDENTIFIED, [], 0),
+        ((-0.1, 0.2), AT_BOUND, [], 0),
+        ((-0.1, 0.2), IDENTIFIED, ["delays.error"], 0),
+    ],
+)
+def test_an_interval_that_its_range_cuts_asks_for_a_profile(ends, verdict, followed, told):
+    lag = Coordinate("delays.error", 0.0, 0.04, is_log=False, is_time=True, prior=None, value=None)
+    estimates = {lag.path: _estimate(lag, 0.1, ends, Verdict(verdict, ""), None)}
+    assert len(_cut(estimates, (lag,), followed)) == told

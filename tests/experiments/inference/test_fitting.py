@@ -62,10 +62,9 @@ def test_information_is_that_of_differences_of_what_is_predicted():
     spec = make_spec(table(presentations=10, observe=[Z1]))
     made = model(spec, read_fit(spec))
     place, step = fitting.truth_of(made), 1e-6
-    rows = Rows(np.arange(10, dtype=np.int32), {"z1": np.zeros((10, 2))})
-    told = made.scored(place, rows, made.data)
-    places = [place + step * side for side in (*np.eye(2), *-np.eye(2))]
-    moved = [made.predicted(at, 10, made.data)[0]["z1"]["mean"] for at in places]
+    told = made.scored(place, Rows(np.arange(10, dtype=np.int32), {"z1": np.zeros((10, 2))}), made.data)
+    sides = (*np.eye(2), *-np.eye(2))
+    moved = [made.predicted(place + step * side, 10, made.data)[0]["z1"]["mean"] for side in sides]
     slopes = [np.ravel(moved[i] - moved[i + 2]) / (2 * step) / 0.05 for i in range(2)]
     np.testing.assert_allclose(told.information, np.array(slopes) @ np.array(slopes).T, rtol=1e-5)
 
