@@ -164,8 +164,9 @@ def _dataset(grid: _Grid, table: Fit, errors: np.ndarray, seconds: np.ndarray) -
             labels = {"long_name": long_name(member.path), "units": member.units or "1", "path": member.path}
             places[member.name] = (axis.name, np.asarray(member.values), labels)
     for path, values in table.sweep.items():
+        of = {"long_name": path, "units": "1", "path": f"fit.{path}"}
         name, numbers = f"fit_{path.replace('.', '_')}", all(isinstance(value, int | float) for value in values)
-        places[name] = (name, values if numbers else list(map(str, values)), {"units": "1", "path": f"fit.{path}"})
+        places[name] = (name, values if numbers else list(map(str, values)), of)
         dims.append(name)
     with np.errstate(divide="ignore"):
         mean = np.exp(np.log(errors).mean(axis=-2))

@@ -96,6 +96,7 @@ def rules_figure(found: Compared) -> Figure:
     """How far each rule is behind the best, with its interval: those that are not ruled out in the first colour."""
     with style():
         figure, (panel,) = panels(1, width=4.5, height=0.7 + 0.3 * len(found.rules))
+        panel.set_xscale("symlog", linthresh=10)  # what is close matters
         for row, at in enumerate(found.behind):
             if np.isfinite(at.behind):
                 colour = OKABE_ITO[1] if at.is_out else OKABE_ITO[0]
@@ -104,7 +105,6 @@ def rules_figure(found: Compared) -> Figure:
         panel.axvline(0, color="black", linewidth=0.6)
         panel.set_yticks(range(len(found.rules)), [one.rule for one in found.rules])
         panel.set_ylim(len(found.rules) - 0.5, -0.5)
-        panel.set_xscale("symlog", linthresh=10)  # what is close matters
         panel.set_xlabel("behind the best, log units of what was left out")
         panel.set_title(found.verdict)
     return figure
@@ -122,7 +122,8 @@ def design_figures(found: Design) -> dict[str, Figure]:
             others = {name: 0 for name in errors.dims if name not in dims[:2]}
             errors = errors.isel(others).where(np.isfinite(errors.isel(others)))
             (_map if len(dims) > 1 else _along)(drawn[i], errors, dims)
-            drawn[i].set_title(f"standard error of {one.path}")
+            unit = " (relative)" if one.is_log else " (s)" if one.is_time else ""
+            drawn[i].set_title(f"standard error of\n{one.path}{unit}")
     return {"design": figure}
 
 
