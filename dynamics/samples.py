@@ -65,12 +65,19 @@ def marks(value: Any) -> Float[Array, " samples"] | None:
     """0 or 1 for every sample, of anything that NumPy understands; None stays None."""
     if value is None or isinstance(value, Tracer):
         return value
+    return _each(
+        value, lambda x: np.isin(x, (0, 1)), "told must be 1 or 0 for each sample: whether its target is given"
+    )
+
+
+def _each(value: Any, allowed: Callable[[np.ndarray], np.ndarray], sentence: str) -> Float[Array, " samples"]:
+    """A number for every sample, each of which is allowed; what is no such array is refused with a sentence."""
     try:
         numbers = np.asarray(value, float)
     except (TypeError, ValueError):
         numbers = np.empty(0)
-    if numbers.ndim != 1 or not numbers.size or not np.isin(numbers, (0, 1)).all():
-        raise PlasticodeError("told must be 1 or 0 for each sample: whether its target is given")
+    if numbers.ndim != 1 or not numbers.size or not allowed(numbers).all():
+        raise PlasticodeError(sentence)
     return jnp.asarray(value if hasattr(value, "dtype") and np.issubdtype(value.dtype, np.floating) else numbers)
 
 
@@ -90,22 +97,16 @@ def spans(name: str) -> Callable[[Any], Float[Array, " samples"] | None]:
     def converted(value: Any) -> Any:
         if value is None or isinstance(value, Tracer):
             return value
-        try:
-            numbers = np.asarray(value, float)
-        except (TypeError, ValueError):
-            numbers = np.empty(0)
-        least = 0 if name == "gaps" else np.finfo(float).tiny
-        if numbers.ndim != 1 or not numbers.size or not ((numbers >= least) & np.isfinite(numbers)).all():
-            kind = "not negative" if name == "gaps" else "positive"
-            raise PlasticodeError(f"{name} must be a number of seconds for each sample, finite and {kind}")
-        return jnp.asarray(value if hasattr(value, "dtype") and np.issubdtype(value.dtype, np.floating) else numbers)
+        least, kind = (0, "not negative") if name == "gaps" else (np.finfo(float).tiny, "positive")
+        sentence = f"{name} must be a number of seconds for each sample, finite and {kind}"
+        return _each(value, lambda x: (x >= least) & np.isfinite(x), sentence)
 
     return converted
 
 
-def check_spans(durations: Array | None, gaps: Array | None, samples: int) -> None:
-    """Refuses other than one number for each sample."""
-    for name, numbers in (("durations", durations), ("gaps", gaps)):
+def check_each(samples: int, **given: Array | None) -> None:
+    """Refuses other than one number for each sample, where there are any."""
+    for name, numbers in given.items():
         if numbers is not None and numbers.shape != (samples,):
             raise PlasticodeError(f"{name} has shape {numbers.shape}: it must have one number for each of {samples}")
 

@@ -17,7 +17,7 @@ from dynamics.errors import PlasticodeError, refused, unknown
 from dynamics.interpolation import INTERPOLATIONS, Moving
 from dynamics.kinks import cell_before, earlier_side, share_on
 from dynamics.order import ORDERS
-from dynamics.samples import check_pairs, check_shown, check_spans, integers, lessons, marks, rows, rows_or_none, spans
+from dynamics.samples import check_each, check_pairs, check_shown, integers, lessons, marks, rows, rows_or_none, spans
 
 
 class Clock(eqx.Module):
@@ -89,14 +89,12 @@ class Stream(eqx.Module):
             raise PlasticodeError(
                 f"frames = {self.frames!r} is not allowed with {samples} samples: it must be an integer that divides it"
             )
-        if self.told is not None and self.told.shape != (samples,):
-            raise PlasticodeError(f"told has shape {self.told.shape}: it must have one number for each of {samples}")
+        check_each(samples, told=self.told, durations=self.durations, gaps=self.gaps)
         check_shown(self.shown, samples)
         if not isinstance(self.interpolation, str) or self.interpolation not in INTERPOLATIONS:
             raise unknown("interpolation", self.interpolation, INTERPOLATIONS)
         if self.moves and self.frames == 1:
             raise refused("interpolation", self.interpolation, "it goes from frame to frame: sequences have frames > 1")
-        check_spans(self.durations, self.gaps, samples)
 
     @property
     def timed(self) -> bool:

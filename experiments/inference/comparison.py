@@ -14,17 +14,18 @@ from jaxtyping import Array, Bool
 
 from dynamics.errors import PlasticodeError, refused, unknown
 from dynamics.information import Scored
-from experiments.inference.coordinates import OBSERVE, Coordinate
+from experiments.inference.conclusions import best_of, misfits
+from experiments.inference.coordinates import Coordinate
 from experiments.inference.fitting import Source, recorded
 from experiments.inference.folds import UNSEEN, Difference, blocks, difference
-from experiments.inference.initial import spent
+from experiments.inference.initial import spent, starts_in
 from experiments.inference.likelihoods import LIKELIHOODS
 from experiments.inference.model import Arrays, Model, Places, Rows, model, sizes
 from experiments.inference.recordings import Recording, check_widths
-from experiments.inference.scoring import End, ascend, spread
+from experiments.inference.scoring import End, ascend
 from experiments.inference.searching import BATCH, TANGENTS
 from experiments.inference.table import Fit, read_fit
-from experiments.inference.verdicts import Misfit, misfit
+from experiments.inference.verdicts import Misfit
 from experiments.spec.loading import make_spec, spec_of
 from experiments.spec.spec import Spec
 
@@ -309,36 +310,17 @@ def explanation(of: Contender, table: Fit, recording: Recording, block: np.ndarr
         batch = min(BATCH, TANGENTS // made.coordinates, max(table.starts, folds))
         return ascend(score, places, max(batch, 1), held)
 
-    begun = spread(table.starts, len(made.free), seed)
-    if made.initial:
-        begun = np.concatenate([begun, made.initial.begun(table.starts, seed)], axis=1)
-    best = min(ends(begun, np.zeros(table.starts)), key=lambda end: end.loss)
-    if not np.isfinite(best.loss):
-        raise PlasticodeError(
-            f"no start of the fit with the rule '{of.name}' has a finite likelihood: fit.free must allow runs that do "
-            "not diverge"
-        )
+    begun = starts_in(made, table.starts, seed)
+    best = best_of(ends(begun, np.zeros(table.starts)), f"the fit with the rule '{of.name}'")
     parts = ends(np.tile(best.place[:-1], (folds, 1)), np.arange(1, folds + 1))
     places = np.stack([end.place[:-1] for end in (best, *parts)])
     likelihoods, residuals, errors = jax.tree.map(np.asarray, of.told(places, seen, made.data))
     held_out = np.where(fold == UNSEEN, 0, likelihoods[fold + 1, np.arange(len(fold))])
     estimates = {one.path: float(one.number(best.place[i])) for i, one in enumerate(made.free)}
     used = spent(best.information[:-1, :-1], len(made.free))
-    tests = _tests(made, seen, {name: (found[0][0], found[1][0]) for name, found in residuals.items()}, used)
+    of_all = {
+        name: (np.where(np.isnan(seen[name]), np.nan, rest[0]), variances[0])
+        for name, (rest, variances) in residuals.items()
+    }
+    tests = misfits(made, of_all, used)
     return Explanation(of.name, made.free, of.missing, estimates, tests, held_out, float(errors[0]))
-
-
-def _tests(
-    made: Model, seen: Seen, residuals: dict[str, tuple[np.ndarray, np.ndarray]], used: float
-) -> dict[str, Misfit]:
-    """Tests of the residuals of each observation, by name, given with the variances of their squares; `used` is how
-    many numbers the data have determined."""
-    free = {one.path for one in made.free}
-    count = {name: (~np.isnan(values)).sum() for name, values in seen.items()}
-    tests = {}
-    for one in made.observe:
-        rest, variances = residuals[one.name]
-        has_free_size = one.noise == "gaussian" and f"{OBSERVE}.{one.name}.sd" in free
-        share = round(used * count[one.name] / sum(count.values()))
-        tests[one.name] = misfit(np.where(np.isnan(seen[one.name]), np.nan, rest), variances, has_free_size, share)
-    return tests

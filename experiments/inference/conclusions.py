@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import xarray as xr
 
+from dynamics.errors import PlasticodeError
 from experiments.inference.coordinates import OBSERVE
 from experiments.inference.initial import spent
 from experiments.inference.likelihoods import LIKELIHOODS
@@ -28,6 +29,14 @@ def ends_of_interval(place: float, error: float, profile: xr.Dataset | None, bes
         order = np.argsort(y)
         ends.append(float(np.interp(0, y[order], x[order])) if y.max(initial=-1) > 0 else np.inf)
     return (-np.inf if np.isinf(ends[0]) else ends[0]), ends[1]
+
+
+def best_of(ends: list[End], of: str = "the fit") -> End:
+    """The best of where the starts have ended; refused where none has a likelihood."""
+    best = min(ends, key=lambda end: end.loss)
+    if not np.isfinite(best.loss):
+        raise PlasticodeError(f"no start of {of} has a finite likelihood: fit.free must allow runs that do not diverge")
+    return best
 
 
 def starts_of(made: Model, ends: list[End]) -> xr.Dataset:
@@ -52,8 +61,7 @@ def starts_of(made: Model, ends: list[End]) -> xr.Dataset:
 def judged(made: Model, recording: Recording, best: End) -> tuple[xr.Dataset, dict[str, Misfit], float]:
     """What the model says beside the data, tests of what is left, the integrator's estimate of its own error."""
     etas, quality = jax.jit(made.predicted, static_argnums=1)(best.place, recording.presentations, made.data)
-    variables, tests = {}, {}
-    free, used = {one.path for one in made.free}, spent(best.information, len(made.free))
+    variables, rest = {}, {}
     for one in made.observe:
         kind, y = LIKELIHOODS[one.noise], recording.seen[one.name]
         seen = ~np.isnan(y)
@@ -61,14 +69,24 @@ def judged(made: Model, recording: Recording, best: End) -> tuple[xr.Dataset, di
             np.asarray, jax.jit(jax.vmap(functools.partial(_residuals, kind)))(etas[one.name], np.nan_to_num(y), seen)
         )
         residuals = np.where(seen, residuals, np.nan)
-        has_free_size = one.noise == "gaussian" and f"{OBSERVE}.{one.name}.sd" in free
-        share = round(used * seen.sum() / sum((~np.isnan(v)).sum() for v in recording.seen.values()))
-        tests[one.name] = misfit(residuals, variances, has_free_size, share)
+        rest[one.name] = residuals, variances
         dims = ("presentation", f"{one.name}_number")
         variables |= {f"{one.name}_data": (dims, y), f"{one.name}_residual": (dims, residuals)}
         variables |= {f"{one.name}_{n}": (_dims(one.name, n, e), np.asarray(e)) for n, e in etas[one.name].items()}
     error = 0.0 if quality is None or quality.converged else float(quality.error)
-    return xr.Dataset(variables), tests, error
+    return xr.Dataset(variables), misfits(made, rest, spent(best.information, len(made.free))), error
+
+
+def misfits(made: Model, residuals: dict[str, tuple[np.ndarray, np.ndarray]], used: float) -> dict[str, Misfit]:
+    """Tests of the residuals of each observation (NaN where nothing was seen), by name, given with the variances of
+    their squares; `used` is how many numbers the data have determined."""
+    free, tests = {one.path for one in made.free}, {}
+    count = {name: (~np.isnan(rest)).sum() for name, (rest, _) in residuals.items()}
+    for one in made.observe:
+        has_free_size = one.noise == "gaussian" and f"{OBSERVE}.{one.name}.sd" in free
+        share = round(used * count[one.name] / sum(count.values()))
+        tests[one.name] = misfit(*residuals[one.name], has_free_size, share)
+    return tests
 
 
 def _residuals(kind: Any, eta: Any, y: Any, seen: Any) -> Any:

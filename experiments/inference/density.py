@@ -39,8 +39,7 @@ class LogDensity:
         places = jax.nn.sigmoid(x)
         for i, one in enumerate(self.free):
             if one.prior is not None:
-                mean, sd = one.prior
-                log_prior -= jnp.square((one.ends[0] + one.width * places[i] - mean) / sd) / 2
+                log_prior -= jnp.square(one.surprise(places[i])) / 2
         return self._log_likelihood(places) + log_prior + (jax.nn.log_sigmoid(x) + jax.nn.log_sigmoid(-x)).sum()
 
     def numbers(self, x: Float[Array | np.ndarray, "*draws free"]) -> dict[str, np.ndarray]:

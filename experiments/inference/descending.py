@@ -67,7 +67,7 @@ class Descent(NamedTuple):
 def loss(made: Model, places: Float[Array, " free"], rows: Rows, data: Arrays) -> Float[Array, ""]:
     """The negative log-likelihood at places, as `Model.scored` has it, and the priors; reverse mode goes through it
     with some 2 sqrt(presentations) states in memory."""
-    shared, progress = made.begun(places, data, _countable)
+    shared, progress = made.unjudged().begun(places, data, _countable)
     _, etas = presented(progress, functools.partial(made.step, shared, data), len(rows.k))
     total = made.prior_loss(places)
     for one in made.observe:
@@ -84,7 +84,7 @@ def _countable(regime: AbstractRegime) -> AbstractRegime:
     return dataclasses.replace(regime, integrator=dataclasses.replace(regime.integrator, sweeps=SWEEPS))
 
 
-def descend(made: Model, rows: Rows, data: Arrays, descent: Any, count: Array) -> Any:
+def descend(made: Model, descent: Any, count: Array, rows: Rows, data: Arrays) -> Any:
     """A descent after step `count` of one start, with jax; its loss is that of before."""
     adam = optax.scale_by_adam()
     value, slope = jax.value_and_grad(functools.partial(loss, made))(descent.place, rows, data)

@@ -13,15 +13,15 @@ import xarray as xr
 
 from dynamics.errors import PlasticodeError
 from experiments.inference import recordings
-from experiments.inference.conclusions import ends_of_interval, judged, starts_of
+from experiments.inference.conclusions import best_of, ends_of_interval, judged, starts_of
 from experiments.inference.coordinates import Coordinate
-from experiments.inference.initial import FREE, KNOWN, marginal, spec_weights
+from experiments.inference.initial import FREE, KNOWN, marginal, spec_weights, starts_in
 from experiments.inference.likelihoods import LIKELIHOODS
 from experiments.inference.model import Model, model, sizes, truth_of
 from experiments.inference.recordings import Recording
-from experiments.inference.scoring import End, spread
+from experiments.inference.scoring import End
 from experiments.inference.searching import Descender, Scorer, Search, in_memory
-from experiments.inference.table import Fit, read_fit
+from experiments.inference.table import Fit, check_double, read_fit
 from experiments.inference.verdicts import (
     AS_WIDE,
     IDENTIFIED,
@@ -124,8 +124,7 @@ def recorded(
     spec: Spec, table: Fit, data: Source | None, synthetic: bool, seed: int
 ) -> tuple[Recording, np.ndarray | None]:
     """The recording that is asked for, and the places of the truth in the ranges where it is `synthetic`."""
-    if not jax.config.values["jax_enable_x64"]:
-        raise PlasticodeError("a fit computes in float64: call plasticode.configure('float64') first")
+    check_double("a fit")
     if synthetic:
         if data is not None:
             raise PlasticodeError("fit got both data and synthetic: a recording is either given or simulated")
@@ -184,12 +183,10 @@ class Prepared:
     def fitted(self, seek: Callable[[Search], list[End]]) -> Fitted:
         """What comes of it, where `seek` gives the ends of all starts of a search."""
         made = self.made
-        begun = spread(self.table.starts, len(made.free), self.seed)
-        if made.initial:
-            begun = np.concatenate([begun, made.initial.begun(self.table.starts, self.seed)], axis=1)
+        begun = starts_in(made, self.table.starts, self.seed)
         held = np.zeros(begun.shape, bool)
         ends = seek(Search(STARTS, self.way(STARTS), begun, held))
-        best = _best(ends)
+        best = best_of(ends)
         if self.is_large:  # what is known of the numbers there
             i = next(i for i, end in enumerate(ends) if end is best)
             (polished,) = seek(Search(BEST, self.score, best.place[None], held[:1]))
@@ -269,15 +266,6 @@ def fitted(
     return prepared.fitted(in_memory(max(searches), sum(searches), on_progress))
 
 
-def _best(ends: list[End]) -> End:
-    best = min(ends, key=lambda end: end.loss)
-    if not np.isfinite(best.loss):
-        raise PlasticodeError(
-            "no start of the fit has a finite likelihood: fit.free must allow runs that do not diverge"
-        )
-    return best
-
-
 def _concluded(
     made: Model,
     recording: Recording,
@@ -287,7 +275,7 @@ def _concluded(
     truth: np.ndarray | None,
 ) -> Fitted:
     """What the ends of all starts come to."""
-    best = _best(ends)
+    best = best_of(ends)
     predicted, tests, error = judged(made, recording, best)
     said = verdicts(made.free, best, ends, known, tests)
     estimates = {}

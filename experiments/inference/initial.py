@@ -14,7 +14,7 @@ import xarray as xr
 
 from dynamics.errors import PlasticodeError, printable
 from experiments.inference.recordings import Recording
-from experiments.inference.scoring import End
+from experiments.inference.scoring import End, spread
 from experiments.inference.table import Fit
 from experiments.machine.names import hint
 
@@ -79,6 +79,12 @@ class Initial:
                 variables[key] = (dims, whole.reshape(self.weights[name].shape))
             first += len(entries)
         return xr.Dataset(variables)
+
+
+def starts_in(made: Any, starts: int, seed: int) -> np.ndarray:
+    """Where the starts of a fit of a model begin, (starts, free), free weights among them."""
+    begun = spread(starts, len(made.free), seed)
+    return np.concatenate([begun, made.initial.begun(starts, seed)], axis=1) if made.initial else begun
 
 
 def initial_of(made: Any, table: Fit, recording: Recording | None) -> Initial | None:

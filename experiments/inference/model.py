@@ -118,10 +118,14 @@ class Model:
             etas[one.name] = kind.natural(shown[one.name], {n: jnp.asarray(v, dtype) for n, v in own.items()})
         return etas
 
+    def unjudged(self) -> "Model":
+        """The model of runs that nothing judges."""
+        plan = dataclasses.replace(self.plan, integrator=self.plan.integrator.unjudged())
+        return dataclasses.replace(self, plan=plan)
+
     def scored(self, places: Places, rows: Rows, data: Arrays) -> Scored:
         """What the rows say of the free numbers, without their priors."""
-        plan = dataclasses.replace(self.plan, integrator=self.plan.integrator.unjudged())
-        unjudged = dataclasses.replace(self, plan=plan)
+        unjudged = self.unjudged()
 
         def start(places: Places) -> tuple[Shared, Any]:
             return unjudged.begun(places, data)

@@ -73,8 +73,7 @@ class Descender:
         devices = len(jax.local_devices())
         block = -(-min(BATCH, starts) // devices)
         self.batch = block * devices
-        one = functools.partial(_descended, made)
-        self._program = Program(batched(one, 2, 2, block))
+        self._program = Program(batched(functools.partial(descend, made), 2, 2, block))
 
     def prepare(self) -> None:
         """Compile, unless that is done."""
@@ -97,10 +96,6 @@ class Descender:
 
     def _arguments(self, descent: Descent) -> tuple:
         return descent, descent.scores.astype(np.int32), self.rows, self.made.data
-
-
-def _descended(made: Model, descent: Descent, count: Any, rows: Rows, data: Any) -> Descent:
-    return descend(made, rows, data, descent, count)
 
 
 class Program:
