@@ -41,6 +41,7 @@ class Competitor:
     like        the competitor of the same method whose accepted settings this one takes over (and has checked)
     applies     whether the competitor makes sense on a problem of this many configurations
     missing     why it cannot run here; None if it can
+    least       presentations of a timing, at least
     """
 
     name: str
@@ -51,6 +52,7 @@ class Competitor:
     like: str | None = None
     applies: Callable[[int], bool] = lambda configurations: True
     missing: str | None = None
+    least: int = 1
 
     def label(self, setting: Setting) -> str:
         """The setting, in words."""

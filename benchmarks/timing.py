@@ -92,7 +92,7 @@ def prepare(competitor: Competitor, workload: Workload, found: Accepted, seconds
     duration = _clock(program, found.setting, 1)
     if duration < seconds:  # the first run touches fresh memory
         duration = min(_clock(program, found.setting, 1) for _ in range(3))
-    presentations = min(max(1, int(seconds / duration)), MOST)
+    presentations = min(max(competitor.least, int(seconds / duration)), MOST)
     return Timed(competitor, found.setting, problem, program, cost, presentations)
 
 
