@@ -177,7 +177,7 @@ class AbstractWindow(AbstractIntegrator):
     def _look(
         self, clock: Clock, start: Float[Array, " windows"], length: Array, lag: Float[Array, ""], earlier: int
     ) -> tuple[Earlier, Float[Array, "windows s points"]]:
-        """The weights with which points of earlier windows, and of the window itself, give the signal `lag` ago."""
+        """Which points of earlier windows give the signal `lag` ago, and the weights of those of the window itself."""
         count, s = start.shape[0], self.nodes
         back = np.arange(count)[:, None] - np.arange(earlier, 0, -1)[None]  # oldest first
         periods = jnp.asarray(back // count, start.dtype)
@@ -197,8 +197,8 @@ class AbstractWindow(AbstractIntegrator):
         between = jax.vmap(lambda x: interpolation(x, s))
         inside = (inner[..., None] >= began[:, None]) & (inner[..., None] < ends[:, None])
         at = jnp.argmax(inside, axis=2)
-        since, lasts = (jnp.take_along_axis(times, at, 1) for times in (began, ends - began))
-        past = jnp.where(inside.any(axis=2)[..., None], between(within(times - since, lasts)), 0)
+        begins, lasts = (jnp.take_along_axis(of, at, 1) for of in (began, ends - began))
+        past = jnp.where(inside.any(axis=2)[..., None], between(within(times - begins, lasts)), 0)
         now = between(jax.vmap(within)(times - start[:, None], length))
         now = jnp.where((inner >= start[:, None])[..., None], now, 0)
         return Earlier(at.astype(jnp.int32), past), now
@@ -299,9 +299,9 @@ class AbstractWindow(AbstractIntegrator):
         late = {name: value[None] for name, (value, _) in at.items() if name not in ("stimulus", "target", *given)}
         late |= {name: shown[name].course(share, times) for name, share in on.items() if shown[name].moving is not None}
         earlier = {}
-        for name, weights in layout.past.items():
+        for name, look in layout.past.items():
             assert past is not None
-            earlier[name] = weights.of(past.rows[self._lags(system)[name][0]])
+            earlier[name] = look.of(past.rows[self._lags(system)[name][0]])
         context = Context(layout.filters, late, earlier, self._paths(system, y, layout, key), times, layout.turned)
         return Inputs(at["stimulus"][0], *at["target"], given | maps, layout.start), context
 
