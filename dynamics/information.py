@@ -1,12 +1,14 @@
 """What a run shows while it learns, smooth in every number of it, and what that tells about those numbers."""
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int, PyTree
 
 from dynamics.circuit import Weights
@@ -78,19 +80,20 @@ def information(start: Start, show: Show, score: Score, theta: Float[Array, " pa
     score(shown, slopes, row)    what it says, given the slopes of what is shown, (parameters, ...)
 
     Forward mode: slopes are carried along beside the run, one for each number, and nothing is kept of any row, so that
-    memory does not depend on how many there are. What rows share is made once, with its slopes.
+    memory does not depend on how many there are. What rows share is made once, with its slopes; what cannot have any,
+    such as fixed matrices, is carried along without.
     """
     every = jnp.eye(theta.shape[0], dtype=theta.dtype)
-    same, others = (_smooth(tree)[1] for tree in start(theta))
-    smooth = lambda t: (tuple(_smooth(tree)[0] for tree in start(t)), None)  # noqa: E731
-    (shared, began), (of_shared, of_began), _ = _pushed(smooth, (theta,), (every,))
+    moves = _moving(start, show, theta, jax.tree.map(lambda row: row[0], rows))
+    begun = _pushed(lambda theta: eqx.partition(start(theta), moves), (theta,), (every,))
+    (shared, began), (of_shared, of_began), (same, others) = begun
 
     def step(carry: tuple, row: Any) -> tuple[tuple, None]:
         progress, slopes, others, total = carry
 
         def moved(shared: PyTree, progress: PyTree) -> tuple[tuple, PyTree]:
             after, shown = show(eqx.combine(shared, same), eqx.combine(progress, others), row)
-            after, rest = _smooth(after)
+            after, rest = eqx.partition(after, moves[1])
             return (after, shown), rest
 
         (after, shown), (of_after, of_shown), others = _pushed(moved, (shared, progress), (of_shared, slopes))
@@ -100,9 +103,45 @@ def information(start: Start, show: Show, score: Score, theta: Float[Array, " pa
     return jax.lax.scan(step, (began, of_began, others, none), rows)[0][3]
 
 
-def _smooth(tree: PyTree) -> tuple[PyTree, PyTree]:
-    """What has derivatives, and what has none."""
-    return eqx.partition(tree, eqx.is_inexact_array)
+def _moving(start: Start, show: Show, theta: Float[Array, " parameters"], row: PyTree) -> tuple[PyTree, PyTree]:
+    """Of what rows share and of the progress, which numbers have slopes along `theta`, be it after some rows only."""
+    shared, progress = _sloped(start, theta)
+    while True:
+        smooth, rest = eqx.partition(start(theta), (shared, progress))
+
+        def shown(at: PyTree, rest: PyTree = rest) -> PyTree:
+            shared, before = eqx.combine(at, rest)
+            return show(shared, before, row)[0]
+
+        after = _sloped(shown, smooth)
+        both = jax.tree.map(operator.or_, progress, after)
+        if jax.tree.leaves(both) == jax.tree.leaves(progress):
+            return shared, both
+        progress = both
+
+
+def _sloped(f: Callable[[PyTree], PyTree], at: PyTree) -> PyTree:
+    """Which leaves of f(at) have slopes along any number of `at`: those for which JAX does not know them to be zero."""
+    found: list[bool] = []
+
+    @jax.custom_jvp
+    def noted(numbers: list[Array]) -> list[Array]:
+        return numbers
+
+    def note(numbers: tuple, slopes: tuple) -> tuple[list[Array], list[Array]]:
+        found[:] = [not isinstance(slope, SymbolicZero) for slope in slopes[0]]
+        return numbers[0], numbers[0]
+
+    noted.defjvp(note, symbolic_zeros=True)
+
+    def smooth(at: PyTree) -> PyTree:
+        numbers, rest = eqx.partition(f(at), eqx.is_inexact_array)
+        leaves, tree = jax.tree.flatten(numbers)
+        return eqx.combine(jax.tree.unflatten(tree, noted(leaves)), rest)
+
+    whole = eqx.filter_eval_shape(lambda at: jax.jvp(smooth, (at,), (at,))[0], at)
+    slopes = iter(found)
+    return jax.tree.map(lambda leaf: jnp.issubdtype(leaf.dtype, jnp.inexact) and next(slopes), whole)
 
 
 def _pushed(f: Callable, at: tuple, along: tuple) -> tuple[PyTree, PyTree, PyTree]:

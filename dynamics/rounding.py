@@ -25,7 +25,7 @@ def add(high: PyTree[Array], low: PyTree[Array], change: PyTree[Array]) -> tuple
     """
     due = jax.tree.map(jnp.add, low, change)
     total = jax.tree.map(jnp.add, high, due)
-    return total, jax.tree.map(lambda new, old, whole: whole - (new - old), total, high, due)
+    return total, jax.lax.stop_gradient(jax.tree.map(lambda new, old, whole: whole - (new - old), total, high, due))
 
 
 def rounded(weights: dict[str, Float[Array, "_targets _sources"]], zero: Float[Array, ""]) -> Float[Array, ""]:

@@ -66,10 +66,22 @@ def distance(left: Weights, right: Weights, none: Float[Array, ""]) -> Float[Arr
     return norm(jnp.stack([none, *(norm(left[name] - w) for name, w in right.items())]))
 
 
+class Earlier(NamedTuple):
+    """Where nodes look back at: each at one of the earlier windows, and with which weights at its points, 0 where it
+    does not look back that far."""
+
+    window: Int[Array, "*windows s"]
+    weights: Float[Array, "*windows s points"]
+
+    def of(self, rows: Float[Array, "earlier points n"]) -> Float[Array, "s n"]:
+        """What they see of a signal, in one window."""
+        return jnp.einsum("sp,spn->sn", self.weights, rows[self.window])
+
+
 class Layout(NamedTuple):
     """How the windows lie in a presentation: when they start, in seconds, and their filters, stacked.
 
-    past    by late projection: the weights with which the points of earlier windows make up what it delivers
+    past    by late projection: which points of earlier windows make up what it delivers
     on      by signal that is shown: whether its presentations are on (see `Shown`)
     paths   by level, or variable with a time constant of its own: what makes Ornstein-Uhlenbeck paths of normal draws
     turned  fixed matrices, transposed; not stacked, as they are the same in all windows
@@ -78,7 +90,7 @@ class Layout(NamedTuple):
 
     start: Float[Array, " windows"]
     filters: Filters
-    past: dict[str, Float[Array, "windows s earlier points"]]
+    past: dict[str, Earlier]
     on: dict[str, Float[Array, "windows presentations"]]
     paths: dict[str, Float[Array, "windows *n s s"]]
     turned: Weights

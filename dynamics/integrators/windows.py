@@ -21,7 +21,7 @@ from dynamics.integrators.contract import AbstractIntegrator
 from dynamics.integrators.jumps import Cut, Jump, calmer, in_order, paces
 from dynamics.integrators.learning import turned
 from dynamics.integrators.waveforms import Relaxation, Waves
-from dynamics.integrators.window_parts import Course, Doubt, Layout, Past, Shown, distance, silent_inputs
+from dynamics.integrators.window_parts import Course, Doubt, Earlier, Layout, Past, Shown, distance, silent_inputs
 from dynamics.integrators.window_solver import Context, Solved, WindowSolver, filters_of
 from dynamics.interpolation import Moving
 from dynamics.kinks import root, roundoff, with_value
@@ -176,8 +176,8 @@ class AbstractWindow(AbstractIntegrator):
 
     def _look(
         self, clock: Clock, start: Float[Array, " windows"], length: Array, lag: Float[Array, ""], earlier: int
-    ) -> tuple[Float[Array, "windows s earlier points"], Float[Array, "windows s points"]]:
-        """The weights with which points of earlier windows, and of the window itself, give the signal `lag` ago."""
+    ) -> tuple[Earlier, Float[Array, "windows s points"]]:
+        """Which points of earlier windows give the signal `lag` ago, and the weights of those of the window itself."""
         count, s = start.shape[0], self.nodes
         back = np.arange(count)[:, None] - np.arange(earlier, 0, -1)[None]  # oldest first
         periods = jnp.asarray(back // count, start.dtype)
@@ -190,19 +190,18 @@ class AbstractWindow(AbstractIntegrator):
         tiny = clock.period * roundoff(lag / clock.period)
         inner = times + jnp.where(length > tiny, -tiny, tiny)[:, None]
 
-        def weights(times: Array, inner: Array, began: Array, ends: Array) -> Array:
-            """(s, points) for one window of the past: 0 for times outside it."""
-            inside = (inner >= began) & (inner < ends)
-            return jnp.where(inside[:, None], interpolation(within(times - began, ends - began), s), 0)
-
         def within(since: Array, length: Array) -> Array:
             x = since / jnp.where(length > 0, length, 1)
             return with_value(jnp.clip(x, 0, 1), x)
 
-        past = jax.vmap(jax.vmap(weights, (None, None, 0, 0), 1))(times, inner, began, ends)
-        x = jax.vmap(within)(times - start[:, None], length)
-        now = jnp.where((inner >= start[:, None])[..., None], jax.vmap(lambda x: interpolation(x, s))(x), 0)
-        return past, now
+        between = jax.vmap(lambda x: interpolation(x, s))
+        inside = (inner[..., None] >= began[:, None]) & (inner[..., None] < ends[:, None])
+        at = jnp.argmax(inside, axis=2)
+        begins, lasts = (jnp.take_along_axis(of, at, 1) for of in (began, ends - began))
+        past = jnp.where(inside.any(axis=2)[..., None], between(within(times - begins, lasts)), 0)
+        now = between(jax.vmap(within)(times - start[:, None], length))
+        now = jnp.where((inner >= start[:, None])[..., None], now, 0)
+        return Earlier(at.astype(jnp.int32), past), now
 
     def arrivals(self, system: CoupledSystem, stream: Stream, k: Int[Array, ""]) -> dict[str, Shown]:
         """Everything that is shown during presentation k, as it arrives."""
@@ -300,9 +299,9 @@ class AbstractWindow(AbstractIntegrator):
         late = {name: value[None] for name, (value, _) in at.items() if name not in ("stimulus", "target", *given)}
         late |= {name: shown[name].course(share, times) for name, share in on.items() if shown[name].moving is not None}
         earlier = {}
-        for name, weights in layout.past.items():
+        for name, look in layout.past.items():
             assert past is not None
-            earlier[name] = jnp.einsum("swp,wpn->sn", weights, past.rows[self._lags(system)[name][0]])
+            earlier[name] = look.of(past.rows[self._lags(system)[name][0]])
         context = Context(layout.filters, late, earlier, self._paths(system, y, layout, key), times, layout.turned)
         return Inputs(at["stimulus"][0], *at["target"], given | maps, layout.start), context
 

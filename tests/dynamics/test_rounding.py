@@ -51,3 +51,10 @@ def test_a_change_of_a_product_is_kept_too():
     rate = jnp.asarray([3e-6, -7e-6], jnp.float32)
     high, _ = jax.jit(lambda w: jax.lax.fori_loop(0, 10**5, one, (w, nothing(w))))(jnp.ones(2, jnp.float32))
     np.testing.assert_allclose(np.asarray(high, "float64"), 1 + 1e-4 * 1e5 * np.asarray(rate, "float64"), rtol=6e-8)
+
+
+def test_all_of_a_slope_is_in_the_sum():
+    changes = 0.1 * jnp.arange(1.0, 10.0)[:, None]
+    slopes = jax.jit(jax.jacfwd(lambda a: summed(jnp.ones(1, changes.dtype), a * changes)))(jnp.ones((), changes.dtype))
+    np.testing.assert_allclose(slopes[0], changes.sum(axis=0), rtol=1e-6)
+    np.testing.assert_array_equal(slopes[1], [0])
