@@ -20,15 +20,10 @@ ARROWS = {
     "execution": ("storage",),
     "report": ("results",),
     "predictions": ("execution", "report"),
-    "console": ("machine",),
     "inference": ("execution", "report"),
     "session": ("predictions",),
     "interactive": ("predictions", "inference"),
-    "terminal": ("session",),
-    "catalogue": ("predictions",),
-    "fit_commands": ("terminal", "console", "inference"),
-    "cli": ("catalogue", "fit_commands"),
-    "start": ("cli",),
+    "commands": ("session", "inference"),
 }
 Imports = dict[str, set[str]]
 

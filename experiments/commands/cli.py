@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments import fit_commands
-from experiments.console import (
+from experiments.commands import fit
+from experiments.commands.console import (
     DONE,
     FAILED,
     INTERRUPTED,
@@ -22,10 +22,10 @@ from experiments.console import (
     SpecName,
     Workers,
 )
-from experiments.console import check_addresses as _check_addresses
-from experiments.console import say as _say
-from experiments.console import sentences as _sentences
-from experiments.console import tell_interrupted as _tell_interrupted
+from experiments.commands.console import check_addresses as _check_addresses
+from experiments.commands.console import say as _say
+from experiments.commands.console import sentences as _sentences
+from experiments.commands.console import tell_interrupted as _tell_interrupted
 from experiments.machine.compilation import kept_programs
 from experiments.machine.interrupts import interruptible, quiet
 
@@ -167,6 +167,7 @@ def reproduce(
             return
         _check_addresses()
         from experiments import predictions
+        from experiments.commands.terminal import print_predictions
         from experiments.execution.keeping import how_to_run
         from experiments.machine.processes import cores
         from experiments.machine.progress import shown_progress
@@ -174,7 +175,6 @@ def reproduce(
         from experiments.results.netcdf import output_directory
         from experiments.results.ownership import REPRODUCED
         from experiments.spec.toml_text import parse_setting
-        from experiments.terminal import print_predictions
 
         processes = how_to_run(workers, None, None, False).workers or cores()
         chosen = predictions.configured(names or (), dict(map(parse_setting, sets or ())), quick, seed)
@@ -194,23 +194,23 @@ def reproduce(
 
 def _list_predictions(names: list[str] | None, directory: Path) -> None:
     from experiments import predictions
+    from experiments.commands.terminal import print_table
     from experiments.predictions import report
-    from experiments.terminal import print_table
 
     chosen = {name: predictions.prediction_class(name) for name in names or predictions.PREDICTIONS}
     print_table(report.standing(chosen, directory))
 
 
-app.command()(fit_commands.fit)
-app.command()(fit_commands.design)
+app.command()(fit.fit)
+app.command()(fit.design)
 
 
 @app.command("list")
 def list_all() -> None:
     """List the built-in specs, studies, predictions, rules, probes and tasks."""
     with _sentences():
-        from experiments.catalogue import contents
-        from experiments.terminal import print_pairs
+        from experiments.commands.catalogue import contents
+        from experiments.commands.terminal import print_pairs
 
         for title, rows in contents().items():
             print_pairs(title, rows)
@@ -222,7 +222,7 @@ def show(
 ) -> None:
     """Print a spec with all its defaults as TOML, a rule with equation and circuit, a prediction, a task, a probe."""
     with _sentences():
-        from experiments.catalogue import described
+        from experiments.commands.catalogue import described
 
         _say(described(name, sets or ()))
 
@@ -232,10 +232,10 @@ def check(spec: SpecName, sets: Sets = None, quick: Quick = False, no_cache: NoC
     """Check a spec without running it: how much memory, disk and time it takes, measured on a little of it."""
     with _sentences(), kept_programs(not no_cache):
         _check_addresses()
+        from experiments.commands.terminal import print_table
         from experiments.execution.estimate import estimate
         from experiments.machine.progress import shown_progress
         from experiments.spec.loading import load_spec
-        from experiments.terminal import print_table
 
         loaded = load_spec(spec, sets or (), quick)
         jobs = _prepared(loaded)
@@ -280,7 +280,7 @@ def _ran(spec: "Spec", target: Path, how: "How") -> "Ended":
 
 def _conclude(spec: "Spec", target: Path, ended: "Ended") -> None:
     """Print the essentials, and end with the exit code that they deserve."""
-    from experiments.terminal import none_ok, print_outcome
+    from experiments.commands.terminal import none_ok, print_outcome
 
     print_outcome(ended)
     kept = f"{ended.points} of {ended.of} points are finished"
