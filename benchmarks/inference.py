@@ -6,6 +6,7 @@ A tanh network of 10, 12 and 3 neurons learns by m = a e + b z (random feedback)
 of 12 hidden neurons and 2 of 3 outputs are seen 3 times in each presentation.
 """
 
+import functools
 import resource
 import statistics
 import sys
@@ -23,7 +24,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dynamics.circuit import AbstractFactor, Activity, Circuit, Gaussian, Local, TwoFactor
-from dynamics.information import Scored
 from dynamics.network import Network
 from experiments.inference.design import design
 from experiments.inference.fitting import simulator, truth_of
@@ -154,6 +154,7 @@ def memory(folder: Path) -> None:
         rows = rows_of(made, presentations)
         program = jax.jit(made.scored).lower(truth_of(made), rows, made.data).compile()
         held = program.memory_analysis()
+        assert held is not None
         began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         jax.block_until_ready(program(truth_of(made), rows, made.data))
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - began
@@ -298,6 +299,10 @@ def bound(folder: Path) -> None:
             )
 
 
+def _replaced(rows: np.ndarray, old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    return np.where(rows.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+
 def replicates(table: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The places that fits of simulated recordings end at, the true one, and the standard errors of the bound there."""
     spec = make_spec(table)
@@ -320,9 +325,7 @@ def replicates(table: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarra
         better = there.loss < said.loss
         damping = np.where(better, damping / 5, damping * 5)
         place = np.where(better[:, None], moved, place)
-        said = Scored(
-            *(np.where(better.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(there, said, strict=True))
-        )
+        said = jax.tree.map(functools.partial(_replaced, better), said, there)
         if (np.abs(step) < 1e-3 * bound).all():
             break
     return place, truth, bound

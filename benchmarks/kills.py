@@ -33,7 +33,8 @@ import jax  # noqa: E402
 import xarray as xr  # noqa: E402
 import xarray.backends.h5netcdf_  # noqa: E402, F401 - before the forks, as all that runs need
 
-from experiments import cli, session  # noqa: E402, F401
+from experiments import session  # noqa: E402, F401
+from experiments.commands import cli  # noqa: E402, F401
 from experiments.points.jobs import Chunking  # noqa: E402
 from experiments.report import figures, report  # noqa: E402, F401
 from experiments.results import export  # noqa: E402, F401
@@ -75,7 +76,7 @@ PHASES = {
     ],
     "figures": [("experiments.report.figures", "_figure", 1), ("experiments.report.report", "save", 1)],
     "publish": [("experiments.results.netcdf", "_publish", 1), ("experiments.storage.rundir", "_clear", 1)],
-    "end": [("experiments.terminal", "print_outcome", 1)],
+    "end": [("experiments.commands.terminal", "print_outcome", 1)],
     "export": [("experiments.results.export", name, 1) for name in ("_writer", "_write_csv", "export_table")],
 }
 SIGNALS = {  # what is sent, and the exit codes that are promised

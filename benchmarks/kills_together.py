@@ -49,7 +49,7 @@ KINDS = {
             (STORE, "write", 4),
             ("experiments.session", "merge", 1),
             ("experiments.report.report", "page", 1),
-            ("experiments.terminal", "print_outcome", 1),
+            ("experiments.commands.terminal", "print_outcome", 1),
         ],
     ),
     "shards": Kind(
@@ -76,7 +76,7 @@ KINDS = {
             ("experiments.predictions.reproduce", "_run", 1),
             ("experiments.predictions.report", "write", 1),
             ("experiments.results.netcdf", "_publish", 1),
-            ("experiments.terminal", "print_predictions", 1),
+            ("experiments.commands.terminal", "print_predictions", 1),
         ],
         ("predictions.toml", "verdicts.json", "figures/curl-toy.png"),
     ),

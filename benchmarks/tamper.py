@@ -30,7 +30,8 @@ from typer.testing import CliRunner
 
 from benchmarks.tamper_directories import change_directory
 from benchmarks.tamper_files import SECRET, SECRET_NUMBER, change_results
-from experiments import cli, console, session  # noqa: F401 - before the forks
+from experiments import session  # noqa: F401 - before the forks
+from experiments.commands import cli, console
 from experiments.execution import runner  # noqa: F401 - before the forks
 from experiments.machine import lock  # noqa: F401 - before the forks
 from experiments.machine.lock import Lock

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 import plasticode
-from experiments.catalogue import described
+from experiments.commands.catalogue import described
 from experiments.inference.table import Fit, Free, Observation
 from experiments.predictions import PREDICTIONS, plain, prediction_class
 from experiments.spec.probes import PROBES

@@ -98,7 +98,7 @@ class Coupled(AbstractCoupled):
         ready = self.ready(progress) if ready is None else ready
 
         def one(before: CoupledProgress, k: Int[Array, ""]) -> CoupledProgress:
-            run = self.at(k)
+            run = self.stream.run_at(self, k)
             return run.integrator.show(run._side(), run._ready_at(ready, before), before, k)
 
         def show(i: Int[Array, ""], carry: tuple[State, PyTree]) -> tuple[State, PyTree]:
@@ -108,10 +108,6 @@ class Coupled(AbstractCoupled):
 
         state, memory = repeat(count, show, (progress.state, progress.memory))
         return CoupledProgress(state, fixed, memory)
-
-    def at(self, k: Int[Array, ""]) -> "Coupled":
-        """The run with the clock of presentation k, whose sample may have a duration and a gap of its own."""
-        return dataclasses.replace(self, clock=self.stream.clock_at(self.clock, k)) if self.stream.timed else self
 
     def _ready_at(self, ready: PyTree, progress: CoupledProgress) -> PyTree:
         """What was made once, or what this presentation needs."""
@@ -144,7 +140,7 @@ class Coupled(AbstractCoupled):
         ready = self.ready(progress) if ready is None else ready
 
         def one(before: CoupledProgress, k: Int[Array, ""]) -> tuple[CoupledProgress, Seen]:
-            run = self.at(k)
+            run = self.stream.run_at(self, k)
             return run.integrator.watch(run._side(), run._ready_at(ready, before), before, k, shares, sight)
 
         after, seen = together(one, self.batch, (sides, None), (sides, 0))(progress, k)

@@ -6,7 +6,6 @@ It is the baseline that the other two regimes approach, and one Euler step of th
 gaps nothing but that weights decay in them.
 """
 
-import dataclasses
 from typing import NamedTuple
 
 import equinox as eqx
@@ -102,14 +101,10 @@ class Discrete(AbstractRegime[DiscreteState]):
         def present(i: Int[Array, ""], state: DiscreteState) -> DiscreteState:
             k = first + jnp.asarray(i, jnp.int32)
             if self.batch == 1:
-                return self.at(k).update(state, self._shown(k))
+                return self.stream.run_at(self, k).update(state, self._shown(k))
             return self.update(state, jax.vmap(self._shown)(k * self.batch + jnp.arange(self.batch, dtype=jnp.int32)))
 
         return repeat(count, present, progress)
-
-    def at(self, k: Int[Array, ""]) -> "Discrete":
-        """The run with the clock of presentation k, whose sample may have a duration and a gap of its own."""
-        return dataclasses.replace(self, clock=self.stream.clock_at(self.clock, k)) if self.stream.timed else self
 
     def _shown(self, k: Int[Array, ""]) -> Outside:
         """The k-th sample."""

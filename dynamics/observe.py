@@ -131,7 +131,7 @@ def _observed(
     def block(progress: CoupledProgress, now: tuple[Array, Array]) -> tuple[CoupledProgress, Seen]:
         begun, k = now
         progress = run.advance(progress, begun, counts[0] if even else UpTo(k - begun, max(counts)))
-        own = jnp.minimum(seconds / run.at(k).clock.period, 1) if run.stream.timed else at
+        own = jnp.minimum(seconds / run.stream.clock_at(run.clock, k).period, 1) if run.stream.timed else at
         return run.watch(progress, k, own, sight)
 
     shown = jnp.asarray(presentations, jnp.int32)

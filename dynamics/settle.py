@@ -26,6 +26,7 @@ Values = dict[Node, Float[Array, " _n"]]
 # Damped sweeps with d settle where |1 - d (1 - r)| < 1, r the eigenvalues of dF/dv: the smallest d, tried where larger
 # ones fail, copes with inhibition down to r = -255. Within so many time constants what is left must halve.
 DAMPING, PATIENCE = (1 / 8, 1 / 32, 1 / 128), 50
+DEEP = 30  # variables, each a dozen calls deeper
 
 
 def evaluation_order(circuit: Circuit) -> tuple[Node, ...]:
@@ -59,6 +60,9 @@ class Settled(AbstractMoment):
         super().__init__(circuit)
         self.weights = {**weights, **circuit.redrawn(outside.drawn)}
         self.slow, self.outside, self.known = slow, outside, known or {}
+        if len(circuit.plan.order) > DEEP:  # from the ends, all layers would be one recursion, and Python has a limit
+            for name, variable in circuit.plan.order:
+                self.value(circuit.layer(name), variable)
 
     def value(self, layer: Layer, variable: str) -> Signal:
         if (layer.name, variable) in self.known:

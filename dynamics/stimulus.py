@@ -6,7 +6,7 @@ sequence is shown frame by frame, each in a presentation of its own.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -18,6 +18,8 @@ from dynamics.interpolation import INTERPOLATIONS, Moving
 from dynamics.kinks import cell_before, earlier_side, share_on
 from dynamics.order import ORDERS
 from dynamics.samples import check_each, check_pairs, check_shown, integers, lessons, marks, rows, rows_or_none, spans
+
+Run = TypeVar("Run", bound=Any)  # what has a clock
 
 
 class Clock(eqx.Module):
@@ -106,6 +108,10 @@ class Stream(eqx.Module):
         own = {"duration": self.durations, "gap": self.gaps}
         sample, dtype = self.index(k), clock.dt.dtype
         return dataclasses.replace(clock, **{n: v[sample].astype(dtype) for n, v in own.items() if v is not None})
+
+    def run_at(self, run: Run, k: Int[Array, ""]) -> Run:
+        """A run with the clock of presentation k, whose sample may have a duration and a gap of its own."""
+        return dataclasses.replace(run, clock=self.clock_at(run.clock, k)) if self.timed else run
 
     def longest(self, clock: Clock) -> tuple[Array, Array]:
         """The longest duration and the longest gap."""

@@ -1,6 +1,6 @@
 """`python -m plasticode` is the command `plasticode`."""
 
-from experiments.start import main
+from experiments.commands.start import main
 
 if __name__ == "__main__":
     main()

@@ -19,10 +19,11 @@ SERVER = """
 import faulthandler, json, os, pathlib, signal, sys, time, traceback
 sys.path.insert(0, sys.argv[1])
 longest, drawn = float(sys.argv[2]), bytes.fromhex(sys.argv[3])
-import experiments.cli, experiments.session, experiments.report.figures, experiments.report.report, sklearn.datasets
+import experiments.session, experiments.report.figures, experiments.report.report, sklearn.datasets
 import xarray.backends.h5netcdf_
 xarray.Dataset(coords={"x": [0.0]})  # which imports other packages at its first use
 from experiments import session
+from experiments.commands import cli
 from experiments.points.jobs import Chunking
 from experiments.results.labels import versions
 versions()  # which are looked up once
@@ -53,7 +54,7 @@ for line in sys.stdin:
     sys.argv = ["plasticode", *request["arguments"]]
     code = 99
     try:
-        experiments.cli.main()
+        cli.main()
     except SystemExit as exit:
         code = exit.code or 0
     except BaseException:

@@ -20,16 +20,12 @@ ARROWS = {
     "execution": ("storage",),
     "report": ("results",),
     "predictions": ("execution", "report"),
-    "console": ("machine",),
     "inference": ("execution", "report"),
     "session": ("predictions",),
     "interactive": ("predictions", "inference"),
-    "terminal": ("session",),
-    "catalogue": ("predictions",),
-    "fit_commands": ("terminal", "console", "inference"),
-    "cli": ("catalogue", "fit_commands"),
-    "start": ("cli",),
+    "commands": ("session", "inference"),
 }
+MOST_FLOORS = 10  # of rooms: to understand one, a reader has to go down so many
 Imports = dict[str, set[str]]
 
 
@@ -96,13 +92,27 @@ def unseen(texts: dict[str, str]) -> list[str]:
     return found
 
 
-def in_circles(imports: Imports) -> set[str]:
-    """The modules that are left when those are taken away, again and again, that import none of what is left."""
-    left = dict(imports)
-    while free := [name for name, others in left.items() if not others & set(left)]:
+def floors(imports: Imports) -> list[set[str]]:
+    """What stands on each floor, above all that it imports; without what is in a circle, or above one."""
+    left, found = dict(imports), []
+    while free := {name for name, others in left.items() if not others & set(left)}:
+        found.append(free)
         for name in free:
             del left[name]
-    return set(left)
+    return found
+
+
+def in_circles(imports: Imports) -> set[str]:
+    """The modules that are in a circle, or import one that is."""
+    return set(imports).difference(*floors(imports))
+
+
+def rooms(imports: Imports) -> Imports:
+    """The packages (and modules directly in experiments) that each imports."""
+    found: Imports = {}
+    for name, others in imports.items():
+        found.setdefault(package(name), set()).update(map(package, others))
+    return {room: others - {room} for room, others in found.items()}
 
 
 @pytest.fixture(scope="module")
@@ -151,3 +161,12 @@ def test_circles_are_seen():
     texts = modules()
     texts["dynamics.errors"] += "\nif TYPE_CHECKING:\n    from dynamics.circuit import Circuit\n"
     assert {"dynamics.errors", "dynamics.circuit"} <= in_circles(imports_of(texts))
+
+
+def test_the_house_is_low(imports: Imports):
+    assert len(floors(rooms(imports))) <= MOST_FLOORS
+
+
+def test_a_tower_is_seen(imports: Imports):
+    tower = imports | {"experiments.shell": {"experiments.commands.start"}}
+    assert len(floors(rooms(tower))) == len(floors(rooms(imports))) + 1

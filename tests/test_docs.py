@@ -16,8 +16,8 @@ import pytest
 import typer
 
 import plasticode
-from experiments.catalogue import described
-from experiments.cli import app
+from experiments.commands.catalogue import described
+from experiments.commands.cli import app
 from experiments.inference.table import read_fit
 from experiments.predictions import configured
 from experiments.spec.grid import expand

@@ -75,6 +75,6 @@ def test_nothing_is_left_unfinished():
 
 def test_the_command_line_imports_nothing_slow():
     """`plasticode --help` must answer at once, so what computes is imported by the command that needs it."""
-    script = f"import experiments.cli, sys; print(*(name for name in {SLOW_TO_IMPORT} if name in sys.modules))"
+    script = f"import experiments.commands.cli, sys; print(*(name for name in {SLOW_TO_IMPORT} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")

@@ -1,23 +1,24 @@
 """What a spec would take: points, programs, memory, disk and time, from running a fraction of a second of it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.execution.programs import JobRunner, Programs
+from experiments.execution.programs import JobRunner, Programs, program_key
 from experiments.execution.runner import chunking
 from experiments.machine.memory import peak_bytes
 from experiments.machine.progress import Meter, OnProgress, span
+from experiments.points import alike
 from experiments.points.jobs import Chunking, Job, points_of
 from experiments.results.text_tables import TextTable
 from experiments.spec.spec import Spec
 
 CALIBRATION_SECONDS = 0.3  # of integration
-MOST_CALIBRATED = 6  # jobs; others are taken to cost as much per synapse update as the nearest of them
+MOST_CALIBRATED = 6  # jobs, of different kinds; jobs of other kinds are taken to cost what the largest does
 CHUNK_FILE_BYTES = 15_000  # of labels in each chunk
 REPORT_BYTES = 400_000  # figures, report and labels
 # What a run takes beside: imports, checks, reports; and for every point to be labelled, merged and summarised.
@@ -25,9 +26,9 @@ START_SECONDS, POINT_SECONDS = 5.0, 2e-4
 
 
 class Cost(NamedTuple):
-    """What a calibrated job costs: seconds per synapse update, processor seconds to compile, bytes of its program."""
+    """What a calibrated job costs: seconds per `Job.work`, processor seconds to compile, bytes of its program."""
 
-    per_update: float
+    per_work: float
     compiling: float
     bytes: int
 
@@ -41,23 +42,29 @@ class Estimate(NamedTuple):
 
 
 def estimate(spec: Spec, jobs: dict[str, list[Job]], on_progress: OnProgress | None = None) -> Estimate:
-    """Compile and run a little of the largest job of each part, and scale that up.
+    """Compile and run a little of one job of each kind, and scale that up; jobs are of a kind if they differ in numbers
+    and in widths of hidden layers only.
 
     Refinements of windows that turn out to be too coarse are not foreseen.
     """
     cuts = chunking(jobs)
-    largest = [max(members, key=updates) for members in jobs.values()]
-    chosen = sorted(largest, key=updates, reverse=True)[:MOST_CALIBRATED]
+    kinds: dict[Hashable, Job] = {}
+    for job in sorted((max(members, key=_work) for members in jobs.values()), key=_work, reverse=True):
+        kinds.setdefault(_kind(job), job)
+    chosen = dict(list(kinds.items())[:MOST_CALIBRATED])
     meter = Meter(on_progress, float(len(chosen)))
-    costs: dict[str, Cost] = {}
-    for job in chosen:
-        costs[job.part] = _calibrated(job, cuts)
+    costs: dict[Hashable, Cost] = {}
+    for kind, job in chosen.items():
+        costs[kind] = _calibrated(job, cuts)
         meter.settle(1.0)
     rows, seconds, disk = [], 0.0, 0
+    programs: set[Hashable] = set()
     for part, members in jobs.items():
-        cost = costs.get(part, costs[chosen[0].part])
-        integration = sum(updates(job) for job in members) * cost.per_update
-        part_seconds = integration + cost.compiling * len(members) / len(jax.local_devices())
+        cost = costs.get(_kind(max(members, key=_work)), next(iter(costs.values())))
+        fresh = {program_key(job, len(_first_chunk(job, cuts))) for job in members} - programs
+        programs |= fresh
+        integration = sum(map(_work, members)) * cost.per_work
+        part_seconds = integration + cost.compiling * len(fresh) / len(jax.local_devices())
         part_bytes = sum(_disk_bytes(job, cuts) for job in members)
         rows.append([part or spec.name, *_facts(members), size_text(float(part_bytes)), f"about {span(part_seconds)}"])
         seconds, disk = seconds + part_seconds, disk + part_bytes
@@ -69,7 +76,7 @@ def estimate(spec: Spec, jobs: dict[str, list[Job]], on_progress: OnProgress | N
     memory = peak_bytes() if on_cpu else max(cost.bytes for cost in costs.values())
     note = (
         f"In all about {span(seconds)} on {where}, {size_text(float(memory))} of {'' if on_cpu else 'device '}memory, "
-        f"{size_text(float(disk))} on disk; calibrated on {len(chosen)} of {sum(map(len, jobs.values()))} programs."
+        f"{size_text(float(disk))} on disk; calibrated on {len(chosen)} of {len(programs)} programs."
     )
     return Estimate(seconds, memory, TextTable(f"{spec.name}: can be run", header, rows, note))
 
@@ -79,8 +86,22 @@ def updates(job: Job) -> float:
     return job.steps * job.synapses
 
 
+def _work(job: Job) -> float:
+    return job.work
+
+
+def _kind(job: Job) -> Hashable:
+    """What its programs follow from, but for widths of hidden layers and how time is cut."""
+    return alike.wiring(job.plan, job.group.values, job.data)
+
+
+def _first_chunk(job: Job, cuts: Chunking) -> np.ndarray:
+    """The points of a chunk than which none is larger."""
+    return next(iter(job.chunks(cuts).values()))
+
+
 def _calibrated(job: Job, cuts: Chunking) -> Cost:
-    points = next(iter(job.chunks(cuts).values()))
+    points = _first_chunk(job, cuts)
     started = time.process_time()
     programs = JobRunner(job, len(points)).prepare()
     compiling = time.process_time() - started
@@ -88,7 +109,7 @@ def _calibrated(job: Job, cuts: Chunking) -> Cost:
     # Padded points take as long as others.
     batches = len(job.chunks(cuts)) * -(-len(points) // programs.padded)
     share = batches * job.plan.spec.stimulus.presentations * seconds
-    return Cost(share / updates(job), compiling, programs.bytes)
+    return Cost(share / job.work, compiling, programs.bytes)
 
 
 def _seconds_per_presentation(job: Job, programs: Programs, points: np.ndarray) -> float:

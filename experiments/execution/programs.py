@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -292,17 +292,27 @@ def compiled(job: Job, size: int, points: int | None = None) -> Programs:
 
     A user's own code may have changed since, so it is traced again; what comes of that is compiled once.
     """
-    padded, block = _padding(job, size, len(jax.local_devices()))
+    cut, spec = _cut(job, size, points), job.plan.spec
+    if alike.own_names(spec):
+        return _compiled(job, *cut, "local")
+    # The names of what has none of its own, such as a lambda.
+    names = spec.rule.name, spec.probes, spec.network.activation, spec.network.output_activation
+    key, kept = program_key(job, size, points), KEPT if traced_folder() is None else FEW
+    return kept.made(key, lambda: stored.made((key, names), lambda name: _compiled(job, *cut, name)))
+
+
+def program_key(job: Job, size: int, points: int | None = None) -> Hashable:
+    """What `compiled` programs follow from: jobs of one key share them."""
+    data = tuple(_shapes(stage.data) for stage in job.stages)
+    return alike.whole(job.plan, job.group.values, job.data), data, _cut(job, size, points)
+
+
+def _cut(job: Job, size: int, points: int | None) -> tuple[int, int, int]:
+    """Of programs for batches of up to `size` points: the padded size, how many points a device takes at a time, and
+    how much compiling well is worth."""
     share = (job.group.size if points is None else points) / job.group.size
     effort = 0 if share * job.steps < SHORT_WORK else 1 if share * job.work < BRIEF_WORK else 2
-    if alike.own_names(job.plan.spec):
-        return _compiled(job, padded, block, effort, "local")
-    data = tuple(_shapes(stage.data) for stage in job.stages)
-    key = alike.whole(job.plan, job.group.values, job.data), data, padded, block, effort
-    spec = job.plan.spec  # the names of what has none of its own, such as a lambda
-    names = spec.rule.name, spec.probes, spec.network.activation, spec.network.output_activation
-    kept = KEPT if traced_folder() is None else FEW
-    return kept.made(key, lambda: stored.made((key, names), lambda name: _compiled(job, padded, block, effort, name)))
+    return *_padding(job, size, len(jax.local_devices())), effort
 
 
 def _compiled(job: Job, padded: int, block: int, effort: int, name: str) -> Programs:

@@ -28,8 +28,8 @@ from jax.stages import Compiled
 from experiments.machine import files
 from experiments.machine.compilation import traced_folder
 from experiments.machine.versions import version_of
+from experiments.points.alike import PACKAGES
 
-CODE = ("dynamics", "rules", "experiments")
 BUILT_ON = ("jax", "jaxlib", "equinox", "diffrax", "optax", "lineax", "optimistix", "numpy", "jaxtyping")
 FLAGS = ("XLA_", "LIBTPU_")  # of a compiler, which jax's settings do not tell
 NAMELESS = " at 0x"  # of an object that is told by its place in memory alone
@@ -105,7 +105,7 @@ def _text(told: Any) -> str:
 def _code() -> str | None:
     """A digest of every line of this package; None where lines have changed since they were imported, or are hidden."""
     digest = hashlib.sha256()
-    for package in CODE:
+    for package in PACKAGES:
         found = importlib.util.find_spec(package)
         root = Path(found.origin).parent if found is not None and found.origin is not None else None
         paths = [] if root is None else sorted(root.rglob("*.py"))

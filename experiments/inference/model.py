@@ -160,7 +160,7 @@ class Model:
             return regime.advance(progress, k, 1), self.natural(found, shown)
         if not timed:
             return regime.advance(progress, k, 1, ready), self.natural(found, shown)
-        every, shares = self.shares(regime.at(k))
+        every, shares = self.shares(regime.stream.run_at(regime, k))
         names = {one.name: output_layer(regime.circuit) if one.of == "output" else one.of for one in timed}
         sight = regime.sight(list(dict.fromkeys(names.values())), {}, "fit.observe")
         progress, seen = regime.watch(progress, k, shares, sight, ready)

@@ -14,6 +14,7 @@ from experiments.spec.spec import Spec
 from experiments.spec.tables import TRACED
 from rules.registry import rule_class, rule_names
 
+PACKAGES = "dynamics", "rules", "experiments"  # whose code does not change while a process runs
 # What a program does not look at in a spec, or what is said better: of a rule all but its numbers, the plan's
 # integrator and sizes. Whatever else a spec has counts.
 _SAID_ELSEWHERE = ("name", "description", "study", "seed", "task", "integrator", "sweep", "phases", "rule")
@@ -32,11 +33,11 @@ _LEFT_OUT = _left_out()
 
 
 def own_names(spec: Spec) -> list[str]:
-    """The rules, probes and activations of a spec that are a user's own code, not a module of this package."""
+    """The rules, probes and activations of a spec that are a user's own code, in no module of `PACKAGES`."""
     network = spec.network
     rules = rule_names(spec.rule.name, spec.rule.parameters)
     named = *rules, *spec.probes, network.activation, network.output_activation
-    return [name for name in named if is_own(name) and not name.startswith("experiments.")]
+    return [name for name in named if is_own(name) and name.partition(".")[0] not in PACKAGES]
 
 
 def whole(plan: Plan, values: Mapping[str, np.ndarray], data: Mapping[str, np.ndarray]) -> Hashable:

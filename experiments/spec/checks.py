@@ -13,6 +13,7 @@ from experiments.spec.spec import Spec
 from experiments.spec.tables import MULTIPLIED, ON_SYNAPSES, TABLES, TRACED
 from experiments.tasks.registry import of_kind
 
+# A coupled program of FA on circles takes 43 s of a processor with 21 matrices; with 63, 28 s before it is compiled.
 MOST_MATRICES = 64
 
 

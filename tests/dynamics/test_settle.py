@@ -198,3 +198,11 @@ def test_derivatives_ask_for_no_decomposition():
 
     program = jax.jit(jax.vmap(jax.grad(squares), in_axes=(None, 0))).lower(weights, PROBLEM.inputs[:, None])
     assert "lapack" not in program.as_text()
+
+
+def test_a_deep_network_is_no_deep_recursion():
+    """All weights are 1: x reaches the output, and its error every one of 40 layers."""
+    circuit = SGD().wire(Network((1,) * 41, "linear", bias=False))
+    weights = {p.name: f64([[1.0]]) for p in circuit.plastic}
+    found = settle(circuit, weights, {}, Outside(f64([0.25]), f64([1.0]))).factors()
+    assert {(float(m[0]), float(p[0])) for m, p, _ in found.products.values()} == {(0.75, 0.25)}

@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 
-from experiments.catalogue import described
+from experiments.commands.catalogue import described
 from experiments.points.jobs import prepare
 from experiments.spec.loading import make_spec
 from rules.registry import RULES, rule_class

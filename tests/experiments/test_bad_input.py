@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from experiments.cli import app
+from experiments.commands.cli import app
 from experiments.execution import runner
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -187,7 +187,7 @@ def test_a_bad_comparison_is_refused(options, parts):
 def test_the_command_itself_refuses():
     """As a user meets it: a process of its own, its exit code and its two streams. The spec is read and prepared."""
     text, parts = SPECS["error rule without targets"]
-    command = [sys.executable, "-c", "from experiments.cli import main; main()", "run", write_spec(text)]
+    command = [sys.executable, "-c", "from experiments.commands.cli import main; main()", "run", write_spec(text)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     told = sentence(done.returncode, done.stdout, done.stderr)
     assert [part for part in parts if part not in told] == [], told
@@ -250,7 +250,7 @@ def test_mistakes_in_a_rule_of_the_user_are_sentences(name, parts, tmp_path, mon
 @pytest.mark.parametrize("command", [["run", "spec.toml"], ["reproduce", "curl-toy"]])
 def test_too_small_an_address_space_is_told_before_the_libraries_abort(command):
     write_spec("")
-    script = "from experiments.cli import main; main()"
+    script = "from experiments.commands.cli import main; main()"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     limited = ["bash", "-c", 'ulimit -v 1000000; exec "$@"', "bash", sys.executable, "-c", script, *command]
     done = subprocess.run(limited, capture_output=True, text=True, env=environment)

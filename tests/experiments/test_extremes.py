@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from matplotlib import colors
 from typer.testing import CliRunner
 
-from experiments.cli import app
+from experiments.commands.cli import app
 from experiments.predictions.study.choice import study_of
 from experiments.report import figures, report
 from experiments.report.page import table

@@ -4,7 +4,7 @@ import pytest
 
 from dynamics.errors import PlasticodeError
 from experiments.spec.loading import load_spec, make_spec
-from tests.experiments.test_cli import plasticode
+from tests.experiments.commands.test_cli import plasticode
 
 OWN = {"myrule": "rule", "mytask": "task", "myprobe": "record.probes", "myf": "network.activation"}
 MEANT = [

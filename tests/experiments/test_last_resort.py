@@ -21,8 +21,8 @@ from experiments.report.figures import generic_figures, save
 from experiments.results import netcdf
 from experiments.results.labels import Results
 from experiments.storage import merge
+from tests.experiments.commands.test_cli import WRITTEN, names, plasticode, summary
 from tests.experiments.results.test_ownership import OUT, here, put, run  # noqa: F401
-from tests.experiments.test_cli import WRITTEN, names, plasticode, summary
 
 pytestmark = pytest.mark.usefixtures("unchecked_types")
 STRANGE = ["$x^{", "$", "$a$ and $\\nosuch{$", "_hidden", "a_{b", "two\nlines", "\\$5", "{}", "%d"]
@@ -168,7 +168,7 @@ def test_a_signal_while_a_table_is_written_leaves_the_one_that_was_there(monkeyp
     [
         ("experiments.spec.loading.load_spec", False),
         ("experiments.execution.runner.prepare", False),
-        ("experiments.terminal.print_outcome", True),
+        ("experiments.commands.terminal.print_outcome", True),
     ],
 )
 def test_a_signal_before_and_after_the_points_run(where, kept, number, monkeypatch):

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from dynamics.activations import ACTIVATIONS, Activation
 from dynamics.plugins import look_in
-from experiments.catalogue import contents, described
-from experiments.cli import app
+from experiments.commands.catalogue import contents, described
+from experiments.commands.cli import app
 from experiments.execution import runner
 from experiments.points import jobs
 from experiments.spec.loading import make_spec

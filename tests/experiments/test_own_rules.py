@@ -11,7 +11,7 @@ import xarray as xr
 from typer.testing import CliRunner
 
 from dynamics.errors import PlasticodeError
-from experiments.cli import app
+from experiments.commands.cli import app
 from experiments.execution import runner
 from experiments.points import jobs
 from experiments.points.notes import notes_of

@@ -10,7 +10,7 @@ from experiments.points import jobs
 from experiments.predictions import study
 from experiments.results.verdicts import StudyReport
 from experiments.spec import grid, loading, units
-from tests.experiments.test_cli import plasticode
+from tests.experiments.commands.test_cli import plasticode
 
 pytestmark = pytest.mark.usefixtures("unchecked_types", "undrawn")
 SPEC = """

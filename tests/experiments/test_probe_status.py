@@ -14,7 +14,7 @@ from experiments.points import jobs
 from experiments.results.labels import STATUS, Table
 from experiments.spec.grid import expand
 from experiments.spec.loading import make_spec
-from tests.experiments.test_cli import plasticode, summary
+from tests.experiments.commands.test_cli import plasticode, summary
 
 pytestmark = pytest.mark.usefixtures("unchecked_types", "undrawn")
 BASE = {

@@ -14,7 +14,7 @@ from dynamics.coupled import Coupled
 from dynamics.errors import PlasticodeError
 from dynamics.integrators import FixedStep
 from dynamics.overlap import overlap_of_one
-from experiments.catalogue import contents, described
+from experiments.commands.catalogue import contents, described
 from experiments.execution import runner
 from experiments.points import jobs
 from experiments.spec.loading import make_spec

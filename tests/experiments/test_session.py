@@ -25,7 +25,7 @@ from experiments.machine import progress
 from experiments.points.jobs import Chunking
 from experiments.results import labels, netcdf
 from experiments.storage import chunks, merge, rundir
-from tests.experiments.test_cli import TINY, WRITTEN, interrupt_at, names, plasticode, summary
+from tests.experiments.commands.test_cli import TINY, WRITTEN, interrupt_at, names, plasticode, summary
 
 pytestmark = pytest.mark.usefixtures("unchecked_types", "undrawn")
 OUT = Path("results/tiny")

@@ -18,7 +18,7 @@ from dynamics.errors import PlasticodeError
 from experiments.execution import cluster
 from experiments.execution.keeping import how_to_run
 from experiments.points.jobs import CACHE_BLOCK, Chunking
-from tests.experiments.test_cli import plasticode
+from tests.experiments.commands.test_cli import plasticode
 from tests.experiments.test_resume import POINTS, SPEC, WRITTEN, chunks, names
 from tests.forks import forking, local_cluster
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import plasticode
 from dynamics.errors import PlasticodeError
 from dynamics.information import Scored
-from experiments.cli import app
+from experiments.commands.cli import app
 from experiments.inference import comparison, fitting, folds
 from experiments.inference.comparison import Compared, Explanation
 from experiments.inference.coordinates import Coordinate

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 import plasticode
 from dynamics.errors import PlasticodeError
-from experiments.cli import app
+from experiments.commands.cli import app
 from experiments.execution import cluster
 from experiments.inference.expected import prepared
 from experiments.inference.verdicts import certainty

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import plasticode
 from dynamics.errors import PlasticodeError
-from experiments.cli import app
+from experiments.commands.cli import app
 from experiments.inference import fitting, recordings, searching, writing
 from experiments.inference.model import Rows, model
 from experiments.inference.table import read_fit

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from experiments import cli, fit_commands
+from experiments.commands import cli, fit
 from experiments.machine import compilation
 from experiments.machine.compilation import PLACE, SWITCH, kept_programs, settings
 
@@ -131,7 +131,7 @@ def test_what_becomes_unreadable_meanwhile_is_no_warning(home, kept):
 def test_a_run_keeps_programs_unless_it_is_told_not_to(home):
     spec = home / "spec.toml"
     spec.write_text(SPEC)
-    run = "from experiments.start import main; main()", "run", str(spec), "--out", str(home / "out"), "--force"
+    run = "from experiments.commands.start import main; main()", "run", str(spec), "--out", str(home / "out"), "--force"
     assert ended(started(*run, "--no-cache"))[1:] == (0, 0) and entries(home) == []
     found, kept = ended(started(*run))[1:]
     (traced,) = (path for path in entries(home) if path.name.startswith("traced-"))
@@ -147,7 +147,7 @@ COMMANDS = ["run digits", "compare", "reproduce curl-rate", "check digits", "fit
 @pytest.mark.parametrize("command", COMMANDS)
 def test_all_commands_that_compile_can_be_told(monkeypatch, command):
     told = []
-    for commands in (cli, fit_commands):
+    for commands in (cli, fit):
         monkeypatch.setattr(commands, "kept_programs", told.append)  # which is no context: the command ends there
     for more in ([], ["--no-cache"]):
         assert isinstance(CliRunner().invoke(cli.app, [*command.split(), *more]).exception, TypeError)

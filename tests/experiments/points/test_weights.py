@@ -14,8 +14,8 @@ from experiments.points.weights import START, Map, given_start
 from experiments.results.netcdf import open_results
 from experiments.spec.loading import make_spec
 from experiments.storage.rundir import _difference, header_of
+from tests.experiments.commands.test_cli import plasticode
 from tests.experiments.results.saved import save
-from tests.experiments.test_cli import plasticode
 
 pytestmark = pytest.mark.usefixtures("unchecked_types")
 BASE = {

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from dynamics.errors import PlasticodeError
 from experiments import predictions
-from experiments.cli import app
+from experiments.commands.cli import app
 from experiments.machine import processes
 from experiments.machine.progress import Progress
 from experiments.predictions import PREDICTIONS, prediction_class, report, reproduce

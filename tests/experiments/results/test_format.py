@@ -13,10 +13,10 @@ from experiments.points.jobs import prepare
 from experiments.results.labels import FORMAT, Results
 from experiments.spec.loading import load_spec
 from experiments.storage import rundir
+from tests.experiments.commands.test_cli import TINY
+from tests.experiments.commands.test_cli import plasticode as command
 from tests.experiments.results.saved import save
 from tests.experiments.results.test_netcdf import dataset
-from tests.experiments.test_cli import TINY
-from tests.experiments.test_cli import plasticode as command
 
 OLD = "results in format 1, which plasticode 0.1.0 reads; here is format 2"
 NEW = "results in format 3, which plasticode 0.9.1 reads; here is format 2"

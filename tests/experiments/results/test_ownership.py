@@ -14,7 +14,7 @@ from experiments.points.jobs import Chunking
 from experiments.results import netcdf, ownership
 from experiments.results.netcdf import output_directory, write_json
 from experiments.storage.chunks import ChunkStore
-from tests.experiments.test_cli import WRITTEN, names, plasticode
+from tests.experiments.commands.test_cli import WRITTEN, names, plasticode
 
 OUT = Path("out")
 pytestmark = pytest.mark.usefixtures("unchecked_types", "undrawn")

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import plasticode
 from dynamics.plugins import look_in
-from experiments.cli import app
+from experiments.commands.cli import app
 from experiments.execution.runner import run
 from experiments.spec.loading import load_spec, make_spec
 from experiments.tasks import samples

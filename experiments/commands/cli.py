@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments import fit_commands
-from experiments.console import (
+from experiments.commands import fit
+from experiments.commands.console import (
     DONE,
     FAILED,
     INTERRUPTED,
@@ -21,11 +21,11 @@ from experiments.console import (
     Sets,
     SpecName,
     Workers,
+    check_addresses,
+    say,
+    sentences,
+    tell_interrupted,
 )
-from experiments.console import check_addresses as _check_addresses
-from experiments.console import say as _say
-from experiments.console import sentences as _sentences
-from experiments.console import tell_interrupted as _tell_interrupted
 from experiments.machine.compilation import kept_programs
 from experiments.machine.interrupts import interruptible, quiet
 
@@ -76,21 +76,21 @@ def run(
 
     The same command again goes on where it was stopped.
     """
-    with _sentences(), kept_programs(not no_cache):
-        _check_addresses()
+    with sentences(), kept_programs(not no_cache):
+        check_addresses()
         from experiments.execution.keeping import how_to_run
         from experiments.spec.loading import load_spec
 
         loaded = load_spec(spec, sets or (), quick, seed)
         if quick and loaded == load_spec(spec, sets or (), False, seed):
-            _say(f"{loaded.name} has no smaller version, a table [quick]: all of it is run", err=True)
+            say(f"{loaded.name} has no smaller version, a table [quick]: all of it is run", err=True)
         _execute(loaded, out, quick, how_to_run(workers, scheduler, shard, force))
 
 
 @app.command()
 def status(directory: Annotated[Path, typer.Argument(metavar="DIR", help="The --out directory of a run.")]) -> None:
     """Tell how far a run is: what is finished, who is at it, how to go on."""
-    with _sentences():
+    with sentences():
         from experiments.machine.lock import BEAT, living
 
         # One heartbeat, and some time for it to come; meanwhile the rest is imported.
@@ -99,7 +99,7 @@ def status(directory: Annotated[Path, typer.Argument(metavar="DIR", help="The --
         from experiments.storage.status import status_of
 
         for line in status_of(place, alive):
-            _say(line)
+            say(line)
 
 
 @app.command()
@@ -109,11 +109,11 @@ def export(
     part: Annotated[str | None, typer.Option(help="One part of the spec.", show_default="all of them")] = None,
 ) -> None:
     """Write results as a table: one row per point and record."""
-    with _sentences():
+    with sentences():
         from experiments.results.export import export_table
 
         rows = export_table(source, table, part)
-        _say(f"Written to {table}: {rows} rows.")
+        say(f"Written to {table}: {rows} rows.")
 
 
 @app.command()
@@ -129,8 +129,8 @@ def compare(
     no_cache: NoCache = False,
 ) -> None:
     """Compare learning rules on one task: a table with 95 % intervals, learning curves, gradient alignment."""
-    with _sentences(), kept_programs(not no_cache):
-        _check_addresses()
+    with sentences(), kept_programs(not no_cache):
+        check_addresses()
         from experiments.execution.keeping import how_to_run
         from experiments.spec.compare import comparison
 
@@ -160,13 +160,14 @@ def reproduce(
     no_cache: NoCache = False,
 ) -> None:
     """Measure predictions of the literature: each with a verdict, a figure, and a page about all of them."""
-    with _sentences(), kept_programs(not no_cache):
+    with sentences(), kept_programs(not no_cache):
         target = out or Path("results") / f"reproduce{'-quick' if quick else ''}"
         if listed:
             _list_predictions(names, target)
             return
-        _check_addresses()
+        check_addresses()
         from experiments import predictions
+        from experiments.commands.terminal import print_predictions
         from experiments.execution.keeping import how_to_run
         from experiments.machine.processes import cores
         from experiments.machine.progress import shown_progress
@@ -174,7 +175,6 @@ def reproduce(
         from experiments.results.netcdf import output_directory
         from experiments.results.ownership import REPRODUCED
         from experiments.spec.toml_text import parse_setting
-        from experiments.terminal import print_predictions
 
         processes = how_to_run(workers, None, None, False).workers or cores()
         chosen = predictions.configured(names or (), dict(map(parse_setting, sets or ())), quick, seed)
@@ -185,32 +185,32 @@ def reproduce(
                 raise KeyboardInterrupt  # nothing to keep
             report.write(measured, directory)
         print_predictions(measured)
-        _say(f"Written to {target}: report.html, verdicts.json, predictions.toml, figures.")
+        say(f"Written to {target}: report.html, verdicts.json, predictions.toml, figures.")
         if not measured.complete:
-            _tell_interrupted("finished predictions are kept, and all are measured again")
+            tell_interrupted("finished predictions are kept, and all are measured again")
         failed = any(outcome.outcome == "failed" for outcome in measured.outcomes.values())
         raise typer.Exit(FAILED if failed else DONE)
 
 
 def _list_predictions(names: list[str] | None, directory: Path) -> None:
     from experiments import predictions
+    from experiments.commands.terminal import print_table
     from experiments.predictions import report
-    from experiments.terminal import print_table
 
     chosen = {name: predictions.prediction_class(name) for name in names or predictions.PREDICTIONS}
     print_table(report.standing(chosen, directory))
 
 
-app.command()(fit_commands.fit)
-app.command()(fit_commands.design)
+app.command()(fit.fit)
+app.command()(fit.design)
 
 
 @app.command("list")
 def list_all() -> None:
     """List the built-in specs, studies, predictions, rules, probes and tasks."""
-    with _sentences():
-        from experiments.catalogue import contents
-        from experiments.terminal import print_pairs
+    with sentences():
+        from experiments.commands.catalogue import contents
+        from experiments.commands.terminal import print_pairs
 
         for title, rows in contents().items():
             print_pairs(title, rows)
@@ -221,21 +221,21 @@ def show(
     name: Annotated[str, typer.Argument(help="A spec, a rule, a prediction, a task, or a probe.")], sets: Sets = None
 ) -> None:
     """Print a spec with all its defaults as TOML, a rule with equation and circuit, a prediction, a task, a probe."""
-    with _sentences():
-        from experiments.catalogue import described
+    with sentences():
+        from experiments.commands.catalogue import described
 
-        _say(described(name, sets or ()))
+        say(described(name, sets or ()))
 
 
 @app.command()
 def check(spec: SpecName, sets: Sets = None, quick: Quick = False, no_cache: NoCache = False) -> None:
     """Check a spec without running it: how much memory, disk and time it takes, measured on a little of it."""
-    with _sentences(), kept_programs(not no_cache):
-        _check_addresses()
+    with sentences(), kept_programs(not no_cache):
+        check_addresses()
+        from experiments.commands.terminal import print_table
         from experiments.execution.estimate import estimate
         from experiments.machine.progress import shown_progress
         from experiments.spec.loading import load_spec
-        from experiments.terminal import print_table
 
         loaded = load_spec(spec, sets or (), quick)
         jobs = _prepared(loaded)
@@ -251,7 +251,7 @@ def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
             _conclude(spec, target, _ran(spec, target, how))
     except KeyboardInterrupt:  # before the first point, or while merging, reporting or printing
         kept = any((target / name).exists() for name in ("chunks", "results.nc"))
-        _tell_interrupted(f"finished points are kept in {target}" if kept else "nothing was changed")
+        tell_interrupted(f"finished points are kept in {target}" if kept else "nothing was changed")
 
 
 def _prepared(spec: "Spec") -> "dict[str, list[Job]]":
@@ -267,7 +267,7 @@ def _prepared(spec: "Spec") -> "dict[str, list[Job]]":
         from experiments.inference.expected import prepared as prepare
     jobs = prepare(spec)
     for note in notes_of(jobs):
-        _say(note, err=True)
+        say(note, err=True)
     return jobs
 
 
@@ -275,40 +275,40 @@ def _ran(spec: "Spec", target: Path, how: "How") -> "Ended":
     from experiments import session
     from experiments.machine.progress import shown_progress
 
-    return session.run(spec, _prepared(spec), target, how, shown_progress, lambda text: _say(text, err=True))
+    return session.run(spec, _prepared(spec), target, how, shown_progress, lambda text: say(text, err=True))
 
 
 def _conclude(spec: "Spec", target: Path, ended: "Ended") -> None:
     """Print the essentials, and end with the exit code that they deserve."""
-    from experiments.terminal import none_ok, print_outcome
+    from experiments.commands.terminal import none_ok, print_outcome
 
     print_outcome(ended)
     kept = f"{ended.points} of {ended.of} points are finished"
     if ended.study is not None and not ended.as_it_was:
         files = [name for name in ("report.html", "results.nc", "summary.json") if name not in ended.study.failed]
-        _say(f"Written to {target}: {', '.join(files)}, figures, spec.toml.")
+        say(f"Written to {target}: {', '.join(files)}, figures, spec.toml.")
     for name, why in ended.study.failed.items() if ended.study else ():
-        _say(f"{name} could not be made ({why}); all numbers are in {target / 'results.nc'}", err=True)
+        say(f"{name} could not be made ({why}); all numbers are in {target / 'results.nc'}", err=True)
     if ended.interrupted:
         begun = f"{kept}, and how far others have come is kept in {target}" if ended.begun else "nothing was finished"
-        _tell_interrupted(f"{kept} and kept in {target}" if ended.points else begun)
+        tell_interrupted(f"{kept} and kept in {target}" if ended.points else begun)
     if ended.failures:
         first, why = next(iter(ended.failures.items()))
         plural = "s" * (len(ended.failures) > 1)
         failed = f"{len(ended.failures)} chunk{plural} failed every time, the first with {why}"
-        _say(f"{failed} ({target}/chunks/{first}.failed.json); the same command tries again", err=True)
+        say(f"{failed} ({target}/chunks/{first}.failed.json); the same command tries again", err=True)
         raise typer.Exit(FAILED)
     if ended.study is None:
-        _say(f"This shard is done; {kept}, and the last shard to finish writes the results to {target}.")
+        say(f"This shard is done; {kept}, and the last shard to finish writes the results to {target}.")
         return
     if not any(counts["ok"] for counts in ended.counts.values()):
-        _say(none_ok(spec, ended.counts), err=True)
+        say(none_ok(spec, ended.counts), err=True)
         raise typer.Exit(FAILED)
     failed = [verdict.name for verdict in ended.study.verdicts if verdict.outcome == "failed"]
     undecided = [verdict.name for verdict in ended.study.verdicts if verdict.outcome == "undecided"]
     if undecided:
         claims = f"{len(undecided)} of {len(ended.study.verdicts)} claims"
-        _say(f"{claims} need more seeds to be decided: {', '.join(undecided)}.", err=True)
+        say(f"{claims} need more seeds to be decided: {', '.join(undecided)}.", err=True)
     if failed:
-        _say(f"{len(failed)} of {len(ended.study.verdicts)} claims failed: {', '.join(failed)}.", err=True)
+        say(f"{len(failed)} of {len(ended.study.verdicts)} claims failed: {', '.join(failed)}.", err=True)
     raise typer.Exit(FAILED if failed or ended.study.failed else DONE)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.console import (
+from experiments.commands.console import (
     FAILED,
     Force,
     NoCache,
@@ -93,10 +93,10 @@ def _carried_out(
     for, and tell what came of it."""
     with sentences(), kept_programs(not no_cache):
         check_addresses()
+        from experiments.commands.terminal import print_table
         from experiments.execution import runner
         from experiments.inference import sessions
         from experiments.machine.progress import shown_progress
-        from experiments.terminal import print_table
 
         loaded = sessions.loaded(*asked)
         target = out or Path("results") / f"{loaded.name}-{name}"

@@ -2,8 +2,8 @@
 
 import pytest
 
+from experiments.commands.terminal import print_table
 from experiments.results.text_tables import TextTable
-from experiments.terminal import print_table
 
 NAMES = [f"alignment W{level}~{copy}" for level in range(1, 5) for copy in range(3)]
 RULES = ["equilibrium-propagation", "fa"]

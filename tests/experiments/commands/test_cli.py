@@ -18,7 +18,7 @@ from rich.console import Console
 from scipy import stats
 from typer.testing import CliRunner, Result
 
-from experiments.cli import app
+from experiments.commands.cli import app
 from experiments.execution import runner
 from experiments.machine import progress
 from experiments.predictions.study import STUDIES
@@ -30,7 +30,7 @@ from experiments.spec.spec import dump_toml
 from rules.registry import RULES
 from tests.forks import until
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 WRITTEN = ["figures", "report.html", "results.nc", "spec.toml", "summary.json"]
 pytestmark = pytest.mark.usefixtures("unchecked_types")
 # Discrete learning, which compiles soonest: the same points, files and words.
@@ -381,7 +381,7 @@ def test_a_logarithmic_axis_is_recognised():
 def test_users_rules_are_found_beside_them():
     """`rule = "my_rules:Mine"` names a file in the directory where the command runs."""
     Path("my_rules.py").write_text("from rules.hebbian import Oja as Mine\n")
-    script = "from experiments.cli import main; main()"
+    script = "from experiments.commands.cli import main; main()"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-P", "-c", script, "show", "my_rules:Mine"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)

@@ -11,6 +11,6 @@ def main() -> None:
     """Run the command line."""
     quiet()
     gc.set_threshold(GARBAGE, 10, 10)
-    from experiments.cli import main as run
+    from experiments.commands.cli import main as run
 
     run()
