@@ -5,7 +5,7 @@ LINEAR: dict[str, str] = {
     "linear-riccati": "linear.riccati:RiccatiSolution",
     "linear-feedback": "linear.feedback:FeedbackModes",
     "platonic": "linear.platonic:PlatonicKernel",
-    "saddle-plateaus": "linear.plateaus:SaddlePlateaus",
-    "saddle-lottery": "linear.lottery:SaddleLottery",
-    "saddle-noise": "linear.plateau_noise:PlateauNoise",
+    "saddle-plateaus": "linear.saddles:SaddlePlateaus",
+    "saddle-lottery": "linear.saddles:SaddleLottery",
+    "saddle-noise": "linear.saddles:PlateauNoise",
 }

@@ -16,9 +16,9 @@ from experiments.predictions import configured
 from experiments.predictions.continuous import learning_rate
 from experiments.predictions.continuous.closed_depth import expected_strengths, isotropic_case
 from experiments.predictions.continuous.closed_forms import drives_of, traced_overlap
-from experiments.predictions.continuous.layer_alignment import LayerAlignment
+from experiments.predictions.continuous.deep_overlap import LayerAlignment
 from experiments.predictions.continuous.learning_rate import LearningRate, Path
-from experiments.predictions.continuous.trace_rescue import TraceRescue
+from experiments.predictions.continuous.overlap_law import TraceRescue
 from experiments.predictions.kit import f64, wired
 from experiments.results.verdicts import all_match
 from rules import DFA, SGD
