@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 
@@ -13,7 +12,8 @@ from dynamics.stimulus import Stream
 from experiments.predictions.continuous.accuracies import AbstractDigitsPrediction, Replicates, Rules, in_t, knees
 from experiments.predictions.continuous.interference import weight_changes
 from experiments.predictions.contract import Finding, NonNegatives, Positive, Positives
-from experiments.predictions.kit import all_close, coupled, f64, legend_outside, look, marked, plotted, wired
+from experiments.predictions.drawing import legend_outside, look, marked, plotted
+from experiments.predictions.kit import all_close, coupled, f64, records, wired
 from experiments.predictions.study.plasticity_window import WINDOW_DROP
 from experiments.results.verdicts import JUDGED, Verdict, between, bracketed, close, exceeds, matches, stays_below
 from rules import SGD
@@ -324,13 +324,8 @@ class ActivityNoise(AbstractDigitsPrediction):
         run = coupled(circuit, nothing, self.propagation, np.inf, 1.0, 1, integrator=window, noise=noise, key=key)
         settled = int(np.ceil(10 * self.propagation))  # of the start from 0, exp(-10) is left
 
-        def show(progress: Any, k: jax.Array) -> tuple[Any, jax.Array]:
-            progress = run.advance(progress, k, 1)
-            return progress, progress.state.activity["z1"]
-
-        start = run.init(run.circuit.initial_weights(jax.random.key(0)))
-        shown = jnp.arange(settled + TIMES, dtype=jnp.int32)
-        return np.asarray(jax.jit(lambda p, k: jax.lax.scan(show, p, k)[1])(start, shown))[settled:]
+        start, z = run.init(circuit.initial_weights(jax.random.key(0))), lambda progress: progress.state.activity["z1"]
+        return np.asarray(jax.jit(lambda p: records(run, p, settled + TIMES, 1, z))(start))[settled:]
 
     @plotted(3.4, 2.7)
     def _drawn(self, panel: Axes, found: dict[str, np.ndarray]) -> None:

@@ -1,4 +1,4 @@
-"""T1.13: networks that learn in continuous time against discrete ones that Adam trains, each at several rates."""
+"""T1.13: test accuracy in continuous time and under Adam, for several depths."""
 
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -20,7 +20,7 @@ from experiments.predictions.continuous.accuracies import (
     trained,
 )
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Positives, Size
-from experiments.predictions.kit import drawn, legend_outside, look, marked
+from experiments.predictions.drawing import drawn, legend_outside, look, marked
 from experiments.predictions.study.plasticity_figure import NAMES
 from experiments.results.verdicts import Verdict, bracketed, exceeds, stays_below
 from experiments.spec.units import Time
@@ -42,8 +42,6 @@ class Found(NamedTuple):
 
 
 class AdamComparison(AbstractPrediction):
-    """Test accuracy in continuous time and under Adam, for several depths."""
-
     number = "T1.13"
     title = "Better than Adam, if Adam's rate is not tuned"
     source = "bacvanski2025continuous, table 2 (appendix), where Adam (kingma2015adam) has a rate that reviewers doubt"

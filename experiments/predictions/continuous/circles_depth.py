@@ -1,4 +1,4 @@
-"""T1.10: the deeper a network, the less propagation lag it tolerates."""
+"""T1.10: accuracy on two circles against tau_prop, for several depths."""
 
 from typing import Annotated, Any, NamedTuple
 
@@ -18,7 +18,7 @@ from experiments.predictions.continuous.accuracies import (
     trained,
 )
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Positives, Size
-from experiments.predictions.kit import drawn, legend_outside, look, marked
+from experiments.predictions.drawing import drawn, legend_outside, look, marked
 from experiments.predictions.study.plasticity_figure import NAMES
 from experiments.results.verdicts import Verdict, exceeds
 from experiments.spec.units import Time
@@ -37,8 +37,6 @@ class Curve(NamedTuple):
 
 
 class CirclesDepth(AbstractPrediction):
-    """Accuracy on two circles against tau_prop, for several depths."""
-
     number = "T1.10"
     title = "Deeper networks tolerate less propagation lag"
     source = "bacvanski2025continuous, figs. 5 and 7 (maps of accuracy, per depth); 1 / L is derived"

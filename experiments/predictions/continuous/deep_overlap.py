@@ -12,7 +12,7 @@ from pydantic import Field
 from dynamics.instruments import forward_matrices
 from experiments.predictions.continuous.closed_depth import PARTS, AbstractDeepPrediction, expected_strengths
 from experiments.predictions.contract import Finding, Positive, Seeds
-from experiments.predictions.kit import drawn, legend_outside, marked
+from experiments.predictions.drawing import drawn, legend_outside, marked
 from experiments.report.figures import OKABE_ITO
 from experiments.results.verdicts import Verdict, all_match, exceeds, matches
 from rules import DFA, SGD

@@ -1,4 +1,4 @@
-"""T1.6: under the Kolen-Pollack rule the feedback aligns at the rate of the weight decay, whatever else happens."""
+"""T1.6: the decay of the mismatch between feedback and forward weights."""
 
 from typing import Annotated
 
@@ -22,7 +22,8 @@ from experiments.predictions.contract import (
     Size,
     Sizes,
 )
-from experiments.predictions.kit import all_close, coupled, drawn, f64, look, wired
+from experiments.predictions.drawing import drawn, look
+from experiments.predictions.kit import all_close, coupled, f64, wired
 from experiments.report.figures import OKABE_ITO
 from experiments.spec.units import Time
 from rules import KP
@@ -33,8 +34,6 @@ CASES = ("plain run", "late error and noise")
 
 
 class KolenPollackRate(AbstractPrediction):
-    """The decay of the mismatch between feedback and forward weights."""
-
     number = "T1.6"
     title = "Kolen-Pollack feedback aligns at exactly 1 / tau_dec"
     source = "bacvanski2025continuous, the Kolen-Pollack limit; derived: W and the transpose of V have the same drive"

@@ -1,4 +1,4 @@
-"""T1.4: continuous learning with slow plasticity and fast neurons is SGD with learning rate T / tau_plast."""
+"""T1.4: the distance between a coupled run and discrete SGD on the same samples in the same order."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, NamedTuple
@@ -19,7 +19,8 @@ from dynamics.stimulus import Clock, Stream
 from dynamics.theory import lagged_overlap
 from dynamics.timescales import Timescales
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, NonNegative, Seeds, Size
-from experiments.predictions.kit import all_close, drawn, f64, legend_outside, look, marked, wired
+from experiments.predictions.drawing import drawn, legend_outside, look, marked
+from experiments.predictions.kit import all_close, f64, wired
 from experiments.report.figures import OKABE_ITO
 from experiments.results.verdicts import Verdict, matches
 from experiments.spec.units import Time
@@ -49,8 +50,6 @@ class Problem(NamedTuple):
 
 
 class LearningRate(AbstractPrediction):
-    """The distance between a coupled run and discrete SGD on the same samples in the same order."""
-
     number = "T1.4"
     title = "Learning in continuous time is SGD with learning rate T / tau_plast"
     source = "bacvanski2025continuous, SGD limit; derived: eta = T/tau_plast, lambda = tau_plast/tau_dec"

@@ -17,7 +17,8 @@ from dynamics.stimulus import Stream
 from dynamics.theory import lagged_overlap, overlap_law
 from experiments.predictions.continuous.closed_forms import traced_overlap
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, NonNegatives
-from experiments.predictions.kit import all_close, coupled, drawn, f64, legend_outside, look, plotted, swept, wired
+from experiments.predictions.drawing import drawn, legend_outside, look, plotted
+from experiments.predictions.kit import all_close, coupled, f64, swept, weights_after, wired
 from experiments.predictions.study.single_synapse import SingleSynapse
 from experiments.report.figures import LINES, OKABE_ITO
 from experiments.results.verdicts import Verdict, close
@@ -132,7 +133,7 @@ class LagStages(AbstractPrediction):
         def learned(tau: jax.Array, delay: jax.Array) -> jax.Array:
             span = WEAK * duration, duration, steps, gap * duration
             run = coupled(circuit, stream, tau, *span, late=delay, history=latest)
-            after = run.weights(run.advance(run.init(weights), jnp.int32(0), 1))
+            after = weights_after(run, weights, 1)
             return WEAK * jnp.block([[after["W00"], after["W01"]], [after["W10"], after["W11"]]])
 
         over = jax.vmap(jax.vmap(learned, (None, 0)), (0, None))
@@ -285,7 +286,7 @@ class TraceRescue(AbstractPrediction):
     @staticmethod
     def _weight(run: Coupled, presentations: int) -> jax.Array:
         start = {"W1": jnp.zeros((1, 1), jnp.float64)}
-        return run.weights(run.advance(run.init(start), jnp.int32(0), presentations))["W1"][0, 0]
+        return weights_after(run, start, presentations)["W1"][0, 0]
 
     @property
     def _gap(self) -> float:

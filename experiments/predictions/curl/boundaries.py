@@ -20,7 +20,7 @@ from experiments.predictions.curl.matrices import (
     signs,
     teachers,
 )
-from experiments.predictions.kit import drawn, marked, marked_across, plotted
+from experiments.predictions.drawing import drawn, marked, marked_across, plotted
 from experiments.report.figures import MARKERS, OKABE_ITO
 from experiments.results.verdicts import Verdict, close, matches
 

@@ -1,4 +1,4 @@
-"""T2.19: Hebbian plasticity of recurrent excitation follows a gradient, that of excitation and inhibition does not."""
+"""T2.19: the curl of Hebbian plasticity against the fraction of inhibitory neurons."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from dynamics.circuit import Activity, Circuit, Gaussian, Layer, OneToOne, Outer, Projection, Signed
 from dynamics.jacobian import curl_index
 from experiments.predictions.contract import AbstractPrediction, Finding, Fractions, Positive, Seeds, Size
-from experiments.predictions.kit import all_close, drawn, f64, look, marked, weight_flow
+from experiments.predictions.drawing import drawn, look, marked
+from experiments.predictions.kit import all_close, drift_of, f64, weight_flow
 from experiments.results.verdicts import close, exceeds
 
 EXACT = 1e-9  # of numbers that are sums of products
@@ -26,8 +27,6 @@ class Field(NamedTuple):
 
 
 class DaleRecurrent(AbstractPrediction):
-    """The curl of Hebbian plasticity against the fraction of inhibitory neurons."""
-
     number = "T2.19"
     title = "Inhibitory neurons make Hebbian plasticity of recurrent networks a field with curl"
     source = "ninou2025curl, the motivation by networks of excitation and inhibition; closed forms derived"
@@ -131,8 +130,7 @@ def _field(
 ) -> tuple[Array, Array, Array]:
     def drift(w: Array, recurrent: bool) -> Array:
         flow = weight_flow(_circuit(signs, recurrent), x, None, 1.0)
-        state = flow.init({"W": w, "F": jnp.ones_like(signs)})
-        return flow.system(state.fixed).drift((state.weights, state.slow, state.traces), None, None)[0]["W"]
+        return drift_of(flow, {"W": w, "F": jnp.ones_like(signs)})["W"]
 
     n = signs.shape[0]
     jacobian = jax.jacfwd(lambda v: drift(v, False))(w).reshape(n * n, n * n)

@@ -10,7 +10,7 @@ from experiments.predictions.contract import AbstractPrediction, Duration, Findi
 from experiments.predictions.curl.learning import Course, Ratios, Units, divided, log_bars, teachers, train
 from experiments.predictions.curl.onsets import PERTURBATION, TOLERANCE, Onsets, judged, large_network_onset, search
 from experiments.predictions.curl.theory import hidden_boundary, readout_boundary
-from experiments.predictions.kit import drawn, legend_outside, marked_across
+from experiments.predictions.drawing import drawn, legend_outside, marked_across
 from experiments.report.figures import MARKERS, OKABE_ITO
 from experiments.results.verdicts import Verdict, exceeds, stays_below
 from experiments.spec.units import Time

@@ -1,4 +1,4 @@
-"""T2.10: the learning dynamics of a linear student is chaotic with many flipped inputs, never with flipped units."""
+"""T2.10: the largest Lyapunov exponent and the remaining error with flips in either layer."""
 
 import functools
 import math
@@ -17,7 +17,8 @@ from dynamics.lyapunov import flow_map, lyapunov_exponents
 from experiments.predictions.contract import AbstractPrediction, Finding, Fraction, Fractions, Positive, Seeds
 from experiments.predictions.curl import theory
 from experiments.predictions.curl.matrices import clamped_error_matrix, hidden_units, solution_flow, teacher
-from experiments.predictions.kit import all_close, drawn, legend_outside, marked
+from experiments.predictions.drawing import drawn, legend_outside, marked
+from experiments.predictions.kit import all_close
 from experiments.report.figures import MARKERS, OKABE_ITO
 from experiments.results.verdicts import Verdict, exceeds
 
@@ -35,8 +36,6 @@ class Found(NamedTuple):
 
 
 class Lyapunov(AbstractPrediction):
-    """The largest Lyapunov exponent and the remaining error with flips in either layer."""
-
     number = "T2.10"
     title = "Flipped inputs make learning chaotic, flipped hidden units do not"
     source = "ninou2025curl, fig. 3b, which measures fluctuations; the exponents are of this protocol"

@@ -1,4 +1,4 @@
-"""T2.1: the eigenvalues that govern the error near the solution of a linear student, and their edges."""
+"""T2.1: the eigenvalues of A with flips among the inputs, among the hidden units, and among both."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,7 +8,8 @@ from dynamics.jacobian import eigenvalues, flat_flow, jacobian
 from experiments.predictions.contract import AbstractPrediction, Finding, Fraction, Positive, Seeds
 from experiments.predictions.curl import theory
 from experiments.predictions.curl.matrices import Inputs, error_matrix, hidden_units, solution_flow, teacher, teachers
-from experiments.predictions.kit import all_close, drawn
+from experiments.predictions.drawing import drawn
+from experiments.predictions.kit import all_close
 from experiments.report.figures import OKABE_ITO
 from experiments.results.verdicts import Verdict, matches
 
@@ -18,8 +19,6 @@ POINTS = 800  # at which the density is evaluated
 
 
 class Spectrum(AbstractPrediction):
-    """The eigenvalues of A with flips among the inputs, among the hidden units, and among both."""
-
     number = "T2.1"
     title = "The spectrum at the solution is a free convolution"
     source = "ninou2025curl, fig. 2; density and edges of mixed flips derived by free convolution"

@@ -11,7 +11,7 @@ from experiments.predictions.curl.learning import Units, divided, log_bars, teac
 from experiments.predictions.curl.onsets import located, matrix_onsets
 from experiments.predictions.curl.students import Protocol, Setting, error_courses
 from experiments.predictions.curl.theory import hidden_boundary, readout_boundary
-from experiments.predictions.kit import drawn, legend_outside, look, marked
+from experiments.predictions.drawing import drawn, legend_outside, look, marked
 from experiments.results.verdicts import Verdict, exceeds, stays_below
 from experiments.spec.units import Time
 

@@ -17,8 +17,9 @@ from dynamics.overlap import waveforms
 from dynamics.stimulus import Stream
 from dynamics.theory import overlap_law
 from experiments.predictions.contract import AbstractPrediction, Finding, NonNegatives, Positive, Size
+from experiments.predictions.drawing import drawn, legend_outside, look, plotted
 from experiments.predictions.energy.setting import network
-from experiments.predictions.kit import all_close, coupled, drawn, f64, legend_outside, look, plotted
+from experiments.predictions.kit import all_close, coupled, f64, on_grid, weights_after
 from rules.contract import AbstractRule
 from rules.contrastive_hebbian import ContrastiveHebbian
 from rules.equilibrium_propagation import EquilibriumPropagation
@@ -157,7 +158,7 @@ class EnergyDelayWindow(AbstractPrediction):
 
         def learned(delay: Array) -> Array:
             run = coupled(circuit, stream, self.propagation, WEAK, 1.0, steps, GAP, late=delay, history=latest)
-            after = run.weights(run.advance(run.init(weights), jnp.int32(0), 1))
+            after = weights_after(run, weights, 1)
             return WEAK * jnp.stack([(after[n] - own[n])[0, 0] for n in ("W1", "W2")])
 
         return np.asarray(jax.jit(jax.vmap(learned, out_axes=1))(f64(self.delays)))
@@ -273,8 +274,7 @@ class PCCriticalDelay(AbstractPrediction):
             return waveforms(run, run.init(start | {"W2": w[None, None]}), jnp.int32(0))[1].products[term].post[:, 0]
 
         weights = (self.strong, self.weak)
-        over = jax.vmap(jax.vmap(course, (None, 0)), (0, None))
-        return dict(zip(weights, np.asarray(jax.jit(over)(f64(weights), f64(delays))), strict=True))
+        return dict(zip(weights, on_grid(course, f64(weights), f64(delays)), strict=True))
 
     def _rate(self, error: Float[np.ndarray, " time"], root: complex) -> float:
         """Half the slope of log energy between two windows of up to four half periods each, about the fixed point."""

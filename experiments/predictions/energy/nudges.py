@@ -14,6 +14,7 @@ from dynamics.integrators import FixedStep
 from dynamics.network import Network
 from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
+from experiments.predictions.drawing import drawn, look
 from experiments.predictions.energy.setting import (
     angles,
     distances,
@@ -25,7 +26,17 @@ from experiments.predictions.energy.setting import (
     slopes,
     ticked,
 )
-from experiments.predictions.kit import all_close, coupled, drawn, f64, keys_from, look, order, weight_flow
+from experiments.predictions.kit import (
+    all_close,
+    coupled,
+    f64,
+    keys_from,
+    on_grid,
+    order,
+    records,
+    weight_flow,
+    weights_after,
+)
 from rules.equilibrium_propagation import EquilibriumPropagation, OscillatingEP
 
 RECORDS = 16
@@ -118,12 +129,7 @@ class EPTimescales(AbstractPrediction):
 
         def at(ratio: Array) -> Weights:
             run = coupled(circuit, stream, ratio, 1.0, span, steps, integrator=FixedStep("dopri5"))
-
-            def block(progress: object, k: Array) -> tuple[object, Weights]:
-                after = run.advance(progress, k, 1)  # type: ignore[arg-type]
-                return after, run.weights(after)
-
-            return jax.lax.scan(block, run.init(weights), jnp.arange(count, dtype=jnp.int32))[1]
+            return records(run, run.init(weights), count, 1, run.weights)
 
         return jax.vmap(at)(f64(ratios))
 
@@ -141,15 +147,15 @@ class EPTimescales(AbstractPrediction):
     def _network(self) -> Float[np.ndarray, "seeds ratios"]:
         """How far from the flow all weights are after about one tau_plast, over the way that they have come."""
         net, dt = network(self.inputs, (self.hidden,), self.outputs, self.gain), 1 / 40
-        records = max(round(RECORDS / self.time), 1)
-        span = records * self.time / RECORDS
+        count = max(round(RECORDS / self.time), 1)
+        span = count * self.time / RECORDS
 
         def one(key: Array) -> Array:
             circuit = EquilibriumPropagation(nudge=f64(self.beta), feedback=f64(self.feedback)).wire(net)
             weights, (x, y) = circuit.initial_weights(key), samples(key, net, 1)
             flow = weight_flow(circuit, x, y, span * dt, integrator="heun")
-            ideal = flow.advance(flow.init(weights), jnp.int32(0), round(1 / dt)).weights
-            ends = jax.tree.map(lambda w: w[:, -1], self._courses(net, weights, x, y, self._slower(), records))
+            ideal = weights_after(flow, weights, round(1 / dt))
+            ends = jax.tree.map(lambda w: w[:, -1], self._courses(net, weights, x, y, self._slower(), count))
             off = sum(jnp.sum((ends[n] - ideal[n][None]) ** 2, axis=(1, 2)) for n in ideal)
             return jnp.sqrt(off / sum(jnp.sum((ideal[n] - weights[n]) ** 2) for n in ideal))
 
@@ -265,8 +271,7 @@ class EPOscillating(AbstractPrediction):
             found = self._measured(net, {"W1": f64([[w]])}, f64([[x]]), f64([[y]]), b, omega, 20, max(steps, 60))
             return found["W1"][0, 0] / (x * (y - w * x))
 
-        over = jax.vmap(jax.vmap(one, (None, 0)), (0, None))
-        return np.asarray(jax.jit(over)(f64(self.amplitudes), f64(self.frequencies)))
+        return on_grid(one, f64(self.amplitudes), f64(self.frequencies))
 
     def _networks(self) -> tuple[np.ndarray, np.ndarray]:
         """Updates (seeds, nudges, n) and the gradient (seeds, n)."""

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from dynamics.circuit import Weights
 from dynamics.network import Network
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size, Sizes
+from experiments.predictions.drawing import look, plotted
 from experiments.predictions.energy.setting import (
     Trees,
     angles,
@@ -26,7 +27,7 @@ from experiments.predictions.energy.setting import (
     update,
     updates,
 )
-from experiments.predictions.kit import all_close, f64, keys_from, look, order, plotted
+from experiments.predictions.kit import all_close, f64, keys_from, order
 from rules.contrastive_hebbian import ContrastiveHebbian
 from rules.equilibrium_propagation import EquilibriumPropagation
 from rules.gradient import SGD

@@ -13,7 +13,7 @@ from matplotlib.ticker import NullLocator
 from dynamics import instruments
 from dynamics.circuit import Circuit, Weights
 from dynamics.network import Network
-from experiments.predictions.kit import f64, weight_flow
+from experiments.predictions.kit import drift_of, f64, weight_flow
 from rules.contract import AbstractRule
 
 Trees = Mapping[str, Array | np.ndarray]
@@ -34,9 +34,7 @@ def samples(key: Key[Array, ""], net: Network, count: int) -> tuple[Float[Array,
 
 def update(circuit: Circuit, weights: Weights, x: Float[Array, "n i"], y: Float[Array, "n o"]) -> Weights:
     """tau_plast W' of the weight flow on these samples."""
-    flow = weight_flow(circuit, x, y, 1.0)
-    state = flow.init(weights)
-    return flow.system(state.fixed).drift((state.weights, state.slow, state.traces), None, None)[0]
+    return drift_of(weight_flow(circuit, x, y, 1.0), weights)
 
 
 def updates(

@@ -1,4 +1,4 @@
-"""B7: the test error of a linear student falls, rises and falls again, as fast and slow features are learned."""
+"""B7: the generalisation error of gradient descent on features of two scales against its trace formula."""
 
 from typing import Annotated, NamedTuple
 
@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from experiments.predictions.contract import AbstractPrediction, Finding, NonNegative, Seeds
-from experiments.predictions.kit import all_close, drawn, f64, intervals, look, marked, weight_flow, wired
+from experiments.predictions.drawing import drawn, look, marked
+from experiments.predictions.kit import all_close, f64, intervals, weight_flow, wired
 from experiments.predictions.linear.setting import course, orthonormal
 from experiments.results.verdicts import Verdict, close, exceeds, matches, stays_below
 from rules import SGD
@@ -33,8 +34,6 @@ class Draw(NamedTuple):
 
 
 class EpochDoubleDescent(AbstractPrediction):
-    """The generalisation error of gradient descent on features of two scales against its trace formula."""
-
     number = "B7"
     title = "Features of two scales make the test error descend twice"
     source = "pezeshki2022multi, the trace formula of the generalisation error (from the paper's code), without ridge"

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds
+from experiments.predictions.drawing import band, drawn, look, marked
 from experiments.predictions.generalisation.quadratic import (
     Parts,
     Problem,
@@ -18,7 +19,7 @@ from experiments.predictions.generalisation.quadratic import (
     target,
     training_loss,
 )
-from experiments.predictions.kit import band, drawn, intervals, look, marked
+from experiments.predictions.kit import intervals
 from experiments.predictions.linear.setting import ticks
 from experiments.report.figures import OKABE_ITO
 from experiments.results.verdicts import close, exceeds, matches, stays_below

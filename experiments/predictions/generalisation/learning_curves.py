@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds
+from experiments.predictions.drawing import drawn, look, marked
 from experiments.predictions.generalisation.regression import (
     Draws,
     Sizes,
@@ -20,7 +21,7 @@ from experiments.predictions.generalisation.regression import (
     test_error,
     train_error,
 )
-from experiments.predictions.kit import all_close, drawn, intervals, look, marked
+from experiments.predictions.kit import all_close, intervals
 from experiments.results.verdicts import JUDGED, Verdict, exceeds, matches, mean_of, stays_below
 
 STEP = 0.2  # of dopri5, in tau: eigenvalues are at most about (1 + sqrt(alpha))^2

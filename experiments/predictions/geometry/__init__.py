@@ -10,7 +10,7 @@ GEOMETRY: dict[str, str] = {
     "noether-charges": "geometry.charges:NoetherCharges",
     "softmax-charge": "geometry.charges:SoftmaxCharge",
     "noether-momentum": "geometry.momentum:NoetherMomentum",
-    "noether-equilibrium": "geometry.equilibrium:NoetherEquilibrium",
-    "symmetry-restoration": "geometry.restoration:SymmetryRestoration",
+    "noether-equilibrium": "geometry.decay:NoetherEquilibrium",
+    "symmetry-restoration": "geometry.decay:SymmetryRestoration",
     "equivariance": "geometry.equivariance:Equivariance",
 }

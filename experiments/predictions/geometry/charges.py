@@ -8,12 +8,11 @@ from jaxtyping import Array, Float, Int
 from matplotlib.figure import Figure
 
 from dynamics.circuit import Circuit, Weights
-from dynamics.discrete import Discrete
-from dynamics.stimulus import Clock, Stream
-from dynamics.timescales import Timescales
+from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds, Size
 from experiments.predictions.curl.learning import log_bars
-from experiments.predictions.kit import all_close, drawn, f64, keys_from, weight_flow, wired
+from experiments.predictions.drawing import drawn
+from experiments.predictions.kit import all_close, discrete, drift_of, f64, keys_from, weight_flow, weights_after, wired
 from experiments.report.figures import OKABE_ITO
 from experiments.results.verdicts import exceeds
 from rules.contract import AbstractRule
@@ -132,7 +131,7 @@ def _changed(
         end = flow.weights(flow.advance(begun, jnp.int32(0), count))
         before = charges(weights)
         shrunk = before * jnp.exp(-2 * rate * step * count.astype(step.dtype))
-        moved = flow.system(begun.fixed).drift((begun.weights, begun.slow, begun.traces), None, None)[0]
+        moved = drift_of(flow, begun)
         still = {name: jnp.zeros_like(w) for name, w in weights.items()}
         slope = jax.jvp(charges, (weights,), ({**still, **moved},))[1][0]
         inner = weights.get("V2", weights["W2"].T)
@@ -284,7 +283,7 @@ def _flowed(
 
     def one(x: Array, y: Array, weights: Weights, rate: Array) -> Array:
         flow = weight_flow(circuit, x, y, step, decay=1 / jnp.maximum(rate, 1e-300))
-        end = flow.weights(flow.advance(flow.init(weights), jnp.int32(0), count))
+        end = weights_after(flow, weights, count)
         return _moved(weights, end, (1 - rate * step) ** count.astype(step.dtype))
 
     return jax.vmap(jax.vmap(one, (0, 0, 0, None)), (None, None, None, 0))(x, y, weights, rates)
@@ -296,8 +295,7 @@ def _slopes(circuit: Circuit, x: Array, y: Array, weights: Weights) -> Float[Arr
 
     def one(x: Array, y: Array, weights: Weights) -> Array:
         flow = weight_flow(circuit, x, y, 1.0)
-        begun = flow.init(weights)
-        return flow.system(begun.fixed).drift((begun.weights, begun.slow, begun.traces), None, None)[0]["W2"].sum(0)
+        return drift_of(flow, weights)["W2"].sum(0)
 
     return jax.vmap(one)(x, y, weights)
 
@@ -309,8 +307,7 @@ def _stepped(
     """Changes by `count` updates of the optimiser called `kind`."""
 
     def one(x: Array, y: Array, weights: Weights, key: Array) -> Array:
-        times = Timescales(f64(1.0), f64(1.0))
-        run = Discrete(circuit, times, Stream(x, y, key), Clock(eta, f64(0.0), 1), kind)
-        return _moved(weights, run.weights(run.advance(run.init(weights), jnp.int32(0), count)))
+        run = discrete(circuit, Stream(x, y, key), eta, optimiser=kind)
+        return _moved(weights, weights_after(run, weights, count))
 
     return jax.vmap(one)(x, y, weights, keys)

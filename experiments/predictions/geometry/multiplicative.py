@@ -14,12 +14,10 @@ from scipy.stats import kstest, norm
 
 from dynamics.circuit import Weights
 from dynamics.discrete import Discrete
-from dynamics.flow import WeightFlow
 from dynamics.instruments import loss
 from dynamics.integrators import FixedStep, Window
 from dynamics.noise import Noise, brownian_increments
-from dynamics.stimulus import Clock, Stream
-from dynamics.timescales import Timescales
+from dynamics.stimulus import Stream
 from experiments.predictions.contract import (
     AbstractPrediction,
     Finding,
@@ -30,7 +28,8 @@ from experiments.predictions.contract import (
     Size,
     Sizes,
 )
-from experiments.predictions.kit import coupled, drawn, f64, keys_from, look, marked, wired
+from experiments.predictions.drawing import drawn, look, marked
+from experiments.predictions.kit import coupled, discrete, f64, keys_from, weight_flow, weights_after, wired
 from experiments.report.figures import OKABE_ITO
 from experiments.results.verdicts import Verdict, all_match, close, exceeds, matches, stays_below
 from rules.exponentiated import Exponentiated
@@ -115,7 +114,7 @@ class ExponentiatedLognormal(AbstractPrediction):
                 circuit, Stream(x, y, key), 1e-3, 1.0, 1 / PARTS, window.nodes, decay=1 / self.decay, noise=noise,
                 integrator=window, key=key,
             )  # fmt: skip
-            return one.weights(one.advance(one.init(start), jnp.int32(0), jnp.int32(PARTS)))["W1"].ravel()
+            return weights_after(one, start, jnp.int32(PARTS))["W1"].ravel()
 
         return np.asarray(run(keys_from(self.seed, self.seeds)))
 
@@ -203,8 +202,8 @@ class StrongOrders(AbstractPrediction):
         """Mean square errors, (seeds, steps)."""
         circuit, finest = wired(Exponentiated(), (1, self.weights)), int(self.steps[-1])
         x, y = jnp.zeros((1, 1), jnp.float64), jnp.zeros((1, self.weights), jnp.float64)
-        times = Timescales(f64(1.0), f64(1.0), f64(1 / self.decay) if self.decay else None)
         noise, by = Noise(synaptic_multiplicative=f64(self.strength)), FixedStep(solver)
+        decay = 1 / self.decay if self.decay else None
         start = {"W1": jnp.ones((self.weights, 1), jnp.float64)}
         small = f64(1 / finest)
 
@@ -219,7 +218,7 @@ class StrongOrders(AbstractPrediction):
             exact = jnp.exp(-self.decay - self.strength**2 / 2 + self.strength * brownian)
             errors = []
             for steps in self.steps.tolist():
-                flow = WeightFlow(circuit, times, x, y, Clock(f64(1.0), f64(0.0), steps), by, key, noise=noise)
+                flow = weight_flow(circuit, x, y, 1.0, decay, 1.0, solver, steps, key=key, noise=noise)
                 begun, joined = by.begin((start, {}, {})), finest // steps
                 end = by.run(flow.system({}), begun, lambda _: None, jnp.int32(0), steps, key, joined)
                 errors.append(jnp.mean((end.y[0]["W1"] - exact) ** 2))
@@ -297,14 +296,13 @@ class ExponentiatedSigns(AbstractPrediction):
     def _euler(self, steps: int) -> np.ndarray:
         """The share of negative weights at the end, (seeds,)."""
         (x, y, start), circuit = self._still(), wired(Exponentiated(), (1, self.weights))
-        times = Timescales(f64(1.0), f64(1.0), f64(1 / self.decay) if self.decay else None)
-        noise = Noise(synaptic_multiplicative=f64(self.strength))
+        noise, decay = Noise(synaptic_multiplicative=f64(self.strength)), 1 / self.decay if self.decay else None
 
         @jax.jit
         @jax.vmap
         def run(key: Array) -> Array:
-            flow = WeightFlow(circuit, times, x, y, Clock(f64(1.0), f64(0.0), steps), FixedStep(), key, noise=noise)
-            end = flow.weights(flow.advance(flow.init(start), jnp.int32(0), 1))["W1"]
+            flow = weight_flow(circuit, x, y, 1.0, decay, parts=steps, key=key, noise=noise)
+            end = weights_after(flow, start, 1)["W1"]
             return jnp.mean((end < 0).astype(end.dtype))
 
         return np.asarray(run(keys_from(self.seed, self.seeds)))
@@ -318,7 +316,7 @@ class ExponentiatedSigns(AbstractPrediction):
         run = coupled(
             circuit, Stream(x, y, key), 1e-3, 1.0, 1.0, 2, decay=decay, noise=noise, integrator=window, key=key
         )
-        end = jax.jit(lambda: run.weights(run.advance(run.init(start), jnp.int32(0), 20))["W1"])()
+        end = jax.jit(lambda: weights_after(run, start, 20)["W1"])()
         return close("windows", "weights that have changed their sign", 0.0, float((end <= 0).sum()), 0.0)
 
     def _learning(self) -> list[Verdict]:
@@ -330,11 +328,10 @@ class ExponentiatedSigns(AbstractPrediction):
         teacher = rng.standard_normal((self.inputs, 2))
         y = np.tanh((x - 0.5) @ teacher)
         starts = jax.vmap(own.initial_weights)(keys_from(self.seed, self.seeds))
-        time, clock = Timescales(f64(1.0), f64(1.0)), Clock(f64(self.rate), f64(0.0), 1)
         stream = Stream(f64(x), f64(y), jax.random.key(self.seed))
         before = jax.vmap(lambda w: loss(own, w, f64(x), f64(y)))(starts)
-        ends, after = _updated(Discrete(own, time, stream, clock), starts, jnp.int32(self.presentations))
-        others, _ = _updated(Discrete(plain, time, stream, clock), starts, jnp.int32(self.presentations))
+        ends, after = _updated(discrete(own, stream, self.rate), starts, jnp.int32(self.presentations))
+        others, _ = _updated(discrete(plain, stream, self.rate), starts, jnp.int32(self.presentations))
         flips = float(sum((np.sign(ends[name]) != np.sign(w)).sum() for name, w in starts.items()))
         total = sum(w[0].size for w in starts.values())
         plainly = sum((np.sign(others[name]) != np.sign(w)).sum((1, 2)) for name, w in starts.items())
@@ -367,7 +364,7 @@ def _updated(run: Discrete, starts: Weights, count: Int[Array, ""]) -> tuple[Wei
     assert targets is not None
 
     def one(weights: Weights) -> tuple[Weights, Array]:
-        end = run.weights(run.advance(run.init(weights), jnp.int32(0), count))
+        end = weights_after(run, weights, count)
         return end, loss(run.circuit, end, stream.inputs, targets)
 
     return jax.vmap(one)(starts)

@@ -11,13 +11,10 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from dynamics.circuit import Circuit, Weights
-from dynamics.flow import WeightFlow
-from dynamics.integrators import FixedStep
 from dynamics.noise import Noise
-from dynamics.stimulus import Clock
-from dynamics.timescales import Timescales
 from experiments.predictions.contract import AbstractPrediction, Finding, NonNegatives, Positive, Positives, Seeds, Size
-from experiments.predictions.kit import all_close, drawn, f64, keys_from, look, marked, weight_flow, wired
+from experiments.predictions.drawing import drawn, look, marked
+from experiments.predictions.kit import all_close, f64, keys_from, weight_flow, weights_after, wired
 from experiments.results.verdicts import Verdict, all_match, matches
 from rules.gradient import SGD
 from rules.replicas import GRAPHS, Replicas, couplings
@@ -106,13 +103,9 @@ class ReplicaNoise(AbstractPrediction):
 
         def run(key: Array, coupling: Array) -> Array:
             circuit = self._circuit(graph, coupling)
-            flow = WeightFlow(
-                circuit, Timescales(f64(1.0), f64(1.0)), x, y, Clock(f64(dt), f64(0.0), 1), FixedStep(), key,
-                noise=Noise(synaptic=f64(self.strength)),
-            )  # fmt: skip
+            flow = weight_flow(circuit, x, y, dt, key=key, noise=Noise(synaptic=f64(self.strength)))
             zero = jnp.zeros((self.outputs, len(self.curvatures)), jnp.float64)
-            start = {p.name: zero for p in circuit.plastic}
-            end = flow.advance(flow.init(start), jnp.int32(0), jnp.int32(steps)).weights
+            end = weights_after(flow, {p.name: zero for p in circuit.plastic}, jnp.int32(steps))
             copies = jnp.stack(list(end.values()))
             mean = copies.mean(0)
             apart = copies - mean[None]
@@ -138,12 +131,9 @@ class ReplicaNoise(AbstractPrediction):
         def run(key: Array) -> Array:
             ends = []
             for circuit in (one, many):
-                clock = Clock(f64(dt), f64(0.0), 1)
-                flow = WeightFlow(
-                    circuit, Timescales(f64(1.0), f64(1.0)), x, y, clock, FixedStep(), key, sampling_noise=True
-                )
+                flow = weight_flow(circuit, x, y, dt, key=key, sampling_noise=True)
                 zero = {p.name: jnp.zeros((1, len(self.curvatures)), jnp.float64) for p in circuit.plastic}
-                end = flow.advance(flow.init(zero), jnp.int32(0), steps).weights
+                end = weights_after(flow, zero, steps)
                 ends.append(jnp.sum(jnp.stack(list(end.values())).mean(0) ** 2))
             return ends[1] / ends[0]
 
@@ -299,7 +289,7 @@ def _ends(
     circuit: Circuit, x: Array, y: Array, step: Float[Array, ""], weights: Weights, count: Int[Array, ""]
 ) -> Weights:
     flow = weight_flow(circuit, x, y, step, integrator="dopri5")
-    return flow.weights(flow.advance(flow.init(weights), jnp.int32(0), count))
+    return weights_after(flow, weights, count)
 
 
 def _of_copy(name: str, i: int) -> str:

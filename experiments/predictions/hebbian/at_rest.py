@@ -10,27 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dynamics.circuit import Weights
-from dynamics.discrete import Discrete
 from dynamics.errors import PlasticodeError
-from dynamics.flow import batch_factors
+from dynamics.flow import FlowState, batch_factors
 from dynamics.integrators import Window
 from dynamics.noise import Noise
-from dynamics.stimulus import Clock, Stream
-from dynamics.timescales import Timescales
+from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Positives, Seeds, Size
+from experiments.predictions.drawing import drawn, look, marked, plotted
 from experiments.predictions.hebbian.setting import RandomSignal, averaged, balance, share_inside
-from experiments.predictions.kit import (
-    all_close,
-    coupled,
-    drawn,
-    f64,
-    keys_from,
-    look,
-    marked,
-    plotted,
-    weight_flow,
-    wired,
-)
+from experiments.predictions.kit import all_close, coupled, discrete, f64, keys_from, records, weight_flow, wired
 from experiments.results.verdicts import Verdict, close, matches
 from experiments.spec.units import Time
 from rules.contract import AbstractRule
@@ -77,8 +65,8 @@ class HebbianStationary(AbstractPrediction):
         flows = {name: self._flows(rule) for name, rule in RULES.items()}
         adam = self._adam(max(self.gammas))
         ratios = adam[:, :, 0] / adam[:, :, 1]
-        for name, records in flows.items():
-            self._check_alive(name, records[..., 1])
+        for name, each in flows.items():
+            self._check_alive(name, each[..., 1])
         quantity = "largest deviation of <E g, E H> / (gamma E|h|^2) from 1"
         verdicts = [
             all_close(f"balance under {name}", quantity, 0.0, _deviation(records[..., -1, :]), TOLERANCE)
@@ -90,8 +78,8 @@ class HebbianStationary(AbstractPrediction):
 
     def _check_alive(self, rule: str, decays: np.ndarray) -> None:
         """Refuses a decay under which weights vanish: then there is nothing left to compare. `decays`: gamma E|h|^2."""
-        for gamma, records in zip(self.gammas, decays, strict=True):
-            if not (records[..., -1] > 1e-6 * records[..., 0]).all():
+        for gamma, course in zip(self.gammas, decays, strict=True):
+            if not (course[..., -1] > 1e-6 * course[..., 0]).all():
                 raise PlasticodeError(
                     f"hebbian-stationary.gammas has {gamma:g}: it must be smaller, as this decay leaves no weights "
                     f"under {rule}"
@@ -119,13 +107,11 @@ class HebbianStationary(AbstractPrediction):
         def one(weights: Weights, x: Array, y: Array, gamma: Array, count: Array) -> Array:
             flow = weight_flow(circuit, x, y, dt, 1 / gamma)
 
-            def record(progress: Any, _: None) -> tuple:
-                progress = flow.advance(progress, jnp.int32(0), count)
+            def look(progress: FlowState) -> Array:
                 drives, hebbs, powers = balance(circuit, flow.weights(progress), x, y)
-                sides = [jnp.stack([jnp.sum(drives[n] * hebbs[n]), gamma * powers[n]]) for n in LAYERS]
-                return progress, jnp.stack(sides)
+                return jnp.stack([jnp.stack([jnp.sum(drives[n] * hebbs[n]), gamma * powers[n]]) for n in LAYERS])
 
-            return jnp.moveaxis(jax.lax.scan(record, flow.init(weights), None, length=RECORDS)[1], 0, 1)
+            return jnp.moveaxis(records(flow, flow.init(weights), RECORDS, count, look), 0, 1)
 
         run = jax.jit(jax.vmap(one, (0, 0, 0, None, None)))
         starts = jax.vmap(circuit.initial_weights)(keys_from(self.seed, self.seeds)), *self._data()
@@ -138,8 +124,7 @@ class HebbianStationary(AbstractPrediction):
         count = round(ADAM_WINDOW / (gamma * ADAM_STEP))
 
         def one(key: PRNGKeyArray, weights: Weights, x: Array, y: Array) -> Array:
-            clock, times = Clock(f64(ADAM_STEP), f64(0.0), 1), Timescales(f64(1.0), f64(1.0), f64(1 / gamma))
-            run = Discrete(circuit, times, Stream(x, y, key), clock, "adam")
+            run = discrete(circuit, Stream(x, y, key), ADAM_STEP, 1 / gamma, optimiser="adam")
 
             def window(state: Any, first: Array) -> tuple:
                 """The weights before and after a window, and their mean over it."""
@@ -174,8 +159,8 @@ class HebbianStationary(AbstractPrediction):
         left.set(xscale="log", yscale="log", xlabel="decay: gamma E|h|$^2$", ylabel="alignment: <E g, E H>")
         left.legend()
         gamma, times = len(self.gammas) // 2, np.arange(1, RECORDS + 1) * DECAY_TIMES / RECORDS
-        for i, records in enumerate(flows.values()):
-            right.plot(times, _deviation(records[gamma]).max((0, 1)), **look(i))
+        for i, each in enumerate(flows.values()):
+            right.plot(times, _deviation(each[gamma]).max((0, 1)), **look(i))
         right.axhline(TOLERANCE, color="0.3", linestyle="--", label="tolerance")
         right.set(yscale="log", xlabel="time (decay times tau_dec)", ylabel="largest relative deviation")
         right.set_title(f"gamma = {self.gammas[gamma]:g}")

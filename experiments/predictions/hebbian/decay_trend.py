@@ -13,8 +13,9 @@ from dynamics.circuit import Weights
 from dynamics.errors import PlasticodeError
 from dynamics.instruments import hebbian_alignment
 from experiments.predictions.contract import AbstractPrediction, Finding, NonNegatives, Positive, Seeds, Size
+from experiments.predictions.drawing import band, drawn, look, marked
 from experiments.predictions.hebbian.setting import RandomSignal, rises
-from experiments.predictions.kit import band, drawn, f64, keys_from, look, marked, weight_flow, wired
+from experiments.predictions.kit import drift_of, f64, keys_from, weight_flow, weights_after, wired
 from experiments.report.figures import OKABE_ITO
 from experiments.results.verdicts import Verdict, exceeds, stays_below
 from rules.contract import AbstractRule
@@ -106,11 +107,9 @@ class HebbianDecayTrend(AbstractPrediction):
 
             def step(k: Array, now: tuple[Weights, Any]) -> tuple[Weights, Any]:
                 flow = weight_flow(circuit, *drawn(k, self.batch), STEP, 1 / gamma)
-                state = flow.init(now[0])
                 if optimizer is None:
-                    return flow.weights(flow.advance(state, jnp.int32(0), 1)), now[1]
-                drift = flow.system(state.fixed).drift((state.weights, state.slow, state.traces), None, None)[0]
-                updates, memory = optimizer.update(jax.tree.map(jnp.negative, drift), now[1])
+                    return weights_after(flow, now[0], 1), now[1]
+                updates, memory = optimizer.update(jax.tree.map(jnp.negative, drift_of(flow, now[0])), now[1])
                 return jax.tree.map(jnp.add, now[0], updates), memory
 
             def record(now: tuple[Weights, Any], r: Array) -> tuple[tuple[Weights, Any], Array]:

@@ -1,4 +1,4 @@
-"""T4.2: noise on the weights makes learning anti-Hebbian, decay makes it Hebbian; where they balance is a parabola."""
+"""T4.2: the sign of the overlap of SGD's and Hebb's updates in linear regression with parameter noise."""
 
 from collections.abc import Sequence
 
@@ -15,8 +15,9 @@ from dynamics.moment import Factors
 from dynamics.plasticity import weight_drifts
 from dynamics.timescales import Timescales
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
+from experiments.predictions.drawing import drawn, look, marked
 from experiments.predictions.hebbian.setting import share_inside, student
-from experiments.predictions.kit import drawn, f64, intervals, jackknifed, keys_from, look, marked
+from experiments.predictions.kit import f64, intervals, jackknifed, keys_from
 from experiments.report.figures import OKABE_ITO
 from experiments.report.places import edges
 from experiments.results.verdicts import JUDGED, Verdict, close, matches, stays_below
@@ -26,8 +27,6 @@ SMALL = 0.5  # decays below this (in units of s) show the parabola
 
 
 class HebbianPhaseDiagram(AbstractPrediction):
-    """The sign of the overlap of SGD's and Hebb's updates in linear regression with parameter noise."""
-
     number = "T4.2"
     title = "Hebbian and anti-Hebbian learning: decay against noise"
     source = """koplow2025emergence, noise theorem and phase diagram (fig. 4); the constants are derived for gaussian

@@ -11,8 +11,9 @@ from dynamics.flow import batch_factors
 from dynamics.instruments import alignment, drive, forward_matrices, gradient
 from dynamics.plasticity import mean_drive
 from experiments.predictions.contract import Finding, Fraction
+from experiments.predictions.drawing import band, drawn, legend_outside, marked, marked_across, plotted
 from experiments.predictions.heterosynaptic.training import QUICK, AbstractTraining, Course, consistency, last_crossing
-from experiments.predictions.kit import all_close, band, drawn, f64, legend_outside, marked, marked_across, plotted
+from experiments.predictions.kit import all_close, f64
 from experiments.report.figures import LINES, OKABE_ITO
 from experiments.results.verdicts import Verdict, close, exceeds, mean_of, stays_below
 

@@ -19,18 +19,9 @@ from dynamics.instruments import drive, gradient, loss
 from dynamics.regime import Slow
 from dynamics.simulate import simulate
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
+from experiments.predictions.drawing import band, drawn, legend_outside, plotted
 from experiments.predictions.heterosynaptic.training import consistency
-from experiments.predictions.kit import (
-    all_close,
-    band,
-    drawn,
-    f64,
-    legend_outside,
-    plotted,
-    rotations,
-    weight_flow,
-    wired,
-)
+from experiments.predictions.kit import all_close, f64, on_grid, rotations, weight_flow, wired
 from experiments.report.figures import LINES, MARKERS, OKABE_ITO
 from experiments.results.verdicts import close, stays_below
 from rules.curl import Curl
@@ -235,8 +226,8 @@ class WrongSign(AbstractPrediction):
 
         cases = jnp.concatenate([jnp.zeros((1, 3)), jnp.eye(3)]).astype(jnp.float64)
         keys = jax.random.split(jax.random.key(self.seed), self.seeds)
-        marks, probes = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))(cases, keys)
-        return _Course(np.asarray(marks[0, 0]) * self.step, np.asarray(probes["norms"]), np.asarray(probes["loss"]))
+        marks, probes = on_grid(one, cases, keys)
+        return _Course(marks[0, 0] * self.step, probes["norms"], probes["loss"])
 
     @drawn(3.4, 3.8)
     def _drawn(self, figure: Figure, course: _Course) -> None:

@@ -16,18 +16,9 @@ from dynamics.instruments import predict
 from dynamics.simulate import simulate
 from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Finding, NonNegatives, Positive, Positives, Seeds, Size
+from experiments.predictions.drawing import drawn, legend_outside, look, plotted
 from experiments.predictions.heterosynaptic.training import Stacked, teachers
-from experiments.predictions.kit import (
-    all_close,
-    coupled,
-    drawn,
-    f64,
-    legend_outside,
-    look,
-    plotted,
-    weight_flow,
-    wired,
-)
+from experiments.predictions.kit import all_close, coupled, f64, on_grid, weight_flow, weights_after, wired
 from experiments.report.figures import MARKERS, OKABE_ITO
 from experiments.results.verdicts import close, matches
 from rules.heterosynaptic import Heterosynaptic
@@ -104,7 +95,7 @@ class SlidingThreshold(AbstractPrediction):
             change = run.weights(end)["W1"] - run.weights(settled)["W1"]
             return change[0, 0] * PLASTICITY / PRESENTATION
 
-        return np.asarray(jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))(weights, f64(self.activities)))
+        return on_grid(one, weights, f64(self.activities))
 
     def _expected(self, target: float) -> tuple[float, float]:
         """Offset -W tau_plast / tau_dec and curvature g V / W of dW(h), in T / tau_plast, after an experience."""
@@ -274,7 +265,7 @@ class Metaplasticity(AbstractPrediction):
             x = (h * into / jnp.sum(into**2))[None]
             y = predict(circuit, w, x) + (self.signal * h * out / jnp.linalg.norm(out))[None]
             flow = weight_flow(circuit, x, y, 1.0, self.decay)
-            after = flow.weights(flow.advance(flow.init(w), jnp.asarray(0), 1))
+            after = weights_after(flow, w, 1)
             return (after["W1"][i] - into)[synapse]
 
         over = jax.vmap(jax.vmap(one, (None, None, 0)), (0, 0, None))

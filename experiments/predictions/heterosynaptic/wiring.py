@@ -14,20 +14,9 @@ from dynamics.circuit import Circuit, Gaussian, Masked, Weights
 from dynamics.instruments import alignment, drive, forward_matrices, gradient
 from dynamics.simulate import simulate
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds, Size, Sizes
+from experiments.predictions.drawing import legend_outside, look, marked, plotted
 from experiments.predictions.heterosynaptic.training import QUICK, AbstractTraining, Stacked, consistency, teachers
-from experiments.predictions.kit import (
-    all_close,
-    f64,
-    intervals,
-    jackknifed,
-    legend_outside,
-    look,
-    marked,
-    plotted,
-    rotations,
-    weight_flow,
-    wired,
-)
+from experiments.predictions.kit import all_close, f64, intervals, jackknifed, rotations, weight_flow, wired
 from experiments.results.verdicts import close, exceeds, matches, stays_below
 from rules.heterosynaptic import Heterosynaptic
 

@@ -3,10 +3,10 @@
 LIMITS = {
     "delayed-gradient": "limits.old_gradients:DelayedGradient",
     "lag-chains": "limits.old_gradients:LagChains",
-    "late-errors": "limits.late_errors:LateErrors",
+    "late-errors": "limits.late_feedback:LateErrors",
     "delayed-updates": "limits.old_gradients:DelayedUpdates",
     "delayed-kuramoto": "limits.delayed_kuramoto:DelayedKuramoto",
-    "delayed-noise": "limits.delayed_noise:DelayedNoise",
+    "delayed-noise": "limits.late_feedback:DelayedNoise",
     "lazy-limit": "limits.lazy_limit:LazyLimit",
     "lyapunov-known": "limits.lyapunov_known:LyapunovKnown",
     "ltc-solver": "limits.ltc_solver:LTCSolver",

@@ -1,4 +1,4 @@
-"""3.9: liquid time constants are solved exactly for held inputs; the published shortcut's bound is not theirs."""
+"""3.9: neurons whose time constant depends on their input, under inputs that are held and jump."""
 
 from typing import Annotated, Any, Literal
 
@@ -11,14 +11,12 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from dynamics.circuit import AbstractFactor, Circuit, Gaussian, Layer, Local, Projection, Variable
-from dynamics.coupled import Coupled
-from dynamics.delays import Delays
 from dynamics.integrators import FixedStep, Window
 from dynamics.integrators.adaptive import Adaptive
-from dynamics.stimulus import Clock, Stream
-from dynamics.timescales import Timescales
+from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Size
-from experiments.predictions.kit import all_close, drawn, f64, look
+from experiments.predictions.drawing import drawn, look
+from experiments.predictions.kit import all_close, coupled, f64
 from experiments.predictions.limits.delayed import records
 from experiments.report.figures import OKABE_ITO
 from experiments.results.verdicts import close
@@ -49,8 +47,6 @@ class Liquid(AbstractFactor):
 
 
 class LTCSolver(AbstractPrediction):
-    """Neurons whose time constant depends on their input, under inputs that are held and jump."""
-
     number = "3.9"
     title = "Liquid time constants: exact for held inputs, and not within the published bound"
     source = "hasani2022closed, eq. 1 and its approximation; exact between jumps"
@@ -137,9 +133,8 @@ class LTCSolver(AbstractPrediction):
         (integrator, steps), stream = INTEGRATORS[name], self._stream()
 
         def one(leak: Array) -> Array:
-            circuit, times = self._circuit(leak, to_end), Timescales(f64(1.0), f64(1.0))
-            clock = Clock(f64(self.duration), f64(0.0), steps)
-            run = Coupled(circuit, times, stream, clock, Delays(), integrator=integrator)
+            circuit = self._circuit(leak, to_end)
+            run = coupled(circuit, stream, 1.0, 1.0, self.duration, steps, integrator=integrator)
             start = run.init(circuit.initial_weights(jax.random.key(self.seed)))
             return records(run, start, self.presentations, 1, lambda progress: progress.state.activity["x"])
 

@@ -1,4 +1,4 @@
-"""3.7: Lyapunov exponents where they are known: linear learning, the Lorenz flow, and the logistic map."""
+"""3.7: Benettin's method on a curl-descent student, whose exponents are real parts of eigenvalues, and on classics."""
 
 from typing import Annotated
 
@@ -12,7 +12,8 @@ from pydantic import Field
 from dynamics.jacobian import flat_flow
 from dynamics.lyapunov import flow_map, lyapunov_exponents
 from experiments.predictions.contract import AbstractPrediction, Finding, Fraction, Positive, Seeds, Size
-from experiments.predictions.kit import all_close, drawn, f64, keys_from, look, marked, weight_flow, wired
+from experiments.predictions.drawing import drawn, look, marked
+from experiments.predictions.kit import all_close, f64, keys_from, weight_flow, wired
 from experiments.results.verdicts import matches
 from rules.curl import Curl
 
@@ -22,8 +23,6 @@ SEEN = 1500  # updates of the map that are thrown away
 
 
 class LyapunovKnown(AbstractPrediction):
-    """Benettin's method on a curl-descent student, whose exponents are real parts of eigenvalues, and on classics."""
-
     number = "3.7"
     title = "Lyapunov exponents are found where they are known"
     source = """benettin1980lyapunov, for the method; linear flows: real parts of eigenvalues; Lorenz: sum -(sigma + 1

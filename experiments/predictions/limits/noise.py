@@ -25,14 +25,12 @@ from dynamics.circuit import (
 )
 from dynamics.coupled import Coupled
 from dynamics.coupled_run import CoupledProgress
-from dynamics.flow import WeightFlow
 from dynamics.integrators import FixedStep
 from dynamics.noise import Noise
-from dynamics.stimulus import Clock
-from dynamics.timescales import Timescales
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds, Size
-from experiments.predictions.kit import all_close, drawn, f64, keys_from, look, marked
-from experiments.predictions.limits.delayed import records, silent_run
+from experiments.predictions.drawing import drawn, look, marked
+from experiments.predictions.kit import all_close, f64, keys_from, weight_flow, weights_after
+from experiments.predictions.limits.delayed import activities, silent_run
 from experiments.report.figures import OKABE_ITO
 from experiments.results.verdicts import Verdict, all_match, matches
 
@@ -123,12 +121,10 @@ class ProbabilityFlow(AbstractPrediction):
         layers = Layer("one", 1, role="constant", level=0), Layer("x", self.neurons)
         goal = Given(jnp.full((self.neurons, 1), self.goal, jnp.float64))
         circuit = Circuit(layers, (Projection("G", "one", "activity", "x", "forward", goal),))
-        clock, noise = Clock(f64(INTERVAL), f64(0.0), STEPS), Noise(activity=f64(self.deviation))
+        noise = Noise(activity=f64(self.deviation))
 
         def one(key: Array) -> Array:
-            run = silent_run(circuit, 1.0, clock, noise=noise, key=key)
-            start = run.init(circuit.initial_weights(jax.random.key(0)))
-            return records(run, start, self.looks, 1, lambda progress: progress.state.activity["x"])
+            return activities(silent_run(circuit, 1.0, INTERVAL, STEPS, noise=noise, key=key), "x", self.looks, 1)
 
         return np.asarray(jax.jit(jax.vmap(one))(keys_from(self.seed, self.seeds)))
 
@@ -145,8 +141,7 @@ class ProbabilityFlow(AbstractPrediction):
                 Projection(port, "w", "activity", "x", port, Given(jnp.zeros((n, 2), jnp.float64).at[:, i].set(1.0)))
                 for i, port in enumerate(("mean", "gain"))
             ]
-            clock = Clock(f64(INTERVAL), f64(0.0), STEPS)
-            return silent_run(Circuit(layers, tuple(wires)), 1.0, clock, integrator=FixedStep("dopri5"))
+            return silent_run(Circuit(layers, tuple(wires)), 1.0, INTERVAL, STEPS, integrator=FixedStep("dopri5"))
 
         def one(key: Array) -> Array:
             x0 = float(m0[0]) + float(v0[0]) ** 0.5 * jax.random.normal(key, (n,), jnp.float64)
@@ -308,15 +303,13 @@ class WeakOrder(AbstractPrediction):
         circuit = Circuit(layers, (Projection("W", "x", "activity", "y", "forward", matrix, law),))
         size = self.additive if scheme.kind == "synaptic" else self.multiplicative
         noise = Noise(**{scheme.kind: f64(size / self.decay**0.5)}, calculus="ito")
-        times = Timescales(f64(1.0), f64(1.0), f64(self.decay))
         inputs = jnp.zeros((1, side), jnp.float64)
 
         def one(key: Array, count: Array) -> Array:
-            clock = Clock(f64(self.time * self.decay) / count.astype(inputs.dtype), f64(0.0), 1)
-            by = FixedStep(scheme.solver)
-            flow = WeightFlow(circuit, times, inputs, None, clock, by, key=jax.random.fold_in(key, count), noise=noise)
-            state = flow.init(circuit.initial_weights(key))
-            return jnp.mean(flow.weights(flow.advance(state, jnp.int32(0), count))["W"] ** 2)
+            step, more = f64(self.time * self.decay) / count.astype(inputs.dtype), {"noise": noise}
+            more |= {"integrator": scheme.solver, "key": jax.random.fold_in(key, count)}
+            flow = weight_flow(circuit, inputs, None, step, self.decay, **more)
+            return jnp.mean(weights_after(flow, circuit.initial_weights(key), count)["W"] ** 2)
 
         every = jax.vmap(jax.vmap(one, (0, None)), (None, 0))
         return np.asarray(jax.jit(every)(keys_from(self.seed, self.seeds), jnp.asarray(self.steps, jnp.int32)))

@@ -15,10 +15,10 @@ from scipy.special import lambertw
 
 from dynamics.delays import Delays
 from dynamics.integrators import FixedStep
-from dynamics.stimulus import Clock
 from experiments.predictions.contract import AbstractPrediction, Finding, Fraction, Positive
-from experiments.predictions.kit import all_close, drawn, f64, look, plotted
-from experiments.predictions.limits.delayed import exponent, follower, records, silent_run, threshold
+from experiments.predictions.drawing import drawn, look, plotted
+from experiments.predictions.kit import all_close, f64
+from experiments.predictions.limits.delayed import activities, exponent, follower, silent_run, threshold
 from experiments.report.figures import OKABE_ITO
 from experiments.results.verdicts import close
 
@@ -137,11 +137,9 @@ def _followed(levels: Array, delay: Array, finer: Array) -> Array:
     """w at every look, (levels, looks)."""
 
     def one(level: Array) -> Array:
-        circuit = follower(delay)
-        clock = Clock(delay * INTERVAL / finer.astype(delay.dtype), f64(0.0), STEPS)
-        run = silent_run(circuit, delay / level, clock, history=2 * math.ceil(STEPS / INTERVAL) + 3)
-        start = run.init(circuit.initial_weights(jax.random.key(0)))
-        return records(run, start, LAST, finer, lambda progress: progress.state.activity["w"][0])
+        interval, history = delay * INTERVAL / finer.astype(delay.dtype), 2 * math.ceil(STEPS / INTERVAL) + 3
+        run = silent_run(follower(delay), delay / level, interval, STEPS, history=history)
+        return activities(run, "w", LAST, finer)[:, 0]
 
     return jax.vmap(one)(levels)
 
@@ -223,10 +221,8 @@ def _through_chain(levels: Array, delay: Array, stages: int) -> Array:
     """w at every look, (levels, looks)."""
 
     def one(level: Array) -> Array:
-        circuit = follower(delay)
-        run = silent_run(circuit, delay / level, Clock(delay * INTERVAL, f64(0.0), STEPS), Delays(stages=stages))
-        start = run.init(circuit.initial_weights(jax.random.key(0)))
-        return records(run, start, CHAIN_LAST, 1, lambda progress: progress.state.activity["w"][0])
+        run = silent_run(follower(delay), delay / level, delay * INTERVAL, STEPS, late=Delays(stages=stages))
+        return activities(run, "w", CHAIN_LAST, 1)[:, 0]
 
     return jax.vmap(one)(levels)
 
@@ -316,10 +312,8 @@ def _updated(etas: Array, late: Array, longest: int) -> Array:
     """w after each m + 1 updates, (late, points, looks)."""
 
     def one(eta: Array, m: Array) -> Array:
-        circuit, clock = follower(m), Clock(f64(1.0), f64(0.0), 1)  # one update a second
-        run = silent_run(circuit, 1 / eta, clock, integrator=FixedStep("euler"), history=longest + 3)
-        start = run.init(circuit.initial_weights(jax.random.key(0)))
-        apart = jnp.round(m).astype(jnp.int32) + 1
-        return records(run, start, LOOKS, apart, lambda progress: progress.state.activity["w"][0])
+        euler = FixedStep("euler")
+        run = silent_run(follower(m), 1 / eta, 1.0, 1, integrator=euler, history=longest + 3)  # one update a second
+        return activities(run, "w", LOOKS, jnp.round(m).astype(jnp.int32) + 1)[:, 0]
 
     return jax.vmap(jax.vmap(one, (0, None)))(etas, late)

@@ -1,8 +1,8 @@
 """Deep linear networks: exact solutions, feedback rules, Platonic representations, saddles."""
 
 LINEAR: dict[str, str] = {
-    "linear-sigmoids": "linear.sigmoids:ModeSigmoids",
-    "linear-riccati": "linear.riccati:RiccatiSolution",
+    "linear-sigmoids": "linear.modes:ModeSigmoids",
+    "linear-riccati": "linear.modes:RiccatiSolution",
     "linear-feedback": "linear.feedback:FeedbackModes",
     "platonic": "linear.platonic:PlatonicKernel",
     "saddle-plateaus": "linear.saddles:SaddlePlateaus",

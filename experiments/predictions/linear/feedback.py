@@ -1,4 +1,4 @@
-"""B1.3: what feedback alignment and Kolen-Pollack learning make of the modes of a two-layer linear network."""
+"""B1.3: closed forms of single modes from silence, and matrices that two local rules conserve."""
 
 from typing import Annotated, Any
 
@@ -9,7 +9,8 @@ from scipy.integrate import cumulative_simpson
 
 from dynamics.circuit import Circuit, Weights
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds
-from experiments.predictions.kit import all_close, drawn, look, order, wired
+from experiments.predictions.drawing import drawn, look
+from experiments.predictions.kit import all_close, order, wired
 from experiments.predictions.linear.setting import (
     Matrices,
     crossing,
@@ -31,8 +32,6 @@ Strengths = Annotated[tuple[Positive, ...], Field(min_length=2, max_length=6)]
 
 
 class FeedbackModes(AbstractPrediction):
-    """Closed forms of single modes from silence, and matrices that two local rules conserve."""
-
     number = "B1.3"
     title = "Modes under feedback alignment and Kolen-Pollack learning, in closed form"
     source = """saxe2014exact, the setting; derived for feedback alignment (the conserved matrix: lillicrap2016random,

@@ -1,10 +1,7 @@
 """B5: linear networks go from saddle to saddle: how long they stay is set by the data, the starts, or the noise."""
 
-import dataclasses
 from typing import Annotated, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 from matplotlib.figure import Figure
@@ -12,21 +9,10 @@ from pydantic import Field
 from scipy.special import ndtri
 
 from dynamics.circuit import Circuit
-from dynamics.flow import FlowState
 from dynamics.noise import Noise
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
-from experiments.predictions.kit import (
-    all_close,
-    band,
-    drawn,
-    f64,
-    intervals,
-    keys_from,
-    look,
-    marked,
-    weight_flow,
-    wired,
-)
+from experiments.predictions.drawing import band, drawn, look, marked
+from experiments.predictions.kit import all_close, f64, intervals, keys_from, on_grid, records, weight_flow, wired
 from experiments.predictions.linear.setting import (
     aligned,
     crossing,
@@ -313,24 +299,17 @@ class PlateauNoise(AbstractPrediction):
         circuit, s = wired(SGD(), (1, 1, 1), activation="linear"), self.strength
         scale = np.hypot(self.start, min(self.noises) / (4 * s) ** 0.5)
         time = float(np.log(s**0.5 / scale) + 7) / s  # a start near 0 takes longer: one in a thousand by 7
-        records = int(np.ceil(time * s * FAST))
+        count = int(np.ceil(time * s * FAST))
         start = {"W1": f64([[self.start]]), "W2": f64([[self.start]])}
 
         def one(key: PRNGKeyArray, sigma: Array) -> Array:
-            flow = weight_flow(circuit, f64([[1.0]]), f64([[s]]), time / records / PER, integrator="heun")
-            flow = dataclasses.replace(flow, noise=Noise(synaptic=sigma), key=key)
+            step, more = time / count / PER, {"noise": Noise(synaptic=sigma), "key": key}
+            flow = weight_flow(circuit, f64([[1.0]]), f64([[s]]), step, integrator="heun", **more)
+            product = lambda now: (now.weights["W2"] @ now.weights["W1"])[0, 0]  # noqa: E731
+            return records(flow, flow.init(start), count, PER, product, start=True)
 
-            def go(progress: FlowState, i: Array) -> tuple:
-                progress = flow.advance(progress, i * PER, PER)
-                weights = flow.weights(progress)
-                return progress, (weights["W2"] @ weights["W1"])[0, 0]
-
-            _, u = jax.lax.scan(go, flow.init(start), jnp.arange(records, dtype=jnp.int32))
-            return jnp.concatenate([f64([self.start**2]), u])
-
-        run = jax.jit(jax.vmap(jax.vmap(one, (0, None)), (None, 0)))
-        u = np.asarray(run(keys_from(self.seed, self.seeds), f64(self.noises)))
-        return crossing(np.linspace(0, time, records + 1), u / s)
+        u = on_grid(lambda sigma, key: one(key, sigma), f64(self.noises), keys_from(self.seed, self.seeds))
+        return crossing(np.linspace(0, time, count + 1), u / s)
 
     @drawn(7.0, 2.6)
     def _drawn(self, figure: Figure, half: np.ndarray) -> None:

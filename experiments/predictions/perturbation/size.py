@@ -1,4 +1,4 @@
-"""A3.4: what a perturbation of finite size costs: a floor without its opposite, and a bias of second order."""
+"""A3.4: perturbations of finite size, compared with the opposite ones (symmetric) or with none (one-sided)."""
 
 import itertools
 from collections.abc import Callable
@@ -13,7 +13,8 @@ from scipy.special import roots_hermitenorm
 
 from dynamics.instruments import loss
 from experiments.predictions.contract import AbstractPrediction, Finding, Fraction, Positives, Seeds, Size
-from experiments.predictions.kit import all_close, drawn, f64, keys_from, look, marked, wired
+from experiments.predictions.drawing import drawn, look, marked
+from experiments.predictions.kit import all_close, f64, keys_from, wired
 from experiments.predictions.perturbation.setting import node, updating, updating_given, weight
 from experiments.results.verdicts import Verdict, all_match, close
 from rules.contract import AbstractRule
@@ -25,8 +26,6 @@ TRIES = 200  # steps from W* that are averaged per replica: what they are made o
 
 
 class PerturbationSize(AbstractPrediction):
-    """Perturbations of finite size, compared with the opposite ones (symmetric) or with none (one-sided)."""
-
     number = "A3.4"
     title = "The size of a perturbation: one side leaves a floor, and both have a bias of second order"
     source = "werfel2005learning, for the rules; moments of a linear layer and the orders: derived"

@@ -14,7 +14,8 @@ from scipy.special import gammaln
 from dynamics.circuit import Circuit
 from dynamics.instruments import loss
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size, Sizes
-from experiments.predictions.kit import f64, intervals, keys_from, look, marked, plotted, wired
+from experiments.predictions.drawing import look, marked, plotted
+from experiments.predictions.kit import f64, intervals, keys_from, wired
 from experiments.predictions.perturbation.setting import node, updating, weight
 from experiments.results.verdicts import Verdict, all_match, close, exceeds, matches, stays_below
 from rules import SGD

@@ -19,16 +19,14 @@ from dynamics.noise import Noise
 from dynamics.regime import AbstractRegime
 from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds, Size, Sizes
-from experiments.predictions.kit import f64, keys_from, legend_outside, look, marked, plotted, wired
+from experiments.predictions.drawing import legend_outside, look, marked, plotted
+from experiments.predictions.kit import discrete, f64, keys_from, records, weight_flow, wired
 from experiments.predictions.sgd.setting import (
     balance,
     chain,
     chain_weights,
     charge,
     of_updates,
-    sample_flow,
-    updates,
-    whole_batch,
 )
 from experiments.results.verdicts import Verdict, close, exceeds, matches, stays_below
 from rules import SGD
@@ -132,7 +130,7 @@ class LawOfBalance(AbstractPrediction):
         (x, y), circuit, each = self._data(), chain(), self.updates // self.records
 
         def one(key: Array) -> tuple[Array, ...]:
-            run = updates(circuit, Stream(x, y, key), self.eta, batch)
+            run = discrete(circuit, Stream(x, y, key), self.eta, batch=batch)
 
             def update(state: DiscreteState, k: Array) -> tuple:
                 weights, c = run.weights(state), charge(run.weights(state))
@@ -156,21 +154,16 @@ class LawOfBalance(AbstractPrediction):
 
     def _whole(self) -> np.ndarray:
         """C along updates by all samples."""
-        run = whole_batch(chain(), *self._data(), self.eta)
+        run = weight_flow(chain(), *self._data(), self.eta)
         each = max(1, min(200, self.updates // self.records))
-
-        def record(state: FlowState, i: Array) -> tuple:
-            state = run.advance(state, i * each, each)
-            return state, charge(run.weights(state))
-
-        seen = jax.jit(lambda s: jax.lax.scan(record, s, jnp.arange(self.records, dtype=jnp.int32))[1])
-        return np.concatenate([[float(charge(self._start()))], seen(run.init(self._start()))])
+        look = lambda state: charge(run.weights(state))  # noqa: E731
+        return np.asarray(jax.jit(lambda s: records(run, s, self.records, each, look, True))(run.init(self._start())))
 
     def _matrices(self) -> float:
         """The largest violation of the identity in a linear network, over the largest entry of Q."""
         circuit, rng = wired(SGD(), NETWORK, activation="linear"), np.random.default_rng(self.seed)
         x, y = (f64(rng.standard_normal((8, width))) for width in (NETWORK[0], NETWORK[-1]))
-        run = updates(circuit, Stream(x, y, jax.random.key(self.seed)), self.eta, 3)
+        run = discrete(circuit, Stream(x, y, jax.random.key(self.seed)), self.eta, batch=3)
 
         def q(w: Weights) -> Array:
             return w["W2"].T @ w["W2"] - w["W1"] @ w["W1"].T
@@ -304,7 +297,7 @@ class ItoNoise(AbstractPrediction):
             key: Array, steps: int = self.substeps, batch: object = float(self.batch), **kinds: object
         ) -> WeightFlow:
             kinds |= {"sampling_noise": True, "batch": f64(batch), "key": key}
-            return sample_flow(circuit, ones, labels, self.eta, steps, "euler", **kinds)
+            return weight_flow(circuit, ones, labels, self.eta, parts=steps, **kinds)
 
         def noisy(key: Array, batch: Array, synaptic: Array) -> Array:
             run = flow(key, batch=batch, noise=Noise(synaptic=synaptic))
@@ -319,7 +312,7 @@ class ItoNoise(AbstractPrediction):
             return recorded(run, _by_heun(run))
 
         def updated(key: Array) -> Array:
-            run = updates(circuit, Stream(ones, labels, key), self.eta, self.batch)
+            run = discrete(circuit, Stream(ones, labels, key), self.eta, batch=self.batch)
             return recorded(run, run.advance)
 
         many = keys_from(self.seed, self.seeds * (1 + MORE_SEEDS))  # Ito's noise first, then isotropic

@@ -20,8 +20,17 @@ from dynamics.instruments import loss, predict
 from dynamics.noise import Noise
 from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
-from experiments.predictions.kit import drawn, f64, intervals, jackknifed, keys_from, look, marked, wired
-from experiments.predictions.sgd.setting import sample_flow, updates, whole_batch
+from experiments.predictions.drawing import drawn, look, marked
+from experiments.predictions.kit import (
+    discrete,
+    f64,
+    intervals,
+    jackknifed,
+    keys_from,
+    weight_flow,
+    weights_after,
+    wired,
+)
 from experiments.results.verdicts import all_match, close, exceeds, matches, stays_below
 from rules import SGD
 
@@ -167,9 +176,9 @@ class Stability(AbstractPrediction):
     def _paths(self, unit: np.ndarray, shown: dict) -> list:
         """Gradient descent at the largest eta, and typical paths of gaussian features above the limit."""
         eta = shown["unit features"][0] * max(self.ratios)
-        run = whole_batch(wired(SGD(), (self.dimension, 1)), f64(unit), jnp.zeros((len(unit), 1)), eta)
+        run = weight_flow(wired(SGD(), (self.dimension, 1)), f64(unit), jnp.zeros((len(unit), 1)), eta)
         start = {"W1": jnp.ones((1, self.dimension))}
-        end = jax.jit(lambda w: run.weights(run.advance(run.init(w), jnp.int32(0), 60)))(start)["W1"]
+        end = jax.jit(lambda w: weights_after(run, w, 60))(start)["W1"]
         quantity = f"|theta| after 60 updates over the start, eta Tr H = {eta:.3g}"
         left = float(np.linalg.norm(end)) / self.dimension**0.5
         _, squares, radii, count = shown["gaussian features"]
@@ -243,13 +252,13 @@ def _squares(
 
     def one(key: Array, eta: Array, root: Array, added: Array) -> Array:
         for_order, for_start = jax.random.split(key)
-        run: Any = updates(circuit, Stream(a, y, for_order), eta, batch)
+        run: Any = discrete(circuit, Stream(a, y, for_order), eta, batch=batch)
         if sde:
             kinds = {"sampling_noise": True, "batch": jnp.where(added > 0, jnp.inf, 1.0)}
             kinds |= {"noise": Noise(synaptic=added), "key": for_order}
-            run = sample_flow(circuit, a, y, eta, SUBSTEPS, "euler", **kinds)
+            run = weight_flow(circuit, a, y, eta, parts=SUBSTEPS, **kinds)
         start = {"W1": (root @ jax.random.normal(for_start, a.shape[1:], jnp.float64))[None]}
-        return jnp.sum(run.weights(run.advance(run.init(start), jnp.int32(0), count))["W1"] ** 2)
+        return jnp.sum(weights_after(run, start, count)["W1"] ** 2)
 
     return jax.vmap(jax.vmap(one, (0, None, None, None)), (None, 0, 0, 0))(keys, etas, roots, added)
 
@@ -347,13 +356,13 @@ class Flatness(AbstractPrediction):
             x = jax.random.normal(for_x, (self.samples, self.inputs), jnp.float64)
             x = x * (self.inputs**0.5 / jnp.linalg.norm(x, axis=1, keepdims=True))
             y = jax.random.normal(for_y, (self.samples, 1), jnp.float64)
-            flow = sample_flow(circuit, x, y, 20.0, 100)
-            minimum = flow.weights(flow.advance(flow.init(circuit.initial_weights(for_w)), jnp.int32(0), 20))
+            flow = weight_flow(circuit, x, y, 20.0, integrator="heun", parts=100)
+            minimum = weights_after(flow, circuit.initial_weights(for_w), 20)
             features = gradients(circuit, minimum, x)
             eta = 2 * self.sharpness / (jnp.sum(features**2) / self.samples)
             flat, restore = ravel_pytree(minimum)
             start = restore(flat + self.step * jax.random.normal(for_step, flat.shape, flat.dtype))
-            runs = whole_batch(circuit, x, y, eta), updates(circuit, Stream(x, y, for_order), eta)
+            runs = weight_flow(circuit, x, y, eta), discrete(circuit, Stream(x, y, for_order), eta)
             return features, eta, *(_path(run, start, x, y, eta, each) for run in runs)
 
         return eqx.filter_jit(jax.vmap(one))(keys_from(self.seed, self.seeds))

@@ -12,8 +12,9 @@ from dynamics.circuit import Circuit, Weights
 from dynamics.jacobian import curl_index, flat_flow, jacobian
 from dynamics.network import Network
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size, Sizes
-from experiments.predictions.kit import all_close, drawn, f64, look, order
-from experiments.predictions.sgd.setting import apart, eta_axis, sample_flow, whole_batch
+from experiments.predictions.drawing import drawn, look
+from experiments.predictions.kit import all_close, drift_of, f64, order, weight_flow, weights_after
+from experiments.predictions.sgd.setting import apart, eta_axis
 from experiments.predictions.sgd.ska_setting import (
     Run,
     accumulated,
@@ -199,9 +200,8 @@ class SkaTimeInvariance(AbstractPrediction):
         weights = circuit.initial_weights(jax.random.key(self.seed))
 
         def ends(weights: dict, eta: Array, count: Array) -> Array:
-            runs = whole_batch(circuit, x, None, eta), sample_flow(circuit, x, None, eta, SUBSTEPS)
-            after = [run.weights(run.advance(run.init(weights), jnp.int32(0), count)) for run in runs]
-            return apart(*after)
+            fine = weight_flow(circuit, x, None, eta, integrator="heun", parts=SUBSTEPS)
+            return apart(*(weights_after(run, weights, count) for run in (weight_flow(circuit, x, None, eta), fine)))
 
         return float(jax.jit(ends)(weights, f64(eta), count))
 
@@ -290,7 +290,7 @@ class SkaField(AbstractPrediction):
     def _geometry(self, circuit: Circuit, seed: int) -> Geometry:
         sizes = self._sizes(circuit)
         x, weights = problem(seed, self.samples, sizes, self.gain)
-        flow = sample_flow(circuit, x, None, 1.0, 1)
+        flow = weight_flow(circuit, x, None, 1.0)
         field, vector = flat_flow(flow, flow.init(weights))
         layer = np.concatenate([np.full(weights[n].size, int(n[1:])) for n in sorted(weights)])
         order = np.argsort(layer, kind="stable")
@@ -304,8 +304,8 @@ class SkaField(AbstractPrediction):
     def _slopes(self, circuit: Circuit, seed: int) -> float:
         """How far the field is from minus the gradient of each layer's entropy."""
         x, weights = problem(seed, self.samples, self._sizes(circuit), self.gain)
-        flow = sample_flow(circuit, x, None, 1.0, 1)
-        drifts = flow.system({}).drift((weights, {}, {}), None, None)[0]  # pyright: ignore[reportArgumentType]
+        flow = weight_flow(circuit, x, None, 1.0)
+        drifts = drift_of(flow, weights)
         far = 0.0
         for level in range(1, len(self.layers) + 1):
             own = {name: weights[name] for name in (f"W{level}", f"b{level}")}

@@ -15,18 +15,8 @@ from dynamics.integrators import FixedStep, Window
 from dynamics.stimulus import Stream
 from dynamics.theory import overlap_law
 from experiments.predictions.contract import AbstractPrediction, Finding, NonNegatives, Seeds, Size
-from experiments.predictions.kit import (
-    HEUN,
-    all_close,
-    coupled,
-    f64,
-    keys_from,
-    legend_outside,
-    look,
-    marked,
-    plotted,
-    wired,
-)
+from experiments.predictions.drawing import legend_outside, look, marked, plotted
+from experiments.predictions.kit import HEUN, all_close, coupled, f64, keys_from, weights_after, wired
 from experiments.predictions.traces.overlaps import filtered_overlap
 from experiments.report.figures import LINES
 from experiments.results.verdicts import Verdict, close, exceeds, matches
@@ -102,7 +92,7 @@ class EPropGradient(AbstractPrediction):
             y = jax.random.normal(for_y, (1, self.outputs), jnp.float64)
             run = coupled(circuit, Stream(x, y, key), 1.0, WEAK * self.span, self.span, steps, integrator=by)
             start = circuit.initial_weights(for_weights)
-            end = circuit.matrices(run.weights(run.advance(run.init(start), jnp.int32(0), 1)))
+            end = circuit.matrices(weights_after(run, start, 1))
             before = circuit.matrices(start)
             moved = {name: WEAK * self.span * (end[name] - before[name]) for name in LEARNED}
             slopes = jax.grad(self.loss)(before, x[0], y[0])
@@ -232,7 +222,7 @@ class EPropWindow(AbstractPrediction):
             )  # fmt: skip
             start = circuit.initial_weights(jax.random.key(self.seed))
             start |= {name: jnp.zeros_like(start[name]) for name in ("W1", "W2")}
-            moved = run.weights(run.advance(run.init(start), jnp.int32(0), 1))["W1"][0, 0]
+            moved = weights_after(run, start, 1)["W1"][0, 0]
             return WEAKER * moved / start["B1"][0, 0]
 
         each = jax.vmap(jax.vmap(strength, (0, None)), (None, 0))

@@ -18,7 +18,8 @@ from dynamics.integrators import FixedStep, Window
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, NonNegatives, Positive
-from experiments.predictions.kit import HEUN, all_close, f64, legend_outside, look, plotted, wired
+from experiments.predictions.drawing import legend_outside, look, plotted
+from experiments.predictions.kit import HEUN, all_close, f64, weights_after, wired
 from experiments.predictions.traces.overlaps import filtered_overlap, traced_box
 from experiments.report.figures import LINES
 from experiments.results.verdicts import Verdict, close
@@ -116,7 +117,7 @@ class BTSPKernel(AbstractPrediction):
         def strength(interval: Array, scale: Array) -> Array:
             run = Coupled(self.circuit(scale), times, stream, clock, lags_of(interval), integrator=by, history=history)
             start = {"W1": jnp.zeros((1, 1), jnp.float64)}
-            return WEAK * run.weights(run.advance(run.init(start), jnp.int32(0), 1))["W1"][0, 0]
+            return WEAK * weights_after(run, start, 1)["W1"][0, 0]
 
         each = jax.vmap(jax.vmap(strength, (0, None)), (None, 0))
         return np.asarray(jax.jit(each)(f64(intervals), f64(scales)))

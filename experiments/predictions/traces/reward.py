@@ -14,7 +14,8 @@ from scipy.signal import lfilter
 from dynamics.integrators import FixedStep, Window
 from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding
-from experiments.predictions.kit import HEUN, all_close, coupled, f64, keys_from, legend_outside, look, plotted, wired
+from experiments.predictions.drawing import legend_outside, look, plotted
+from experiments.predictions.kit import HEUN, all_close, coupled, f64, keys_from, weights_after, wired
 from experiments.predictions.traces.overlaps import best_delay, traced_box
 from experiments.report.figures import LINES
 from experiments.results.verdicts import Verdict, close
@@ -116,7 +117,7 @@ class ThreeFactorWindow(AbstractPrediction):
             circuit = wired(rule, (1, 1))
             run = coupled(circuit, stream, *times, steps, self._gap * duration, history=history, integrator=by)
             start = {**circuit.initial_weights(jax.random.key(0)), "W1": jnp.zeros((1, 1), jnp.float64)}
-            moved = run.weights(run.advance(run.init(start), jnp.int32(0), 1))["W1"][0, 0]
+            moved = weights_after(run, start, 1)["W1"][0, 0]
             return moved / circuit.draws(stream.key, jnp.int32(0))["xi1"][0] * NOISE * WEAK / -0.5
 
         lags, traces = duration * f64(delays), duration * f64(self.traces)
@@ -242,7 +243,7 @@ class ThreeFactorBaseline(AbstractPrediction):
             stream = Stream(f64([[1.0]]), f64([[1.0]]), key)
             run = coupled(circuit, stream, *times, steps, gap, history=math.ceil(longest * steps) + 3, integrator=HEUN)
             start = {**circuit.initial_weights(key), "W1": jnp.zeros((1, 1), jnp.float64)}
-            moved = run.weights(run.advance(run.init(start), jnp.int32(0), n))["W1"][0, 0]
+            moved = weights_after(run, start, n)["W1"][0, 0]
             noise = jax.vmap(lambda k: circuit.draws(key, k)["xi1"][0])(jnp.arange(n, dtype=jnp.int32))
             return moved * NOISE * WEAK / -0.5, noise
 

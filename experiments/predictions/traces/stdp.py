@@ -15,7 +15,8 @@ from dynamics.circuit import Circuit, Layer, Wave
 from dynamics.integrators import FixedStep, Window
 from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Positives
-from experiments.predictions.kit import HEUN, all_close, coupled, drawn, f64, legend_outside, look, wired
+from experiments.predictions.drawing import drawn, legend_outside, look
+from experiments.predictions.kit import HEUN, all_close, coupled, f64, wired
 from experiments.predictions.traces.overlaps import filtered_overlap
 from experiments.report.figures import LINES
 from experiments.results.verdicts import close

@@ -12,7 +12,7 @@ import rules.equilibrium_propagation
 from dynamics.errors import PlasticodeError
 from experiments.predictions import prediction_class
 from experiments.predictions.energy import ENERGY
-from experiments.predictions.energy.equilibrated import equilibrated
+from experiments.predictions.energy.descents import equilibrated
 from experiments.predictions.energy.late_errors import PCCriticalDelay, echoes
 from experiments.predictions.energy.nudges import EPOscillating, EPTimescales
 from experiments.predictions.energy.orders import forward, settled_error

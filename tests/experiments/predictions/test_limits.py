@@ -15,9 +15,8 @@ from experiments.predictions.kit import f64, wired
 from experiments.predictions.limits import LIMITS
 from experiments.predictions.limits.delayed import exponent, threshold
 from experiments.predictions.limits.delayed_kuramoto import DelayedKuramoto
-from experiments.predictions.limits.delayed_noise import DelayedNoise
 from experiments.predictions.limits.feature_energy import additions, energy, purity_of
-from experiments.predictions.limits.late_errors import LateErrors
+from experiments.predictions.limits.late_feedback import DelayedNoise, LateErrors
 from experiments.predictions.limits.lazy_limit import LazyLimit
 from experiments.predictions.limits.ltc_solver import LTCSolver
 from experiments.predictions.limits.noise import SCHEMES, ProbabilityFlow, WeakOrder
