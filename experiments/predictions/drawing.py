@@ -65,6 +65,15 @@ def marked(panel: Axes, x: Numbers, samples: np.ndarray | Sequence[np.ndarray], 
     panel.errorbar(np.asarray(x), means, np.nan_to_num(half), **look)
 
 
+def against(panel: Axes, i: int, theory: tuple, found: tuple, label: str | None = None, **line: Any) -> None:
+    """Theory as a line and what was found as markers in the i-th colour, each (x, y); of samples as `marked` does."""
+    panel.plot(*theory, color=look(i)["color"], **line)
+    if np.ndim(found[1]) > np.ndim(found[0]):
+        marked(panel, *found, label=label, **look(i))
+    else:
+        panel.plot(*found, linestyle="", label=label, **look(i))
+
+
 def marked_across(panel: Axes, samples: np.ndarray, height: float, **look: Any) -> None:
     """The mean of samples as a marker at a height, with its 95 % interval along the horizontal axis."""
     mean = mean_of(samples)

@@ -12,7 +12,7 @@ from dynamics.stimulus import Stream
 from experiments.predictions.continuous.accuracies import AbstractDigitsPrediction, Replicates, Rules, in_t, knees
 from experiments.predictions.continuous.interference import weight_changes
 from experiments.predictions.contract import Finding, NonNegatives, Positive, Positives
-from experiments.predictions.drawing import legend_outside, look, marked, plotted
+from experiments.predictions.drawing import against, legend_outside, look, marked, plotted
 from experiments.predictions.kit import all_close, coupled, f64, records, wired
 from experiments.predictions.study.plasticity_window import WINDOW_DROP
 from experiments.results.verdicts import JUDGED, Verdict, between, bracketed, close, exceeds, matches, stays_below
@@ -86,8 +86,7 @@ class AccuracyDelay(AbstractDigitsPrediction):
     @plotted(3.4, 2.8)
     def _drawn(self, panel: Axes, late: dict[str, np.ndarray], prompt: dict[str, np.ndarray]) -> None:
         for i, (name, accuracy) in enumerate(late.items()):
-            panel.plot(self.delays, prompt[name].mean(axis=0), color=look(i)["color"], linewidth=1)
-            marked(panel, self.delays, accuracy.T, label=name, **look(i))
+            against(panel, i, (self.delays, prompt[name].mean(axis=0)), (self.delays, accuracy.T), name, linewidth=1)
         panel.plot([], [], color="0.3", linewidth=1, label="slowing limit")
         self.chance.draw(panel)
         panel.set(xlabel="error delay d (stimulus durations T)", ylabel="test accuracy", ylim=(0, 1))

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from pydantic import Field
 
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Size
-from experiments.predictions.drawing import look, marked, plotted
+from experiments.predictions.drawing import against, plotted
 from experiments.predictions.kit import swept
 from experiments.results.verdicts import matches
 from experiments.spec.units import Time
@@ -66,8 +66,7 @@ class MultiplicativeNoise(AbstractPrediction):
         for i, (calculus, data) in enumerate(runs.items()):
             t = data["time"].values
             fine = np.linspace(0, t[-1], 100)
-            panel.plot(fine, self._expected(calculus, fine), color=look(i)["color"])
-            marked(panel, t, _squares(data), label=calculus.capitalize(), **look(i))
+            against(panel, i, (fine, self._expected(calculus, fine)), (t, _squares(data)), calculus.capitalize())
         panel.plot([], [], color="0.3", label="closed form")
         panel.set(xlabel="time t (s)", ylabel="mean square weight\n(relative to the start)")
         panel.legend()

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from typing import Annotated, Literal
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 from pydantic import Field
@@ -23,7 +24,7 @@ from experiments.predictions.contract import (
 )
 from experiments.predictions.curl.learning import log_bars
 from experiments.predictions.curl.students import Protocol, Setting, arrivals, error_courses
-from experiments.predictions.drawing import drawn, legend_outside
+from experiments.predictions.drawing import drawn, legend_outside, plotted
 from experiments.report.figures import MARKERS, OKABE_ITO
 from experiments.results.verdicts import Verdict, exceeds, stays_below
 from experiments.spec.units import Time
@@ -206,9 +207,9 @@ class AbstractAdvantage(AbstractPrediction):
         notes = [f"Median times by gradient descent and with one flip, by {self.along()[0]}: {medians}."]
         return Finding(verdicts, self._drawn(times), notes)
 
-    @drawn(3.4, 2.6)
-    def _drawn(self, figure: Figure, times: np.ndarray) -> None:
-        panel, (name, values) = figure.subplots(), self.along()
+    @plotted(3.4, 2.6)
+    def _drawn(self, panel: Axes, times: np.ndarray) -> None:
+        name, values = self.along()
         for i, label in enumerate(("gradient descent", "one flipped unit")):
             centre, bars = log_bars(list(times[..., i]))
             look = {"fmt": MARKERS[i] + "-", "color": OKABE_ITO[i], "capsize": 2, "label": label}

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
 from dynamics.circuit import Activity, Circuit, Gaussian, Layer, OneToOne, Outer, Projection, Signed
 from dynamics.jacobian import curl_index
 from experiments.predictions.contract import AbstractPrediction, Finding, Fractions, Positive, Seeds, Size
-from experiments.predictions.drawing import drawn, look, marked
+from experiments.predictions.drawing import look, marked, plotted
 from experiments.predictions.kit import all_close, drift_of, f64, weight_flow
 from experiments.results.verdicts import close, exceeds
 
@@ -104,9 +104,8 @@ class DaleRecurrent(AbstractPrediction):
         jacobian, work, off = _field(f64(self.signs(share)), f64(x), f64(w), f64(self.side))
         return Field(jacobian, float(work), float(off))
 
-    @drawn(3.4, 2.6)
-    def _drawn(self, figure: Figure, curl: np.ndarray, curls: np.ndarray) -> None:
-        panel = figure.subplots()
+    @plotted(3.4, 2.6)
+    def _drawn(self, panel: Axes, curl: np.ndarray, curls: np.ndarray) -> None:
         panel.plot(self.inhibitory, curls.mean(-1), color=look(0)["color"], label="closed form")
         marked(panel, self.inhibitory, curl, **look(0), label="weight flow")
         panel.set(xlabel="fraction of inhibitory neurons", ylabel="$|J - J^T|$ / $|J + J^T|$")

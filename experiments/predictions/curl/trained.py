@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 from pydantic import Field
 
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Seeds, Size
@@ -11,7 +11,7 @@ from experiments.predictions.curl.learning import Units, divided, log_bars, teac
 from experiments.predictions.curl.onsets import located, matrix_onsets
 from experiments.predictions.curl.students import Protocol, Setting, error_courses
 from experiments.predictions.curl.theory import hidden_boundary, readout_boundary
-from experiments.predictions.drawing import drawn, legend_outside, look, marked
+from experiments.predictions.drawing import legend_outside, look, marked, plotted
 from experiments.results.verdicts import Verdict, exceeds, stays_below
 from experiments.spec.units import Time
 
@@ -87,9 +87,8 @@ class TrainedErrors(AbstractPrediction):
         errors = error_courses(protocol, [Setting(self.samples, 1.0, 1.0)], pairs, self.seed, self.seeds)
         return np.maximum(errors[0, ..., -1], SMALLEST)
 
-    @drawn(3.4, 2.6)
-    def _drawn(self, figure: Figure, shares: dict[float, np.ndarray], ends: dict[float, np.ndarray]) -> None:
-        panel = figure.subplots()
+    @plotted(3.4, 2.6)
+    def _drawn(self, panel: Axes, shares: dict[float, np.ndarray], ends: dict[float, np.ndarray]) -> None:
         for i, c in enumerate(shares):
             for end in ends[c]:
                 panel.plot(shares[c], end, ".", color=look(i)["color"], alpha=0.4, markeredgewidth=0)
@@ -158,9 +157,8 @@ class TanhReadout(AbstractPrediction):
         ]
         return Finding(verdicts, self._drawn(peaks, ends))
 
-    @drawn(3.4, 2.6)
-    def _drawn(self, figure: Figure, peaks: np.ndarray, ends: np.ndarray) -> None:
-        panel = figure.subplots()
+    @plotted(3.4, 2.6)
+    def _drawn(self, panel: Axes, peaks: np.ndarray, ends: np.ndarray) -> None:
         for i, (label, errors) in enumerate((("highest", peaks), ("at the end", ends))):
             centre, bars = log_bars(list(errors.T))
             panel.errorbar(self.shares(), centre, bars, **look(i, linestyle="", capsize=2), label=label)
@@ -201,7 +199,6 @@ class EarlyOnset(AbstractPrediction):
     def misfit(self) -> str | None:
         if any(len(self.flips(n)) < 1 for n in self.units):
             return "curl-early-onset.units must be so many that one flipped input is below 0.8 of the boundary"
-        return None
 
     def measure(self) -> Finding:
         star, found = hidden_boundary(self.ratio), {n: self._failed(n) for n in self.units}
@@ -241,9 +238,9 @@ class EarlyOnset(AbstractPrediction):
         anywhere, beside = (~(errors < self.unsolved)).astype(float)
         return flips, anywhere, beside
 
-    @drawn(3.6, 3.0)
-    def _drawn(self, figure: Figure, found: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> None:
-        panel, star = figure.subplots(), hidden_boundary(self.ratio)
+    @plotted(3.6, 3.0)
+    def _drawn(self, panel: Axes, found: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> None:
+        star = hidden_boundary(self.ratio)
         for i, (units, (flips, anywhere, beside)) in enumerate(found.items()):
             inputs, _ = divided(units, self.ratio)
             more = np.arange(int(inputs * min(2 * star, 1)) + 1)

@@ -17,7 +17,7 @@ from dynamics.overlap import waveforms
 from dynamics.stimulus import Stream
 from dynamics.theory import overlap_law
 from experiments.predictions.contract import AbstractPrediction, Finding, NonNegatives, Positive, Size
-from experiments.predictions.drawing import drawn, legend_outside, look, plotted
+from experiments.predictions.drawing import against, drawn, legend_outside, look, plotted
 from experiments.predictions.energy.setting import network
 from experiments.predictions.kit import all_close, coupled, f64, on_grid, weights_after
 from rules.contract import AbstractRule
@@ -292,8 +292,7 @@ class PCCriticalDelay(AbstractPrediction):
         fine = np.linspace(min(self.delays), max(self.delays), 60)
         for i, (w, found) in enumerate(rates.items()):
             line = [self.root(w, d * self.critical()).real for d in fine]
-            panel.plot(fine, line, color=look(i)["color"], lw=0.9)
-            panel.plot(self.delays, found, linestyle="", label=rf"$w^2$ = {w**2:.3g}", **look(i))
+            against(panel, i, (fine, line), (self.delays, found), rf"$w^2$ = {w**2:.3g}", lw=0.9)
         panel.axhline(0, color="0.7", lw=0.6)
         panel.axvline(1, color="0.7", lw=0.6)
         panel.set(xlabel=r"error delay $d / d_c$", ylabel=r"growth rate (1 / $\tau_{prop}$)")

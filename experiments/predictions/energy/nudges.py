@@ -14,7 +14,7 @@ from dynamics.integrators import FixedStep
 from dynamics.network import Network
 from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
-from experiments.predictions.drawing import drawn, look
+from experiments.predictions.drawing import against, drawn, look
 from experiments.predictions.energy.setting import (
     angles,
     distances,
@@ -290,8 +290,7 @@ class EPOscillating(AbstractPrediction):
         fine = np.geomspace(self.frequencies[0], self.frequencies[-1], 60)
         theory, omegas = self.balanced(fine), np.array(self.frequencies)
         for i, b in enumerate(self.amplitudes):
-            lag.plot(fine, theory[i], color=look(i)["color"], lw=0.8)
-            lag.plot(omegas, found[i], linestyle="", label=f"b = {b:g}", **look(i))
+            against(lag, i, (fine, theory[i]), (omegas, found[i]), f"b = {b:g}", lw=0.8)
         lag.set(xscale="log", xlabel=r"$\omega\,\tau_{prop}$", ylabel="W' / gradient, one synapse", ylim=(0, None))
         lag.legend(title="lines: theory")
         middle, b = np.median(errors, 0), np.array(self.nudges)

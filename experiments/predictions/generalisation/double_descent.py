@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from experiments.predictions.contract import AbstractPrediction, Finding, NonNegative, Seeds
-from experiments.predictions.drawing import drawn, look, marked
+from experiments.predictions.drawing import against, drawn, look, marked
 from experiments.predictions.kit import all_close, f64, intervals, weight_flow, wired
 from experiments.predictions.linear.setting import course, orthonormal
 from experiments.results.verdicts import Verdict, close, exceeds, matches, stays_below
@@ -152,8 +152,7 @@ class EpochDoubleDescent(AbstractPrediction):
     def _drawn(self, figure: Figure, marks: np.ndarray, errors: np.ndarray, traces: np.ndarray) -> None:
         left, right = figure.subplots(1, 2)
         for i, (kappa, each, trace) in enumerate(zip(self.conditions, errors, traces, strict=True)):
-            left.plot(marks, trace.mean(0), color=look(i)["color"])
-            marked(left, marks[::2], each[:, ::2].T, label=rf"$\kappa$ = {kappa:g}", **look(i))
+            against(left, i, (marks, trace.mean(0)), (marks[::2], each[:, ::2].T), rf"$\kappa$ = {kappa:g}")
         left.set(xscale="log", xlabel=r"steps of gradient descent, $\eta = 1/\lambda_{max}$", ylabel="test error E$_G$")
         left.legend(title="lines: trace formula", loc="lower left")
         i, off = 1, errors[1] - traces[1]

@@ -5,13 +5,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
 from dynamics.circuit import Circuit, Weights
 from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds, Size
 from experiments.predictions.curl.learning import log_bars
-from experiments.predictions.drawing import drawn
+from experiments.predictions.drawing import legend_outside, plotted
 from experiments.predictions.kit import all_close, discrete, drift_of, f64, keys_from, weight_flow, weights_after, wired
 from experiments.report.figures import OKABE_ITO
 from experiments.results.verdicts import exceeds
@@ -104,9 +104,9 @@ class NoetherCharges(AbstractPrediction):
         found = [_changed(RULES[name], x, y, weights, f64(time), f64(rate), steps) for rate in (0.0, self.decay)]
         return np.asarray(found[0][0]), np.asarray(found[1][0]), np.asarray(found[0][1])
 
-    @drawn(5.4, 2.6)
-    def _drawn(self, figure: Figure, free: np.ndarray) -> None:
-        panel, names = figure.subplots(), list(RULES)
+    @plotted(5.4, 2.6)
+    def _drawn(self, panel: Axes, free: np.ndarray) -> None:
+        names = list(RULES)
         for i, rule in enumerate(names):
             values, bars = log_bars(list(np.maximum(free[i].T, 1e-17)))
             look = {"color": OKABE_ITO[i], "marker": "os^"[i], "linestyle": "", "capsize": 2}
@@ -246,9 +246,8 @@ class SoftmaxCharge(AbstractPrediction):
         """d/dt 1^T W_L at the start by the engine, (seeds, hidden)."""
         return np.asarray(_slopes(*self._wired(name, data)))
 
-    @drawn(5.4, 2.6)
-    def _drawn(self, figure: Figure, free: dict[str, np.ndarray]) -> None:
-        panel = figure.subplots()
+    @plotted(5.4, 2.6)
+    def _drawn(self, panel: Axes, free: dict[str, np.ndarray]) -> None:
         labels = "sum of weights, 1$^T$W", "sum of dual weights, sign(W) log |W|"
         for i, label in enumerate(labels):
             values, bars = log_bars([each[:, i] for each in free.values()])
@@ -257,7 +256,7 @@ class SoftmaxCharge(AbstractPrediction):
         panel.axhline(1e-8, color="0.3", linestyle="--", label="conserved below")
         panel.set_xticks(range(len(free)), list(free), fontsize="small")
         panel.set(yscale="log", ylabel="relative change", xlabel="how the network learns")
-        figure.legend(*panel.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        legend_outside(panel, 2)
 
 
 def sums(weights: Weights) -> tuple[Float[Array, " _sums"], Float[Array, " _hidden"]]:

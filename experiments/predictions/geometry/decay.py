@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pydantic import Field
 
@@ -15,7 +16,7 @@ from dynamics.circuit import Weights
 from dynamics.discrete import Discrete, DiscreteState
 from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
-from experiments.predictions.drawing import drawn, look, marked
+from experiments.predictions.drawing import against, drawn, look, marked, plotted
 from experiments.predictions.kit import all_close, discrete, f64, keys_from, weight_flow, weights_after, wired
 from experiments.results.verdicts import Verdict, all_match, close, matches
 from rules.contract import AbstractRule
@@ -61,7 +62,6 @@ class SymmetryRestoration(AbstractPrediction):
         modes = len(self.strengths)
         if min(self.inputs, self.hidden, self.outputs) < modes:
             return f"inputs, hidden and outputs must be at least {modes}, one per mode"
-        return None
 
     def measure(self) -> Finding:
         s, gamma = np.array(self.strengths), np.array(self.decays)
@@ -142,8 +142,7 @@ class SymmetryRestoration(AbstractPrediction):
         for j, one in enumerate(s):
             left.plot(fine, np.maximum(one - fine, 0), color=look(j)["color"])
             left.plot(gamma, found[:, np.argsort(np.argsort(-s))[j]], linestyle="", label=f"s = {one:g}", **look(j))
-            right.plot(fine, 2 * (one - fine), color=look(j)["color"])
-            right.plot(gamma, rates[:, j], linestyle="", **look(j))
+            against(right, j, (fine, 2 * (one - fine)), (gamma, rates[:, j]))
         right.axhline(0, color="0.7", lw=0.6)
         left.set(xlabel="weight decay $\\gamma$", ylabel="singular value of W$_2$W$_1$")
         left.legend(title="lines: theory")
@@ -273,9 +272,8 @@ class NoetherEquilibrium(AbstractPrediction):
             return np.asarray(first), np.asarray(angles), np.asarray(slopes)
         return np.asarray(ends), np.asarray(angles), np.asarray(slopes)
 
-    @drawn(3.8, 2.8)
-    def _drawn(self, figure: Figure, fourth: np.ndarray, every: int) -> None:
-        panel = figure.subplots()
+    @plotted(3.8, 2.8)
+    def _drawn(self, panel: Axes, fourth: np.ndarray, every: int) -> None:
         times = np.arange(RECORDS + 1) * every / self.relaxation
         fine = np.linspace(0, times[-1], 200)
         for i, start in enumerate(self.starts):

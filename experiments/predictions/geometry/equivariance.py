@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
 from dynamics.circuit import Circuit, Weights
 from dynamics.instruments import predict
 from experiments.predictions.contract import AbstractPrediction, Finding, Seeds, Size
-from experiments.predictions.drawing import drawn
+from experiments.predictions.drawing import plotted
 from experiments.predictions.kit import all_close, drift_of, f64, weight_flow, wired
 from experiments.report.figures import OKABE_ITO
 from experiments.results.verdicts import exceeds
@@ -91,9 +91,8 @@ class Equivariance(AbstractPrediction):
         x, y = draw(self.samples, self.inputs), draw(self.samples, self.outputs)
         return Numbers(x, y, weights, draw(self.hidden), turn - jnp.swapaxes(turn, 1, 2))
 
-    @drawn(5.0, 2.6)
-    def _drawn(self, figure: Figure, found: dict[str, np.ndarray], other: np.ndarray) -> None:
-        panel = figure.subplots()
+    @plotted(5.0, 2.6)
+    def _drawn(self, panel: Axes, found: dict[str, np.ndarray], other: np.ndarray) -> None:
         rows = found | {"rescaling, feedback alignment": other[:, None]}
         for i, (name, values) in enumerate(rows.items()):
             flat = np.maximum(values.ravel(), 1e-18)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pydantic import Field
 from scipy.special import ndtr
@@ -28,7 +29,7 @@ from experiments.predictions.contract import (
     Size,
     Sizes,
 )
-from experiments.predictions.drawing import drawn, look, marked
+from experiments.predictions.drawing import against, drawn, look, marked, plotted
 from experiments.predictions.kit import coupled, discrete, f64, keys_from, weight_flow, weights_after, wired
 from experiments.report.figures import OKABE_ITO
 from experiments.results.verdicts import Verdict, all_match, close, exceeds, matches, stays_below
@@ -226,14 +227,12 @@ class StrongOrders(AbstractPrediction):
 
         return np.asarray(run(keys_from(self.seed, self.seeds)))
 
-    @drawn(3.6, 2.8)
-    def _drawn(self, figure: Figure, found: dict[str, np.ndarray]) -> None:
-        panel = figure.subplots()
+    @plotted(3.6, 2.8)
+    def _drawn(self, panel: Axes, found: dict[str, np.ndarray]) -> None:
         fine = np.geomspace(self.steps[0] / 1.3, self.steps[-1] * 1.3, 100)
         for i, (solver, errors) in enumerate(found.items()):
             law = mean_square(solver, fine, -self.decay, self.strength**2)
-            panel.plot(1 / fine, law, color=look(i)["color"])
-            marked(panel, 1 / self.steps, errors.T, label=f"{solver}, strong order {ORDERS[solver]:g}", **look(i))
+            against(panel, i, (1 / fine, law), (1 / self.steps, errors.T), f"{solver}, strong order {ORDERS[solver]:g}")
         panel.set(
             xscale="log", yscale="log", xlabel="step / time", ylabel="mean square error E (X$_N$ - X)$^2$ / W$_0^2$"
         )
@@ -342,9 +341,8 @@ class ExponentiatedSigns(AbstractPrediction):
             stays_below("learning without flips", "loss at the end over that at the start", 0.3, ratios),
         ]
 
-    @drawn(3.6, 2.6)
-    def _drawn(self, figure: Figure, shares: np.ndarray) -> None:
-        panel = figure.subplots()
+    @plotted(3.6, 2.6)
+    def _drawn(self, panel: Axes, shares: np.ndarray) -> None:
         fine = np.geomspace(min(self.steps), max(self.steps), 100)
         panel.plot(1 / fine, flipped_share(fine, self.strength, self.decay), color="0.3", label="closed form")
         label, steps = "Euler's steps", 1 / np.array(self.steps)

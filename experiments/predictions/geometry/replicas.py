@@ -13,7 +13,7 @@ from pydantic import Field
 from dynamics.circuit import Circuit, Weights
 from dynamics.noise import Noise
 from experiments.predictions.contract import AbstractPrediction, Finding, NonNegatives, Positive, Positives, Seeds, Size
-from experiments.predictions.drawing import drawn, look, marked
+from experiments.predictions.drawing import against, drawn, look
 from experiments.predictions.kit import all_close, f64, keys_from, weight_flow, weights_after, wired
 from experiments.results.verdicts import Verdict, all_match, matches
 from rules.gradient import SGD
@@ -149,8 +149,7 @@ class ReplicaNoise(AbstractPrediction):
         for i, (graph, errors) in enumerate(found.items()):
             lines = self.expected(graph, fine, self._step(graph))
             for j, panel in enumerate(panels):
-                panel.plot(fine, lines[j], color=look(i)["color"])
-                marked(panel, self.couplings, errors[:, j].T, label=graph, **look(i))
+                against(panel, i, (fine, lines[j]), (self.couplings, errors[:, j].T), graph)
         panels[0].set(xlabel="coupling $\\kappa$", ylabel="E|mean - w*|$^2$", ylim=(0, None))
         panels[1].set(xlabel="coupling $\\kappa$", ylabel="disagreement E|w$_i$ - mean|$^2$", ylim=(0, None))
         panels[1].legend(title="lines: theory")

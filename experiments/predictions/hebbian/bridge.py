@@ -15,7 +15,7 @@ from dynamics.integrators import Window
 from dynamics.noise import Noise
 from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Positives, Seeds, Size
-from experiments.predictions.drawing import drawn, look, marked
+from experiments.predictions.drawing import against, drawn, marked
 from experiments.predictions.hebbian.setting import averaged, balance, share_inside, student
 from experiments.predictions.kit import coupled, f64, intervals, keys_from
 from experiments.report.figures import OKABE_ITO
@@ -191,8 +191,7 @@ class HebbianBridge(AbstractPrediction):
         fine = np.geomspace(gammas[0] / 1.5, gammas[-1] * 1.5, 300)
         lines = self.exact(fine, self.levels).overlap
         for i, k in enumerate(self.levels):
-            left.plot(fine, lines[:, i], color=look(i)["color"])
-            marked(left, gammas, overlap[:, i], **look(i), label=f"k = {k:g}")
+            against(left, i, (fine, lines[:, i]), (gammas, overlap[:, i]), f"k = {k:g}")
         left.axhline(0, color="0.7", linewidth=0.6)
         left.set(xscale="log", xlabel="tau_plast / (s tau_dec)", ylabel="<g, H> / (s$^2$ |w*|$^2$)")
         left.legend(title="lines: theory")

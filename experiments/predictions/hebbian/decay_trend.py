@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, PRNGKeyArray
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dynamics.circuit import Weights
 from dynamics.errors import PlasticodeError
 from dynamics.instruments import hebbian_alignment
 from experiments.predictions.contract import AbstractPrediction, Finding, NonNegatives, Positive, Seeds, Size
-from experiments.predictions.drawing import band, drawn, look, marked
+from experiments.predictions.drawing import band, drawn, look, marked, plotted
 from experiments.predictions.hebbian.setting import RandomSignal, rises
 from experiments.predictions.kit import drift_of, f64, keys_from, weight_flow, weights_after, wired
 from experiments.report.figures import OKABE_ITO
@@ -184,9 +185,9 @@ class HebbianAdam(HebbianDecayTrend):
         pairs = [f"{mean:.2f} ({ADAM.get(g, np.nan):.2f}) at {g:g}" for g, mean in means.items()]
         return Finding(verdicts, self._shown(end), [f"Cosines at the end, and those published: {', '.join(pairs)}."])
 
-    @drawn(3.4, 2.6)
-    def _shown(self, figure: Figure, end: np.ndarray) -> None:
-        panel, places = figure.subplots(), np.arange(len(self.gammas))
+    @plotted(3.4, 2.6)
+    def _shown(self, panel: Axes, end: np.ndarray) -> None:
+        places = np.arange(len(self.gammas))
         marked(panel, places, end, **look(0), label="Adam")
         panel.plot(places, [ADAM.get(g, np.nan) for g in self.gammas], **look(0), **OPEN, label="published")
         panel.set_xticks(places, [f"{g:g}" for g in self.gammas])

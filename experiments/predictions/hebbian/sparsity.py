@@ -11,7 +11,7 @@ from pydantic import Field
 
 from dynamics.circuit import AbstractFactor, Circuit, Error, Gaussian, Layer, Local, Projection, TwoFactor, Variable
 from experiments.predictions.contract import AbstractPrediction, Finding, NonNegative, Positive, Seeds, Size
-from experiments.predictions.drawing import look, marked, plotted
+from experiments.predictions.drawing import against, plotted
 from experiments.predictions.hebbian.setting import balance
 from experiments.predictions.kit import f64, keys_from, weight_flow, weights_after
 from experiments.results.verdicts import matches, stays_below
@@ -109,8 +109,7 @@ class HebbianSparsity(AbstractPrediction):
         for i, (label, curve) in enumerate(
             zip(("|w|", "<g$_{penalty}$, H>", "<g, H>"), self.expected(fine), strict=True)
         ):
-            panel.plot(fine, curve, color=look(i)["color"])
-            marked(panel, self.penalties, found[:, i], **look(i), label=label)
+            against(panel, i, (fine, curve), (self.penalties, found[:, i]), label)
         panel.axhline(0, color="0.6", linewidth=0.6)
         panel.set(xlabel=r"penalty $\lambda$", ylabel="at rest (activity units)")
         panel.legend(title="lines: theory")

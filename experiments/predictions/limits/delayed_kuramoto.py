@@ -111,7 +111,6 @@ class DelayedKuramoto(AbstractPrediction):
     def misfit(self) -> str | None:
         if len(self.couplings) != len(self.lags):
             return "couplings and lags must be as many, a pair for each system"
-        return None
 
     def _branches(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(K, tau) of every solution Omega, the solutions, and how fast phases beside each part: -K cos(Omega tau)."""

@@ -28,7 +28,7 @@ from dynamics.coupled_run import CoupledProgress
 from dynamics.integrators import FixedStep
 from dynamics.noise import Noise
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds, Size
-from experiments.predictions.drawing import drawn, look, marked
+from experiments.predictions.drawing import against, drawn, look, marked
 from experiments.predictions.kit import all_close, f64, keys_from, weight_flow, weights_after
 from experiments.predictions.limits.delayed import activities, silent_run
 from experiments.report.figures import OKABE_ITO
@@ -250,9 +250,7 @@ class WeakOrder(AbstractPrediction):
     seeds: Seeds = 12
 
     def misfit(self) -> str | None:
-        if list(self.steps) != sorted(set(self.steps)):
-            return "steps must be in increasing order"
-        return None
+        return None if list(self.steps) == sorted(set(self.steps)) else "steps must be in increasing order"
 
     def measure(self) -> Finding:
         found = {name: self._measured(scheme) for name, scheme in SCHEMES.items()}  # (steps, seeds) each
@@ -320,8 +318,7 @@ class WeakOrder(AbstractPrediction):
         fine = self.time / np.geomspace(min(self.steps), 4 * max(self.steps), 100)
         for i, (name, moments) in enumerate(found.items()):
             panel = panels[int(SCHEMES[name].kind != "synaptic")]
-            panel.plot(fine, self.expected(name, fine), color=look(i)["color"])
-            marked(panel, self.lengths, moments, label=name.split(",")[0], **look(i))
+            against(panel, i, (fine, self.expected(name, fine)), (self.lengths, moments), name.split(",")[0])
         kinds = ("Euler, additive", "Var w"), ("Euler, multiplicative", "E w$^2$")
         for panel, (name, ylabel) in zip(panels, kinds, strict=True):
             panel.axhline(self.expected(name, np.zeros(1))[0], color="0.3", linestyle="--", label="process")

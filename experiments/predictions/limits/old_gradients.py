@@ -16,7 +16,7 @@ from scipy.special import lambertw
 from dynamics.delays import Delays
 from dynamics.integrators import FixedStep
 from experiments.predictions.contract import AbstractPrediction, Finding, Fraction, Positive
-from experiments.predictions.drawing import drawn, look, plotted
+from experiments.predictions.drawing import against, drawn, look, plotted
 from experiments.predictions.kit import all_close, f64
 from experiments.predictions.limits.delayed import activities, exponent, follower, silent_run, threshold
 from experiments.report.figures import OKABE_ITO
@@ -115,8 +115,7 @@ class DelayedGradient(AbstractPrediction):
         fine = np.linspace(0.02, max(2.0, levels.max()), 400)
         theory = self.expected(fine)
         for i, (part, name) in enumerate((("real", "growth rate"), ("imag", "angular frequency"))):
-            left.plot(fine, getattr(theory, part), color=OKABE_ITO[i])
-            left.plot(levels, getattr(found, part), linestyle="", label=name, **look(i))
+            against(left, i, (fine, getattr(theory, part)), (levels, getattr(found, part)), name)
         left.axhline(0, color="0.7", linewidth=0.6)
         for x, text in ((1 / math.e, "1/e"), (math.pi / 2, r"$\pi/2$")):
             left.axvline(x, color="0.5", linestyle=":", linewidth=0.8)
@@ -187,9 +186,7 @@ class LagChains(AbstractPrediction):
         return n * np.tan(np.pi / 2 / n) / np.cos(np.pi / 2 / n) ** n
 
     def misfit(self) -> str | None:
-        if list(self.stages) != sorted(set(self.stages)):
-            return "stages must be in increasing order"
-        return None
+        return None if list(self.stages) == sorted(set(self.stages)) else "stages must be in increasing order"
 
     def _edge(self, stages: int) -> tuple[float, float]:
         """lam tau and omega tau at the threshold of a chain."""
@@ -268,9 +265,7 @@ class DelayedUpdates(AbstractPrediction):
         return Finding(verdicts, self._drawn(edges))
 
     def misfit(self) -> str | None:
-        if list(self.late) != sorted(set(self.late)):
-            return "late must be in increasing order"
-        return None
+        return None if list(self.late) == sorted(set(self.late)) else "late must be in increasing order"
 
     @staticmethod
     def expected(m: np.ndarray) -> np.ndarray:

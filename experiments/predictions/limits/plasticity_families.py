@@ -100,7 +100,6 @@ class PlasticityFamilies(AbstractPrediction):
                 return f"{name} must be 3 or more, in increasing order"
         if self.delays[0] != 0 or self.delays[-1] <= BEYOND:
             return f"delays must begin at 0 and end beyond {BEYOND:g}"
-        return None
 
     def measure(self) -> Finding:
         found = {name: self._measured(FAMILIES[name]) for name in self.families}

@@ -99,7 +99,6 @@ class SphericalLangevin(AbstractPrediction):
             return "spherical-langevin.pulls must be one number below 1 and one above"
         if self.timescale < 10:
             return "spherical-langevin.timescale must be at least 10, as the synapse is to be slow"
-        return None
 
     @property
     def rate(self) -> float:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from dynamics.circuit import Circuit
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
-from experiments.predictions.drawing import drawn, look
+from experiments.predictions.drawing import against, drawn, look
 from experiments.predictions.kit import all_close, intervals, order, wired
 from experiments.predictions.linear.setting import (
     Matrices,
@@ -290,8 +290,7 @@ class RiccatiSolution(AbstractPrediction):
         for panel, (row, name) in zip((function, inner), ((d, "W2 W1"), (0, "W1$^T$ W1")), strict=True):
             for i in range(min(d, 3)):
                 label = f"entry 1, {i + 1}"
-                panel.plot(times, exact[0, :, row, i], color=look(i)["color"])
-                panel.plot(times[::4], grams[0, ::4, row, i], linestyle="", label=label, **look(i))
+                against(panel, i, (times, exact[0, :, row, i]), (times[::4], grams[0, ::4, row, i]), label)
             panel.set(xlabel=r"time ($\tau_{plast}$)", ylabel=f"first row of {name}")
         function.legend(title="lines: theory", fontsize=7)
         errors.semilogy(times[1:], off.max((0, 2, 3))[1:] + 1e-17, label="Q Q$^T$", **look(0, markersize=2))

@@ -11,7 +11,7 @@ from scipy.special import ndtri
 from dynamics.circuit import Circuit
 from dynamics.noise import Noise
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
-from experiments.predictions.drawing import band, drawn, look, marked
+from experiments.predictions.drawing import against, band, drawn, look, marked
 from experiments.predictions.kit import all_close, f64, intervals, keys_from, on_grid, records, weight_flow, wired
 from experiments.predictions.linear.setting import (
     aligned,
@@ -145,8 +145,7 @@ class SaddlePlateaus(AbstractPrediction):
         logs = np.log(1 / np.array(self.sizes))
         for j, s in enumerate(self.strengths):
             theory = half[-1, :, j].mean() + (logs - logs[-1]) / s
-            times.plot(logs, theory, color=look(j)["color"])
-            marked(times, logs, half[:, :, j], label=f"s = {s:g}", **look(j))
+            against(times, j, (logs, theory), (logs, half[:, :, j]), f"s = {s:g}")
         times.set(xlabel="ln(1/a)", ylabel=r"half-time ($\tau_{plast}$)")
         times.legend(title="lines: slope 1/s", fontsize=7)
         for j, (one, s, after) in enumerate(zip(away, self.strengths[:-1], self.strengths[1:], strict=True)):

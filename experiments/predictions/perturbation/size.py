@@ -13,7 +13,7 @@ from scipy.special import roots_hermitenorm
 
 from dynamics.instruments import loss
 from experiments.predictions.contract import AbstractPrediction, Finding, Fraction, Positives, Seeds, Size
-from experiments.predictions.drawing import drawn, look, marked
+from experiments.predictions.drawing import against, drawn, look
 from experiments.predictions.kit import all_close, f64, keys_from, wired
 from experiments.predictions.perturbation.setting import node, updating, updating_given, weight
 from experiments.results.verdicts import Verdict, all_match, close
@@ -154,8 +154,7 @@ class PerturbationSize(AbstractPrediction):
         sizes = self.ordered
         fine = np.geomspace(sizes[0] / 1.4, sizes[-1] * 1.4, 50)
         for i, of in enumerate(("node", "weight")):
-            left.plot(fine, self.floor(of, fine), color=look(i)["color"])
-            marked(left, sizes, ends[i], **look(i), label=f"one-sided {of} perturbation")
+            against(left, i, (fine, self.floor(of, fine)), (sizes, ends[i]), f"one-sided {of} perturbation")
         left.set(xscale="log", yscale="log", xlabel="size s of the perturbation", ylabel="E |W - W*|$^2$ at the end")
         left.set_xticks(sizes, [f"{size:g}" for size in sizes])
         left.minorticks_off()

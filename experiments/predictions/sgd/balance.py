@@ -19,7 +19,7 @@ from dynamics.noise import Noise
 from dynamics.regime import AbstractRegime
 from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds, Size, Sizes
-from experiments.predictions.drawing import legend_outside, look, marked, plotted
+from experiments.predictions.drawing import against, legend_outside, look, marked, plotted
 from experiments.predictions.kit import discrete, f64, keys_from, records, weight_flow, wired
 from experiments.predictions.sgd.setting import (
     balance,
@@ -70,7 +70,6 @@ class LawOfBalance(AbstractPrediction):
     def misfit(self) -> str | None:
         if self.start[0] == self.start[1]:
             return "law-of-balance.start must be two different weights: equal ones have no charge to lose"
-        return None
 
     def measure(self) -> Finding:
         runs = {batch: self._simulated(batch) for batch in self.batches}
@@ -251,7 +250,6 @@ class ItoNoise(AbstractPrediction):
             return "ito-noise.start must be two weights of which the first is larger"
         if self.updates < self.records:
             return f"ito-noise has {self.updates} updates: there must be at least one for each record"
-        return None
 
     @property
     def updates(self) -> int:
@@ -329,8 +327,7 @@ class ItoNoise(AbstractPrediction):
         fine = np.linspace(0, self.updates, 200)
         for i, (name, each) in enumerate(ratios.items()):
             shift = (i - 2) * 0.006 * self.updates
-            panel.plot(fine, self.expected(name, fine), color=look(i)["color"])
-            marked(panel, self.marks[1:] + shift, each[:, 1:].T, label=name, **look(i))
+            against(panel, i, (fine, self.expected(name, fine)), (self.marks[1:] + shift, each[:, 1:].T), name)
         panel.set(xlabel="updates", ylabel="C / C at the start")
         panel.plot([], [], color="0.3", label="theory")
         legend_outside(panel, 2)

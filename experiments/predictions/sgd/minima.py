@@ -76,7 +76,6 @@ class Stability(AbstractPrediction):
             return "sgd-stability.ratios must have numbers below 1 and above 1"
         if self.samples < self.dimension:
             return "sgd-stability.samples must be at least its dimension: otherwise some directions do not move"
-        return None
 
     def measure(self) -> Finding:
         unit, gauss, even = self.features(True), self.features(False), self.isotropic()
@@ -315,7 +314,6 @@ class Flatness(AbstractPrediction):
             return "sgd-flatness.sharpness must be above 1: SGD stays at flatter minima"
         if self.hidden * (self.inputs + 1) < 2 * self.samples:
             return "sgd-flatness needs twice as many weights as samples, hidden (inputs + 1), to interpolate"
-        return None
 
     def measure(self) -> Finding:
         at, eta, descent, single = jax.tree.map(np.asarray, self._simulated())

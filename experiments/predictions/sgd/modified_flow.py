@@ -54,7 +54,6 @@ class ModifiedFlow(AbstractPrediction):
         rounds = self.time / (2 * self.samples * np.array(self.etas))
         if len(self.etas) < 2 or np.abs(rounds - rounds.round()).max() > 1e-6 or rounds.min() < 0.5:
             return "modified-flow needs 2 etas or more, and time must be a multiple of 2 samples eta for each"
-        return None
 
     def measure(self) -> Finding:
         distances = self._simulated()  # updates, flows: (etas, seeds) each

@@ -61,7 +61,6 @@ class SkaEntropy(AbstractPrediction):
             return "ska-entropy.etas must be 2 or more, in decreasing order"
         if self.etas[0] > self.time / 2:
             return "ska-entropy.etas must be at most half the time"
-        return None
 
     def measure(self) -> Finding:
         verdicts, shown = [], {}
@@ -156,7 +155,6 @@ class SkaTimeInvariance(AbstractPrediction):
         counts = self.time / (2 * np.array(self.etas))
         if len(self.etas) < 2 or np.abs(counts - counts.round()).max() > 1e-6 or counts.min() < 0.5:
             return "ska-time-invariance needs 2 etas or more, and a time that is an even multiple of each"
-        return None
 
     def measure(self) -> Finding:
         sizes, etas = (self.inputs, *self.layers), np.array(self.etas)
@@ -257,7 +255,6 @@ class SkaField(AbstractPrediction):
     def misfit(self) -> str | None:
         if len(self.layers) < 2:
             return "ska-field.layers must be 2 or more: of one layer the whole field is a gradient"
-        return None
 
     def measure(self) -> Finding:
         circuit = sigmoids((self.inputs, *self.layers), self.gain)

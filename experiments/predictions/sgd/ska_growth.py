@@ -55,7 +55,6 @@ class SkaGrowth(AbstractPrediction):
             return f"ska-growth.start must be below {SMALL / 4:g}, so that there is growth while a is small"
         if self.propagation.value > 0.1 * self.plasticity.value / self.rate:
             return "ska-growth.propagation must be at most a tenth of plasticity over the growth rate"
-        return None
 
     @property
     def rate(self) -> float:

@@ -14,7 +14,7 @@ from scipy.signal import lfilter
 from dynamics.integrators import FixedStep, Window
 from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding
-from experiments.predictions.drawing import legend_outside, look, plotted
+from experiments.predictions.drawing import against, legend_outside, look, plotted
 from experiments.predictions.kit import HEUN, all_close, coupled, f64, keys_from, weights_after, wired
 from experiments.predictions.traces.overlaps import best_delay, traced_box
 from experiments.report.figures import LINES
@@ -259,8 +259,7 @@ class ThreeFactorBaseline(AbstractPrediction):
         rows = [0, *range(n, 2 * n)]
         names = ["no gap, d = 0"] + [f"gap {self.gap:g} T, d = {d:g} T" for d in self.delays]
         for i, (row, name) in enumerate(zip(rows, names, strict=True)):
-            panel.plot(numbers, expected[row], color=look(i)["color"], linestyle=LINES[i % len(LINES)])
-            panel.plot(numbers, found[row], linestyle="", label=name, **look(i))
+            against(panel, i, (numbers, expected[row]), (numbers, found[row]), name, linestyle=LINES[i % len(LINES)])
         panel.axhline(0, color="0.7", linewidth=0.6, zorder=0)
         panel.set(xlabel="presentation", ylabel="effect of a constant reward C / (r T)")
         legend_outside(panel, 2, title="lines: theory, points: simulation")
