@@ -10,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from experiments.predictions.kit import Numbers, intervals
 from experiments.report.figures import MARKERS, OKABE_ITO, style
@@ -85,6 +86,13 @@ def band(panel: Axes, x: np.ndarray, samples: np.ndarray, **look: Any) -> None:
     means, half = intervals(samples)
     panel.plot(x, means, **look)
     panel.fill_between(x, means - half, means + half, color=look["color"], alpha=0.2, linewidth=0)
+
+
+def ticked(panel: Axes, values: Numbers, form: str = "g") -> None:
+    """A logarithmic horizontal axis with a tick at each of `values`, and nowhere else."""
+    panel.set_xscale("log")
+    panel.set_xticks(list(values), [f"{value:{form}}" for value in values])
+    panel.xaxis.set_minor_locator(NullLocator())
 
 
 def legend_outside(panel: Axes, columns: int = 1, loc: str = "upper center", **look: Any) -> None:

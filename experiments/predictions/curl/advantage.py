@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from abc import abstractmethod
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,7 +24,7 @@ from experiments.predictions.contract import (
 )
 from experiments.predictions.curl.learning import log_bars
 from experiments.predictions.curl.students import Protocol, Setting, arrivals, error_courses
-from experiments.predictions.drawing import drawn, legend_outside, plotted
+from experiments.predictions.drawing import drawn, legend_outside, plotted, ticked
 from experiments.report.figures import MARKERS, OKABE_ITO
 from experiments.results.verdicts import Verdict, exceeds, stays_below
 from experiments.spec.units import Time
@@ -177,15 +177,6 @@ class AbstractAdvantage(AbstractPrediction):
     def judged(self, gains: np.ndarray, times: np.ndarray, errors: np.ndarray) -> list[Verdict]:
         """Verdicts on the gains (settings, seeds), times and last errors (settings, seeds, rules)."""
 
-    def no_gain(self, name: str, factor: float, gain: np.ndarray, times: np.ndarray) -> Verdict:
-        """Whether a flip gains less than a factor; undecided where most seeds of gradient descent never arrive, as then
-        the end of the run hides every gain."""
-        verdict = stays_below(name, GAIN, float(np.log10(factor)), gain)
-        if np.median(times[:, 0]) < self.time.value:
-            return verdict
-        said = "undecided: half of the seeds of gradient descent or more have not arrived by the end"
-        return dataclasses.replace(verdict, outcome="undecided", note=said)
-
     def along(self) -> tuple[str, np.ndarray]:
         """What the axis is called, and its values."""
         names = {"samples": "samples", "student": "scale of the student's weights", "teacher": "scale of the teacher's"}
@@ -216,7 +207,7 @@ class AbstractAdvantage(AbstractPrediction):
             panel.errorbar(values, centre, bars, **look)
         panel.axhline(self.time.value, color="0.3", ls="--", lw=0.8, label="the end")
         panel.set(xlabel=name, xscale="log", yscale="log", ylabel=f"time to a test error of {self.threshold:g} (s)")
-        panel.set_xticks(values, [f"{value:g}" for value in values], minor=False)
+        ticked(panel, values)
         panel.minorticks_off()
         panel.legend()
 
@@ -242,14 +233,47 @@ class SampleSize(AbstractAdvantage):
         quantity = "log10 of the lower of both test errors at the end"
         lower = np.log10(errors[0].min(-1))
         few = exceeds(f"{self.few} samples are too few", quantity, float(np.log10(self.threshold)), lower)
-        faster = [
-            exceeds(f"faster with {n} samples", GAIN, 0.0, gain)
-            for n, gain in zip(self.samples, gains[1:], strict=True)
-        ]
-        return [few, *faster]
+        pairs = zip(self.samples, gains[1:], strict=True)
+        return [few, *(exceeds(f"faster with {n} samples", GAIN, 0.0, gain) for n, gain in pairs)]
 
 
-class StudentScale(AbstractAdvantage):
+class AbstractScales(AbstractAdvantage):
+    """The same along scales of the weights of `whose`; a flip helps at the small ones, or else at the large ones."""
+
+    whose: ClassVar[str]
+    small_gain: ClassVar[bool]
+
+    inputs: Size = 30
+    samples: Size = 3000
+    small: Positives
+    large: Positives
+    factor: Positive = 1.5  # a gain that would count
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """Small ones and large ones."""
+        return *self.small, *self.large
+
+    def judged(self, gains: np.ndarray, times: np.ndarray, errors: np.ndarray) -> list[Verdict]:
+        verdicts = []
+        for i, (scale, gain, time) in enumerate(zip(self.scales, gains, times, strict=True)):
+            if (i < len(self.small)) == self.small_gain:
+                verdicts.append(exceeds(f"faster{self.whose} {scale:g}", GAIN, 0.0, gain))
+            else:
+                verdicts.append(self.no_gain(f"no gain of {self.factor:g}{self.whose} {scale:g}", gain, time))
+        return verdicts
+
+    def no_gain(self, name: str, gain: np.ndarray, times: np.ndarray) -> Verdict:
+        """Whether a flip gains less than the factor; undecided where most seeds of gradient descent never arrive: then
+        the end of the run hides every gain."""
+        verdict = stays_below(name, GAIN, float(np.log10(self.factor)), gain)
+        if np.median(times[:, 0]) < self.time.value:
+            return verdict
+        said = "undecided: half of the seeds of gradient descent or more have not arrived by the end"
+        return dataclasses.replace(verdict, outcome="undecided", note=said)
+
+
+class StudentScale(AbstractScales):
     """The advantage against the scale of the student's initial weights."""
 
     number = "T2.12"
@@ -259,31 +283,19 @@ class StudentScale(AbstractAdvantage):
         gains nothing; where they are 1.5 times as large or more, it does."""
     quick = {"samples": 1000, "small": (0.7,), "large": (2.0,), "time": Time(400.0), "seeds": 12}
 
-    inputs: Size = 30
-    samples: Size = 3000
+    whose, small_gain = " at scale", False
+
     small: Positives = (0.7, 1.0)
     large: Positives = (2.0, 3.0)
     step: Step = 0.5
     every: Size = 4
     teacher_scale: Positive = 1.0
-    factor: Positive = 1.5  # a gain that would count
 
     def settings(self) -> list[Setting]:
-        return [Setting(self.samples, scale, self.teacher_scale) for scale in (*self.small, *self.large)]
-
-    def judged(self, gains: np.ndarray, times: np.ndarray, errors: np.ndarray) -> list[Verdict]:
-        few = len(self.small)
-        verdicts = [
-            self.no_gain(f"no gain of {self.factor:g} at scale {scale:g}", self.factor, gain, time)
-            for scale, gain, time in zip(self.small, gains, times, strict=False)
-        ]
-        return verdicts + [
-            exceeds(f"faster at scale {scale:g}", GAIN, 0.0, gain)
-            for scale, gain in zip(self.large, gains[few:], strict=True)
-        ]
+        return [Setting(self.samples, scale, self.teacher_scale) for scale in self.scales]
 
 
-class TeacherScale(AbstractAdvantage):
+class TeacherScale(AbstractScales):
     """The advantage against the scale of the teacher's weights."""
 
     number = "T2.13"
@@ -293,26 +305,14 @@ class TeacherScale(AbstractAdvantage):
         and not where it is 1.25 or more."""
     quick = {"samples": 1000, "small": (0.5,), "large": (1.3,), "time": Time(600.0), "seeds": 12}
 
-    inputs: Size = 30
-    samples: Size = 3000
+    whose, small_gain = ", teacher of scale", True
+
     small: Positives = (0.5, 1.0)
     large: Positives = (1.3, 1.6)
     student_scale: Positive = 2.0
-    factor: Positive = 1.5  # a gain that would count
 
     def settings(self) -> list[Setting]:
-        return [Setting(self.samples, self.student_scale, scale) for scale in (*self.small, *self.large)]
-
-    def judged(self, gains: np.ndarray, times: np.ndarray, errors: np.ndarray) -> list[Verdict]:
-        few = len(self.small)
-        verdicts = [
-            exceeds(f"faster, teacher of scale {scale:g}", GAIN, 0.0, gain)
-            for scale, gain in zip(self.small, gains, strict=False)
-        ]
-        return verdicts + [
-            self.no_gain(f"no gain of {self.factor:g}, teacher of scale {scale:g}", self.factor, gain, time)
-            for scale, gain, time in zip(self.large, gains[few:], times[few:], strict=True)
-        ]
+        return [Setting(self.samples, self.student_scale, scale) for scale in self.scales]
 
 
 class ReluStudents(StudentScale):

@@ -162,8 +162,6 @@ def linked(seed: int, alpha_h: float, alpha_r: float) -> Verdict:
     flow, weights = solution_flow(w1, w2, *flips)
     measured, expected = engine_error_matrix(flow, weights), error_matrix(w1, w2, *flips)
     size = f"({CHECKED[0]} inputs, {CHECKED[1]} units)"
-    name, quantity = (
-        "A governs the simulated weight flow",
-        f"largest difference of A and the flow's linearised error dynamics {size}",
-    )
-    return all_close(name, quantity, 0.0, np.abs(measured - expected), 1e-9, "rounding only: both are exact")
+    quantity = f"largest difference of A and the flow's linearised error dynamics {size}"
+    off = np.abs(measured - expected)
+    return all_close("A governs the simulated weight flow", quantity, 0.0, off, 1e-9, "rounding only: both are exact")

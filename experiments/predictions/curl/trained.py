@@ -251,7 +251,6 @@ class EarlyOnset(AbstractPrediction):
             hollow = look(i, fillstyle="none")
             marked(panel, flips / inputs, beside.T, label="from beside the teacher", **hollow)
         panel.axvline(star, color="0.3", linestyle="--", label="theory, infinite size")
-        panel.set(
-            xlabel=r"fraction of flipped inputs $\alpha_h$", ylabel="share without a solution", ylim=(-0.05, 1.05)
-        )
+        panel.set(xlabel=r"fraction of flipped inputs $\alpha_h$", ylim=(-0.05, 1.05))
+        panel.set_ylabel("share without a solution")
         legend_outside(panel, 2)

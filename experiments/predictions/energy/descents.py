@@ -16,8 +16,8 @@ from dynamics.circuit import Circuit, Weights
 from dynamics.network import Network
 from dynamics.settle import Outside, settle
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size, Sizes
-from experiments.predictions.drawing import band, drawn, look
-from experiments.predictions.energy.setting import Trees, flat, halved, network, samples, ticked, update
+from experiments.predictions.drawing import band, drawn, look, ticked
+from experiments.predictions.energy.setting import Trees, flat, halved, network, samples, update
 from experiments.predictions.kit import all_close, f64, keys_from, order, weight_flow
 from experiments.results.verdicts import stays_below
 from rules.equilibrium_propagation import EquilibriumPropagation
@@ -122,14 +122,12 @@ class EPLearning(AbstractPrediction):
         course, apart = figure.subplots(1, 2)
         time = np.linspace(0, self.time, RECORDS + 1)
         band(course, time, curves.gradient.T, label="gradient flow", color="0.3")
-        course.plot(
-            time, curves.one_sided[:, 0].mean(0), **look(0, linestyle="", label=f"EP, beta = {self.betas[0]:g}")
-        )
+        label = f"EP, beta = {self.betas[0]:g}"
+        course.plot(time, curves.one_sided[:, 0].mean(0), **look(0, linestyle="", label=label))
         course.set(xlabel=r"time ($\tau_{plast}$)", ylabel="loss / loss at the start")
         course.legend()
-        for i, (name, found, slope) in enumerate(
-            (("one-sided", curves.one_sided, 1), ("symmetric", curves.symmetric, 2))
-        ):
+        both = ("one-sided", curves.one_sided, 1), ("symmetric", curves.symmetric, 2)
+        for i, (name, found, slope) in enumerate(both):
             far = np.median(np.abs(found - curves.gradient[:, None]).max(-1), 0)
             betas = np.array(self.betas)
             apart.loglog(betas, far, linestyle="", label=name, **look(i))
@@ -257,10 +255,9 @@ class PCEnergy(AbstractPrediction):
         energy.set(xlabel="closed form F*", ylabel="energy, loss")
         energy.legend()
         seeds = np.arange(len(known.growth))
-        saddle.semilogy(
-            seeds, np.maximum(known.growth, 1e-17), linestyle="", label="predictive coding: error", **look(0)
-        )
-        saddle.semilogy(seeds, np.maximum(known.flat, 1e-17), linestyle="", label="gradient descent: rate", **look(1))
+        each = {"predictive coding: error": known.growth, "gradient descent: rate": known.flat}
+        for i, (label, values) in enumerate(each.items()):
+            saddle.semilogy(seeds, np.maximum(values, 1e-17), linestyle="", label=label, **look(i))
         saddle.axhline(1, color="0.3", lw=0.8, label=r"rate $\langle yy^T\rangle$ of predictive coding")
         saddle.set(xlabel="seed", ylabel=r"growth of $W_L$ at zero (relative)", ylim=(1e-12, 10))
         saddle.legend()

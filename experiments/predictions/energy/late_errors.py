@@ -263,10 +263,8 @@ class PCCriticalDelay(AbstractPrediction):
     def _errors(self, circuit: Circuit, term: str, delays: np.ndarray) -> dict[float, Float[np.ndarray, "delays time"]]:
         """The post-factor of a law at every step, by w; tau_prop = 1."""
         steps = math.ceil(SPAN * self.steps)
-        history, stream = (
-            math.ceil(self.latest() * self.steps) + 3,
-            Stream(f64([[1.0]]), f64([[1.0]]), jax.random.key(0)),
-        )
+        history = math.ceil(self.latest() * self.steps) + 3
+        stream = Stream(f64([[1.0]]), f64([[1.0]]), jax.random.key(0))
         start = circuit.initial_weights(jax.random.key(0)) | {"W1": f64([[1.0]])}
 
         def course(w: Array, delay: Array) -> Array:

@@ -14,7 +14,7 @@ from dynamics.integrators import FixedStep
 from dynamics.network import Network
 from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
-from experiments.predictions.drawing import against, drawn, look
+from experiments.predictions.drawing import against, drawn, look, ticked
 from experiments.predictions.energy.setting import (
     angles,
     distances,
@@ -24,7 +24,6 @@ from experiments.predictions.energy.setting import (
     network,
     samples,
     slopes,
-    ticked,
 )
 from experiments.predictions.kit import (
     all_close,
@@ -37,6 +36,7 @@ from experiments.predictions.kit import (
     weight_flow,
     weights_after,
 )
+from experiments.results.verdicts import close
 from rules.equilibrium_propagation import EquilibriumPropagation, OscillatingEP
 
 RECORDS = 16
@@ -78,10 +78,9 @@ class EPTimescales(AbstractPrediction):
     seeds: Seeds = 4
 
     def misfit(self) -> str | None:
-        if halved(self.ratios, "ratios"):
-            return halved(self.ratios, "ratios")
         if self.ratios[0] * self.stimulus**2 > 0.2:
             return "ratios: the largest, times the stimulus squared, must be at most 0.2, or the weight rings"
+        return halved(self.ratios, "ratios")
 
     def measure(self) -> Finding:
         found, apart = self._synapse(), self._network()
@@ -98,9 +97,7 @@ class EPTimescales(AbstractPrediction):
         first = self.stimulus**2 * (2 + self.beta) / (1 + self.beta) ** 2
         limit = 2 * bias[-1] / self.ratios[-1] - bias[-2] / self.ratios[-2]  # of order r^2 from the limit
         room = 20 * first**2 * self.ratios[-1] * self.ratios[-2] + 0.02 * first
-        verdicts.append(
-            all_close("size of the bias", "bias / r, extrapolated to r = 0", first, np.array([limit]), room)
-        )
+        verdicts.append(close("size of the bias", "bias / r, extrapolated to r = 0", first, limit, room))
         quantity = "slope of log |W - W of the flow| against log r"
         verdicts.append(all_close("order in a network", quantity, 1.0, order(self._slower(), apart.T), 0.15))
         return Finding(verdicts, self._drawn(found, exact, bias, first, apart))

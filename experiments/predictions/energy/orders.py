@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from dynamics.circuit import Weights
 from dynamics.network import Network
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size, Sizes
-from experiments.predictions.drawing import look, plotted
+from experiments.predictions.drawing import look, plotted, ticked
 from experiments.predictions.energy.setting import (
     Trees,
     angles,
@@ -23,7 +23,6 @@ from experiments.predictions.energy.setting import (
     halved,
     network,
     slopes,
-    ticked,
     update,
     updates,
 )

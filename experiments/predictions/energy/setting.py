@@ -1,14 +1,12 @@
 """What predictions of energy-based rules share: samples, updates of settled networks, how fast errors vanish."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
-from matplotlib.axes import Axes
-from matplotlib.ticker import NullLocator
 
 from dynamics import instruments
 from dynamics.circuit import Circuit, Weights
@@ -94,10 +92,3 @@ def halved(numbers: tuple[float, ...], name: str) -> str | None:
     """A sentence about numbers that are not each half of the one before, or fewer than three."""
     if len(numbers) < 3 or not np.allclose(np.array(numbers[:-1]) / 2, numbers[1:]):
         return f"{name} must be at least three numbers, each half of the one before"
-
-
-def ticked(panel: Axes, numbers: Sequence[float] | np.ndarray) -> None:
-    """A logarithmic horizontal axis of less than a decade or two, with a tick at each of `numbers`."""
-    panel.set_xscale("log")
-    panel.set_xticks(list(numbers), [f"{number:g}" for number in numbers])
-    panel.xaxis.set_minor_locator(NullLocator())

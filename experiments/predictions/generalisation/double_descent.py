@@ -137,11 +137,8 @@ class EpochDoubleDescent(AbstractPrediction):
         grown = errors[:, high] - errors[:, low]
         verdicts = [exceeds(f"rise, {name}", "E_G at the peak, less at the minimum before", 0.0, grown)]
         if formula[-1] > LEVEL * formula[high]:
-            late = errors[:, -1] / errors[:, high]
-            verdicts.append(
-                exceeds(f"no second descent, {name}", "E_G at the end / at its highest", LEVEL - 0.05, late)
-            )
-            return verdicts
+            late, quantity = errors[:, -1] / errors[:, high], "E_G at the end / at its highest"
+            return [*verdicts, exceeds(f"no second descent, {name}", quantity, LEVEL - 0.05, late)]
         fallen, found = errors[:, -1] - errors[:, high], extrema(errors.mean(0))
         verdicts.append(stays_below(f"second descent, {name}", "E_G at the end, less at the peak", 0.0, fallen))
         expected, measured = np.log10(marks[high]), np.log10(marks[found[1]]) if found else np.nan

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds
-from experiments.predictions.drawing import band, drawn, look, marked
+from experiments.predictions.drawing import band, drawn, look, marked, ticked
 from experiments.predictions.generalisation.quadratic import (
     Parts,
     Problem,
@@ -20,7 +20,6 @@ from experiments.predictions.generalisation.quadratic import (
     training_loss,
 )
 from experiments.predictions.kit import intervals
-from experiments.predictions.linear.setting import ticks
 from experiments.report.figures import OKABE_ITO
 from experiments.results.verdicts import close, exceeds, matches, stays_below
 
@@ -80,10 +79,9 @@ class GrokkingLoss(AbstractPrediction):
         linear = np.stack([one.linear for one in exact]) / start[:, None]
         power, misaligned = (np.stack([each[i] for each in exact]) / start[:, None] for i in (0, 1))
         peak = linear.max(1)
-        verdicts.append(
-            exceeds("linear part rises", "ln of its peak over that after one step", 0.5, np.log(peak / linear[:, 0]))
-        )
-        verdicts.append(exceeds("linear part falls", "ln of its peak over the end", 1.0, np.log(peak / linear[:, -1])))
+        quantity, (rise, fall) = "ln of its peak over that after one step", np.log(peak / linear[:, [0, -1]].T)
+        verdicts.append(exceeds("linear part rises", quantity, 0.5, rise))
+        verdicts.append(exceeds("linear part falls", "ln of its peak over the end", 1.0, fall))
         late = [self._late(marks, *each) for each in zip(problems, weights, power, misaligned, strict=True)]
         quantity = "ln of the time when misalignment is a fifth, less that of the training loss"
         verdicts.append(exceeds("misalignment falls late", quantity, 0.0, np.array(late)))
@@ -229,5 +227,5 @@ class GrokkingDelay(AbstractPrediction):
         right.axhline(1, color="0.3", linestyle="--", label="no delay")
         marked(right, self.alphas, ratios, label="simulation", **look(0))
         right.set(xscale="log", xlabel=r"scale of the output $\alpha$", ylabel="time of the test loss / of training")
-        ticks(right, self.alphas)
+        ticked(right, self.alphas, ".2g")
         right.legend()

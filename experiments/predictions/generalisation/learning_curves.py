@@ -93,9 +93,8 @@ class LearningCurves(AbstractPrediction):
         k = int(np.argmax(np.abs(means - expected) / (half + allowed)))
         more = float(half[k] - mean_of(samples[:, k], JUDGED).half + allowed[k])
         note = f"the worst of {expected.size} times; {allowed[k]:.2g} of it for the finite N"
-        return matches(
-            f"{what}, alpha = {alpha:g}", f"{what} where it fits least", expected[k], samples[:, k], more, note
-        )
+        name, quantity = f"{what}, alpha = {alpha:g}", f"{what} where it fits least"
+        return matches(name, quantity, expected[k], samples[:, k], more, note)
 
     def _errors(self) -> tuple[np.ndarray, np.ndarray]:
         """Times (tau), and both errors: (E_g or E_t, alpha, draws, times)."""
@@ -122,9 +121,8 @@ class LearningCurves(AbstractPrediction):
             for i, alpha in enumerate(self.alphas):
                 panel.plot(fine, theory(alpha, sizes, fine), color=look(i)["color"])
                 marked(panel, times[1:], each[i][:, 1:].T, label=rf"$\alpha$ = {alpha:g}", **look(i))
-            panel.set(
-                xscale="log", xlabel=r"time ($\tau$)", ylabel=f"{name} error (variance of targets)", ylim=(0, None)
-            )
+            panel.set(xscale="log", xlabel=r"time ($\tau$)", ylim=(0, None))
+            panel.set_ylabel(f"{name} error (variance of targets)")
         panels[1].legend(title="lines: theory, N to infinity")
 
 
@@ -173,9 +171,8 @@ class FrozenSubspace(AbstractPrediction):
         verdicts.append(matches("floor", "error of the frozen subspace", left, floor, 2 / self.inputs * left))
         late = errors["few"][:, -1]
         predicted = float(expected_test(self.few, own, times)[-1])
-        verdicts.append(
-            matches("test error at the end", "E_g, few samples", predicted, late, 2 / self.inputs * predicted)
-        )
+        allowed = 2 / self.inputs * predicted
+        verdicts.append(matches("test error at the end", "E_g, few samples", predicted, late, allowed))
         change = errors["swapped"] - errors["few"]
         k = int(np.argmax(np.abs(change.mean(0)) / (change.std(0) + 1e-12)))
         quantity = "E_g with teacher and start swapped, less E_g, where it fits least"

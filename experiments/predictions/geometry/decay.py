@@ -71,18 +71,15 @@ class SymmetryRestoration(AbstractPrediction):
         expected = -np.sort(-np.maximum(s[None] - gamma[:, None], 0), axis=1)
         clear = (np.abs(s[None] / gamma[:, None] - 1) > CLEAR).all(1)
         found = np.linalg.svd(end, compute_uv=False)[:, : len(s)]
-        verdicts = [
-            all_close("singular values", "|sigma_j - max(s_j - gamma, 0)|", 0.0, (found - expected)[clear], 1e-3)
-        ]
+        off = (found - expected)[clear]
+        verdicts = [all_close("singular values", "|sigma_j - max(s_j - gamma, 0)|", 0.0, off, 1e-3)]
         ranks, counts = (found > 0.01).sum(1), ((s[None] - gamma[:, None]) > 0.01).sum(1)
-        verdicts.append(
-            close("rank", "largest |rank - #{s_j > gamma}|", 0.0, float(abs(ranks - counts)[clear].max()), 0.0)
-        )
+        wrong = float(abs(ranks - counts)[clear].max())
+        verdicts.append(close("rank", "largest |rank - #{s_j > gamma}|", 0.0, wrong, 0.0))
         law = 2 * (s[None] - gamma[:, None])
         verdicts.append(all_close("escape", "|rate of |theta_j|^2 - 2 (s_j - gamma)|", 0.0, rates - law, 1e-3))
-        verdicts.append(
-            all_close("course", "largest |sigma(t) - theory| / s_1", 0.0, self._off(course) / s.max(), 1e-6)
-        )
+        off = self._off(course) / s.max()
+        verdicts.append(all_close("course", "largest |sigma(t) - theory| / s_1", 0.0, off, 1e-6))
         return Finding(verdicts, self._drawn(found, rates))
 
     def _bases(self) -> tuple[np.ndarray, np.ndarray]:

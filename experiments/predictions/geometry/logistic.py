@@ -90,9 +90,8 @@ class ExponentiatedLogistic(AbstractPrediction):
         verdicts = [all_close("logistic", quantity, 0.0, error[right], 1e-6)] if right.any() else []
         if wrong.any():
             verdicts.append(all_close("wrong side of zero", quantity, 0.0, error[wrong], 1e-6))
-            verdicts.append(
-                close("no sign flips", "weights that crossed zero", 0.0, float((found[:, wrong] >= 0).sum()), 0.0)
-            )
+            crossed = float((found[:, wrong] >= 0).sum())
+            verdicts.append(close("no sign flips", "weights that crossed zero", 0.0, crossed, 0.0))
         off = self._updates(start, theory[-1])
         order = np.log2(off[-2] / off[-1])
         verdicts.append(all_close("updates", "order of the error of discrete updates in eta", 1.0, order, 0.05))

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from dynamics.circuit import Circuit, Weights
 from dynamics.flow import FlowState, WeightFlow
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds, Size
-from experiments.predictions.drawing import drawn, look
+from experiments.predictions.drawing import drawn, look, ticked
 from experiments.predictions.kit import all_close, drift_of, f64, records, weight_flow, weights_after, wired
 from experiments.results.verdicts import close, exceeds
 from rules.contract import AbstractRule
@@ -161,11 +161,8 @@ class NoetherMomentum(AbstractPrediction):
             panels[1].plot(inertias, row, color="#0072B2", marker="o", linestyle="", markersize=3)
         middle = np.median(left[:, -1])
         panels[1].plot(inertias, middle * inertias / inertias[-1], color="0.3", label="theory: order 1")
-        panels[1].set(
-            xscale="log", yscale="log", xlabel="inertia (tau_plast)", ylabel="|drift - first order| / |first order|"
-        )
-        panels[1].set_xticks(inertias, [f"{one:.2g}" for one in inertias])
-        panels[1].xaxis.minorticks_off()
+        panels[1].set(yscale="log", xlabel="inertia (tau_plast)", ylabel="|drift - first order| / |first order|")
+        ticked(panels[1], inertias, ".2g")
         panels[1].legend()
 
 

@@ -233,9 +233,8 @@ class StrongOrders(AbstractPrediction):
         for i, (solver, errors) in enumerate(found.items()):
             law = mean_square(solver, fine, -self.decay, self.strength**2)
             against(panel, i, (1 / fine, law), (1 / self.steps, errors.T), f"{solver}, strong order {ORDERS[solver]:g}")
-        panel.set(
-            xscale="log", yscale="log", xlabel="step / time", ylabel="mean square error E (X$_N$ - X)$^2$ / W$_0^2$"
-        )
+        panel.set(xscale="log", yscale="log", xlabel="step / time")
+        panel.set_ylabel("mean square error E (X$_N$ - X)$^2$ / W$_0^2$")
         panel.set_xticks(1 / self.steps, [f"1/{n}" for n in self.steps])
         panel.xaxis.minorticks_off()
         panel.legend(title="lines: closed form")

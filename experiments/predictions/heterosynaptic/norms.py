@@ -19,7 +19,7 @@ from dynamics.instruments import drive, gradient, loss
 from dynamics.regime import Slow
 from dynamics.simulate import simulate
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
-from experiments.predictions.drawing import band, drawn, legend_outside, plotted
+from experiments.predictions.drawing import band, drawn, legend_outside, plotted, ticked
 from experiments.predictions.heterosynaptic.training import consistency
 from experiments.predictions.kit import all_close, f64, on_grid, rotations, weight_flow, wired
 from experiments.report.figures import LINES, MARKERS, OKABE_ITO
@@ -147,8 +147,7 @@ class NormLaw(AbstractPrediction):
             panel.errorbar(self.first, mean, yerr=spread, fmt=MARKERS[i], color=OKABE_ITO[i], label=f"|{name}|^2")
         panel.plot([], [], color="0.3", label="closed form")
         panel.set(xlabel="|phi_1|", ylabel="squared weight norm per learned mode", xscale="log", yscale="log")
-        panel.set_xticks(self.first, [f"{first:g}" for first in self.first])
-        panel.set_xticks([], minor=True)
+        ticked(panel, self.first)
         legend_outside(panel, 2, loc="upper left")
 
 

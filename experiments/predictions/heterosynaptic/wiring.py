@@ -14,7 +14,7 @@ from dynamics.circuit import Circuit, Gaussian, Masked, Weights
 from dynamics.instruments import alignment, drive, forward_matrices, gradient
 from dynamics.simulate import simulate
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds, Size, Sizes
-from experiments.predictions.drawing import legend_outside, look, marked, plotted
+from experiments.predictions.drawing import legend_outside, look, marked, plotted, ticked
 from experiments.predictions.heterosynaptic.training import QUICK, AbstractTraining, Stacked, consistency, teachers
 from experiments.predictions.kit import all_close, f64, intervals, jackknifed, rotations, weight_flow, wired
 from experiments.results.verdicts import close, exceeds, matches, stays_below
@@ -144,8 +144,7 @@ class WiringLaw(AbstractPrediction):
             marked(panel, x, samples.T, label=label, **look(i))
         panel.set(xlabel="feedback neurons per neuron, n_fb / n", ylabel="cos(dW, -gradient)", xscale="log")
         panel.set_ylim(0, 1.05)
-        panel.set_xticks(x, [f"{value:g}" for value in x])
-        panel.minorticks_off()
+        ticked(panel, x)
         legend_outside(panel, 2, loc="upper left", columnspacing=1)
 
 

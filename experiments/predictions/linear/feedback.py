@@ -9,7 +9,7 @@ from scipy.integrate import cumulative_simpson
 
 from dynamics.circuit import Circuit, Weights
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds
-from experiments.predictions.drawing import drawn, look
+from experiments.predictions.drawing import drawn, look, ticked
 from experiments.predictions.kit import all_close, order, wired
 from experiments.predictions.linear.setting import (
     Matrices,
@@ -19,7 +19,6 @@ from experiments.predictions.linear.setting import (
     orthonormal,
     product,
     stacked,
-    ticks,
 )
 from experiments.results.verdicts import Verdict, close
 from rules import FA, KP
@@ -161,7 +160,7 @@ class FeedbackModes(AbstractPrediction):
             half = crossing(times, (u / self.strengths).T)
             scaling.loglog(self.strengths, half, linestyle="", label=name, **look(i))
         scaling.set(xlabel="singular value s", ylabel=r"half-time ($\tau_{plast}$)", title="time to learn half")
-        ticks(scaling, self.strengths)
+        ticked(scaling, self.strengths, ".2g")
         scaling.legend()
 
 

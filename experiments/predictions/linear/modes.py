@@ -8,7 +8,7 @@ from pydantic import Field
 
 from dynamics.circuit import Circuit
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
-from experiments.predictions.drawing import against, drawn, look
+from experiments.predictions.drawing import against, drawn, look, ticked
 from experiments.predictions.kit import all_close, intervals, order, wired
 from experiments.predictions.linear.setting import (
     Matrices,
@@ -21,7 +21,6 @@ from experiments.predictions.linear.setting import (
     product,
     sigmoid,
     stacked,
-    ticks,
 )
 from experiments.results.verdicts import Verdict, close, exceeds, matches
 from rules import SGD
@@ -169,7 +168,7 @@ class ModeSigmoids(AbstractPrediction):
         descent.loglog(steps, errors[0] * steps / steps[0], color="0.3", label="theory: slope 1")
         descent.loglog(steps, errors, linestyle="", label="simulation", **look(0))
         descent.set(xlabel=r"step $\eta$ (records)", ylabel="largest error of u", title="gradient descent")
-        ticks(descent, list(steps))
+        ticked(descent, steps, ".2g")
         descent.legend()
 
 

@@ -11,7 +11,7 @@ from scipy.special import ndtri
 from dynamics.circuit import Circuit
 from dynamics.noise import Noise
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
-from experiments.predictions.drawing import against, band, drawn, look, marked
+from experiments.predictions.drawing import against, band, drawn, look, marked, ticked
 from experiments.predictions.kit import all_close, f64, intervals, keys_from, on_grid, records, weight_flow, wired
 from experiments.predictions.linear.setting import (
     aligned,
@@ -22,7 +22,6 @@ from experiments.predictions.linear.setting import (
     orthonormal,
     product,
     stacked,
-    ticks,
 )
 from experiments.report.figures import OKABE_ITO
 from experiments.results.verdicts import Verdict, between, close, exceeds, matches, stays_below
@@ -242,7 +241,7 @@ class SaddleLottery(AbstractPrediction):
             law.loglog(fine, theory, color=look(i)["color"])
             law.loglog(self.starts, half[depth], linestyle="", label=f"{depth} layers", **look(i))
         law.set(xlabel="start a of the mode", ylabel=r"half-time ($\tau_{plast}$)")
-        ticks(law, self.starts)
+        ticked(law, self.starts, ".2g")
         law.legend(title="lines: theory", fontsize=7)
 
 

@@ -163,7 +163,6 @@ class PerturbationSize(AbstractPrediction):
         for i, (name, off) in enumerate(biases.items(), 2):
             right.plot(all_sizes, off, linestyle="", label=name, **look(i))
         right.plot(all_sizes, biases["symmetric"][0] * (all_sizes / SMALL[0]) ** 2, color="0.3", label="order 2")
-        right.set(
-            xscale="log", yscale="log", xlabel="size s of the perturbation", ylabel="|mean step + eta g| / |eta g|"
-        )
+        right.set(xscale="log", yscale="log", xlabel="size s of the perturbation")
+        right.set_ylabel("|mean step + eta g| / |eta g|")
         right.legend()

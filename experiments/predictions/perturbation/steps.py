@@ -116,10 +116,8 @@ class SlowDown(AbstractPrediction):
         panel.axhline(0, color="0.6", linewidth=0.8)
         for i, name in enumerate(NAMES):
             panel.plot(fine, -4 * fine * (1 - fine), color="0.3", label="theory" if i == 0 else None)
-            shifted = np.array(self.fractions) + 0.012 * (i - 1)
-            marked(
-                panel, shifted, (ratios[i] - 1) * self.constants[i], **look(i), label=f"{name}, c = {self.constants[i]}"
-            )
+            shifted, c = np.array(self.fractions) + 0.012 * (i - 1), self.constants[i]
+            marked(panel, shifted, (ratios[i] - 1) * c, **look(i), label=f"{name}, c = {c}")
         panel.set(xlabel="learning rate eta c / 2", ylabel="(ratio of |W - W*|$^2$ per step - 1) c")
         panel.legend()
 
@@ -210,9 +208,8 @@ class PerturbationCosine(AbstractPrediction):
         panel.plot(fine, np.sqrt(2 / (np.pi * fine)), color="0.6", linestyle=":", label="sqrt(2 / ($\\pi$ N))")
         marked(panel, self.weights, cosines, **look(0), label="weight perturbation, N weights")
         marked(panel, self.layers, others, **look(1), label="node perturbation, N neurons")
-        panel.set(
-            xscale="log", yscale="log", xlabel="number N of what is perturbed", ylabel="cosine of step and descent"
-        )
+        panel.set(xscale="log", yscale="log", xlabel="number N of what is perturbed")
+        panel.set_ylabel("cosine of step and descent")
         panel.legend()
 
 

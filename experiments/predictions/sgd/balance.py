@@ -81,9 +81,8 @@ class LawOfBalance(AbstractPrediction):
         for batch, (charges, _, _) in runs.items():
             expected = -np.log(self.expected(batch)[-1]) / self.updates
             slopes = np.log(charges[:, 0] / charges[:, -1]) / self.updates
-            verdicts.append(
-                matches(f"rate, batches of {batch}", "decay of C per update", expected, slopes, 0.03 * expected)
-            )
+            name, quantity = f"rate, batches of {batch}", "decay of C per update"
+            verdicts.append(matches(name, quantity, expected, slopes, 0.03 * expected))
             verdicts.append(self._own_rate(batch, *runs[batch][:2]))
         first, left = self.batches[0], runs[self.batches[0]][0]
         naive = self.eta**2 * self.noise**2 / first

@@ -110,10 +110,8 @@ class SkaGrowth(AbstractPrediction):
         """Times in tau_plast, and a."""
         x, _, weights = self._unit()
         span = (np.log(SMALL / self.start) + 12) / self.rate
-        flow, count = (
-            weight_flow(sigmoids((self.inputs, 1)), x, None, span / 200, integrator="heun", parts=SUBSTEPS),
-            200,
-        )
+        flow = weight_flow(sigmoids((self.inputs, 1)), x, None, span / 200, integrator="heun", parts=SUBSTEPS)
+        count = 200
 
         a = jax.jit(lambda w: records(flow, flow.init(w), count, 1, lambda s: _knowledge(flow.weights(s), x)))(weights)
         return np.linspace(0, span, count + 1), np.concatenate([[self.start], a])

@@ -1,7 +1,7 @@
 """BT: behavioural-timescale plasticity: its kernel of seconds, and how one plateau moves weights up or down."""
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +12,12 @@ from pydantic import Field
 from scipy.integrate import cumulative_trapezoid
 
 from dynamics.circuit import Circuit
-from dynamics.coupled import Coupled
 from dynamics.delays import Delays
 from dynamics.integrators import FixedStep, Window
-from dynamics.stimulus import Clock, Stream
-from dynamics.timescales import Timescales
+from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, NonNegatives, Positive
 from experiments.predictions.drawing import legend_outside, look, plotted
-from experiments.predictions.kit import HEUN, all_close, f64, weights_after, wired
+from experiments.predictions.kit import HEUN, all_close, coupled, f64, on_grid, weights_after, wired
 from experiments.predictions.traces.overlaps import filtered_overlap, traced_box
 from experiments.report.figures import LINES
 from experiments.results.verdicts import Verdict, close
@@ -110,17 +108,14 @@ class BTSPKernel(AbstractPrediction):
         period = self.duration.value + gap
         steps = 16 if isinstance(by, Window) else math.ceil(period / self.propagation.value * STEPS)
         stream = Stream(f64([[1.0]]), f64([[1.0]]), jax.random.key(self.seed))
-        times = Timescales(f64(self.propagation.value), f64(WEAK))
-        clock = Clock(f64(self.duration.value), f64(gap), steps)
-        history = math.ceil(max(*intervals, 0.0) / period * steps) + 3
+        times = self.propagation.value, WEAK, self.duration.value, steps, gap
+        more: dict[str, Any] = {"integrator": by, "history": math.ceil(max(*intervals, 0.0) / period * steps) + 3}
 
-        def strength(interval: Array, scale: Array) -> Array:
-            run = Coupled(self.circuit(scale), times, stream, clock, lags_of(interval), integrator=by, history=history)
-            start = {"W1": jnp.zeros((1, 1), jnp.float64)}
-            return WEAK * weights_after(run, start, 1)["W1"][0, 0]
+        def strength(scale: Array, interval: Array) -> Array:
+            run = coupled(self.circuit(scale), stream, *times, late=lags_of(interval), **more)
+            return WEAK * weights_after(run, {"W1": jnp.zeros((1, 1), jnp.float64)}, 1)["W1"][0, 0]
 
-        each = jax.vmap(jax.vmap(strength, (0, None)), (None, 0))
-        return np.asarray(jax.jit(each)(f64(intervals), f64(scales)))
+        return on_grid(strength, f64(scales), f64(intervals))
 
     def circuit(self, scale: Array) -> Circuit:
         """One synapse of the rule, with traces times `scale`."""
@@ -249,16 +244,14 @@ class BTSPWeights(AbstractPrediction):
         period = self.duration.value + self._gap
         steps = 16 if isinstance(by, Window) else math.ceil(period / self.propagation.value * FINE_STEPS)
         stream = Stream(f64([[INPUT]]), f64([[1.0]]), jax.random.key(self.seed))
-        times = Timescales(f64(self.propagation.value), f64(self.plasticity.value))
-        clock = Clock(f64(self.duration.value), f64(self._gap), steps)
+        times = self.propagation.value, self.plasticity.value, self.duration.value, steps, self._gap
         traces = {name: f64(getattr(self, name).value) for name in ("eligibility", "instruction")}
         circuit = wired(BehaviouralTimescale(**traces, depression=f64(self.depression)), (1, 1))
         history, unit = math.ceil(max(*self.intervals, 0.0) / period * steps) + 3, INPUT / self.depression
 
         def after(weight: Array, interval: Array) -> Array:
-            run = Coupled(circuit, times, stream, clock, lags_of(interval), integrator=by, history=history)
-            start = run.init({"W1": jnp.full((1, 1), unit * weight)})
-            return run.weights(run.advance(start, jnp.int32(0), 1))["W1"][0, 0] / unit
+            run = coupled(circuit, stream, *times, late=lags_of(interval), integrator=by, history=history)
+            return weights_after(run, {"W1": jnp.full((1, 1), unit * weight)}, 1)["W1"][0, 0] / unit
 
         each = jax.vmap(jax.vmap(after, (0, None)), (None, 0))
         return np.asarray(jax.jit(each)(f64(self.weights), f64(self.intervals)))

@@ -192,9 +192,8 @@ class ThreeFactorBaseline(AbstractPrediction):
             allowed = 3 * self.propagation + math.exp(-j * (1 + gap) / self.baseline)
             if gap == 0:
                 quantity = f"largest C / (r T) of presentation {j}, where it would be 1 without a baseline"
-                verdicts.append(
-                    all_close("nothing is left without gaps", quantity, 0.0, np.abs(found[rows, j]), allowed)
-                )
+                left = np.abs(found[rows, j])
+                verdicts.append(all_close("nothing is left without gaps", quantity, 0.0, left, allowed))
                 continue
             quantity = f"largest deviation of C / (r T) of presentation {j} from sum S - T^2 / P"
             verdicts.append(all_close("what gaps leave", quantity, 0.0, found[rows, j] - ideal, allowed))
@@ -248,10 +247,8 @@ class ThreeFactorBaseline(AbstractPrediction):
             return moved * NOISE * WEAK / -0.5, noise
 
         moved, noise = jax.jit(jax.vmap(jax.vmap(weight, (0, None)), (None, 0)))(keys, f64(pairs))
-        solved = [
-            np.linalg.lstsq(np.asarray(x), np.asarray(w), rcond=None)[0] for x, w in zip(noise, moved, strict=True)
-        ]
-        return np.array(solved)
+        pairs = zip(np.asarray(noise), np.asarray(moved), strict=True)
+        return np.array([np.linalg.lstsq(x, w, rcond=None)[0] for x, w in pairs])
 
     @plotted(3.4, 2.8)
     def _drawn(self, panel: Axes, found: np.ndarray, expected: np.ndarray) -> None:
