@@ -1,13 +1,13 @@
 """Curl descent: phase boundaries of sign-diverse plasticity, its invariants, rates and chaos."""
 
 CURL: dict[str, str] = {
-    "curl-spectrum": "curl.spectrum:Spectrum",
+    "curl-spectrum": "curl.stability:Spectrum",
     "curl-hidden-boundary": "curl.boundaries:HiddenBoundary",
     "curl-readout-boundary": "curl.boundaries:ReadoutBoundary",
     "curl-mixed-boundary": "curl.boundaries:MixedBoundary",
     "curl-size-limits": "curl.boundaries:SizeLimits",
     "curl-covariance": "curl.rates:Covariance",
-    "curl-lyapunov": "curl.lyapunov:Lyapunov",
+    "curl-lyapunov": "curl.stability:Lyapunov",
     "curl-order-parameter": "curl.leaving:OrderParameter",
     "curl-readout-errors": "curl.leaving:ReadoutErrors",
     "curl-toy": "curl.toy_model:ToyModel",

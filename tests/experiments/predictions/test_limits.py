@@ -16,9 +16,9 @@ from experiments.predictions.limits import LIMITS
 from experiments.predictions.limits.delayed import exponent, threshold
 from experiments.predictions.limits.delayed_kuramoto import DelayedKuramoto
 from experiments.predictions.limits.feature_energy import additions, energy, purity_of
+from experiments.predictions.limits.known import LTCSolver
 from experiments.predictions.limits.late_feedback import DelayedNoise, LateErrors
 from experiments.predictions.limits.lazy_limit import LazyLimit
-from experiments.predictions.limits.ltc_solver import LTCSolver
 from experiments.predictions.limits.noise import SCHEMES, ProbabilityFlow, WeakOrder
 from experiments.predictions.limits.old_gradients import INTERVAL, DelayedGradient, DelayedUpdates, LagChains
 from rules import SGD
