@@ -127,11 +127,10 @@ def _changed(
         sizes = (x.shape[1], weights["W1"].shape[0], y.shape[1])
         circuit = wired(rule, sizes, activation="linear")
         flow = weight_flow(circuit, x, y, step, decay=1 / jnp.maximum(rate, 1e-300), integrator="dopri5")
-        begun = flow.init(weights)
-        end = flow.weights(flow.advance(begun, jnp.int32(0), count))
+        end = weights_after(flow, weights, count)
         before = charges(weights)
         shrunk = before * jnp.exp(-2 * rate * step * count.astype(step.dtype))
-        moved = drift_of(flow, begun)
+        moved = drift_of(flow, weights)
         still = {name: jnp.zeros_like(w) for name, w in weights.items()}
         slope = jax.jvp(charges, (weights,), ({**still, **moved},))[1][0]
         inner = weights.get("V2", weights["W2"].T)

@@ -18,8 +18,7 @@ from dynamics.lyapunov import flow_map, lyapunov_exponents
 from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Finding, Fraction, Positive, Seeds, Size
 from experiments.predictions.drawing import drawn, look, marked
-from experiments.predictions.kit import all_close, coupled, f64, keys_from, weight_flow, wired
-from experiments.predictions.limits.delayed import records
+from experiments.predictions.kit import all_close, coupled, f64, keys_from, records, weight_flow, wired
 from experiments.report.figures import OKABE_ITO
 from experiments.results.verdicts import close, matches
 from rules.curl import Curl

@@ -18,8 +18,8 @@ from dynamics.noise import Noise
 from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Seeds, Size
 from experiments.predictions.drawing import drawn, look, marked, plotted
-from experiments.predictions.kit import HEUN, all_close, coupled, f64, keys_from, on_grid, wired
-from experiments.predictions.limits.delayed import exponent, follower, records, silent_run, threshold
+from experiments.predictions.kit import HEUN, all_close, coupled, f64, keys_from, on_grid, records, wired
+from experiments.predictions.limits.delayed import exponent, follower, silent_run, threshold
 from experiments.report.figures import OKABE_ITO
 from experiments.results.verdicts import Verdict, all_match, close, exceeds
 from experiments.spec.units import Time

@@ -29,7 +29,7 @@ from dynamics.integrators import FixedStep
 from dynamics.noise import Noise
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds, Size
 from experiments.predictions.drawing import against, drawn, look, marked
-from experiments.predictions.kit import all_close, f64, keys_from, weight_flow, weights_after
+from experiments.predictions.kit import all_close, f64, keys_from, on_grid, weight_flow, weights_after
 from experiments.predictions.limits.delayed import activities, silent_run
 from experiments.report.figures import OKABE_ITO
 from experiments.results.verdicts import Verdict, all_match, matches
@@ -303,14 +303,12 @@ class WeakOrder(AbstractPrediction):
         noise = Noise(**{scheme.kind: f64(size / self.decay**0.5)}, calculus="ito")
         inputs = jnp.zeros((1, side), jnp.float64)
 
-        def one(key: Array, count: Array) -> Array:
-            step, more = f64(self.time * self.decay) / count.astype(inputs.dtype), {"noise": noise}
-            more |= {"integrator": scheme.solver, "key": jax.random.fold_in(key, count)}
-            flow = weight_flow(circuit, inputs, None, step, self.decay, **more)
+        def one(count: Array, key: Array) -> Array:
+            step, own = f64(self.time * self.decay) / count.astype(inputs.dtype), jax.random.fold_in(key, count)
+            flow = weight_flow(circuit, inputs, None, step, self.decay, 1.0, scheme.solver, key=own, noise=noise)
             return jnp.mean(weights_after(flow, circuit.initial_weights(key), count)["W"] ** 2)
 
-        every = jax.vmap(jax.vmap(one, (0, None)), (None, 0))
-        return np.asarray(jax.jit(every)(keys_from(self.seed, self.seeds), jnp.asarray(self.steps, jnp.int32)))
+        return on_grid(one, jnp.asarray(self.steps, jnp.int32), keys_from(self.seed, self.seeds))
 
     @drawn(7.0, 2.5)
     def _drawn(self, figure: Figure, found: dict[str, np.ndarray]) -> None:

@@ -1,7 +1,7 @@
 """A1.2, A1.3: what adjacent layers keep under the flow they lose by updates of samples, whose noise is one of Ito."""
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -290,9 +290,7 @@ class ItoNoise(AbstractPrediction):
             found = jax.lax.scan(record, run.init(weights), (marks[:-1], marks[1:]))[1]
             return jnp.concatenate([jnp.ones(1), found / charge(weights)])
 
-        def flow(
-            key: Array, steps: int = self.substeps, batch: object = float(self.batch), **kinds: object
-        ) -> WeightFlow:
+        def flow(key: Array, steps: int = self.substeps, batch: object = float(self.batch), **kinds: Any) -> WeightFlow:
             kinds |= {"sampling_noise": True, "batch": f64(batch), "key": key}
             return weight_flow(circuit, ones, labels, self.eta, parts=steps, **kinds)
 

@@ -247,8 +247,8 @@ class ThreeFactorBaseline(AbstractPrediction):
             return moved * NOISE * WEAK / -0.5, noise
 
         moved, noise = jax.jit(jax.vmap(jax.vmap(weight, (0, None)), (None, 0)))(keys, f64(pairs))
-        pairs = zip(np.asarray(noise), np.asarray(moved), strict=True)
-        return np.array([np.linalg.lstsq(x, w, rcond=None)[0] for x, w in pairs])
+        both = zip(np.asarray(noise), np.asarray(moved), strict=True)
+        return np.array([np.linalg.lstsq(x, w, rcond=None)[0] for x, w in both])
 
     @plotted(3.4, 2.8)
     def _drawn(self, panel: Axes, found: np.ndarray, expected: np.ndarray) -> None:
