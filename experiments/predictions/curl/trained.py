@@ -15,7 +15,7 @@ from experiments.predictions.drawing import legend_outside, look, marked, plotte
 from experiments.results.verdicts import Verdict, exceeds, stays_below
 from experiments.spec.units import Time
 
-EVERY, TEST, SMALLEST, SOLVED = 20, 200, 1e-33, 1e-6
+EVERY, TEST, SMALLEST, SOLVED = 20, 200, 1e-33, 1e-6  # steps between looks, test samples; errors
 NEAR = 1e-6  # of the readout at the start
 Ratio = Annotated[float, Field(strict=True, ge=0.26, le=0.6)]
 Ratios = Annotated[tuple[Ratio, ...], Field(min_length=1)]
@@ -24,7 +24,7 @@ METHOD = """Student and teacher have the same sizes and units and uniform weight
 TOLERANCE = (
     "99.9 % intervals over seeds of the mean error (T2.18: of its log10), against the levels that the claim names."
 )
-SELDOM, TESTED, BESIDE, SAMPLED = 50, 50, 1e-3, 200
+SELDOM, TESTED, BESIDE, SAMPLED = 50, 50, 1e-3, 200  # of the early onset: steps, samples, of the readout, matrices
 CLEARLY = 0.8  # of the boundary
 
 

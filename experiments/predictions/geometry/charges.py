@@ -22,7 +22,7 @@ from rules.gradient import SGD
 from rules.kolen_pollack import KP
 
 RULES: dict[str, AbstractRule] = {"SGD": SGD(), "FA": FA(), "KP": KP()}
-STEPS = 400
+STEPS = 400  # of hidden layers
 LOSSES: dict[str, tuple[AbstractRule, str]] = {
     "SGD": (SGD(), "softmax"),
     "FA": (FA(), "softmax"),
@@ -32,7 +32,7 @@ LOSSES: dict[str, tuple[AbstractRule, str]] = {
 FLOWS = "SGD", "FA"
 UPDATES = {"EG": ("EG", "sgd"), "Adam": ("SGD", "adam")}  # rule, optimiser
 BREAKING = "EG", "squared loss"  # at rates that the fingerprints tell
-FLOW_STEPS = 100
+FLOW_STEPS = 100  # of softmax readouts
 Data = tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]
 SMALLEST = 1e-17  # of changes, for logarithms
 

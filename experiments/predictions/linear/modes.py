@@ -29,7 +29,7 @@ RECORDS, LEARNED = 80, 0.99  # a run lasts until the weakest mode is learned so 
 FINE = 0.1  # step of dopri5 in units of the fastest relaxation
 COARSE = (4, 8, 16, 32)  # Euler steps between two records
 Depths = Annotated[tuple[Annotated[int, Field(strict=True, ge=2, le=8)], ...], Field(min_length=1)]
-COURSE = 60
+COURSE = 60  # records of the Riccati solution
 
 
 class ModeSigmoids(AbstractPrediction):

@@ -25,8 +25,8 @@ from rules import EProp
 WEAK = 1e7  # tau_plast / T
 STEPS = 300  # of the fifth order, and of the reference, per presentation
 LEARNED = ("W1", "R1", "W2")
-WEAKER = 1e9  # tau_plast / T
-STEPS_PER_LAG = 40  # per tau_prop
+WEAKER = 1e9  # tau_plast / T of the window
+STEPS_PER_LAG = 40  # of the window
 Delay = Annotated[float, Field(strict=True, ge=0, le=6)]
 Trace = Annotated[float, Field(strict=True, ge=0.05, le=2)]
 

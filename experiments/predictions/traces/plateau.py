@@ -28,7 +28,7 @@ WEAK = 1e12  # tau_plast in seconds: weights hardly change
 STEPS = 20  # per tau_prop
 Interval = Annotated[float, Field(strict=True, ge=-6, le=6)]
 Scale = Annotated[float, Field(strict=True, ge=0.5, le=3)]
-FINE_STEPS = 15  # per tau_prop
+FINE_STEPS = 15  # per tau_prop, of different weights
 INPUT = 1e-4  # so weak that the neuron's own activity does not change the error
 GRID = 200_001
 
