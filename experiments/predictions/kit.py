@@ -1,39 +1,35 @@
-"""What the predictions of all papers share: float64, runs, statistics over seeds, verdicts, and figures.
+"""What the predictions of all papers share: float64, runs, statistics over seeds, and verdicts.
 
 Samples have one number per seed along their last axis.
 """
 
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, Key
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from scipy.stats import ortho_group
 
-from dynamics.circuit import Circuit
+from dynamics.circuit import Circuit, Weights
 from dynamics.coupled import Coupled
 from dynamics.delays import Delays
+from dynamics.discrete import Discrete
 from dynamics.flow import WeightFlow
 from dynamics.integrators import FixedStep, Window
 from dynamics.network import Network
+from dynamics.regime import AbstractRegime
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
 from experiments.execution import runner
-from experiments.report.figures import MARKERS, OKABE_ITO, style
 from experiments.results.verdicts import SHOWN, Verdict, close, mean_of
 from experiments.spec.loading import make_spec
 from rules.contract import AbstractRule
 
 Numbers = Sequence[float] | Sequence[int] | np.ndarray
-P = ParamSpec("P")
-Owner = TypeVar("Owner")
 HEUN = FixedStep("heun")
 
 
@@ -60,10 +56,25 @@ def weight_flow(
     decay: object = None,
     plasticity: object = 1.0,
     integrator: str = "euler",
+    parts: int = 1,
+    **more: Any,
 ) -> WeightFlow:
-    """The weight flow on samples, in steps of `step`; all times in seconds. tau_prop is any, as the flow has none."""
-    times = Timescales(f64(1.0), f64(plasticity), None if decay is None else f64(decay))
-    return WeightFlow(circuit, times, inputs, targets, Clock(f64(step), f64(0.0), 1), FixedStep(integrator))
+    """The weight flow on samples, in presentations of `step` and so many `parts`; all times in seconds.
+
+    tau_prop is any, as the flow has none.
+    """
+    clock = Clock(f64(step), f64(0.0), parts)
+    return WeightFlow(circuit, _slow(decay, plasticity), inputs, targets, clock, FixedStep(integrator), **more)
+
+
+def discrete(circuit: Circuit, stream: Stream, eta: object, decay: object = None, **more: Any) -> Discrete:
+    """Updates of size eta, the time of a presentation: tau_plast is 1 s."""
+    return Discrete(circuit, _slow(decay), stream, Clock(f64(eta), f64(0.0), 1), **more)
+
+
+def _slow(decay: object, plasticity: object = 1.0) -> Timescales:
+    """Those of regimes without neurons that lag, for which tau_prop is any."""
+    return Timescales(f64(1.0), f64(plasticity), None if decay is None else f64(decay))
 
 
 def coupled(
@@ -76,14 +87,46 @@ def coupled(
     gap: object = 0.0,
     decay: object = None,
     trace: object = None,
-    late: Float[Array, ""] | None = None,
+    late: Float[Array, ""] | Delays | None = None,
     integrator: FixedStep | Window = HEUN,
     **more: Any,
 ) -> Coupled:
     """A coupled run whose errors are `late`, in so many steps per presentation and gap; all times in seconds."""
     times = Timescales(f64(propagation), f64(plasticity), *(None if t is None else f64(t) for t in (decay, trace)))
-    clock = Clock(f64(duration), f64(gap), steps)
-    return Coupled(circuit, times, stream, clock, Delays(error=late), integrator=integrator, **more)
+    clock, delays = Clock(f64(duration), f64(gap), steps), late if isinstance(late, Delays) else Delays(error=late)
+    return Coupled(circuit, times, stream, clock, delays, integrator=integrator, **more)
+
+
+def weights_after(run: AbstractRegime, start: Weights, count: Any) -> Weights:
+    """The weights at the end of so many presentations."""
+    return run.weights(run.advance(run.init(start), jnp.int32(0), count))
+
+
+def records(
+    run: AbstractRegime, progress: Any, count: int, every: Any, look: Callable[[Any], Any], start: bool = False
+) -> Any:
+    """`look` at the progress after each of `count` times `every` presentations, and before them if `start` says so."""
+    every = jnp.asarray(every, jnp.int32)
+
+    def block(progress: Any, r: Array) -> tuple[Any, Any]:
+        progress = run.advance(progress, r * every, every)
+        return progress, look(progress)
+
+    found = jax.lax.scan(block, progress, jnp.arange(count, dtype=jnp.int32))[1]
+    if not start:
+        return found
+    return jax.tree.map(lambda first, later: jnp.concatenate([first[None], later]), look(progress), found)
+
+
+def drift_of(flow: WeightFlow, weights: Weights) -> Weights:
+    """W' of every plastic matrix (1/s)."""
+    state = flow.init(weights)
+    return flow.system(state.fixed).drift((state.weights, state.slow, state.traces), None, None)[0]
+
+
+def on_grid(run: Callable[[Any, Any], Any], rows: Any, columns: Any) -> Any:
+    """What `run` makes of every pair, in one program: arrays (rows, columns, ...)."""
+    return jax.tree.map(np.asarray, jax.jit(jax.vmap(jax.vmap(run, (None, 0)), (0, None)))(rows, columns))
 
 
 def swept(table: Mapping[str, Any]) -> xr.Dataset:
@@ -123,71 +166,6 @@ def all_close(
     values = np.asarray(values)
     farthest = float(values.flat[np.abs(values - expected).argmax()])
     return close(name, quantity, expected, farthest, tolerance, note)
-
-
-def look(i: int, **more: Any) -> dict[str, Any]:
-    """Colour and marker of the i-th of several curves, and what else is said of it."""
-    return {"color": OKABE_ITO[i % len(OKABE_ITO)], "marker": MARKERS[i % len(MARKERS)]} | more
-
-
-def drawn(
-    width: float, height: float
-) -> Callable[[Callable[Concatenate[Owner, Figure, P], None]], Callable[Concatenate[Owner, P], Figure]]:
-    """Gives a method the figure to draw on, in the style that all share and of a size in inches, and returns it."""
-
-    def decorate(draw: Callable[Concatenate[Owner, Figure, P], None]) -> Callable[Concatenate[Owner, P], Figure]:
-        @functools.wraps(draw)
-        def whole(self: Owner, *args: P.args, **kwargs: P.kwargs) -> Figure:
-            with style():
-                figure = Figure((width, height), layout="constrained")
-                draw(self, figure, *args, **kwargs)
-            return figure
-
-        return whole
-
-    return decorate
-
-
-def plotted(
-    width: float, height: float
-) -> Callable[[Callable[Concatenate[Owner, Axes, P], None]], Callable[Concatenate[Owner, P], Figure]]:
-    """As `drawn`, of one panel, which is what the method is given."""
-
-    def decorate(draw: Callable[Concatenate[Owner, Axes, P], None]) -> Callable[Concatenate[Owner, P], Figure]:
-        @drawn(width, height)
-        @functools.wraps(draw)
-        def whole(self: Owner, figure: Figure, *args: P.args, **kwargs: P.kwargs) -> None:
-            draw(self, figure.subplots(), *args, **kwargs)
-
-        return whole
-
-    return decorate
-
-
-def marked(panel: Axes, x: Numbers, samples: np.ndarray | Sequence[np.ndarray], **look: Any) -> None:
-    """Means over the last axis, seeds, as markers with their 95 % intervals."""
-    means, half = intervals(samples)
-    look = {"linestyle": "", "elinewidth": 0.8, "capsize": 1.5} | look
-    panel.errorbar(np.asarray(x), means, np.nan_to_num(half), **look)
-
-
-def marked_across(panel: Axes, samples: np.ndarray, height: float, **look: Any) -> None:
-    """The mean of samples as a marker at a height, with its 95 % interval along the horizontal axis."""
-    mean = mean_of(samples)
-    panel.errorbar(mean.value, height, xerr=mean.half, linestyle="", elinewidth=0.8, capsize=1.5, **look)
-
-
-def band(panel: Axes, x: np.ndarray, samples: np.ndarray, **look: Any) -> None:
-    """The mean over the last axis, seeds, as a line with its 95 % interval as a band."""
-    means, half = intervals(samples)
-    panel.plot(x, means, **look)
-    panel.fill_between(x, means - half, means + half, color=look["color"], alpha=0.2, linewidth=0)
-
-
-def legend_outside(panel: Axes, columns: int = 1, loc: str = "upper center", **look: Any) -> None:
-    """The legend of one panel outside of all, where it covers no data."""
-    look |= {"ncols": columns, "loc": f"outside {loc}"}
-    panel.figure.legend(*panel.get_legend_handles_labels(), **look)
 
 
 def rotations(seed: int, shape: tuple[int, ...], n: int) -> np.ndarray:

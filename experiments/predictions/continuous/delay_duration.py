@@ -25,7 +25,7 @@ from experiments.predictions.continuous.accuracies import (
     trained,
 )
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, NonNegatives, Positive, Size
-from experiments.predictions.kit import drawn, look, marked
+from experiments.predictions.drawing import drawn, look, marked
 from experiments.predictions.study.plasticity_figure import NAMES
 from experiments.report.figures import OKABE_ITO
 from experiments.report.places import edges

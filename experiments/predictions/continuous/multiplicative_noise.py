@@ -1,4 +1,4 @@
-"""T1.11: what noise in proportion to a weight does to it depends on the calculus, and ours is Ito's."""
+"""T1.11: mean square of weights under multiplicative noise and decay, in both calculi."""
 
 from typing import Annotated
 
@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from pydantic import Field
 
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Size
-from experiments.predictions.kit import look, marked, plotted, swept
+from experiments.predictions.drawing import against, plotted
+from experiments.predictions.kit import swept
 from experiments.results.verdicts import matches
 from experiments.spec.units import Time
 
@@ -16,8 +17,6 @@ CALCULI = {"ito": 1.0, "stratonovich": 2.0}  # the factor of s^2 in the growth o
 
 
 class MultiplicativeNoise(AbstractPrediction):
-    """Mean square of weights under multiplicative noise and decay, in both calculi."""
-
     number = "T1.11"
     title = "Multiplicative synaptic noise, in the sense of Ito and of Stratonovich"
     source = "oksendal2003stochastic, chapter 5, geometric Brownian motion"
@@ -67,8 +66,7 @@ class MultiplicativeNoise(AbstractPrediction):
         for i, (calculus, data) in enumerate(runs.items()):
             t = data["time"].values
             fine = np.linspace(0, t[-1], 100)
-            panel.plot(fine, self._expected(calculus, fine), color=look(i)["color"])
-            marked(panel, t, _squares(data), label=calculus.capitalize(), **look(i))
+            against(panel, i, (fine, self._expected(calculus, fine)), (t, _squares(data)), calculus.capitalize())
         panel.plot([], [], color="0.3", label="closed form")
         panel.set(xlabel="time t (s)", ylabel="mean square weight\n(relative to the start)")
         panel.legend()

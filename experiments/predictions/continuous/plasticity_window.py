@@ -1,4 +1,4 @@
-"""T1.5b: plasticity must be slower than the stimulus by the tangent kernel, and fast enough to learn in time."""
+"""T1.5b: accuracy against tau_plast, rule by rule."""
 
 from typing import Annotated, NamedTuple
 
@@ -17,7 +17,8 @@ from experiments.predictions.continuous.accuracies import (
     trained,
 )
 from experiments.predictions.contract import Finding, Positive, Size
-from experiments.predictions.kit import drawn, jackknifed, legend_outside, look, marked
+from experiments.predictions.drawing import drawn, legend_outside, look, marked
+from experiments.predictions.kit import jackknifed
 from experiments.predictions.study.plasticity_figure import NAMES
 from experiments.predictions.study.plasticity_window import KERNEL_FACTOR, PAPER_EDGES, WINDOW_DROP, window_of
 from experiments.predictions.study.window import Window
@@ -43,8 +44,6 @@ class Measured(NamedTuple):
 
 
 class PlasticityWindow(AbstractDigitsPrediction):
-    """Accuracy against tau_plast, rule by rule."""
-
     number = "T1.5b"
     title = "The plasticity window: slow against the stimulus, fast against the session"
     source = "bacvanski2025continuous, abstract (one to two orders of magnitude); K, lambda: derived"

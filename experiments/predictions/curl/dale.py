@@ -1,4 +1,4 @@
-"""T2.19: Hebbian plasticity of recurrent excitation follows a gradient, that of excitation and inhibition does not."""
+"""T2.19: the curl of Hebbian plasticity against the fraction of inhibitory neurons."""
 
 from typing import NamedTuple
 
@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
 from dynamics.circuit import Activity, Circuit, Gaussian, Layer, OneToOne, Outer, Projection, Signed
 from dynamics.jacobian import curl_index
 from experiments.predictions.contract import AbstractPrediction, Finding, Fractions, Positive, Seeds, Size
-from experiments.predictions.kit import all_close, drawn, f64, look, marked, weight_flow
+from experiments.predictions.drawing import look, marked, plotted
+from experiments.predictions.kit import all_close, drift_of, f64, weight_flow
 from experiments.results.verdicts import close, exceeds
 
 EXACT = 1e-9  # of numbers that are sums of products
@@ -26,8 +27,6 @@ class Field(NamedTuple):
 
 
 class DaleRecurrent(AbstractPrediction):
-    """The curl of Hebbian plasticity against the fraction of inhibitory neurons."""
-
     number = "T2.19"
     title = "Inhibitory neurons make Hebbian plasticity of recurrent networks a field with curl"
     source = "ninou2025curl, the motivation by networks of excitation and inhibition; closed forms derived"
@@ -105,9 +104,8 @@ class DaleRecurrent(AbstractPrediction):
         jacobian, work, off = _field(f64(self.signs(share)), f64(x), f64(w), f64(self.side))
         return Field(jacobian, float(work), float(off))
 
-    @drawn(3.4, 2.6)
-    def _drawn(self, figure: Figure, curl: np.ndarray, curls: np.ndarray) -> None:
-        panel = figure.subplots()
+    @plotted(3.4, 2.6)
+    def _drawn(self, panel: Axes, curl: np.ndarray, curls: np.ndarray) -> None:
         panel.plot(self.inhibitory, curls.mean(-1), color=look(0)["color"], label="closed form")
         marked(panel, self.inhibitory, curl, **look(0), label="weight flow")
         panel.set(xlabel="fraction of inhibitory neurons", ylabel="$|J - J^T|$ / $|J + J^T|$")
@@ -131,8 +129,7 @@ def _field(
 ) -> tuple[Array, Array, Array]:
     def drift(w: Array, recurrent: bool) -> Array:
         flow = weight_flow(_circuit(signs, recurrent), x, None, 1.0)
-        state = flow.init({"W": w, "F": jnp.ones_like(signs)})
-        return flow.system(state.fixed).drift((state.weights, state.slow, state.traces), None, None)[0]["W"]
+        return drift_of(flow, {"W": w, "F": jnp.ones_like(signs)})["W"]
 
     n = signs.shape[0]
     jacobian = jax.jacfwd(lambda v: drift(v, False))(w).reshape(n * n, n * n)

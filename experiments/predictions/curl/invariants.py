@@ -1,4 +1,4 @@
-"""T2.5: every hidden unit keeps a charge, and rules with another credit do not."""
+"""T2.5: how far the charges of hidden units drift, against the step of the integrator."""
 
 from typing import Annotated
 
@@ -14,7 +14,8 @@ from dynamics.circuit import Weights
 from dynamics.instruments import charges
 from experiments.predictions.contract import AbstractPrediction, Finding, Fraction, Seeds, Size
 from experiments.predictions.curl.learning import VARIANCE, curl_flow, log_bars
-from experiments.predictions.kit import f64, legend_outside, plotted
+from experiments.predictions.drawing import legend_outside, plotted
+from experiments.predictions.kit import f64
 from experiments.report.figures import MARKERS, OKABE_ITO
 from experiments.results.verdicts import exceeds, matches, stays_below
 from rules.contract import AbstractRule
@@ -35,8 +36,6 @@ Short = Annotated[float, Field(strict=True, gt=0, le=1)]
 
 
 class Invariants(AbstractPrediction):
-    """How far the charges of hidden units drift, against the step of the integrator."""
-
     number = "T2.5"
     title = "Every hidden unit keeps a charge"
     source = "ninou2025curl, the rule; its invariants derived"

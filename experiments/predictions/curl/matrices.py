@@ -14,7 +14,7 @@ from dynamics.circuit import Weights
 from dynamics.errors import PlasticodeError
 from dynamics.flow import WeightFlow
 from experiments.predictions.curl.learning import curl_flow
-from experiments.predictions.kit import all_close
+from experiments.predictions.kit import all_close, drift_of
 from experiments.results.verdicts import Verdict
 from rules.curl import Curl
 
@@ -152,13 +152,7 @@ def engine_error_matrix(flow: WeightFlow, weights: Weights) -> np.ndarray:
 @eqx.filter_jit
 def _pushed(flow: WeightFlow, weights: Weights, lifts: dict[str, Array]) -> dict[str, Array]:
     """The derivative of the drift along every one of `lifts`, which are stacked along the first axis."""
-    state = flow.init(weights)
-    system = flow.system(state.fixed)
-
-    def drift(moved: Weights) -> Weights:
-        return system.drift((moved, state.slow, state.traces), None, None)[0]
-
-    return jax.vmap(lambda lift: jax.jvp(drift, (state.weights,), (lift,))[1])(lifts)
+    return jax.vmap(lambda lift: jax.jvp(lambda w: drift_of(flow, w), (weights,), (lift,))[1])(lifts)
 
 
 def linked(seed: int, alpha_h: float, alpha_r: float) -> Verdict:
@@ -168,8 +162,6 @@ def linked(seed: int, alpha_h: float, alpha_r: float) -> Verdict:
     flow, weights = solution_flow(w1, w2, *flips)
     measured, expected = engine_error_matrix(flow, weights), error_matrix(w1, w2, *flips)
     size = f"({CHECKED[0]} inputs, {CHECKED[1]} units)"
-    name, quantity = (
-        "A governs the simulated weight flow",
-        f"largest difference of A and the flow's linearised error dynamics {size}",
-    )
-    return all_close(name, quantity, 0.0, np.abs(measured - expected), 1e-9, "rounding only: both are exact")
+    quantity = f"largest difference of A and the flow's linearised error dynamics {size}"
+    off = np.abs(measured - expected)
+    return all_close("A governs the simulated weight flow", quantity, 0.0, off, 1e-9, "rounding only: both are exact")

@@ -1,4 +1,4 @@
-"""T2.6: two weights in series: gradient descent passes a saddle, one flipped sign makes them rotate."""
+"""T2.6: invariants, eigenvalues and ends of the model y = w2 w1 x with goal a."""
 
 from typing import Annotated
 
@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pydantic import Field
 
-from dynamics.flow import FlowState, WeightFlow
+from dynamics.flow import WeightFlow
 from dynamics.jacobian import eigenvalues, flat_flow, jacobian
 from experiments.predictions.contract import AbstractPrediction, Finding
 from experiments.predictions.curl.learning import curl_flow
-from experiments.predictions.kit import all_close, drawn, f64, look
+from experiments.predictions.drawing import drawn, look
+from experiments.predictions.kit import all_close, f64, records
 from experiments.report.figures import MARKERS, OKABE_ITO
 from experiments.results.verdicts import Verdict, close
 from rules.curl import Curl
@@ -27,8 +28,6 @@ Scaled = Annotated[float, Field(strict=True, ge=0.05, le=0.97)]
 
 
 class ToyModel(AbstractPrediction):
-    """Invariants, eigenvalues and ends of the model y = w2 w1 x with goal a."""
-
     number = "T2.6"
     title = "One flipped sign of two turns a saddle into a centre"
     source = "ninou2025curl, sign-diverse learning; the model of two weights and its ends are derived"
@@ -215,13 +214,8 @@ def _tracks(
 
     def run(start: Float[Array, "2"], step: Float[Array, ""]) -> Float[Array, "records 2"]:
         flow = _flow(flips, goal, step)
-
-        def block(state: FlowState, _: None) -> tuple[FlowState, Array]:
-            state = flow.advance(state, jnp.int32(0), STEPS)
-            return state, jnp.stack([state.weights["W1"][0, 0], state.weights["W2"][0, 0]])
-
-        state = flow.init({"W1": start[:1, None], "W2": start[1:, None]})
-        _, track = jax.lax.scan(block, state, None, length=RECORDS)
-        return jnp.concatenate([start[None], track])
+        both = lambda state: jnp.stack([state.weights["W1"][0, 0], state.weights["W2"][0, 0]])  # noqa: E731
+        begun = flow.init({"W1": start[:1, None], "W2": start[1:, None]})
+        return records(flow, begun, RECORDS, STEPS, both, start=True)
 
     return jax.vmap(jax.vmap(run, (0, None)))(starts, steps)

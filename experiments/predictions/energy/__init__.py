@@ -2,12 +2,12 @@
 
 ENERGY: dict[str, str] = {
     "ep-orders": "energy.orders:EPOrders",
-    "ep-learning": "energy.learning:EPLearning",
-    "ep-timescales": "energy.separation:EPTimescales",
-    "ep-oscillating": "energy.oscillating:EPOscillating",
+    "ep-learning": "energy.descents:EPLearning",
+    "ep-timescales": "energy.nudges:EPTimescales",
+    "ep-oscillating": "energy.nudges:EPOscillating",
     "chl-backprop": "energy.orders:CHLBackprop",
-    "pc-energy": "energy.equilibrated:PCEnergy",
-    "pc-backprop": "energy.residual:PCBackprop",
-    "energy-delay-window": "energy.delay_window:EnergyDelayWindow",
-    "pc-critical-delay": "energy.critical_delay:PCCriticalDelay",
+    "pc-energy": "energy.descents:PCEnergy",
+    "pc-backprop": "energy.orders:PCBackprop",
+    "energy-delay-window": "energy.late_errors:EnergyDelayWindow",
+    "pc-critical-delay": "energy.late_errors:PCCriticalDelay",
 }

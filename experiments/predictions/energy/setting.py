@@ -1,19 +1,17 @@
 """What predictions of energy-based rules share: samples, updates of settled networks, how fast errors vanish."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
-from matplotlib.axes import Axes
-from matplotlib.ticker import NullLocator
 
 from dynamics import instruments
 from dynamics.circuit import Circuit, Weights
 from dynamics.network import Network
-from experiments.predictions.kit import f64, weight_flow
+from experiments.predictions.kit import drift_of, f64, weight_flow
 from rules.contract import AbstractRule
 
 Trees = Mapping[str, Array | np.ndarray]
@@ -34,9 +32,7 @@ def samples(key: Key[Array, ""], net: Network, count: int) -> tuple[Float[Array,
 
 def update(circuit: Circuit, weights: Weights, x: Float[Array, "n i"], y: Float[Array, "n o"]) -> Weights:
     """tau_plast W' of the weight flow on these samples."""
-    flow = weight_flow(circuit, x, y, 1.0)
-    state = flow.init(weights)
-    return flow.system(state.fixed).drift((state.weights, state.slow, state.traces), None, None)[0]
+    return drift_of(weight_flow(circuit, x, y, 1.0), weights)
 
 
 def updates(
@@ -96,10 +92,3 @@ def halved(numbers: tuple[float, ...], name: str) -> str | None:
     """A sentence about numbers that are not each half of the one before, or fewer than three."""
     if len(numbers) < 3 or not np.allclose(np.array(numbers[:-1]) / 2, numbers[1:]):
         return f"{name} must be at least three numbers, each half of the one before"
-
-
-def ticked(panel: Axes, numbers: Sequence[float] | np.ndarray) -> None:
-    """A logarithmic horizontal axis of less than a decade or two, with a tick at each of `numbers`."""
-    panel.set_xscale("log")
-    panel.set_xticks(list(numbers), [f"{number:g}" for number in numbers])
-    panel.xaxis.set_minor_locator(NullLocator())

@@ -2,9 +2,9 @@
 
 GENERALISATION: dict[str, str] = {
     "generalisation-curves": "generalisation.learning_curves:LearningCurves",
-    "frozen-subspace": "generalisation.frozen:FrozenSubspace",
+    "frozen-subspace": "generalisation.learning_curves:FrozenSubspace",
     "epoch-double-descent": "generalisation.double_descent:EpochDoubleDescent",
     "grokking-loss": "generalisation.grokking:GrokkingLoss",
-    "grokking-delay": "generalisation.delay:GrokkingDelay",
+    "grokking-delay": "generalisation.grokking:GrokkingDelay",
     "connectivity-rank": "generalisation.connectivity:ConnectivityRank",
 }

@@ -1,4 +1,4 @@
-"""B9: initial connections of low rank make learning richer, unless they are aligned with the task."""
+"""B9: how far first-layer weights move, and how much the tangent kernel turns, from starts of equal norm."""
 
 from typing import Annotated
 
@@ -11,7 +11,8 @@ from pydantic import Field
 
 from dynamics.circuit import Weights
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds
-from experiments.predictions.kit import all_close, drawn, f64, look, marked, weight_flow, wired
+from experiments.predictions.drawing import drawn, look, marked
+from experiments.predictions.kit import all_close, f64, weight_flow, weights_after, wired
 from experiments.predictions.linear.setting import Matrices, orthonormal, stacked, whitened
 from experiments.results.verdicts import exceeds, stays_below
 from rules import SGD
@@ -21,8 +22,6 @@ STARTS = ("low rank", "full rank", "aligned", "aligned, silent", "isotropic, sil
 
 
 class ConnectivityRank(AbstractPrediction):
-    """How far first-layer weights move, and how much the tangent kernel turns, from starts of equal norm."""
-
     number = "B9"
     title = "Low-rank connections learn richly, full rank lazily, and aligned low rank laziest"
     source = "liu2024connectivity, ranks of the initial connectivity; for isotropic and aligned starts derived"
@@ -111,7 +110,7 @@ class ConnectivityRank(AbstractPrediction):
 
         def one(start: Weights, x: Array, y: Array) -> Weights:
             flow = weight_flow(circuit, x, y, STEP, integrator="dopri5")
-            return flow.weights(flow.advance(flow.init(start), jnp.int32(0), count))
+            return weights_after(flow, start, count)
 
         ends = {k: np.asarray(w) for k, w in jax.jit(jax.vmap(one))(stacked(starts), x, y).items()}
         begins = {name: np.stack([start[name] for start in starts]) for name in ("W1", "W2")}

@@ -1,4 +1,4 @@
-"""B7: the test error of a linear student falls, rises and falls again, as fast and slow features are learned."""
+"""B7: the generalisation error of gradient descent on features of two scales against its trace formula."""
 
 from typing import Annotated, NamedTuple
 
@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from experiments.predictions.contract import AbstractPrediction, Finding, NonNegative, Seeds
-from experiments.predictions.kit import all_close, drawn, f64, intervals, look, marked, weight_flow, wired
+from experiments.predictions.drawing import against, drawn, look, marked
+from experiments.predictions.kit import all_close, f64, intervals, weight_flow, wired
 from experiments.predictions.linear.setting import course, orthonormal
 from experiments.results.verdicts import Verdict, close, exceeds, matches, stays_below
 from rules import SGD
@@ -33,8 +34,6 @@ class Draw(NamedTuple):
 
 
 class EpochDoubleDescent(AbstractPrediction):
-    """The generalisation error of gradient descent on features of two scales against its trace formula."""
-
     number = "B7"
     title = "Features of two scales make the test error descend twice"
     source = "pezeshki2022multi, the trace formula of the generalisation error (from the paper's code), without ridge"
@@ -138,11 +137,8 @@ class EpochDoubleDescent(AbstractPrediction):
         grown = errors[:, high] - errors[:, low]
         verdicts = [exceeds(f"rise, {name}", "E_G at the peak, less at the minimum before", 0.0, grown)]
         if formula[-1] > LEVEL * formula[high]:
-            late = errors[:, -1] / errors[:, high]
-            verdicts.append(
-                exceeds(f"no second descent, {name}", "E_G at the end / at its highest", LEVEL - 0.05, late)
-            )
-            return verdicts
+            late, quantity = errors[:, -1] / errors[:, high], "E_G at the end / at its highest"
+            return [*verdicts, exceeds(f"no second descent, {name}", quantity, LEVEL - 0.05, late)]
         fallen, found = errors[:, -1] - errors[:, high], extrema(errors.mean(0))
         verdicts.append(stays_below(f"second descent, {name}", "E_G at the end, less at the peak", 0.0, fallen))
         expected, measured = np.log10(marks[high]), np.log10(marks[found[1]]) if found else np.nan
@@ -153,8 +149,7 @@ class EpochDoubleDescent(AbstractPrediction):
     def _drawn(self, figure: Figure, marks: np.ndarray, errors: np.ndarray, traces: np.ndarray) -> None:
         left, right = figure.subplots(1, 2)
         for i, (kappa, each, trace) in enumerate(zip(self.conditions, errors, traces, strict=True)):
-            left.plot(marks, trace.mean(0), color=look(i)["color"])
-            marked(left, marks[::2], each[:, ::2].T, label=rf"$\kappa$ = {kappa:g}", **look(i))
+            against(left, i, (marks, trace.mean(0)), (marks[::2], each[:, ::2].T), rf"$\kappa$ = {kappa:g}")
         left.set(xscale="log", xlabel=r"steps of gradient descent, $\eta = 1/\lambda_{max}$", ylabel="test error E$_G$")
         left.legend(title="lines: trace formula", loc="lower left")
         i, off = 1, errors[1] - traces[1]

@@ -2,15 +2,15 @@
 
 GEOMETRY: dict[str, str] = {
     "exponentiated-logistic": "geometry.logistic:ExponentiatedLogistic",
-    "exponentiated-lognormal": "geometry.lognormal:ExponentiatedLognormal",
-    "exponentiated-strong-orders": "geometry.strong_orders:StrongOrders",
-    "exponentiated-signs": "geometry.signs:ExponentiatedSigns",
-    "replicas-noise": "geometry.replica_noise:ReplicaNoise",
-    "replicas-agreement": "geometry.replica_agreement:ReplicaAgreement",
+    "exponentiated-lognormal": "geometry.multiplicative:ExponentiatedLognormal",
+    "exponentiated-strong-orders": "geometry.multiplicative:StrongOrders",
+    "exponentiated-signs": "geometry.multiplicative:ExponentiatedSigns",
+    "replicas-noise": "geometry.replicas:ReplicaNoise",
+    "replicas-agreement": "geometry.replicas:ReplicaAgreement",
     "noether-charges": "geometry.charges:NoetherCharges",
-    "softmax-charge": "geometry.softmax_charge:SoftmaxCharge",
+    "softmax-charge": "geometry.charges:SoftmaxCharge",
     "noether-momentum": "geometry.momentum:NoetherMomentum",
-    "noether-equilibrium": "geometry.equilibrium:NoetherEquilibrium",
-    "symmetry-restoration": "geometry.restoration:SymmetryRestoration",
+    "noether-equilibrium": "geometry.decay:NoetherEquilibrium",
+    "symmetry-restoration": "geometry.decay:SymmetryRestoration",
     "equivariance": "geometry.equivariance:Equivariance",
 }

@@ -1,4 +1,4 @@
-"""C3.2: identities that a symmetry or a homogeneity of the loss imposes on every gradient flow, point by point."""
+"""C3.2: residuals of identities of first and second order, at random points, for the drift that the engine computes."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,18 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
 from dynamics.circuit import Circuit, Weights
 from dynamics.instruments import predict
 from experiments.predictions.contract import AbstractPrediction, Finding, Seeds, Size
-from experiments.predictions.kit import all_close, drawn, f64, weight_flow, wired
+from experiments.predictions.drawing import plotted
+from experiments.predictions.kit import all_close, drift_of, f64, weight_flow, wired
 from experiments.report.figures import OKABE_ITO
 from experiments.results.verdicts import exceeds
 from rules.feedback_alignment import FA
 from rules.gradient import SGD
 
-UNIT = "experiments.predictions.geometry.equilibrium:unit"
+UNIT = "experiments.predictions.geometry.decay:unit"
 Field = Callable[[Weights], Weights]
 ROUND_OFF = 1e-10
 
@@ -35,8 +36,6 @@ class Numbers(NamedTuple):
 
 
 class Equivariance(AbstractPrediction):
-    """Residuals of identities of first and second order, at random points, for the drift that the engine computes."""
-
     number = "C3.2"
     title = "Symmetries of the loss show in the drift and its Jacobian at every point"
     source = """ziyin2025parameter, parameter symmetries; the identities follow by differentiation of L(e^(tA) theta) =
@@ -92,9 +91,8 @@ class Equivariance(AbstractPrediction):
         x, y = draw(self.samples, self.inputs), draw(self.samples, self.outputs)
         return Numbers(x, y, weights, draw(self.hidden), turn - jnp.swapaxes(turn, 1, 2))
 
-    @drawn(5.0, 2.6)
-    def _drawn(self, figure: Figure, found: dict[str, np.ndarray], other: np.ndarray) -> None:
-        panel = figure.subplots()
+    @plotted(5.0, 2.6)
+    def _drawn(self, panel: Axes, found: dict[str, np.ndarray], other: np.ndarray) -> None:
         rows = found | {"rescaling, feedback alignment": other[:, None]}
         for i, (name, values) in enumerate(rows.items()):
             flat = np.maximum(values.ravel(), 1e-18)
@@ -122,8 +120,7 @@ def _run(what: Callable, circuit: Circuit, numbers: Numbers) -> Float[Array, "se
 def _field(circuit: Circuit, n: Numbers) -> Field:
     """The drift of the plastic maps, for tau_plast = 1 s."""
     flow = weight_flow(circuit, n.x, n.y, 1.0)
-    fixed = flow.init(n.weights).fixed
-    return lambda w: flow.system(fixed).drift((w, {}, {}), None, None)[0]
+    return lambda w: drift_of(flow, {**n.weights, **w})
 
 
 def _plastic(n: Numbers) -> Weights:

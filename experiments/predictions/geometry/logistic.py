@@ -1,4 +1,4 @@
-"""A4.1: exponentiated gradient is a logistic, and a network of two one-to-one layers."""
+"""A4.1: one weight in closed form, and regressions of several against the network that they are equal to."""
 
 from typing import Annotated
 
@@ -11,13 +11,12 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from dynamics.circuit import Circuit, Error, Given, Layer, OneToOne, Projection, Shared, TwoFactor, Weights
-from dynamics.discrete import Discrete
 from dynamics.flow import WeightFlow
 from dynamics.jacobian import curl_index, eigenvalues, flat_flow, jacobian
-from dynamics.stimulus import Clock, Stream
-from dynamics.timescales import Timescales
+from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Size
-from experiments.predictions.kit import all_close, drawn, f64, look, weight_flow, wired
+from experiments.predictions.drawing import drawn, look
+from experiments.predictions.kit import all_close, discrete, f64, records, weight_flow, weights_after, wired
 from experiments.results.verdicts import Verdict, close
 from rules.exponentiated import Exponentiated
 
@@ -52,8 +51,6 @@ def diagonal(inputs: int) -> Circuit:
 
 
 class ExponentiatedLogistic(AbstractPrediction):
-    """One weight in closed form, and regressions of several against the network that they are equal to."""
-
     number = "A4.1"
     title = "Exponentiated gradient is a logistic, and a network two layers deep"
     source = """kivinen1997exponentiated, the update; derived: its flow, and the change of variables w = u^2 which
@@ -93,9 +90,8 @@ class ExponentiatedLogistic(AbstractPrediction):
         verdicts = [all_close("logistic", quantity, 0.0, error[right], 1e-6)] if right.any() else []
         if wrong.any():
             verdicts.append(all_close("wrong side of zero", quantity, 0.0, error[wrong], 1e-6))
-            verdicts.append(
-                close("no sign flips", "weights that crossed zero", 0.0, float((found[:, wrong] >= 0).sum()), 0.0)
-            )
+            crossed = float((found[:, wrong] >= 0).sum())
+            verdicts.append(close("no sign flips", "weights that crossed zero", 0.0, crossed, 0.0))
         off = self._updates(start, theory[-1])
         order = np.log2(off[-2] / off[-1])
         verdicts.append(all_close("updates", "order of the error of discrete updates in eta", 1.0, order, 0.05))
@@ -117,9 +113,8 @@ class ExponentiatedLogistic(AbstractPrediction):
 
         @jax.jit
         def run(w: Array, size: Array, count: Array) -> Array:
-            clock, times = Clock(size, f64(0.0), 1), Timescales(f64(1.0), f64(1.0))
-            updates = Discrete(flow.circuit, times, Stream(flow.inputs, flow.targets, key), clock)
-            one = lambda w: updates.advance(updates.init({"W1": w}), jnp.int32(0), count).weights["W1"]  # noqa: E731
+            updates = discrete(flow.circuit, Stream(flow.inputs, flow.targets, key), size)
+            one = lambda w: weights_after(updates, {"W1": w}, count)["W1"]  # noqa: E731
             return jax.vmap(one)(w)[:, 0, 0]
 
         time = self.time / (self.rate * self.target) / 4  # before everything has come to rest
@@ -181,14 +176,5 @@ class ExponentiatedLogistic(AbstractPrediction):
 def _recorded(flow: WeightFlow, start: Weights, count: Int[Array, ""]) -> Weights:
     """The maps at `RECORDS` + 1 times, `count` presentations between them: (records, starts, ...)."""
 
-    def one(weights: Weights) -> Weights:
-        begun = flow.init(weights)
-
-        def more(state: object, _: None) -> tuple:
-            state = flow.advance(state, jnp.int32(0), count)  # pyright: ignore[reportArgumentType]
-            return state, state.weights
-
-        ends = jax.lax.scan(more, begun, None, length=RECORDS)[1]
-        return {name: jnp.concatenate([begun.weights[name][None], w]) for name, w in ends.items()}
-
+    one = lambda w: records(flow, flow.init(w), RECORDS, count, lambda state: state.weights, start=True)  # noqa: E731
     return jax.vmap(one, out_axes=1)(start)

@@ -1,4 +1,4 @@
-"""A7.1: with momentum the charge of a symmetry has inertia, and a spin that friction stops."""
+"""A7.1: two-layer linear networks and a scale-invariant one under heavy-ball momentum and weight decay."""
 
 import equinox as eqx
 import jax
@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from dynamics.circuit import Circuit, Weights
 from dynamics.flow import FlowState, WeightFlow
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds, Size
-from experiments.predictions.kit import all_close, drawn, f64, look, weight_flow, wired
+from experiments.predictions.drawing import drawn, look, ticked
+from experiments.predictions.kit import all_close, drift_of, f64, records, weight_flow, weights_after, wired
 from experiments.results.verdicts import close, exceeds
 from rules.contract import AbstractRule
 from rules.feedback_alignment import FA
@@ -19,7 +20,7 @@ from rules.momentum import Momentum
 
 RECORDS, STEPS = 20, 15  # of the course, and steps between two of them
 HALVINGS, FINE, LIGHT = 2, 2000, 8.0  # of the inertia, where it is small: steps in all, and in the least inertia
-UNIT = "experiments.predictions.geometry.equilibrium:unit"
+UNIT = "experiments.predictions.geometry.decay:unit"
 
 State = tuple[Weights, Weights]  # weights, and the slow averages of their laws
 
@@ -41,8 +42,6 @@ def spin(w: Weights, moving: Weights) -> Array:
 
 
 class NoetherMomentum(AbstractPrediction):
-    """Two-layer linear networks and a scale-invariant one under heavy-ball momentum and weight decay."""
-
     number = "A7.1"
     title = "With momentum, charges obey the equation of a driven oscillator"
     source = "tanaka2021noether, Noether's learning dynamics; its matrix form, the spin and the drift derived"
@@ -162,11 +161,8 @@ class NoetherMomentum(AbstractPrediction):
             panels[1].plot(inertias, row, color="#0072B2", marker="o", linestyle="", markersize=3)
         middle = np.median(left[:, -1])
         panels[1].plot(inertias, middle * inertias / inertias[-1], color="0.3", label="theory: order 1")
-        panels[1].set(
-            xscale="log", yscale="log", xlabel="inertia (tau_plast)", ylabel="|drift - first order| / |first order|"
-        )
-        panels[1].set_xticks(inertias, [f"{one:.2g}" for one in inertias])
-        panels[1].xaxis.minorticks_off()
+        panels[1].set(yscale="log", xlabel="inertia (tau_plast)", ylabel="|drift - first order| / |first order|")
+        ticked(panels[1], inertias, ".2g")
         panels[1].legend()
 
 
@@ -218,11 +214,7 @@ def _spins(flow: WeightFlow, weights: Weights, pushed: Weights, x: Array, y: Arr
             moving = own.system(state.fixed).drift((state.weights, state.slow, state.traces), None, None)[0]
             return jnp.linalg.norm(spin(state.weights, moving))
 
-        def more(state: FlowState, _: None) -> tuple[FlowState, Array]:
-            state = own.advance(state, jnp.int32(0), jnp.int32(STEPS))
-            return state, size(state)
-
-        return jnp.concatenate([size(begun)[None], jax.lax.scan(more, begun, None, length=RECORDS)[1]])
+        return records(own, begun, RECORDS, STEPS, size, start=True)
 
     return jax.vmap(one)(weights, pushed, x, y)
 
@@ -233,7 +225,7 @@ def _moved(flow: WeightFlow, weights: Weights, x: Array, y: Array) -> Float[Arra
 
     def one(weights: Weights, x: Array, y: Array) -> Array:
         own = _with_data(flow, x, y)
-        end = own.advance(own.init(weights), jnp.int32(0), jnp.int32(FINE)).weights
+        end = weights_after(own, weights, jnp.int32(FINE))
         return balance(end) - balance(weights)
 
     return jax.vmap(one)(weights, x, y)
@@ -247,7 +239,7 @@ def _imbalance(flow: WeightFlow, weights: Weights, x: Array, y: Array) -> Float[
         own = _with_data(flow, x, y)
 
         def now(state: FlowState) -> Array:
-            return balance(own.system({}).drift((state.weights, {}, {}), None, None)[0])
+            return balance(drift_of(own, state.weights))
 
         def more(i: Int[Array, ""], carry: tuple[FlowState, Array]) -> tuple[FlowState, Array]:
             state = own.advance(carry[0], jnp.int32(0), 1)

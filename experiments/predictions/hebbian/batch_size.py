@@ -1,4 +1,4 @@
-"""T4.4: how large a batch must be for Hebbian alignment to be seen in it."""
+"""T4.4: the cosine between learning signal and Hebbian update, on batches of several sizes."""
 
 from collections.abc import Callable
 
@@ -12,14 +12,13 @@ from dynamics.circuit import Weights
 from dynamics.errors import PlasticodeError
 from dynamics.instruments import hebbian_alignment
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size, Sizes
+from experiments.predictions.drawing import legend_outside, look, marked, plotted
 from experiments.predictions.hebbian.setting import balance, rises, share_inside, stationary_flow, student
-from experiments.predictions.kit import f64, legend_outside, look, marked, plotted
+from experiments.predictions.kit import f64
 from experiments.results.verdicts import close
 
 
 class HebbianBatchSize(AbstractPrediction):
-    """The cosine between learning signal and Hebbian update, on batches of several sizes."""
-
     number = "T4.4"
     title = "Small batches hide Hebbian alignment"
     source = """koplow2025emergence, experiments: alignment needs large batches; the formula is derived, with the

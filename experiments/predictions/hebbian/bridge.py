@@ -1,4 +1,4 @@
-"""T4.5: in continuous time the weight decay is tau_plast / tau_dec, and synaptic noise sets what it must exceed."""
+"""T4.5: a linear neuron with noisy synapses in the coupled regime: activities, errors and weights evolve together."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,8 +15,9 @@ from dynamics.integrators import Window
 from dynamics.noise import Noise
 from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Positives, Seeds, Size
+from experiments.predictions.drawing import against, drawn, marked
 from experiments.predictions.hebbian.setting import averaged, balance, share_inside, student
-from experiments.predictions.kit import coupled, drawn, f64, intervals, keys_from, look, marked
+from experiments.predictions.kit import coupled, f64, intervals, keys_from
 from experiments.report.figures import OKABE_ITO
 from experiments.results.verdicts import Verdict, close, exceeds, matches
 from experiments.spec.units import Time
@@ -34,8 +35,6 @@ class Moments(NamedTuple):
 
 
 class HebbianBridge(AbstractPrediction):
-    """A linear neuron with noisy synapses in the coupled regime: activities, errors and weights evolve together."""
-
     number = "T4.5"
     title = "In continuous time, tau_plast / tau_dec decides whether plasticity is Hebbian"
     source = """koplow2025emergence, noise theorem, for the continuous-time model of bacvanski2025continuous; derived:
@@ -192,8 +191,7 @@ class HebbianBridge(AbstractPrediction):
         fine = np.geomspace(gammas[0] / 1.5, gammas[-1] * 1.5, 300)
         lines = self.exact(fine, self.levels).overlap
         for i, k in enumerate(self.levels):
-            left.plot(fine, lines[:, i], color=look(i)["color"])
-            marked(left, gammas, overlap[:, i], **look(i), label=f"k = {k:g}")
+            against(left, i, (fine, lines[:, i]), (gammas, overlap[:, i]), f"k = {k:g}")
         left.axhline(0, color="0.7", linewidth=0.6)
         left.set(xscale="log", xlabel="tau_plast / (s tau_dec)", ylabel="<g, H> / (s$^2$ |w*|$^2$)")
         left.legend(title="lines: theory")

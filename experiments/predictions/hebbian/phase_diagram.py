@@ -1,4 +1,4 @@
-"""T4.2: noise on the weights makes learning anti-Hebbian, decay makes it Hebbian; where they balance is a parabola."""
+"""T4.2: the sign of the overlap of SGD's and Hebb's updates in linear regression with parameter noise."""
 
 from collections.abc import Sequence
 
@@ -15,8 +15,9 @@ from dynamics.moment import Factors
 from dynamics.plasticity import weight_drifts
 from dynamics.timescales import Timescales
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
+from experiments.predictions.drawing import against, drawn
 from experiments.predictions.hebbian.setting import share_inside, student
-from experiments.predictions.kit import drawn, f64, intervals, jackknifed, keys_from, look, marked
+from experiments.predictions.kit import f64, intervals, jackknifed, keys_from
 from experiments.report.figures import OKABE_ITO
 from experiments.report.places import edges
 from experiments.results.verdicts import JUDGED, Verdict, close, matches, stays_below
@@ -26,8 +27,6 @@ SMALL = 0.5  # decays below this (in units of s) show the parabola
 
 
 class HebbianPhaseDiagram(AbstractPrediction):
-    """The sign of the overlap of SGD's and Hebb's updates in linear regression with parameter noise."""
-
     number = "T4.2"
     title = "Hebbian and anti-Hebbian learning: decay against noise"
     source = """koplow2025emergence, noise theorem and phase diagram (fig. 4); the constants are derived for gaussian
@@ -204,8 +203,7 @@ class HebbianPhaseDiagram(AbstractPrediction):
         left.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, columnspacing=1)
         lines = self.finite_step(fine)
         for i, row in enumerate(sorted({0, int(np.searchsorted(noise, 1)) - 1, len(noise) - 1})):
-            right.plot(fine, lines[:, row], color=OKABE_ITO[i])
-            marked(right, g, cells[:, row], **look(i), label=f"{noise[row]:g} sigma$_c$")
+            against(right, i, (fine, lines[:, row]), (g, cells[:, row]), f"{noise[row]:g} sigma$_c$")
         right.axhline(0, color="0.7", linewidth=0.6)
         right.set(xscale="log", xlabel="decay gamma / s", ylabel="A / largest A (lines: theory)")
         right.set_ylim(top=right.get_ylim()[1] + 0.4)

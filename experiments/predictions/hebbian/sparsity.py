@@ -1,4 +1,4 @@
-"""T4.8: a penalty on activity pushes against Hebbian change, and decay holds the sum."""
+"""T4.8: a linear neuron learns a teacher under weight decay and a penalty on the size of its activity."""
 
 from typing import Annotated
 
@@ -11,8 +11,9 @@ from pydantic import Field
 
 from dynamics.circuit import AbstractFactor, Circuit, Error, Gaussian, Layer, Local, Projection, TwoFactor, Variable
 from experiments.predictions.contract import AbstractPrediction, Finding, NonNegative, Positive, Seeds, Size
+from experiments.predictions.drawing import against, plotted
 from experiments.predictions.hebbian.setting import balance
-from experiments.predictions.kit import f64, keys_from, look, marked, plotted, weight_flow
+from experiments.predictions.kit import f64, keys_from, weight_flow, weights_after
 from experiments.results.verdicts import matches, stays_below
 
 STEP, RELAXATIONS = 0.2, 40.0  # in units of the fastest, and of the slowest relaxation
@@ -29,8 +30,6 @@ class Penalized(AbstractFactor):
 
 
 class HebbianSparsity(AbstractPrediction):
-    """A linear neuron learns a teacher under weight decay and a penalty on the size of its activity."""
-
     number = "T4.8"
     title = "Sparsity pushes anti-Hebbian, and what remains is as Hebbian as decay makes it"
     source = "koplow2025emergence, sparsity penalties; closed forms derived for gaussian inputs"
@@ -95,7 +94,7 @@ class HebbianSparsity(AbstractPrediction):
             y = x @ (self.teacher_norm * teacher / jnp.linalg.norm(teacher)).T
             flow = weight_flow(_neuron(self.inputs, penalty), x, y, dt, 1 / f64(self.gamma))
             start = {"W1": 0.1 * jnp.ones((1, self.inputs), jnp.float64)}
-            weights = flow.weights(flow.advance(flow.init(start), jnp.int32(0), steps))
+            weights = weights_after(flow, start, steps)
             drives, hebb, _ = balance(flow.circuit, weights, x, y)
             plain, _, _ = balance(_neuron(self.inputs, jnp.zeros_like(penalty)), weights, x, y)
             part = jnp.sum((drives["W1"] - plain["W1"]) * hebb["W1"])
@@ -110,8 +109,7 @@ class HebbianSparsity(AbstractPrediction):
         for i, (label, curve) in enumerate(
             zip(("|w|", "<g$_{penalty}$, H>", "<g, H>"), self.expected(fine), strict=True)
         ):
-            panel.plot(fine, curve, color=look(i)["color"])
-            marked(panel, self.penalties, found[:, i], **look(i), label=label)
+            against(panel, i, (fine, curve), (self.penalties, found[:, i]), label)
         panel.axhline(0, color="0.6", linewidth=0.6)
         panel.set(xlabel=r"penalty $\lambda$", ylabel="at rest (activity units)")
         panel.legend(title="lines: theory")

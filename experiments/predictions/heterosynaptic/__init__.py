@@ -1,16 +1,16 @@
 """Heterosynaptic circuits: how feedback settles and aligns, and what can learn."""
 
 HETEROSYNAPTIC: dict[str, str] = {
-    "feedback-settling": "heterosynaptic.settling:Settling",
-    "consistent-sign": "heterosynaptic.consistent_sign:ConsistentSign",
-    "wiring-law": "heterosynaptic.wiring_law:WiringLaw",
-    "norm-law": "heterosynaptic.norm_law:NormLaw",
-    "wrong-sign": "heterosynaptic.wrong_sign:WrongSign",
-    "sliding-threshold": "heterosynaptic.sliding_threshold:SlidingThreshold",
-    "metaplasticity": "heterosynaptic.metaplasticity:Metaplasticity",
+    "feedback-settling": "heterosynaptic.learning:Settling",
+    "consistent-sign": "heterosynaptic.learning:ConsistentSign",
+    "wiring-law": "heterosynaptic.wiring:WiringLaw",
+    "norm-law": "heterosynaptic.norms:NormLaw",
+    "wrong-sign": "heterosynaptic.norms:WrongSign",
+    "sliding-threshold": "heterosynaptic.thresholds:SlidingThreshold",
+    "metaplasticity": "heterosynaptic.thresholds:Metaplasticity",
     "critical-period": "heterosynaptic.critical_period:CriticalPeriod",
     "evolving-signs": "heterosynaptic.evolution:Evolution",
-    "hebbian-fraction": "heterosynaptic.hebbian_fraction:HebbianFraction",
-    "amorphous-wiring": "heterosynaptic.amorphous:AmorphousWiring",
-    "amorphous-learning": "heterosynaptic.amorphous:AmorphousLearning",
+    "hebbian-fraction": "heterosynaptic.learning:HebbianFraction",
+    "amorphous-wiring": "heterosynaptic.wiring:AmorphousWiring",
+    "amorphous-learning": "heterosynaptic.wiring:AmorphousLearning",
 }

@@ -1,4 +1,4 @@
-"""T3.6: the longer a network has seen images on one half of its inputs, the worse it learns from the other half."""
+"""T3.6: accuracy after rewiring: images and noise change places, after some epochs, between two halves of the input."""
 
 from typing import Annotated
 
@@ -12,7 +12,8 @@ from pydantic import Field
 from dynamics.circuit import Weights
 from dynamics.instruments import accuracy
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds, Size
-from experiments.predictions.kit import drawn, f64, legend_outside, look, marked, weight_flow, wired
+from experiments.predictions.drawing import drawn, legend_outside, look, marked
+from experiments.predictions.kit import f64, weight_flow, weights_after, wired
 from experiments.report.figures import LINES, OKABE_ITO
 from experiments.results.verdicts import close, mean_of, stays_below
 from experiments.tasks.real import Digits
@@ -22,8 +23,6 @@ Epoch = Annotated[int, Field(strict=True, ge=0, le=1000)]
 
 
 class CriticalPeriod(AbstractPrediction):
-    """Accuracy after rewiring: images and noise change places, after some epochs, between two halves of the input."""
-
     number = "T3.6"
     title = "Critical period: late rewiring of the inputs costs final accuracy"
     source = "ziyin2025heterosynaptic, fig. 3 (there with colour images)"
@@ -96,7 +95,7 @@ class CriticalPeriod(AbstractPrediction):
                 chosen = jax.random.randint(for_choice, (self.batch,), 0, self.images)
                 inputs = shown(for_noise, x[chosen], late, noise)
                 flow = weight_flow(circuit, inputs, y[chosen], self.step, self.decay)
-                return flow.weights(flow.advance(flow.init(w), jnp.asarray(0), 1))
+                return weights_after(flow, w, 1)
 
             def epoch(w: Weights, number: Array) -> tuple[Weights, Array]:
                 late = number >= rewired

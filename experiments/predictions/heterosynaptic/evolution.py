@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from dynamics.circuit import Circuit, Outer, Times, Weights
 from dynamics.instruments import alignment, loss
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds, Size, Sizes
+from experiments.predictions.drawing import band, drawn, legend_outside, look
 from experiments.predictions.heterosynaptic.training import Stacked, teachers
-from experiments.predictions.kit import band, drawn, f64, legend_outside, look, weight_flow, wired
+from experiments.predictions.kit import f64, weight_flow, weights_after, wired
 from experiments.report.figures import OKABE_ITO
 from experiments.results.verdicts import exceeds, matches, stays_below
 from rules.heterosynaptic import Heterosynaptic
@@ -141,7 +142,7 @@ class Evolution(AbstractPrediction):
         """The loss at the end over that of an empty network, and the cosines of the hidden layers."""
         circuit, presentations = self._circuit(genes), max(1, round(self.length * self.decay / self.step))
         flow = weight_flow(circuit, x, y, self.step, self.decay)
-        end = flow.weights(flow.advance(flow.init(birth), jnp.asarray(0), presentations))
+        end = weights_after(flow, birth, presentations)
         found = loss(circuit, end, x, y) / (0.5 * jnp.sum(y * y, 1).mean())
         cosines = alignment(circuit, end, {}, x, y)
         hidden = jnp.stack([cosines[f"W{i + 1}"] for i in range(len(self.hidden))])

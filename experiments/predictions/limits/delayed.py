@@ -10,11 +10,8 @@ from jaxtyping import Array, Float
 
 from dynamics.circuit import AbstractFactor, Circuit, Given, Layer, Local, OneToOne, Projection, Variable
 from dynamics.coupled import Coupled
-from dynamics.coupled_run import CoupledProgress
-from dynamics.delays import Delays
-from dynamics.stimulus import Clock, Stream
-from dynamics.timescales import Timescales
-from experiments.predictions.kit import HEUN, f64
+from dynamics.stimulus import Stream
+from experiments.predictions.kit import coupled, f64, records
 
 Growth = Callable[[np.ndarray], np.ndarray]  # complex exponents of many settings
 
@@ -45,26 +42,15 @@ def follower(lag: object, neurons: int = 1) -> Circuit:
     )
 
 
-def silent_run(
-    circuit: Circuit, tau: object, clock: Clock, delays: Delays | None = None, integrator: Any = None, **more: Any
-) -> Coupled:
+def silent_run(circuit: Circuit, tau: object, interval: object, steps: int, **more: Any) -> Coupled:
     """A coupled run without a task: presentations only say when to look."""
-    stream = Stream(f64([[0.0]]), None, jax.random.key(0))
-    times = Timescales(f64(tau), f64(1.0))
-    return Coupled(circuit, times, stream, clock, delays or Delays(), integrator=integrator or HEUN, **more)
+    return coupled(circuit, Stream(f64([[0.0]]), None, jax.random.key(0)), tau, 1.0, interval, steps, **more)
 
 
-def records(
-    run: Coupled, progress: CoupledProgress, count: int, every: object, look: Callable[[CoupledProgress], Array]
-) -> Float[Array, "count ..."]:
-    """`look` at the progress after each of `count` times `every` presentations."""
-    every = jnp.asarray(every, jnp.int32)
-
-    def block(progress: CoupledProgress, r: Array) -> tuple[CoupledProgress, Array]:
-        progress = run.advance(progress, r * every, every)
-        return progress, look(progress)
-
-    return jax.lax.scan(block, progress, jnp.arange(count, dtype=jnp.int32))[1]
+def activities(run: Coupled, layer: str, count: int, every: object) -> Float[Array, "count neurons"]:
+    """Those of a layer after each of `count` times `every` presentations, from silence."""
+    start = run.init(run.circuit.initial_weights(jax.random.key(0)))
+    return records(run, start, count, every, lambda progress: progress.state.activity[layer])
 
 
 def exponent(samples: np.ndarray, interval: float) -> complex:

@@ -1,4 +1,4 @@
-"""B10.5: oscillators with late coupling: which frequencies they share, which of them are stable, and what else is."""
+"""B10.5: identical phase oscillators, each coupled to the mean of all as it was tau ago."""
 
 from typing import Annotated
 
@@ -14,9 +14,9 @@ from scipy.special import lambertw
 from dynamics.circuit import AbstractFactor, Circuit, Given, Layer, Local, Projection, Variable
 from dynamics.coupled import Coupled
 from dynamics.coupled_run import CoupledProgress
-from dynamics.stimulus import Clock
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive
-from experiments.predictions.kit import all_close, drawn, f64, look
+from experiments.predictions.drawing import drawn, look
+from experiments.predictions.kit import all_close, f64
 from experiments.predictions.limits.delayed import silent_run
 from experiments.report.figures import OKABE_ITO
 from experiments.results.verdicts import close
@@ -63,8 +63,6 @@ class Cosine(AbstractFactor):
 
 
 class DelayedKuramoto(AbstractPrediction):
-    """Identical phase oscillators, each coupled to the mean of all as it was tau ago."""
-
     number = "B10.5"
     title = "Oscillators with late coupling share a frequency where K cos(Omega tau) > 0"
     source = "yeung1999time, disagreement of phases decays at the rate K cos(Omega tau), derived"
@@ -113,7 +111,6 @@ class DelayedKuramoto(AbstractPrediction):
     def misfit(self) -> str | None:
         if len(self.couplings) != len(self.lags):
             return "couplings and lags must be as many, a pair for each system"
-        return None
 
     def _branches(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(K, tau) of every solution Omega, the solutions, and how fast phases beside each part: -K cos(Omega tau)."""
@@ -227,7 +224,7 @@ def _turned(points: Array, forced: Array, own: Array, frequency: Array) -> Array
             for port, of in (("sine", Sine()), ("cosine", Cosine()))
         ]
         circuit = Circuit((Layer("theta", n, variables=(phase,)),), tuple(wires))
-        return silent_run(circuit, 1.0, Clock(f64(1.0), f64(0.0), STEPS), history=6 * STEPS + 3)
+        return silent_run(circuit, 1.0, 1.0, STEPS, history=6 * STEPS + 3)
 
     def one(point: Array) -> Array:
         first = run_of(point, forced[0], own[0])

@@ -1,4 +1,4 @@
-"""4.1: independent features of group addition become single frequencies, all of the same energy."""
+"""4.1: one quadratic neuron whose Hebbian readout teaches it, on all sums of two numbers modulo M."""
 
 from typing import Annotated, NamedTuple
 
@@ -26,12 +26,9 @@ from dynamics.circuit import (
     TwoFactor,
     Variable,
 )
-from dynamics.flow import WeightFlow
-from dynamics.integrators import FixedStep
-from dynamics.stimulus import Clock
-from dynamics.timescales import Timescales
 from experiments.predictions.contract import AbstractPrediction, Finding, Size
-from experiments.predictions.kit import all_close, drawn, f64, look
+from experiments.predictions.drawing import drawn, look
+from experiments.predictions.kit import all_close, f64, weight_flow, weights_after
 from experiments.results.verdicts import close
 
 STEP = 0.25  # of M^3 tau_plast, the time in which a feature relaxes, as mean drives are E over M^4
@@ -62,8 +59,6 @@ class Ends(NamedTuple):
 
 
 class FeatureEnergy(AbstractPrediction):
-    """One quadratic neuron whose Hebbian readout teaches it, on all sums of two numbers modulo M."""
-
     number = "4.1"
     title = "Every feature of modular addition ends in one frequency, with energy M / 4"
     source = "tian2025provable, theorem 2 and corollary 2; the constant and the phases derived"
@@ -122,16 +117,13 @@ class FeatureEnergy(AbstractPrediction):
 
     def _ends(self, m: int, starts: np.ndarray) -> Ends:
         """Where starts (n, 2m) come to rest."""
-        x, y = additions(m)
-        circuit = feature(m)
-        unit = float(m) ** 3
-        times = Timescales(f64(1.0), f64([1.0, READOUT * unit]))
-        flow = WeightFlow(circuit, times, f64(x), f64(y), Clock(f64(STEP * unit), f64(0.0), 1), FixedStep("heun"))
+        (x, y), unit = map(f64, additions(m)), float(m) ** 3
+        flow = weight_flow(feature(m), x, y, STEP * unit, None, [1.0, READOUT * unit], "heun")
         count = round(self.time / STEP)
 
         def one(w: Float[Array, " n"]) -> Array:
             start = {"W": w[None] / jnp.linalg.norm(w), "V": jnp.zeros((1, m), jnp.float64)}
-            return flow.advance(flow.init(start), jnp.int32(0), count).weights["W"][0]
+            return weights_after(flow, start, count)["W"][0]
 
         w = np.asarray(jax.jit(jax.vmap(one))(f64(starts)))
         w = w / np.linalg.norm(w, axis=1, keepdims=True)

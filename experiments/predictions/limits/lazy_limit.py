@@ -1,4 +1,4 @@
-"""B11: with a large output scale every rule learns with the kernel of its start, up to 1 / alpha."""
+"""B11: a tanh network learns alpha (f - f(0)) at the rate 1 / alpha^2, by rules that are linear in the error."""
 
 from typing import Annotated
 
@@ -13,7 +13,8 @@ from dynamics.circuit import Circuit, Weights
 from dynamics.flow import FlowState
 from dynamics.instruments import predict
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds, Size
-from experiments.predictions.kit import drawn, f64, keys_from, look, marked, order, weight_flow, wired
+from experiments.predictions.drawing import drawn, look, marked
+from experiments.predictions.kit import drift_of, f64, keys_from, order, weight_flow, wired
 from experiments.results.verdicts import Verdict, matches
 from rules.contract import AbstractRule
 from rules.feedback_alignment import DFA, FA
@@ -33,8 +34,6 @@ LOOKS = 12
 
 
 class LazyLimit(AbstractPrediction):
-    """A tanh network learns alpha (f - f(0)) at the rate 1 / alpha^2, by rules that are linear in the error."""
-
     number = "B11"
     title = "Lazy learning is linear up to 1 / alpha, under feedback alignment too"
     source = """chizat2019lazy, for gradient descent; the kernel of other rules derived: K = J(x) D(x'), D the rule's
@@ -123,9 +122,7 @@ class LazyLimit(AbstractPrediction):
 
         def response(error: Array) -> Array:
             """f' under an error (samples * outputs,): the Jacobian along the drift that it makes."""
-            flow = weight_flow(circuit, x, at_start + error.reshape(y.shape), STEP)
-            state = flow.init(weights)
-            drift = flow.system(state.fixed).drift(state[:3], None, None)[0]
+            drift = drift_of(weight_flow(circuit, x, at_start + error.reshape(y.shape), STEP), weights)
             still = {name: jnp.zeros_like(w) for name, w in weights.items()}
             return jax.jvp(lambda w: predict(circuit, w, x).ravel(), (weights,), (still | drift,))[1]
 

@@ -1,4 +1,4 @@
-"""4.2b: Oja's rule under synaptic noise: a fast length, a slow direction, and the noise that it feels."""
+"""4.2b: one linear neuron by Oja's rule, inputs with one direction of more variance, noise of every synapse."""
 
 import functools
 from typing import Annotated
@@ -11,13 +11,10 @@ from matplotlib.figure import Figure
 from pydantic import Field
 from scipy.integrate import cumulative_trapezoid, trapezoid
 
-from dynamics.flow import WeightFlow
-from dynamics.integrators import FixedStep
 from dynamics.noise import Noise
-from dynamics.stimulus import Clock
-from dynamics.timescales import Timescales
 from experiments.predictions.contract import AbstractPrediction, Finding, Seeds
-from experiments.predictions.kit import drawn, f64, keys_from, look, wired
+from experiments.predictions.drawing import drawn, look
+from experiments.predictions.kit import f64, keys_from, weight_flow, wired
 from experiments.results.verdicts import exceeds, matches
 from rules.hebbian import Oja
 
@@ -29,8 +26,6 @@ OVERLAPS = np.linspace(-1, 1, 2001)[1:-1]
 
 
 class OjaTemperature(AbstractPrediction):
-    """One linear neuron by Oja's rule, inputs with one direction of more variance, noise of every synapse."""
-
     number = "4.2b"
     title = "Oja's direction feels the noise of synapses by the mean of 1 / |w|^2"
     source = """wei2026improved, Langevin dynamics on a sphere, known here from summaries; oja1982simplified, the rule;
@@ -131,9 +126,8 @@ def _recorded(
     """w of one seed after `wait` tau_plast and at every record from there."""
     for_start, for_noise = jax.random.split(key)
     w = jax.random.normal(for_start, (1, x.shape[1]), jnp.float64)
-    times, clock = Timescales(f64(1.0), f64(1.0)), Clock(f64(1.0), f64(0.0), STEPS)
-    circuit = wired(Oja(), (x.shape[1], 1), supervised=False)
-    flow = WeightFlow(circuit, times, x, None, clock, FixedStep("heun"), for_noise, noise=Noise(synaptic=strength))
+    circuit, noise = wired(Oja(), (x.shape[1], 1), supervised=False), Noise(synaptic=strength)
+    flow = weight_flow(circuit, x, None, 1.0, integrator="heun", parts=STEPS, key=for_noise, noise=noise)
     begun = flow.advance(flow.init({"W1": w / jnp.linalg.norm(w)}), jnp.int32(0), wait)
 
     def record(state: object, i: Array) -> tuple:

@@ -18,7 +18,8 @@ from dynamics.instruments import predict
 from dynamics.integrators import FixedStep
 from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positives, Seeds, Size
-from experiments.predictions.kit import all_close, coupled, drawn, f64, keys_from, look, marked, wired
+from experiments.predictions.drawing import drawn, look, marked
+from experiments.predictions.kit import all_close, coupled, f64, keys_from, wired
 from experiments.predictions.limits.families import FAMILIES, Family
 from experiments.report.figures import OKABE_ITO
 from experiments.results.verdicts import Verdict, exceeds, stays_below
@@ -99,7 +100,6 @@ class PlasticityFamilies(AbstractPrediction):
                 return f"{name} must be 3 or more, in increasing order"
         if self.delays[0] != 0 or self.delays[-1] <= BEYOND:
             return f"delays must begin at 0 and end beyond {BEYOND:g}"
-        return None
 
     def measure(self) -> Finding:
         found = {name: self._measured(FAMILIES[name]) for name in self.families}

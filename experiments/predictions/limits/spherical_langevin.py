@@ -1,4 +1,4 @@
-"""4.2: noisy weights of a held norm wander over a sphere, and a slow synapse reads what their average knows."""
+"""4.2: one Hebbian neuron, |w| held at 1, a fresh normal matrix in every update, and a slow copy of its synapse."""
 
 from typing import Annotated, NamedTuple
 
@@ -32,7 +32,8 @@ from dynamics.discrete import Discrete
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds
-from experiments.predictions.kit import all_close, drawn, f64, keys_from, look, marked
+from experiments.predictions.drawing import drawn, look, marked
+from experiments.predictions.kit import all_close, f64, keys_from
 from experiments.results.verdicts import Verdict, close, matches
 
 RECORDS, SPAN = 60, 3.0  # of weights; how long a run is, in times of the slow synapse
@@ -63,8 +64,6 @@ class Case(NamedTuple):
 
 
 class SphericalLangevin(AbstractPrediction):
-    """One Hebbian neuron, |w| held at 1, a fresh normal matrix in every update, and a slow copy of its synapse."""
-
     number = "4.2"
     title = "Noise on a sphere of weights: averages find the direction, and remember it above a coupling of d / 2"
     source = """wei2026improved, spherical Langevin dynamics and the average of its iterates, which are known here from
@@ -100,7 +99,6 @@ class SphericalLangevin(AbstractPrediction):
             return "spherical-langevin.pulls must be one number below 1 and one above"
         if self.timescale < 10:
             return "spherical-langevin.timescale must be at least 10, as the synapse is to be slow"
-        return None
 
     @property
     def rate(self) -> float:

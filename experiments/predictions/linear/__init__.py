@@ -1,11 +1,11 @@
 """Deep linear networks: exact solutions, feedback rules, Platonic representations, saddles."""
 
 LINEAR: dict[str, str] = {
-    "linear-sigmoids": "linear.sigmoids:ModeSigmoids",
-    "linear-riccati": "linear.riccati:RiccatiSolution",
+    "linear-sigmoids": "linear.modes:ModeSigmoids",
+    "linear-riccati": "linear.modes:RiccatiSolution",
     "linear-feedback": "linear.feedback:FeedbackModes",
     "platonic": "linear.platonic:PlatonicKernel",
-    "saddle-plateaus": "linear.plateaus:SaddlePlateaus",
-    "saddle-lottery": "linear.lottery:SaddleLottery",
-    "saddle-noise": "linear.plateau_noise:PlateauNoise",
+    "saddle-plateaus": "linear.saddles:SaddlePlateaus",
+    "saddle-lottery": "linear.saddles:SaddleLottery",
+    "saddle-noise": "linear.saddles:PlateauNoise",
 }

@@ -1,4 +1,4 @@
-"""B1.3: what feedback alignment and Kolen-Pollack learning make of the modes of a two-layer linear network."""
+"""B1.3: closed forms of single modes from silence, and matrices that two local rules conserve."""
 
 from typing import Annotated, Any
 
@@ -9,7 +9,8 @@ from scipy.integrate import cumulative_simpson
 
 from dynamics.circuit import Circuit, Weights
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds
-from experiments.predictions.kit import all_close, drawn, look, order, wired
+from experiments.predictions.drawing import drawn, look, ticked
+from experiments.predictions.kit import all_close, order, wired
 from experiments.predictions.linear.setting import (
     Matrices,
     crossing,
@@ -18,7 +19,6 @@ from experiments.predictions.linear.setting import (
     orthonormal,
     product,
     stacked,
-    ticks,
 )
 from experiments.results.verdicts import Verdict, close
 from rules import FA, KP
@@ -31,8 +31,6 @@ Strengths = Annotated[tuple[Positive, ...], Field(min_length=2, max_length=6)]
 
 
 class FeedbackModes(AbstractPrediction):
-    """Closed forms of single modes from silence, and matrices that two local rules conserve."""
-
     number = "B1.3"
     title = "Modes under feedback alignment and Kolen-Pollack learning, in closed form"
     source = """saxe2014exact, the setting; derived for feedback alignment (the conserved matrix: lillicrap2016random,
@@ -162,7 +160,7 @@ class FeedbackModes(AbstractPrediction):
             half = crossing(times, (u / self.strengths).T)
             scaling.loglog(self.strengths, half, linestyle="", label=name, **look(i))
         scaling.set(xlabel="singular value s", ylabel=r"half-time ($\tau_{plast}$)", title="time to learn half")
-        ticks(scaling, self.strengths)
+        ticked(scaling, self.strengths, ".2g")
         scaling.legend()
 
 

@@ -1,4 +1,4 @@
-"""B2: two deep linear networks that are nothing alike end in the same representation, if noise moves them there."""
+"""B2: the representations of two embedded deep linear networks under SGD, against their common closed form."""
 
 from typing import Annotated, NamedTuple
 
@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from dynamics.circuit import Circuit, Weights
-from dynamics.discrete import Discrete, DiscreteState
-from dynamics.stimulus import Clock, Stream
-from dynamics.timescales import Timescales
+from dynamics.discrete import DiscreteState
+from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds
-from experiments.predictions.kit import band, drawn, f64, keys_from, look, marked_across, weight_flow, wired
+from experiments.predictions.drawing import band, drawn, look, marked_across
+from experiments.predictions.kit import discrete, f64, keys_from, weight_flow, weights_after, wired
 from experiments.predictions.linear.setting import frozen, orthonormal, stacked
 from experiments.results.verdicts import close, exceeds, matches, stays_below
 from rules import SGD
@@ -33,8 +33,6 @@ class Task(NamedTuple):
 
 
 class PlatonicKernel(AbstractPrediction):
-    """The representations of two embedded deep linear networks under SGD, against their common closed form."""
-
     number = "B2"
     title = "Label noise and SGD make different linear networks see alike"
     source = """ziyin2025platonic, perfect Platonic representations of embedded deep linear networks; the kernel
@@ -153,8 +151,7 @@ class PlatonicKernel(AbstractPrediction):
             start: Weights, view: Array, x: Array, eps: Array, teacher: Array, key: Array, on: Array, l2: Array
         ) -> tuple:
             y = x @ teacher.T + on * eps
-            times = Timescales(f64(1.0), f64(1.0), 1 / l2)
-            run = Discrete(circuit, times, Stream(x @ view.T, y, key), Clock(f64(self.rate), f64(0.0), 1))
+            run = discrete(circuit, Stream(x @ view.T, y, key), self.rate, 1 / l2)
 
             def record(state: DiscreteState, k: Array) -> tuple:
                 def update(state: DiscreteState, i: Array) -> tuple:
@@ -172,8 +169,7 @@ class PlatonicKernel(AbstractPrediction):
 
         def whole(start: Weights, view: Array, x: Array, eps: Array, teacher: Array) -> Array:
             flow = weight_flow(circuit, x @ view.T, x @ teacher.T + eps, self.rate)
-            end = flow.advance(flow.init(start), jnp.int32(0), jnp.int32(self.updates // 10))
-            inner = flow.weights(end)["W1"] @ view
+            inner = weights_after(flow, start, jnp.int32(self.updates // 10))["W1"] @ view
             return inner.T @ inner
 
         keys = keys_from(self.seed, len(pairs))

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
-from matplotlib.axes import Axes
 from scipy.special import hyp2f1
 
 from dynamics.circuit import Circuit, Weights
@@ -132,9 +131,3 @@ def crossing(times: np.ndarray, values: np.ndarray) -> np.ndarray:
     after, before = (np.log(v / (1 - v)) for v in np.clip((after, before), 1e-12, 1 - 1e-12))
     at = times[k] - (times[k] - times[k - 1]) * after / (after - before)
     return np.where(above.any(-1), at, np.nan)
-
-
-def ticks(panel: Axes, values: Sequence[float]) -> None:
-    """Ticks of a logarithmic horizontal axis at the values that there are, and nowhere else."""
-    panel.set_xticks(values, [f"{value:.2g}" for value in values])
-    panel.set_xticks([], minor=True)

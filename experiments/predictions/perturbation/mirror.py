@@ -1,4 +1,4 @@
-"""A3.5: feedback that sees noise go forward becomes the transpose of what it went through."""
+"""A3.5: a weight mirror below a layer whose weights are right, so that nothing but the feedback changes."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,8 @@ from dynamics.network import Network
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
-from experiments.predictions.kit import drawn, f64, keys_from, look, marked
+from experiments.predictions.drawing import drawn, look, marked
+from experiments.predictions.kit import f64, keys_from
 from experiments.predictions.perturbation.setting import updating
 from experiments.results.verdicts import all_match
 from rules import WeightMirror
@@ -22,8 +23,6 @@ RELAXATIONS = 8  # of the mean, 1 / (eta decay) steps each
 
 
 class MirrorAlignment(AbstractPrediction):
-    """A weight mirror below a layer whose weights are right, so that nothing but the feedback changes."""
-
     number = "A3.5"
     title = "A weight mirror: feedback relaxes to the transpose, its decay sets the scale"
     source = "akrout2019deep, for the rule and its mean; exact course, scale and fluctuations: derived"

@@ -1,4 +1,4 @@
-"""A3.6: node perturbation whose reward comes late: a window of plasticity that the noise of others narrows."""
+"""A3.6: a linear layer in the coupled regime, whose noise meets a reward that is `delays` late."""
 
 import math
 from typing import NamedTuple
@@ -24,7 +24,8 @@ from experiments.predictions.contract import (
     Seeds,
     Size,
 )
-from experiments.predictions.kit import coupled, drawn, f64, jackknifed, keys_from, look, marked, wired
+from experiments.predictions.drawing import against, drawn, look, marked
+from experiments.predictions.kit import coupled, f64, jackknifed, keys_from, wired
 from experiments.predictions.perturbation.setting import node, with_late_reward
 from experiments.results.verdicts import Verdict, all_match, matches
 
@@ -44,8 +45,6 @@ class Moments(NamedTuple):
 
 
 class RewardDelay(AbstractPrediction):
-    """A linear layer in the coupled regime, whose noise meets a reward that is `delays` late."""
-
     number = "A3.6"
     title = "A late reward: the overlap law holds, and what comes too late is noise"
     source = "bacvanski2025continuous, overlap law; its meaning for node perturbation (werfel2005learning): derived"
@@ -164,8 +163,7 @@ class RewardDelay(AbstractPrediction):
         delays = np.array(self.delays)
         fine = np.linspace(0, max(delays) * 1.05, 300)
         a, b = self.expected(fine)
-        left.plot(fine, a, color=look(0)["color"])
-        marked(left, delays, plain.along, **look(0), label="no trace")
+        against(left, 0, (fine, a), (delays, plain.along), "no trace")
         if traced is not None:
             left.plot(fine, traced_overlap(fine, self.trace, FILTERS * self.propagation), color=look(1)["color"])
             marked(left, delays, traced.along, **look(1), label=f"trace of {self.trace:g} T")

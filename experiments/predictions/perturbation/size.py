@@ -1,4 +1,4 @@
-"""A3.4: what a perturbation of finite size costs: a floor without its opposite, and a bias of second order."""
+"""A3.4: perturbations of finite size, compared with the opposite ones (symmetric) or with none (one-sided)."""
 
 import itertools
 from collections.abc import Callable
@@ -13,7 +13,8 @@ from scipy.special import roots_hermitenorm
 
 from dynamics.instruments import loss
 from experiments.predictions.contract import AbstractPrediction, Finding, Fraction, Positives, Seeds, Size
-from experiments.predictions.kit import all_close, drawn, f64, keys_from, look, marked, wired
+from experiments.predictions.drawing import against, drawn, look
+from experiments.predictions.kit import all_close, f64, keys_from, wired
 from experiments.predictions.perturbation.setting import node, updating, updating_given, weight
 from experiments.results.verdicts import Verdict, all_match, close
 from rules.contract import AbstractRule
@@ -25,8 +26,6 @@ TRIES = 200  # steps from W* that are averaged per replica: what they are made o
 
 
 class PerturbationSize(AbstractPrediction):
-    """Perturbations of finite size, compared with the opposite ones (symmetric) or with none (one-sided)."""
-
     number = "A3.4"
     title = "The size of a perturbation: one side leaves a floor, and both have a bias of second order"
     source = "werfel2005learning, for the rules; moments of a linear layer and the orders: derived"
@@ -155,8 +154,7 @@ class PerturbationSize(AbstractPrediction):
         sizes = self.ordered
         fine = np.geomspace(sizes[0] / 1.4, sizes[-1] * 1.4, 50)
         for i, of in enumerate(("node", "weight")):
-            left.plot(fine, self.floor(of, fine), color=look(i)["color"])
-            marked(left, sizes, ends[i], **look(i), label=f"one-sided {of} perturbation")
+            against(left, i, (fine, self.floor(of, fine)), (sizes, ends[i]), f"one-sided {of} perturbation")
         left.set(xscale="log", yscale="log", xlabel="size s of the perturbation", ylabel="E |W - W*|$^2$ at the end")
         left.set_xticks(sizes, [f"{size:g}" for size in sizes])
         left.minorticks_off()
@@ -165,7 +163,6 @@ class PerturbationSize(AbstractPrediction):
         for i, (name, off) in enumerate(biases.items(), 2):
             right.plot(all_sizes, off, linestyle="", label=name, **look(i))
         right.plot(all_sizes, biases["symmetric"][0] * (all_sizes / SMALL[0]) ** 2, color="0.3", label="order 2")
-        right.set(
-            xscale="log", yscale="log", xlabel="size s of the perturbation", ylabel="|mean step + eta g| / |eta g|"
-        )
+        right.set(xscale="log", yscale="log", xlabel="size s of the perturbation")
+        right.set_ylabel("|mean step + eta g| / |eta g|")
         right.legend()

@@ -2,12 +2,12 @@
 
 SGD_MODES: dict[str, str] = {
     "modified-flow": "sgd.modified_flow:ModifiedFlow",
-    "law-of-balance": "sgd.law_of_balance:LawOfBalance",
-    "ito-noise": "sgd.ito_noise:ItoNoise",
-    "sgd-stability": "sgd.stability:Stability",
-    "sgd-flatness": "sgd.flatness:Flatness",
-    "ska-entropy": "sgd.ska_entropy:SkaEntropy",
-    "ska-time-invariance": "sgd.ska_time:SkaTimeInvariance",
+    "law-of-balance": "sgd.balance:LawOfBalance",
+    "ito-noise": "sgd.balance:ItoNoise",
+    "sgd-stability": "sgd.minima:Stability",
+    "sgd-flatness": "sgd.minima:Flatness",
+    "ska-entropy": "sgd.ska:SkaEntropy",
+    "ska-time-invariance": "sgd.ska:SkaTimeInvariance",
     "ska-growth": "sgd.ska_growth:SkaGrowth",
-    "ska-field": "sgd.ska_field:SkaField",
+    "ska-field": "sgd.ska:SkaField",
 }

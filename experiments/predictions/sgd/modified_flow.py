@@ -1,4 +1,4 @@
-"""A1.1: which flow the updates follow, and to which order in their size."""
+"""A1.1: distances between updates and flows at a given time, against eta."""
 
 from typing import Annotated
 
@@ -14,8 +14,9 @@ from dynamics.discrete import DiscreteState
 from dynamics.settle import Outside
 from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Positives, Seeds, Size
-from experiments.predictions.kit import all_close, drawn, f64, keys_from, legend_outside, look, order, wired
-from experiments.predictions.sgd.setting import apart, eta_axis, sample_flow, updates, whole_batch
+from experiments.predictions.drawing import drawn, legend_outside, look
+from experiments.predictions.kit import all_close, discrete, f64, keys_from, order, weight_flow, weights_after, wired
+from experiments.predictions.sgd.setting import apart, eta_axis
 from experiments.results.verdicts import Verdict
 from rules import SGD
 
@@ -25,8 +26,6 @@ SUBSTEPS = 16  # of a flow in each presentation: its own error is that much smal
 
 
 class ModifiedFlow(AbstractPrediction):
-    """Distances between updates and flows at a given time, against eta."""
-
     number = "A1.1"
     title = "Updates follow a modified flow to second order"
     source = """ziyin2025neural, the entropic loss; orders derived: the step of a batch is the flow of its own modified
@@ -55,19 +54,17 @@ class ModifiedFlow(AbstractPrediction):
         rounds = self.time / (2 * self.samples * np.array(self.etas))
         if len(self.etas) < 2 or np.abs(rounds - rounds.round()).max() > 1e-6 or rounds.min() < 0.5:
             return "modified-flow needs 2 etas or more, and time must be a multiple of 2 samples eta for each"
-        return None
 
     def measure(self) -> Finding:
         distances = self._simulated()  # updates, flows: (etas, seeds) each
-        verdicts = []
-        for name, shown, flow, expected in (
-            ("all samples, flow", 0, 0, 1.0),
-            ("all samples, modified flow", 0, 1, 2.0),
-            ("single samples, flow", 1, 0, 1.0),
-            ("single samples, modified flow", 1, 2, 2.0),
-            ("single samples, modified flow of all", 1, 1, 1.0),
-        ):
-            verdicts.append(self._order(name, distances[:, :, shown, flow], expected))
+        cases = {
+            "all samples, flow": (0, 0, 1.0),
+            "all samples, modified flow": (0, 1, 2.0),
+            "single samples, flow": (1, 0, 1.0),
+            "single samples, modified flow": (1, 2, 2.0),
+            "single samples, modified flow of all": (1, 1, 1.0),
+        }
+        verdicts = [self._order(name, distances[:, :, i, j], slope) for name, (i, j, slope) in cases.items()]
         notes = [
             "Samples that are drawn, not gone through, have noise as well, to which the difference of the two modified "
             "flows belongs: it is what noise in the sense of Stratonovich drifts less than that of Ito."
@@ -75,10 +72,8 @@ class ModifiedFlow(AbstractPrediction):
         return Finding(verdicts, self._drawn(distances), notes)
 
     def _order(self, name: str, distances: np.ndarray, expected: float) -> Verdict:
-        quantity = "order of the distance in eta"
-        return all_close(
-            name, quantity, expected, order(np.array(self.etas), distances), 0.1 if expected == 1 else 0.15
-        )
+        quantity, found = "order of the distance in eta", order(self.etas, distances)
+        return all_close(name, quantity, expected, found, 0.1 if expected == 1 else 0.15)
 
     def _simulated(self) -> np.ndarray:
         """Distances by (etas, seeds, updates, flows)."""
@@ -89,22 +84,21 @@ class ModifiedFlow(AbstractPrediction):
             x = jax.random.normal(for_x, (self.samples, self.inputs), jnp.float64)
             y = jax.random.normal(for_y, (self.samples, self.outputs), jnp.float64)
             weights, count = circuit.initial_weights(for_w), 2 * self.samples * rounds
-            single = updates(circuit, Stream(x, y, key), eta)
+            single = discrete(circuit, Stream(x, y, key), eta)
 
             def round_trip(_: Array, state: DiscreteState) -> DiscreteState:
                 there_and_back = jnp.concatenate([jnp.arange(self.samples), jnp.arange(self.samples)[::-1]])
-                return jax.lax.scan(lambda s, i: (single.update(s, Outside(x[i], y[i])), None), state, there_and_back)[
-                    0
-                ]
+                one = lambda s, i: (single.update(s, Outside(x[i], y[i])), None)  # noqa: E731
+                return jax.lax.scan(one, state, there_and_back)[0]
 
-            every = whole_batch(circuit, x, y, eta)
-            ends: list[Weights] = [every.weights(every.advance(every.init(weights), jnp.int32(0), count))]
+            every = weight_flow(circuit, x, y, eta)
+            ends: list[Weights] = [weights_after(every, weights, count)]
             ends.append(single.weights(jax.lax.fori_loop(0, rounds, round_trip, single.init(weights))))
 
             def limit(batch: Array | None) -> Weights:
                 kinds = {} if batch is None else {"entropic": True, "batch": batch}
-                flow = sample_flow(circuit, x, y, eta, SUBSTEPS, **kinds)
-                return flow.weights(flow.advance(flow.init(weights), jnp.int32(0), count))
+                flow = weight_flow(circuit, x, y, eta, integrator="heun", parts=SUBSTEPS, **kinds)
+                return weights_after(flow, weights, count)
 
             modified = jax.vmap(limit)(f64([np.inf, 1.0]))
             limits = [limit(None), *(jax.tree.map(lambda w, i=i: w[i], modified) for i in (0, 1))]

@@ -12,17 +12,8 @@ from matplotlib.axes import Axes
 from scipy.integrate import solve_ivp
 
 from dynamics.circuit import Circuit, Weights
-from dynamics.discrete import Discrete
-from dynamics.flow import WeightFlow
-from dynamics.integrators import FixedStep
-from dynamics.stimulus import Clock, Stream
-from dynamics.timescales import Timescales
 from experiments.predictions.kit import f64, wired
 from rules import SGD
-
-
-def _times() -> Timescales:
-    return Timescales(f64(1.0), f64(1.0))  # tau_prop is any, as nothing here has one
 
 
 def chain() -> Circuit:
@@ -38,30 +29,6 @@ def chain_weights(u: object, w: object) -> Weights:
 def charge(weights: Weights) -> Float[Array, ""]:
     """C = u^2 - w^2."""
     return (weights["W1"] ** 2 - weights["W2"] ** 2)[0, 0]
-
-
-def updates(circuit: Circuit, stream: Stream, eta: object, batch: int = 1) -> Discrete:
-    """Updates by batches of samples."""
-    return Discrete(circuit, _times(), stream, Clock(f64(eta), f64(0.0), 1), batch=batch)
-
-
-def sample_flow(
-    circuit: Circuit,
-    inputs: Array,
-    targets: Array | None,
-    eta: object,
-    steps: int,
-    solver: str = "heun",
-    **kinds: object,
-) -> WeightFlow:
-    """The weight flow, in steps of eta / `steps`; `kinds` says what else it knows of updates by samples."""
-    clock = Clock(f64(eta), f64(0.0), steps)
-    return WeightFlow(circuit, _times(), inputs, targets, clock, FixedStep(solver), **kinds)  # pyright: ignore[reportArgumentType]
-
-
-def whole_batch(circuit: Circuit, inputs: Array, targets: Array | None, eta: object) -> WeightFlow:
-    """Updates by all samples at once: steps of eta along the flow."""
-    return sample_flow(circuit, inputs, targets, eta, 1, "euler")
 
 
 def apart(one: Weights, other: Weights) -> Float[Array, ""]:

@@ -1,4 +1,4 @@
-"""A5.3: the time scale that SKA does have, and where its units end."""
+"""A5.3: the knowledge a of a single unit that one input is shown to, and of directions of many inputs."""
 
 import equinox as eqx
 import jax
@@ -8,13 +8,14 @@ from jaxtyping import Array
 from matplotlib.figure import Figure
 from scipy.optimize import brentq
 
+from dynamics.circuit import Weights
 from dynamics.discrete import DiscreteState
 from dynamics.integrators import Window
 from dynamics.settle import Outside
 from dynamics.stimulus import Stream
 from experiments.predictions.contract import AbstractPrediction, Duration, Finding, Positive, Size
-from experiments.predictions.kit import all_close, coupled, drawn, f64, look
-from experiments.predictions.sgd.setting import sample_flow, updates
+from experiments.predictions.drawing import drawn, look
+from experiments.predictions.kit import all_close, coupled, discrete, f64, records, weight_flow, weights_after
 from experiments.predictions.sgd.ska_setting import sigmoids
 from experiments.results.verdicts import close
 from experiments.spec.units import Time
@@ -25,8 +26,6 @@ SUBSTEPS = 20
 
 
 class SkaGrowth(AbstractPrediction):
-    """The knowledge a of a single unit that one input is shown to, and of directions of many inputs."""
-
     number = "A5.3"
     title = "Small knowledge grows at a rate of its own"
     source = "mahi2025structured, the rule; its growth rates derived"
@@ -56,7 +55,6 @@ class SkaGrowth(AbstractPrediction):
             return f"ska-growth.start must be below {SMALL / 4:g}, so that there is growth while a is small"
         if self.propagation.value > 0.1 * self.plasticity.value / self.rate:
             return "ska-growth.propagation must be at most a tenth of plasticity over the growth rate"
-        return None
 
     @property
     def rate(self) -> float:
@@ -112,27 +110,22 @@ class SkaGrowth(AbstractPrediction):
         """Times in tau_plast, and a."""
         x, _, weights = self._unit()
         span = (np.log(SMALL / self.start) + 12) / self.rate
-        flow, count = sample_flow(sigmoids((self.inputs, 1)), x, None, span / 200, SUBSTEPS), 200
+        flow = weight_flow(sigmoids((self.inputs, 1)), x, None, span / 200, integrator="heun", parts=SUBSTEPS)
+        count = 200
 
-        def record(state: object, k: Array) -> tuple:
-            state = flow.advance(state, k, 1)  # pyright: ignore
-            w = flow.weights(state)
-            return state, (w["W1"] @ x[0] + w["b1"][:, 0])[0]
-
-        a = jax.jit(lambda w: jax.lax.scan(record, flow.init(w), jnp.arange(count, dtype=jnp.int32))[1])(weights)
+        a = jax.jit(lambda w: records(flow, flow.init(w), count, 1, lambda s: _knowledge(flow.weights(s), x)))(weights)
         return np.linspace(0, span, count + 1), np.concatenate([[self.start], a])
 
     def _published(self) -> np.ndarray:
         """Growth of a in each update as published, once the first ones are past."""
         x, _, weights = self._unit()
         circuit = repeated(sigmoids((self.inputs, 1)), f64(self.eta))
-        run = updates(circuit, Stream(x, None, jax.random.key(0)), self.eta)
+        run = discrete(circuit, Stream(x, None, jax.random.key(0)), self.eta)
         count = max(4, int(np.log(SMALL / self.start) / np.log(self.published_rate())))
 
         def record(state: DiscreteState, _: None) -> tuple:
             state = run.update(state, Outside(x[0], jnp.zeros(1)))
-            w = run.weights(state)
-            return state, (w["W1"] @ x[0] + w["b1"][:, 0])[0]
+            return state, _knowledge(run.weights(state), x)
 
         begun = run.init(weights)._replace(slow={"z1": {"before": jax.nn.sigmoid(f64([self.start]))}})
         a = np.asarray(jax.jit(lambda s: jax.lax.scan(record, s, None, count)[1])(begun))
@@ -151,12 +144,7 @@ class SkaGrowth(AbstractPrediction):
         )  # from silence units would get a kick of the size of tau_prop: begin with them at rest
         start = eqx.tree_at(lambda s: s.state.fast, start, jax.tree.map(lambda z: z + 0.5, start.state.fast))
 
-        def record(state: object, k: Array) -> tuple:
-            state = run.advance(state, k, 1)  # pyright: ignore
-            w = run.weights(state)
-            return state, (w["W1"] @ x[0] + w["b1"][:, 0])[0]
-
-        a = np.asarray(jax.jit(lambda s: jax.lax.scan(record, s, jnp.arange(4, dtype=jnp.int32))[1])(start))
+        a = np.asarray(jax.jit(lambda s: records(run, s, 4, 1, lambda s: _knowledge(run.weights(s), x)))(start))
         return float(np.log(a[-1] / a[1]) / (2 * span / tau))
 
     def _directions(self) -> np.ndarray:
@@ -165,10 +153,12 @@ class SkaGrowth(AbstractPrediction):
         with_bias = np.concatenate([x, np.ones((self.samples, 1))], axis=1)
         values, vectors = np.linalg.eigh(with_bias.T @ with_bias / self.samples)
         values = values / (4 * np.log(2))
-        flow = sample_flow(sigmoids((self.inputs, len(values))), f64(x), None, 0.1 / values[-1], SUBSTEPS)
+        flow = weight_flow(
+            sigmoids((self.inputs, len(values))), f64(x), None, 0.1 / values[-1], integrator="heun", parts=SUBSTEPS
+        )
         rows = 1e-3 * vectors.T  # each unit begins along one of them
         weights = {"W1": f64(rows[:, :-1]), "b1": f64(rows[:, -1:])}
-        end = jax.jit(lambda w: flow.weights(flow.advance(flow.init(w), jnp.int32(0), 10)))(weights)
+        end = jax.jit(lambda w: weights_after(flow, w, 10))(weights)
         after = np.concatenate([end["W1"], end["b1"]], axis=1)
         return np.array([values, np.log((after * rows).sum(1) / 1e-6) * values[-1]])
 
@@ -176,8 +166,8 @@ class SkaGrowth(AbstractPrediction):
         """The least distance from 1/2 of two units that began on either side."""
         x, _, weights = self._unit()
         circuit, both = sigmoids((self.inputs, 2)), {n: jnp.concatenate([w, -w]) for n, w in weights.items()}
-        flow = sample_flow(circuit, x, None, 1 / self.rate, SUBSTEPS)
-        end = jax.jit(lambda w: flow.weights(flow.advance(flow.init(w), jnp.int32(0), 60)))(both)
+        flow = weight_flow(circuit, x, None, 1 / self.rate, integrator="heun", parts=SUBSTEPS)
+        end = jax.jit(lambda w: weights_after(flow, w, 60))(both)
         z = 1 / (1 + np.exp(-(end["W1"] @ x[0] + end["b1"][:, 0])))
         return float(np.min([z[0] - 0.5, 0.5 - z[1]]))
 
@@ -197,3 +187,8 @@ class SkaGrowth(AbstractPrediction):
 
 def _far(values: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(values / expected - 1).max())
+
+
+def _knowledge(weights: Weights, x: Array) -> Array:
+    """a of the first unit, under the first sample."""
+    return (weights["W1"] @ x[0] + weights["b1"][:, 0])[0]

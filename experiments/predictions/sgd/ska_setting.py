@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from dynamics.circuit import Circuit, Convolution, Weights
 from dynamics.discrete import Discrete, DiscreteState
@@ -21,8 +21,7 @@ from dynamics.network import Network
 from dynamics.settle import Outside
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
-from experiments.predictions.kit import f64
-from experiments.predictions.sgd.setting import sample_flow
+from experiments.predictions.kit import f64, records, weight_flow
 from rules import SKA
 from rules.knowledge_accumulation import repeated
 
@@ -96,16 +95,11 @@ def published(circuit: Circuit, x: Float[Array, "n i"], weights: Weights, eta: A
 @eqx.filter_jit
 def flowing(circuit: Circuit, x: Float[Array, "n i"], weights: Weights, step: Array, count: int) -> Run:
     """The weight flow, with a record after each `step`."""
-    flow = sample_flow(circuit, x, None, step, SUBSTEPS, "heun")
+    flow = weight_flow(circuit, x, None, step, integrator="heun", parts=SUBSTEPS)
 
-    def record(state: tuple, k: Int[Array, ""]) -> tuple:
-        state = flow.advance(state, k, 1)  # pyright: ignore[reportArgumentType]
-        return state, settled(circuit, flow.weights(state), x)
-
-    end, seen = jax.lax.scan(record, flow.init(weights), jnp.arange(count, dtype=jnp.int32))
-    first = settled(circuit, weights, x)
-    seen = {name: jnp.concatenate([first[name][None], z]) for name, z in seen.items()}
-    return Run(seen, flow.weights(end))  # pyright: ignore[reportArgumentType]
+    look = lambda state: (settled(circuit, flow.weights(state), x), flow.weights(state))  # noqa: E731
+    seen, courses = records(flow, flow.init(weights), count, 1, look, start=True)
+    return Run(seen, {name: w[-1] for name, w in courses.items()})  # pyright: ignore[reportArgumentType]
 
 
 def knowledge(z: np.ndarray) -> np.ndarray:

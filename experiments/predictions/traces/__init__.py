@@ -1,12 +1,12 @@
 """Rules with traces: rewards, plateaus, learning signals and spikes that come at another time than the input."""
 
 TRACES: dict[str, str] = {
-    "three-factor-window": "traces.reward_window:ThreeFactorWindow",
-    "btsp-kernel": "traces.plateau_kernel:BTSPKernel",
-    "stdp-phase": "traces.stdp_phase:STDPPhase",
-    "btsp-weights": "traces.plateau_weights:BTSPWeights",
-    "three-factor-baseline": "traces.reward_baseline:ThreeFactorBaseline",
-    "stdp-chain": "traces.stdp_chain:STDPChain",
-    "e-prop-window": "traces.eprop_window:EPropWindow",
-    "e-prop-gradient": "traces.eprop_gradient:EPropGradient",
+    "three-factor-window": "traces.reward:ThreeFactorWindow",
+    "btsp-kernel": "traces.plateau:BTSPKernel",
+    "stdp-phase": "traces.stdp:STDPPhase",
+    "btsp-weights": "traces.plateau:BTSPWeights",
+    "three-factor-baseline": "traces.reward:ThreeFactorBaseline",
+    "stdp-chain": "traces.stdp:STDPChain",
+    "e-prop-window": "traces.eprop:EPropWindow",
+    "e-prop-gradient": "traces.eprop:EPropGradient",
 }

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 import dynamics.maps
-from experiments.predictions.heterosynaptic.amorphous import (
+from experiments.predictions.heterosynaptic.wiring import (
     AmorphousLearning,
     AmorphousWiring,
     amorphous_law,
     mask_of,
+    wiring_law,
 )
-from experiments.predictions.heterosynaptic.wiring_law import wiring_law
 
 
 def failed(finding):

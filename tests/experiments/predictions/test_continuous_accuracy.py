@@ -15,8 +15,7 @@ from dynamics.integrators import Window, windows
 from experiments.points import assemble
 from experiments.predictions import configured
 from experiments.predictions.continuous import accuracies
-from experiments.predictions.continuous.activity_noise import ActivityNoise
-from experiments.predictions.continuous.blank_gaps import BlankGaps
+from experiments.predictions.continuous.accuracy_limits import ActivityNoise, BlankGaps
 from experiments.predictions.continuous.interference import weight_changes
 from experiments.predictions.continuous.plasticity_window import FLOW_TIME, PlasticityWindow, reached
 from experiments.predictions.kit import jackknifed

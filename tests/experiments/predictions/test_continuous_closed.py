@@ -13,12 +13,12 @@ from dynamics.instruments import drive
 from dynamics.network import Network
 from dynamics.theory import lagged_overlap
 from experiments.predictions import configured
-from experiments.predictions.continuous import learning_rate
+from experiments.predictions.continuous import exact
 from experiments.predictions.continuous.closed_depth import expected_strengths, isotropic_case
 from experiments.predictions.continuous.closed_forms import drives_of, traced_overlap
-from experiments.predictions.continuous.layer_alignment import LayerAlignment
-from experiments.predictions.continuous.learning_rate import LearningRate, Path
-from experiments.predictions.continuous.trace_rescue import TraceRescue
+from experiments.predictions.continuous.deep_overlap import LayerAlignment
+from experiments.predictions.continuous.exact import LearningRate, Path
+from experiments.predictions.continuous.overlap_law import TraceRescue
 from experiments.predictions.kit import f64, wired
 from experiments.results.verdicts import all_match
 from rules import DFA, SGD
@@ -129,29 +129,29 @@ def test_traced_overlap_equals_quadrature():
 
 def one_problem(settings, seed):
     circuit = wired(SGD(), (settings.inputs, settings.outputs))
-    return circuit, learning_rate._problem(settings, circuit, seed)
+    return circuit, exact._problem(settings, circuit, seed)
 
 
 def test_flow_of_a_linear_layer_equals_many_small_steps():
-    settings, path = LearningRate(presentations=8, decay=0.7), Path(learning_rate.LIMIT, 0.3)
+    settings, path = LearningRate(presentations=8, decay=0.7), Path(exact.LIMIT, 0.3)
     _, problem = one_problem(settings, 4)
     start = slow = steps = np.asarray(problem.weights["W1"])
     far = moved = 0.0
-    for k, (x, y) in enumerate(zip(*learning_rate._shown(problem, 8), strict=True), 1):
+    for k, (x, y) in enumerate(zip(*exact._shown(problem, 8), strict=True), 1):
         steps = steps + 0.3 * (np.outer(y - steps @ x, x) - 0.7 * steps)
         for _ in range(3000):
             slow = slow + 0.3 / 3000 * (np.outer(y - slow @ x, x) - 0.7 * slow)
         if k % 2 == 0:
             far, moved = far + ((slow - steps) ** 2).sum(), moved + ((steps - start) ** 2).sum()
-    assert learning_rate._fast_neurons(settings, problem, path) == pytest.approx(np.sqrt(far / moved), rel=1e-3)
+    assert exact._fast_neurons(settings, problem, path) == pytest.approx(np.sqrt(far / moved), rel=1e-3)
 
 
 def test_distance_of_a_linear_layer_from_sgd_equals_its_closed_forms():
     settings = LearningRate(presentations=12, decay=0.4, inputs=3, outputs=2, samples=5, seed=7, seeds=2)
     circuit, problem = one_problem(settings, 7)
-    paths = [Path(learning_rate.LIMIT, 0.11), Path(0.07, learning_rate.LIMIT)]
+    paths = [Path(exact.LIMIT, 0.11), Path(0.07, exact.LIMIT)]
     measured = settings._distances(circuit, paths)[0]
-    forms = learning_rate._fast_neurons, learning_rate._slow_plasticity
+    forms = exact._fast_neurons, exact._slow_plasticity
     closed = [form(settings, problem, path) for form, path in zip(forms, paths, strict=True)]
     np.testing.assert_allclose(measured, closed, atol=5e-6)
     assert min(closed) > 1e-3

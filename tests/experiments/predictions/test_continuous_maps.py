@@ -19,9 +19,9 @@ from dynamics.theory import lagged_overlap
 from dynamics.timescales import Timescales
 from experiments.points import assemble
 from experiments.predictions import configured
-from experiments.predictions.continuous import accuracies, adam_comparison, delay_duration
-from experiments.predictions.continuous.adam_comparison import AdamComparison, best_of_others
+from experiments.predictions.continuous import accuracies, delay_duration, depths
 from experiments.predictions.continuous.delay_duration import OneHidden, ThreeHidden, TwoHidden
+from experiments.predictions.continuous.depths import AdamComparison, best_of_others
 from experiments.predictions.kit import f64, wired
 from experiments.tasks.real import Digits
 from rules import SGD
@@ -110,7 +110,7 @@ def test_mnist_is_read_where_its_folder_is_given(tmp_path, monkeypatch):
     write_mnist(tmp_path)
     assert accuracies.handwritten(str(tmp_path), 0).load().train_inputs.shape == (7, 49)
     seen = []
-    for module, small in ((delay_duration, OneHidden), (adam_comparison, AdamComparison)):
+    for module, small in ((delay_duration, OneHidden), (depths, AdamComparison)):
         monkeypatch.setattr(module, "trained", lambda table, *_: seen.append(table["task"]) or 1 / 0)
         with pytest.raises(ZeroDivisionError):
             small(mnist=str(tmp_path)).measure()
@@ -185,7 +185,7 @@ def test_a_small_map_is_that_of_its_overlap_and_a_delay_that_is_ignored_is_notic
 def test_a_small_comparison_and_an_adam_that_is_sgd_is_noticed(plant, monkeypatch):
     small = AdamComparison(**ADAM)
     assert failed(small.measure()) == set()
-    plant(adam_comparison, "overlaps", lambda *_: [0.3, 0.3])
+    plant(depths, "overlaps", lambda *_: [0.3, 0.3])
     assert failed(small.measure()) == {f"{IS_SGD} (1 hidden layer)"}
     monkeypatch.undo()
     plant(discrete, "OPTIMISERS", discrete.OPTIMISERS | {"adam": optax.identity})

@@ -18,12 +18,12 @@ from dynamics.circuit import Signed
 from dynamics.errors import PlasticodeError
 from experiments.predictions import prediction_class
 from experiments.predictions.curl import onsets
-from experiments.predictions.curl.faster_than_gradient import FasterThanGradient
+from experiments.predictions.curl.advantage import FasterThanGradient
 from experiments.predictions.curl.invariants import Invariants
 from experiments.predictions.curl.learning import VARIANCE, divided, isotropic, log_bars, teachers, train
 from experiments.predictions.curl.matrices import clamped_error_matrix, error_matrix
 from experiments.predictions.curl.onsets import located, matrix_onsets
-from experiments.predictions.curl.relaxation_rate import Runs
+from experiments.predictions.curl.rates import Runs
 from experiments.predictions.curl.toy_model import KINDS, ToyModel
 from experiments.spec.units import Time
 from rules.curl import Curl

@@ -12,12 +12,10 @@ import rules.equilibrium_propagation
 from dynamics.errors import PlasticodeError
 from experiments.predictions import prediction_class
 from experiments.predictions.energy import ENERGY
-from experiments.predictions.energy.critical_delay import PCCriticalDelay
-from experiments.predictions.energy.delay_window import echoes
-from experiments.predictions.energy.equilibrated import equilibrated
-from experiments.predictions.energy.oscillating import EPOscillating
-from experiments.predictions.energy.residual import forward, settled_error
-from experiments.predictions.energy.separation import EPTimescales
+from experiments.predictions.energy.descents import equilibrated
+from experiments.predictions.energy.late_errors import PCCriticalDelay, echoes
+from experiments.predictions.energy.nudges import EPOscillating, EPTimescales
+from experiments.predictions.energy.orders import forward, settled_error
 from experiments.predictions.kit import f64
 from rules.contrastive_hebbian import ContrastiveHebbian
 from rules.equilibrium_propagation import EquilibriumPropagation, Nudged, OscillatingEP, copy_of
@@ -224,7 +222,7 @@ def test_a_wrong_line_fails_the_synapse_of_an_oscillating_nudge(rewrite, functio
 
 
 def test_an_error_at_once_fails_the_window(plant):
-    import experiments.predictions.energy.delay_window as module
+    import experiments.predictions.energy.late_errors as module
 
     right = module.coupled
     plant(module, "coupled", lambda *known, late, **more: right(*known, late=0 * late, **more))

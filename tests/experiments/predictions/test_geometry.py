@@ -15,14 +15,10 @@ import rules.replicas
 from dynamics.circuit import Outer, Trace
 from dynamics.errors import PlasticodeError
 from experiments.predictions import prediction_class
-from experiments.predictions.geometry.equilibrium import NoetherEquilibrium
+from experiments.predictions.geometry.decay import NoetherEquilibrium, strength
 from experiments.predictions.geometry.logistic import logistic
-from experiments.predictions.geometry.lognormal import ExponentiatedLognormal
-from experiments.predictions.geometry.replica_agreement import ReplicaAgreement
-from experiments.predictions.geometry.replica_noise import ReplicaNoise, laplacian
-from experiments.predictions.geometry.restoration import strength
-from experiments.predictions.geometry.signs import flipped_share
-from experiments.predictions.geometry.strong_orders import mean_square
+from experiments.predictions.geometry.multiplicative import ExponentiatedLognormal, flipped_share, mean_square
+from experiments.predictions.geometry.replicas import ReplicaAgreement, ReplicaNoise, laplacian
 from tests.experiments.predictions.verdicts import failed
 
 # Cheap settings of every prediction, with which its claims still hold.

@@ -15,7 +15,7 @@ import dynamics.settle
 from dynamics.errors import PlasticodeError
 from dynamics.network import Network
 from experiments.predictions import prediction_class
-from experiments.predictions.hebbian import decay_trend, stationary, synaptic_noise
+from experiments.predictions.hebbian import at_rest, decay_trend
 from experiments.predictions.hebbian.batch_size import HebbianBatchSize
 from experiments.predictions.hebbian.bridge import HebbianBridge
 from experiments.predictions.hebbian.phase_diagram import HebbianPhaseDiagram
@@ -237,7 +237,7 @@ def test_a_penalized_neuron_rests_where_its_loss_is_least(seed):
     "name", ["hebbian-stationary", "hebbian-phase-diagram", "hebbian-batch-size", "hebbian-adam", "hebbian-sparsity"]
 )
 def test_claims_hold_in_small_networks(name, monkeypatch):
-    monkeypatch.setattr(stationary, "RULES", {"KP": KP(), "random signal": RandomSignal()})
+    monkeypatch.setattr(at_rest, "RULES", {"KP": KP(), "random signal": RandomSignal()})
     assert failed(small(name).measure()) == set()
 
 
@@ -249,7 +249,7 @@ def test_the_bridge_holds_for_a_small_neuron_and_expects_what_its_noise_says():
 
 
 def test_noise_takes_its_part_in_a_small_network(monkeypatch):
-    monkeypatch.setattr(synaptic_noise, "RULES", {"DFA": DFA()})
+    monkeypatch.setattr(at_rest, "NOISY", {"DFA": DFA()})
     finding = small("hebbian-synaptic-noise").measure()
     assert failed(finding) == set()
     assert finding.verdicts[0].expected == 1.2
@@ -283,7 +283,7 @@ def test_values_without_meaning_are_refused(name, settings, culprit):
 
 
 def test_a_decay_that_leaves_no_weights_is_refused(monkeypatch):
-    monkeypatch.setattr(stationary, "RULES", {"SGD": SGD()})
+    monkeypatch.setattr(at_rest, "RULES", {"SGD": SGD()})
     with pytest.raises(PlasticodeError, match="leaves no weights"):
         small("hebbian-stationary", gammas=(9.0,)).measure()
 
@@ -298,7 +298,7 @@ def test_a_decay_of_half_the_rate_fails_the_balance(plant, monkeypatch):
         return right(circuit, dataclasses.replace(timescales, decay=2 * timescales.decay), *known)
 
     plant(dynamics.flow, "weight_drifts", slow)
-    monkeypatch.setattr(stationary, "RULES", {"DFA": DFA()})
+    monkeypatch.setattr(at_rest, "RULES", {"DFA": DFA()})
     assert "balance under DFA" in failed(small("hebbian-stationary").measure())
 
 

@@ -13,9 +13,9 @@ from dynamics.circuit import Activity, Negative
 from dynamics.errors import PlasticodeError
 from dynamics.plasticity import weight_drifts
 from experiments.predictions import configured
-from experiments.predictions.heterosynaptic.norm_law import common_norm
+from experiments.predictions.heterosynaptic.norms import common_norm
 from experiments.predictions.heterosynaptic.training import consistency, last_crossing
-from experiments.predictions.heterosynaptic.wiring_law import wiring_law
+from experiments.predictions.heterosynaptic.wiring import wiring_law
 from experiments.predictions.kit import f64
 from experiments.results.verdicts import Verdict
 

@@ -12,19 +12,15 @@ from dynamics.delays import History
 from dynamics.errors import PlasticodeError
 from experiments.predictions import prediction_class
 from experiments.predictions.kit import f64, wired
-from experiments.predictions.limits import LIMITS, weak_order
+from experiments.predictions.limits import LIMITS
 from experiments.predictions.limits.delayed import exponent, threshold
-from experiments.predictions.limits.delayed_gradient import INTERVAL, DelayedGradient
 from experiments.predictions.limits.delayed_kuramoto import DelayedKuramoto
-from experiments.predictions.limits.delayed_noise import DelayedNoise
-from experiments.predictions.limits.delayed_updates import DelayedUpdates
 from experiments.predictions.limits.feature_energy import additions, energy, purity_of
-from experiments.predictions.limits.lag_chains import LagChains
-from experiments.predictions.limits.late_errors import LateErrors
+from experiments.predictions.limits.known import LTCSolver
+from experiments.predictions.limits.late_feedback import DelayedNoise, LateErrors
 from experiments.predictions.limits.lazy_limit import LazyLimit
-from experiments.predictions.limits.ltc_solver import LTCSolver
-from experiments.predictions.limits.probability_flow import ProbabilityFlow
-from experiments.predictions.limits.weak_order import WeakOrder
+from experiments.predictions.limits.noise import SCHEMES, ProbabilityFlow, WeakOrder
+from experiments.predictions.limits.old_gradients import INTERVAL, DelayedGradient, DelayedUpdates, LagChains
 from rules import SGD
 from tests.experiments.predictions.verdicts import failed
 
@@ -165,11 +161,11 @@ def test_liquid_time_constants_are_solved_exactly(to_end):
         np.testing.assert_allclose(found, x, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", weak_order.SCHEMES)
+@pytest.mark.parametrize("name", SCHEMES)
 def test_moments_of_schemes_come_to_the_process_with_their_order(name):
     p = WeakOrder(time=1.0, additive=0.8, multiplicative=0.5)
     off = np.abs(p.expected(name, np.array([1 / 64, 1 / 128])) - p.expected(name, np.zeros(1)))
-    assert np.log2(off[0] / off[1]) == pytest.approx(weak_order.SCHEMES[name].order, abs=0.1)
+    assert np.log2(off[0] / off[1]) == pytest.approx(SCHEMES[name].order, abs=0.1)
 
 
 def test_mean_and_variance_of_the_process_solve_their_equations():

@@ -11,10 +11,9 @@ from dynamics.circuit import AbstractFactor
 from dynamics.errors import PlasticodeError
 from experiments.predictions import prediction_class
 from experiments.predictions.linear.feedback import FeedbackModes
-from experiments.predictions.linear.lottery import SaddleLottery
-from experiments.predictions.linear.plateau_noise import PlateauNoise
+from experiments.predictions.linear.modes import RiccatiSolution, solution
 from experiments.predictions.linear.platonic import PlatonicKernel, platonic_kernel, root
-from experiments.predictions.linear.riccati import RiccatiSolution, solution
+from experiments.predictions.linear.saddles import PlateauNoise, SaddleLottery
 from experiments.predictions.linear.setting import crossing, mode_time, sigmoid
 from tests.experiments.predictions.verdicts import failed
 

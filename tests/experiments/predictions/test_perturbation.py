@@ -12,12 +12,10 @@ from dynamics.errors import PlasticodeError
 from dynamics.layers import Draw
 from dynamics.maps import Gaussian
 from experiments.predictions import prediction_class
-from experiments.predictions.perturbation.cosine import mean_cosine
 from experiments.predictions.perturbation.mirror import MirrorAlignment
 from experiments.predictions.perturbation.reward_delay import RewardDelay
 from experiments.predictions.perturbation.size import PerturbationSize
-from experiments.predictions.perturbation.slow_down import SlowDown
-from experiments.predictions.perturbation.stability import PerturbationStability, exponent
+from experiments.predictions.perturbation.steps import PerturbationStability, SlowDown, exponent, mean_cosine
 from rules.node_perturbation import NodePerturbation
 from rules.perturbed import Loss, _again, compared
 from rules.weight_mirror import WeightMirror

@@ -14,11 +14,11 @@ import rules.knowledge_accumulation
 from dynamics.errors import PlasticodeError
 from experiments.predictions import configured
 from experiments.predictions.kit import f64, order
+from experiments.predictions.sgd.minima import Stability, critical, leading, moment_map
 from experiments.predictions.sgd.setting import balance, of_updates
-from experiments.predictions.sgd.ska_entropy import SkaEntropy
+from experiments.predictions.sgd.ska import SkaEntropy
 from experiments.predictions.sgd.ska_growth import SkaGrowth
 from experiments.predictions.sgd.ska_setting import Run, published, sigmoids
-from experiments.predictions.sgd.stability import Stability, critical, leading, moment_map
 from experiments.spec.units import Time
 from tests.experiments.predictions.verdicts import failed
 

@@ -15,11 +15,9 @@ from dynamics.errors import PlasticodeError
 from experiments.predictions import prediction_class
 from experiments.predictions.traces import TRACES
 from experiments.predictions.traces.overlaps import best_delay, filtered_overlap, traced_box
-from experiments.predictions.traces.plateau_weights import BTSPWeights
-from experiments.predictions.traces.reward_baseline import ThreeFactorBaseline
-from experiments.predictions.traces.reward_window import ThreeFactorWindow
-from experiments.predictions.traces.stdp_chain import STDPChain
-from experiments.predictions.traces.stdp_phase import STDPPhase
+from experiments.predictions.traces.plateau import BTSPWeights
+from experiments.predictions.traces.reward import ThreeFactorBaseline, ThreeFactorWindow
+from experiments.predictions.traces.stdp import STDPChain, STDPPhase
 from experiments.spec.units import Time
 from rules.behavioural_timescale import Depressing
 from tests.experiments.predictions.verdicts import failed
