@@ -72,7 +72,9 @@ def test_small_errors_beside_large_activities_are_swept_as_well(rule, scale):
     assert 0 < error < 2 * quality.error
 
 
-@pytest.mark.parametrize("rule", [EquilibriumPropagation(), Replicas(coupling=f64(1.0))], ids=["ep", "replicas"])
+@pytest.mark.parametrize(
+    "rule", [EquilibriumPropagation(), Replicas(coupling=f64(1.0), copies=2)], ids=["ep", "replicas"]
+)
 def test_where_terms_nearly_cancel_what_is_left_of_them_counts(rule):
     """Equilibrium propagation learns from a small difference of two products that are hundreds of times as large, and a
     pull to a matrix is that matrix less a fade."""
