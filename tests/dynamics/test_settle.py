@@ -69,8 +69,8 @@ def test_what_does_not_settle_has_no_prediction(matrix):
     circuit, weights = with_lateral(matrix)
     one = PROBLEM.inputs[:1], PROBLEM.targets[:1]
     assert np.isnan(predict(circuit, weights, one[0])).all()
-    told = eqx.filter_jit(lambda *known: (instruments.loss(*known), instruments.accuracy(*known)))
-    assert np.isnan(told(circuit, weights, *one)).all()
+    for instrument in (instruments.loss, instruments.accuracy):
+        assert np.isnan(eqx.filter_jit(instrument)(circuit, weights, *one))
 
 
 def test_an_unstable_cycle_of_two_layers_has_no_prediction_either():
@@ -146,14 +146,9 @@ def test_errors_settle_on_cycles_too():
 
 def test_every_instrument_runs_on_a_recurrent_circuit():
     circuit, weights = with_lateral(lateral(0.5))
-
-    @eqx.filter_jit
-    def seen(*known):
-        return tuple(
-            of(*known) for of in (instruments.hebbian_alignment, instruments.alignment, instruments.tangent_kernel)
-        )
-
-    hebbian, aligned, kernel = seen(circuit, weights, {}, PROBLEM.inputs, PROBLEM.targets)
+    known = circuit, weights, {}, PROBLEM.inputs, PROBLEM.targets
+    hebbian, aligned = (eqx.filter_jit(of)(*known) for of in (instruments.hebbian_alignment, instruments.alignment))
+    kernel = eqx.filter_jit(instruments.tangent_kernel)(*known)
     assert set(hebbian) == {"W1", "W2"}
     assert abs(aligned["W2"] - 1) < 1e-12 and 0 < aligned["W1"] < 1 - 1e-6  # the credit does not pass the lateral path
     assert np.isfinite(kernel).all() and (kernel > 0).any()
