@@ -13,6 +13,7 @@ from dynamics.coupled import Coupled
 from dynamics.delays import Delays
 from dynamics.discrete import Discrete
 from dynamics.flow import WeightFlow
+from dynamics.settle import Outside, settle
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
 from tests.problems import f64
@@ -107,3 +108,10 @@ def cosine(one: Weights, other: Weights) -> float:
     """The cosine between two sets of matrices."""
     dot = sum(float(jnp.sum(one[n] * other[n])) for n in other)
     return dot / np.sqrt(np.prod([sum(float(jnp.sum(w[n] ** 2)) for n in other) for w in (one, other)]))
+
+
+@eqx.filter_jit
+def settled(circuit: Circuit, weights: Weights, x: Array, y: Array | None, names: list[str]) -> list[Array]:
+    """The activities of some layers for one sample."""
+    moment = settle(circuit, weights, {}, Outside(x, y))
+    return [moment.value(circuit.layer(name), "activity") for name in names]

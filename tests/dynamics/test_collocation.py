@@ -1,24 +1,21 @@
 """Radau collocation: quadrature, interpolation and filters against closed forms."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.interpolate import pade
 from scipy.special import eval_legendre, factorial
 
-from dynamics.integrators.collocation import (
-    MAX_NODES,
-    filtered,
-    integration,
-    interpolation,
-    lagging,
-    leak,
-    nodes,
-    ornstein_uhlenbeck,
-    weighted,
-)
+from dynamics.integrators import collocation
+from dynamics.integrators.collocation import MAX_NODES, integration, nodes
 from tests.problems import f64
+
+# A program per number of nodes, as windows have them, in place of one per operation.
+interpolation = jax.jit(collocation.interpolation, static_argnums=1)
+leak = jax.jit(collocation.leak, static_argnums=1)
+ornstein_uhlenbeck = jax.jit(collocation.ornstein_uhlenbeck, static_argnums=1)
+lagging = jax.jit(collocation.lagging, static_argnums=2)
+filtered, weighted = jax.jit(collocation.filtered), jax.jit(collocation.weighted)
 
 COUNTS = (1, 2, 3, 4, 8, 13, MAX_NODES)
 
@@ -57,11 +54,11 @@ def test_integrals_up_to_the_nodes_are_exact_for_polynomials_of_degree_s_minus_1
 @pytest.mark.parametrize("s", COUNTS)
 def test_interpolation_is_exact_for_polynomials_of_degree_s(s):
     x = np.random.default_rng(0).uniform(0, 1, 50)
-    points, matrix = np.concatenate([[0], nodes(s)]), interpolation(f64(x), s)
+    points, matrix = np.concatenate([[0], nodes(s)]), np.asarray(interpolation(f64(x), s))
     for degree in range(s + 1):
         values = eval_legendre(degree, 2 * points - 1)
-        np.testing.assert_allclose(matrix @ f64(values), eval_legendre(degree, 2 * x - 1), atol=1e-11)
-    too_high = matrix @ f64(eval_legendre(s + 1, 2 * points - 1)) - eval_legendre(s + 1, 2 * x - 1)
+        np.testing.assert_allclose(matrix @ values, eval_legendre(degree, 2 * x - 1), atol=1e-11)
+    too_high = matrix @ eval_legendre(s + 1, 2 * points - 1) - eval_legendre(s + 1, 2 * x - 1)
     assert np.abs(too_high).max() > 0.1
 
 
@@ -80,7 +77,7 @@ def test_a_leaky_unit_decays_by_the_pade_approximant_of_the_exponential(s, ratio
     """The stability function of Radau IIA, of degree (s - 1, s)."""
     taylor = 1 / factorial(np.arange(2 * s))
     numerator, denominator = pade(taylor, s, s - 1)
-    end = filtered(leak(f64(ratio), s), f64([1.0]), f64([[0.0]]))[-1, 0]
+    end = np.asarray(filtered(leak(f64(ratio), s), f64([1.0]), f64([[0.0]])))[-1, 0]
     np.testing.assert_allclose(end, numerator(-ratio) / denominator(-ratio), rtol=1e-9, atol=1e-15)
 
 
@@ -89,33 +86,33 @@ def test_a_leaky_unit_decays_by_the_pade_approximant_of_the_exponential(s, ratio
 )
 def test_a_leaky_unit_follows_the_exponential(s, ratio, tolerance):
     """z = u + (z0 - u) exp(-t/tau) at all nodes for a constant drive, given in one row or in s rows."""
-    start, drive = f64([0.7, -2.0]), f64([[1.5, 0.3]])
+    start, drive = np.array([0.7, -2.0]), np.array([[1.5, 0.3]])
     exact = drive + (start - drive[0])[None] * np.exp(-ratio * nodes(s))[:, None]
     k = leak(f64(ratio), s)
-    np.testing.assert_allclose(filtered(k, start, drive), exact, atol=tolerance)
-    np.testing.assert_allclose(filtered(k, start, jnp.repeat(drive, s, axis=0)), exact, atol=tolerance)
+    for rows in (drive, np.repeat(drive, s, axis=0)):
+        np.testing.assert_allclose(filtered(k, f64(start), f64(rows)), exact, atol=tolerance)
 
 
 def test_a_leaky_unit_follows_a_drive_that_changes():
     """tau z' = -z + t^2 from 0: z = t^2 - 2 tau t + 2 tau^2 (1 - exp(-t/tau))."""
     s, ratio = 12, 3.0
     c, tau = nodes(s), 1 / ratio
-    wave = filtered(leak(f64(ratio), s), f64([0.0]), f64(c**2)[:, None])[:, 0]
+    wave = np.asarray(filtered(leak(f64(ratio), s), f64([0.0]), f64(c[:, None] ** 2)))[:, 0]
     np.testing.assert_allclose(wave, c**2 - 2 * tau * c + 2 * tau**2 * (1 - np.exp(-c / tau)), atol=1e-11)
 
 
 @pytest.mark.parametrize("s", COUNTS)
 def test_limits_of_the_leaky_filter(s):
     """An empty window, or tau -> infinity, changes nothing; tau -> 0 lets the drive through, without ringing."""
-    assert not leak(f64(0.0), s).any()
+    assert not np.asarray(leak(f64(0.0), s)).any()
     np.testing.assert_allclose(leak(f64(1e13), s), np.eye(s), atol=1e-8)
     slopes = jax.jacfwd(lambda ratio: leak(ratio, s))(f64(0.0))
     np.testing.assert_allclose(slopes, integration(s), atol=1e-13)
 
 
 def test_a_constant_waveform_may_have_one_row():
-    matrix, row = f64(np.random.default_rng(1).normal(size=(5, 5))), f64([[2.0, -1.0, 0.5]])
-    np.testing.assert_allclose(weighted(matrix, row), matrix @ jnp.repeat(row, 5, axis=0), atol=1e-14)
+    matrix, row = np.random.default_rng(1).normal(size=(5, 5)), np.array([[2.0, -1.0, 0.5]])
+    np.testing.assert_allclose(weighted(f64(matrix), f64(row)), matrix @ np.repeat(row, 5, axis=0), atol=1e-14)
 
 
 # Ornstein-Uhlenbeck paths
@@ -127,13 +124,13 @@ def test_ornstein_uhlenbeck_paths_have_the_exact_covariance(s, ratio):
     """exp(-|t - t'|/tau) - exp(-(t + t')/tau) of a path of unit stationary variance that starts at 0."""
     t = nodes(s) * ratio
     exact = np.exp(-np.abs(t[:, None] - t[None])) * -np.expm1(-2 * np.minimum(t[:, None], t[None]))
-    root = ornstein_uhlenbeck(f64(ratio), s)
+    root = np.asarray(ornstein_uhlenbeck(f64(ratio), s))
     np.testing.assert_allclose(root @ root.T, exact, rtol=1e-10, atol=1e-16)
     np.testing.assert_array_equal(root, np.tril(root))  # no node knows the draws of later ones
 
 
 def test_an_ornstein_uhlenbeck_path_over_no_time_stays_at_0():
-    assert not ornstein_uhlenbeck(f64(0.0), 6).any()
+    assert not np.asarray(ornstein_uhlenbeck(f64(0.0), 6)).any()
 
 
 def test_a_stage_of_a_lag_is_a_leaky_unit_and_of_a_lag_of_nothing_lets_everything_through():

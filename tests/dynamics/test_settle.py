@@ -15,6 +15,7 @@ from rules import FA, SGD, Heterosynaptic
 from tests.problems import clock, f64, flow_drift, random_problem, random_weights, run, stream, timescales
 
 PROBLEM = random_problem((3, 4, 2), activation="linear", bias=True)
+predict = eqx.filter_jit(instruments.predict)
 
 
 def with_lateral(matrix, problem=PROBLEM, rule=None):
@@ -49,14 +50,14 @@ SETTLING = {"0.97": 0.97 * np.eye(4), "0.9": lateral(0.9), "-40": 10 * UNIFORM, 
 @pytest.mark.parametrize("matrix", SETTLING.values(), ids=SETTLING)
 def test_a_linear_circuit_settles_at_its_closed_form(matrix):
     circuit, weights = with_lateral(matrix)
-    measured = jax.jit(lambda w, x: instruments.predict(circuit, w, x))(weights, PROBLEM.inputs)
+    measured = predict(circuit, weights, PROBLEM.inputs)
     np.testing.assert_allclose(measured, closed_form(weights, matrix, PROBLEM.inputs), rtol=1e-11, atol=1e-12)
 
 
 def test_float32_settles_to_its_own_rounding():
     circuit, weights = with_lateral(lateral(0.9))
     single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), (weights, PROBLEM.inputs))
-    measured = np.asarray(jax.jit(lambda w, x: instruments.predict(circuit, w, x))(*single))
+    measured = np.asarray(predict(circuit, *single))
     expected = closed_form(weights, lateral(0.9), PROBLEM.inputs)
     assert measured.dtype == np.float32
     assert np.abs(measured - expected).max() < 1e-4 * np.abs(expected).max()
@@ -67,9 +68,9 @@ def test_what_does_not_settle_has_no_prediction(matrix):
     assert np.linalg.eigvals(matrix).real.max() > 1  # (I - L)^-1 exists, and the circuit leaves it
     circuit, weights = with_lateral(matrix)
     one = PROBLEM.inputs[:1], PROBLEM.targets[:1]
-    assert np.isnan(instruments.predict(circuit, weights, one[0])).all()
-    assert np.isnan(instruments.loss(circuit, weights, *one))
-    assert np.isnan(instruments.accuracy(circuit, weights, *one))
+    assert np.isnan(predict(circuit, weights, one[0])).all()
+    for instrument in (instruments.loss, instruments.accuracy):
+        assert np.isnan(eqx.filter_jit(instrument)(circuit, weights, *one))
 
 
 def test_an_unstable_cycle_of_two_layers_has_no_prediction_either():
@@ -83,10 +84,10 @@ def test_an_unstable_cycle_of_two_layers_has_no_prediction_either():
     )
     circuit = Circuit(layers, projections)
     weights = circuit.initial_weights(jax.random.key(0))
-    assert np.isnan(instruments.predict(circuit, weights, f64([[1.0, 0.0]]))).all()
+    assert np.isnan(predict(circuit, weights, f64([[1.0, 0.0]]))).all()
     calm = weights | {"B": weights["B"] / 20}
     expected = np.linalg.solve(np.eye(2) - np.asarray(calm["B"]), [1.0, 0.0])
-    np.testing.assert_allclose(instruments.predict(circuit, calm, f64([[1.0, 0.0]]))[0], expected, rtol=1e-12)
+    np.testing.assert_allclose(predict(circuit, calm, f64([[1.0, 0.0]]))[0], expected, rtol=1e-12)
 
 
 def test_a_nonlinear_circuit_settles_where_the_coupled_regime_does():
@@ -100,7 +101,7 @@ def test_a_nonlinear_circuit_settles_where_the_coupled_regime_does():
         z = z + 0.05 * (-z + np.tanh(w["W1"] @ np.asarray(problem.inputs).T + w["b1"] + matrix @ z))
     settled = np.abs(-z + np.tanh(w["W1"] @ np.asarray(problem.inputs).T + w["b1"] + matrix @ z)).max(0) < 1e-12
     assert settled.any()
-    measured = np.asarray(jax.jit(lambda w, x: instruments.predict(circuit, w, x))(weights, problem.inputs))
+    measured = np.asarray(predict(circuit, weights, problem.inputs))
     np.testing.assert_allclose(measured[settled], (w["W2"] @ z + w["b2"]).T[settled], atol=1e-10)
 
 
@@ -116,16 +117,18 @@ def test_gradients_are_those_of_the_closed_form():
     def measured(w):
         return instruments.loss(circuit, w, PROBLEM.inputs, y)
 
-    reverse, truth = jax.jit(jax.grad(measured))(weights), jax.grad(expected)(weights)
+    along = jax.tree.map(jnp.ones_like, weights)
+
+    def slopes(of):
+        """In reverse and in forward mode, and those of slopes."""
+        forward = lambda w: jax.jvp(of, (w,), (along,))[1]  # noqa: E731
+        return jax.jit(lambda w: (jax.grad(of)(w), forward(w), jax.jvp(jax.grad(of), (w,), (along,))[1]["L1"]))(weights)
+
+    (reverse, forward, curvature), (truth, *rest) = slopes(measured), slopes(expected)
     for name in ("W1", "b1", "W2", "b2", "L1"):
         np.testing.assert_allclose(reverse[name], truth[name], rtol=1e-9, atol=1e-11)
-    along = jax.tree.map(jnp.ones_like, weights)
-    forward = jax.jit(lambda w, v: jax.jvp(measured, (w,), (v,))[1])(weights, along)
-    np.testing.assert_allclose(forward, jax.jvp(expected, (weights,), (along,))[1], rtol=1e-9)
-    curvature = jax.jit(lambda w, v: jax.jvp(jax.grad(measured), (w,), (v,))[1])(weights, along)
-    np.testing.assert_allclose(
-        curvature["L1"], jax.jvp(jax.grad(expected), (weights,), (along,))[1]["L1"], rtol=1e-8, atol=1e-10
-    )
+    np.testing.assert_allclose(forward, rest[0], rtol=1e-9)
+    np.testing.assert_allclose(curvature, rest[1], rtol=1e-8, atol=1e-10)
 
 
 def test_errors_settle_on_cycles_too():
@@ -136,18 +139,18 @@ def test_errors_settle_on_cycles_too():
     circuit = Circuit(circuit.layers, (*circuit.projections, loop))
     weights = random_weights(circuit)
     drives = eqx.filter_jit(instruments.drive)(circuit, weights, {}, PROBLEM.inputs, PROBLEM.targets)
-    e2 = PROBLEM.targets - instruments.predict(circuit, weights, PROBLEM.inputs)
+    e2 = PROBLEM.targets - predict(circuit, weights, PROBLEM.inputs)
     e1 = np.linalg.solve(np.eye(4) - recurrent, np.asarray(weights["V2"] @ e2.T)).T
     np.testing.assert_allclose(drives["W1"], e1.T @ np.asarray(PROBLEM.inputs) / len(e1), rtol=1e-11, atol=1e-12)
 
 
 def test_every_instrument_runs_on_a_recurrent_circuit():
     circuit, weights = with_lateral(lateral(0.5))
-    data = PROBLEM.inputs, PROBLEM.targets
-    assert set(instruments.hebbian_alignment(circuit, weights, {}, *data)) == {"W1", "W2"}
-    aligned = instruments.alignment(circuit, weights, {}, *data)
+    known = circuit, weights, {}, PROBLEM.inputs, PROBLEM.targets
+    hebbian, aligned = (eqx.filter_jit(of)(*known) for of in (instruments.hebbian_alignment, instruments.alignment))
+    kernel = eqx.filter_jit(instruments.tangent_kernel)(*known)
+    assert set(hebbian) == {"W1", "W2"}
     assert abs(aligned["W2"] - 1) < 1e-12 and 0 < aligned["W1"] < 1 - 1e-6  # the credit does not pass the lateral path
-    kernel = instruments.tangent_kernel(circuit, weights, {}, *data)
     assert np.isfinite(kernel).all() and (kernel > 0).any()
 
 
@@ -174,7 +177,7 @@ def test_an_output_that_depends_on_errors_is_predicted_with_silent_errors():
     circuit = Circuit(layers, projections)
     weights = circuit.initial_weights(jax.random.key(0))
     expected = PROBLEM.inputs @ weights["W1"].T @ weights["W2"].T
-    np.testing.assert_allclose(instruments.predict(circuit, weights, PROBLEM.inputs), expected, rtol=1e-12)
+    np.testing.assert_allclose(predict(circuit, weights, PROBLEM.inputs), expected, rtol=1e-12)
 
 
 def test_a_feedforward_circuit_is_evaluated_once():

@@ -1,6 +1,7 @@
 """Presentations side by side: the same equations in plain NumPy, every way to integrate them, what sides share."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +54,11 @@ def moved(end, weights):
     return distance(end.weights, weights)
 
 
+@functools.cache
+def exact():
+    return by_hand(TINY, START, BATCH, 400, "V2")
+
+
 def by_hand(problem, weights, batch, steps, backward):
     """Three layers whose error comes back through `backward`, in copies that move the weights by the mean of what each
     does: Runge-Kutta of fourth order."""
@@ -93,10 +99,9 @@ def by_hand(problem, weights, batch, steps, backward):
     [(Window(tolerance=1e-7), 60, 1e-7), (Adaptive(1e-9, 1e-11), 60, 1e-7), (FixedStep("heun"), 1500, 1e-4)],
 )
 def test_the_copies_are_those_of_plain_numpy(integrator, steps, error):
-    exact = by_hand(TINY, START, BATCH, 400, "V2")
     end = ended(sides(integrator, steps=steps))
     assert end.status == "ok"
-    assert distance(end.weights, exact) < error * distance(START, exact)
+    assert distance(end.weights, exact()) < error * distance(START, exact())
 
 
 @pytest.mark.parametrize(("rule", "backward"), [(FA(), "V2"), (SGD(), "W2")])

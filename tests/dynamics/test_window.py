@@ -83,16 +83,19 @@ def test_reverse_mode_goes_through_own_parts():
     np.testing.assert_allclose(slope(tau)[1], rise / 2e-5, rtol=1e-5)
 
 
+JUDGED = ("sgd", "bcm", "heterosynaptic")  # a shared matrix, slow variables, fading rows
+
+
 @pytest.mark.parametrize("name", with_new_pieces(ENGINE_RULES))
 def test_every_piece_of_a_rule_equals_its_runge_kutta_reference(name):
     circuit = ENGINE_RULES[name].wire(SMALL.network)
     weights = random_weights(circuit)
-    by_windows = windowed(circuit, gap=GAP, judged=True, nodes=14, tolerance=1e-8)
+    by_windows = windowed(circuit, gap=GAP, judged=name in JUDGED, nodes=14, tolerance=1e-8)
     end = shown(by_windows, weights, 3)
     reference = run(stepped(circuit, gap=GAP), weights, 3)
     assert moved_apart(weights, by_windows.weights(end), reference) < 1e-7
     assert distance(reference, weights) > 0.01
-    assert by_windows.quality(end).error < 1e-6
+    assert name not in JUDGED or by_windows.quality(end).error < 1e-6
 
 
 LATE = {

@@ -13,7 +13,7 @@ from dynamics.circuit import AbstractFactor, Activity, Circuit, Error, Law, Loca
 from dynamics.coupled import Coupled
 from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
-from dynamics.integrators import FixedStep, Window
+from dynamics.integrators import Window
 from dynamics.network import Network
 from dynamics.noise import Noise
 from dynamics.stimulus import Clock, Stream
@@ -21,6 +21,7 @@ from dynamics.timescales import Timescales
 from rules import FA, KP, SGD, EquilibriumPropagation, Heterosynaptic, Replicas
 from tests.dynamics.windows import moved_apart
 from tests.problems import f64, random_weights
+from tests.unjudged import PlainSteps, PlainWindow
 
 KEY, SHOWN, TOLERANCE = jax.random.key(0), 4, 1e-3
 
@@ -50,7 +51,7 @@ def ended(run: Coupled, weights, shown):
 
 def judged(circuit: Circuit, window: Window, **settings) -> tuple[float, Any]:
     """The error of the weights' change against Runge-Kutta steps, and what the windows say."""
-    start, exact, _ = run_by(circuit, FixedStep("dopri5"), steps=1000, **settings)
+    start, exact, _ = run_by(circuit, PlainSteps("dopri5"), steps=1000, **settings)
     _, found, quality = run_by(circuit, window, **settings)
     return moved_apart(start | {"W2": settings.get("scale", 1.0) * start["W2"]}, found, exact), quality
 
@@ -71,7 +72,9 @@ def test_small_errors_beside_large_activities_are_swept_as_well(rule, scale):
     assert 0 < error < 2 * quality.error
 
 
-@pytest.mark.parametrize("rule", [EquilibriumPropagation(), Replicas(coupling=f64(1.0))], ids=["ep", "replicas"])
+@pytest.mark.parametrize(
+    "rule", [EquilibriumPropagation(), Replicas(coupling=f64(1.0), copies=2)], ids=["ep", "replicas"]
+)
 def test_where_terms_nearly_cancel_what_is_left_of_them_counts(rule):
     """Equilibrium propagation learns from a small difference of two products that are hundreds of times as large, and a
     pull to a matrix is that matrix less a fade."""
@@ -85,7 +88,7 @@ def test_where_terms_nearly_cancel_what_is_left_of_them_counts(rule):
 def test_what_sweeps_leave_is_told_and_not_overstated(rule, sweeps):
     """In a network without cycles sweeps converge as the series of an exponential does: each rate is below the last."""
     settings = {"plasticity": 2.0, "shown": 1}
-    start, exact, _ = run_by(rule.wire(network()), Window(nodes=14, parts=1, gaps=False, sweeps=9), **settings)
+    start, exact, _ = run_by(rule.wire(network()), PlainWindow(nodes=14, parts=1, gaps=False, sweeps=9), **settings)
     _, found, quality = run_by(rule.wire(network()), Window(nodes=14, parts=1, gaps=False, sweeps=sweeps), **settings)
     left = moved_apart(start, found, exact)
     assert left > 1e-8

@@ -11,15 +11,15 @@ import pytest
 from dynamics import instruments
 from dynamics.circuit import Wave
 from dynamics.errors import PlasticodeError
-from dynamics.settle import Outside, settle
 from dynamics.stimulus import Clock
 from rules import SGD, ContrastiveHebbian, EquilibriumPropagation, OscillatingEP, PredictiveCoding
-from tests.dynamics.pieces import advanced, apart, both, cosine, coupled, drift, relative
+from tests.dynamics.pieces import advanced, apart, both, cosine, coupled, drift, relative, settled
 from tests.problems import PROBLEMS, TINY, f64, random_problem, random_weights, timescales
 from tests.unjudged import PlainSteps as FixedStep
 from tests.unjudged import PlainWindow as Window
 
 FLOW = timescales(plasticity=1.0)
+gradient, predict = eqx.filter_jit(instruments.gradient), eqx.filter_jit(instruments.predict)
 SKIPS = PROBLEMS["depth-3-tanh"]  # softmax, skips, no biases
 SHORT = random_problem((3, 4, 2), activation="tanh", output_activation="sigmoid", bias=True, samples=3)
 
@@ -39,7 +39,7 @@ def test_the_symmetric_nudge_finds_the_gradient_of_the_settled_network(problem):
     rule = EquilibriumPropagation(nudge=f64(1e-3), feedback=f64(0.4), symmetric=True)
     circuit = rule.wire(problem.network)
     weights, x, y = halved(circuit), problem.inputs, problem.targets
-    expected = jax.tree.map(jnp.negative, eqx.filter_jit(instruments.gradient)(circuit, weights, x, y))
+    expected = jax.tree.map(jnp.negative, gradient(circuit, weights, x, y))
     assert relative(drift(circuit, weights, x, y, FLOW), expected) < 1e-5
 
 
@@ -84,7 +84,7 @@ def test_one_update_of_equilibrium_propagation_by_hand():
     for name, nudged, free in zip(("W1", "W2", "b1", "b2"), *ends, strict=True):
         np.testing.assert_allclose(found[name], (nudged - free) / beta, atol=1e-10)
     np.testing.assert_allclose(
-        instruments.predict(circuit, weights, one.inputs)[0],
+        predict(circuit, weights, one.inputs)[0],
         ends[1][3][:, 0],
         atol=1e-10,
         err_msg="the free one predicts",
@@ -99,7 +99,7 @@ def test_contrastive_hebbian_learning_becomes_backpropagation(problem):
         circuit = ContrastiveHebbian(feedback=f64(gamma)).wire(problem.network)
         weights = halved(circuit)
         own = {p.name: weights[p.name] for p in plain.plastic}
-        expected = jax.tree.map(jnp.negative, instruments.gradient(plain, own, problem.inputs, problem.targets))
+        expected = jax.tree.map(jnp.negative, gradient(plain, own, problem.inputs, problem.targets))
         errors.append(relative(drift(circuit, weights, problem.inputs, problem.targets, FLOW), expected))
     assert 1.8 < errors[0] / errors[1] < 2.2 and errors[1] < 0.05
 
@@ -107,8 +107,7 @@ def test_contrastive_hebbian_learning_becomes_backpropagation(problem):
 def test_the_clamped_output_is_the_target():
     circuit = ContrastiveHebbian(feedback=f64(0.3)).wire(SHORT.network)
     weights, x, y = halved(circuit), SHORT.inputs[0], SHORT.targets[0]
-    moment = settle(circuit, weights, {}, Outside(x, y))
-    np.testing.assert_allclose(moment.value(circuit.layer("z2'"), "activity"), y, atol=1e-12)
+    np.testing.assert_allclose(settled(circuit, weights, x, y, ["z2'"])[0], y, atol=1e-12)
 
 
 def energy(network, w, x, y, z):
@@ -131,9 +130,8 @@ def test_predictive_coding_settles_at_its_energy_and_learns_down_it(problem):
     circuit, network = PredictiveCoding().wire(problem.network), problem.network
     weights, one = halved(circuit), only(problem)
     x, y = one.inputs[0], one.targets[0]
-    moment = settle(circuit, weights, {}, Outside(x, y))
-    z = [moment.value(circuit.layer(f"z{i}"), "activity") for i in range(1, network.depth)]
-    slope, uphill = jax.grad(lambda z, w: energy(network, w, x, y, z), (0, 1))(z, weights)
+    z = settled(circuit, weights, x, y, [f"z{i}" for i in range(1, network.depth)])
+    slope, uphill = jax.jit(jax.grad(lambda z, w: energy(network, w, x, y, z), (0, 1)))(z, weights)
     assert max(float(jnp.abs(s).max()) for s in slope) < 1e-13
     found = drift(circuit, weights, one.inputs, one.targets, FLOW)
     assert relative(found, jax.tree.map(jnp.negative, uphill)) < 1e-12
@@ -144,7 +142,7 @@ def test_without_a_target_predictive_coding_predicts_forward():
     weights = random_weights(circuit)
     w1, b1, w2, b2 = (np.asarray(weights[n]) for n in ("W1", "b1", "W2", "b2"))
     expected = np.tanh(np.asarray(TINY.inputs) @ w1.T + b1.T) @ w2.T + b2.T
-    np.testing.assert_allclose(instruments.predict(circuit, weights, TINY.inputs), expected, atol=1e-12)
+    np.testing.assert_allclose(predict(circuit, weights, TINY.inputs), expected, atol=1e-12)
 
 
 RULES = {
@@ -175,7 +173,7 @@ def test_an_oscillating_nudge_needs_no_phases(by):
     run = coupled(circuit, timescales(tau, 1e6), one.inputs, one.targets, Clock(f64(period), f64(0.0), steps), by)
     before, after = (advanced(run, weights, jnp.int32(k)).state.weights for k in (1, 2))
     own = {p.name: weights[p.name] for p in free.plastic}
-    expected = jax.tree.map(jnp.negative, instruments.gradient(free, own, one.inputs, one.targets))
+    expected = jax.tree.map(jnp.negative, gradient(free, own, one.inputs, one.targets))
     assert cosine({n: after[n] - before[n] for n in expected}, expected) > 0.999
 
 

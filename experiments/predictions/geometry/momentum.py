@@ -12,7 +12,7 @@ from dynamics.flow import FlowState, WeightFlow
 from experiments.predictions.contract import AbstractPrediction, Finding, Positive, Seeds, Size
 from experiments.predictions.drawing import drawn, look, ticked
 from experiments.predictions.kit import all_close, drift_of, f64, records, weight_flow, weights_after, wired
-from experiments.results.verdicts import close, exceeds
+from experiments.results.verdicts import Verdict, close, exceeds
 from rules.contract import AbstractRule
 from rules.feedback_alignment import FA
 from rules.gradient import SGD
@@ -87,13 +87,16 @@ class NoetherMomentum(AbstractPrediction):
         verdicts.append(all_close("no spin from rest", "largest |J|, SGD", 0.0, course["SGD, from rest"], 1e-8))
         last = np.log10(course["FA, from rest"][:, -1])
         verdicts.append(exceeds("spin from rest", "log10 of |J| at the end, FA", -3.0, last))
-        drift, kinetic = self._drift(x, y, weights)
+        light, left = self._light(*self._drift(x, y, weights))
+        return Finding([*verdicts, light], self._drawn(course, law, left))
+
+    def _light(self, drift: np.ndarray, kinetic: np.ndarray) -> tuple[Verdict, np.ndarray]:
+        """The claim on light weights, and how far off they are, (seeds, halvings)."""
         apart, size = drift - kinetic[:, None], np.linalg.norm(kinetic, axis=(-2, -1))
         left = np.linalg.norm(apart, axis=(-2, -1)) / size[:, None]
         order = np.log2(left[:, -2] / left[:, -1])
         quantity = "order of |(Q(t) - Q(0)) / (2 inertia) - integral of Q[W', W']| in the inertia"
-        verdicts.append(close("drift of light weights", quantity, 1.0, float(np.median(order)), 0.1))
-        return Finding(verdicts, self._drawn(course, law, left))
+        return close("drift of light weights", quantity, 1.0, float(np.median(order)), 0.1), left
 
     def _friction(self) -> float:
         """mu / m, in 1/s."""

@@ -5,8 +5,10 @@ import textwrap
 
 import jaxtyping
 import pytest
+from matplotlib.figure import Figure
 
 from dynamics.kept import forget
+from experiments.predictions.contract import AbstractPrediction
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,14 +35,22 @@ def claims_alone(unjudged, unchecked_types):
 @pytest.fixture
 def plant(monkeypatch):
     """Puts a defect into the engine, and makes all be compiled anew. From then on types are not checked, a tenth of the
-    time of what traces: a claim, not they, must find the defect."""
+    time of what traces, and no figures drawn, which tests without a defect do: a claim must find the defect."""
 
     def planted(target, name, defect):
         forget()
         monkeypatch.setattr(target, name, defect)
         monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+        for prediction in descendants(AbstractPrediction):
+            if "_drawn" in vars(prediction):
+                monkeypatch.setattr(prediction, "_drawn", lambda *_, **__: Figure())
 
     return planted
+
+
+def descendants(cls):
+    """All subclasses so far."""
+    return [one for child in cls.__subclasses__() for one in (child, *descendants(child))]
 
 
 @pytest.fixture

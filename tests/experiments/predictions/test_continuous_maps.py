@@ -185,7 +185,7 @@ def test_a_small_map_is_that_of_its_overlap_and_a_delay_that_is_ignored_is_notic
 def test_a_small_comparison_and_an_adam_that_is_sgd_is_noticed(plant, monkeypatch):
     small = AdamComparison(**ADAM)
     assert failed(small.measure()) == set()
-    plant(depths, "overlaps", lambda *_: [0.3, 0.3])
+    monkeypatch.setattr(depths, "overlaps", lambda *_: [0.3, 0.3])  # numbers, which need no other programs
     assert failed(small.measure()) == {f"{IS_SGD} (1 hidden layer)"}
     monkeypatch.undo()
     plant(discrete, "OPTIMISERS", discrete.OPTIMISERS | {"adam": optax.identity})

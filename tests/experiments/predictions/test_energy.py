@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ SMALL = {
 }
 
 
-def small(name, **settings):
+def small(name, **settings) -> Any:
     """The prediction called `name`, cheap."""
     return prediction_class(name).configured(name, SMALL[name] | settings)
 
@@ -222,11 +223,17 @@ def test_a_wrong_line_fails_the_synapse_of_an_oscillating_nudge(rewrite, functio
 
 
 def test_an_error_at_once_fails_the_window(plant):
+    """One rule in the engine is then what it is without delays, and all rules that are so fail all claims."""
     import experiments.predictions.energy.late_errors as module
 
-    right = module.coupled
+    p, right = small("energy-delay-window"), module.coupled
+    at_once = p.expected(0 * np.array(p.delays))
+    rest = iter(at_once.values())
     plant(module, "coupled", lambda *known, late, **more: right(*known, late=0 * late, **more))
-    assert len(failed(small("energy-delay-window").measure())) == 6
+    found = p._measured(p._rules()["predictive coding"])
+    np.testing.assert_allclose(found, at_once["predictive coding"], rtol=6 * p.propagation)
+    plant(type(p), "_measured", lambda self, rule: next(rest))
+    assert len(failed(p.measure())) == 6
 
 
 def test_weights_of_layers_that_forget_their_feedback_fail_backpropagation(plant):

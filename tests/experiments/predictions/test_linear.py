@@ -25,7 +25,7 @@ SMALL = {
     },
     "linear-riccati": {"size": 2, "hidden": 3, "strongest": 1.7, "start": 0.15, "seeds": 8},
     "linear-feedback": {"size": 3, "hidden": 4, "strengths": (2.2, 1.1), "feedback": 0.9, "seeds": 2},
-    "platonic": {"updates": 32_000, "seeds": 20, "rate": 0.025},
+    "platonic": {"updates": 32_000, "seeds": 16, "rate": 0.025},
     "saddle-plateaus": {
         "inputs": 3, "hidden": 4, "outputs": 3, "strengths": (3.0, 1.4), "sizes": (1e-4, 1e-6, 1e-8), "seeds": 6,
     },

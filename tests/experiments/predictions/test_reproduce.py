@@ -43,7 +43,7 @@ def fakes(monkeypatch, tmp_path):
 def measured_here(monkeypatch):
     """In the process of the test: that others can measure predictions is seen by other tests."""
 
-    def here(chosen, *_, hasty):
+    def here(chosen, workers: int, on_progress, hasty: bool):
         return Measured({name: measure(one) for name, one in chosen.items()}, True)
 
     monkeypatch.setattr(reproduce, "measure_all", here)
@@ -221,7 +221,7 @@ def test_the_same_seed_gives_the_same_numbers():
     assert first == again and first[0].measured != other[0].measured
 
 
-def test_a_run_writes_verdicts_figures_parameters_and_a_page(fakes):
+def test_a_run_writes_verdicts_figures_parameters_and_a_page(fakes, measured_here):
     result = plasticode("reproduce", "line", "--set", "off=0.5", "--workers", "1", "--out", "here", code=1)
     assert "0 of 1 predictions hold, 0 of 2 claims." in result.stdout
     verdicts = json.loads(Path("here/verdicts.json").read_text())
