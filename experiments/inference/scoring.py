@@ -88,14 +88,6 @@ def advanced(walk: Walk, score: ScoreMany, batch: int) -> Walk:
     return after
 
 
-def ascend(score: ScoreMany, starts: np.ndarray, batch: int, held: np.ndarray | None = None) -> list[End]:
-    """The ends of all `starts`, (starts, free), in their order; `held`, of the same shape, says which numbers stay."""
-    walk = Walk.begun(starts, held)
-    while not walk.done.all():
-        walk = advanced(walk, score, batch)
-    return walk.ends()
-
-
 def _take(walk: Walk, i: int, loss: float, gradient: np.ndarray, information: np.ndarray) -> None:
     """The score of the candidate of start i, which is accepted if it is better; then the next one."""
     walk.scores[i] += 1

@@ -36,24 +36,28 @@ CHECKPOINT = "walk"
 
 
 class Scorer:
-    """Scores places, (batch, free), priors included: one program, compiled once, over all local devices."""
+    """Scores places, (batch, free), priors included: by one program, over all local devices."""
 
-    def __init__(self, made: Model, recording: Recording, starts: int):
-        self.made = made
-        self.rows = Rows(np.arange(recording.presentations, dtype=np.int32), recording.seen)
-        devices = len(jax.local_devices())
-        most = max(min(BATCH, starts, TANGENTS // made.coordinates), 1)
-        block = -(-most // devices)
-        self.batch = block * devices
-        self._program = Program(batched(made.scored, 1, 2, block, options=for_products(made.plan.sizes)))
+    def __init__(self, made: Model, program: "Scores", rows: Any):
+        self.made, self.rows, self._program = made, rows, program
+        self.batch = program.batch
+
+    @property
+    def coordinates(self) -> int:
+        """How many numbers a place has."""
+        return self.made.coordinates
+
+    def prior(self, places: np.ndarray) -> Scored:
+        """What the priors say of places."""
+        return self.made.prior(places)
 
     def prepare(self) -> None:
         """Compile, unless that is done."""
-        self._program.compiled(np.zeros((self.batch, self.made.coordinates)), self.rows, self.made.data)
+        self._program.compiled(np.zeros((self.batch, self.coordinates)), self.rows, self.made.data)
 
     def __call__(self, places: np.ndarray) -> Scored:
         said = jax.tree.map(np.asarray, self._program(places, self.rows, self.made.data))
-        return jax.tree.map(np.add, said, self.made.prior(places))
+        return jax.tree.map(np.add, said, self.prior(places))
 
     def begun(self, start: np.ndarray, held: np.ndarray) -> Walk:
         """Starts before their first score."""
@@ -68,8 +72,7 @@ class Descender:
     """Moves starts, a batch of them in turn, down the slope of the likelihood; as a `Scorer` otherwise."""
 
     def __init__(self, made: Model, recording: Recording, starts: int):
-        self.made = made
-        self.rows = Rows(np.arange(recording.presentations, dtype=np.int32), recording.seen)
+        self.made, self.rows = made, rows_of(recording)
         devices = len(jax.local_devices())
         block = -(-min(BATCH, starts) // devices)
         self.batch = block * devices
@@ -113,6 +116,22 @@ class Program:
 
     def __call__(self, *arguments: Any) -> Any:
         return self.compiled(*arguments)(*arguments)
+
+
+class Scores(Program):
+    """`scored(place, rows, data)` of a model, for a `batch` of places at once: as many as starts, or what suits."""
+
+    def __init__(self, scored: Callable[..., Scored], made: Model, starts: int):
+        devices = len(jax.local_devices())
+        most = max(min(BATCH, starts, TANGENTS // made.coordinates), 1)
+        block = -(-most // devices)
+        self.batch = block * devices
+        super().__init__(batched(scored, 1, 2, block, options=for_products(made.plan.sizes)))
+
+
+def rows_of(recording: Recording) -> Rows:
+    """All presentations of a recording."""
+    return Rows(np.arange(recording.presentations, dtype=np.int32), recording.seen)
 
 
 class Search(NamedTuple):
@@ -215,9 +234,12 @@ def ends_of(record: Record) -> list[End]:
     return [End(*row) for row in zip(*(columns[name] for name in End._fields), strict=True)]
 
 
+Seek = Callable[..., list[list[End]]]  # of searches the ends of all their starts, as a `Seeker` finds them
+
+
 @dataclass
 class Seeker:
-    """Who goes on from all starts of a search, by `execute`: in this process or on workers; what is finished is kept in
+    """Who goes on from all starts of searches, by `execute`: in this process or on workers; what is finished is kept in
     a `directory`, if there is one, and not done again."""
 
     meter: Meter
@@ -226,9 +248,9 @@ class Seeker:
     directory: RunDirectory | None = None
     labels: dict[str, Any] = field(default_factory=dict)
 
-    def __call__(self, search: Search) -> list[End]:
-        """The ends of all starts."""
-        tasks = share([search], self.chunking)
+    def __call__(self, *searches: Search) -> list[list[End]]:
+        """The ends of all starts of each of the searches, which share the processes."""
+        tasks = share(searches, self.chunking)
         if self.directory is None:
             records = {}
             for outcome in self.execute(tasks, self.meter):
@@ -237,7 +259,10 @@ class Seeker:
                 records[outcome.key] = outcome.record
         else:
             records = self._kept(self.directory, tasks)
-        return [end for _, record in sorted(records.items()) for end in ends_of(record)]
+        found = {search.part: [] for search in searches}
+        for key, record in sorted(records.items()):
+            found[key.part] += ends_of(record)
+        return [found[search.part] for search in searches]
 
     def _kept(self, directory: RunDirectory, tasks: list) -> dict[ChunkKey, Record]:
         keep(directory, self.labels, self.execute(missing(tasks, directory.store), self.meter))

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 import plasticode
 from dynamics.errors import PlasticodeError
 from experiments.cli import app
-from experiments.inference import fitting, recordings, searching, writing
-from experiments.inference.model import Rows, model
+from experiments.inference import fitting, recordings, searching, simulation, writing
+from experiments.inference.model import Rows, model, truth_of
 from experiments.inference.table import read_fit
 from experiments.results import ownership
 from experiments.spec.loading import load_spec, make_spec
@@ -61,7 +61,7 @@ def test_the_truth_is_found(found):
 def test_information_is_that_of_differences_of_what_is_predicted():
     spec = make_spec(table(presentations=10, observe=[Z1]))
     made = model(spec, read_fit(spec))
-    place, step = fitting.truth_of(made), 1e-6
+    place, step = truth_of(made), 1e-6
     told = made.scored(place, Rows(np.arange(10, dtype=np.int32), {"z1": np.zeros((10, 2))}), made.data)
     sides = (*np.eye(2), *-np.eye(2))
     moved = [made.predicted(place + step * side, 10, made.data)[0]["z1"]["mean"] for side in sides]
@@ -73,9 +73,9 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     """Of 32 intervals, 95 % each, fewer than 27 or shares of 68 % beyond 14 to 28 would be one case in 1000."""
     spec = make_spec(table(presentations=40, observe=[Z1]))
     fit = read_fit(spec)
-    draw, made = fitting.simulator(spec, fit), model(spec, fit)
+    draw, made = simulation.simulator(spec, fit), model(spec, fit)
     seen = np.stack([draw(seed)[0].seen["z1"] for seed in range(16)])
-    k, data, truth = np.arange(40, dtype=np.int32), made.data, fitting.truth_of(made)
+    k, data, truth = np.arange(40, dtype=np.int32), made.data, truth_of(made)
     program = jax.jit(jax.vmap(lambda place, z1: made.scored(place, Rows(k, {"z1": z1}), data)))
     place = np.tile(truth, (16, 1))
     for _ in range(6):
@@ -98,7 +98,7 @@ def test_a_scale_that_acts_as_a_time_constant_is_named_and_another_is_not():
     }
     spec = fit_of(table(timescales={"plasticity": ["0.5 s", "0.5 s"]}), free=ranges)
     spec = make_spec(spec)
-    prepared = fitting.Prepared(spec, read_fit(spec), fitting.simulated(spec, read_fit(spec), 0)[0], 0)
+    prepared = fitting.Prepared(spec, read_fit(spec), simulation.simulated(spec, read_fit(spec), 0)[0], 0)
     first, scale, second = prepared.fitted(searching.in_memory(4, 4, None)).estimates.values()
     assert first.verdict == scale.verdict == "not-identified" and second.verdict == "identified"
     why = "timescales.plasticity.0 is multiplied by 2 and rule.feedback_scale is multiplied by 2"
@@ -107,7 +107,7 @@ def test_a_scale_that_acts_as_a_time_constant_is_named_and_another_is_not():
 
 def test_noise_that_the_model_has_not_is_a_misfit():
     spec = table(observe=[Z1])
-    recording, _ = fitting.simulated(make_spec(spec), read_fit(make_spec(spec)), 0)
+    recording, _ = simulation.simulated(make_spec(spec), read_fit(make_spec(spec)), 0)
     slow = np.cumsum(np.random.default_rng(0).normal(size=recording.seen["z1"].shape), axis=0)
     told = plasticode.fit(spec | {"dtype": "float32"}, {"z1": (recording.seen["z1"] + 0.05 * slow)[:49]})
     assert {one.verdict for one in told.estimates.values()} <= {"misfit", "at-bound"}
@@ -340,7 +340,7 @@ def test_inputs_and_targets_of_a_recording_are_shown_as_they_were(tmp_path):
     shown = {"name": "recorded", "file": str(tmp_path / "shown.npz")}
     spec = make_spec(table(presentations=20, observe=[Z1, {"of": "W1", "sd": 0.1}], task=shown, network=network))
     made = model(spec, read_fit(spec))
-    eta, _ = made.predicted(fitting.truth_of(made), 20, made.data)
+    eta, _ = made.predicted(truth_of(made), 20, made.data)
     moved = np.abs(np.diff(eta["W1"]["mean"], axis=0)).max(axis=1)
     assert (moved[::2] == 0).all() and (moved[1::2] > 0).all()
     weights = np.asarray(eta["W1"]["mean"]).reshape(20, 3, 3)
@@ -370,7 +370,7 @@ def test_what_is_seen_inside_presentations_approaches_what_settles():
     """From silence by 1 - exp(-t / tau_prop); the second presentation starts from what a gap has left of the first."""
     spec = make_spec(coupled([TIMED, Z1 | {"data": "settled"}]))
     made = model(spec, read_fit(spec))
-    eta, quality = made.predicted(fitting.truth_of(made), 2, made.data)
+    eta, quality = made.predicted(truth_of(made), 2, made.data)
     seen, settled = np.asarray(eta["z1"]["mean"]).reshape(2, 2, 2), np.asarray(eta["settled"]["mean"])
     left = settled[0] * (1 - np.exp(-10)) * np.exp(-2)
     for k, start in enumerate((0, left)):
