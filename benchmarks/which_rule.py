@@ -50,7 +50,7 @@ def measure(rules: list[str], simulations: int, presentations: int, noise: float
         draw, counted, began = simulator(spec, own_numbers(spec, table)[0]), Counter(), time.process_time()
         for seed in range(simulations):
             contest = Contest(asked, table, draw(seed)[0], seed)
-            told = contest.compared(in_memory(max(contest.searches.values()), 0, None))
+            told = contest.compared(in_memory(contest.searches, None))
             counted[told.verdict if told.kind != "undecided" else f"undecided: {', '.join(sorted(told.left))}"] += 1
         right = counted[f"explained-by: {rule}"]
         open_ = sum(n for verdict, n in counted.items() if verdict.startswith("undecided") and rule in verdict)

@@ -215,8 +215,7 @@ def which_rule(
     of_own = own_numbers(made, found)[0] if synthetic else found
     recording, _ = recorded(made, of_own, data, synthetic, seed)
     contest = Contest(contenders(made, found, recording), found, recording, seed)
-    searches = contest.searches.values()
-    return contest.compared(in_memory(max(searches), sum(searches), on_progress))
+    return contest.compared(in_memory(contest.searches, on_progress))
 
 
 def contenders(spec: Spec, table: Fit, recording: Recording | None = None) -> list[Contender]:

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from experiments.inference import recordings
+from experiments.inference.bends import bent, sides
 from experiments.inference.comparison import Contest, contenders
 from experiments.inference.conclusions import best_of, ends_of_interval, judged, starts_of
 from experiments.inference.coordinates import Coordinate
@@ -25,6 +26,7 @@ from experiments.inference.table import Fit, read_fit
 from experiments.inference.verdicts import (
     AS_WIDE,
     IDENTIFIED,
+    MISFIT,
     NOT_IDENTIFIED,
     Certainty,
     Estimate,
@@ -38,7 +40,7 @@ from experiments.inference.verdicts import (
 from experiments.spec.loading import make_spec, spec_of
 from experiments.spec.spec import Spec
 
-STARTS, BEST, PROFILE = "starts", "best", "profile"  # the searches of a fit
+STARTS, BEST, PROFILE, ENDS = "starts", "best", "profile", "ends"  # the searches of a fit
 FORWARD = 200  # free numbers whose slopes are all carried along; of more the starts descend in reverse mode
 PROFILED, PROFILE_POINTS, PROFILE_FAR = 3.5, 15, 2  # standard errors to both sides, points, those beyond at each side
 SAME = 0.1  # log units: starts that end this close have come to the same
@@ -127,7 +129,9 @@ class Prepared:
         self.made = model(spec, table, recording)
         recordings.check_widths(recording, table, sizes(self.made))
         self.is_large = self.made.coordinates > FORWARD
+        self.read_off = [i for i, one in enumerate(self.made.free) if one.path not in table.profile]
         self.searches = {STARTS: table.starts, BEST: int(self.is_large), PROFILE: PROFILE_POINTS * len(table.profile)}
+        self.searches |= {ENDS: 2 * len(self.read_off)}
         self.score = Scorer(self.made, Scores(self.made.scored, self.made, table.starts), rows_of(recording))
 
     @functools.cached_property
@@ -145,7 +149,7 @@ class Prepared:
 
     def way(self, part: str) -> Scorer | Descender:
         """How the starts of a search move."""
-        if self.contest is not None and part in self.contest.searches:
+        if part not in self.searches and self.contest is not None:
             return self.contest.way(part)
         return self.descender if part == STARTS and self.is_large else self.score
 
@@ -162,7 +166,8 @@ class Prepared:
             best = ends[i] = polished._replace(start=best.start, scores=best.scores + polished.scores)
         known = certainty(marginal(best.information, len(made.free)))
         profiles = self._profiles(seek, best, known) if self.table.profile else {}
-        found = _concluded(made, self.recording, ends, known, profiles, self.truth)
+        bends = self._bends(seek, best, known) if self.read_off else {}
+        found = _concluded(made, self.recording, ends, known, profiles, bends, self.truth)
         return dataclasses.replace(found, notes=(*self._notes(), *_cut(found.estimates, found.free, found.profiles)))
 
     def blind(self) -> list[str]:
@@ -198,6 +203,12 @@ class Prepared:
         spec, table, recording, seed = pickle.loads(content)
         return cls(make_spec(spec), Fit.model_validate(table), recording, seed)
 
+    def _bends(self, seek: Seek, best: End, known: Certainty) -> dict[int, str]:
+        """What is wrong with intervals that are read off the curvature, by number."""
+        places = sides(best, known.errors, self.read_off)
+        (ends,) = seek(Search(ENDS, self.score, places, np.ones(places.shape, bool)))
+        return bent(best, known.errors, self.read_off, ends)
+
     def _profiles(self, seek: Seek, best: End, known: Certainty) -> dict[str, xr.Dataset]:
         """How well the model fits with each of the numbers of fit.profile held at places around its estimate, and at
         a few up to the ends of its range, for the errors say little where a valley bends; all others follow."""
@@ -232,8 +243,7 @@ def fitted(
 ) -> Fitted:
     """The fit of a recording that was read, or simulated, in memory."""
     prepared = Prepared(spec, table, recording, seed, truth)
-    searches = prepared.searches.values()
-    return prepared.fitted(in_memory(max(searches), sum(searches), on_progress))
+    return prepared.fitted(in_memory(prepared.searches, on_progress))
 
 
 def _concluded(
@@ -242,6 +252,7 @@ def _concluded(
     ends: list[End],
     known: Certainty,
     profiles: dict[str, xr.Dataset],
+    bends: dict[int, str],
     truth: np.ndarray | None,
 ) -> Fitted:
     """What the ends of all starts come to."""
@@ -253,6 +264,8 @@ def _concluded(
         interval = ends_of_interval(best.place[i], known.errors[i], profiles.get(one.path), best.loss)
         if interval[0] <= 0 and interval[1] >= 1:  # as a profile may find where the errors are small
             said[i] = Verdict(NOT_IDENTIFIED, said[i].why or AS_WIDE)
+        if i in bends and said[i].verdict in (IDENTIFIED, MISFIT):
+            said[i] = Verdict(said[i].verdict, ", and ".join(filter(None, (said[i].why, bends[i]))))
         estimates[one.path] = _estimate(one, best.place[i], interval, said[i], None if truth is None else truth[i])
     reached = sum(end.loss < best.loss + SAME for end in ends)
     starts = starts_of(made, ends)

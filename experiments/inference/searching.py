@@ -5,7 +5,7 @@ import functools
 import io
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from experiments.inference.model import Model, Rows
 from experiments.inference.recordings import Recording
 from experiments.inference.scoring import End, Walk, advanced
 from experiments.machine.compilation import for_products
-from experiments.machine.progress import Meter
+from experiments.machine.progress import STARTS, Meter, OnProgress
 from experiments.points.jobs import Chunking, ChunkKey, group_stem
 from experiments.spec.extents import HELD
 from experiments.storage.chunks import ChunkStore, Record
@@ -31,7 +31,7 @@ from experiments.storage.rundir import RunDirectory
 BATCH = 16  # places that one call of the program scores
 TANGENTS = 512  # and so many slopes, at most
 CHUNK = 64  # starts that take turns in the batch
-SCORES = 12  # of a start, about: the unit of progress
+SCORES = {"starts": 12.0, "best": 5.0, "profile": 5.0, "folds": 5.0, "ends": 1.0}  # of a start, about: its work
 CHECKPOINT = "walk"
 
 
@@ -143,7 +143,10 @@ class Search(NamedTuple):
     start: np.ndarray
     held: np.ndarray
 
-    point_work = float(SCORES)
+    @property
+    def point_work(self) -> float:
+        """Of a start."""
+        return work_of(self.part)
 
     @property
     def stem(self) -> str:
@@ -155,6 +158,11 @@ class Search(NamedTuple):
         return chunks_of(self.part, len(self.start), chunking)
 
 
+def work_of(part: str) -> float:
+    """Of a start of a search of this name, such as "starts" or "rule0-folds"."""
+    return SCORES[part.rpartition("-")[2]]
+
+
 def chunks_of(part: str, size: int, chunking: Chunking) -> dict[ChunkKey, np.ndarray]:
     """The starts of every chunk of a search of so many."""
     pieces = np.array_split(np.arange(size), -(-size // chunking.most))
@@ -164,7 +172,7 @@ def chunks_of(part: str, size: int, chunking: Chunking) -> dict[ChunkKey, np.nda
 def chunking_of(starts: int, processes: int) -> Chunking:
     """How starts are cut for so many processes: a batch each at least."""
     most = min(max(-(-starts // processes), BATCH), CHUNK)
-    return Chunking(min(BATCH, most), most, SCORES)
+    return Chunking(min(BATCH, most), most, int(max(SCORES.values())))
 
 
 class Searcher:
@@ -275,7 +283,16 @@ class Seeker:
         return {key: directory.store.read(key)[1] for task in tasks for key in task.chunks}
 
 
-def in_memory(starts: int, of: int, on_progress: Callable[[int, int], None] | None) -> Seeker:
-    """Who seeks in this process: `of` starts in all searches, `starts` in the largest."""
-    report = None if on_progress is None else lambda now: on_progress(now.points, of)
-    return Seeker(Meter(report, float(SCORES * of), of), chunking_of(starts, 1))
+def in_memory(searches: Mapping[str, int], on_progress: Callable[[int, int], None] | None) -> Seeker:
+    """Who seeks in this process, given how many starts each of the searches has."""
+    report = None if on_progress is None else lambda now: on_progress(now.points, now.of)
+    return Seeker(meter_of(searches, report), chunking_of(max(searches.values()), 1))
+
+
+def meter_of(searches: Mapping[str, int], report: OnProgress | None, finished: Mapping[str, int] = {}) -> Meter:
+    """Of all starts of searches, given how many each has, and how many of them are `finished`."""
+    return Meter(report, *_counted(searches), _counted(finished), STARTS)
+
+
+def _counted(searches: Mapping[str, int]) -> tuple[float, int]:
+    return sum(work_of(part) * size for part, size in searches.items()), sum(searches.values())

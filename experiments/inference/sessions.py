@@ -21,7 +21,7 @@ from experiments.inference.design import design
 from experiments.inference.fitting import Prepared
 from experiments.inference.initial import FREE
 from experiments.inference.model import doubled, model, sizes
-from experiments.inference.searching import SCORES, Search, Searcher, Seeker, chunking_of, chunks_of
+from experiments.inference.searching import Search, Searcher, Seeker, chunking_of, chunks_of, meter_of
 from experiments.inference.simulation import simulated
 from experiments.inference.table import read_fit
 from experiments.machine.progress import Meter, OnProgress, Progress
@@ -147,11 +147,11 @@ def _searches(prepared: Prepared) -> dict[str, int]:
 
 def _meter(prepared: Prepared, directory: rundir.RunDirectory, on_progress: OnProgress) -> Meter:
     """Of all starts of all searches, of which some are finished."""
-    searches = _searches(prepared)
-    of = sum(searches.values())
-    every = [chunks_of(part, size, directory.chunking) for part, size in searches.items()]
-    done = sum(len(points) for chunks in every for key, points in chunks.items() if key in directory.store)
-    meter = Meter(on_progress, float(SCORES * of), of, (float(SCORES * done), done))
+    searches, finished = _searches(prepared), {}
+    for part, size in searches.items():
+        chunks = chunks_of(part, size, directory.chunking)
+        finished[part] = sum(len(points) for key, points in chunks.items() if key in directory.store)
+    meter = meter_of(searches, on_progress, finished)
     directory.lock.tell = lambda: {"progress": meter.now._asdict()}
     directory.lock.beat()
     return meter

@@ -209,10 +209,8 @@ def sentences(estimates: Sequence[Estimate], free: Sequence[Coordinate], tests: 
     for one, of in zip(estimates, free, strict=True):
         low, high = number_text(of, one.low), number_text(of, one.high)
         value = f"{one.path} = {number_text(of, one.value)}, 95 % interval {low} to {high}"
-        if one.verdict == IDENTIFIED:
-            told.append(f"{value}.")
-        elif one.verdict == MISFIT:
-            told.append(f"{value}, but {one.why}.")
+        if one.verdict in (IDENTIFIED, MISFIT):
+            told.append(f"{value}, but {one.why}." if one.why else f"{value}.")
         else:
             told.append(f"{one.path} is {one.verdict}: {one.why}.")
     for name, test in tests.items():

@@ -137,3 +137,15 @@ def test_the_picture_of_the_dynamics_and_its_claims(tmp_path):
     data = results.datasets[""]
     off = results._replace(datasets={"": data.assign(W1=1.1 * data["W1"])})
     assert [verdict.passed for verdict in see_the_dynamics.study(spec, sweeps(jobs), off).verdicts] == [False, False]
+
+
+def test_an_error_is_marked_in_frames_that_are_told_a_target():
+    """The second of three: a bar, that it has moved, a blank."""
+    task = {"name": "moving-bar", "pixels": 3, "width": 1, "moves": 1, "blank": 1, "samples": 10}
+    record = {"points": 2, "probes": ["loss"], "inside": ["z1"], "inside_presentations": [3, 4], "inside_times": 3}
+    spec = make_spec({**SPEC, "task": task, "record": record, "sweep": {}, "stimulus": {"presentations": 6}})
+    jobs = prepare(spec)
+    data = runner.run(spec, jobs=jobs).datasets[""]
+    assert data["inside_told"].values.tolist() == [0, 1] and data["inside_told"].dims == ("inside_presentation",)
+    figure = inside_figures(sweeps(jobs), Results({"": data}, True))["inside"]
+    assert [len(panel.lines) for panel in figure.axes] == [4, 5]

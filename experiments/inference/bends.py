@@ -1,0 +1,45 @@
+"""Whether intervals hold that are read off the curvature at the estimates: the likelihood at their ends tells.
+
+It falls by t^2 / 2 within t standard errors, if it is a parabola along the way on which all other numbers follow.
+"""
+
+import numpy as np
+
+from experiments.inference.scoring import End, may_move, newton
+from experiments.inference.verdicts import NORMAL
+
+BENT = 1.2  # by what factor an interval may be too long or too short, to one side
+LEAST = 1.0  # standard errors to the end of a range, below which there is nothing to look at
+
+
+def sides(best: End, errors: np.ndarray, looked_at: list[int]) -> np.ndarray:
+    """The places of the lower and the upper end of the interval of each of some numbers, or of the range, where that
+    is sooner; the other numbers are where a parabola has them."""
+    found = np.tile(best.place, (2 * len(looked_at), 1))
+    for row, (i, side) in enumerate((i, side) for i in looked_at for side in (-1, 1)):
+        if not np.isfinite(errors[i]):
+            continue
+        others = np.arange(len(best.place)) != i
+        found[row, i] = np.clip(best.place[i] + side * NORMAL * errors[i], 0, 1)
+        along = best.information[others, i] * (found[row, i] - best.place[i])
+        found[row, others] += newton(along, best.information[np.ix_(others, others)])[1]
+    return np.clip(found, 0, 1)
+
+
+def bent(best: End, errors: np.ndarray, looked_at: list[int], ends: list[End]) -> dict[int, str]:
+    """What is wrong with intervals whose ends are so likely, by number."""
+    found = {}
+    for row, end in enumerate(ends):
+        i, side = looked_at[row // 2], ("below", "above")[row % 2]
+        reach = abs(end.place[i] - best.place[i]) / errors[i]
+        if not (np.isfinite(errors[i]) and reach >= LEAST):
+            continue
+        others = may_move(end.place, end.gradient) & (np.arange(len(end.place)) != i)
+        more = newton(end.gradient[others], end.information[np.ix_(others, others)])[0]  # what they still gain
+        fallen = max(end.loss - best.loss - more, 0.0)
+        if not 1 / BENT < np.sqrt(2 * fallen) / reach < BENT:
+            size = "narrow" if fallen < reach**2 / 2 else "wide"
+            fell = f"the likelihood falls by {fallen:.2g} log units to its end, and not by {reach**2 / 2:.2g}"
+            why = f"it is too {size} {side} the estimate, as {fell}: the profile that fit.profile asks for follows it"
+            found.setdefault(i, why)
+    return found
