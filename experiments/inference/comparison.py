@@ -33,10 +33,10 @@ EXPLAINED, UNDECIDED, NONE = "explained-by", "undecided", "none"
 
 class Parts(NamedTuple):
     """What was observed, by name, (presentations, data); which presentations fits leave out, (1 + folds,
-    presentations): the first none, the next those of fold 0."""
+    presentations): the first none, the next those of fold 0. Arrays of NumPy or JAX."""
 
     seen: dict[str, Any]
-    left_out: np.ndarray
+    left_out: Any
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,9 @@ def watch_point(plan: Plan, progress: Any, values: dict, seed: jax.Array, data: 
 
 def _told(run: Coupled, k: Any) -> Seen:
     """Whether the target of presentation k is told, where not all are; of presentations side by side the first."""
-    if run.stream.told is None:
-        return {}
+    told = run.stream.told
     stream = dataclasses.replace(run.stream, sides=run.batch, side=jnp.zeros((), jnp.int32))
-    return {TOLD: stream.told[stream.index(k)]}
+    return {} if told is None else {TOLD: told[stream.index(k)]}
 
 
 def inside_of(plan: Plan, values: dict, seed: Any, data: dict) -> Layout:

@@ -103,6 +103,9 @@ def test_what_is_left_out_of_a_fit_is_all_that_judges_it():
     np.testing.assert_allclose(-told[~out].sum(), some.loss, rtol=1e-9)
 
 
+Said: Any = Scored  # of NumPy's arrays
+
+
 class Scores:
     """Of a mean of normal numbers, instead of a network; an interrupt comes instead of call number `last`."""
 
@@ -119,7 +122,7 @@ class Scores:
         rest = self.y - 10 * (places[:, :1] - 0.5)
         slope, count = np.zeros((4, 2)), np.zeros((4, 2, 2))
         slope[:, 0], count[:, 0, 0] = -10 * (rest * there).sum(axis=1), 100 * there.sum(axis=1)
-        return Scored((rest**2 * there).sum(axis=1) / 2, slope, count)
+        return Said((rest**2 * there).sum(axis=1) / 2, slope, count)
 
     def compiled(self, *arguments):
         pass
@@ -135,7 +138,7 @@ def contest(last=10**9):
             return -(rest**2) / 2, {"z1": (rest[..., None], np.stack([2 * ones] * len(places)))}, np.zeros(len(places))
 
         free = (Coordinate("rule.a", -5.0, 5.0, False, False, None, 0.0),)
-        flat = lambda places: Scored(np.zeros(4), np.zeros((4, 1)), np.zeros((4, 1, 1)))  # noqa: E731
+        flat = lambda places: Said(np.zeros(4), np.zeros((4, 1)), np.zeros((4, 1, 1)))  # noqa: E731
         seen = (SimpleNamespace(name="z1", noise="gaussian"),)
         made: Any = SimpleNamespace(free=free, prior=flat, data={}, observe=seen, initial=None, coordinates=1)
         scores: Any = Scores(y, last)
@@ -143,7 +146,8 @@ def contest(last=10**9):
 
     rules = [rule("a", y), rule("b", 2 * y)]
     asked = read_fit(make_spec(spec_of()))
-    return Contest(rules, asked, Recording(40, {"z1": y[:, None]}, None), 0), [one.scores for one in rules]
+    counted: list[Any] = [one.scores for one in rules]
+    return Contest(rules, asked, Recording(40, {"z1": y[:, None]}, None), 0), counted
 
 
 def seeker(directory=None):
