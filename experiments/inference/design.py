@@ -145,10 +145,11 @@ def _informations(table: Fit, grid: _Grid, job: Job) -> Iterator[tuple[tuple[int
         found, converged = _known(levels[0], points, truths)
         for level in range(1, REFINEMENTS + 1):
             again = np.flatnonzero(~(converged & np.isfinite(found).all(axis=(2, 3))).all(axis=1))
-            plan = refined(levels[level - 1].job.plan) if len(again) and level == len(levels) else None
-            if plan is not None:
+            if not len(again):
+                break
+            if level == len(levels) and (plan := refined(levels[-1].job.plan)) is not None:
                 levels.append(Informer(job._replace(plan=plan), grid.free, table.observe))
-            if not len(again) or level == len(levels):
+            if level == len(levels):  # there is nothing finer
                 break
             found[again], converged[again] = _known(levels[level], points[again], truths[again])
         for point, informations, settled in zip(points, found, converged, strict=True):
