@@ -9,6 +9,7 @@ from experiments.inference.scoring import End, may_move, newton
 from experiments.inference.verdicts import NORMAL
 
 BENT = 1.2  # by what factor an interval may be too long or too short, to one side
+SURE = 0.1  # of the fall, which the other numbers may still make less
 LEAST = 1.0  # standard errors to the end of a range, below which there is nothing to look at
 
 
@@ -36,10 +37,16 @@ def bent(best: End, errors: np.ndarray, looked_at: list[int], ends: list[End]) -
             continue
         others = may_move(end.place, end.gradient) & (np.arange(len(end.place)) != i)
         more = newton(end.gradient[others], end.information[np.ix_(others, others)])[0]  # what they still gain
-        fallen = max(end.loss - best.loss - more, 0.0)
-        if not 1 / BENT < np.sqrt(2 * fallen) / reach < BENT:
-            size = "narrow" if fallen < reach**2 / 2 else "wide"
-            fell = f"the likelihood falls by {fallen:.2g} log units to its end, and not by {reach**2 / 2:.2g}"
-            why = f"it is too {size} {side} the estimate, as {fell}: the profile that fit.profile asks for follows it"
-            found.setdefault(i, why)
+        risen, expected = end.loss - best.loss, reach**2 / 2
+        least = max(risen - more, 0.0)
+        if 1 / BENT < np.sqrt(least / expected) < BENT:
+            continue
+        fallen = f"the likelihood falls by {least:.2g} log units to its end, and not by {expected:.2g}"
+        if risen < expected:  # which can only be less where all others are at their best
+            why = f"it is too narrow {side} the estimate, as {fallen}"
+        elif more < SURE * risen:
+            why = f"it is too wide {side} the estimate, as {fallen}"
+        else:
+            why = f"it may be far from the right one, as the likelihood is no parabola {side} the estimate"
+        found.setdefault(i, f"{why}: the profile that fit.profile asks for follows it")
     return found

@@ -35,7 +35,7 @@ def told(bend, stretch=1.0):
     return bent(best, errors, [0, 1], walk.ends())
 
 
-@pytest.mark.parametrize("bend", [0, 0.3])
+@pytest.mark.parametrize("bend", [0, 0.3, 5])
 def test_a_parabola_is_none_that_bends_and_a_valley_that_turns_neither(bend):
     """The likelihood along the valley is that of a parabola, whatever the way there."""
     assert told(bend) == {}
@@ -47,6 +47,18 @@ def test_what_falls_more_or_less_than_a_parabola_is_told(stretch, size, fallen):
     assert list(found) == [0]
     assert f"too {size} above the estimate, as the likelihood falls by {fallen} log units to its end" in found[0]
     assert "and not by 1.9: the profile that fit.profile asks for" in found[0]
+
+
+@pytest.mark.parametrize(
+    "slope, told", [(100, "may be far from the right one"), (10, "is too wide below the estimate")]
+)
+def test_far_from_the_valley_nothing_is_said_of_the_size(slope, told):
+    """A step of the other number still promises slope^2 / 3200 of 10 log units."""
+    (best,) = Walk.begun(np.full((1, 2), 0.5)).ends()
+    best = best._replace(loss=0.0, information=1600 * np.eye(2))
+    places = sides(best, np.full(2, 1 / 40), [0])
+    ends = [best._replace(place=place, loss=10.0, gradient=np.array([0.0, slope])) for place in places]
+    assert told in bent(best, np.full(2, 1 / 40), [0], ends)[0]
 
 
 def test_ends_of_the_range_are_ends_of_intervals():
