@@ -27,9 +27,10 @@ def sides(best: End, errors: np.ndarray, looked_at: list[int]) -> np.ndarray:
     return np.clip(found, 0, 1)
 
 
-def bent(best: End, errors: np.ndarray, looked_at: list[int], ends: list[End]) -> dict[int, str]:
-    """What is wrong with intervals whose ends are so likely, by number."""
-    found = {}
+def bent(best: End, errors: np.ndarray, looked_at: list[int], ends: list[End]) -> tuple[dict[int, str], list[int]]:
+    """What is wrong with intervals whose ends are so likely, by number; the rows of ends that leave it open, as the
+    other numbers are too far from where they are most likely."""
+    told, left = {}, []
     for row, end in enumerate(ends):
         i, side = looked_at[row // 2], ("below", "above")[row % 2]
         reach = abs(end.place[i] - best.place[i]) / errors[i]
@@ -41,12 +42,11 @@ def bent(best: End, errors: np.ndarray, looked_at: list[int], ends: list[End]) -
         least = max(risen - more, 0.0)
         if 1 / BENT < np.sqrt(least / expected) < BENT:
             continue
+        if risen >= expected and more > SURE * risen:
+            left.append(row)
+            continue
+        size = "narrow" if risen < expected else "wide"
         fallen = f"the likelihood falls by {least:.2g} log units to its end, and not by {expected:.2g}"
-        if risen < expected:  # which can only be less where all others are at their best
-            why = f"it is too narrow {side} the estimate, as {fallen}"
-        elif more < SURE * risen:
-            why = f"it is too wide {side} the estimate, as {fallen}"
-        else:
-            why = f"it may be far from the right one, as the likelihood is no parabola {side} the estimate"
-        found.setdefault(i, f"{why}: the profile that fit.profile asks for follows it")
-    return found
+        why = f"it is too {size} {side} the estimate, as {fallen}: the profile that fit.profile asks for follows it"
+        told.setdefault(i, why)
+    return told, left

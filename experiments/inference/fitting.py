@@ -34,13 +34,14 @@ from experiments.inference.verdicts import (
     Verdict,
     certainty,
     direction_text,
+    is_known,
     sentences,
     verdicts,
 )
 from experiments.spec.loading import make_spec, spec_of
 from experiments.spec.spec import Spec
 
-STARTS, BEST, PROFILE, ENDS = "starts", "best", "profile", "ends"  # the searches of a fit
+STARTS, BEST, PROFILE, ENDS, VALLEYS = "starts", "best", "profile", "ends", "valleys"  # the searches of a fit
 FORWARD = 200  # free numbers whose slopes are all carried along; of more the starts descend in reverse mode
 PROFILED, PROFILE_POINTS, PROFILE_FAR = 3.5, 15, 2  # standard errors to both sides, points, those beyond at each side
 SAME = 0.1  # log units: starts that end this close have come to the same
@@ -131,7 +132,7 @@ class Prepared:
         self.is_large = self.made.coordinates > FORWARD
         self.read_off = [i for i, one in enumerate(self.made.free) if one.path not in table.profile]
         self.searches = {STARTS: table.starts, BEST: int(self.is_large), PROFILE: PROFILE_POINTS * len(table.profile)}
-        self.searches |= {ENDS: 2 * len(self.read_off)}
+        self.searches |= {ENDS: 2 * len(self.read_off), VALLEYS: 2 * len(self.read_off)}
         self.score = Scorer(self.made, Scores(self.made.scored, self.made, table.starts), rows_of(recording))
 
     @functools.cached_property
@@ -204,10 +205,19 @@ class Prepared:
         return cls(make_spec(spec), Fit.model_validate(table), recording, seed)
 
     def _bends(self, seek: Seek, best: End, known: Certainty) -> dict[int, str]:
-        """What is wrong with intervals that are read off the curvature, by number."""
-        places = sides(best, known.errors, self.read_off)
-        (ends,) = seek(Search(ENDS, self.score, places, np.ones(places.shape, bool)))
-        return bent(best, known.errors, self.read_off, ends)
+        """What is wrong with intervals that are read off the curvature, by number: by one score of their ends, and
+        where that leaves it open all other numbers go on from there."""
+        pairs = zip(self.made.free, known.errors, strict=True)
+        errors = np.array([error if is_known(one, error) else np.inf for one, error in pairs])
+        places = sides(best, errors, self.read_off)
+        held = np.ones(places.shape, bool)
+        (ends,) = seek(Search(ENDS, self.score, places, held))
+        told, left = bent(best, errors, self.read_off, ends)
+        if left:
+            held[left] = np.arange(places.shape[1]) == np.repeat(self.read_off, 2)[left, None]
+            (ends,) = seek(Search(VALLEYS, self.score, places, held))
+            told, _ = bent(best, errors, self.read_off, ends)
+        return told
 
     def _profiles(self, seek: Seek, best: End, known: Certainty) -> dict[str, xr.Dataset]:
         """How well the model fits with each of the numbers of fit.profile held at places around its estimate, and at

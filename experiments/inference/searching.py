@@ -31,7 +31,8 @@ from experiments.storage.rundir import RunDirectory
 BATCH = 16  # places that one call of the program scores
 TANGENTS = 512  # and so many slopes, at most
 CHUNK = 64  # starts that take turns in the batch
-SCORES = {"starts": 12.0, "best": 5.0, "profile": 5.0, "folds": 5.0, "ends": 1.0}  # of a start, about: its work
+# Of a start, about, which is its work.
+SCORES = {"starts": 12.0, "best": 5.0, "profile": 5.0, "valleys": 2.0, "folds": 5.0, "ends": 1.0}
 CHECKPOINT = "walk"
 
 
