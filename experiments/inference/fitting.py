@@ -132,7 +132,7 @@ class Prepared:
         self.is_large = self.made.coordinates > FORWARD
         self.read_off = [i for i, one in enumerate(self.made.free) if one.path not in table.profile]
         self.searches = {STARTS: table.starts, BEST: int(self.is_large), PROFILE: PROFILE_POINTS * len(table.profile)}
-        self.searches |= {ENDS: 2 * len(self.read_off), VALLEYS: 2 * len(self.read_off)}
+        self.searches |= dict.fromkeys((ENDS, VALLEYS), 2 * len(self.read_off))  # at most
         self.score = Scorer(self.made, Scores(self.made.scored, self.made, table.starts), rows_of(recording))
 
     @functools.cached_property
@@ -167,8 +167,7 @@ class Prepared:
             best = ends[i] = polished._replace(start=best.start, scores=best.scores + polished.scores)
         known = certainty(marginal(best.information, len(made.free)))
         profiles = self._profiles(seek, best, known) if self.table.profile else {}
-        bends = self._bends(seek, best, known) if self.read_off else {}
-        found = _concluded(made, self.recording, ends, known, profiles, bends, self.truth)
+        found = _concluded(made, self.recording, ends, known, profiles, self._bends(seek, best, known), self.truth)
         return dataclasses.replace(found, notes=(*self._notes(), *_cut(found.estimates, found.free, found.profiles)))
 
     def blind(self) -> list[str]:
@@ -207,16 +206,17 @@ class Prepared:
     def _bends(self, seek: Seek, best: End, known: Certainty) -> dict[int, str]:
         """What is wrong with intervals that are read off the curvature, by number: by one score of their ends, and
         where that leaves it open all other numbers go on from there."""
-        pairs = zip(self.made.free, known.errors, strict=True)
-        errors = np.array([error if is_known(one, error) else np.inf for one, error in pairs])
-        places = sides(best, errors, self.read_off)
-        held = np.ones(places.shape, bool)
-        (ends,) = seek(Search(ENDS, self.score, places, held))
-        told, left = bent(best, errors, self.read_off, ends)
+        looked_at = [i for i in self.read_off if is_known(self.made.free[i], known.errors[i])]
+        if not looked_at:
+            return {}
+        places = sides(best, known.errors, looked_at)
+        (ends,) = seek(Search(ENDS, self.score, places, np.ones(places.shape, bool)))
+        told, left = bent(best, known.errors, looked_at, ends)
         if left:
-            held[left] = np.arange(places.shape[1]) == np.repeat(self.read_off, 2)[left, None]
-            (ends,) = seek(Search(VALLEYS, self.score, places, held))
-            told, _ = bent(best, errors, self.read_off, ends)
+            held = np.arange(places.shape[1]) == np.repeat(looked_at, 2)[left, None]
+            (followed,) = seek(Search(VALLEYS, self.score, places[left], held))
+            moved = dict(zip(left, followed, strict=True))
+            told, _ = bent(best, known.errors, looked_at, [moved.get(row, end) for row, end in enumerate(ends)])
         return told
 
     def _profiles(self, seek: Seek, best: End, known: Certainty) -> dict[str, xr.Dataset]:
