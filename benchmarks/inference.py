@@ -26,8 +26,8 @@ from jaxtyping import Array, Float
 from dynamics.circuit import AbstractFactor, Activity, Circuit, Gaussian, Local, TwoFactor
 from dynamics.network import Network
 from experiments.inference.design import design
-from experiments.inference.fitting import simulator, truth_of
-from experiments.inference.model import Model, Rows, model, sizes
+from experiments.inference.model import Model, Rows, model, sizes, truth_of
+from experiments.inference.simulation import simulator
 from experiments.inference.table import read_fit
 from experiments.inference.verdicts import certainty
 from experiments.machine.compilation import for_products

@@ -15,8 +15,9 @@ from typing import Any
 
 from benchmarks.timing import machine, say
 from experiments.execution.runner import configure
-from experiments.inference.comparison import compared, contenders, own_numbers
-from experiments.inference.fitting import simulator
+from experiments.inference.comparison import Contest, contenders, own_numbers
+from experiments.inference.searching import in_memory
+from experiments.inference.simulation import simulator
 from experiments.inference.table import read_fit
 from experiments.spec.loading import make_spec
 
@@ -48,7 +49,8 @@ def measure(rules: list[str], simulations: int, presentations: int, noise: float
     for rule, spec in specs.items():
         draw, counted, began = simulator(spec, own_numbers(spec, table)[0]), Counter(), time.process_time()
         for seed in range(simulations):
-            told = compared(asked, table, draw(seed)[0], seed)
+            contest = Contest(asked, table, draw(seed)[0], seed)
+            told = contest.compared(in_memory(contest.searches, None))
             counted[told.verdict if told.kind != "undecided" else f"undecided: {', '.join(sorted(told.left))}"] += 1
         right = counted[f"explained-by: {rule}"]
         open_ = sum(n for verdict, n in counted.items() if verdict.startswith("undecided") and rule in verdict)

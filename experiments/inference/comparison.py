@@ -4,33 +4,39 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Bool
 
 from dynamics.errors import PlasticodeError, refused, unknown
 from dynamics.information import Scored
 from experiments.inference.conclusions import best_of, misfits
 from experiments.inference.coordinates import Coordinate
-from experiments.inference.fitting import Source, recorded
 from experiments.inference.folds import UNSEEN, Difference, blocks, difference
 from experiments.inference.initial import spent, starts_in
 from experiments.inference.likelihoods import LIKELIHOODS
 from experiments.inference.model import Arrays, Model, Places, Rows, model, sizes
 from experiments.inference.recordings import Recording, check_widths
-from experiments.inference.scoring import End, ascend
-from experiments.inference.searching import BATCH, TANGENTS
+from experiments.inference.scoring import End
+from experiments.inference.searching import Scorer, Scores, Search, Seek, in_memory
+from experiments.inference.simulation import Source, recorded
 from experiments.inference.table import Fit, read_fit
 from experiments.inference.verdicts import Misfit
 from experiments.spec.loading import make_spec, spec_of
 from experiments.spec.spec import Spec
 
 EXPLAINED, UNDECIDED, NONE = "explained-by", "undecided", "none"
-Seen = dict[str, Any]  # what was observed, by name, (presentations, data)
+
+
+class Parts(NamedTuple):
+    """What was observed, by name, (presentations, data); which presentations fits leave out, (1 + folds,
+    presentations): the first none, the next those of fold 0. Arrays of NumPy or JAX."""
+
+    seen: dict[str, Any]
+    left_out: Any
 
 
 @dataclass(frozen=True)
@@ -38,15 +44,31 @@ class Contender:
     """A rule that may explain a recording: the model with it, and the programs that score it.
 
     missing  numbers of fit.free that it does not have
-    score    of places (batch, free), and presentations that are left out of each (batch, presentations)
+    scores   of places (batch, free + 1) whose last number says what is left out, of `Parts`
     told     of places, for each presentation: the log-likelihood, and residuals by name; the integrator's error
     """
 
     name: str
     made: Model
     missing: tuple[str, ...]
-    score: Callable[..., Scored]
+    scores: Scores
     told: Callable[..., tuple]
+
+
+class FoldScorer(Scorer):
+    """Scores places of a rule, each with a last number, which stays: nothing is left out at 0, fold k at
+    (k + 1) / folds."""
+
+    @property
+    def coordinates(self) -> int:
+        """How many numbers a place has."""
+        return self.made.coordinates + 1
+
+    def prior(self, places: np.ndarray) -> Scored:
+        """What the priors say of places."""
+        loss, gradient, information = self.made.prior(places[:, :-1])
+        more = np.pad(gradient, ((0, 0), (0, 1))), np.pad(information, ((0, 0), (0, 1), (0, 1)))
+        return Scored(loss, *more)  # pyright: ignore[reportArgumentType]
 
 
 @dataclass(frozen=True)
@@ -192,7 +214,8 @@ def which_rule(
     seed = made.seed if seed is None else seed
     of_own = own_numbers(made, found)[0] if synthetic else found
     recording, _ = recorded(made, of_own, data, synthetic, seed)
-    return compared(contenders(made, found, recording), found, recording, seed, on_progress)
+    contest = Contest(contenders(made, found, recording), found, recording, seed)
+    return contest.compared(in_memory(contest.searches, on_progress))
 
 
 def contenders(spec: Spec, table: Fit, recording: Recording | None = None) -> list[Contender]:
@@ -243,18 +266,20 @@ def _contender(spec: Spec, table: Fit, recording: Recording | None) -> Contender
             check_widths(recording, table, sizes(made))
     except PlasticodeError as error:
         raise PlasticodeError(f"with the rule '{name}': {error}") from None
-    score = jax.jit(jax.vmap(functools.partial(_scored, made), in_axes=(0, 0, None, None)))
+    scores = Scores(functools.partial(_scored, made), made, max(table.starts, table.folds))
     told = jax.jit(jax.vmap(functools.partial(_told, made), in_axes=(0, None, None)))
-    return Contender(name, made, missing, score, told)
+    return Contender(name, made, missing, scores, told)
 
 
-def _scored(made: Model, place: Places, left_out: Bool[Array, " presentations"], seen: Seen, data: Arrays) -> Scored:
+def _scored(made: Model, place: Places, parts: Parts, data: Arrays) -> Scored:
     """What the observations that are not left out say of a place, without priors."""
-    rest = {name: jnp.where(left_out[:, None], jnp.nan, values) for name, values in seen.items()}
-    return made.scored(place, Rows(jnp.arange(len(left_out), dtype=jnp.int32), rest), data)
+    left_out = parts.left_out[jnp.rint(place[-1] * (len(parts.left_out) - 1)).astype(int)]
+    rest = {name: jnp.where(left_out[:, None], jnp.nan, values) for name, values in parts.seen.items()}
+    said = made.scored(place[:-1], Rows(jnp.arange(len(left_out), dtype=jnp.int32), rest), data)
+    return Scored(said.loss, jnp.pad(said.gradient, (0, 1)), jnp.pad(said.information, (0, 1)))
 
 
-def _told(made: Model, place: Places, seen: Seen, data: Arrays) -> tuple:
+def _told(made: Model, place: Places, seen: dict[str, Any], data: Arrays) -> tuple:
     """The log-likelihood of each presentation; residuals and the variances of their squares by name; the integrator's
     error, if it is too large."""
     presentations = len(next(iter(seen.values())))
@@ -269,58 +294,57 @@ def _told(made: Model, place: Places, seen: Seen, data: Arrays) -> tuple:
     return total, residuals, error
 
 
-def compared(
-    rules: Sequence[Contender],
-    table: Fit,
-    recording: Recording,
-    seed: int,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> Compared:
-    """The rules, by how well each foretells what was left out of its fits."""
-    observed = np.any([~np.isnan(values).all(axis=1) for values in recording.seen.values()], axis=0)
-    block = blocks(observed, table.folds)
-    found = []
-    for number, one in enumerate(rules):
-        found.append(explanation(one, table, recording, block, seed))
-        if on_progress:
-            on_progress(number + 1, len(rules))
-    found.sort(key=lambda one: -one.log_likelihood)
-    behind = tuple(difference(found[0].held_out, one.held_out, block) for one in found)
-    return Compared(tuple(found), behind, block, table.folds)
+class Contest:
+    """Rules that are asked to explain a recording: fitted to all of it, and from there to all but each of the folds."""
 
+    def __init__(self, rules: Sequence[Contender], table: Fit, recording: Recording, seed: int):
+        self.rules, self.table, self.recording, self.seed = rules, table, recording, seed
+        observed = np.any([~np.isnan(values).all(axis=1) for values in recording.seen.values()], axis=0)
+        self.block = blocks(observed, table.folds)
+        self.fold = np.where(self.block == UNSEEN, UNSEEN, self.block % table.folds)
+        every = np.arange(table.folds)[:, None]
+        self.parts = Parts(recording.seen, np.concatenate([np.zeros((1, len(observed)), bool), self.fold == every]))
+        sizes = {"starts": table.starts, "folds": table.folds}
+        self.searches = {f"rule{i}-{what}": size for i in range(len(rules)) for what, size in sizes.items()}
 
-def explanation(of: Contender, table: Fit, recording: Recording, block: np.ndarray, seed: int) -> Explanation:
-    """A rule fitted to the whole recording, from all starts, and from there to all but each of the folds."""
-    made, seen, folds = of.made, recording.seen, table.folds
-    fold = np.where(block == UNSEEN, UNSEEN, block % folds)
-    left_out = np.concatenate([np.zeros((1, len(fold)), bool), fold == np.arange(folds)[:, None]])
+    def way(self, part: str) -> FoldScorer:
+        """How the starts of a search move."""
+        one = self.rules[list(self.searches).index(part) // 2]
+        return FoldScorer(one.made, one.scores, self.parts)
 
-    def score(places: np.ndarray) -> Scored:
-        """Of places whose last number says what is left out: nothing at 0, fold k at (k + 1) / folds."""
-        own, which = places[:, :-1], np.rint(places[:, -1] * folds).astype(int)
-        said = jax.tree.map(np.asarray, of.score(own, left_out[which], seen, made.data))
-        loss, gradient, information = jax.tree.map(np.add, said, made.prior(own))
-        more = np.pad(gradient, ((0, 0), (0, 1))), np.pad(information, ((0, 0), (0, 1), (0, 1)))
-        return Scored(loss, *more)  # pyright: ignore[reportArgumentType]
+    def compared(self, seek: Seek) -> Compared:
+        """The rules, by how well each foretells what was left out of its fits, where `seek` gives the ends of all
+        starts of searches."""
+        folds, parts = self.table.folds, list(self.searches)
+        begun = [starts_in(one.made, self.table.starts, self.seed) for one in self.rules]
+        every = seek(*(self._search(part, at, np.zeros(len(at))) for part, at in zip(parts[::2], begun, strict=True)))
+        best = [best_of(e, f"the fit with the rule '{one.name}'") for one, e in zip(self.rules, every, strict=True)]
+        again = [np.tile(end.place[:-1], (folds, 1)) for end in best]
+        which = np.arange(1, folds + 1)
+        left = seek(*(self._search(part, at, which) for part, at in zip(parts[1::2], again, strict=True)))
+        found = [self._explanation(*of) for of in zip(self.rules, best, left, strict=True)]
+        found.sort(key=lambda one: -one.log_likelihood)
+        behind = tuple(difference(found[0].held_out, one.held_out, self.block) for one in found)
+        return Compared(tuple(found), behind, self.block, folds)
 
-    def ends(starts: np.ndarray, which: np.ndarray) -> list[End]:
-        places = np.column_stack([starts, which / folds])
+    def _search(self, part: str, start: np.ndarray, which: np.ndarray) -> Search:
+        """From starts, of which each leaves out what `which` says."""
+        places = np.column_stack([start, which / self.table.folds])
         held = np.zeros(places.shape, bool)
         held[:, -1] = True
-        batch = min(BATCH, TANGENTS // made.coordinates, max(table.starts, folds))
-        return ascend(score, places, max(batch, 1), held)
+        return Search(part, self.way(part), places, held)
 
-    begun = starts_in(made, table.starts, seed)
-    best = best_of(ends(begun, np.zeros(table.starts)), f"the fit with the rule '{of.name}'")
-    parts = ends(np.tile(best.place[:-1], (folds, 1)), np.arange(1, folds + 1))
-    places = np.stack([end.place[:-1] for end in (best, *parts)])
-    likelihoods, residuals, errors = jax.tree.map(np.asarray, of.told(places, seen, made.data))
-    held_out = np.where(fold == UNSEEN, 0, likelihoods[fold + 1, np.arange(len(fold))])
-    estimates = {one.path: float(one.number(best.place[i])) for i, one in enumerate(made.free)}
-    used = spent(best.information[:-1, :-1], len(made.free))
-    of_all = {
-        name: (np.where(np.isnan(seen[name]), np.nan, rest[0]), variances[0])
-        for name, (rest, variances) in residuals.items()
-    }
-    tests = misfits(made, of_all, used)
-    return Explanation(of.name, made.free, of.missing, estimates, tests, held_out, float(errors[0]))
+    def _explanation(self, of: Contender, best: End, parts: list[End]) -> Explanation:
+        """What the fits of a rule come to: to the whole recording, and to all but each of the folds."""
+        made, seen, fold = of.made, self.recording.seen, self.fold
+        places = np.stack([end.place[:-1] for end in (best, *parts)])
+        likelihoods, residuals, errors = jax.tree.map(np.asarray, of.told(places, seen, made.data))
+        held_out = np.where(fold == UNSEEN, 0, likelihoods[fold + 1, np.arange(len(fold))])
+        estimates = {one.path: float(one.number(best.place[i])) for i, one in enumerate(made.free)}
+        used = spent(best.information[:-1, :-1], len(made.free))
+        of_all = {
+            name: (np.where(np.isnan(seen[name]), np.nan, rest[0]), variances[0])
+            for name, (rest, variances) in residuals.items()
+        }
+        tests = misfits(made, of_all, used)
+        return Explanation(of.name, made.free, of.missing, estimates, tests, held_out, float(errors[0]))

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from dynamics.errors import PlasticodeError, printable, refused, unknown
 from experiments.inference.likelihoods import LIKELIHOODS
 from experiments.inference.table import Fit, Free
+from experiments.machine.names import hint
 from experiments.spec.paths import check_path, quantity_at
 from experiments.spec.spec import Spec
 from experiments.spec.tables import Quantity
@@ -76,7 +77,8 @@ def coordinates(spec: Spec, fit: Fit, values: Mapping[str, np.ndarray]) -> tuple
     found = []
     for path, free in fit.free.items():
         key = f"fit.free.{path}"
-        if path.split(".")[0] == OBSERVE:
+        head = path.split(".")[0]
+        if head == OBSERVE or (head not in table and hint(head, (*table, OBSERVE)).endswith(f"'{OBSERVE}'?")):
             quantity, value = NUMBER, _observed(fit, path)
         else:
             quantity, value = _known(spec, path, table), value_at(path, values, spec.network.layers)

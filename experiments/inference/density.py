@@ -13,8 +13,8 @@ from jaxtyping import Array, Float
 from dynamics.errors import PlasticodeError, refused
 from experiments.inference import recordings
 from experiments.inference.coordinates import Coordinate
-from experiments.inference.fitting import Source
 from experiments.inference.model import Rows, model, sizes
+from experiments.inference.simulation import Source
 from experiments.inference.table import check_double, read_fit
 from experiments.spec.loading import spec_of
 from experiments.spec.spec import Spec

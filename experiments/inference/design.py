@@ -12,11 +12,13 @@ import xarray as xr
 from scipy import stats
 from scipy.stats import qmc
 
+from dynamics.regime import REFINEMENTS
 from experiments.inference.coordinates import Coordinate, coordinates
 from experiments.inference.expected import BATCH, LONG_NAME, Informer
 from experiments.inference.model import doubled, widened
 from experiments.inference.table import Fit, check_double, read_fit
 from experiments.inference.verdicts import certainty, direction_text
+from experiments.points.assemble import refined
 from experiments.points.jobs import Job, prepare
 from experiments.results.labels import long_name
 from experiments.spec.grid import Sweep, expand
@@ -131,19 +133,34 @@ def _drawn(free: tuple[Coordinate, ...], truths: int, seed: int) -> np.ndarray:
 
 def _informations(table: Fit, grid: _Grid, job: Job) -> Iterator[tuple[tuple[int, ...], float, np.ndarray, np.ndarray]]:
     """Of every protocol of a job its place in the grid, how long it takes, the information at each truth, and whether
-    the run has converged there."""
-    informer = Informer(job, grid.free, table.observe)
+    the run has converged there, with finer windows or steps where its own are too coarse."""
+    levels = [Informer(job, grid.free, table.observe)]
     own = [number for number, axis in enumerate(grid.sweep.axes) if axis in grid.axes]
     others = [number for number in range(len(grid.sweep.axes)) if number not in own]
     wanted = np.flatnonzero((job.group.index[:, others] == 0).all(axis=1))
     for first in range(0, len(wanted), BATCH):
         points = wanted[first : first + BATCH]
         drawn = [] if grid.truths is None else [np.broadcast_to(one, (len(points), len(one))) for one in grid.truths]
-        drawn = drawn or [informer.truths(points)]
-        found = np.stack([informer(points, places) for places in drawn], axis=1)
-        converged = np.stack([informer.converged(points, places) for places in drawn], axis=1)
+        truths = np.stack(drawn or [levels[0].truths(points)], axis=1)
+        found, converged = _known(levels[0], points, truths)
+        for level in range(1, REFINEMENTS + 1):
+            again = np.flatnonzero(~(converged & np.isfinite(found).all(axis=(2, 3))).all(axis=1))
+            if not len(again):
+                break
+            if level == len(levels) and (plan := refined(levels[-1].job.plan)) is not None:
+                levels.append(Informer(job._replace(plan=plan), grid.free, table.observe))
+            if level == len(levels):  # there is nothing finer
+                break
+            found[again], converged[again] = _known(levels[level], points[again], truths[again])
         for point, informations, settled in zip(points, found, converged, strict=True):
-            yield tuple(job.group.index[point, own]), informer.seconds(point), informations, settled
+            yield tuple(job.group.index[point, own]), levels[0].seconds(point), informations, settled
+
+
+def _known(informer: Informer, points: np.ndarray, truths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The information at each truth of each point, (points, truths, free, free), and whether the run has converged."""
+    each = range(truths.shape[1])
+    found = np.stack([informer(points, truths[:, i]) for i in each], axis=1)
+    return found, np.stack([informer.converged(points, truths[:, i]) for i in each], axis=1)
 
 
 def _axes(grid: _Grid, table: Fit) -> dict[str, list[str]]:

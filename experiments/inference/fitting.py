@@ -1,30 +1,32 @@
 """Fits a spec to a recording: the numbers that it leaves free, how certain they are, and whether the model fits."""
 
 import dataclasses
+import functools
 import pickle
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import xarray as xr
 
-from dynamics.errors import PlasticodeError
 from experiments.inference import recordings
+from experiments.inference.bends import bent, sides
+from experiments.inference.comparison import Contest, contenders
 from experiments.inference.conclusions import best_of, ends_of_interval, judged, starts_of
 from experiments.inference.coordinates import Coordinate
-from experiments.inference.initial import FREE, KNOWN, marginal, spec_weights, starts_in
-from experiments.inference.likelihoods import LIKELIHOODS
-from experiments.inference.model import Model, model, sizes, truth_of
+from experiments.inference.initial import marginal, starts_in
+from experiments.inference.model import Model, model, sizes
 from experiments.inference.recordings import Recording
 from experiments.inference.scoring import End
-from experiments.inference.searching import Descender, Scorer, Search, in_memory
-from experiments.inference.table import Fit, check_double, read_fit
+from experiments.inference.searching import Descender, Scorer, Scores, Search, Seek, in_memory, rows_of
+from experiments.inference.simulation import Source, recorded
+from experiments.inference.table import Fit, read_fit
 from experiments.inference.verdicts import (
     AS_WIDE,
     IDENTIFIED,
+    MISFIT,
     NOT_IDENTIFIED,
     Certainty,
     Estimate,
@@ -32,17 +34,17 @@ from experiments.inference.verdicts import (
     Verdict,
     certainty,
     direction_text,
+    is_known,
     sentences,
     verdicts,
 )
 from experiments.spec.loading import make_spec, spec_of
 from experiments.spec.spec import Spec
 
-STARTS, BEST, PROFILE = "starts", "best", "profile"  # the searches of a fit
+STARTS, BEST, PROFILE, ENDS, VALLEYS = "starts", "best", "profile", "ends", "valleys"  # the searches of a fit
 FORWARD = 200  # free numbers whose slopes are all carried along; of more the starts descend in reverse mode
 PROFILED, PROFILE_POINTS, PROFILE_FAR = 3.5, 15, 2  # standard errors to both sides, points, those beyond at each side
 SAME = 0.1  # log units: starts that end this close have come to the same
-Source = str | Path | Mapping[str, Any] | xr.Dataset
 
 
 @dataclass(frozen=True)
@@ -120,49 +122,6 @@ def fit(
     return fitted(made, table, recording, seed, truth, on_progress)
 
 
-def recorded(
-    spec: Spec, table: Fit, data: Source | None, synthetic: bool, seed: int
-) -> tuple[Recording, np.ndarray | None]:
-    """The recording that is asked for, and the places of the truth in the ranges where it is `synthetic`."""
-    check_double("a fit")
-    if synthetic:
-        if data is not None:
-            raise PlasticodeError("fit got both data and synthetic: a recording is either given or simulated")
-        return simulated(spec, table, seed)
-    source = table.data if data is None else data
-    if source is None:
-        raise PlasticodeError("fit.data is missing: it must name the recording; synthetic (--synthetic) makes one")
-    return recordings.read(source, table, spec.task), None
-
-
-def simulated(spec: Spec, table: Fit, seed: int) -> tuple[Recording, np.ndarray]:
-    """A recording that the spec makes with its own numbers, and their places in the ranges."""
-    return simulator(spec, table)(seed)
-
-
-def simulator(spec: Spec, table: Fit) -> Callable[[int], tuple[Recording, np.ndarray]]:
-    """What makes such recordings, one for each seed of their noise; one program for all."""
-    made = model(spec, table)
-    truth = truth_of(made)
-    presentations = spec.stimulus.presentations
-    over = made.over(presentations)
-    etas, _ = jax.jit(made.predicted, static_argnums=1)(truth, presentations, made.data)
-
-    start = spec_weights(made) if table.initial_weights not in (KNOWN, FREE) else {}
-
-    def draw(seed: int) -> tuple[Recording, np.ndarray]:
-        seen = {}
-        for number, one in enumerate(made.observe):
-            keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), number), presentations)
-            values = np.array(jax.vmap(LIKELIHOODS[one.noise].draw)(keys, etas[one.name]))
-            values[np.arange(presentations) % one.every != 0] = np.nan
-            values[over[one.name]] = np.nan
-            seen[one.name] = values
-        return Recording(presentations, seen, None, start=start), truth
-
-    return draw
-
-
 class Prepared:
     """A fit that is ready to search: its model, the recording, and how many starts its searches have."""
 
@@ -171,29 +130,44 @@ class Prepared:
         self.made = model(spec, table, recording)
         recordings.check_widths(recording, table, sizes(self.made))
         self.is_large = self.made.coordinates > FORWARD
+        self.read_off = [i for i, one in enumerate(self.made.free) if one.path not in table.profile]
         self.searches = {STARTS: table.starts, BEST: int(self.is_large), PROFILE: PROFILE_POINTS * len(table.profile)}
-        self.score = Scorer(self.made, recording, table.starts)
+        self.searches |= dict.fromkeys((ENDS, VALLEYS), 2 * len(self.read_off))  # at most
+        self.score = Scorer(self.made, Scores(self.made.scored, self.made, table.starts), rows_of(recording))
+
+    @functools.cached_property
+    def contest(self) -> Contest | None:
+        """The comparison of the rules that fit.rules names, if it does."""
+        if not self.table.rules:
+            return None
+        rules = contenders(self.spec, self.table, self.recording)
+        return Contest(rules, self.table, self.recording, self.seed)
+
+    @functools.cached_property
+    def descender(self) -> Descender:
+        """What moves starts of many free numbers, before the best is scored."""
+        return Descender(self.made, self.recording, self.table.starts)
 
     def way(self, part: str) -> Scorer | Descender:
         """How the starts of a search move."""
-        if part == STARTS and self.is_large:
-            return Descender(self.made, self.recording, self.table.starts)
-        return self.score
+        if part not in self.searches and self.contest is not None:
+            return self.contest.way(part)
+        return self.descender if part == STARTS and self.is_large else self.score
 
-    def fitted(self, seek: Callable[[Search], list[End]]) -> Fitted:
+    def fitted(self, seek: Seek) -> Fitted:
         """What comes of it, where `seek` gives the ends of all starts of a search."""
         made = self.made
         begun = starts_in(made, self.table.starts, self.seed)
         held = np.zeros(begun.shape, bool)
-        ends = seek(Search(STARTS, self.way(STARTS), begun, held))
+        (ends,) = seek(Search(STARTS, self.way(STARTS), begun, held))
         best = best_of(ends)
         if self.is_large:  # what is known of the numbers there
             i = next(i for i, end in enumerate(ends) if end is best)
-            (polished,) = seek(Search(BEST, self.score, best.place[None], held[:1]))
+            ((polished,),) = seek(Search(BEST, self.score, best.place[None], held[:1]))
             best = ends[i] = polished._replace(start=best.start, scores=best.scores + polished.scores)
         known = certainty(marginal(best.information, len(made.free)))
         profiles = self._profiles(seek, best, known) if self.table.profile else {}
-        found = _concluded(made, self.recording, ends, known, profiles, self.truth)
+        found = _concluded(made, self.recording, ends, known, profiles, self._bends(seek, best, known), self.truth)
         return dataclasses.replace(found, notes=(*self._notes(), *_cut(found.estimates, found.free, found.profiles)))
 
     def blind(self) -> list[str]:
@@ -229,7 +203,23 @@ class Prepared:
         spec, table, recording, seed = pickle.loads(content)
         return cls(make_spec(spec), Fit.model_validate(table), recording, seed)
 
-    def _profiles(self, seek: Callable[[Search], list[End]], best: End, known: Certainty) -> dict[str, xr.Dataset]:
+    def _bends(self, seek: Seek, best: End, known: Certainty) -> dict[int, str]:
+        """What is wrong with intervals that are read off the curvature, by number: by one score of their ends, and
+        where that leaves it open all other numbers go on from there."""
+        looked_at = [i for i in self.read_off if is_known(self.made.free[i], known.errors[i])]
+        if not looked_at:
+            return {}
+        places = sides(best, known.errors, looked_at)
+        (ends,) = seek(Search(ENDS, self.score, places, np.ones(places.shape, bool)))
+        told, left = bent(best, known.errors, looked_at, ends)
+        if left:
+            held = np.arange(places.shape[1]) == np.repeat(looked_at, 2)[left, None]
+            (followed,) = seek(Search(VALLEYS, self.score, places[left], held))
+            moved = dict(zip(left, followed, strict=True))
+            told, _ = bent(best, known.errors, looked_at, [moved.get(row, end) for row, end in enumerate(ends)])
+        return told
+
+    def _profiles(self, seek: Seek, best: End, known: Certainty) -> dict[str, xr.Dataset]:
         """How well the model fits with each of the numbers of fit.profile held at places around its estimate, and at
         a few up to the ends of its range, for the errors say little where a valley bends; all others follow."""
         free, places = [one.path for one in self.made.free], {}
@@ -238,12 +228,13 @@ class Prepared:
         for number, path in enumerate(self.table.profile):
             rows, i = slice(number * PROFILE_POINTS, (number + 1) * PROFILE_POINTS), free.index(path)
             reach = PROFILED * known.errors[i] if np.isfinite(known.errors[i]) else 1.0
-            ends = max(best.place[i] - reach, 0), min(best.place[i] + reach, 1)
-            near = np.linspace(*ends, PROFILE_POINTS - 2 * PROFILE_FAR)
+            low, high = max(best.place[i] - reach, 0), min(best.place[i] + reach, 1)
+            near = np.linspace(low, high, PROFILE_POINTS - 2 * PROFILE_FAR)
             below, above = (np.linspace(a, b, PROFILE_FAR, endpoint=False) for a, b in ((0, near[0]), (1, near[-1])))
             places[path] = np.concatenate([below, near, above[::-1]])
             begun[rows, i], held[rows, i] = places[path], True
-        losses = iter([end.loss for end in seek(Search(PROFILE, self.score, begun, held))])
+        (ends,) = seek(Search(PROFILE, self.score, begun, held))
+        losses = iter([end.loss for end in ends])
         found = {}
         for path, at in places.items():
             numbers = [float(self.made.free[free.index(path)].number(place)) for place in at]
@@ -262,8 +253,7 @@ def fitted(
 ) -> Fitted:
     """The fit of a recording that was read, or simulated, in memory."""
     prepared = Prepared(spec, table, recording, seed, truth)
-    searches = prepared.searches.values()
-    return prepared.fitted(in_memory(max(searches), sum(searches), on_progress))
+    return prepared.fitted(in_memory(prepared.searches, on_progress))
 
 
 def _concluded(
@@ -272,6 +262,7 @@ def _concluded(
     ends: list[End],
     known: Certainty,
     profiles: dict[str, xr.Dataset],
+    bends: dict[int, str],
     truth: np.ndarray | None,
 ) -> Fitted:
     """What the ends of all starts come to."""
@@ -283,6 +274,8 @@ def _concluded(
         interval = ends_of_interval(best.place[i], known.errors[i], profiles.get(one.path), best.loss)
         if interval[0] <= 0 and interval[1] >= 1:  # as a profile may find where the errors are small
             said[i] = Verdict(NOT_IDENTIFIED, said[i].why or AS_WIDE)
+        if i in bends and said[i].verdict in (IDENTIFIED, MISFIT):
+            said[i] = Verdict(said[i].verdict, ", and ".join(filter(None, (said[i].why, bends[i]))))
         estimates[one.path] = _estimate(one, best.place[i], interval, said[i], None if truth is None else truth[i])
     reached = sum(end.loss < best.loss + SAME for end in ends)
     starts = starts_of(made, ends)

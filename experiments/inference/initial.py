@@ -132,7 +132,7 @@ def of_recording(weights: Weights, found: Mapping[str, np.ndarray], prefix: str)
         there = ", ".join(f"{prefix}_{name}" for name in weights)
         raise PlasticodeError(
             f"the recording has no weights for fit.initial_weights = '{printable(prefix)}': it is 'known', 'free', "
-            f"or what their names begin with, here those of {there}"
+            f"or what their names begin with, here those of {there}{hint(prefix, (KNOWN, FREE))}"
         )
     own = {name: np.asarray(array, float) for name, array in weights.items()}
     for name, values in found.items():

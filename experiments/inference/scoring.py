@@ -88,14 +88,6 @@ def advanced(walk: Walk, score: ScoreMany, batch: int) -> Walk:
     return after
 
 
-def ascend(score: ScoreMany, starts: np.ndarray, batch: int, held: np.ndarray | None = None) -> list[End]:
-    """The ends of all `starts`, (starts, free), in their order; `held`, of the same shape, says which numbers stay."""
-    walk = Walk.begun(starts, held)
-    while not walk.done.all():
-        walk = advanced(walk, score, batch)
-    return walk.ends()
-
-
 def _take(walk: Walk, i: int, loss: float, gradient: np.ndarray, information: np.ndarray) -> None:
     """The score of the candidate of start i, which is accepted if it is better; then the next one."""
     walk.scores[i] += 1
@@ -116,15 +108,22 @@ def _take(walk: Walk, i: int, loss: float, gradient: np.ndarray, information: np
 def _step(walk: Walk, i: int) -> tuple[float, np.ndarray]:
     """What an undamped step promises, and the damped one; numbers that a bound holds do not move."""
     place, gradient, information = walk.place[i], walk.gradient[i], walk.information[i]
-    outwards = ((place <= 0) & (gradient > 0)) | ((place >= 1) & (gradient < 0))
-    moves = ~(walk.held[i] | outwards)
+    moves = may_move(place, gradient) & ~walk.held[i]
     step = np.zeros_like(gradient)
     if not moves.any():
         return 0.0, step
-    g, h = gradient[moves], information[np.ix_(moves, moves)]
-    scale = np.sqrt(np.diag(h)) + 1e-150
-    g, h = g / scale, h / np.outer(scale, scale)
-    eye = np.eye(len(g))
-    promised = float(g @ np.linalg.solve(h + 1e-9 * eye, g)) / 2
-    step[moves] = -np.linalg.solve(h + walk.damping[i] * eye, g) / scale
+    promised, step[moves] = newton(gradient[moves], information[np.ix_(moves, moves)], walk.damping[i])
     return promised, step * min(1.0, LONGEST / max(np.abs(step).max(), 1e-300))
+
+
+def may_move(place: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """Which numbers no bound holds."""
+    return ~(((place <= 0) & (gradient > 0)) | ((place >= 1) & (gradient < 0)))
+
+
+def newton(gradient: np.ndarray, information: np.ndarray, damping: float = 1e-9) -> tuple[float, np.ndarray]:
+    """What an undamped step promises, and the damped one."""
+    scale = np.sqrt(np.diag(information)) + 1e-150
+    g, h, eye = gradient / scale, information / np.outer(scale, scale), np.eye(len(scale))
+    promised = float(g @ np.linalg.solve(h + 1e-9 * eye, g)) / 2
+    return promised, -np.linalg.solve(h + damping * eye, g) / scale

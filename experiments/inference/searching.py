@@ -5,7 +5,7 @@ import functools
 import io
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from experiments.inference.model import Model, Rows
 from experiments.inference.recordings import Recording
 from experiments.inference.scoring import End, Walk, advanced
 from experiments.machine.compilation import for_products
-from experiments.machine.progress import Meter
+from experiments.machine.progress import STARTS, Meter, OnProgress
 from experiments.points.jobs import Chunking, ChunkKey, group_stem
 from experiments.spec.extents import HELD
 from experiments.storage.chunks import ChunkStore, Record
@@ -31,29 +31,34 @@ from experiments.storage.rundir import RunDirectory
 BATCH = 16  # places that one call of the program scores
 TANGENTS = 512  # and so many slopes, at most
 CHUNK = 64  # starts that take turns in the batch
-SCORES = 12  # of a start, about: the unit of progress
+# Of a start, about, which is its work.
+SCORES = {"starts": 12.0, "best": 5.0, "profile": 5.0, "valleys": 2.0, "folds": 5.0, "ends": 1.0}
 CHECKPOINT = "walk"
 
 
 class Scorer:
-    """Scores places, (batch, free), priors included: one program, compiled once, over all local devices."""
+    """Scores places, (batch, free), priors included: by one program, over all local devices."""
 
-    def __init__(self, made: Model, recording: Recording, starts: int):
-        self.made = made
-        self.rows = Rows(np.arange(recording.presentations, dtype=np.int32), recording.seen)
-        devices = len(jax.local_devices())
-        most = max(min(BATCH, starts, TANGENTS // made.coordinates), 1)
-        block = -(-most // devices)
-        self.batch = block * devices
-        self._program = Program(batched(made.scored, 1, 2, block, options=for_products(made.plan.sizes)))
+    def __init__(self, made: Model, program: "Scores", rows: Any):
+        self.made, self.rows, self._program = made, rows, program
+        self.batch = program.batch
+
+    @property
+    def coordinates(self) -> int:
+        """How many numbers a place has."""
+        return self.made.coordinates
+
+    def prior(self, places: np.ndarray) -> Scored:
+        """What the priors say of places."""
+        return self.made.prior(places)
 
     def prepare(self) -> None:
         """Compile, unless that is done."""
-        self._program.compiled(np.zeros((self.batch, self.made.coordinates)), self.rows, self.made.data)
+        self._program.compiled(np.zeros((self.batch, self.coordinates)), self.rows, self.made.data)
 
     def __call__(self, places: np.ndarray) -> Scored:
         said = jax.tree.map(np.asarray, self._program(places, self.rows, self.made.data))
-        return jax.tree.map(np.add, said, self.made.prior(places))
+        return jax.tree.map(np.add, said, self.prior(places))
 
     def begun(self, start: np.ndarray, held: np.ndarray) -> Walk:
         """Starts before their first score."""
@@ -68,8 +73,7 @@ class Descender:
     """Moves starts, a batch of them in turn, down the slope of the likelihood; as a `Scorer` otherwise."""
 
     def __init__(self, made: Model, recording: Recording, starts: int):
-        self.made = made
-        self.rows = Rows(np.arange(recording.presentations, dtype=np.int32), recording.seen)
+        self.made, self.rows = made, rows_of(recording)
         devices = len(jax.local_devices())
         block = -(-min(BATCH, starts) // devices)
         self.batch = block * devices
@@ -115,6 +119,22 @@ class Program:
         return self.compiled(*arguments)(*arguments)
 
 
+class Scores(Program):
+    """`scored(place, rows, data)` of a model, for a `batch` of places at once: as many as starts, or what suits."""
+
+    def __init__(self, scored: Callable[..., Scored], made: Model, starts: int):
+        devices = len(jax.local_devices())
+        most = max(min(BATCH, starts, TANGENTS // made.coordinates), 1)
+        block = -(-most // devices)
+        self.batch = block * devices
+        super().__init__(batched(scored, 1, 2, block, options=for_products(made.plan.sizes)))
+
+
+def rows_of(recording: Recording) -> Rows:
+    """All presentations of a recording."""
+    return Rows(np.arange(recording.presentations, dtype=np.int32), recording.seen)
+
+
 class Search(NamedTuple):
     """Starts of a fit, (starts, free), of whose numbers those that are `held` stay: what is cut into chunks, as a job
     is."""
@@ -124,7 +144,10 @@ class Search(NamedTuple):
     start: np.ndarray
     held: np.ndarray
 
-    point_work = float(SCORES)
+    @property
+    def point_work(self) -> float:
+        """Of a start."""
+        return work_of(self.part)
 
     @property
     def stem(self) -> str:
@@ -136,6 +159,11 @@ class Search(NamedTuple):
         return chunks_of(self.part, len(self.start), chunking)
 
 
+def work_of(part: str) -> float:
+    """Of a start of a search of this name, such as "starts" or "rule0-folds"."""
+    return SCORES[part.rpartition("-")[2]]
+
+
 def chunks_of(part: str, size: int, chunking: Chunking) -> dict[ChunkKey, np.ndarray]:
     """The starts of every chunk of a search of so many."""
     pieces = np.array_split(np.arange(size), -(-size // chunking.most))
@@ -145,7 +173,7 @@ def chunks_of(part: str, size: int, chunking: Chunking) -> dict[ChunkKey, np.nda
 def chunking_of(starts: int, processes: int) -> Chunking:
     """How starts are cut for so many processes: a batch each at least."""
     most = min(max(-(-starts // processes), BATCH), CHUNK)
-    return Chunking(min(BATCH, most), most, SCORES)
+    return Chunking(min(BATCH, most), most, int(max(SCORES.values())))
 
 
 class Searcher:
@@ -215,9 +243,12 @@ def ends_of(record: Record) -> list[End]:
     return [End(*row) for row in zip(*(columns[name] for name in End._fields), strict=True)]
 
 
+Seek = Callable[..., list[list[End]]]  # of searches the ends of all their starts, as a `Seeker` finds them
+
+
 @dataclass
 class Seeker:
-    """Who goes on from all starts of a search, by `execute`: in this process or on workers; what is finished is kept in
+    """Who goes on from all starts of searches, by `execute`: in this process or on workers; what is finished is kept in
     a `directory`, if there is one, and not done again."""
 
     meter: Meter
@@ -226,9 +257,9 @@ class Seeker:
     directory: RunDirectory | None = None
     labels: dict[str, Any] = field(default_factory=dict)
 
-    def __call__(self, search: Search) -> list[End]:
-        """The ends of all starts."""
-        tasks = share([search], self.chunking)
+    def __call__(self, *searches: Search) -> list[list[End]]:
+        """The ends of all starts of each of the searches, which share the processes."""
+        tasks = share(searches, self.chunking)
         if self.directory is None:
             records = {}
             for outcome in self.execute(tasks, self.meter):
@@ -237,7 +268,10 @@ class Seeker:
                 records[outcome.key] = outcome.record
         else:
             records = self._kept(self.directory, tasks)
-        return [end for _, record in sorted(records.items()) for end in ends_of(record)]
+        found = {search.part: [] for search in searches}
+        for key, record in sorted(records.items()):
+            found[key.part] += ends_of(record)
+        return [found[search.part] for search in searches]
 
     def _kept(self, directory: RunDirectory, tasks: list) -> dict[ChunkKey, Record]:
         keep(directory, self.labels, self.execute(missing(tasks, directory.store), self.meter))
@@ -250,7 +284,16 @@ class Seeker:
         return {key: directory.store.read(key)[1] for task in tasks for key in task.chunks}
 
 
-def in_memory(starts: int, of: int, on_progress: Callable[[int, int], None] | None) -> Seeker:
-    """Who seeks in this process: `of` starts in all searches, `starts` in the largest."""
-    report = None if on_progress is None else lambda now: on_progress(now.points, of)
-    return Seeker(Meter(report, float(SCORES * of), of), chunking_of(starts, 1))
+def in_memory(searches: Mapping[str, int], on_progress: Callable[[int, int], None] | None) -> Seeker:
+    """Who seeks in this process, given how many starts each of the searches has."""
+    report = None if on_progress is None else lambda now: on_progress(now.points, now.of)
+    return Seeker(meter_of(searches, report), chunking_of(max(searches.values()), 1))
+
+
+def meter_of(searches: Mapping[str, int], report: OnProgress | None, finished: Mapping[str, int] = {}) -> Meter:
+    """Of all starts of searches, given how many each has, and how many of them are `finished`."""
+    return Meter(report, *_counted(searches), _counted(finished), STARTS)
+
+
+def _counted(searches: Mapping[str, int]) -> tuple[float, int]:
+    return sum(work_of(part) * size for part, size in searches.items()), sum(searches.values())

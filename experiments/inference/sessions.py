@@ -17,12 +17,12 @@ from experiments.execution import cluster
 from experiments.execution.keeping import How
 from experiments.execution.runner import Executor, local
 from experiments.inference import recordings, writing
-from experiments.inference.comparison import compared, contenders
 from experiments.inference.design import design
-from experiments.inference.fitting import Prepared, simulated
+from experiments.inference.fitting import Prepared
 from experiments.inference.initial import FREE
 from experiments.inference.model import doubled, model, sizes
-from experiments.inference.searching import SCORES, Descender, Scorer, Search, Searcher, Seeker, chunking_of, chunks_of
+from experiments.inference.searching import Search, Searcher, Seeker, chunking_of, chunks_of, meter_of
+from experiments.inference.simulation import simulated
 from experiments.inference.table import read_fit
 from experiments.machine.progress import Meter, OnProgress, Progress
 from experiments.points.jobs import group_stem
@@ -97,7 +97,7 @@ def fit_into(
             raise PlasticodeError("fit.data is missing: it, or --data, must name the recording; --synthetic makes one")
         recording = recordings.read(source, table, spec.task)
     prepared = Prepared(spec, table, recording, spec.seed, truth)
-    rules = contenders(spec, table, recording) if table.rules else []  # what is wrong is told before the fit
+    contest = prepared.contest  # what is wrong with a rule is told before the fit
     with rundir.opened(target, _header(prepared, how), None, how.force) as directory:
         for notice in directory.notices:
             notify(notice)
@@ -106,7 +106,7 @@ def fit_into(
         with _executor(prepared, directory, how) as execute:
             seek = Seeker(_meter(prepared, directory, on_progress), directory.chunking, execute, directory)
             found = prepared.fitted(seek)
-        which = compared(rules, table, recording, spec.seed) if rules else None
+            which = None if contest is None else contest.compared(seek)
         writing.write(found, which, prepared, keeps, target)
         directory.close()
     tables, told, ok = [writing.table_of(found)], [*found.sentences, *found.notes], found.ok
@@ -117,17 +117,15 @@ def fit_into(
 
 def _header(prepared: Prepared, how: How) -> dict[str, Any]:
     """What fit it is: the spec with its table [fit], and all arrays that it reads."""
-    chunking = chunking_of(max(prepared.searches.values()), cluster.size(how.workers, how.scheduler)[0])
+    searches = _searches(prepared)
+    chunking = chunking_of(max(searches.values()), cluster.size(how.workers, how.scheduler)[0])
     known = hashlib.sha256(prepared.spec.hash().encode())
-    own = prepared.table.model_dump(mode="json", exclude={"rules", "folds"})  # which change nothing of the fit itself
+    unused = set() if prepared.contest else {"folds"}
+    own = prepared.table.model_dump(mode="json", exclude=unused)
     known.update(json.dumps(own, sort_keys=True).encode())
     start = {f"start {name}": values for name, values in prepared.recording.start.items()}
     arrays = prepared.made.data | prepared.recording.seen | start
-    jobs = {
-        group_stem(part, 0): (size, len(chunks_of(part, size, chunking)))
-        for part, size in prepared.searches.items()
-        if size
-    }
+    jobs = {group_stem(part, 0): (size, len(chunks_of(part, size, chunking))) for part, size in searches.items()}
     resolved, code = writing.resolved(prepared), rundir.code_of(prepared.made.plan.spec.modules)
     data = {rundir.RECORDING: _checksum(arrays)}
     return rundir.header(prepared.spec.name, known.hexdigest(), resolved, code, data, chunking, jobs)
@@ -141,12 +139,19 @@ def _checksum(arrays: Mapping[str, Any]) -> str:
     return known.hexdigest()
 
 
+def _searches(prepared: Prepared) -> dict[str, int]:
+    """All searches of a fit and of a comparison of rules, and how many starts each has."""
+    every = prepared.searches | (prepared.contest.searches if prepared.contest else {})
+    return {part: size for part, size in every.items() if size}
+
+
 def _meter(prepared: Prepared, directory: rundir.RunDirectory, on_progress: OnProgress) -> Meter:
     """Of all starts of all searches, of which some are finished."""
-    of = sum(prepared.searches.values())
-    every = [chunks_of(part, size, directory.chunking) for part, size in prepared.searches.items() if size]
-    done = sum(len(points) for chunks in every for key, points in chunks.items() if key in directory.store)
-    meter = Meter(on_progress, float(SCORES * of), of, (float(SCORES * done), done))
+    searches, finished = _searches(prepared), {}
+    for part, size in searches.items():
+        chunks = chunks_of(part, size, directory.chunking)
+        finished[part] = sum(len(points) for key, points in chunks.items() if key in directory.store)
+    meter = meter_of(searches, on_progress, finished)
     directory.lock.tell = lambda: {"progress": meter.now._asdict()}
     directory.lock.beat()
     return meter
@@ -165,12 +170,13 @@ def _executor(prepared: Prepared, directory: rundir.RunDirectory, how: How) -> A
 def searcher(request: cluster.Request, size: int, store: ChunkStore | None) -> Searcher:
     """On a worker: what runs chunks of a search."""
     prepared, part, start, held = pickle.loads(request.packed)
-    return Searcher(Search(part, _way(prepared, part), start, held), size, store)
+    return Searcher(Search(part, _prepared(prepared).way(part), start, held), size, store)
 
 
-@functools.lru_cache(maxsize=2)
-def _way(prepared: bytes, part: str) -> Scorer | Descender:
-    return Prepared.unpacked(prepared).way(part)
+@functools.lru_cache(maxsize=1)
+def _prepared(content: bytes) -> Prepared:
+    """All searches of a fit share its programs."""
+    return Prepared.unpacked(content)
 
 
 def check_into(spec: Spec, data: Path | None) -> Told:

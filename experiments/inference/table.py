@@ -183,10 +183,19 @@ def _validated(table: Mapping[str, Any]) -> Fit:
         raise _explained(error) from None
 
 
+_SHAPES = {
+    "observe": 'a list of tables, such as [{ of = "z1", sd = 0.1 }]',
+    "free": 'a range, such as ["0.1 s", "50 s"], or a table with a range',
+}
+
+
 def _explained(error: ValidationError) -> PlasticodeError:
     """As `explained`, of keys of [fit]."""
     first = error.errors(include_url=False)[0]
     at = [str(item) for item in first["loc"]]
+    shape = _SHAPES.get(at[0])
+    if shape and first["type"] in ("tuple_type", "model_type", "model_attributes_type"):
+        return refused(f"fit.{'.'.join(at)}", first["input"], f"it must be {shape}")
     if first["type"] == "extra_forbidden":
         model: Any = {"free": Free, "observe": Observation}.get(at[0], Fit) if len(at) > 1 else Fit
         return unknown_key(f"fit.{'.'.join(at)}", list(model.model_fields))

@@ -108,7 +108,7 @@ def verdicts(
     for i, one in enumerate(free):
         error = known.errors[i]
         far = [end for end in rivals if abs(end.place[i] - best.place[i]) > APART * error]
-        if not NORMAL * error < WIDEST or _is_prior(one, error):
+        if not is_known(one, error):
             found.append(Verdict(NOT_IDENTIFIED, _unknown(free, i, known)))
         elif best.place[i] <= EDGE or best.place[i] >= 1 - EDGE:
             end = "lower" if best.place[i] <= EDGE else "upper"
@@ -125,9 +125,10 @@ def verdicts(
     return found
 
 
-def _is_prior(one: Coordinate, error: float) -> bool:
-    """Whether what is known of a number is for the most part its prior."""
-    return one.prior is not None and bool(error * one.width > MOST_PRIOR * one.prior[1])
+def is_known(one: Coordinate, error: float) -> bool:
+    """Whether data say where in its range a number is, and not for the most part its prior."""
+    is_prior = one.prior is not None and bool(error * one.width > MOST_PRIOR * one.prior[1])
+    return bool(NORMAL * error < WIDEST) and not is_prior
 
 
 def _unknown(free: Sequence[Coordinate], i: int, known: Certainty) -> str:
@@ -209,10 +210,8 @@ def sentences(estimates: Sequence[Estimate], free: Sequence[Coordinate], tests: 
     for one, of in zip(estimates, free, strict=True):
         low, high = number_text(of, one.low), number_text(of, one.high)
         value = f"{one.path} = {number_text(of, one.value)}, 95 % interval {low} to {high}"
-        if one.verdict == IDENTIFIED:
-            told.append(f"{value}.")
-        elif one.verdict == MISFIT:
-            told.append(f"{value}, but {one.why}.")
+        if one.verdict in (IDENTIFIED, MISFIT):
+            told.append(f"{value}, but {one.why}." if one.why else f"{value}.")
         else:
             told.append(f"{one.path} is {one.verdict}: {one.why}.")
     for name, test in tests.items():

@@ -18,12 +18,13 @@ from experiments.machine.interrupts import raise_if_interrupted
 PATIENCE = 2.0  # seconds before anything is shown
 EVERY_SECONDS, EVERY_FRACTION, EVERY_MINUTE = 5.0, 0.1, 60.0  # between two plain lines
 EVERY_UPDATE = 0.2  # seconds between two states of a bar in a notebook
+POINTS, STARTS = "points", "starts"  # of a sweep, of a fit
 
 
 class Progress(NamedTuple):
     """Work that is done, of all; points that are finished, of all, where there are points; chunks that failed.
 
-    `rate` is in points per second and `left` in seconds, both from what this process has done.
+    `rate` is in points per second and `left` in seconds, both from what this process has done; `what` the points are.
     """
 
     done: float
@@ -33,6 +34,7 @@ class Progress(NamedTuple):
     failures: int = 0
     rate: float = 0.0
     left: float | None = None
+    what: str = POINTS
 
     @property
     def fraction(self) -> float:
@@ -42,8 +44,8 @@ class Progress(NamedTuple):
     @property
     def facts(self) -> list[str]:
         """All but the fraction, as short texts."""
-        facts = [f"{self.points} of {self.of} points finished"] if self.of else []
-        facts += [f"{self.rate:.3g} points/s"] if self.rate else []
+        facts = [f"{self.points} of {self.of} {self.what} finished"] if self.of else []
+        facts += [f"{self.rate:.3g} {self.what}/s"] if self.rate else []
         facts += [f"{self.failures} chunk{'s' * (self.failures > 1)} failed"] if self.failures else []
         return facts + ([f"about {span(self.left)} left"] if self.left is not None else [])
 
@@ -53,12 +55,16 @@ def progress_told(content: object) -> Progress | None:
     if not isinstance(content, dict) or not {"done", "total"} <= set(content) <= set(Progress._fields):
         return None
     whole = {"points", "of", "failures"}
-    for key, value in content.items():
+    told = dict(content)
+    what = told.pop("what", POINTS)
+    if what not in (POINTS, STARTS):
+        return None
+    for key, value in told.items():
         least_is_there = type(value) in (int, float) and 0 <= value < 1e18
         if not (least_is_there and (key not in whole or type(value) is int) or (key == "left" and value is None)):
             return None
-    numbers: dict[str, Any] = {k: v if k in whole or v is None else float(v) for k, v in content.items()}
-    return Progress(**numbers)
+    numbers: dict[str, Any] = {k: v if k in whole or v is None else float(v) for k, v in told.items()}
+    return Progress(**numbers, what=what)
 
 
 OnProgress = Callable[[Progress], None]
@@ -75,13 +81,18 @@ def span(seconds: float) -> str:
 class Meter:
     """Adds up finished work, and tells whoever asked; where an interrupt was dropped, it is raised again here.
 
-    `total`, `of` and what is `finished` already, (work, points), are fixed at the start.
+    `total`, `of`, what is `finished` already, (work, points), and `what` points are, are fixed at the start.
     """
 
     def __init__(
-        self, report: OnProgress | None, total: float, of: int = 0, finished: tuple[float, int] = (0.0, 0)
+        self,
+        report: OnProgress | None,
+        total: float,
+        of: int = 0,
+        finished: tuple[float, int] = (0.0, 0),
+        what: str = POINTS,
     ) -> None:
-        self.report, self.total, self.of = report, total, of
+        self.report, self.total, self.of, self.what = report, total, of, what
         self.done, self.points = finished
         self.partial, self.failures = 0.0, 0
         self.base, self.start = self.done, time.monotonic()
@@ -107,7 +118,7 @@ class Meter:
         done, seconds = self.done + self.partial, time.monotonic() - self.start
         pace = (done - self.base) / seconds if seconds > 0 else 0.0
         rate, left = (pace * self.of / self.total, (self.total - done) / pace) if pace > 0 else (0.0, None)
-        return Progress(done, self.total, self.points, self.of, self.failures, rate, left)
+        return Progress(done, self.total, self.points, self.of, self.failures, rate, left, self.what)
 
     def _tell(self) -> None:
         raise_if_interrupted()

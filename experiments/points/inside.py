@@ -1,5 +1,6 @@
 """Looks inside the presentations of a point."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -12,7 +13,7 @@ from dynamics.errors import refused
 from dynamics.inside import Seen, Sight
 from experiments.points.assemble import Plan, build
 from experiments.spec.extents import Extent, Layout
-from experiments.spec.inside import PRESENTATION, TIME, column, neurons_of
+from experiments.spec.inside import PRESENTATION, TIME, TOLD, column, neurons_of
 
 
 def watch_point(plan: Plan, progress: Any, values: dict, seed: jax.Array, data: dict, k: Any) -> tuple[Any, Seen]:
@@ -20,7 +21,14 @@ def watch_point(plan: Plan, progress: Any, values: dict, seed: jax.Array, data: 
     run, record = _run(plan, values, seed, data), plan.spec.record
     shares = np.linspace(0, 1, record.inside_times)
     progress, seen = run.watch(progress, k, shares, _sight(plan, run))
-    return progress, {column(record, name): numbers for name, numbers in seen.items()}
+    return progress, _told(run, k) | {column(record, name): numbers for name, numbers in seen.items()}
+
+
+def _told(run: Coupled, k: Any) -> Seen:
+    """Whether the target of presentation k is told, where not all are; of presentations side by side the first."""
+    told = run.stream.told
+    stream = dataclasses.replace(run.stream, sides=run.batch, side=jnp.zeros((), jnp.int32))
+    return {} if told is None else {TOLD: told[stream.index(k)]}
 
 
 def inside_of(plan: Plan, values: dict, seed: Any, data: dict) -> Layout:
@@ -34,6 +42,9 @@ def inside_of(plan: Plan, values: dict, seed: Any, data: dict) -> Layout:
             dims = (PRESENTATION, TIME, *map(neurons_of, view.layers))
             shape = (len(record.inside_presentations), record.inside_times, *sight.sizes(run.circuit, view))
             found[column(record, name)] = Extent(dims, shape, False, view.long_name)
+        for name in _told(run, jnp.zeros((), jnp.int32)):
+            shape = (len(record.inside_presentations),)
+            found[name] = Extent((PRESENTATION,), shape, False, "whether the target is told")
         return jnp.zeros(())
 
     if record.inside:

@@ -16,7 +16,7 @@ from experiments.results.intervals import axes, count, position, positions, spre
 from experiments.results.labels import Results
 from experiments.results.text_tables import title_of, value_text
 from experiments.spec.grid import Sweep
-from experiments.spec.inside import PRESENTATION, TIME
+from experiments.spec.inside import PRESENTATION, TIME, TOLD
 
 INSIDE = "inside"  # the name of the figure; no probe may be called so
 MOST_COLUMNS, MOST_ROWS, MOST_NEURONS = 4, 12, 5
@@ -47,8 +47,9 @@ def inside_figures(
     return found
 
 
-def times(sweep: Sweep, at: tuple[int, ...], presentation: int) -> Times:
-    """When things happen in a presentation of the point at a position of the grid."""
+def times(sweep: Sweep, at: tuple[int, ...], presentation: int, is_told: bool = True) -> Times:
+    """When things happen in a presentation of the point at a position of the grid; there is no error where no target
+    `is_told`."""
     group, row = next(
         (group, rows[0]) for group in sweep.groups if len(rows := np.flatnonzero((group.index == at).all(axis=1)))
     )
@@ -56,7 +57,8 @@ def times(sweep: Sweep, at: tuple[int, ...], presentation: int) -> Times:
     known = {path: float(values[row]) for path, values in group.stages[phase].items() if np.ndim(values[row]) == 0}
     shown, lag = known["stimulus.duration"], known.get("delays.input", 0.0)
     late = known.get("delays.error", 0.0)
-    return Times(shown + known["stimulus.gap"], (lag, lag + shown), (late, late + shown))
+    error = (late, late + shown * is_told)
+    return Times(shown + known["stimulus.gap"], (lag, lag + shown), error)
 
 
 def _figure(data: xr.Dataset, sweep: Sweep) -> Figure:
@@ -69,9 +71,11 @@ def _figure(data: xr.Dataset, sweep: Sweep) -> Figure:
     rows = figure.subplots(len(shown), len(columns), sharex="col", sharey="row", squeeze=False)
     for column, place in enumerate(columns):
         at = tuple(place.get(axis, 0) for axis in grid)
-        when = times(sweep, at, int(data[PRESENTATION].values[place[PRESENTATION]]))
+        where = dict(zip(grid, at, strict=True)) | {PRESENTATION: place[PRESENTATION]}
+        is_told = TOLD not in data or bool(data[TOLD].isel(where) != 0)
+        when = times(sweep, at, int(data[PRESENTATION].values[place[PRESENTATION]]), is_told)
         seconds = data[TIME].values * (when.period if data[TIME].attrs["units"] == "period" else 1)
-        one = data[shown].isel(dict(zip(grid, at, strict=True)) | {PRESENTATION: place[PRESENTATION]})
+        one = data[shown].isel(where)
         for panel, name in zip(rows[:, column], shown, strict=True):
             _mark(panel, when)
             values = one[name] - one[name][0] if _is_map(data, name) else one[name]

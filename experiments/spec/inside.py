@@ -7,6 +7,7 @@ from experiments.spec.probes import TAKEN, variable
 from experiments.spec.tables import Record
 
 PRESENTATION, TIME = "inside_presentation", "inside_time"  # dimensions of results
+TOLD = "inside_told"  # of presentations, where not all targets are told
 
 
 def coordinates(record: Record, periods: np.ndarray) -> dict[str, tuple]:

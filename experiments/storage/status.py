@@ -8,12 +8,12 @@ from pathlib import Path
 
 from dynamics.errors import PlasticodeError, printable
 from experiments.machine.lock import described, read_owner
-from experiments.machine.progress import progress_told
+from experiments.machine.progress import POINTS, STARTS, progress_told
 from experiments.machine.reading import check_regular
 from experiments.results.netcdf import opened, readable, status_counts
 from experiments.results.ownership import identity_in
 from experiments.storage.chunks import CHECKPOINT, FAILED, NAME
-from experiments.storage.rundir import CHUNKS, read_header
+from experiments.storage.rundir import CHUNKS, RECORDING, read_header
 
 
 def status_of(target: Path, alive: Iterable[Path]) -> list[str]:
@@ -34,7 +34,8 @@ def status_of(target: Path, alive: Iterable[Path]) -> list[str]:
     points, of = _points(header, names), int(header["points"])
     begun = sum(name.endswith(CHECKPOINT) for name in names)
     failed = sum(name.endswith(FAILED) for name in names)
-    lines = [f"{printable(header['name'], 200)}: {points} of {of} points are finished ({points / of:.0%})"]
+    what = STARTS if RECORDING in header["run"].get("data", {}) else POINTS
+    lines = [f"{printable(header['name'], 200)}: {points} of {of} {what} are finished ({points / of:.0%})"]
     lines += [f"{begun} unfinished chunk{'s' * (begun > 1)} left a checkpoint to go on from"] if begun else []
     lines += [f"{failed} chunk{'s' * (failed > 1)} failed: see {directory}/*.failed.json"] if failed else []
     running = sorted(alive)

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from experiments.commands import cli
+from experiments.commands import console
 from experiments.execution import runner
 from experiments.predictions.study.choice import check_study
 from experiments.spec.loading import built_in_specs, load_spec
@@ -233,7 +233,7 @@ def checked(source: str, sets: list[str], quick: bool, seed: int | None) -> str:
     stderr = io.StringIO()
     with contextlib.redirect_stderr(stderr):
         try:
-            with cli._sentences():
+            with console.sentences():
                 spec = load_spec(source, sets, quick, seed)
                 check_study(spec)
                 runner.prepare(spec)

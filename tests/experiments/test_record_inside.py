@@ -1,7 +1,9 @@
 """`record.inside`: what is seen is that of the run alone, labelled, and told in a sentence where it cannot be."""
 
+import dataclasses
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
@@ -10,12 +12,14 @@ from dynamics.errors import PlasticodeError
 from dynamics.observe import observe
 from experiments.execution import runner
 from experiments.points.assemble import build
+from experiments.points.inside import _told
 from experiments.points.jobs import points_of, prepare, sweeps
 from experiments.predictions.study import see_the_dynamics
 from experiments.report.figures import save
 from experiments.report.inside import inside_figures
 from experiments.results.labels import Results
 from experiments.spec import extents
+from experiments.spec.inside import TOLD
 from experiments.spec.loading import load_spec, make_spec
 from experiments.spec.spec import dump_toml
 from experiments.spec.toml_text import parse_toml
@@ -65,6 +69,9 @@ def test_a_sweep_sees_what_the_run_of_a_point_does():
     assert {"z1_inside", "e2_inside", "W1_inside"} < set(data.data_vars) - set(plain.data_vars)
     assert data["W1"].dims == ("stimulus_duration", "z1", "z0")
     check_figure(sweeps({"": [job]}), data)
+    told = data.assign(inside_told=(("stimulus_duration", "inside_presentation"), [[0, 1], [1, 0]]))
+    axes = inside_figures(sweeps({"": [job]}), Results({"": told}, True))["inside"].axes
+    assert [len(panel.lines) for panel in axes[:4]] == [1, 2, 2, 1]  # an error only where a target was told
 
 
 def check_figure(grids: dict, data: xr.Dataset) -> None:
@@ -137,3 +144,17 @@ def test_the_picture_of_the_dynamics_and_its_claims(tmp_path):
     data = results.datasets[""]
     off = results._replace(datasets={"": data.assign(W1=1.1 * data["W1"])})
     assert [verdict.passed for verdict in see_the_dynamics.study(spec, sweeps(jobs), off).verdicts] == [False, False]
+
+
+def test_frames_that_are_told_a_target_are_known():
+    """The second of three: a bar, that it has moved, a blank. Of two sequences side by side those of the first."""
+    task = {"name": "moving-bar", "pixels": 3, "width": 1, "moves": 1, "blank": 1, "samples": 10}
+    record = {"points": 2, "probes": ["loss"], "inside": ["z1"], "inside_presentations": [3, 4]}
+    spec = make_spec({**SPEC, "task": task, "record": record, "sweep": {}, "stimulus": {"presentations": 6}})
+    (job,) = prepare(spec)[""]
+    values, seeds = points_of(job, slice(0, 1))
+    point: Any = {path: value[0] for path, value in values.items()}
+    run: Any = build(job.plan, point, seeds[0], job.data)[0]  # pyright: ignore[reportArgumentType]
+    for sides in (run, dataclasses.replace(run, batch=2)):
+        assert [float(_told(sides, jnp.asarray(k))[TOLD]) for k in range(6)] == [0, 1, 0, 0, 1, 0]
+    assert job.arrays[TOLD].shape == (2,)

@@ -1,5 +1,6 @@
 """Rules compared by what they foretell: folds, intervals of differences, the verdict on a small recording."""
 
+import functools
 import json
 from types import SimpleNamespace
 from typing import Any
@@ -15,14 +16,20 @@ import plasticode
 from dynamics.errors import PlasticodeError
 from dynamics.information import Scored
 from experiments.commands.cli import app
-from experiments.inference import comparison, fitting, folds
-from experiments.inference.comparison import Compared, Explanation
+from experiments.execution.runner import local
+from experiments.inference import comparison, folds, simulation
+from experiments.inference.comparison import Compared, Contest, Explanation
 from experiments.inference.coordinates import Coordinate
+from experiments.inference.model import model, truth_of
 from experiments.inference.recordings import Recording
+from experiments.inference.searching import Searcher, Seeker, chunking_of
 from experiments.inference.table import read_fit
 from experiments.inference.verdicts import Misfit
+from experiments.machine.progress import Meter
+from experiments.points.jobs import group_stem
 from experiments.spec.loading import load_spec, make_spec
 from experiments.spec.spec import dump_toml
+from experiments.storage import rundir
 from tests.experiments.inference.test_fitting import CHOICE, FEEDBACK, PLASTICITY, Z1, fit_of, table
 
 pytestmark = pytest.mark.usefixtures("unchecked_types")
@@ -82,42 +89,101 @@ def test_what_is_left_out_of_a_fit_is_all_that_judges_it():
     """Scores of a part and of the rest add up to those of all, and what is told to what is scored."""
     spec = make_spec(spec_of())
     fit = read_fit(spec)
-    made, recording = fitting.model(spec, fit), fitting.simulated(spec, fit, 0)[0]
+    made, recording = model(spec, fit), simulation.simulated(spec, fit, 0)[0]
     out = np.arange(60) % 3 == 0
-    place = fitting.truth_of(made)
-    part = jax.jit(lambda out: comparison._scored(made, place, out, recording.seen, made.data))
-    none, some, rest = (part(mask) for mask in (np.zeros(60, bool), out, ~out))
+    place = truth_of(made)
+    masks = np.stack([np.zeros(60, bool), out, ~out])
+    parts = comparison.Parts(recording.seen, jnp.asarray(masks))
+    part = jax.jit(lambda which: comparison._scored(made, jnp.append(place, which), parts, made.data))
+    none, some, rest = map(part, (0, 0.5, 1))
+    assert not np.asarray(none.gradient)[-1] and not np.asarray(none.information)[-1].any()
     for whole, left, right in zip(none, some, rest, strict=True):
         np.testing.assert_allclose(np.asarray(left) + np.asarray(right), whole, rtol=1e-9, atol=1e-9)
     told, _, _ = jax.jit(lambda: comparison._told(made, place, recording.seen, made.data))()
     np.testing.assert_allclose(-told[~out].sum(), some.loss, rtol=1e-9)
 
 
-def test_each_presentation_is_judged_by_the_fit_that_did_not_have_it():
-    """A mean of normal numbers, instead of a network: what is left out is foretold by the mean of the others."""
+Said: Any = Scored  # of NumPy's arrays
+
+
+class Scores:
+    """Of a mean of normal numbers, instead of a network; an interrupt comes instead of call number `last`."""
+
+    batch = 4
+
+    def __init__(self, y, last):
+        self.y, self.left = y, last
+
+    def __call__(self, places, parts, data):
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        there = ~parts.left_out[np.rint(places[:, -1] * 5).astype(int)]
+        rest = self.y - 10 * (places[:, :1] - 0.5)
+        slope, count = np.zeros((4, 2)), np.zeros((4, 2, 2))
+        slope[:, 0], count[:, 0, 0] = -10 * (rest * there).sum(axis=1), 100 * there.sum(axis=1)
+        return Said((rest**2 * there).sum(axis=1) / 2, slope, count)
+
+    def compiled(self, *arguments):
+        pass
+
+
+def contest(last=10**9):
+    """Two rules, of which the second thinks of larger numbers."""
     y, ones = np.random.default_rng(0).normal(size=40), np.ones((40, 1))
 
-    def score(places, left_out, seen, data):
-        there, rest = ~left_out, y - 10 * (places - 0.5)
-        slope, count = -10 * (rest * there).sum(axis=1), 100 * there.sum(axis=1)
-        return Scored((rest**2 * there).sum(axis=1) / 2, slope[:, None], count[:, None, None])
+    def rule(name, y):
+        def told(places, seen, data):
+            rest = y - 10 * (places - 0.5)
+            return -(rest**2) / 2, {"z1": (rest[..., None], np.stack([2 * ones] * len(places)))}, np.zeros(len(places))
 
-    def told(places, seen, data):
-        rest = y - 10 * (places - 0.5)
-        return -(rest**2) / 2, {"z1": (rest[..., None], np.stack([2 * ones] * len(places)))}, np.zeros(len(places))
+        free = (Coordinate("rule.a", -5.0, 5.0, False, False, None, 0.0),)
+        flat = lambda places: Said(np.zeros(4), np.zeros((4, 1)), np.zeros((4, 1, 1)))  # noqa: E731
+        seen = (SimpleNamespace(name="z1", noise="gaussian"),)
+        made: Any = SimpleNamespace(free=free, prior=flat, data={}, observe=seen, initial=None, coordinates=1)
+        scores: Any = Scores(y, last)
+        return comparison.Contender(name, made, (), scores, told)
 
-    free = (Coordinate("rule.a", -5.0, 5.0, False, False, None, 0.0),)
-    seen = SimpleNamespace(name="z1", noise="gaussian")
-    flat = Scored(jnp.zeros(()), jnp.zeros(1), jnp.zeros((1, 1)))
-    model = {"free": free, "prior": lambda places: flat, "data": {}, "observe": (seen,)}
-    made: Any = SimpleNamespace(**model, initial=None, coordinates=1)
-    block = folds.blocks(np.ones(40, bool), 5)
-    rule = comparison.Contender("a", made, (), score, told)
-    recording = Recording(40, {"z1": y[:, None]}, None)
-    found = comparison.explanation(rule, read_fit(make_spec(spec_of())), recording, block, 0)
+    rules = [rule("a", y), rule("b", 2 * y)]
+    asked = read_fit(make_spec(spec_of()))
+    counted: list[Any] = [one.scores for one in rules]
+    return Contest(rules, asked, Recording(40, {"z1": y[:, None]}, None), 0), counted
+
+
+def seeker(directory=None):
+    execute = functools.partial(local, store=directory and directory.store, make=Searcher)
+    return Seeker(Meter(None, 1.0), chunking_of(5, 1), execute, directory)
+
+
+def test_each_presentation_is_judged_by_the_fit_that_did_not_have_it():
+    """What is left out is foretold by the mean of the others."""
+    asked, (scores, _) = contest()
+    found = asked.compared(seeker())
+    best, block, y = next(one for one in found.rules if one.rule == "a"), found.block, scores.y
     means = np.array([y[block % 5 != own].mean() for own in block % 5])
-    np.testing.assert_allclose(found.held_out, -((y - means) ** 2) / 2, atol=1e-3)
-    np.testing.assert_allclose(found.estimates["rule.a"], y.mean(), atol=1e-3)
+    np.testing.assert_allclose(best.held_out, -((y - means) ** 2) / 2, atol=1e-3)
+    np.testing.assert_allclose(best.estimates["rule.a"], y.mean(), atol=1e-3)
+
+
+def test_a_comparison_goes_on_where_it_was_stopped_to_the_same_numbers(tmp_path):
+    """Interrupted after every score in turn, each of which is taken once."""
+    whole, counted = contest()
+    expected = whole.compared(seeker()).data
+    calls = [10**9 - one.left for one in counted]
+    jobs = {group_stem(part, 0): (size, 1) for part, size in whole.searches.items()}
+    for last in (1, 4, 5, 8):
+        out, taken = tmp_path / str(last), np.zeros(2, int)
+        header = rundir.header("a", "hash", "a = 1", {}, {}, chunking_of(5, 1), jobs)
+        for at_most in (last, last, 10**9, 10**9):
+            asked, counted = contest(at_most)
+            with rundir.opened(out, header) as directory:
+                try:
+                    found = asked.compared(seeker(directory))
+                except KeyboardInterrupt:
+                    found = None
+            taken += [min(at_most, at_most - one.left) for one in counted]
+        assert found is not None and found.data.identical(expected)
+        assert taken.tolist() == calls
 
 
 def test_a_command_names_the_rule_that_has_made_the_recording(tmp_path):

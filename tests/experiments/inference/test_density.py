@@ -10,7 +10,7 @@ import pytest
 
 import plasticode
 from dynamics.errors import PlasticodeError
-from experiments.inference import fitting
+from experiments.inference import fitting, simulation
 from experiments.inference.table import read_fit
 from experiments.spec.loading import make_spec
 
@@ -35,7 +35,7 @@ SPEC = {
 @pytest.fixture(scope="module")
 def recording():
     spec = make_spec(SPEC)
-    return fitting.simulated(spec, read_fit(spec), 0)[0]
+    return simulation.simulated(spec, read_fit(spec), 0)[0]
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ import pytest
 
 import plasticode
 from dynamics.errors import PlasticodeError
-from experiments.inference import fitting, initial, recordings
+from experiments.inference import fitting, initial, recordings, simulation
 from experiments.inference.descending import loss
 from experiments.inference.initial import WIDTH, marginal, spent
-from experiments.inference.model import Rows, model
+from experiments.inference.model import Rows, model, truth_of
 from experiments.inference.table import read_fit
 from experiments.spec.loading import make_spec
 from tests.experiments.inference.test_fitting import PLASTICITY, SEEN, coupled, fit_of, table
@@ -26,7 +26,7 @@ def free(spec):
 def made_of(spec):
     spec = make_spec(spec)
     table = read_fit(spec)
-    recording, place = fitting.simulator(spec, table)(0)
+    recording, place = simulation.simulator(spec, table)(0)
     return model(spec, table), recording, place
 
 
@@ -103,12 +103,12 @@ def test_many_free_weights_descend_to_the_same_optimum(freed, monkeypatch):
 def test_the_weights_of_a_recording_are_those_that_it_begins_with(tmp_path):
     spec = make_spec(fit_of(table(presentations=10, observe=ALL), initial_weights="start"))
     asked = read_fit(spec)
-    recording, _ = fitting.simulated(spec, asked, 0)
+    recording, _ = simulation.simulated(spec, asked, 0)
     recordings.dataset(recording, asked).to_netcdf(tmp_path / "r.nc", engine="h5netcdf")
     read = recordings.read(tmp_path / "r.nc", asked)
     moved = read._replace(start=dict(read.start) | {"W1": read.start["W1"] + 1})
     plain, own, other = (model(spec, asked, one) for one in (None, read, moved))
-    place = fitting.truth_of(own)
+    place = truth_of(own)
     first = [one.predicted(place, 2, one.data)[0]["z1"]["mean"][0] for one in (plain, own, other)]
     np.testing.assert_array_equal(first[0], first[1])
     sample = own.data["train_inputs"][int(jax.jit(own.regime)({}, own.data)[0].stream.index(0))]

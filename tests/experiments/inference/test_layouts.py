@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 import plasticode
 from dynamics.errors import PlasticodeError
 from experiments.commands.cli import app
-from experiments.inference import fitting, recordings
+from experiments.inference import recordings, simulation
 from experiments.inference.model import model
 from experiments.inference.table import read_fit
 from experiments.spec.loading import make_spec
@@ -50,7 +50,7 @@ def spec_of(file, **names):
 def seen_of(table):
     """What the spec simulates, and holes in it: trials without a choice, a neuron that was lost."""
     spec = make_spec(table)
-    seen = fitting.simulated(spec, read_fit(spec), 1)[0].seen
+    seen = simulation.simulated(spec, read_fit(spec), 1)[0].seen
     seen["choice"][::7], seen["rates"][40:, 1] = np.nan, np.nan
     return seen
 

@@ -5,7 +5,7 @@ import pytest
 
 from dynamics.information import Scored
 from experiments.inference.coordinates import Coordinate
-from experiments.inference.scoring import End, ascend, spread
+from experiments.inference.scoring import End, Walk, advanced, spread
 from experiments.inference.verdicts import certainty, direction_text, misfit, sentences, verdicts
 
 CENTRE = np.array([0.3, 0.7])
@@ -22,6 +22,14 @@ def curved(places, centre=CENTRE):
         np.einsum("bm,bmp->bp", residuals, slopes),
         np.einsum("bmp,bmq->bpq", slopes, slopes),
     )
+
+
+def ascend(score, starts, batch, held=None):
+    """The ends of all starts."""
+    walk = Walk.begun(starts, held)
+    while not walk.done.all():
+        walk = advanced(walk, score, batch)
+    return walk.ends()
 
 
 def test_every_start_comes_to_the_optimum_in_batches_that_are_always_full():

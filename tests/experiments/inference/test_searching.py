@@ -48,7 +48,8 @@ def same(one, other):
 
 @pytest.fixture(scope="module")
 def whole():
-    return Seeker(Meter(None, 1.0), chunking_of(11, 1))(search())
+    (ends,) = Seeker(Meter(None, 1.0), chunking_of(11, 1))(search())
+    return ends
 
 
 def test_ends_are_what_a_chunk_keeps(whole):
