@@ -6,7 +6,8 @@ runs if it has a piece that no rule before it has.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -143,6 +144,12 @@ def wired(rule: Any, network: Network) -> Circuit:
     return rule.wire(network)
 
 
+@functools.cache
+def circuit_of(name: str) -> Circuit:
+    """What a rule wires on the tiny network: once, as that looks at the shapes of all laws."""
+    return wired(ALL_RULES[name], TINY.network)
+
+
 def pieces_of(circuit: Circuit) -> set[Any]:
     """What its layers and projections consist of: kinds, ports, laws and flags, without names, sizes and numbers."""
 
@@ -158,11 +165,11 @@ def pieces_of(circuit: Circuit) -> set[Any]:
     return {described(piece) for piece in (*circuit.layers, *circuit.projections)}
 
 
-def with_new_pieces(rules: Mapping[str, Any]) -> list[str]:
+def with_new_pieces(names: Iterable[str]) -> list[str]:
     """The rules that have a piece which none before them has: between them, all pieces."""
     seen, found = set(), []
-    for name, rule in rules.items():
-        if not (pieces := pieces_of(wired(rule, TINY.network))) <= seen:
+    for name in names:
+        if not (pieces := pieces_of(circuit_of(name))) <= seen:
             found.append(name)
         seen |= pieces
     return found

@@ -15,6 +15,7 @@ from benchmarks.trust_mesh import Timing, count, mesh
 from benchmarks.trust_report import Judged, is_false_alarm, is_wrong, markdown
 from benchmarks.trust_runs import assembled, through_spec
 from benchmarks.trust_truth import truth
+from tests.unjudged import unjudged
 
 TOLERANCE = 1e-3
 EASY = {"timescales.plasticity": 30.0, "timescales.decay": 10.0}  # in T: learning that is stable and seen
@@ -51,7 +52,9 @@ def test_the_reference_is_where_many_steps_of_another_solver_end():
     drawn = late_structure(integrator={"name": "heun", "dt": f"{1 / 800!r} T"})
     job = assembled(drawn, easy(drawn, 3))
     true = truth(job, drawn, TOLERANCE)
-    apart = np.linalg.norm(through_spec(job).weights - true.end, axis=1) / true.distance
+    with unjudged():  # by so many steps, whose estimate nobody asks for
+        ends = through_spec(job).weights
+    apart = np.linalg.norm(ends - true.end, axis=1) / true.distance
     assert (apart < 2e-4).all() and (true.error < 1e-6).all() and (true.distance > 0.01).all()
 
 

@@ -24,6 +24,7 @@ from tests.oracles import DIRECTIONS, hand_update
 from tests.problems import (
     ALL_RULES,
     TINY,
+    circuit_of,
     clock,
     discrete,
     distance,
@@ -40,10 +41,6 @@ from tests.unjudged import PlainSteps
 
 HEADINGS = ("Equation", "Discrete limit", "Locality", "Shapes", "Errors", "Reference")
 each_rule = pytest.mark.parametrize("name", ALL_RULES)
-
-
-def circuit_of(name):
-    return wired(ALL_RULES[name], TINY.network)
 
 
 def is_waving(name):

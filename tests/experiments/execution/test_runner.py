@@ -193,6 +193,7 @@ def test_noise_makes_seeds_differ_where_the_mean_flow_has_none():
         assert noisy[0] != noisy[1]
 
 
+@unjudged()
 def test_every_regime_records_the_same_initial_loss_and_leaves_out_a_probe_that_no_circuit_has():
     first = {}
     for name, change in {"window": {}, "euler": {"integrator": EULER}, "flow": {}, "discrete": {}}.items():
@@ -206,6 +207,7 @@ def test_every_regime_records_the_same_initial_loss_and_leaves_out_a_probe_that_
     assert list(first.values()) == pytest.approx([first["window"]] * 4, rel=1e-12)
 
 
+@unjudged()
 def test_same_spec_same_seed_same_numbers_and_another_seed_others():
     table = swept({"seed": [0, 1]}, noise={"activity": 0.1}, integrator=EULER)
     first, again = (runner.run(make_spec(table)).datasets[""]["loss"].values for _ in range(2))

@@ -46,7 +46,7 @@ BASE = {
     "timescales": {"propagation": "10 ms"},
     "record": {"points": 2, "probes": ["loss", "weight_norm", "feedback_mismatch"]},
 }
-GAINS, SCALES = {"linspace": [0.4, 1.6, 3]}, [0.5, 2.0]
+GAINS, SCALES, RULES = {"linspace": [0.4, 1.6, 3]}, [0.5, 2.0], {"rule": ["sgd", "fa"]}
 PARTS = {
     "gain": {"set": {"rule": "fa"}, "sweep": {"network.gain": GAINS, "seeds": 2}},
     "rules": {"set": {"rule": "sgd"}, "sweep": {"timescales.plasticity": ["1e-6 s", "1 s"]}},
@@ -60,7 +60,7 @@ CASES = {
     "interleaved": {"sweep": {"network.gain": GAINS, "rule": ["sgd", "fa"], "seeds": 2}},
     "single": {},
     "estimate": {**WINDOW, "sweep": {"network.gain": GAINS}},
-    "inside": {**WINDOW, "record": {**BASE["record"], **SEEN}, "sweep": {"network.gain": GAINS, "rule": ["sgd", "fa"]}},
+    "inside": {"regime": "coupled", "record": {**BASE["record"], **SEEN}, "sweep": {"network.gain": GAINS, **RULES}},
 }
 CASES["zip"]["sweep"]["zip"] = [["rule.feedback_scale", "network.gain"]]
 CUTS = [(3, 0, 1), (99, 0, 2**26), (99, 0, 500), (1, 2, 400), (2, 3, 2**26)]
