@@ -164,8 +164,8 @@ def test_where_errors_grow_all_presentations_are_judged_or_none():
 
 @pytest.mark.parametrize(("plasticity", "calm", "shown"), [(2.5, 48, 90), (6.0, 90, 230)], ids=["early", "late"])
 def test_growth_that_hardly_shows_at_first_is_not_let_go(plasticity, calm, shown):
-    """Curl descent turns chaotic. At 25 T what windows get wrong has grown to 3.8 times its mean after 48 presentations,
-    at 60 T it has not, and weights move 26 times as fast in those that follow."""
+    """Curl descent turns chaotic. At 25 T what windows get wrong has grown to 3.8 times its mean after 48
+    presentations, at 60 T it has not, and weights move 26 times as fast in those that follow."""
     circuit, window = Curl(flips=HALF).wire(network(hidden=6)), Window(nodes=8, parts=1, gaps=False)
     *_, quality = run_by(circuit, window, plasticity=plasticity, shown=calm)
     start, found, later = run_by(circuit, window, plasticity=plasticity, shown=shown)
