@@ -46,8 +46,9 @@ STRICTER = 64  # how much smaller the tolerance of finer windows is
 # 3.8, and a Kolen-Pollack network at 3.7: their errors grew to 31 and 2.8 times a tolerance that they seemed to meet.
 DOUBTED, GROWTH = 2, 3
 # Learning that speeds up is not what the first presentations have shown: where the mean distance of later ones (over at
-# least as many) is so many times theirs, growth may have begun. First ones that learn nothing say nothing. Kolen-Pollack
-# and feedback alignment reach 1.3 times, curl descent that turns chaotic passes 3 with errors of a tenth of the tolerance.
+# least as many) is so many times theirs, growth may have begun; first ones that learn nothing say nothing. Networks of
+# Kolen-Pollack and of feedback alignment reach 1.3 times, curl descent that turns chaotic passes 3 with errors of a
+# tenth of the tolerance.
 FASTER = 3
 
 
