@@ -39,7 +39,7 @@ class PlainWindow(Window):
         system, zero = run.system(fixed), jnp.zeros_like(run.clock.dt)
         state = system.initial_state(weights)
         past = self.start(system, state, max(-(-(run.history - 2) // run.clock.steps), 1))
-        accuracy = judge.Accuracy(zero, zero, zero, zero, zero, zero, jnp.asarray(False), None)
+        accuracy = judge.Accuracy(zero, zero, zero, zero, zero, zero, zero, jnp.asarray(False), None)
         return CoupledProgress(state, fixed, Windowed(past, accuracy, rounding.nothing(state.weights)))
 
     def ready(self, run: Any, progress: CoupledProgress) -> Any:

@@ -18,9 +18,9 @@ from dynamics.network import Network
 from dynamics.noise import Noise
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
-from rules import FA, KP, SGD, EquilibriumPropagation, Heterosynaptic, Replicas
+from rules import FA, KP, SGD, Curl, EquilibriumPropagation, Heterosynaptic, Replicas
 from tests.dynamics.windows import moved_apart
-from tests.problems import f64, random_weights
+from tests.problems import HALF, f64, random_weights
 from tests.unjudged import PlainSteps, PlainWindow
 
 KEY, SHOWN, TOLERANCE = jax.random.key(0), 4, 1e-3
@@ -162,6 +162,18 @@ def test_where_errors_grow_all_presentations_are_judged_or_none():
     assert jnp.isfinite(few.error) and jnp.isinf(many.error) and not many.converged
     error, whole = judged(circuit, dataclasses.replace(window, whole=True), plasticity=2.0, shown=60)
     assert error < whole.error < 10 * error
+
+
+@pytest.mark.parametrize(("plasticity", "calm", "shown"), [(2.5, 48, 90), (6.0, 90, 230)], ids=["early", "late"])
+def test_growth_that_hardly_shows_at_first_is_not_let_go(plasticity, calm, shown):
+    """Curl descent turns chaotic. At 25 T what windows get wrong has grown to 3.8 times its mean after 48
+    presentations, at 60 T it has not, and weights move 26 times as fast in those that follow."""
+    circuit, window = Curl(flips=HALF).wire(network(hidden=6)), Window(nodes=8, parts=1, gaps=False)
+    *_, quality = run_by(circuit, window, plasticity=plasticity, shown=calm)
+    start, found, later = run_by(circuit, window, plasticity=plasticity, shown=shown)
+    _, exact, _ = run_by(circuit, PlainWindow(1e-9, nodes=14, parts=1, gaps=False), plasticity=plasticity, shown=shown)
+    assert quality.converged and moved_apart(start, found, exact) > 10 * TOLERANCE
+    assert not later.converged
 
 
 @pytest.mark.parametrize("case", ["softmax", "heterosynaptic"])

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from experiments.commands import console
+from experiments.commands import cli, console
 from experiments.execution import runner
 from experiments.predictions.study.choice import check_study
 from experiments.spec.loading import built_in_specs, load_spec
