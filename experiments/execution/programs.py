@@ -54,12 +54,24 @@ BLOCK_WORK, BLOCK_SECONDS = 250_000, 1.0  # between two looks at the clock and a
 CHECKPOINT_SECONDS = 10.0  # between two checkpoints of a chunk
 WRITING_SHARE = 0.1  # of the time, at most, that goes into checkpoints
 KEPT, FEW = Kept(16), Kept(4)  # programs, for jobs that are alike; each takes 35 MB: few, where a disk has them too
+LATELY = Kept(12)  # what was compiled for the last few jobs, by its text
 MEMORY_SHARE = 0.8  # of the free memory that a program may ask for
 # A compiler takes 300 MB for a while, and has threads of its own: half of the cores are left to what runs.
 COMPILERS = max(cores() // 2, 1)
 Samples = Mapping[str, np.ndarray | jax.Array]  # of a task, by name
 _PLACING, _ON_DEVICES = threading.Lock(), weakref.WeakValueDictionary[int, jax.Array]()
 _COMPILING = threading.BoundedSemaphore(COMPILERS)
+
+
+class Program(NamedTuple):
+    """A compiled program that knows its arguments by their order alone, so that jobs whose trees have other names share
+    it; `like` is what it gives, as shapes."""
+
+    compiled: Any
+    like: Any
+
+    def __call__(self, *args: Any) -> Any:
+        return jax.tree.unflatten(jax.tree.structure(self.like), self.compiled(*jax.tree.leaves(args)))
 
 
 class Programs(NamedTuple):
@@ -79,7 +91,7 @@ class Programs(NamedTuple):
     def bytes(self) -> int:
         """What the compiler says that the largest of them needs beside the data, on all local devices together."""
         every = [one.programs.values() for one in (self.advance, self.measure, self.watch) if one is not None]
-        needs = [program.memory_analysis() for programs in every for program in programs]
+        needs = [program.compiled.memory_analysis() for programs in every for program in programs]
         largest = max(need.output_size_in_bytes + need.temp_size_in_bytes for need in needs)
         return bytes_of(self.state) + largest * len(jax.local_devices())
 
@@ -316,32 +328,41 @@ def _cut(job: Job, size: int, points: int | None) -> tuple[int, int, int]:
 
 
 def _compiled(job: Job, padded: int, block: int, effort: int, name: str) -> Programs:
-    made = functools.partial(_made, again=bool(alike.own_names(job.plan.spec)))
-    over = functools.partial(batched, block=block, name=name)
+    made = functools.partial(_made, block=block, name=name)
     values, seeds = points_of(job, np.zeros(padded, int))
-    init = over(functools.partial(init_point, job.plan), 2, 1, options=_effort(0)).lower(values, seeds, job.data)
-    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_sharding()), init.out_info)
+    init = made(functools.partial(init_point, job.plan), (values, seeds), (job.data,), _effort(0))
+    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_sharding()), init.like)
+    points, now = (state, values, seeds), jnp.int32(0)
     # A compiler's last passes do not touch the matrix products in which a dense integrator spends its time.
     options = _effort(0) if effort == 0 else _effort(1, fused=effort > 1) if job.plan.dense else None
-    advance = over(functools.partial(advance_point, job.plan), 3, 3, options=options)
-    measure = over(functools.partial(measure_point, job.plan), 3, 1, options=_effort(1))
-    advances, measures, now, record = {}, {}, jnp.int32(0), None
-    watch, watches, seen = over(functools.partial(watch_point, job.plan), 3, 2, options=_effort(1)), {}, None
+    advances, measures, watches = {}, {}, {}
     for data in {_shapes(stage.data): stage.data for stage in job.stages}.values():
-        measured = measure.lower(state, values, seeds, data)
-        record = measured.out_info
-        advances[_shapes(data)] = made(advance.lower(state, values, seeds, data, now, now), effort)
-        measures[_shapes(data)] = made(measured, effort)
+        shapes = _shapes(data)
+        advances[shapes] = made(functools.partial(advance_point, job.plan), points, (data, now, now), options)
+        measures[shapes] = made(functools.partial(measure_point, job.plan), points, (data,), _effort(1))
         if job.plan.spec.record.inside:
-            watching = watch.lower(state, values, seeds, data, now)
-            watches[_shapes(data)], seen = made(watching, effort), watching.out_info[1]
-    inside = ByData(watches) if watches else None
-    return Programs(made(init, effort), ByData(advances), ByData(measures), padded, state, record, inside, seen)
+            watches[shapes] = made(functools.partial(watch_point, job.plan), points, (data, now), _effort(1))
+    record = next(iter(measures.values())).like
+    inside, seen = (ByData(watches), next(iter(watches.values())).like[1]) if watches else (None, None)
+    return Programs(init, ByData(advances), ByData(measures), padded, state, record, inside, seen)
 
 
-def _made(lowered: Any, effort: int, again: bool) -> Any:
-    """The program, compiled now, or found by its text where it may have been traced `again`."""
-    return KEPT.made((lowered.as_text(), effort), lowered.compile) if again else lowered.compile()
+def _made(function: Callable, points: tuple, common: tuple, options: dict | None, block: int, name: str) -> Program:
+    """`function` over `points`, compiled now, or as a job before has compiled it that comes to the same operations, such
+    as one of a rule which is another in deeper networks only."""
+    leaves, tree = jax.tree.flatten((*points, *common))
+    over, gives = batched(function, len(points), len(common), block), []
+
+    def flat(*leaves: Any) -> list[Any]:
+        given, structure = jax.tree.flatten(over(*jax.tree.unflatten(tree, leaves)))
+        gives.append(structure)
+        return given
+
+    flat.__name__ = name
+    lowered = jax.jit(flat, compiler_options=options).lower(*leaves)
+    program = LATELY.made((lowered.as_text().replace(name, ""), str(options)), lowered.compile)
+    shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in lowered.out_info]
+    return Program(program, jax.tree.unflatten(gives[0], shapes))
 
 
 def _shapes(data: Samples) -> tuple:
@@ -367,9 +388,7 @@ def _padding(job: Job, size: int, devices: int) -> tuple[int, int]:
     return block * blocks * devices, block
 
 
-def batched(
-    function: Callable, arguments: int, shared: int, block: int, options: dict | None = None, name: str = "local"
-) -> Any:
+def batched(function: Callable, arguments: int, shared: int, block: int, options: dict | None = None) -> Any:
     """`function` over a leading dimension of its first `arguments` arguments, the other `shared` ones being common.
 
     Sharded over the local devices; on each, points are taken `block` at a time. No device talks to another.
@@ -382,7 +401,7 @@ def batched(
     specs = (PartitionSpec("points"),) * arguments + (PartitionSpec(),) * shared
     mesh = _sharding().mesh
     sharded = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=PartitionSpec("points"), check_vma=False)
-    sharded.__name__ = name
+    sharded.__name__ = "local"
     return jax.jit(sharded, compiler_options=options)
 
 

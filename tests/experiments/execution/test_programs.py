@@ -72,7 +72,7 @@ for table in (here.NOISY, here.SMALL):
     made = job_runner.prepare()
     for name in ("init", "advance", "measure"):
         of_data = getattr(getattr(made, name), "programs", {0: made.init})
-        text = "".join(program.as_text() for program in of_data.values())
+        text = "".join(program.compiled.as_text() for program in of_data.values())
         print("PROGRAM", name, len(text), here.re.findall(here.COLLECTIVES, text))
     ((key, points),) = chunks.items()
     print("LOSS", *job_runner.run(key, points, here.Meter(None, 1.0))["loss"].ravel().tolist())
