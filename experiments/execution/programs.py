@@ -18,14 +18,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from dynamics.errors import PlasticodeError
 from dynamics.kept import Kept
 from dynamics.regime import REFINEMENTS
 from experiments.execution import stored
+from experiments.execution.batches import hasty, made, sharding
 from experiments.execution.checkpoints import frozen, thawed
-from experiments.machine.compilation import known_options, traced_folder
+from experiments.machine.compilation import traced_folder
 from experiments.machine.memory import free_bytes, give_back
 from experiments.machine.processes import cores
 from experiments.machine.progress import Meter
@@ -54,24 +55,12 @@ BLOCK_WORK, BLOCK_SECONDS = 250_000, 1.0  # between two looks at the clock and a
 CHECKPOINT_SECONDS = 10.0  # between two checkpoints of a chunk
 WRITING_SHARE = 0.1  # of the time, at most, that goes into checkpoints
 KEPT, FEW = Kept(16), Kept(4)  # programs, for jobs that are alike; each takes 35 MB: few, where a disk has them too
-LATELY = Kept(12)  # what was compiled for the last few jobs, by its text
 MEMORY_SHARE = 0.8  # of the free memory that a program may ask for
 # A compiler takes 300 MB for a while, and has threads of its own: half of the cores are left to what runs.
 COMPILERS = max(cores() // 2, 1)
 Samples = Mapping[str, np.ndarray | jax.Array]  # of a task, by name
 _PLACING, _ON_DEVICES = threading.Lock(), weakref.WeakValueDictionary[int, jax.Array]()
 _COMPILING = threading.BoundedSemaphore(COMPILERS)
-
-
-class Program(NamedTuple):
-    """A compiled program that knows its arguments by their order alone, so that jobs whose trees have other names share
-    it; `like` is what it gives, as shapes."""
-
-    compiled: Any
-    like: Any
-
-    def __call__(self, *args: Any) -> Any:
-        return jax.tree.unflatten(jax.tree.structure(self.like), self.compiled(*jax.tree.leaves(args)))
 
 
 class Programs(NamedTuple):
@@ -264,7 +253,7 @@ class JobRunner:
         if saved is not None:
             with contextlib.suppress(Exception):  # whatever there is in a file whose checksum was made to fit
                 state, records, shown, seen = thawed(saved, programs.state, programs.record, programs.seen)
-                return jax.device_put(state, _sharding()), records, shown, seen
+                return jax.device_put(state, sharding()), records, shown, seen
         state = programs.init(*inputs)
         return state, [jax.device_get(programs.measure(state, *inputs))], 0, ()
 
@@ -328,41 +317,23 @@ def _cut(job: Job, size: int, points: int | None) -> tuple[int, int, int]:
 
 
 def _compiled(job: Job, padded: int, block: int, effort: int, name: str) -> Programs:
-    made = functools.partial(_made, block=block, name=name)
+    program = functools.partial(made, block=block, name=name)
     values, seeds = points_of(job, np.zeros(padded, int))
-    init = made(functools.partial(init_point, job.plan), (values, seeds), (job.data,), _effort(0))
-    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_sharding()), init.like)
+    init = program(functools.partial(init_point, job.plan), (values, seeds), (job.data,), hasty(0))
+    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding()), init.like)
     points, now = (state, values, seeds), jnp.int32(0)
     # A compiler's last passes do not touch the matrix products in which a dense integrator spends its time.
-    options = _effort(0) if effort == 0 else _effort(1, fused=effort > 1) if job.plan.dense else None
+    options = hasty(0) if effort == 0 else hasty(1, fused=effort > 1) if job.plan.dense else None
     advances, measures, watches = {}, {}, {}
     for data in {_shapes(stage.data): stage.data for stage in job.stages}.values():
         shapes = _shapes(data)
-        advances[shapes] = made(functools.partial(advance_point, job.plan), points, (data, now, now), options)
-        measures[shapes] = made(functools.partial(measure_point, job.plan), points, (data,), _effort(1))
+        advances[shapes] = program(functools.partial(advance_point, job.plan), points, (data, now, now), options)
+        measures[shapes] = program(functools.partial(measure_point, job.plan), points, (data,), hasty(1))
         if job.plan.spec.record.inside:
-            watches[shapes] = made(functools.partial(watch_point, job.plan), points, (data, now), _effort(1))
+            watches[shapes] = program(functools.partial(watch_point, job.plan), points, (data, now), hasty(1))
     record = next(iter(measures.values())).like
     inside, seen = (ByData(watches), next(iter(watches.values())).like[1]) if watches else (None, None)
     return Programs(init, ByData(advances), ByData(measures), padded, state, record, inside, seen)
-
-
-def _made(function: Callable, points: tuple, common: tuple, options: dict | None, block: int, name: str) -> Program:
-    """`function` over `points`, compiled now, or as a job before has compiled it that comes to the same operations, such
-    as one of a rule which is another in deeper networks only."""
-    leaves, tree = jax.tree.flatten((*points, *common))
-    over, gives = batched(function, len(points), len(common), block), []
-
-    def flat(*leaves: Any) -> list[Any]:
-        given, structure = jax.tree.flatten(over(*jax.tree.unflatten(tree, leaves)))
-        gives.append(structure)
-        return given
-
-    flat.__name__ = name
-    lowered = jax.jit(flat, compiler_options=options).lower(*leaves)
-    program = LATELY.made((lowered.as_text().replace(name, ""), str(options)), lowered.compile)
-    shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in lowered.out_info]
-    return Program(program, jax.tree.unflatten(gives[0], shapes))
 
 
 def _shapes(data: Samples) -> tuple:
@@ -375,7 +346,7 @@ def _placed(array: np.ndarray) -> jax.Array:
     with _PLACING:
         placed = _ON_DEVICES.get(id(array))
         if placed is None:
-            placed = _ON_DEVICES[id(array)] = jax.device_put(array, NamedSharding(_sharding().mesh, PartitionSpec()))
+            placed = _ON_DEVICES[id(array)] = jax.device_put(array, NamedSharding(sharding().mesh, PartitionSpec()))
         return placed
 
 
@@ -386,33 +357,3 @@ def _padding(job: Job, size: int, devices: int) -> tuple[int, int]:
     blocks = -(-per_device // job.block) if cpu else 1
     block = -(-per_device // blocks)
     return block * blocks * devices, block
-
-
-def batched(function: Callable, arguments: int, shared: int, block: int, options: dict | None = None) -> Any:
-    """`function` over a leading dimension of its first `arguments` arguments, the other `shared` ones being common.
-
-    Sharded over the local devices; on each, points are taken `block` at a time. No device talks to another.
-    """
-
-    def local(*args: Any) -> Any:
-        points, common = args[:arguments], args[arguments:]
-        return jax.lax.map(lambda point: function(*point, *common), points, batch_size=block)
-
-    specs = (PartitionSpec("points"),) * arguments + (PartitionSpec(),) * shared
-    mesh = _sharding().mesh
-    sharded = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=PartitionSpec("points"), check_vma=False)
-    sharded.__name__ = "local"
-    return jax.jit(sharded, compiler_options=options)
-
-
-def _sharding() -> NamedSharding:
-    return NamedSharding(Mesh(np.array(jax.local_devices()), ("points",)), PartitionSpec("points"))
-
-
-def _effort(level: int, fused: bool = False) -> dict[str, Any] | None:
-    """Options for programs that run rarely: on a CPU they are not worth the compiler's expensive passes."""
-    if jax.default_backend() != "cpu":
-        return None
-    options = {"xla_llvm_disable_expensive_passes": True, "xla_backend_optimization_level": level}
-    options |= {} if fused else {"xla_cpu_use_fusion_emitters": False}
-    return known_options(options)

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from dynamics.errors import PlasticodeError
-from experiments.execution import checkpoints, programs, runner
+from experiments.execution import batches, checkpoints, programs, runner
 from experiments.execution.programs import JobRunner
 from experiments.machine import memory
 from experiments.machine.progress import Meter, Progress
 from experiments.points.jobs import Chunking, prepare
 from experiments.spec.loading import make_spec
 from experiments.storage.chunks import ChunkStore
+from tests.compilations import compilations
 from tests.forks import ended
 
 COLLECTIVES = r"all-reduce|all-gather|all-to-all|collective-permute|collective-broadcast|reduce-scatter|send|recv"
@@ -93,11 +94,34 @@ def test_four_devices_exchange_nothing_and_find_what_others_find():
 
 
 def test_an_exchange_would_be_seen():
-    mesh = programs._sharding().mesh
+    mesh = batches.sharding().mesh
     spec = jax.sharding.PartitionSpec("points")
     summed = jax.shard_map(lambda x: jax.lax.psum(x, "points"), mesh=mesh, in_specs=spec, out_specs=spec)
     text = jax.jit(summed).lower(jnp.ones(2, jnp.float32)).compile().as_text()
     assert text is not None and re.search(COLLECTIVES, text)
+
+
+def test_rules_that_come_to_the_same_operations_share_programs_and_no_numbers():
+    jobs = prepare(make_spec({**SMALL, "network": {"hidden": [5]}, "sweep": {**SMALL["sweep"], "rule": ["fa", "dfa"]}}))
+
+    def records() -> list[dict]:
+        runners = [JobRunner(job, 6) for job in jobs[""]]
+        return [r.run(*next(iter(r.job.chunks(WHOLE).items())), Meter(None, 1.0)) for r in runners]
+
+    programs.KEPT.clear()
+    before = compilations()
+    together = records()
+    shared = compilations() - before
+    programs.KEPT.clear()
+    batches.LATELY.clear()
+    before = compilations()
+    fa = JobRunner(jobs[""][0], 6).prepare()
+    assert shared == compilations() - before + 1  # of the second rule only what draws its own weights
+    batches.LATELY.clear()
+    dfa = records()[1]
+    assert_equal(together[1], dfa)
+    assert jax.tree.structure(fa.state) != jax.tree.structure(JobRunner(jobs[""][1], 6).prepare().state)
+    assert not np.array_equal(together[0]["loss"], dfa["loss"])
 
 
 # --------------------------------------------------------------------------------------------------------------- memory
