@@ -36,7 +36,8 @@ def made(function: Callable, points: tuple, common: tuple, options: dict | None,
         return given
 
     flat.__name__ = name
-    lowered = jax.jit(flat, compiler_options=options).lower(*leaves)
+    # With arguments that are not used: else what reads the second of two has the text of what reads the first.
+    lowered = jax.jit(flat, keep_unused=True, compiler_options=options).lower(*leaves)
     program = LATELY.made((lowered.as_text().replace(name, ""), str(options)), lowered.compile)
     shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in lowered.out_info]
     return Program(program, jax.tree.unflatten(gives[0], shapes))

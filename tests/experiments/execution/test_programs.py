@@ -104,24 +104,39 @@ def test_an_exchange_would_be_seen():
 def test_rules_that_come_to_the_same_operations_share_programs_and_no_numbers():
     jobs = prepare(make_spec({**SMALL, "network": {"hidden": [5]}, "sweep": {**SMALL["sweep"], "rule": ["fa", "dfa"]}}))
 
+    def compiled(numbers: tuple[int, ...]) -> int:
+        for kept in (programs.KEPT, batches.LATELY):
+            kept.clear()
+        before = compilations()
+        for number in numbers:
+            JobRunner(jobs[""][number], 6).prepare()
+        return compilations() - before
+
     def records() -> list[dict]:
         runners = [JobRunner(job, 6) for job in jobs[""]]
         return [r.run(*next(iter(r.job.chunks(WHOLE).items())), Meter(None, 1.0)) for r in runners]
 
-    programs.KEPT.clear()
-    before = compilations()
-    together = records()
-    shared = compilations() - before
-    programs.KEPT.clear()
-    batches.LATELY.clear()
-    before = compilations()
-    fa = JobRunner(jobs[""][0], 6).prepare()
-    assert shared == compilations() - before + 1  # of the second rule only what draws its own weights
-    batches.LATELY.clear()
-    dfa = records()[1]
-    assert_equal(together[1], dfa)
-    assert jax.tree.structure(fa.state) != jax.tree.structure(JobRunner(jobs[""][1], 6).prepare().state)
-    assert not np.array_equal(together[0]["loss"], dfa["loss"])
+    compiled((0,))  # and what any job compiles
+    assert compiled((0, 1)) == compiled((0,)) + 1  # of the second rule only what draws its own weights
+    compiled((1,))
+    apart = records()[1]
+    compiled((0, 1))
+    fa, dfa = records()
+    assert_equal(dfa, apart)
+    assert not np.array_equal(fa["loss"], dfa["loss"])
+
+
+def test_programs_that_read_other_arguments_or_constants_are_others():
+    points = jnp.arange(4.0, dtype=jnp.float32), -jnp.arange(4.0, dtype=jnp.float32)
+    table = np.arange(1000, dtype=np.float32)
+
+    def of(function):
+        return batches.made(function, points, (), None, 2, "local")(*points)
+
+    for number in (0, 1):
+        assert_equal(of(lambda *both, number=number: {"x": both[number]})["x"], points[number])
+        changed = table + number * (table == 500)
+        assert_equal(of(lambda a, b, changed=changed: a + jnp.sum(changed) - 499500), points[0] + number)
 
 
 # --------------------------------------------------------------------------------------------------------------- memory
