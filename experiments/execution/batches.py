@@ -36,11 +36,20 @@ def made(function: Callable, points: tuple, common: tuple, options: dict | None,
         return given
 
     flat.__name__ = name
-    # With arguments that are not used: else what reads the second of two has the text of what reads the first.
-    lowered = jax.jit(flat, keep_unused=True, compiler_options=options).lower(*leaves)
-    program = LATELY.made((lowered.as_text().replace(name, ""), str(options)), lowered.compile)
+    lowered = jax.jit(flat, compiler_options=options).lower(*leaves)
+    key = lowered.as_text().replace(name, ""), _used(lowered), len(leaves), str(options)
+    program = LATELY.made(key, lowered.compile)
     shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in lowered.out_info]
     return Program(program, jax.tree.unflatten(gives[0], shapes))
+
+
+def _used(lowered: Any) -> Any:
+    """Which arguments a program uses, of which its text has only those; a key that nothing else has, where jax does not
+    tell."""
+    try:
+        return tuple(sorted(lowered._lowering.compile_args["kept_var_idx"]))
+    except (AttributeError, KeyError, TypeError):
+        return object()
 
 
 def batched(function: Callable, arguments: int, shared: int, block: int, options: dict | None = None) -> Any:

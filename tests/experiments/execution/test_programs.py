@@ -135,7 +135,7 @@ def test_programs_that_read_other_arguments_or_constants_are_others():
 
     for number in (0, 1):
         assert_equal(of(lambda *both, number=number: {"x": both[number]})["x"], points[number])
-        changed = table + number * (table == 500)
+        changed = (table + number * (table == 500)).astype(np.float32)
         assert_equal(of(lambda a, b, changed=changed: a + jnp.sum(changed) - 499500), points[0] + number)
 
 
