@@ -236,12 +236,12 @@ class AbstractWindow(AbstractIntegrator):
         key: PRNGKeyArray | None,
         report: Callable[[Relaxation, Waves], PyTree] | None = None,
     ) -> tuple[Course, Doubt, PyTree]:
-        """Presentation k, window by window; what is known of the error, and a report of each window.
-
-        Noise depends on `key` and the window's number.
-        """
+        """Presentation k, window by window; what is known of the error, and a report of each window. Noise depends on
+        `key` and the window's number."""
         count, fixed = layout.start.shape[0], layout.turned
-        solver = WindowSolver(self.nodes, self.tolerance, self.sweeps)
+        # Learning that is too fast for one window turns back within a presentation: what parts leave adds up.
+        share = 2 if self.parts > 1 and not system.noise.present else 1
+        solver = WindowSolver(self.nodes, self.tolerance / share, self.sweeps)
 
         def one(course: Course, at: tuple[Int[Array, ""], Layout]) -> tuple[Course, tuple[Doubt, PyTree]]:
             i, layout = at[0], at[1]._replace(turned=fixed)

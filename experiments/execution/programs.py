@@ -18,14 +18,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from dynamics.errors import PlasticodeError
 from dynamics.kept import Kept
 from dynamics.regime import REFINEMENTS
 from experiments.execution import stored
+from experiments.execution.batches import hasty, made, sharding
 from experiments.execution.checkpoints import frozen, thawed
-from experiments.machine.compilation import known_options, traced_folder
+from experiments.machine.compilation import traced_folder
 from experiments.machine.memory import free_bytes, give_back
 from experiments.machine.processes import cores
 from experiments.machine.progress import Meter
@@ -79,7 +80,7 @@ class Programs(NamedTuple):
     def bytes(self) -> int:
         """What the compiler says that the largest of them needs beside the data, on all local devices together."""
         every = [one.programs.values() for one in (self.advance, self.measure, self.watch) if one is not None]
-        needs = [program.memory_analysis() for programs in every for program in programs]
+        needs = [program.compiled.memory_analysis() for programs in every for program in programs]
         largest = max(need.output_size_in_bytes + need.temp_size_in_bytes for need in needs)
         return bytes_of(self.state) + largest * len(jax.local_devices())
 
@@ -252,7 +253,7 @@ class JobRunner:
         if saved is not None:
             with contextlib.suppress(Exception):  # whatever there is in a file whose checksum was made to fit
                 state, records, shown, seen = thawed(saved, programs.state, programs.record, programs.seen)
-                return jax.device_put(state, _sharding()), records, shown, seen
+                return jax.device_put(state, sharding()), records, shown, seen
         state = programs.init(*inputs)
         return state, [jax.device_get(programs.measure(state, *inputs))], 0, ()
 
@@ -316,32 +317,23 @@ def _cut(job: Job, size: int, points: int | None) -> tuple[int, int, int]:
 
 
 def _compiled(job: Job, padded: int, block: int, effort: int, name: str) -> Programs:
-    made = functools.partial(_made, again=bool(alike.own_names(job.plan.spec)))
-    over = functools.partial(batched, block=block, name=name)
+    program = functools.partial(made, block=block, name=name)
     values, seeds = points_of(job, np.zeros(padded, int))
-    init = over(functools.partial(init_point, job.plan), 2, 1, options=_effort(0)).lower(values, seeds, job.data)
-    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_sharding()), init.out_info)
+    init = program(functools.partial(init_point, job.plan), (values, seeds), (job.data,), hasty(0))
+    state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding()), init.like)
+    points, now = (state, values, seeds), jnp.int32(0)
     # A compiler's last passes do not touch the matrix products in which a dense integrator spends its time.
-    options = _effort(0) if effort == 0 else _effort(1, fused=effort > 1) if job.plan.dense else None
-    advance = over(functools.partial(advance_point, job.plan), 3, 3, options=options)
-    measure = over(functools.partial(measure_point, job.plan), 3, 1, options=_effort(1))
-    advances, measures, now, record = {}, {}, jnp.int32(0), None
-    watch, watches, seen = over(functools.partial(watch_point, job.plan), 3, 2, options=_effort(1)), {}, None
+    options = hasty(0) if effort == 0 else hasty(1, fused=effort > 1) if job.plan.dense else None
+    advances, measures, watches = {}, {}, {}
     for data in {_shapes(stage.data): stage.data for stage in job.stages}.values():
-        measured = measure.lower(state, values, seeds, data)
-        record = measured.out_info
-        advances[_shapes(data)] = made(advance.lower(state, values, seeds, data, now, now), effort)
-        measures[_shapes(data)] = made(measured, effort)
+        shapes = _shapes(data)
+        advances[shapes] = program(functools.partial(advance_point, job.plan), points, (data, now, now), options)
+        measures[shapes] = program(functools.partial(measure_point, job.plan), points, (data,), hasty(1))
         if job.plan.spec.record.inside:
-            watching = watch.lower(state, values, seeds, data, now)
-            watches[_shapes(data)], seen = made(watching, effort), watching.out_info[1]
-    inside = ByData(watches) if watches else None
-    return Programs(made(init, effort), ByData(advances), ByData(measures), padded, state, record, inside, seen)
-
-
-def _made(lowered: Any, effort: int, again: bool) -> Any:
-    """The program, compiled now, or found by its text where it may have been traced `again`."""
-    return KEPT.made((lowered.as_text(), effort), lowered.compile) if again else lowered.compile()
+            watches[shapes] = program(functools.partial(watch_point, job.plan), points, (data, now), hasty(1))
+    record = next(iter(measures.values())).like
+    inside, seen = (ByData(watches), next(iter(watches.values())).like[1]) if watches else (None, None)
+    return Programs(init, ByData(advances), ByData(measures), padded, state, record, inside, seen)
 
 
 def _shapes(data: Samples) -> tuple:
@@ -354,7 +346,7 @@ def _placed(array: np.ndarray) -> jax.Array:
     with _PLACING:
         placed = _ON_DEVICES.get(id(array))
         if placed is None:
-            placed = _ON_DEVICES[id(array)] = jax.device_put(array, NamedSharding(_sharding().mesh, PartitionSpec()))
+            placed = _ON_DEVICES[id(array)] = jax.device_put(array, NamedSharding(sharding().mesh, PartitionSpec()))
         return placed
 
 
@@ -365,35 +357,3 @@ def _padding(job: Job, size: int, devices: int) -> tuple[int, int]:
     blocks = -(-per_device // job.block) if cpu else 1
     block = -(-per_device // blocks)
     return block * blocks * devices, block
-
-
-def batched(
-    function: Callable, arguments: int, shared: int, block: int, options: dict | None = None, name: str = "local"
-) -> Any:
-    """`function` over a leading dimension of its first `arguments` arguments, the other `shared` ones being common.
-
-    Sharded over the local devices; on each, points are taken `block` at a time. No device talks to another.
-    """
-
-    def local(*args: Any) -> Any:
-        points, common = args[:arguments], args[arguments:]
-        return jax.lax.map(lambda point: function(*point, *common), points, batch_size=block)
-
-    specs = (PartitionSpec("points"),) * arguments + (PartitionSpec(),) * shared
-    mesh = _sharding().mesh
-    sharded = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=PartitionSpec("points"), check_vma=False)
-    sharded.__name__ = name
-    return jax.jit(sharded, compiler_options=options)
-
-
-def _sharding() -> NamedSharding:
-    return NamedSharding(Mesh(np.array(jax.local_devices()), ("points",)), PartitionSpec("points"))
-
-
-def _effort(level: int, fused: bool = False) -> dict[str, Any] | None:
-    """Options for programs that run rarely: on a CPU they are not worth the compiler's expensive passes."""
-    if jax.default_backend() != "cpu":
-        return None
-    options = {"xla_llvm_disable_expensive_passes": True, "xla_backend_optimization_level": level}
-    options |= {} if fused else {"xla_cpu_use_fusion_emitters": False}
-    return known_options(options)

@@ -14,8 +14,9 @@ import numpy as np
 
 from dynamics.errors import PlasticodeError
 from dynamics.information import Scored
+from experiments.execution.batches import batched
 from experiments.execution.keeping import keep, missing, share
-from experiments.execution.programs import CHECKPOINT_SECONDS, WRITING_SHARE, batched
+from experiments.execution.programs import CHECKPOINT_SECONDS, WRITING_SHARE
 from experiments.execution.runner import Executor, local
 from experiments.inference.descending import Descent, descend
 from experiments.inference.model import Model, Rows

@@ -95,6 +95,14 @@ def test_what_sweeps_leave_is_told_and_not_overstated(rule, sweeps):
     assert left < quality.error < 25 * left  # 29 and more if rates were believed to stay as they are
 
 
+def test_what_several_parts_leave_does_not_add_up_to_more_than_the_tolerance():
+    """T |x|^2 / tau_plast is about 7: weights turn back within a presentation, so that all ways in its parts together
+    are longer than its own. With sweeps as for a single window the estimate is 1.03e-3."""
+    settings = {"plasticity": 0.15, "shown": 20}
+    error, quality = judged(KP().wire(network()), Window(nodes=12, parts=3, gaps=False), **settings)
+    assert quality.converged and error < quality.error < 0.8 * TOLERANCE
+
+
 class Steep(AbstractFactor):
     """m = tanh(200 e): far rougher than the error that it is made of."""
 

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from dynamics.errors import PlasticodeError
-from experiments.execution import checkpoints, programs, runner
+from experiments.execution import batches, checkpoints, programs, runner
 from experiments.execution.programs import JobRunner
 from experiments.machine import memory
 from experiments.machine.progress import Meter, Progress
 from experiments.points.jobs import Chunking, prepare
 from experiments.spec.loading import make_spec
 from experiments.storage.chunks import ChunkStore
+from tests.compilations import compilations
 from tests.forks import ended
 
 COLLECTIVES = r"all-reduce|all-gather|all-to-all|collective-permute|collective-broadcast|reduce-scatter|send|recv"
@@ -75,7 +76,7 @@ for table in (here.NOISY, here.SMALL):
     made = job_runner.prepare()
     for name in ("init", "advance", "measure"):
         of_data = getattr(getattr(made, name), "programs", {0: made.init})
-        text = "".join(program.as_text() for program in of_data.values())
+        text = "".join(program.compiled.as_text() for program in of_data.values())
         print("PROGRAM", name, len(text), here.re.findall(here.COLLECTIVES, text))
     ((key, points),) = chunks.items()
     print("LOSS", *job_runner.run(key, points, here.Meter(None, 1.0))["loss"].ravel().tolist())
@@ -96,11 +97,49 @@ def test_four_devices_exchange_nothing_and_find_what_others_find():
 
 
 def test_an_exchange_would_be_seen():
-    mesh = programs._sharding().mesh
+    mesh = batches.sharding().mesh
     spec = jax.sharding.PartitionSpec("points")
     summed = jax.shard_map(lambda x: jax.lax.psum(x, "points"), mesh=mesh, in_specs=spec, out_specs=spec)
     text = jax.jit(summed).lower(jnp.ones(2, jnp.float32)).compile().as_text()
     assert text is not None and re.search(COLLECTIVES, text)
+
+
+def test_rules_that_come_to_the_same_operations_share_programs_and_no_numbers():
+    jobs = prepare(make_spec({**SMALL, "network": {"hidden": [5]}, "sweep": {**SMALL["sweep"], "rule": ["fa", "dfa"]}}))
+
+    def compiled(numbers: tuple[int, ...]) -> int:
+        for kept in (programs.KEPT, batches.LATELY):
+            kept.clear()
+        before = compilations()
+        for number in numbers:
+            JobRunner(jobs[""][number], 6).prepare()
+        return compilations() - before
+
+    def records() -> list[dict]:
+        runners = [JobRunner(job, 6) for job in jobs[""]]
+        return [r.run(*next(iter(r.job.chunks(WHOLE).items())), Meter(None, 1.0)) for r in runners]
+
+    compiled((0,))  # and what any job compiles
+    assert compiled((0, 1)) == compiled((0,)) + 1  # of the second rule only what draws its own weights
+    compiled((1,))
+    apart = records()[1]
+    compiled((0, 1))
+    fa, dfa = records()
+    assert_equal(dfa, apart)
+    assert not np.array_equal(fa["loss"], dfa["loss"])
+
+
+def test_programs_that_read_other_arguments_or_constants_are_others():
+    points = jnp.arange(4.0, dtype=jnp.float32), -jnp.arange(4.0, dtype=jnp.float32)
+    table = np.arange(1000, dtype=np.float32)
+
+    def of(function):
+        return batches.made(function, points, (), None, 2, "local")(*points)
+
+    for number in (0, 1):
+        assert_equal(of(lambda *both, number=number: {"x": both[number]})["x"], points[number])
+        changed = (table + number * (table == 500)).astype(np.float32)
+        assert_equal(of(lambda a, b, changed=changed: a + jnp.sum(changed) - 499500), points[0] + number)
 
 
 # --------------------------------------------------------------------------------------------------------------- memory
