@@ -66,6 +66,10 @@ def distance(left: Weights, right: Weights, none: Float[Array, ""]) -> Float[Arr
     return norm(jnp.stack([none, *(norm(left[name] - w) for name, w in right.items())]))
 
 
+# Networks of layers of 12 neurons take 0.95 of the time if they gather, of 32 and 64 neurons 1.1 and 1.2 times it.
+GATHERED = 16
+
+
 class Earlier(NamedTuple):
     """Where nodes look back at: each at one of the earlier windows, and with which weights at its points, 0 where it
     does not look back that far."""
@@ -74,8 +78,13 @@ class Earlier(NamedTuple):
     weights: Float[Array, "*windows s points"]
 
     def of(self, rows: Float[Array, "earlier points n"]) -> Float[Array, "s n"]:
-        """What they see of a signal, in one window."""
-        return jnp.einsum("sp,spn->sn", self.weights, rows[self.window])
+        """What they see of a signal, in one window: of few neurons from the points that they look at, of more by a
+        product with all points, most of them weighed by 0, which costs less than to gather what many neurons did."""
+        if rows.shape[2] <= GATHERED:
+            return jnp.einsum("sp,spn->sn", self.weights, rows[self.window])
+        seen = jax.nn.one_hot(self.window, rows.shape[0], dtype=self.weights.dtype)
+        weights = seen[:, :, None] * self.weights[:, None]
+        return weights.reshape(weights.shape[0], -1) @ rows.reshape(-1, rows.shape[2])
 
 
 class Layout(NamedTuple):
