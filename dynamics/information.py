@@ -105,9 +105,9 @@ def information(start: Start, show: Show, score: Score, theta: Float[Array, " pa
 
 def _moving(start: Start, show: Show, theta: Float[Array, " parameters"], row: PyTree) -> tuple[PyTree, PyTree]:
     """Of what rows share and of the progress, which numbers have slopes along `theta`, be it after some rows only."""
-    shared, progress = _sloped(start, theta)
+    (shared, progress), begun = _sloped(start, theta), start(theta)
     while True:
-        smooth, rest = eqx.partition(start(theta), (shared, progress))
+        smooth, rest = eqx.partition(begun, (shared, progress))
 
         def shown(at: PyTree, rest: PyTree = rest) -> PyTree:
             shared, before = eqx.combine(at, rest)

@@ -1,5 +1,6 @@
 """What a spec would take: points, programs, memory, disk and time, from running a fraction of a second of it."""
 
+import operator
 import time
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from experiments.results.text_tables import TextTable
 from experiments.spec.spec import Spec
 
 CALIBRATION_SECONDS = 0.3  # of integration
+WORK = operator.attrgetter("work")  # of a job: what all its points take
 MOST_CALIBRATED = 6  # jobs, of different kinds; jobs of other kinds are taken to cost what the largest does
 CHUNK_FILE_BYTES = 15_000  # of labels in each chunk
 REPORT_BYTES = 400_000  # figures, report and labels
@@ -49,7 +51,8 @@ def estimate(spec: Spec, jobs: dict[str, list[Job]], on_progress: OnProgress | N
     """
     cuts = chunking(jobs)
     kinds: dict[Hashable, Job] = {}
-    for job in sorted((max(members, key=_work) for members in jobs.values()), key=_work, reverse=True):
+    largest = {part: max(members, key=WORK) for part, members in jobs.items()}
+    for job in sorted(largest.values(), key=WORK, reverse=True):
         kinds.setdefault(_kind(job), job)
     chosen = dict(list(kinds.items())[:MOST_CALIBRATED])
     meter = Meter(on_progress, float(len(chosen)))
@@ -60,10 +63,10 @@ def estimate(spec: Spec, jobs: dict[str, list[Job]], on_progress: OnProgress | N
     rows, seconds, disk = [], 0.0, 0
     programs: set[Hashable] = set()
     for part, members in jobs.items():
-        cost = costs.get(_kind(max(members, key=_work)), next(iter(costs.values())))
+        cost = costs.get(_kind(largest[part]), next(iter(costs.values())))
         fresh = {program_key(job, len(_first_chunk(job, cuts))) for job in members} - programs
         programs |= fresh
-        integration = sum(map(_work, members)) * cost.per_work
+        integration = sum(map(WORK, members)) * cost.per_work
         part_seconds = integration + cost.compiling * len(fresh) / len(jax.local_devices())
         part_bytes = sum(_disk_bytes(job, cuts) for job in members)
         rows.append([part or spec.name, *_facts(members), size_text(float(part_bytes)), f"about {span(part_seconds)}"])
@@ -84,10 +87,6 @@ def estimate(spec: Spec, jobs: dict[str, list[Job]], on_progress: OnProgress | N
 def updates(job: Job) -> float:
     """Steps times points times synapses."""
     return job.steps * job.synapses
-
-
-def _work(job: Job) -> float:
-    return job.work
 
 
 def _kind(job: Job) -> Hashable:
