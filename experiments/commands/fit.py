@@ -62,12 +62,10 @@ def fit(
     def into(sessions: Any, loaded: Any, target: Path, on_progress: Any) -> Any:
         if check:
             return sessions.check_into(loaded, data)
-        from experiments.execution.keeping import how_to_run
+        how = _how(workers, scheduler, force)
+        return sessions.fit_into(loaded, data, synthetic, target, how, on_progress, _notice)
 
-        how = how_to_run(workers, scheduler, None, force)
-        return sessions.fit_into(loaded, data, synthetic, target, how, on_progress, lambda text: say(text, err=True))
-
-    _carried_out("fit", "starts", (spec, [*(sets or ()), *named], quick, seed), out, no_cache, into, writes=not check)
+    _carried_out("fit", (spec, [*(sets or ()), *named], quick, seed), out, no_cache, into, writes=not check)
 
 
 def design(
@@ -77,17 +75,34 @@ def design(
         Path | None, typer.Option(metavar="DIR", help="Where results go.", show_default="results/NAME-design")
     ] = None,
     quick: Quick = False,
+    force: Force = False,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     no_cache: NoCache = False,
 ) -> None:
-    """Tell, without data, how certain a fit would be: expected errors of the free numbers over the spec's sweep."""
-    _carried_out(
-        "design", "protocols", (spec, sets or (), quick, None), out, no_cache,
-        lambda sessions, *where: sessions.design_into(*where),
-    )  # fmt: skip
+    """Tell, without data, how certain a fit would be: expected errors of the free numbers over the spec's sweep.
+
+    The same command again goes on where it was stopped.
+    """
+
+    def into(sessions: Any, loaded: Any, target: Path, on_progress: Any) -> Any:
+        return sessions.design_into(loaded, target, _how(workers, scheduler, force), on_progress, _notice)
+
+    _carried_out("design", (spec, sets or (), quick, None), out, no_cache, into)
+
+
+def _how(workers: int | None, scheduler: str | None, force: bool) -> Any:
+    from experiments.execution.keeping import how_to_run
+
+    return how_to_run(workers, scheduler, None, force)
+
+
+def _notice(text: str) -> None:
+    say(text, err=True)
 
 
 def _carried_out(
-    name: str, steps: str, asked: tuple, out: Path | None, no_cache: bool, into: Callable[..., Any], writes: bool = True
+    name: str, asked: tuple, out: Path | None, no_cache: bool, into: Callable[..., Any], writes: bool = True
 ) -> None:
     """Do what a command is there for, `into(sessions, spec, directory, on_progress)`, with the spec that was `asked`
     for, and tell what came of it."""
@@ -102,11 +117,11 @@ def _carried_out(
         target = out or Path("results") / f"{loaded.name}-{name}"
         runner.configure("float64")
         try:
-            with interruptible(), shown_progress(f"{loaded.name}: {steps}") as on_progress:
+            with interruptible(), shown_progress(loaded.name) as on_progress:
                 found = into(sessions, loaded, target, on_progress)
         except KeyboardInterrupt:
             kept = (target / "chunks").exists()
-            tell_interrupted(f"how far all starts are is kept in {target}" if kept else "nothing was changed")
+            tell_interrupted(f"what is done is kept in {target}" if kept else "nothing was changed")
         for table in found.tables:
             print_table(table)
         for sentence in found.sentences:

@@ -54,6 +54,10 @@ class Descent(NamedTuple):
         """Which starts have come to their end."""
         return self.scores == STEPS
 
+    def usual(self, scores: float) -> float:
+        """How many gradients a start takes."""
+        return STEPS
+
     def ends(self) -> list[End]:
         """Where each start is; nothing is known of the information there."""
         ends = []

@@ -1,8 +1,10 @@
 """Which experiment would tell: the errors that a fit would have, over a sweep of protocols, from the model alone."""
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+import pickle
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,17 +15,25 @@ from scipy import stats
 from scipy.stats import qmc
 
 from dynamics.regime import REFINEMENTS
+from experiments.execution.keeping import share
+from experiments.execution.runner import local, meter_of
 from experiments.inference.coordinates import Coordinate, coordinates
 from experiments.inference.expected import BATCH, LONG_NAME, Informer
 from experiments.inference.model import doubled, widened
-from experiments.inference.table import Fit, check_double, read_fit
+from experiments.inference.searching import Seeker
+from experiments.inference.table import Fit, Observation, check_double, read_fit
 from experiments.inference.verdicts import certainty, direction_text
+from experiments.machine.progress import Meter
 from experiments.points.assemble import refined
-from experiments.points.jobs import Job, prepare
+from experiments.points.jobs import Chunking, ChunkKey, Job, group_stem, prepare
 from experiments.results.labels import long_name
+from experiments.spec.extents import HELD
 from experiments.spec.grid import Sweep, expand
 from experiments.spec.loading import make_spec, spec_of
 from experiments.spec.spec import Spec
+from experiments.storage.chunks import ChunkStore, Record
+
+PART = "protocols"  # what the names of chunks begin with
 
 
 @dataclass(frozen=True)
@@ -65,27 +75,10 @@ def design(
     """
     made = spec_of(spec)
     check_double("a design")
-    table = read_fit(made)
-    grid = _grid(made, table)
-    choices = [*itertools.product(*(range(len(values)) for values in table.sweep.values()))]
-    shape = (*grid.shape, *map(len, table.sweep.values()))
-    errors = np.full((*shape, table.truths, len(grid.free)), np.nan)
-    seconds, blind, done = np.zeros(shape), {}, 0
-    for choice, job in itertools.product(choices, grid.jobs):
-        told = table.chosen({path: values[i] for (path, values), i in zip(table.sweep.items(), choice, strict=True)})
-        for at, lasting, informations, converged in _informations(told, grid, job):
-            at = (*at, *choice)
-            known = [certainty(information) for information in informations]
-            errors[at] = np.array([one.errors for one in known]) * [one.width for one in grid.free]
-            errors[at][~converged] = np.nan
-            seconds[at] = lasting
-            null = next((one.null[0] for one, good in zip(known, converged, strict=True) if good and one.null), None)
-            if null is not None:
-                blind[_place_text(grid, table, at)] = direction_text(grid.free, null)
-            done += 1
-            if on_progress:
-                on_progress(done, seconds.size)
-    return Design(_dataset(grid, table, errors, seconds), grid.free, blind)
+    plans, report = Plans(made, read_fit(made)), on_progress and (lambda now: on_progress(now.points, now.of))
+    chunking = plans.chunking(1)
+    tasks = share(plans.works, chunking)
+    return plans.found(Seeker(meter_of(tasks, tasks, report), chunking, functools.partial(local, make=Designer)))
 
 
 class _Grid(NamedTuple):
@@ -131,36 +124,134 @@ def _drawn(free: tuple[Coordinate, ...], truths: int, seed: int) -> np.ndarray:
     return share
 
 
-def _informations(table: Fit, grid: _Grid, job: Job) -> Iterator[tuple[tuple[int, ...], float, np.ndarray, np.ndarray]]:
-    """Of every protocol of a job its place in the grid, how long it takes, the information at each truth, and whether
-    the run has converged there, with finer windows or steps where its own are too coarse."""
-    levels = [Informer(job, grid.free, table.observe)]
-    own = [number for number, axis in enumerate(grid.sweep.axes) if axis in grid.axes]
-    others = [number for number in range(len(grid.sweep.axes)) if number not in own]
-    wanted = np.flatnonzero((job.group.index[:, others] == 0).all(axis=1))
-    for first in range(0, len(wanted), BATCH):
-        points = wanted[first : first + BATCH]
-        drawn = [] if grid.truths is None else [np.broadcast_to(one, (len(points), len(one))) for one in grid.truths]
-        truths = np.stack(drawn or [levels[0].truths(points)], axis=1)
-        found, converged = _known(levels[0], points, truths)
-        for level in range(1, REFINEMENTS + 1):
-            again = np.flatnonzero(~(converged & np.isfinite(found).all(axis=(2, 3))).all(axis=1))
-            if not len(again):
-                break
-            if level == len(levels) and (plan := refined(levels[-1].job.plan)) is not None:
-                levels.append(Informer(job._replace(plan=plan), grid.free, table.observe))
-            if level == len(levels):  # there is nothing finer
-                break
-            found[again], converged[again] = _known(levels[level], points[again], truths[again])
-        for point, informations, settled in zip(points, found, converged, strict=True):
-            yield tuple(job.group.index[point, own]), levels[0].seconds(point), informations, settled
+class Protocols(NamedTuple):
+    """Protocols of a job with one choice of what is observed, each at every truth: what is cut into chunks, as a job
+    is. `points` are those of the job, `places` the truths in the ranges, `at` says where in the grid each is, its
+    axes of protocols first, then those of choices, then the truth."""
+
+    number: int
+    job: Job
+    free: tuple[Coordinate, ...]
+    observe: tuple[Observation, ...]
+    points: np.ndarray
+    places: np.ndarray
+    at: np.ndarray
+
+    @property
+    def stem(self) -> str:
+        """What the names of its chunks begin with."""
+        return group_stem(PART, self.number)
+
+    @property
+    def point_work(self) -> float:
+        """Of a protocol at a truth: a run and, of each free number, its slope."""
+        return self.job.point_work * (1 + len(self.free))
+
+    def chunks(self, chunking: Chunking) -> dict[ChunkKey, np.ndarray]:
+        """The protocols of every chunk."""
+        size = min(max(int(chunking.work / self.point_work), chunking.least), chunking.most)
+        pieces = np.array_split(np.arange(len(self.points)), -(-len(self.points) // size))
+        return {ChunkKey(PART, self.number, number): points for number, points in enumerate(pieces)}
+
+    def informer(self, job: Job) -> Informer:
+        """The information at its protocols, by the program of the job as it is, or with finer windows or steps."""
+        return Informer(job, self.free, self.observe, len(self.points))
 
 
-def _known(informer: Informer, points: np.ndarray, truths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The information at each truth of each point, (points, truths, free, free), and whether the run has converged."""
-    each = range(truths.shape[1])
-    found = np.stack([informer(points, truths[:, i]) for i in each], axis=1)
-    return found, np.stack([informer.converged(points, truths[:, i]) for i in each], axis=1)
+class Designer:
+    """Runs chunks of protocols, with finer windows or steps where their own are too coarse."""
+
+    def __init__(self, job: Protocols, size: int, store: ChunkStore | None = None, neighbours: int = 1):
+        self.job, self.store, self.levels = job, store, [job.informer(job.job)]
+
+    def prepare(self) -> None:
+        """Compile."""
+        self.levels[0].prepare()
+
+    def run(self, key: ChunkKey, points: np.ndarray, meter: Meter) -> Record:
+        """The information of some protocols at a truth, NaN where the run has not converged there."""
+        found = []
+        for batch in np.split(points, range(BATCH, len(points), BATCH)):
+            found.append(self._informations(batch))
+            meter.advance(self.job.point_work * len(batch), len(batch))
+        information = np.concatenate(found)
+        seconds = np.array([self.levels[0].seconds(point) for point in self.job.points[points]])
+        finite = np.isfinite(information).all(axis=(1, 2))
+        return {"finite": np.atleast_2d(finite).T, "seconds": seconds[:, None], HELD: {"information": information}}
+
+    def _informations(self, rows: np.ndarray) -> np.ndarray:
+        found = np.full((len(rows), len(self.job.free), len(self.job.free)), np.nan)
+        for level in range(REFINEMENTS + 1):
+            if level == len(self.levels):
+                if (plan := refined(self.levels[-1].job.plan)) is None:  # there is nothing finer
+                    break
+                self.levels.append(self.job.informer(self.job.job._replace(plan=plan)))
+            left = np.flatnonzero(~np.isfinite(found).all(axis=(1, 2)))
+            if not len(left):
+                break
+            of = self.job.points[rows[left]], self.job.places[rows[left]]
+            informer = self.levels[level]
+            found[left] = np.where(informer.converged(*of)[:, None, None], informer(*of), np.nan)
+        return found
+
+
+class Plans:
+    """A design that is ready to be computed: what is wrong with a choice of what is observed is told before."""
+
+    def __init__(self, spec: Spec, table: Fit):
+        self.spec, self.table, self.grid = spec, table, _grid(spec, table)
+        choices = itertools.product(*(range(len(values)) for values in table.sweep.values()))
+        each = enumerate(itertools.product(choices, self.grid.jobs))
+        self.works = [self._work(number, choice, job) for number, (choice, job) in each]
+
+    def _work(self, number: int, choice: tuple[int, ...], job: Job) -> Protocols:
+        grid, sweep = self.grid, self.table.sweep
+        observe = self.table.chosen({path: values[i] for (path, values), i in zip(sweep.items(), choice, strict=True)})
+        own = [number for number, axis in enumerate(grid.sweep.axes) if axis in grid.axes]
+        others = [number for number in range(len(grid.sweep.axes)) if number not in own]
+        points = np.flatnonzero((job.group.index[:, others] == 0).all(axis=1))
+        informer = Informer(job, grid.free, observe.observe, len(points))
+        places = informer.truths(points)[:, None] if grid.truths is None else np.tile(grid.truths, (len(points), 1, 1))
+        truths = places.shape[1]
+        at = np.column_stack([job.group.index[points][:, own], np.tile(choice, (len(points), 1))]).astype(int)
+        at = np.column_stack([at.repeat(truths, axis=0), np.tile(np.arange(truths), len(points))])
+        places = places.reshape(len(at), len(grid.free))
+        return Protocols(number, job, grid.free, observe.observe, points.repeat(truths), places, at)
+
+    @property
+    def modules(self) -> set[str]:
+        """Of a user's own code."""
+        return set().union(*(job.plan.spec.modules for job in self.grid.jobs))
+
+    def packed(self) -> bytes:
+        """What a worker needs to go on."""
+        return pickle.dumps((self.spec.table(), self.table.model_dump(mode="json", exclude_none=True)))
+
+    @classmethod
+    def unpacked(cls, content: bytes) -> "Plans":
+        """The inverse."""
+        spec, table = pickle.loads(content)
+        return cls(make_spec(spec), Fit.model_validate(table))
+
+    def chunking(self, processes: int) -> Chunking:
+        """How protocols are cut for so many processes."""
+        return Chunking.of(1, True, sum(len(work.points) for work in self.works), processes)
+
+    def found(self, seek: Seeker) -> Design:
+        """What comes of it, where `seek` has the records of all protocols."""
+        grid, table = self.grid, self.table
+        shape = (*grid.shape, *map(len, table.sweep.values()))
+        errors, seconds, blind = np.full((*shape, table.truths, len(grid.free)), np.nan), np.zeros(shape), {}
+        widths = np.array([one.width for one in grid.free])
+        for work, records in zip(self.works, seek.records(*self.works), strict=True):
+            informations = np.concatenate([record[HELD]["information"] for record in records])
+            lasting = np.concatenate([record["seconds"][:, 0] for record in records])
+            for at, information, lasts in zip(map(tuple, work.at), informations, lasting, strict=True):
+                known = certainty(information)
+                errors[at], seconds[at[:-1]] = known.errors * widths, lasts
+                if known.null:
+                    blind.setdefault(_place_text(grid, table, at[:-1]), direction_text(grid.free, known.null[0]))
+        return Design(_dataset(grid, table, errors, seconds), grid.free, blind)
 
 
 def _axes(grid: _Grid, table: Fit) -> dict[str, list[str]]:

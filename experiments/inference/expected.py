@@ -1,8 +1,9 @@
 """What recordings of the points of a job would tell, from the model alone: of a design, and the probe `fisher`."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from jaxtyping import Array, Bool, Float
 from dynamics.errors import refused
 from experiments.inference.coordinates import Coordinate, coordinates, value_at
 from experiments.inference.model import Arrays, Model, Rows, check, doubled, in_order, truth_of
+from experiments.inference.searching import Program
 from experiments.inference.table import Observation, read_fit
 from experiments.inference.verdicts import certainty
 from experiments.machine.compilation import for_products
@@ -26,10 +28,10 @@ LONG_NAME = f"{PROBES[FISHER].long_name}, relative on a log scale"
 
 
 class Informer:
-    """The Fisher information about free numbers at points of a job, by one program."""
+    """The Fisher information about free numbers at points of a job, by one program, of which so many are asked for."""
 
-    def __init__(self, job: Job, free: tuple[Coordinate, ...], observe: tuple[Observation, ...]):
-        spec, self.job = job.plan.spec, job
+    def __init__(self, job: Job, free: tuple[Coordinate, ...], observe: tuple[Observation, ...], points: int):
+        spec, self.job, self.size = job.plan.spec, job, min(BATCH, points)
         doubled(spec)  # refuses noise, and samples side by side
         values = {path: value[0] for path, value in job.group.values.items()}
         data = dict(job.data) | in_order(spec, len(job.data["train_inputs"]))
@@ -41,8 +43,8 @@ class Informer:
             seen[one.name][np.arange(presentations) % one.every != 0] = np.nan
         self.rows = Rows(np.arange(presentations, dtype=np.int32), seen)
         options = for_products(job.plan.sizes)
-        self._program = jax.jit(jax.vmap(self._information, (0, 0, 0, None, None)), compiler_options=options)
-        self._judge = jax.jit(jax.vmap(self._settled, (0, 0, 0, None)), compiler_options=options)
+        self._program = Program(jax.jit(jax.vmap(self._information, (0, 0, 0, None, None)), compiler_options=options))
+        self._judge = Program(jax.jit(jax.vmap(self._settled, (0, 0, 0, None)), compiler_options=options))
 
     def _information(
         self, values: dict, seed: Array, place: Array, rows: Rows, data: Arrays
@@ -66,21 +68,28 @@ class Informer:
         ]
         return dataclasses.replace(self.made, free=tuple(free), values={n: value[0] for n, value in values.items()})
 
+    def prepare(self) -> None:
+        """Compile, unless that is done."""
+        (of,) = self._batches(np.zeros(1, int), np.zeros((1, len(self.made.free))))
+        self._program.compiled(*of, self.rows, self.made.data)
+        self._judge.compiled(*of, self.made.data)
+
     def __call__(self, points: np.ndarray, places: np.ndarray) -> np.ndarray:
         """At each of the points and at a place in the ranges for each of them, (points, free, free)."""
-        return self._batched(lambda *of: self._program(*of, self.rows, self.made.data), points, places)
+        found = [np.asarray(self._program(*of, self.rows, self.made.data)) for of in self._batches(points, places)]
+        return np.concatenate(found)[: len(points)]
 
     def converged(self, points: np.ndarray, places: np.ndarray) -> np.ndarray:
         """Whether the integrator's estimate of its own error is within its tolerance there, (points,)."""
-        return self._batched(lambda *of: self._judge(*of, self.made.data), points, places)
-
-    def _batched(self, program: Callable[..., Array], points: np.ndarray, places: np.ndarray) -> np.ndarray:
-        group, size, found = self.job.group, min(BATCH, self.job.group.size), []
-        for first in range(0, len(points), size):
-            rows = np.arange(first, first + size).clip(max=len(points) - 1)
-            of = {path: value[points[rows]] for path, value in group.values.items()}, group.seeds[points[rows]]
-            found.append(np.asarray(program(*of, places[rows])))
+        found = [np.asarray(self._judge(*of, self.made.data)) for of in self._batches(points, places)]
         return np.concatenate(found)[: len(points)]
+
+    def _batches(self, points: np.ndarray, places: np.ndarray) -> Iterator[tuple[Any, ...]]:
+        """Values, seeds and places of some points at a time, the last of them again where they are fewer."""
+        for first in range(0, len(points), self.size):
+            rows = np.arange(first, first + self.size).clip(max=len(points) - 1)
+            values = {path: value[points[rows]] for path, value in self.job.group.values.items()}
+            yield values, self.job.group.seeds[points[rows]], places[rows]
 
     def seconds(self, point: int) -> float:
         """How long a point takes."""
@@ -96,7 +105,7 @@ class Expected:
 
     def __call__(self, job: Job) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
         """What gives the standard errors at points of a job, (points, free)."""
-        informer = Informer(job, self.free, self.observe)
+        informer = Informer(job, self.free, self.observe, job.group.size)
         informer.truths(np.arange(job.group.size))  # refuses those beyond their ranges
         widths = [one.width for one in self.free]
 

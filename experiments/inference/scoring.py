@@ -65,6 +65,10 @@ class Walk(NamedTuple):
         """Which starts have come to their end."""
         return self.converged | (self.damping > MOST_DAMPING) | (self.scores >= MOST_ROUNDS)
 
+    def usual(self, scores: float) -> float:
+        """How many scores a start takes, given how many those of such searches do."""
+        return scores
+
     def ends(self) -> list[End]:
         """Where each start is."""
         rows = zip(self.start, self.place, self.loss, self.gradient, self.information, strict=True)

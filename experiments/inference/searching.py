@@ -17,13 +17,13 @@ from dynamics.information import Scored
 from experiments.execution.batches import batched
 from experiments.execution.keeping import keep, missing, share
 from experiments.execution.programs import CHECKPOINT_SECONDS, WRITING_SHARE
-from experiments.execution.runner import Executor, local
+from experiments.execution.runner import Assignment, Executor, Work, local
 from experiments.inference.descending import Descent, descend
 from experiments.inference.model import Model, Rows
 from experiments.inference.recordings import Recording
 from experiments.inference.scoring import End, Walk, advanced
 from experiments.machine.compilation import for_products
-from experiments.machine.progress import STARTS, Meter, OnProgress
+from experiments.machine.progress import Meter, OnProgress
 from experiments.points.jobs import Chunking, ChunkKey, group_stem
 from experiments.spec.extents import HELD
 from experiments.storage.chunks import ChunkStore, Record
@@ -32,8 +32,17 @@ from experiments.storage.rundir import RunDirectory
 BATCH = 16  # places that one call of the program scores
 TANGENTS = 512  # and so many slopes, at most
 CHUNK = 64  # starts that take turns in the batch
-# Of a start, about, which is its work.
-SCORES = {"starts": 12.0, "best": 5.0, "profile": 5.0, "valleys": 2.0, "folds": 5.0, "ends": 1.0}
+# Of a start, about, which is its work; few ends of intervals need a search of their own.
+SCORES = {"starts": 12.0, "best": 5.0, "profile": 5.0, "valleys": 0.5, "folds": 5.0, "ends": 1.0}
+WORDS = {
+    "starts": "starts",
+    "best": "best starts",
+    "profile": "points of profiles",
+    "valleys": "valleys at ends of intervals",
+    "folds": "fits without a fold",
+    "ends": "ends of intervals",
+}
+MOST_TOLD = 0.9  # of the work of a start that has not ended
 CHECKPOINT = "walk"
 
 
@@ -160,9 +169,14 @@ class Search(NamedTuple):
         return chunks_of(self.part, len(self.start), chunking)
 
 
+def kind_of(part: str) -> str:
+    """Of a search of this name, such as "starts" or "rule0-folds"."""
+    return part.rpartition("-")[2]
+
+
 def work_of(part: str) -> float:
-    """Of a start of a search of this name, such as "starts" or "rule0-folds"."""
-    return SCORES[part.rpartition("-")[2]]
+    """Of a start of a search of this name."""
+    return SCORES[kind_of(part)]
 
 
 def chunks_of(part: str, size: int, chunking: Chunking) -> dict[ChunkKey, np.ndarray]:
@@ -191,17 +205,24 @@ class Searcher:
     def run(self, key: ChunkKey, points: np.ndarray, meter: Meter) -> Record:
         """Where the starts of a chunk end."""
         walk = self._begun(key, points)
-        meter.advance(float(walk.scores.sum()))
+        told = self._tell(meter, walk, np.zeros(2))
+        meter.begin()
         try:
             while not walk.done.all():
-                before = walk.scores.sum()
                 walk = self.job.way.after(walk)
-                meter.advance(float(walk.scores.sum() - before))
+                told = self._tell(meter, walk, told)
                 self._keep(key, walk)
         except KeyboardInterrupt:
             self._keep(key, walk, now=True)
             raise
         return record_of(walk.ends())
+
+    def _tell(self, meter: Meter, walk: Any, told: np.ndarray) -> np.ndarray:
+        """Tell the work of a walk and how many of its starts have ended, beyond what was told before."""
+        part = np.where(walk.done, 1, np.minimum(walk.scores / walk.usual(self.job.point_work), MOST_TOLD))
+        now = np.array([self.job.point_work * part.sum(), walk.done.sum()])
+        meter.advance(float(now[0] - told[0]), int(now[1] - told[1]))
+        return now
 
     def _begun(self, key: ChunkKey, points: np.ndarray) -> Any:
         """The walk at the last checkpoint, or at its beginning."""
@@ -260,41 +281,46 @@ class Seeker:
 
     def __call__(self, *searches: Search) -> list[list[End]]:
         """The ends of all starts of each of the searches, which share the processes."""
-        tasks = share(searches, self.chunking)
+        chunks = [chunk for search in searches for chunk in search.chunks(self.chunking).items()]
+        finished = [points for key, points in chunks if self.directory is not None and key in self.directory.store]
+        sizes = [sum(map(len, of)) for of in ([points for _, points in chunks], finished)]
+        self.meter.enter(WORDS[kind_of(searches[0].part)], *sizes)
+        return [[end for record in found for end in ends_of(record)] for found in self.records(*searches)]
+
+    def records(self, *works: Work) -> list[list[Record]]:
+        """The records of all chunks of each of the works, in their order."""
+        tasks = share(works, self.chunking)
+        found = {}
         if self.directory is None:
-            records = {}
             for outcome in self.execute(tasks, self.meter):
                 if outcome.record is None:
                     raise outcome.error or RuntimeError(f"no record of chunk {outcome.key.stem}")
-                records[outcome.key] = outcome.record
+                found[outcome.key] = outcome.record
         else:
-            records = self._kept(self.directory, tasks)
-        found = {search.part: [] for search in searches}
-        for key, record in sorted(records.items()):
-            found[key.part] += ends_of(record)
-        return [found[search.part] for search in searches]
+            found = self._kept(self.directory, tasks)
+        return [[found[key] for key in work.chunks(self.chunking)] for work in works]
 
-    def _kept(self, directory: RunDirectory, tasks: list) -> dict[ChunkKey, Record]:
+    def _kept(self, directory: RunDirectory, tasks: list[Assignment]) -> dict[ChunkKey, Record]:
         keep(directory, self.labels, self.execute(missing(tasks, directory.store), self.meter))
         failures = directory.store.failures()
         if left := [key.stem for task in missing(tasks, directory.store) for key in task.chunks]:
             why = failures.get(left[0], {}).get("error", "no reason is known")
             raise PlasticodeError(
-                f"{len(left)} chunks of starts failed every time, the first with {why}: the same command tries again"
+                f"{len(left)} chunks failed every time, the first with {why}: the same command tries again"
             )
         return {key: directory.store.read(key)[1] for task in tasks for key in task.chunks}
 
 
 def in_memory(searches: Mapping[str, int], on_progress: Callable[[int, int], None] | None) -> Seeker:
     """Who seeks in this process, given how many starts each of the searches has."""
-    report = None if on_progress is None else lambda now: on_progress(now.points, now.of)
+    report = None if on_progress is None else lambda now: on_progress(round(now.done), round(now.total))
     return Seeker(meter_of(searches, report), chunking_of(max(searches.values()), 1))
 
 
 def meter_of(searches: Mapping[str, int], report: OnProgress | None, finished: Mapping[str, int] = {}) -> Meter:
     """Of all starts of searches, given how many each has, and how many of them are `finished`."""
-    return Meter(report, *_counted(searches), _counted(finished), STARTS)
+    return Meter(report, _work(searches), 0, (_work(finished), 0))
 
 
-def _counted(searches: Mapping[str, int]) -> tuple[float, int]:
-    return sum(work_of(part) * size for part, size in searches.items()), sum(searches.values())
+def _work(searches: Mapping[str, int]) -> float:
+    return sum(work_of(part) * size for part, size in searches.items())

@@ -5,7 +5,7 @@ import functools
 import hashlib
 import json
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,18 +13,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dynamics.errors import PlasticodeError, refused
-from experiments.execution import cluster
-from experiments.execution.keeping import How
+from experiments.execution import cluster, runner
+from experiments.execution.keeping import How, missing, share
 from experiments.execution.runner import Executor, local
 from experiments.inference import recordings, writing
-from experiments.inference.design import design
+from experiments.inference.design import Designer, Plans
 from experiments.inference.fitting import Prepared
 from experiments.inference.initial import FREE
 from experiments.inference.model import doubled, model, sizes
 from experiments.inference.searching import Search, Searcher, Seeker, chunking_of, chunks_of, meter_of
 from experiments.inference.simulation import simulated
-from experiments.inference.table import read_fit
-from experiments.machine.progress import Meter, OnProgress, Progress
+from experiments.inference.table import Fit, read_fit
+from experiments.machine.progress import Meter, OnProgress
 from experiments.points.jobs import group_stem
 from experiments.results import ownership
 from experiments.results.ownership import RECORDED
@@ -103,7 +103,8 @@ def fit_into(
             notify(notice)
         for why in prepared.blind():  # before hours of work
             notify(f"at the middle of the ranges the data stay the same when {why}: fewer of these numbers can be free")
-        with _executor(prepared, directory, how) as execute:
+        modules = prepared.made.plan.spec.modules
+        with _executor(directory, how, spec, modules, Searcher, searcher, prepared.packed) as execute:
             seek = Seeker(_meter(prepared, directory, on_progress), directory.chunking, execute, directory)
             found = prepared.fitted(seek)
             which = None if contest is None else contest.compared(seek)
@@ -119,16 +120,29 @@ def _header(prepared: Prepared, how: How) -> dict[str, Any]:
     """What fit it is: the spec with its table [fit], and all arrays that it reads."""
     searches = _searches(prepared)
     chunking = chunking_of(max(searches.values()), cluster.size(how.workers, how.scheduler)[0])
-    known = hashlib.sha256(prepared.spec.hash().encode())
-    unused = set() if prepared.contest else {"folds"}
-    own = prepared.table.model_dump(mode="json", exclude=unused)
-    known.update(json.dumps(own, sort_keys=True).encode())
+    known = _hash(prepared.spec, prepared.table, set() if prepared.contest else {"folds"})
     start = {f"start {name}": values for name, values in prepared.recording.start.items()}
     arrays = prepared.made.data | prepared.recording.seen | start
     jobs = {group_stem(part, 0): (size, len(chunks_of(part, size, chunking))) for part, size in searches.items()}
     resolved, code = writing.resolved(prepared), rundir.code_of(prepared.made.plan.spec.modules)
     data = {rundir.RECORDING: _checksum(arrays)}
-    return rundir.header(prepared.spec.name, known.hexdigest(), resolved, code, data, chunking, jobs)
+    return rundir.header(prepared.spec.name, known, resolved, code, data, chunking, jobs, rundir.FIT)
+
+
+def _header_of_design(plans: Plans, how: How) -> dict[str, Any]:
+    """What design it is."""
+    chunking = plans.chunking(cluster.size(how.workers, how.scheduler)[0])
+    code, data = rundir.code_of(plans.modules), rundir.data_of(plans.grid.jobs)
+    resolved, known = writing.resolved_design(plans), _hash(plans.spec, plans.table, set())
+    jobs = {work.stem: (len(work.points), len(work.chunks(chunking))) for work in plans.works}
+    return rundir.header(plans.spec.name, known, resolved, code, data, chunking, jobs, rundir.DESIGN)
+
+
+def _hash(spec: Spec, table: Fit, unused: set[str]) -> str:
+    """Of a spec and its table [fit], but for what is unused of that."""
+    known = hashlib.sha256(spec.hash().encode())
+    known.update(json.dumps(table.model_dump(mode="json", exclude=unused), sort_keys=True).encode())
+    return known.hexdigest()
 
 
 def _checksum(arrays: Mapping[str, Any]) -> str:
@@ -152,19 +166,25 @@ def _meter(prepared: Prepared, directory: rundir.RunDirectory, on_progress: OnPr
         chunks = chunks_of(part, size, directory.chunking)
         finished[part] = sum(len(points) for key, points in chunks.items() if key in directory.store)
     meter = meter_of(searches, on_progress, finished)
-    directory.lock.tell = lambda: {"progress": meter.now._asdict()}
-    directory.lock.beat()
+    _tell(directory, meter)
     return meter
 
 
-def _executor(prepared: Prepared, directory: rundir.RunDirectory, how: How) -> AbstractContextManager[Executor]:
+def _tell(directory: rundir.RunDirectory, meter: Meter) -> None:
+    """Let other processes see how far it is."""
+    directory.lock.tell = lambda: {"progress": meter.now._asdict()}
+    directory.lock.beat()
+
+
+def _executor(
+    directory: rundir.RunDirectory, how: How, spec: Spec, modules: Iterable[str], make: Any, remote: Any, pack: Any
+) -> AbstractContextManager[Executor]:
+    """Where chunks run: here, by the runners that `make` makes, or on workers, by those of `remote`."""
     if how.workers is None and how.scheduler is None:
-        return contextlib.nullcontext(functools.partial(local, store=directory.store, make=Searcher))
-    code = rundir.code_of(prepared.made.plan.spec.modules)
-    spec = make_spec(doubled(prepared.spec))
-    return cluster.connected(
-        spec, directory.store, directory.chunking, code, how.workers, how.scheduler, searcher, prepared.packed
-    )
+        return contextlib.nullcontext(functools.partial(local, store=directory.store, make=make))
+    code, where = rundir.code_of(modules), (how.workers, how.scheduler)
+    double = make_spec(doubled(spec))
+    return cluster.connected(double, directory.store, directory.chunking, code, *where, remote, pack)
 
 
 def searcher(request: cluster.Request, size: int, store: ChunkStore | None) -> Searcher:
@@ -197,14 +217,33 @@ def check_into(spec: Spec, data: Path | None) -> Told:
     return Told([TextTable("the recording", header, rows, "")], [told], True)
 
 
-def design_into(spec: Spec, target: Path, on_progress: OnProgress) -> Told:
-    """Compute what the protocols of a sweep would tell, and write it."""
+def design_into(spec: Spec, target: Path, how: How, on_progress: OnProgress, notify: Callable[[str], None]) -> Told:
+    """Compute what the protocols of a sweep would tell, and write it. Chunks of them are kept in `target`: the same
+    design goes on from there."""
     ownership.refuse(target, ownership.DESIGNED)
-    if held := [name for name in ("results.nc", "fit.nc", "chunks") if (target / name).exists()]:
+    if held := [name for name in ("results.nc", "fit.nc") if (target / name).exists()]:
         raise PlasticodeError(f"the output '{target}' holds '{held[0]}' of a run or a fit: choose another --out")
-    found = design(spec, on_progress=lambda done, of: on_progress(Progress(done, of)))
-    table = read_fit(spec)
-    writing.write_design(found, spec, table, target)
+    plans = Plans(spec, read_fit(spec))
+    with rundir.opened(target, _header_of_design(plans, how), None, how.force) as directory:
+        for notice in directory.notices:
+            notify(notice)
+        tasks = share(plans.works, directory.chunking)
+        meter = runner.meter_of(tasks, missing(tasks, directory.store), on_progress)
+        _tell(directory, meter)
+        with _executor(directory, how, spec, plans.modules, Designer, designer, lambda _: plans.packed()) as execute:
+            found = plans.found(Seeker(meter, directory.chunking, execute, directory))
+        writing.write_design(found, plans, target)
+        directory.close()
     known = ["Initial weights were taken for known: with fit.initial_weights = 'free' errors are larger."]
-    told = [*writing.best_sentences(found), *(known if table.initial_weights == FREE else [])]
+    told = [*writing.best_sentences(found), *(known if plans.table.initial_weights == FREE else [])]
     return Told([writing.design_table(found)], told, True)
+
+
+def designer(request: cluster.Request, size: int, store: ChunkStore | None) -> Designer:
+    """On a worker: what runs chunks of protocols."""
+    return Designer(_plans(request.packed).works[request.number], size, store)
+
+
+@functools.lru_cache(maxsize=1)
+def _plans(content: bytes) -> Plans:
+    return Plans.unpacked(content)

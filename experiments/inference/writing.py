@@ -9,7 +9,7 @@ import numpy as np
 from experiments.inference import page
 from experiments.inference.comparison import Compared
 from experiments.inference.coordinates import Coordinate
-from experiments.inference.design import Design
+from experiments.inference.design import Design, Plans
 from experiments.inference.figures import design_figures, figures, rules_figure
 from experiments.inference.fitting import Fitted, Prepared
 from experiments.inference.recordings import dataset
@@ -167,13 +167,18 @@ def design_table(found: Design) -> TextTable:
     return TextTable("standard errors that a fit would have", header, rows, note)
 
 
-def write_design(found: Design, spec: Spec, table: Fit, target: Path) -> None:
+def resolved_design(plans: Plans) -> str:
+    """The spec of a design as TOML."""
+    return _resolved(plans.spec, plans.table)
+
+
+def write_design(found: Design, plans: Plans, target: Path) -> None:
     """All that a design leaves behind, into a directory that is whole or not there."""
     with output_directory(target, DESIGNED) as directory:
-        (directory / "spec.toml").write_text(_resolved(spec, table), encoding="utf-8")
+        spec, told, text = plans.spec, best_sentences(found), resolved_design(plans)
+        (directory / "spec.toml").write_text(text, encoding="utf-8")
         found.data.to_netcdf(directory / "design.nc", engine="h5netcdf")
         files = save(design_figures(found), directory / "figures")
-        told, text = best_sentences(found), _resolved(spec, table)
         page.write(spec, text, files, told, [design_table(found)], directory / "report.html")
         content = {"sentences": told, "figures": [file.name for file in files.values()]}
         write_json({"name": spec.name, "spec_hash": spec.hash(), **content}, directory / "summary.json")

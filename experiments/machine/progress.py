@@ -17,14 +17,16 @@ from experiments.machine.interrupts import raise_if_interrupted
 
 PATIENCE = 2.0  # seconds before anything is shown
 EVERY_SECONDS, EVERY_FRACTION, EVERY_MINUTE = 5.0, 0.1, 60.0  # between two plain lines
+LONGEST = 40  # of a word for points
 EVERY_UPDATE = 0.2  # seconds between two states of a bar in a notebook
-POINTS, STARTS = "points", "starts"  # of a sweep, of a fit
+POINTS = "points"  # of a sweep
 
 
 class Progress(NamedTuple):
     """Work that is done, of all; points that are finished, of all, where there are points; chunks that failed.
 
-    `rate` is in points per second and `left` in seconds, both from what this process has done; `what` the points are.
+    `rate` is in points per second and `left` in seconds, both from what this process has done. `what` the points are:
+    those of a sweep, or of the present search of a fit, which have no rate, as they end together.
     """
 
     done: float
@@ -57,7 +59,7 @@ def progress_told(content: object) -> Progress | None:
     whole = {"points", "of", "failures"}
     told = dict(content)
     what = told.pop("what", POINTS)
-    if what not in (POINTS, STARTS):
+    if not (type(what) is str and len(what) < LONGEST and what.replace(" ", "").isalpha()):
         return None
     for key, value in told.items():
         least_is_there = type(value) in (int, float) and 0 <= value < 1e18
@@ -81,34 +83,39 @@ def span(seconds: float) -> str:
 class Meter:
     """Adds up finished work, and tells whoever asked; where an interrupt was dropped, it is raised again here.
 
-    `total`, `of`, what is `finished` already, (work, points), and `what` points are, are fixed at the start.
+    `total`, `of` and what is `finished` already, (work, points), are given at the start.
     """
 
     def __init__(
-        self,
-        report: OnProgress | None,
-        total: float,
-        of: int = 0,
-        finished: tuple[float, int] = (0.0, 0),
-        what: str = POINTS,
+        self, report: OnProgress | None, total: float, of: int = 0, finished: tuple[float, int] = (0.0, 0)
     ) -> None:
-        self.report, self.total, self.of, self.what = report, total, of, what
+        self.report, self.total, self.of, self.what = report, total, of, POINTS
         self.done, self.points = finished
-        self.partial, self.failures = 0.0, 0
+        self.partial, self.ended, self.failures = 0.0, 0, 0
         self.base, self.start = self.done, time.monotonic()
 
-    def advance(self, work: float) -> None:
-        """Some of the work that is settled later."""
-        self.partial += work
+    def enter(self, what: str, of: int, finished: int) -> None:
+        """Points are those of another search of a fit from now on, so many of them `finished` already."""
+        self.what, self.of, self.points = what, of, finished
+
+    def begin(self) -> None:
+        """Time counts from here, if nothing was settled yet: before that programs were compiled."""
+        if self.done == self.base:
+            self.base, self.start = self.done + self.partial, time.monotonic()
+
+    def advance(self, work: float, points: int = 0) -> None:
+        """Some of the work, and of the points, that is settled later."""
+        self.partial, self.ended = self.partial + work, self.ended + points
         self._tell()
 
     def restart(self) -> None:
         """What was advanced is to be done again."""
-        self.partial = 0.0
+        self.partial, self.ended = 0.0, 0
 
     def settle(self, work: float, points: int = 0, failed: bool = False) -> None:
         """A piece of work is over, whatever of it was told before."""
-        self.partial, self.done, self.points = 0.0, self.done + work, self.points + points * (not failed)
+        self.restart()
+        self.done, self.points = self.done + work, self.points + points * (not failed)
         self.failures += failed
         self._tell()
 
@@ -117,8 +124,9 @@ class Meter:
         """How far the work is."""
         done, seconds = self.done + self.partial, time.monotonic() - self.start
         pace = (done - self.base) / seconds if seconds > 0 else 0.0
-        rate, left = (pace * self.of / self.total, (self.total - done) / pace) if pace > 0 else (0.0, None)
-        return Progress(done, self.total, self.points, self.of, self.failures, rate, left, self.what)
+        left = (self.total - done) / pace if pace > 0 else None
+        rate = pace * self.of / self.total if pace > 0 and self.what == POINTS else 0.0
+        return Progress(done, self.total, self.points + self.ended, self.of, self.failures, rate, left, self.what)
 
     def _tell(self) -> None:
         raise_if_interrupted()

@@ -40,6 +40,7 @@ from experiments.storage.chunks import ChunkStore, is_of_store
 
 CHUNKS, HEADER, LOCK = "chunks", "run.json", "lock"
 RECORDING = "fit.data"  # whose files are no task's
+RUN, FIT, DESIGN = "run", "fit", "design"  # what may go on in a directory
 _LOCKS = re.compile(r"lock(-\d+-of-\d+)?|\.lock(-\d+-of-\d+)?\.[0-9a-f]+")
 _LOCK_BEGINS = b'{"host"'
 ATTEMPTS = 10  # to take the lock of a directory that comes and goes
@@ -83,11 +84,13 @@ def header(
     data: dict[str, str],
     chunking: Chunking,
     jobs: dict[str, tuple[int, int]],
+    kind: str = RUN,
 ) -> dict[str, Any]:
-    """A header; `jobs` are points and chunks by the beginnings of their files' names."""
+    """A header; `jobs` are points and chunks by the beginnings of their files' names; `kind` is "run", "fit", or
+    "design"."""
     run = {"format": FORMAT, "spec_hash": spec_hash, "spec": spec, "versions": versions(), "code": code}
     return {
-        "run": run | ({"data": data} if data else {}),
+        "run": run | ({"data": data} if data else {}) | ({"kind": kind} if kind != RUN else {}),
         "chunking": list(chunking),
         "name": name,
         "place": os.getcwd(),
@@ -253,7 +256,7 @@ def read_header(directory: Path) -> dict[str, Any] | None:
     try:
         found = read_json(directory / HEADER, inside=directory.parent)
         whole = is_run(found["run"]) and all(found["run"].get(key) for key in ("spec_hash", "spec", "versions"))
-        whole = whole and set(found["run"]) <= {"format", "spec_hash", "spec", "versions", "code", "data"}
+        whole = whole and set(found["run"]) <= {"format", "spec_hash", "spec", "versions", "code", "data", "kind"}
         least, most, work = found["chunking"]
         whole = whole and all(map(is_count, (least, most, work, found["points"]))) and 0 < least <= most and work > 0
         whole = whole and isinstance(found["jobs"], dict)
@@ -304,6 +307,9 @@ def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
     """What another run is, if it is another."""
     if other := other_format(there.get("format"), there.get("versions", {})):
         return other
+    kinds = [printable(str(run.get("kind", RUN))) for run in (there, here)]
+    if kinds[0] != kinds[1]:
+        return f"a {kinds[0]}, and this is a {kinds[1]}"
     if there.get("spec_hash") != here["spec_hash"]:
         hashes = [printable(str(run.get("spec_hash"))[:8]) for run in (there, here)]
         change = _first_change(there, here)

@@ -1,5 +1,6 @@
 """How far a run in a directory is, as another process sees it."""
 
+import collections
 import contextlib
 import os
 import shlex
@@ -8,12 +9,12 @@ from pathlib import Path
 
 from dynamics.errors import PlasticodeError, printable
 from experiments.machine.lock import described, read_owner
-from experiments.machine.progress import POINTS, STARTS, progress_told
+from experiments.machine.progress import progress_told
 from experiments.machine.reading import check_regular
 from experiments.results.netcdf import opened, readable, status_counts
 from experiments.results.ownership import identity_in
 from experiments.storage.chunks import CHECKPOINT, FAILED, NAME
-from experiments.storage.rundir import CHUNKS, RECORDING, read_header
+from experiments.storage.rundir import CHUNKS, FIT, read_header
 
 
 def status_of(target: Path, alive: Iterable[Path]) -> list[str]:
@@ -31,11 +32,15 @@ def status_of(target: Path, alive: Iterable[Path]) -> list[str]:
         names = os.listdir(directory)
     except OSError:  # it has just been finished
         return _finished(target)
-    points, of = _points(header, names), int(header["points"])
+    done, of = _points(header, names), {stem: points for stem, (points, _) in header["jobs"].items()}
     begun = sum(name.endswith(CHECKPOINT) for name in names)
     failed = sum(name.endswith(FAILED) for name in names)
-    what = STARTS if RECORDING in header["run"].get("data", {}) else POINTS
-    lines = [f"{printable(header['name'], 200)}: {points} of {of} {what} are finished ({points / of:.0%})"]
+    points, every = sum(done.values()), int(header["points"])
+    told = f"{points} of {every} points are finished ({points / every:.0%})"
+    if header["run"].get("kind") == FIT:
+        each = [f"{done.get(stem, 0)} of {count} {stem.rpartition('-')[0]}" for stem, count in of.items()]
+        told = f"{', '.join(each)} are finished, not all of which may be needed"
+    lines = [f"{printable(header['name'], 200)}: {printable(told, 4000)}"]
     lines += [f"{begun} unfinished chunk{'s' * (begun > 1)} left a checkpoint to go on from"] if begun else []
     lines += [f"{failed} chunk{'s' * (failed > 1)} failed: see {directory}/*.failed.json"] if failed else []
     running = sorted(alive)
@@ -51,12 +56,13 @@ def status_of(target: Path, alive: Iterable[Path]) -> list[str]:
     return lines
 
 
-def _points(header: dict, names: list[str]) -> int:
-    """The points of all finished chunks, by the names of their files."""
-    total = 0
+def _points(header: dict, names: list[str]) -> collections.Counter[str]:
+    """The points of all finished chunks of each job, by the names of their files."""
+    total = collections.Counter()
     for match in filter(None, map(NAME.fullmatch, names)):
         points, chunks = header["jobs"].get(match["job"], (0, 1))
-        total += points // chunks + (int(match["number"]) < points % chunks)  # as they were cut, the first ones longer
+        # as they were cut, the first ones longer
+        total[match["job"]] += points // chunks + (int(match["number"]) < points % chunks)
     return total
 
 

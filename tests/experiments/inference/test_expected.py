@@ -5,13 +5,14 @@ import pickle
 
 import numpy as np
 import pytest
+import xarray as xr
 from typer.testing import CliRunner
 
 import plasticode
 from dynamics.errors import PlasticodeError
 from experiments.commands.cli import app
 from experiments.execution import cluster
-from experiments.inference import design
+from experiments.inference import design, expected
 from experiments.inference.expected import prepared
 from experiments.inference.verdicts import certainty
 from experiments.inference.writing import best_sentences
@@ -19,6 +20,7 @@ from experiments.points.jobs import Chunking, layout_of, marks_of
 from experiments.results.labels import Table
 from experiments.spec.loading import make_spec
 from experiments.spec.spec import dump_toml
+from experiments.storage.status import status_of
 
 pytestmark = pytest.mark.usefixtures("unchecked_types")
 
@@ -61,6 +63,37 @@ def test_errors_are_those_of_the_closed_form_and_of_a_design(tmp_path):
     np.testing.assert_allclose(errors.sel(free=SECOND), 0.05 / np.sqrt((moved**2).sum(dims)), rtol=1e-9)
     np.testing.assert_allclose(errors.sel(free=SD), 0.05 / np.sqrt(2 * 2 * moved[0, 0].size), rtol=1e-9)
     np.testing.assert_allclose(plasticode.design(spec).errors, errors, rtol=1e-12)
+
+
+def test_an_interrupted_design_goes_on_to_the_same_numbers(tmp_path, monkeypatch):
+    """Of two choices of what is observed, with two truths: it stops in the second, and does not do the first again."""
+    spec = make_spec(SPEC | {"record": {"points": 1}} | fit_of(sweep={"observe.0.every": [1, 2]}, truths=2))
+    (tmp_path / "spec.toml").write_text(dump_toml(spec))
+    out, calls, real = tmp_path / "out", [], expected.Informer.__call__
+    straight = design.design(spec)
+
+    def stops(self, *of):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(self, *of)
+
+    def commanded(*more):
+        return CliRunner().invoke(app, ["design", str(tmp_path / "spec.toml"), "--out", str(out), *more])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(expected.Informer, "__call__", stops)
+        done = commanded()
+        assert done.exit_code == 130 and f"what is done is kept in {out}" in done.output
+        assert status_of(out, [])[0] == "experiment: 8 of 16 points are finished (50%)"
+        other = commanded("--set", "fit.truths=3")
+        assert other.exit_code == 2 and "another spec (fit.truths is 2 there, 3 here" in other.output
+        of_run = CliRunner().invoke(app, ["run", str(tmp_path / "spec.toml"), "--out", str(out)])
+        assert of_run.exit_code == 2 and f"'{out}' holds a design, and this is a run" in of_run.output
+        assert commanded().exit_code == 0 and len(calls) == 3
+    with xr.open_dataset(out / "design.nc") as found:
+        xr.testing.assert_identical(found.load(), straight.data)
+    assert not (out / "chunks").exists()
 
 
 def test_results_in_memory_and_workers_know_what_is_free():
@@ -130,5 +163,5 @@ def test_a_design_has_no_errors_of_runs_that_have_not_converged(monkeypatch):
     informers, made = [], design.Informer
     monkeypatch.setattr(design, "Informer", lambda *of: informers.append(of) or made(*of))
     found = plasticode.design(spec | fit_of(free={SECOND: ["0.1 s", "10 s"]}))
-    assert np.isfinite(found.errors.values.ravel()).tolist() == [True, False] and len(informers) == 2
+    assert np.isfinite(found.errors.values.ravel()).tolist() == [True, False] and len(informers) == 3  # the first looks what is wrong
     assert "1 of 2 runs have not converged" in best_sentences(found)[-1]

@@ -18,6 +18,7 @@ from experiments.inference.table import read_fit
 from experiments.results import ownership
 from experiments.spec.loading import load_spec, make_spec
 from experiments.spec.spec import dump_toml
+from experiments.storage.status import status_of
 
 pytestmark = pytest.mark.usefixtures("unchecked_types")
 
@@ -227,7 +228,8 @@ def test_an_interrupted_command_goes_on_to_the_same_numbers(written, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(searching.Scorer, "after", stops)
         done = invoked("fit", folder / "small.toml", "--synthetic", "--out", out)
-    assert done.exit_code == 130 and f"how far all starts are is kept in {out}" in done.output
+    assert done.exit_code == 130 and f"what is done is kept in {out}" in done.output
+    assert "0 of 4 starts, 0 of 4 ends, 0 of 4 valleys are finished" in status_of(out, [])[0]
     other = invoked("fit", folder / "small.toml", "--synthetic", "--seed", 3, "--out", out)
     assert other.exit_code == 2 and "holds results of another spec (seed is 0 there, 3 here" in other.output
     assert invoked("fit", folder / "small.toml", "--synthetic", "--out", out).exit_code == 0
