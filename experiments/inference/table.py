@@ -1,6 +1,7 @@
 """The [fit] table of a spec: what is free and between which ends, what was observed, and by how much noise."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 import jax
@@ -9,11 +10,13 @@ from pydantic import Field, ValidationError, field_validator
 from dynamics.errors import PlasticodeError, printable, refused, unknown
 from experiments.inference.likelihoods import LIKELIHOODS
 from experiments.machine.names import hint
-from experiments.spec.loading import explained
+from experiments.spec.loading import explained, first_of
 from experiments.spec.spec import Spec
 from experiments.spec.tables import AbstractTable, Index, Quantity, unknown_key
 from experiments.spec.units import Time
 
+SPACED = ("linspace", "logspace")  # axes that fit.sweep does not have
+ALIKE = 0.75  # a misspelt key, by difflib's measure
 Kind = Literal["gaussian", "bernoulli", "categorical", "poisson"]
 Positive = Annotated[float, Field(gt=0, le=1e30)]
 Every = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
@@ -110,12 +113,13 @@ class Fit(AbstractTable):
     def _ranges(cls, value: Any) -> Any:
         if not isinstance(value, Mapping) or not value:
             raise ValueError('it must be a table of ranges, such as {"timescales.plasticity" = ["0.1 s", "50 s"]}')
-        return {path: {"range": one} if isinstance(one, list | tuple) else one for path, one in _flat(value)}
+        flat = _flat(value, Free.model_fields)
+        return {path: {"range": one} if isinstance(one, list | tuple) else one for path, one in flat}
 
     @field_validator("sweep", mode="before")
     @classmethod
     def _paths(cls, value: Any) -> Any:
-        return dict(_flat(value)) if isinstance(value, Mapping) else value
+        return dict(_flat(value, SPACED)) if isinstance(value, Mapping) else value
 
     def chosen(self, settings: Mapping[str, Any]) -> "Fit":
         """The table with other values at paths such as "observe.0.neurons"."""
@@ -126,13 +130,17 @@ class Fit(AbstractTable):
         return _validated(table) if settings else self
 
 
-def _flat(table: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
-    """Entries by dotted path: TOML makes tables of paths that are not quoted."""
+def _flat(table: Mapping[str, Any], own: Collection[str], before: str = "") -> list[tuple[str, Any]]:
+    """Entries by dotted path: TOML makes tables of paths that are not quoted. A table is an entry itself where a key in
+    it is one of its `own`, or nearly: what is misspelt is no path."""
     found = []
     for key, value in table.items():
         path = f"{before}{key}"
-        nested = isinstance(value, Mapping) and not {"range", "scale", "prior"} & set(value)
-        found += _flat(value, f"{path}.") if nested else [(path, value)]
+        is_table = isinstance(value, Mapping) and value
+        if is_table and not any(difflib.get_close_matches(str(one).lower(), own, cutoff=ALIKE) for one in value):
+            found += _flat(value, own, f"{path}.")
+        else:
+            found.append((path, value))
     return found
 
 
@@ -186,15 +194,16 @@ def _validated(table: Mapping[str, Any]) -> Fit:
 _SHAPES = {
     "observe": 'a list of tables, such as [{ of = "z1", sd = 0.1 }]',
     "free": 'a range, such as ["0.1 s", "50 s"], or a table with a range',
+    "sweep": 'a list of values for each path, such as {"observe.0.every" = [1, 5]}',
 }
 
 
 def _explained(error: ValidationError) -> PlasticodeError:
     """As `explained`, of keys of [fit]."""
-    first = error.errors(include_url=False)[0]
+    first = first_of(error)
     at = [str(item) for item in first["loc"]]
-    shape = _SHAPES.get(at[0])
-    if shape and first["type"] in ("tuple_type", "model_type", "model_attributes_type"):
+    shape = _SHAPES.get(at[0]) if len(at) <= 2 or at[0] == "free" else None
+    if shape and first["type"] in ("tuple_type", "list_type", "dict_type", "model_type", "model_attributes_type"):
         return refused(f"fit.{'.'.join(at)}", first["input"], f"it must be {shape}")
     if first["type"] == "extra_forbidden":
         model: Any = {"free": Free, "observe": Observation}.get(at[0], Fit) if len(at) > 1 else Fit

@@ -174,7 +174,7 @@ _LIMITS = {
 
 def explained(error: ValidationError) -> PlasticodeError:
     """The first error of pydantic as one sentence that names the key, the value and what is allowed."""
-    first = error.errors(include_url=False)[0]
+    first = first_of(error)
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, PlasticodeError):
         return cause
@@ -196,6 +196,15 @@ def explained(error: ValidationError) -> PlasticodeError:
     if first["type"] == "literal_error":
         message += hint(value, re.findall("'([^']*)'", first.get("ctx", {})["expected"]))
     return refused(key, value, message.replace("should be", "must be").replace("should have", "must have"))
+
+
+def first_of(error: ValidationError) -> Any:
+    """The error to tell of: the first, but for a key that is missing where one beside it is misspelt."""
+    first, *others = error.errors(include_url=False)
+    if first["type"] != "missing":
+        return first
+    beside = (one for one in others if one["type"] == "extra_forbidden" and one["loc"][:-1] == first["loc"][:-1])
+    return next(beside, first)
 
 
 def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
