@@ -26,6 +26,7 @@ from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
 from experiments.points.demands import demands_of, settings_of
 from experiments.spec.grid import Group
+from experiments.spec.rule_table import RULE_DELAY
 from experiments.spec.spec import Spec
 from experiments.spec.tables import TRACED
 from experiments.tasks.contract import Data
@@ -213,8 +214,19 @@ def circuit_of(plan: Plan, values: Values) -> Circuit:
     return jax.tree.map(lambda leaf: cast(leaf) if isinstance(leaf, jax.Array) else leaf, circuit)
 
 
-def _check_timed(spec: Spec) -> None:
+def _check_timed(plan: Plan) -> None:
     """Refuses what looks at presentations as if all lasted equally long."""
+    spec = plan.spec
+    if plan.history:
+        late = {path: spec.at(path) for path in TRACED if path.startswith("delays.") and path not in plan.absent}
+        late |= {path: number.value for path, number in spec.rule.numbers().items() if number.quantity == RULE_DELAY}
+        path, lag = next(iter(late.items()))
+        told = (
+            "presentations of this task last differently, each as long as its file says, and a constant lag looks back "
+            "over several: delays.stages must be 1 or more, for gamma-distributed lags, or all rows of the file equally "
+            "long, such as one for each time of which all durations and gaps are multiples"
+        )
+        raise refused(path, str(lag), told)
     for key, value, allowed in (
         ("regime", spec.regime, spec.regime != "flow"),
         ("stimulus.batch", spec.stimulus.batch, spec.stimulus.batch == 1),
@@ -240,7 +252,7 @@ def build(plan: Plan, values: Values, seed: Integer[Array, ""], data: dict[str, 
     stream = Stream(*samples, *order, told, data.get("first"), **recorded, interpolation=plan.interpolation)
     noise = Noise(**_numbers(plan, values, "noise"), calculus=spec.noise.calculus)
     if stream.timed:
-        _check_timed(spec)
+        _check_timed(plan)
     if spec.regime == "flow":
         x, y, steps = stream.inputs, stream.targets, cast(Any, plan.integrator)
         batch, kind = jnp.asarray(spec.stimulus.batch, dtype), (spec.noise.sampling, noise, spec.flow.entropic)

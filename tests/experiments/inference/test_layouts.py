@@ -137,3 +137,6 @@ def test_what_is_seen_after_a_short_trial_is_refused(nwb):
     np.testing.assert_array_equal(over, np.stack([lasts < 0.03, lasts < 0.4], axis=1))
     with pytest.raises(PlasticodeError, match="the recording has values of 'rates' at times when presentation"):
         model(spec, read_fit(spec), recordings.read({"rates": np.zeros((TRIALS, 2))}, read_fit(spec), spec.task))
+    lagging = make_spec(late | {"delays": {"error": "5 ms"}})
+    with pytest.raises(PlasticodeError, match="delays.error = '5 ms' is not allowed: .* delays.stages must be 1 or"):
+        model(lagging, read_fit(lagging))
