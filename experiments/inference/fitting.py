@@ -131,7 +131,7 @@ class Prepared:
         recordings.check_widths(recording, table, sizes(self.made))
         self.is_large = self.made.coordinates > FORWARD
         self.read_off = [i for i, one in enumerate(self.made.free) if one.path not in table.profile]
-        self.searches = {STARTS: table.starts, BEST: int(self.is_large), PROFILE: PROFILE_POINTS * len(table.profile)}
+        self.searches = {STARTS: table.starts, BEST: 1, PROFILE: PROFILE_POINTS * len(table.profile)}
         self.searches |= dict.fromkeys((ENDS, VALLEYS), 2 * len(self.read_off))  # at most
         self.score = Scorer(self.made, Scores(self.made.scored, self.made, table.starts), rows_of(recording))
 
@@ -161,14 +161,15 @@ class Prepared:
         held = np.zeros(begun.shape, bool)
         (ends,) = seek(Search(STARTS, self.way(STARTS), begun, held))
         best = best_of(ends)
-        if self.is_large:  # what is known of the numbers there
+        if self.is_large or not best.converged:  # what is known of the numbers there; further
             i = next(i for i, end in enumerate(ends) if end is best)
             ((polished,),) = seek(Search(BEST, self.score, best.place[None], held[:1]))
             best = ends[i] = polished._replace(start=best.start, scores=best.scores + polished.scores)
         known = certainty(marginal(best.information, len(made.free)))
         profiles = self._profiles(seek, best, known) if self.table.profile else {}
         found = _concluded(made, self.recording, ends, known, profiles, self._bends(seek, best, known), self.truth)
-        return dataclasses.replace(found, notes=(*self._notes(), *_cut(found.estimates, found.free, found.profiles)))
+        cut = _cut(found.estimates, found.free, found.profiles)
+        return dataclasses.replace(found, notes=(*self._notes(best), *cut))
 
     def blind(self) -> list[str]:
         """What no data of this kind can tell apart: directions of no information at the middle of all ranges."""
@@ -181,9 +182,12 @@ class Prepared:
         known = certainty(marginal(information, len(self.made.free)))
         return [direction_text(self.made.free, direction) for direction in known.null]
 
-    def _notes(self) -> tuple[str, ...]:
-        """What of the spec was not heeded."""
+    def _notes(self, best: End) -> tuple[str, ...]:
+        """What of the spec was not heeded, and whether the search has come to its end."""
         notes, given, shown = [], self.spec.stimulus.presentations, self.recording.presentations
+        if not best.converged:
+            told = f"the best start is not at its end after {best.scores} scores: estimates may move on"
+            notes.append(f"Take a larger fit.starts, or fewer free numbers: {told}.")
         if given != shown and "presentations" in self.spec.stimulus.model_fields_set:
             told = f"stimulus.presentations = {given} is for what is simulated"
             notes.append(f"All {shown} presentations of the recording were fitted: {told}.")

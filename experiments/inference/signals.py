@@ -11,6 +11,7 @@ from dynamics.inside import known
 from dynamics.instruments import output_layer
 from dynamics.regime import AbstractRegime
 from experiments.inference.table import Observation
+from experiments.spec.units import Time
 
 
 def signals(regime: AbstractRegime) -> dict[str, int]:
@@ -40,7 +41,11 @@ def check_times(observe: tuple[Observation, ...], duration: np.ndarray, period: 
     seconds = np.array([[time.seconds(t) for time in every] for t in duration]).reshape(len(duration), -1)
     for number, time in enumerate(every):
         if (seconds[:, number] > period * (1 + 1e-12)).any():
-            raise refused("fit.observe times", str(time), f"a presentation ends at {period.min():g} s")
+            at = next(i for i, one in enumerate(observe) if time in (one.times or ()))
+            told = (
+                f"a presentation ends at {Time(float(period.min()))}; a time in T, such as '0.9 T', goes with durations"
+            )
+            raise refused(f"fit.observe.{at}.times", str(time), told)
     if (np.diff(seconds, axis=1) < 0).any():
         raise refused("fit.observe times", list(map(str, every)), "their order must be the same at all durations")
 

@@ -222,9 +222,9 @@ def _check_timed(plan: Plan) -> None:
         late |= {path: number.value for path, number in spec.rule.numbers().items() if number.quantity == RULE_DELAY}
         path, lag = next(iter(late.items()))
         told = (
-            "presentations of this task last differently, each as long as its file says, and a constant lag looks back "
-            "over several: delays.stages must be 1 or more, for gamma-distributed lags, or all rows of the file equally "
-            "long, such as one for each time of which all durations and gaps are multiples"
+            "presentations of this task last differently, each as long as its file says, and constant lags look back "
+            "over several: delays.stages must be 1 or more, for gamma-distributed lags, or all rows of the file be "
+            "equally long, such as one for each time of which all durations and gaps are multiples"
         )
         raise refused(path, str(lag), told)
     for key, value, allowed in (

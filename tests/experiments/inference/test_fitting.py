@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import plasticode
 from dynamics.errors import PlasticodeError
 from experiments.commands.cli import app
-from experiments.inference import fitting, recordings, searching, simulation, writing
+from experiments.inference import fitting, recordings, scoring, searching, simulation, writing
 from experiments.inference.model import Rows, model, truth_of
 from experiments.inference.table import read_fit
 from experiments.results import ownership
@@ -102,8 +102,9 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     assert 14 <= (beyond < 1).sum() <= 28
 
 
-def test_a_scale_that_acts_as_a_time_constant_is_named_and_another_is_not():
-    """What the hidden layer learns by is feedback over tau_plast; the output layer's own tau_plast is seen apart."""
+def test_a_scale_that_acts_as_a_time_constant_is_named_and_another_is_not(monkeypatch):
+    """What the hidden layer learns by is feedback over tau_plast; the output layer's own tau_plast is seen apart. A
+    best start that is stopped goes on, as far as another may."""
     ranges = {
         "timescales.plasticity.0": ["0.1 s", "10 s"],
         FEEDBACK: {"range": [0.2, 4.0], "scale": "log"},
@@ -116,6 +117,9 @@ def test_a_scale_that_acts_as_a_time_constant_is_named_and_another_is_not():
     assert first.verdict == scale.verdict == "not-identified" and second.verdict == "identified"
     why = "timescales.plasticity.0 is multiplied by 2 and rule.feedback_scale is multiplied by 2"
     assert first.why == f"the data stay the same when {why}" and prepared.blind() == [why]  # told before all starts
+    monkeypatch.setattr(scoring, "MOST_ROUNDS", 2)
+    stopped = prepared.fitted(searching.in_memory(prepared.searches, None))
+    assert stopped.starts["scores"].values.max() == 4 and "not at its end after 4 scores" in stopped.notes[0]
 
 
 def test_noise_that_the_model_has_not_is_a_misfit():
@@ -229,7 +233,7 @@ def test_an_interrupted_command_goes_on_to_the_same_numbers(written, monkeypatch
         patch.setattr(searching.Scorer, "after", stops)
         done = invoked("fit", folder / "small.toml", "--synthetic", "--out", out)
     assert done.exit_code == 130 and f"what is done is kept in {out}" in done.output
-    assert "0 of 4 starts, 0 of 4 ends, 0 of 4 valleys are finished" in status_of(out, [])[0]
+    assert "0 of 4 starts, 0 of 1 best, 0 of 4 ends, 0 of 4 valleys are finished" in status_of(out, [])[0]
     other = invoked("fit", folder / "small.toml", "--synthetic", "--seed", 3, "--out", out)
     assert other.exit_code == 2 and "holds results of another spec (seed is 0 there, 3 here" in other.output
     assert invoked("fit", folder / "small.toml", "--synthetic", "--out", out).exit_code == 0
@@ -321,7 +325,7 @@ def test_what_is_seen_inside_presentations_approaches_what_settles():
 @pytest.mark.parametrize(
     "observe, told",
     [
-        (TIMED | {"times": ["70 ms"]}, "a presentation ends at 0.06 s"),
+        (TIMED | {"times": ["70 ms"]}, "a presentation ends at 60 ms; a time in T"),
         (TIMED | {"of": "z7"}, "fit.observe.0.of 'z7' is not known"),
         (TIMED | {"noise": "categorical", "sd": None}, "a choice is made once"),
     ],
