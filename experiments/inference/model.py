@@ -241,7 +241,9 @@ def truth_of(made: Model) -> np.ndarray:
     """The places of the spec's own numbers in the ranges, and of its weights, where they are free."""
     for one in made.free:
         if one.value is None or not one.low <= one.value <= one.high:
-            key = one.path if one.path.split(".")[0] != OBSERVE else f"the number of '{one.path}'"
+            head, _, number = one.path.rpartition(".")
+            at = next((i for i, seen in enumerate(made.observe) if f"{OBSERVE}.{seen.name}" == head), None)
+            key = one.path if at is None else f"fit.observe.{at}.{number}"
             told = "has no value" if one.value is None else f"= {one.value:g} is outside of its range"
             raise PlasticodeError(f"{key} {told}: what is simulated needs one from {one.low:g} to {one.high:g}")
     numbers = np.array([one.place(one.value) for one in made.free if one.value is not None])

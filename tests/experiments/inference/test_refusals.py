@@ -42,6 +42,7 @@ WRONG_TABLES = {
     "infinite": (dict(free={PLASTICITY: [1, "inf"]}), "both ends of a range must be finite"),
     "unit": (dict(free={PLASTICITY: ["1 parsec", 2]}), "the unit 'parsec' is not known"),
     "sd": (dict(observe=[{"of": "z1"}]), "fit.observe.0.sd is missing"),
+    "no sd": (dict(observe=[{"of": "z1"}], free=FREE | {"observe.z1.sd": [0.1, 1]}), "fit.observe.0.sd has no value"),
     "neurons": (dict(observe=[Z1 | {"neurons": [0, 3]}]), "'z1' has 3, numbered from 0"),
     "of": (dict(observe=[Z1 | {"of": "z9"}]), "fit.observe.0.of 'z9' is not known"),
     "kind": (dict(observe=[Z1 | {"noise": "gausian"}]), "fit.observe.0.noise"),
