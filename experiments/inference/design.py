@@ -177,7 +177,7 @@ class Designer:
         information = np.concatenate(found)
         seconds = np.array([self.levels[0].seconds(point) for point in self.job.points[points]])
         finite = np.isfinite(information).all(axis=(1, 2))
-        return {"finite": np.atleast_2d(finite).T, "seconds": seconds[:, None], HELD: {"information": information}}
+        return {"finite": finite.reshape(-1, 1), "seconds": seconds[:, None], HELD: {"information": information}}
 
     def _informations(self, rows: np.ndarray) -> np.ndarray:
         found = np.full((len(rows), len(self.job.free), len(self.job.free)), np.nan)

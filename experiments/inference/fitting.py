@@ -111,6 +111,7 @@ def fit(
     data       a file, a dataset or arrays by name, (presentations, ...) each; by default the file fit.data
     synthetic  fit a recording that the spec itself, with its own numbers as the truth, makes: what to expect of real
                ones. `seed` (by default the spec's) draws its noise and the starts
+    on_progress is called with how many scores are done, and about how many all are
 
     Raises:
         PlasticodeError: the spec, its table or the recording cannot be used, told in one sentence.

@@ -70,8 +70,7 @@ def header_of(spec: Spec, jobs: dict[str, list[Job]], chunking: Chunking) -> dic
     user's own, and data that come from files."""
     members = [job for jobs_of_part in jobs.values() for job in jobs_of_part]
     code = code_of(set().union(*(job.plan.spec.modules for job in members)))
-    start = checksum(job.data for job in members)
-    data = data_of(members) | ({KEY: start} if start else {})
+    data = data_of(members)
     jobs_of = {job.stem: (job.group.size, len(job.chunks(chunking))) for job in members}
     return header(spec.name, spec.hash(), dump_toml(spec), code, data, chunking, jobs_of)
 
@@ -117,7 +116,7 @@ def code_of(modules: Iterable[str]) -> dict[str, str]:
 
 
 def data_of(jobs: list[Job]) -> dict[str, str]:
-    """Checksums of the data that come from files, by the name of their task."""
+    """Checksums of the data that come from files, by the name of their task, and of weights that do."""
     sums: dict[str, Any] = {}
     phases = ((spec.task, job, number) for job in jobs for number, spec in enumerate(job.plan.spec.stages()))
     tasks = {task.model_dump_json(): (task, job, number) for task, job, number in phases if task.from_files}
@@ -127,7 +126,8 @@ def data_of(jobs: list[Job]) -> dict[str, str]:
         for name, array in ((name, array) for name, array in arrays if not name.startswith(START)):
             known.update(f"{name} {array.shape} {array.dtype} {job.classes}".encode())
             known.update(np.ascontiguousarray(array).data)
-    return {name: known.hexdigest() for name, known in sums.items()}
+    start = checksum(job.data for job in jobs)
+    return {name: known.hexdigest() for name, known in sums.items()} | ({KEY: start} if start else {})
 
 
 @contextlib.contextmanager

@@ -93,7 +93,7 @@ def test_an_interrupted_design_goes_on_to_the_same_numbers(tmp_path, monkeypatch
         assert commanded().exit_code == 0 and len(calls) == 3
     with xr.open_dataset(out / "design.nc") as found:
         xr.testing.assert_identical(found.load(), straight.data)
-    assert not (out / "chunks").exists()
+    assert not (out / "chunks").exists() and status_of(out, []) == [f"finished: a design in {out / 'design.nc'}"]
 
 
 def test_results_in_memory_and_workers_know_what_is_free():
