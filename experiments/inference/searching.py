@@ -323,4 +323,4 @@ def meter_of(searches: Mapping[str, int], report: OnProgress | None, finished: M
 
 
 def _work(searches: Mapping[str, int]) -> float:
-    return sum(work_of(part) * size for part, size in searches.items())
+    return sum((work_of(part) * size for part, size in searches.items()), 0.0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.inference.scoring import Walk, advanced, spread
-from experiments.inference.searching import Search, Searcher, Seeker, chunking_of, ends_of, record_of
+from experiments.inference.searching import Search, Searcher, Seeker, chunking_of, ends_of, meter_of, record_of
 from experiments.machine.progress import Meter
 from experiments.results import ownership
 from experiments.results.netcdf import output_directory
@@ -50,6 +50,17 @@ def same(one, other):
 def whole():
     (ends,) = Seeker(Meter(None, 1.0), chunking_of(11, 1))(search())
     return ends
+
+
+def test_progress_tells_how_many_starts_have_ended():
+    """Of the search that a fit is at, while they go on side by side; and never a pace of starts, which end together."""
+    told = []
+    meter = meter_of({"starts": 11, "valleys": 4}, told.append)
+    Seeker(meter, chunking_of(11, 1))(search())
+    ended, done = [now.points for now in told], [now.done for now in told]
+    assert ended == sorted(ended) and ended[0] == 0 and ended[-1] == 11 and len(set(ended)) > 2
+    assert done == sorted(done) and done[-1] == 11 * 12 and told[-1].total == 11 * 12 + 4 * 0.5
+    assert "11 of 11 starts finished" in told[-1].facts and not any(now.rate for now in told)
 
 
 def test_ends_are_what_a_chunk_keeps(whole):
