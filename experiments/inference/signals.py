@@ -11,7 +11,6 @@ from dynamics.inside import known
 from dynamics.instruments import output_layer
 from dynamics.regime import AbstractRegime
 from experiments.inference.table import Observation
-from experiments.spec.units import Time
 
 
 def signals(regime: AbstractRegime) -> dict[str, int]:
@@ -43,7 +42,7 @@ def check_times(observe: tuple[Observation, ...], duration: np.ndarray, period: 
         if (seconds[:, number] > period * (1 + 1e-12)).any():
             at = next(i for i, one in enumerate(observe) if time in (one.times or ()))
             told = (
-                f"a presentation ends at {Time(float(period.min()))}; a time in T, such as '0.9 T', goes with durations"
+                f"a presentation ends at {1e3 * period.min():.4g} ms; a time in T, such as '0.9 T', goes with durations"
             )
             raise refused(f"fit.observe.{at}.times", str(time), told)
     if (np.diff(seconds, axis=1) < 0).any():
