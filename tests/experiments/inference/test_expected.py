@@ -66,8 +66,9 @@ def test_errors_are_those_of_the_closed_form_and_of_a_design(tmp_path):
 
 
 def test_an_interrupted_design_goes_on_to_the_same_numbers(tmp_path, monkeypatch):
-    """Of two choices of what is observed, with two truths: it stops in the second, and does not do the first again."""
-    spec = make_spec(SPEC | {"record": {"points": 1}} | fit_of(sweep={"observe.0.every": [1, 2]}, truths=2))
+    """Of two chunks, of four protocols at four truths: it stops in the second, and does not do the first again."""
+    spec = make_spec(SPEC | {"record": {"points": 1}} | fit_of(truths=4))
+    monkeypatch.setattr(design.Plans, "chunking", lambda *_: Chunking(8, 8, 1))
     (tmp_path / "spec.toml").write_text(dump_toml(spec))
     out, calls, real = tmp_path / "out", [], expected.Informer.__call__
     straight = design.design(spec)
@@ -87,7 +88,7 @@ def test_an_interrupted_design_goes_on_to_the_same_numbers(tmp_path, monkeypatch
         assert done.exit_code == 130 and f"what is done is kept in {out}" in done.output
         assert status_of(out, [])[0] == "experiment: 8 of 16 points are finished (50%)"
         other = commanded("--set", "fit.truths=3")
-        assert other.exit_code == 2 and "another spec (fit.truths is 2 there, 3 here" in other.output
+        assert other.exit_code == 2 and "another spec (fit.truths is 4 there, 3 here" in other.output
         of_run = CliRunner().invoke(app, ["run", str(tmp_path / "spec.toml"), "--out", str(out)])
         assert of_run.exit_code == 2 and f"'{out}' holds a design, and this is a run" in of_run.output
         assert commanded().exit_code == 0 and len(calls) == 3
