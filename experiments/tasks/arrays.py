@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from dynamics.errors import PlasticodeError, refused, shown
 from experiments.tasks.classes import one_hot, random_split, stratified_split
-from experiments.tasks.contract import BLOCK, AbstractTask, Data, Fraction, Kind, Scale, Seed, generator
+from experiments.tasks.contract import BLOCK, AbstractTask, Data, Fraction, Kind, Scale, Seed
 from experiments.tasks.files import opened
 from experiments.tasks.frames import Blank, Course, Told, framed
 from experiments.tasks.places import found
@@ -67,7 +67,7 @@ class Arrays(AbstractTask):
     numbers of each frame to those of the next one: "linear", or "cubic", a smooth curve.
 
     Inputs (samples, inputs): the numbers of the file times `scale`, in whatever unit they have. `seed` splits the
-    samples and shuffles those of the training.
+    samples; those of each part are in the order of the file.
     """
 
     from_files: ClassVar[bool] = True
@@ -125,10 +125,10 @@ class Arrays(AbstractTask):
     def _paired(
         self, inputs: Samples, targets: Samples | None, test_inputs: Samples, test_targets: Samples | None
     ) -> Data:
-        """Samples of a training file, shuffled, and those of a test file as they are."""
+        """Samples of a training file and of a test file, as they are."""
         _check_width("frames per sequence", inputs, inputs.frames, test_inputs, test_inputs.frames)
         _check_width("inputs per sample", inputs, inputs.width, test_inputs, test_inputs.width)
-        train, test = generator(self.seed, "split").permutation(inputs.samples), np.arange(test_inputs.samples)
+        train, test = np.arange(inputs.samples), np.arange(test_inputs.samples)
         answers, classes = (None, None), ()
         if targets is not None and test_targets is not None:
             if self.kind == "regression":
@@ -149,13 +149,14 @@ class Arrays(AbstractTask):
             codes, classes = targets.labels()
             if targets.frames == 1:
                 least = int(self.test_fraction is None and most < TEST_FRACTION)
-                train, test = stratified_split(codes, fraction, self.seed, classes, least)
+                parts = stratified_split(codes, fraction, self.seed, classes, least)
             else:  # a sequence has labels of many classes
-                train, test = random_split(inputs.samples, fraction, self.seed)
+                parts = random_split(inputs.samples, fraction, self.seed)
+            train, test = map(np.sort, parts)
             answers = [_labelled(codes, len(classes), targets, rows) for rows in (train, test)]
             del codes
         else:
-            train, test = random_split(inputs.samples, fraction, self.seed)
+            train, test = map(np.sort, random_split(inputs.samples, fraction, self.seed))
             answers = (None, None) if targets is None else _varied(targets, train, test)
         x, test_x = self._inputs(inputs, train, test)
         return Data(x, answers[0], test_x, answers[1], self.kind, classes)
