@@ -23,7 +23,7 @@ from dynamics.integrators.fixed_step import FixedStep
 from dynamics.loop import Count, repeat
 from dynamics.noise import Noise
 from dynamics.plasticity import slow_traces
-from dynamics.regime import Quality, check_circuit, check_start
+from dynamics.regime import Quality, check_circuit, check_start, check_wired
 from dynamics.sides import side, together
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
@@ -52,6 +52,7 @@ class Coupled(AbstractCoupled):
     batch: int = eqx.field(static=True, default=1)
 
     def __post_init__(self):
+        check_wired(self.circuit)
         self.integrator = self.integrator.fitted(self)
         if self.history is None:
             self.history = needed_history(self)

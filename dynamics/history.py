@@ -28,8 +28,11 @@ def needed_history(run: AbstractCoupled) -> int:
     for name, lag in _late(run).items():
         late = _steps_late(run, lag)
         if late is None:
-            raise PlasticodeError(f"{name} is traced, so that nothing here can tell how long it is: give history")
-        needed = max(needed, _buffer(late))
+            raise PlasticodeError(
+                f"{name} is traced, so that nothing here can tell how long it is: history must be given, its largest "
+                "value in steps of the clock, rounded up, + 2"
+            )
+        needed = max(needed, _buffer(name, lag, late))
     return needed
 
 
@@ -37,9 +40,7 @@ def check_history(run: AbstractCoupled) -> None:
     """Refuses a ring buffer that is too short for the lags (for those that are known while tracing)."""
     for name, lag in _late(run).items():
         late = _steps_late(run, lag)
-        if late is not None and late.min() < 0:
-            raise PlasticodeError(f"{name} is {lag} s: it must be at least 0")
-        needed = 2 if late is None else _buffer(late)
+        needed = 2 if late is None else _buffer(name, lag, late)
         if run.history < needed:
             raise PlasticodeError(f"history is {run.history} steps, but {name} needs at least {needed}")
 
@@ -111,6 +112,8 @@ def _steps_late(run: AbstractCoupled, lag: Float[Array, ""]) -> np.ndarray | Non
     return np.asarray(late / (duration + gap) * run.clock.steps)
 
 
-def _buffer(late: np.ndarray) -> int:
+def _buffer(name: str, lag: Float[Array, ""], late: np.ndarray) -> int:
     """The length of a ring buffer that a lag of `late` steps needs."""
+    if not (np.isfinite(late) & (late >= 0)).all():
+        raise PlasticodeError(f"{name} is {lag} s: it must be at least 0, and finite")
     return math.ceil(float(late.max()) * (1 - 1e-6)) + 2

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from dynamics.circuit import Circuit, Weights
-from dynamics.errors import PlasticodeError
+from dynamics.errors import PlasticodeError, refused
 from dynamics.layers import Wave
 from dynamics.loop import Count
 from dynamics.plasticity import Slow as Slow
@@ -35,6 +35,12 @@ class Quality(NamedTuple):
         return cls(jnp.asarray(jnp.nan, dtype), jnp.asarray(True))
 
 
+def check_wired(circuit: object) -> None:
+    """Refuses what is no circuit, such as the rule that wires one."""
+    if not isinstance(circuit, Circuit):
+        raise refused("circuit", circuit, "it must be what a rule wires, FA().wire(Network(sizes=(64, 32, 10))) say")
+
+
 def check_circuit(
     circuit: Circuit,
     timescales: Timescales,
@@ -43,6 +49,7 @@ def check_circuit(
     told: Float[Array, " _k"] | None = None,
 ) -> None:
     """Refuses time constants and samples that do not fit the circuit: their shapes are known even while tracing."""
+    check_wired(circuit)
     check_levels(circuit, timescales)
     check_samples(circuit, inputs, targets)
     compares = next((layer.name for layer in circuit.layers if layer.role == "target"), None)

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Shaped
 
 from dynamics.circuit import Circuit
-from dynamics.errors import PlasticodeError
+from dynamics.errors import PlasticodeError, refused
 from dynamics.layers import Layer
 
 Rows = Shaped[Array | np.ndarray, "..."]  # what `rows` takes: (samples, numbers), or (samples,) for one target each
@@ -115,6 +116,13 @@ def check_shown(shown: Int[Array, " presentations"] | None, samples: int) -> Non
     """Refuses numbers of samples that there are not, where they are known."""
     if shown is not None and not isinstance(shown, Tracer) and int(shown.max()) >= samples:
         raise PlasticodeError(f"shown has {int(shown.max())}: there are {samples} samples, numbered from 0")
+
+
+def check_key(name: str, key: Any) -> None:
+    """Refuses what is no random key, a plain seed say."""
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not (jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == jnp.uint32):
+        raise refused(name, key, "it must be a random key, such as jax.random.key(0)")
 
 
 def check_pairs(inputs: Float[Array, "_n _inputs"], targets: Float[Array, "_m _outputs"] | None) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
@@ -18,6 +19,7 @@ from dynamics.history import check_next
 from dynamics.kept import Kept
 from dynamics.loop import UpTo
 from dynamics.regime import REFINEMENTS, AbstractRegime, Quality, Slow
+from dynamics.samples import check_key
 
 Probe = Callable[[Weights, Slow], PyTree[Array]]
 _PROGRAMS = Kept(32)
@@ -83,11 +85,13 @@ def simulate(
             f"simulate got {len(regimes)} regimes and presentations for {len(counts)}: there must be one or more, "
             "and presentations for each"
         )
-    if min(counts) < 0 or records < 1:
+    if not all(isinstance(count, int | np.integer) for count in (*counts, records)) or min(counts) < 0 or records < 1:
         raise PlasticodeError(
-            f"simulate got presentations = {presentations} and records = {records}: there must be at least 0 "
-            "presentations and 1 record"
+            f"simulate got presentations = {presentations} and records = {records}: there must be whole numbers, at "
+            "least 0 presentations and 1 record"
         )
+    if key is not None:
+        check_key("key", key)
     if weights is None:
         weights = regimes[0].circuit.initial_weights(jax.random.key(0) if key is None else key)
     recording = _recorded(regimes, weights, counts, records, probe)

@@ -11,13 +11,26 @@ from typing import Any, NamedTuple, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
 from dynamics.errors import PlasticodeError, refused, unknown
 from dynamics.interpolation import INTERPOLATIONS, Moving
 from dynamics.kinks import cell_before, earlier_side, share_on
 from dynamics.order import ORDERS
-from dynamics.samples import check_each, check_pairs, check_shown, integers, lessons, marks, rows, rows_or_none, spans
+from dynamics.samples import (
+    check_each,
+    check_key,
+    check_pairs,
+    check_shown,
+    integers,
+    lessons,
+    marks,
+    rows,
+    rows_or_none,
+    spans,
+)
 
 Run = TypeVar("Run", bound=Any)  # what has a clock
 
@@ -28,6 +41,14 @@ class Clock(eqx.Module):
     duration: Float[Array, ""] = eqx.field(converter=jnp.asarray)
     gap: Float[Array, ""] = eqx.field(converter=jnp.asarray)
     steps: int = eqx.field(static=True)
+
+    def __check_init__(self):
+        if type(self.steps) is not int or self.steps < 1:
+            raise refused("clock.steps", self.steps, "it must be a whole number, at least 1")
+        for name, least in (("duration", np.finfo(float).tiny), ("gap", 0.0)):
+            value = getattr(self, name)
+            if not isinstance(value, Tracer) and not (least <= np.asarray(value, float)).all():
+                raise refused(f"clock.{name}", value.tolist(), "it must be seconds, a duration > 0 and a gap >= 0")
 
     @property
     def period(self) -> Float[Array, ""]:
@@ -84,6 +105,7 @@ class Stream(eqx.Module):
 
     def __check_init__(self):
         check_pairs(self.inputs, self.targets)
+        check_key("key", self.key)
         if not isinstance(self.order, str) or self.order not in ORDERS:
             raise unknown("order", self.order, ORDERS)
         samples = self.inputs.shape[0]

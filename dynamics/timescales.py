@@ -7,11 +7,17 @@ from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
 from dynamics.circuit import Circuit
-from dynamics.errors import PlasticodeError, refused
+from dynamics.errors import PlasticodeError, refused, shown
+
+
+def _seconds(value: ArrayLike) -> Array:
+    if isinstance(value, str):
+        raise PlasticodeError(f"a timescale is {shown(value)}: it must be a number of seconds, such as 0.05, or inf")
+    return jnp.asarray(value)
 
 
 def _optional(value: ArrayLike | None) -> Array | None:
-    return None if value is None else jnp.asarray(value)
+    return None if value is None else _seconds(value)
 
 
 class Timescales(eqx.Module):
@@ -24,8 +30,8 @@ class Timescales(eqx.Module):
     trace        eligibility trace of unit gain, tau_trace p' = -p + z; None for none
     """
 
-    propagation: Float[Array, "*layers"] = eqx.field(converter=jnp.asarray)
-    plasticity: Float[Array, "*layers"] = eqx.field(converter=jnp.asarray)
+    propagation: Float[Array, "*layers"] = eqx.field(converter=_seconds)
+    plasticity: Float[Array, "*layers"] = eqx.field(converter=_seconds)
     decay: Float[Array, "*layers"] | None = eqx.field(converter=_optional, default=None)
     trace: Float[Array, "*layers"] | None = eqx.field(converter=_optional, default=None)
 

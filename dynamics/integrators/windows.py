@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from dynamics import rounding
-from dynamics.errors import PlasticodeError
+from dynamics.errors import PlasticodeError, refused
 from dynamics.field import CoupledSystem, Inputs, Key, Sources, State, key_of
 from dynamics.integrators.collocation import MAX_NODES, interpolation, nodes, ornstein_uhlenbeck, weighted
 from dynamics.integrators.contract import AbstractIntegrator
@@ -53,6 +53,8 @@ class AbstractWindow(AbstractIntegrator):
             raise PlasticodeError(f"a window has {self.nodes} nodes: it must have 1 to {MAX_NODES}")
         if self.parts is not None and self.parts < 1:
             raise PlasticodeError(f"a presentation has {self.parts} parts: it must have at least 1")
+        if not 0 < self.tolerance < 1:
+            raise refused("tolerance", self.tolerance, "it must be a number > 0 and < 1")
 
     def start(self, system: CoupledSystem, state: State, periods: int) -> Past | None:
         """The past before the first presentation, of `periods` presentations: everything as it is at the start."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import numpy as np
 
-from dynamics.errors import PlasticodeError
+from dynamics.errors import PlasticodeError, unknown
 from experiments.execution.programs import COMPILERS, JobRunner
 from experiments.machine.processes import cores
 from experiments.machine.progress import Meter, OnProgress
@@ -21,6 +21,7 @@ from experiments.storage.chunks import ChunkStore, Record
 
 AHEAD = 2  # jobs that are ready, beside those that are being compiled: each holds 35 MB
 ATTEMPTS = 3  # at a chunk
+DTYPES = ("float32", "float64")
 SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision")  # that results depend on
 
 
@@ -63,6 +64,8 @@ def configure(dtype: str, devices: int | None = None) -> None:
 
     Matrix products are at full precision everywhere (no TF32); on CPU there is one device per core.
     """
+    if dtype not in DTYPES:
+        raise unknown("dtype", dtype, DTYPES)
     jax.config.update("jax_enable_x64", dtype == "float64")
     jax.config.update("jax_default_matmul_precision", "highest")
     try:
