@@ -64,7 +64,7 @@ def _own(name: str) -> Activation:
     known = _CHECKED.get(name)
     if known is None or known[0] is not found:
         if isinstance(found, type) or not callable(found):
-            what = "a function of an array, or a dynamics.activations.Activation(value, smooth)"
+            what = "a function of an array, or a plasticode.Activation(value, smooth)"
             raise PlasticodeError(f"activation '{name}' is not an activation: it must be {what}")
         function: Any = found
         made = found if isinstance(found, Activation) else Activation(function, smooth=False)

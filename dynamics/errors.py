@@ -18,9 +18,14 @@ class NotOkWarning(UserWarning):
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> PlasticodeError:
     """The error for a `name` that is none of `allowed`; it suggests the nearest allowed one."""
     allowed = sorted(allowed)
-    near = difflib.get_close_matches(str(name), allowed, n=1, cutoff=0.4)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    return PlasticodeError(f"{kind} '{name}' is not known: it must be one of {', '.join(allowed)}{hint}")
+    listed = ", ".join(allowed)
+    return PlasticodeError(f"{kind} '{name}' is not known: it must be one of {listed}{meant(name, allowed)}")
+
+
+def meant(name: str, allowed: Iterable[str], likeness: float = 0.4) -> str:
+    """The end of a sentence about a `name` that is none of `allowed`: the nearest of them, if any is near."""
+    near = difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=likeness)
+    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def refused(key: str, value: object, why: str) -> PlasticodeError:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from dynamics.errors import PlasticodeError, printable
+from dynamics.errors import PlasticodeError, meant, printable
 
 _FOLDERS: list[str] = []
 
@@ -72,7 +72,8 @@ def imported(kind: str, name: str, what: str) -> Any:
         raise PlasticodeError(f"{kind} '{name}' cannot be imported: {why}") from None
     found = getattr(module, inner, None)
     if found is None:
-        raise PlasticodeError(f"{kind} '{name}' does not exist: module '{module_name}' has no '{inner}'")
+        near = meant(inner, (other for other in vars(module) if not other.startswith("_")), 0.6)
+        raise PlasticodeError(f"{kind} '{name}' does not exist: module '{module_name}' has no '{inner}'{near}")
     return found
 
 

@@ -11,6 +11,7 @@ its own documentation; all are imported when they are first used.
 """
 
 import importlib
+import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,7 @@ def _found(name: str) -> Any:
         places = () if name.startswith("_") else _PLACES  # notebooks ask every object for private names
         value = next((known[name] for known in map(_handed_on, places) if name in known), None)
         if value is None:
-            raise AttributeError(f"module 'plasticode' has no attribute '{name}'")
+            raise AttributeError(f"module 'plasticode' has no attribute '{name}'", name=name, obj=sys.modules[__name__])
     globals()[name] = value
     return value
 

@@ -69,7 +69,7 @@ def rule_class(name: str) -> type[AbstractRule]:
         return RULES[name]
     found = imported("rule", name, "a class")
     if not (isinstance(found, type) and issubclass(found, AbstractRule) and found is not AbstractRule):
-        raise PlasticodeError(f"rule '{name}' is not a rule: the class must derive from rules.contract.AbstractRule")
+        raise PlasticodeError(f"rule '{name}' is not a rule: the class must derive from plasticode.AbstractRule")
     return found
 
 

@@ -15,8 +15,9 @@ def hint(name: object, allowed: Collection[str], inner: str = "") -> str:
     """
     if not isinstance(name, str):
         return ""
-    if inner and name.isidentifier() and any(os.path.isfile(f"{folder}/{name}.py") for folder in looked_in()):
-        return f"; did you mean '{name}:{inner}'?"
+    module, _, given = name.partition(".")
+    if inner and module.isidentifier() and any(os.path.isfile(f"{folder}/{module}.py") for folder in looked_in()):
+        return f"; did you mean '{module}:{given or inner}'?"
     near = nearest(name, allowed, 1)
     return f"; did you mean '{near[0]}'?" if near else ""
 

@@ -297,7 +297,7 @@ def probe_named(name: str) -> Probe:
         said = (inspect.getdoc(measure) or "").partition("\n")[0]
         found = Probe(measure, said or variable(name), supervised=False)
     if not (isinstance(found, Probe) and callable(found.measure)):
-        what = "a function of circuit, weights, slow and data, or an experiments.spec.probes.Probe"
+        what = "a function of circuit, weights, slow and data, or a plasticode.Probe"
         raise PlasticodeError(f"probe '{name}' is not a probe: it must be {what}")
     for key, text in (("long_name", found.long_name), ("units", found.units)):
         if not (isinstance(text, str) and text.isprintable()):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamics.errors import PlasticodeError, printable, reason
+from experiments.machine.names import hint
 from experiments.machine.reading import read_bytes
 
 LARGEST_FILE = 1_000_000  # bytes
@@ -35,7 +36,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     file = f"spec file '{printable(str(path))}'"
     try:
         if not path.exists():
-            raise PlasticodeError(f"{file} does not exist: it must be the path of a TOML file, or the name of a spec")
+            near = hint(path.name, [other.name for other in path.parent.glob("*.toml")])
+            told = "does not exist: it must be the path of a TOML file, or the name of a spec"
+            raise PlasticodeError(f"{file} {told}{near}")
         if not path.is_file():
             raise PlasticodeError(f"{file} is not a file: it must be the path of a TOML file")
         content = read_bytes(path, LARGEST_FILE)

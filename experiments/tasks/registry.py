@@ -62,7 +62,7 @@ def task_class(name: str) -> type[AbstractTask]:
         return TASKS[name]
     found = imported("task", name, "a class")
     if not (isinstance(found, type) and issubclass(found, AbstractTask) and found is not AbstractTask):
-        base = "experiments.tasks.contract.AbstractTask"
+        base = "plasticode.AbstractTask"
         raise PlasticodeError(f"task '{name}' is not a task: the class must derive from {base}")
     kind = getattr(found, "kind", None)
     if kind not in get_args(Kind):
@@ -94,7 +94,7 @@ def load(task: AbstractTask) -> Data:
     if not is_own(task.name):
         return data
     if not isinstance(data, Data):
-        raise _refused(task, f"gives {type(data).__name__}", "load() must return experiments.tasks.contract.Data")
+        raise _refused(task, f"gives {type(data).__name__}", "load() must return plasticode.Data")
     if data.kind != task.kind:
         raise _refused(task, f"gives data of the kind {printable(repr(data.kind))}", f"its kind is '{task.kind}'")
     for half in ("train", "test"):

@@ -155,7 +155,7 @@ TASKS = {
     "Worded": "its field 'name' must be left out, or a str",
     "Divides": "cannot be loaded (ZeroDivisionError: division by zero): see faulty.py, line {task}, in divide",
     "Exits": "cannot be loaded (SystemExit: 3): see faulty.py",
-    "NoData": "gives ndarray: load() must return experiments.tasks.contract.Data",
+    "NoData": "gives ndarray: load() must return plasticode.Data",
     "Regression": "gives data of the kind 'classification': its kind is 'regression'",
     "Double": "gives train_inputs of dtype float64 and shape (4, 2): it must be a float32 array",
     "Flat": "gives test_inputs of dtype float32 and shape (4,)",
