@@ -9,6 +9,7 @@ import numpy as np
 from dynamics import wiring
 from dynamics.circuit import Circuit, Outer
 from dynamics.errors import refused
+from dynamics.integrators.registry import integrator_named
 from dynamics.local import reads
 from dynamics.plugins import is_own
 from experiments.points.assemble import Plan, circuit_of
@@ -16,7 +17,7 @@ from experiments.spec.axes import swept_paths
 from experiments.spec.paths import covers, phase_path
 from experiments.spec.rule_table import rule_fields
 from experiments.spec.spec import Spec
-from experiments.spec.tables import Quantity
+from experiments.spec.tables import Integrator, Quantity
 
 
 class Heeded(NamedTuple):
@@ -91,3 +92,28 @@ def unheeded_errors(spec: Spec, values: dict[str, np.ndarray], absent: Collectio
         return []
     keys = [key for key in ("delays.error", "noise.error") if key in values and key not in absent]
     return [f"{key} changes nothing with rule '{spec.rule.name}', which uses no error" for key in keys]
+
+
+def unheeded_steps(spec: Spec, values: dict[str, np.ndarray], absent: Collection[str]) -> list[str]:
+    """A sentence where `integrator.dt` is given and bounds nothing."""
+    noisy = any(key.startswith("noise.") and key not in absent for key in values)
+    steps = spec.regime != "discrete" and (noisy or integrator_named(spec.solver).explicit)
+    if steps or spec.integrator.dt == Integrator.model_fields["dt"].default:
+        return []
+    told = "regime 'discrete'" if spec.regime == "discrete" else f"integrator '{spec.solver}' and no noise"
+    return [f"integrator.dt changes nothing with {told}; integrator.tolerance says how precise windows are"]
+
+
+def never_arrive(spec: Spec, values: dict[str, np.ndarray], absent: Collection[str]) -> list[str]:
+    """A sentence for each constant lag that is, at some point, at least as long as the run."""
+    if spec.delays.stages:
+        return []
+    lasts = spec.stimulus.presentations * (values["stimulus.duration"] + values["stimulus.gap"])
+    keys = ("delays.error", "delays.hop", "delays.input")
+    lags = {key: values[key] for key in keys if key in values and key not in absent}
+    late = {key: np.flatnonzero(lag >= lasts) for key, lag in lags.items()}
+    return [
+        f"{key} = {lags[key][at[0]]:g} s is not shorter than the run, {lasts[at[0]]:g} s: nothing arrives"
+        for key, at in late.items()
+        if at.size
+    ]

@@ -123,6 +123,8 @@ def read_sweep(table: Mapping[str, Any]) -> Axes:
         if path == SEEDS:
             result[path] = _seeds(entry, table["seed"])
         elif path != "zip":
+            if path == "seed" and isinstance(entry, int):
+                raise refused("sweep.seed", entry, f"it must be a list of seeds; their number is '{SEEDS}'")
             phase, inner = phase_path(path)
             if phase:
                 _check_phase(phase, table["phases"], path)

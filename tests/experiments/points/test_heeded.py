@@ -111,6 +111,17 @@ def test_errors_that_nothing_uses_are_told():
     assert notes_of(jobs.prepare(make_spec(SMALL | sweep))) == []
 
 
+def test_steps_that_nothing_takes_and_lags_that_outlast_the_run_are_told():
+    steps, lags = {"integrator": {"dt": "0.1 ms"}}, {"delays": {"error": "5 s"}}
+    fine = "integrator.dt changes nothing with integrator 'window' and no noise; integrator.tolerance says how precise"
+    assert notes_of(jobs.prepare(make_spec(SMALL | steps | lags))) == [
+        f"note: {fine} windows are",
+        "note: delays.error = 5 s is not shorter than the run, 0.2 s: nothing arrives",
+    ]
+    assert notes_of(jobs.prepare(make_spec(SMALL | steps | {"noise": {"activity": 0.1}}))) == []
+    assert notes_of(jobs.prepare(make_spec(SMALL | {"delays": {"error": "5 s", "stages": 2}}))) == []
+
+
 WITHOUT_FLOW = ("node-perturbation", "three-factor", "weight-mirror", "weight-perturbation")
 
 

@@ -209,6 +209,7 @@ BAD = [
     ({"integrator.name": ["heun", "rk4"]}, ["integrator.name = 'rk4'"]),
     ({"seeds": 0}, ["sweep.seeds = 0", "at least 1"]),
     ({"seeds": [1]}, ["sweep.seeds = [1]", "number of seeds"]),
+    ({"seed": 5}, ["sweep.seed = 5", "their number is 'seeds'"]),
     ({"seeds": 2, "seed": [1, 2]}, ["'seed' and 'seeds'"]),
     ({"seed": [1.5]}, ["sweep.seed = 1.5", "integer"]),
     ({"seed": [-1]}, ["sweep.seed = -1", "integer"]),
