@@ -59,8 +59,7 @@ class AbstractWindow(AbstractIntegrator):
     def start(self, system: CoupledSystem, state: State, periods: int) -> Past | None:
         """The past before the first presentation, of `periods` presentations: everything as it is at the start."""
         shape = (periods * (self.parts + len(self._cuts(system))), self.nodes + 1)
-        signals = self._signals(system, state).items()
-        rows = {name: jnp.broadcast_to(x, (*shape, *x.shape)) for name, x in signals}
+        rows = {name: jnp.broadcast_to(x, (*shape, *x.shape)) for name, x in self._signals(system, state).items()}
         return Past(rows) if rows else None
 
     def _signals(self, system: CoupledSystem, y: State) -> Sources:

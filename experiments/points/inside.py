@@ -39,7 +39,7 @@ def inside_of(plan: Plan, values: dict, seed: Any, data: dict) -> Layout:
         run = _run(plan, values, seed, data)
         sight = _sight(plan, run)
         for name, view in sight.views:
-            dims = (PRESENTATION, TIME, *map(neurons_of, view.layers))
+            dims = (PRESENTATION, TIME, *neurons_of(view.layers))
             shape = (len(record.inside_presentations), record.inside_times, *sight.sizes(run.circuit, view))
             found[column(record, name)] = Extent(dims, shape, False, view.long_name)
         for name in _told(run, jnp.zeros((), jnp.int32)):

@@ -171,7 +171,8 @@ def coordinates(sweep: Sweep, marks: np.ndarray, matrices: list[str], layout: La
     if spec.record.samples is not None:
         found["sample"] = ("sample", list(spec.record.samples), {"long_name": "test sample", "units": "1"})
     if spec.record.inside:
-        found |= inside.coordinates(spec.record, np.unique(np.concatenate(periods)))
+        dims = {dim for extent in (layout or {}).values() for dim in extent.dims}
+        found |= inside.coordinates(spec.record, np.unique(np.concatenate(periods)), dims)
         dimension, shown, told = found[inside.TIME]
         found[inside.TIME] = dimension, _as_written(shown), told
     if matrices:

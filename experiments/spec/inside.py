@@ -1,5 +1,7 @@
 """What `record.inside` asks for, as results have it."""
 
+from collections.abc import Collection, Sequence
+
 import numpy as np
 
 from dynamics.errors import PlasticodeError, refused
@@ -10,8 +12,9 @@ PRESENTATION, TIME = "inside_presentation", "inside_time"  # dimensions of resul
 TOLD = "inside_told"  # of presentations, where not all targets are told
 
 
-def coordinates(record: Record, periods: np.ndarray) -> dict[str, tuple]:
-    """The coordinates of what is seen; `periods` are the seconds from one presentation to the next at all points.
+def coordinates(record: Record, periods: np.ndarray, dims: Collection[str]) -> dict[str, tuple]:
+    """The coordinates of what is seen, over `dims`; `periods` are the seconds from one presentation to the next at all
+    points.
 
     Where these are not the same, times are in periods.
     """
@@ -24,13 +27,15 @@ def coordinates(record: Record, periods: np.ndarray) -> dict[str, tuple]:
     }
     for layer, numbers in record.inside_neurons.items():
         label = {"units": "1", "long_name": f"neuron of layer {layer}, counted from 0"}
-        found[neurons_of(layer)] = (neurons_of(layer), np.array(numbers, np.int32), label)
+        own = set(neurons_of((layer, layer))) & set(dims)
+        found |= {dim: (dim, np.array(numbers, np.int32), label) for dim in own}
     return found
 
 
-def neurons_of(layer: str) -> str:
-    """What results call the dimension of the neurons of a layer."""
-    return f"{layer}_neuron"
+def neurons_of(layers: Sequence[str]) -> tuple[str, ...]:
+    """What results call the dimensions of the neurons of layers; the sources of a matrix within a layer have a name of
+    their own."""
+    return tuple(f"{layer}{'_source' * (layer in layers[:i])}_neuron" for i, layer in enumerate(layers))
 
 
 def column(record: Record, name: str) -> str:

@@ -19,7 +19,7 @@ from experiments.report.figures import save
 from experiments.report.inside import inside_figures
 from experiments.results.labels import Results
 from experiments.spec import extents
-from experiments.spec.inside import TOLD
+from experiments.spec.inside import TOLD, coordinates, neurons_of
 from experiments.spec.loading import load_spec, make_spec
 from experiments.spec.spec import dump_toml
 from experiments.spec.toml_text import parse_toml
@@ -90,6 +90,15 @@ def check_figure(grids: dict, data: xr.Dataset) -> None:
             np.testing.assert_allclose(line.get_xdata(), (shown + 0.01) * data["inside_time"])
             np.testing.assert_array_equal(line.get_ydata(), data["e2_inside"].isel(one | {"z2_neuron": neuron}))
     assert panels[0, 3].get_title() == "stimulus duration 30 ms\npresentation 4"
+
+
+def test_sources_of_a_matrix_within_a_layer_have_a_dimension_of_their_own():
+    """xarray does next to nothing with a variable that has a dimension twice."""
+    dims = neurons_of(("z1", "z1"))
+    assert dims == ("z1_neuron", "z1_source_neuron")
+    found = coordinates(make_spec(SPEC).record, np.array([0.06]), dims)
+    assert [found[dim][:2] for dim in dims] == [(dim, [2]) for dim in dims]
+    assert dims[1] not in coordinates(make_spec(SPEC).record, np.array([0.06]), dims[:1])
 
 
 def test_a_resolved_spec_is_read_again_and_says_nothing_of_what_is_off():
