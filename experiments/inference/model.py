@@ -299,7 +299,8 @@ def model(spec: Spec, fit: Fit, recording: Recording | None = None) -> Model:
     if recording is not None:
         if "shown" in data and recording.presentations > len(data["shown"]):
             shown, rows = recording.presentations, len(data["shown"])
-            raise PlasticodeError(f"the recording has {shown} presentations, and the task {rows}")
+            told = "there may be no more; stimulus.presentations is how many a synthetic recording has"
+            raise PlasticodeError(f"the recording has {shown} presentations, and the task {rows}: {told}")
         if recording.sample is not None:
             data["shown"] = _shown(recording.sample, len(data["train_inputs"]))
         elif isinstance(spec.task, Recorded):
