@@ -1,5 +1,7 @@
 """What is wrong in a run from Python is told in a sentence before anything is compiled."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -14,14 +16,16 @@ RULE = FA()
 CIRCUIT = RULE.wire(Network(sizes=(3, 2, 1)))
 
 
-def run(circuit=CIRCUIT, key=None, plasticity=1.0, duration=0.05, gap=0.0, steps=1, delays=None, **window):
+def run(
+    circuit: Any = CIRCUIT, key: Any = None, plasticity: Any = 1.0, steps: Any = 1, delays: Any = None, **other: Any
+):
     times = Timescales(propagation=0.002, plasticity=plasticity)
     stream = Stream(X, Y, jax.random.key(0) if key is None else key)
-    clock = Clock(duration, gap, steps)
-    return Coupled(circuit, times, stream, clock, Delays() if delays is None else delays, integrator=Window(**window))
+    clock = Clock(other.pop("duration", 0.05), other.pop("gap", 0.0), steps)
+    return Coupled(circuit, times, stream, clock, Delays(**(delays or {})), integrator=Window(**other))
 
 
-def shown(presentations=2, key=None):
+def shown(presentations: Any = 2, key: Any = None):
     return simulate(run(), presentations, lambda weights, slow: jnp.zeros(()), 1, key=key)
 
 
@@ -39,10 +43,10 @@ MISTAKES = {
     "no steps": (lambda: run(steps=0), "clock.steps = 0 is not allowed: it must be a whole number, at least 1"),
     "half a step": (lambda: run(steps=1.5), "clock.steps = 1.5 is not allowed"),
     "a lag that is no number": (
-        lambda: run(delays=Delays(error=jnp.nan)),
+        lambda: run(delays={"error": jnp.nan}),
         "delays.error is nan s: it must be at least",
     ),
-    "an endless lag": (lambda: run(delays=Delays(hop=jnp.inf)), "delays.hop is inf s: it must be .* finite"),
+    "an endless lag": (lambda: run(delays={"hop": jnp.inf}), "delays.hop is inf s: it must be .* finite"),
     "no tolerance": (lambda: run(tolerance=0), "tolerance = 0 is not allowed: it must be a number > 0 and < 1"),
     "half a presentation": (lambda: shown(10.5), "presentations = 10.5 .*: there must be whole numbers"),
 }
