@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from dynamics.norms import norm
+from dynamics.norms import whole
 
 
 def nothing(high: PyTree[Array]) -> PyTree[Array]:
@@ -33,5 +33,4 @@ def rounded(weights: dict[str, Float[Array, "_targets _sources"]], zero: Float[A
 
     A rounding has a standard deviation of 1 / sqrt(12) of the spacing of numbers, which is at most eps of the number.
     """
-    sizes = jnp.stack([jnp.zeros_like(zero), *map(norm, weights.values())])
-    return 0.3 * jnp.finfo(zero.dtype).eps * norm(sizes)
+    return 0.3 * jnp.finfo(zero.dtype).eps * whole([jnp.zeros_like(zero), *weights.values()])

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float
 
 from dynamics.circuit import Weights
 from dynamics.errors import PlasticodeError
-from dynamics.norms import norm
+from dynamics.norms import whole
 from dynamics.rounding import rounded
 
 Parts = tuple[Weights, Weights | None]  # weights, and what rounding has taken from them, where that is known
@@ -102,15 +102,10 @@ def difference(
     if not change:  # nothing learns
         nothing = jnp.zeros_like(order)
         return Accuracy(nothing, nothing)
-    apart, size = _whole(jax.tree.map(jnp.subtract, change, other)), _whole(change)
+    apart, size = (whole(list(w.values())) for w in (jax.tree.map(jnp.subtract, change, other), change))
     if steps is None:
         return Accuracy(apart / (10 ** (2 / 3) - 1), size)
     error = apart / jnp.abs((steps[0] / steps[1]) ** order.astype(size.dtype) - 1)
     if run[1] is None:
-        error = error + ROUNDED * jnp.finfo(size.dtype).eps * steps[0] ** 0.5 * _whole(run[0])
+        error = error + ROUNDED * jnp.finfo(size.dtype).eps * steps[0] ** 0.5 * whole(list(run[0].values()))
     return Accuracy(error, size)
-
-
-def _whole(weights: Weights) -> Float[Array, ""]:
-    """The Frobenius norm over all matrices."""
-    return norm(jnp.stack([norm(w) for w in weights.values()]))

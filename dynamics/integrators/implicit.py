@@ -39,7 +39,7 @@ def teaching(learning: Learning, layer: str) -> tuple[LawTerm, ...]:
         name, own = term.owner.name, circuit.map_of(term.owner.name)
         product = isinstance(term.term, Outer) and not term.transposed and system.traced(term) is None
         matrix = own.is_matrix and not own.holds_norm and not learning.at_nodes(name)
-        fading = any(map(fades, circuit.terms_of(name))) or learning.still_fade(term.owner) is not None
+        fading = any(map(fades, circuit.terms_of(name))) or name in learning.still_fades
         return product and matrix and not fading
 
     return tuple(term for term in circuit.terms if term.of.target == layer and is_plain(term))

@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, Int
 
 from dynamics.circuit import Circuit, LawTerm, Weights
 from dynamics.field import CoupledSystem, State
-from dynamics.integrators.collocation import integration, weighted
+from dynamics.integrators.collocation import weighted
 from dynamics.integrators.drives import Drive, Drives, Waveform, fades, largest, root_mean_square
 from dynamics.laws import Outer, Scaled
 from dynamics.maps import AbstractMap, Shared, Theta
@@ -37,14 +37,21 @@ from dynamics.sides import all_of, mean
 from dynamics.timescales import at_level
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["system", "start", "length", "still", "traced", "drawn", "turned", "integrals", "still_fades"],
+    meta_fields=["nodes"],
+)
 @dataclasses.dataclass(frozen=True, eq=False)
 class Learning:
-    """How the maps of a system change in one window of `length` seconds. (No pytree: it lives within one window.)
+    """How the maps of a system change in one window of `length` seconds.
 
     still   p of terms where it is constant during the window, by term
     traced  the filters (s, s) of traces, by term
     drawn   maps that are drawn for the presentation
     turned  matrices at the start, transposed (`turned`)
+    integrals    H A: integrals from the start to the nodes
+    still_fades  F of maps that do nothing besides learning but decay with tau_dec (`still_fades`)
     """
 
     system: CoupledSystem
@@ -55,11 +62,8 @@ class Learning:
     drawn: Weights
     turned: Weights
     nodes: int
-
-    @property
-    def integrals(self) -> Float[Array, "s s"]:
-        """H A: integrals from the start to the nodes."""
-        return self.length * jnp.asarray(integration(self.nodes), self.length.dtype)
+    integrals: Float[Array, "s s"]
+    still_fades: dict[str, Waveform]
 
     @property
     def weights(self) -> Weights:
@@ -110,17 +114,9 @@ class Learning:
         """A waveform with a row for every node, also where it is constant."""
         return jnp.broadcast_to(wave, (self.nodes, wave.shape[1]))
 
-    def still_fade(self, p: Projection) -> Waveform | None:
-        """F where all that a map does besides learning is decay with tau_dec."""
-        own, decay = self.system.circuit.map_of(p.name), self.system.timescales.decay
-        terms = self.system.circuit.terms_of(p.name)
-        if decay is None or not terms or not own.decays or own.holds_norm or any(map(fades, terms)):
-            return None
-        return jnp.sum(self.integrals, axis=1, keepdims=True) / at_level(decay, p.level)
-
     def fade(self, p: Projection, drives: Drives) -> Waveform | None:
         """F of a map."""
-        return drives.fade[p.name] if p.name in drives.fade else self.still_fade(p)
+        return drives.fade[p.name] if p.name in drives.fade else self.still_fades.get(p.name)
 
     def product(self, p: Projection, carried: Waveform, drives: Drives) -> Waveform:
         """W(t_j) c_j at all nodes, W the map of `p`: its own, or a shared one with its gain."""
@@ -258,7 +254,8 @@ class Learning:
         parts = [self._moved_by(term, drives.of[term.name], share, node) for term in self._terms(p.name)]
         fade, change = self.fade(p, drives), sum(parts[1:], parts[0]) if parts else jnp.zeros_like(w)
         if fade is not None:
-            change = jnp.exp(-fade[node])[:, None] * change + jnp.expm1(-fade[node])[:, None] * w
+            faded = -fade[node][:, None]
+            change = jnp.exp(faded) * change + jnp.expm1(faded) * w
         if own.holds_norm:  # the product form keeps the norm up to the error of the nodes: keep it exactly
             longer = jnp.sum(change * (2 * w + change)) / jnp.sum(w * w)  # |W + change|^2 = (1 + longer) |W|^2
             root = jnp.sqrt(1 + longer)
@@ -360,16 +357,29 @@ class Learning:
                 continue
             scale = 1.0 if drive.gate is None else largest(drive.gate, self.system.sides)
             pre, earlier = self.pre(term.name, drive), self.pre(term.name, before)
-            change += scale * size_of(drive.post - before.post) * size_of(pre)
+            post_size, pre_size = scale * size_of(drive.post), size_of(pre)
+            change += scale * size_of(drive.post - before.post) * pre_size
             if drive.pre is not None:
-                change += scale * size_of(drive.post) * size_of(pre - earlier)
-            size += scale * size_of(drive.post) * size_of(pre)
+                change += post_size * size_of(pre - earlier)
+            size += post_size * pre_size
         for name, fade in new.fade.items():
             if not self._terms(name):  # it does nothing but fade, of which no drive tells
                 reach = norm(self.start.weights[name]) / jnp.where(self.length > 0, self.length, 1)
                 change += size_of(fade - old.fade[name]) * reach
                 size += size_of(fade) * reach
         return change, size, self._contrast(new, size)
+
+
+def still_fades(system: CoupledSystem, integrals: Float[Array, "s s"]) -> dict[str, Waveform]:
+    """F of the maps that do nothing besides learning but decay with tau_dec."""
+    circuit, decay, found = system.circuit, system.timescales.decay, {}
+    if decay is None:
+        return found
+    for p in circuit.plastic:
+        own = circuit.map_of(p.name)
+        if own.decays and not own.holds_norm and not any(map(fades, circuit.terms_of(p.name))):
+            found[p.name] = jnp.sum(integrals, axis=1, keepdims=True) / at_level(decay, p.level)
+    return found
 
 
 def turned(circuit: Circuit, weights: Weights) -> Weights:

@@ -5,19 +5,20 @@ goes through the variables in order; every projection is applied to a whole wave
 (integrators.learning). Sweeps repeat with the m and p of the last one; they contract by about H |p|^2 / tau_plast each.
 """
 
+import dataclasses
+import functools
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dynamics.circuit import LawTerm, Weights
 from dynamics.field import CoupledSystem, Inputs, Key, State, key_of
-from dynamics.integrators.collocation import filtered, weighted
+from dynamics.integrators.collocation import filtered, integration, weighted
 from dynamics.integrators.drives import Drive, Drives, Waveform, fades, root_mean_square
 from dynamics.integrators.implicit import taught, teaching
-from dynamics.integrators.learning import Learning
+from dynamics.integrators.learning import Learning, still_fades
 from dynamics.integrators.window_parts import Filters
 from dynamics.laws import Outer
 from dynamics.layers import Draw, Layer, Wave
@@ -41,8 +42,10 @@ class Waves(NamedTuple):
     drive: Drives
 
 
-class Relaxation(eqx.Module):
-    """One window: the state at its start, its filters, and what comes from outside of it.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Relaxation:
+    """One window: the state at its start, its filters, and what comes from outside of it. (No pytree: it lives within
+    one window.)
 
     inputs   stimulus and target: constant in the window, or what the stimulus is at its start
     late     by what is late of a layer that is given something: what is delivered; "stimulus", where it moves
@@ -61,24 +64,21 @@ class Relaxation(eqx.Module):
     noise: dict[Key, Waveform]
     times: Float[Array, " s"]
     turned: Weights
-    nodes: int = eqx.field(static=True)
+    nodes: int
 
-    @property
+    @functools.cached_property
     def learning(self) -> Learning:
-        """How the maps change in this window."""
-        circuit, inputs = self.system.circuit, self.inputs
-        still_pre, trace_filter, traced = self._still_pre, self.trace_filter, self.system.traced  # looked up once
-        still = {t.name: still_pre(t) for t in circuit.terms if isinstance(t.term, Outer) and not t.transposed}
-        return Learning(
-            self.system,
-            self.start,
-            self.filters.length,
-            {name: pre for name, pre in still.items() if pre is not None},
-            {t.name: trace_filter(t) for t in circuit.terms if traced(t) is not None},
-            circuit.redrawn(inputs.given),
-            self.turned,
-            self.nodes,
+        """How the maps change in this window: made once, before the sweeps that all use it."""
+        system, circuit, length = self.system, self.system.circuit, self.filters.length
+        still = {t.name: self._still_pre(t) for t in circuit.terms if isinstance(t.term, Outer) and not t.transposed}
+        still = {name: pre for name, pre in still.items() if pre is not None}
+        traced = {t.name: self.trace_filter(t) for t in circuit.terms if system.traced(t) is not None}
+        integrals, drawn = (
+            length * jnp.asarray(integration(self.nodes), length.dtype),
+            circuit.redrawn(self.inputs.given),
         )
+        fading = still_fades(system, integrals)
+        return Learning(system, self.start, length, still, traced, drawn, self.turned, self.nodes, integrals, fading)
 
     def trace_filter(self, term: LawTerm) -> Float[Array, "s s"]:
         """The filter of the trace of a term."""
@@ -188,12 +188,14 @@ class Relaxation(eqx.Module):
             chain=waves.chain,
         )
 
-    def difference(self, new: Waves, old: Waves) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
+    def difference(
+        self, learning: Learning, new: Waves, old: Waves
+    ) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
         """How far apart two sweeps' drives are, relative to their size; that size and contrast (`Learning.difference`).
 
         In a circuit with cycles the state that the window hands on counts too: all that comes after depends on it.
         """
-        change, size, contrast = self.learning.difference(new.drive, old.drive)
+        change, size, contrast = learning.difference(new.drive, old.drive)
         moved = change / jnp.maximum(size, jnp.finfo(size.dtype).tiny)
         if is_cyclic(self.system.circuit):
             moved = jnp.maximum(moved, self._handed_on(new, old))

@@ -150,7 +150,7 @@ class WindowSolver(diffrax.AbstractSolver):
         weights = {**system.weights(y0), **system.circuit.redrawn(inputs.given)}
         left = {name: w for name, w in weights.items() if name not in context.turned}
         window = Relaxation(system, y0, *context_, context.turned | turned(system.circuit, left), self.s)
-        one, still = jnp.ones_like(window.filters.length), jax.lax.stop_gradient(window)
+        one, still = jnp.ones_like(window.filters.length), jax.lax.stop_gradient(window.learning)
         eps = jnp.finfo(one.dtype).eps
         # Without cycles the first sweep is exact but for what the weights do in the window: it has moved by 1. In a
         # cycle it starts from a guess, and only later sweeps show how fast they contract.
@@ -159,7 +159,7 @@ class WindowSolver(diffrax.AbstractSolver):
 
         def step(last: Solved) -> Solved:
             waves = window.sweep(last.waves)
-            moved, size, contrast = still.difference(*jax.lax.stop_gradient((waves, last.waves)))
+            moved, size, contrast = window.difference(still, *jax.lax.stop_gradient((waves, last.waves)))
             rate = moved / jnp.maximum(last.moved, jnp.finfo(one.dtype).tiny)
             if not cyclic:
                 # What weights do acts on what follows in time alone: the n-th sweep moves as the n-th term of an

@@ -58,7 +58,7 @@ class AbstractWindow(AbstractIntegrator):
 
     def start(self, system: CoupledSystem, state: State, periods: int) -> Past | None:
         """The past before the first presentation, of `periods` presentations: everything as it is at the start."""
-        shape = (periods * (self.parts + len(self._cuts(system))), self.nodes + 1)
+        shape = (periods * (self.parts + len(self._cuts(system, self._jumps(system)))), self.nodes + 1)
         rows = {name: jnp.broadcast_to(x, (*shape, *x.shape)) for name, x in self._signals(system, state).items()}
         return Past(rows) if rows else None
 
@@ -117,10 +117,10 @@ class AbstractWindow(AbstractIntegrator):
         pushes = {names: sum((pace[name] for name in names), none) for names in sorted(jumps)}
         return {names: Jump.of(clock, total(names), push, gaps) for names, push in pushes.items()}
 
-    def _cuts(self, system: CoupledSystem) -> list[Cut]:
+    def _cuts(self, system: CoupledSystem, jumps: dict[tuple[str, ...], Jump]) -> list[Cut]:
         """Where windows end, besides the equal parts, and how fast that is pushed (`jumps.paces`)."""
         clock, cuts = system.clock, []
-        for jump in self._jumps(system).values():
+        for jump in jumps.values():
             cuts += jump.cuts()
         zero = jnp.zeros_like(clock.period)
         waves = [layer.source for layer in system.circuit.layers if isinstance(layer.source, Wave)]
@@ -136,7 +136,8 @@ class AbstractWindow(AbstractIntegrator):
 
     def layout(self, system: CoupledSystem, past: Past | None) -> Layout:
         """Windows and filters, the same for every presentation."""
-        clock, cuts = system.clock, self._cuts(system)
+        clock, jumps = system.clock, self._jumps(system)
+        cuts = self._cuts(system, jumps)
         even, taken = jnp.asarray(np.arange(self.parts) / self.parts, clock.dt.dtype), None
         if self.strongest is not None and not cuts:
             pace = self.strongest / jnp.min(system.timescales.plasticity)
@@ -158,17 +159,17 @@ class AbstractWindow(AbstractIntegrator):
                     name, tau = _path(system, layer.name, variable)
                     if name not in paths:
                         paths[name] = jax.vmap(functools.partial(_paths_of, tau=tau, s=self.nodes))(length)
-        on = self._on(system, jnp.argsort(order))
+        on = self._on(system, jumps, jnp.argsort(order))
         fixed = turned(system.circuit, system.fixed)
         return Layout(start, filters._replace(current=current), earlier, on, paths, fixed, taken)
 
     def _on(
-        self, system: CoupledSystem, place: Int[Array, " windows"]
+        self, system: CoupledSystem, jumps: dict[tuple[str, ...], Jump], place: Int[Array, " windows"]
     ) -> dict[str, Float[Array, "windows presentations"]]:
         """Which presentations of every signal are on in which windows; `place` says which window begins at a cut."""
         windows, rows = jnp.arange(place.shape[0]), {}
         behind = iter([windows >= at for at in place[self.parts :]])
-        for names, jump in self._jumps(system).items():
+        for names, jump in jumps.items():
             off = jnp.zeros_like(windows, bool) if jump.off is None else next(behind)
             on = jnp.ones_like(windows, bool) if jump.on is None else next(behind)
             newer, older = on & (jump.wraps | ~off), ~on & jump.wraps & ~off

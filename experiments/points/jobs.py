@@ -307,7 +307,7 @@ def _traced(job: Job, found: _Found) -> tuple[Job, Any, Any]:
             return record, quick(slow_timescales(job.plan)), heeded(job.plan, point)
 
         record, slow, heeds = told.made(("record", wiring), wired)
-        if modules and is_new:
+        if is_new and {*rules, *activations} & {*own}:  # not of what these packages have, which is known to run
             now = jnp.int32(0)
             jax.eval_shape(functools.partial(advance_point, job.plan), state, point, seeds[0], job.data, now, now)
         told.keep(("state", whole), state)

@@ -99,7 +99,7 @@ def test_what_was_used_longest_ago_is_let_go():
 def late(plasticity=0.5, error=0.02, **options) -> Coupled:
     known = {
         "time": clock(0.1, 0.0, 20),
-        "by": FixedStep("heun"),
+        "by": FixedStep(tolerance=0.1),
         "propagation": 0.02,
         "stream": stream(SMALL),
     } | options

@@ -163,7 +163,7 @@ def test_a_table_has_no_frames():
 SMALL = {
     "task": {"name": "moving-bar", "samples": 60, "pixels": 5, "interpolation": "cubic"},
     "rule": "sgd",
-    "network": {"hidden": [4, 4], "skips": [[0, 2]], "loss": "softmax"},
+    "network": {"hidden": [4], "skips": [[0, 2]], "loss": "softmax"},
     "delays": {"hop": "10 ms"},
     "stimulus": {"duration": "10 ms", "presentations": 60, "order": "shuffled"},
     "timescales": {"propagation": "4 ms", "plasticity": "0.2 s"},
