@@ -5,6 +5,8 @@ moves by less than 6e-8 of itself. What rounding takes away is kept in the low p
 next change (Kahan's compensated summation).
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
@@ -26,6 +28,44 @@ def add(high: PyTree[Array], low: PyTree[Array], change: PyTree[Array]) -> tuple
     due = jax.tree.map(jnp.add, low, change)
     total = jax.tree.map(jnp.add, high, due)
     return total, jax.lax.stop_gradient(jax.tree.map(lambda new, old, whole: whole - (new - old), total, high, due))
+
+
+class Sums(NamedTuple):
+    """The same for numbers that every presentation adds to, at fewer passes over them: what they were a while ago, and
+    what has been added since, which is small, so that little is lost when it grows. The numbers themselves are kept
+    beside it.
+    """
+
+    base: PyTree[Array]
+    rest: PyTree[Array]
+
+    @classmethod
+    def of(cls, numbers: PyTree[Array]) -> "Sums":
+        """Sums that nothing has been added to yet."""
+        return cls(jax.lax.stop_gradient(numbers), nothing(numbers))
+
+    def plus(self, numbers: PyTree[Array], change: PyTree[Array]) -> tuple[PyTree[Array], "Sums"]:
+        """The numbers, which were `numbers`, after a change, to half a unit in their last place; and their sums."""
+        rest = jax.lax.stop_gradient(jax.tree.map(jnp.add, self.rest, change))
+        return jax.tree.map(_total, self.base, rest, numbers, change), Sums(self.base, rest)
+
+    def settled(self, numbers: PyTree[Array]) -> "Sums":
+        """The same sums, which are `numbers`, with as small a rest as can be: less than a unit in their last place."""
+        numbers = jax.lax.stop_gradient(numbers)
+        rest = jax.tree.map(lambda base, rest, new: rest - (new - base), self.base, self.rest, numbers)
+        # The base waits for the rest, which is made of the old one: both then stay where they lie in memory.
+        return Sums(jax.tree.map(lambda new, rest: new + 0 * rest, numbers, rest), rest)
+
+
+@jax.custom_jvp
+def _total(base: Array, rest: Array, before: Array, change: Array) -> Array:
+    """base + rest, with the slopes of before + change."""
+    return base + rest
+
+
+@_total.defjvp
+def _(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    return _total(*primals), tangents[2] + tangents[3]
 
 
 def rounded(weights: dict[str, Float[Array, "_targets _sources"]], zero: Float[Array, ""]) -> Float[Array, ""]:

@@ -36,16 +36,17 @@ def mapped(advance, setting):
     return run
 
 
-# Not to grow: of A and C at their own sizes it is 312 and 230, the aim is 90 and 70. Tests leave a pass of the
+# Not to grow: of A and C at their own sizes it is 268 and 197, the aim is 90 and 70. Tests leave a pass of the
 # compiler out (tests/conftest.py), which adds 9.
-@pytest.mark.parametrize(("name", "most"), [("A", 297), ("C", 218)])
+@pytest.mark.parametrize(("name", "most"), [("A", 269), ("C", 199)])
 def test_kernels_of_a_presentation(name, most):
-    """By tolerance, of three sweeps; the host looks at the two sweeps that may end, at their end, and at the judge."""
+    """By tolerance, of three sweeps; the host looks at the two sweeps that may end, at their end, at the judge, and at
+    whether sums settle."""
     workload, arguments = batch(name)
     run = mapped(engine.coupled(workload, engine.by_tolerance(workload)), 1e-3)
     found = Program(jax.jit(run).lower(*arguments).compile().as_text()).per_presentation(sweeps=3)
     assert most / 2 < found.kernels <= most
-    assert found.looks == 4
+    assert found.looks == 5
 
 
 def test_kernels_are_counted():

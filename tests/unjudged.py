@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import pytest
 
-from dynamics import rounding
 from dynamics.circuit import Weights
 from dynamics.coupled_run import CoupledProgress
 from dynamics.flow import FlowState, WeightFlow
@@ -23,6 +22,7 @@ from dynamics.integrators.window import Windowed
 from dynamics.integrators.window_parts import Course
 from dynamics.kept import forget
 from dynamics.loop import repeat
+from dynamics.rounding import Sums
 
 
 class NoJudge(NamedTuple):
@@ -40,16 +40,16 @@ class PlainWindow(Window):
         state = system.initial_state(weights)
         past = self.start(system, state, max(-(-(run.history - 2) // run.clock.steps), 1))
         accuracy = judge.Accuracy(zero, zero, zero, zero, zero, zero, zero, jnp.asarray(False), None)
-        return CoupledProgress(state, fixed, Windowed(past, accuracy, rounding.nothing(state.weights)))
+        return CoupledProgress(state, fixed, Windowed(past, accuracy, Sums.of(state.weights)))
 
     def ready(self, run: Any, progress: CoupledProgress) -> Any:
         return self.layout(run.system(progress.fixed), progress.memory.past), NoJudge()
 
     def show(self, run: Any, ready: Any, progress: CoupledProgress, k: Any) -> CoupledProgress:
         system, memory = run.system(progress.fixed), progress.memory
-        course, shown = Course(progress.state, memory.low, memory.past), self.arrivals(system, run.stream, k)
+        course, shown = Course(progress.state, memory.sums, memory.past), self.arrivals(system, run.stream, k)
         after, _, _ = self.present(system, ready[0], course, shown, k, run.key, None)
-        return CoupledProgress(after.state, progress.fixed, Windowed(after.past, memory.accuracy, after.low))
+        return CoupledProgress(after.state, progress.fixed, Windowed(after.past, memory.accuracy, after.sums))
 
 
 class PlainSteps(FixedStep):

@@ -1,8 +1,11 @@
 """What changes maps within a window, as few waveforms (integrators.learning), and which laws that can be said of."""
 
-from typing import NamedTuple
+from collections.abc import Hashable
+from typing import NamedTuple, TypeVar
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from dynamics.circuit import LawTerm
@@ -12,6 +15,7 @@ from dynamics.laws import Scaled
 from dynamics.sides import all_of, mean
 
 Waveform = Float[Array, "_rows _n"]
+Name = TypeVar("Name", bound=Hashable)
 
 OTHERS = "integrator.name must be euler, heun, tsit5 or dopri5"
 
@@ -45,6 +49,29 @@ def fades(term: LawTerm) -> bool:
 def root_mean_square(waveform: Waveform, sides: int = 1) -> Float[Array, ""]:
     """The root of the mean over nodes, and over sides, of |x|^2."""
     return jnp.sqrt(mean(jnp.sum(waveform * waveform), sides) / waveform.shape[0])
+
+
+def sizes(
+    pairs: dict[Name, tuple[Waveform, Waveform]], sides: int
+) -> dict[Name, tuple[Float[Array, ""], Float[Array, ""]]]:
+    """`root_mean_square` of x and of x - y, for every pair of waveforms x and y.
+
+    In few kernels, whatever the number of pairs: the squares of both are summed over nodes in one pass, which goes
+    along rows, and those of all pairs over neurons by one product.
+    """
+    if not pairs:
+        return {}
+    zero = jnp.zeros((), next(iter(pairs.values()))[0].dtype)
+    columns = [of for x, y in pairs.values() for of in jax.lax.reduce((x * x, (x - y) ** 2), (zero, zero), _both, (0,))]
+    rows, widths = zip(*(x.shape for x, _ in pairs.values() for _ in range(2)), strict=True)
+    means = jnp.asarray(np.repeat(np.diag(1 / np.asarray(rows)), widths, axis=0), zero.dtype)
+    # The barrier: the compiler would make as many products of it as there are columns.
+    roots = jnp.sqrt(mean(jax.lax.optimization_barrier(jnp.concatenate(columns)) @ means, sides))
+    return {name: (roots[2 * i], roots[2 * i + 1]) for i, name in enumerate(pairs)}
+
+
+def _both(left: tuple[Array, Array], right: tuple[Array, Array]) -> tuple[Array, Array]:
+    return left[0] + right[0], left[1] + right[1]
 
 
 def largest(waveform: Waveform, sides: int) -> Float[Array, ""]:

@@ -17,7 +17,6 @@ later at the same speed is not seen.
 """
 
 import dataclasses
-import functools
 from typing import NamedTuple
 
 import equinox as eqx
@@ -63,7 +62,7 @@ class Accuracy(NamedTuple):
     in_a_row   the sum of how far it was from the run after each of the presentations in a row
     times      how often `missed` counts
     unseen     whether errors have grown or learning has sped up, and the companion was not shown all that followed
-    companion  the run by finer windows; None beside noise, when every presentation is judged from its own start
+    companion  the run by finer windows; beside noise, where every presentation is judged from its own start, that start
     """
 
     moved: Float[Array, ""]
@@ -111,20 +110,22 @@ class Judge(eqx.Module):
     def add(
         self,
         accuracy: Accuracy,
-        before: Course,
         after: Course,
         doubt: Doubt,
         shown: dict[str, Shown],
         k: Int[Array, ""],
     ) -> Accuracy:
-        """The sums after presentation k, which has led from `before` to `after`. No gradient goes through them."""
-        still = jax.lax.stop_gradient((self, before, after, doubt, shown))
+        """The sums after presentation k, which has led to `after`. No gradient goes through them."""
+        still = jax.lax.stop_gradient((self, after, doubt, shown))
         return jax.lax.stop_gradient(_added(*still, accuracy, k))
+
+    def begun(self, course: Course) -> Course:
+        """A course of the run as one by finer windows."""
+        return course._replace(past=_resampled(course.past, self.window, self.finer))
 
 
 def _added(
     judge: Judge,
-    before: Course,
     after: Course,
     doubt: Doubt,
     shown: dict[str, Shown],
@@ -134,22 +135,22 @@ def _added(
     left = doubt.left + doubt.weak * doubt.moved
     accuracy = accuracy._replace(moved=accuracy.moved + doubt.moved, left=accuracy.left + left)
     first, circuit = k < FIRST, judge.system.circuit
-    always = accuracy.companion is not None and (judge.window.whole or is_cyclic(circuit) or circuit.has_kinks)
-    chained = accuracy.companion is not None and (first | always)
-    if accuracy.companion is not None and not always:
+    noisy = judge.layout is not None
+    always = not noisy and (judge.window.whole or is_cyclic(circuit) or circuit.has_kinks)
+    chained = not noisy and (first | always)
+    if not noisy and not always:
         early = jnp.where(first, accuracy.moved, accuracy.early)
         least = jnp.maximum(k + 1 - FIRST, FIRST).astype(early.dtype) / FIRST * early
         grown = (accuracy.times > 1) | ((early > 0) & (accuracy.moved - early > FASTER * least))
         accuracy = accuracy._replace(early=early, unseen=accuracy.unseen | (grown & jnp.logical_not(first)))
 
     def shown_again() -> Accuracy:
-        start = before._replace(past=_resampled(before.past, judge.window, judge.finer))
-        if accuracy.companion is not None:
-            start = jax.tree.map(functools.partial(jnp.where, chained), accuracy.companion, start)
+        assert accuracy.companion is not None
+        start = judge.begun(accuracy.companion) if noisy else accuracy.companion
         exact, _, _ = judge.finer.present(judge.system, judge.finer_layout, start, shown, k, None)
         end, size = after, doubt.moved
         if judge.layout is not None:
-            end, plain, _ = judge.window.present(judge.system, judge.layout, before, shown, k, None)
+            end, plain, _ = judge.window.present(judge.system, judge.layout, accuracy.companion, shown, k, None)
             size = plain.moved
         missed = distance(end.state.weights, exact.state.weights, jnp.zeros_like(size))
         in_a_row = accuracy.in_a_row + jnp.where(chained, missed, 0)
@@ -157,19 +158,24 @@ def _added(
         times = jnp.where(chained, jnp.where(grows, DOUBTED, 1).astype(missed.dtype), accuracy.times)
         stands_for = jnp.where(first | always, 1, ONE_IN).astype(size.dtype)
         missed = jnp.where(chained, missed, accuracy.missed + stands_for * missed)
-        companion = None if accuracy.companion is None else exact
+        companion = after if noisy else exact
         judged = accuracy.judged + stands_for * size
         return accuracy._replace(judged=judged, missed=missed, in_a_row=in_a_row, times=times, companion=companion)
 
+    def from_here() -> Accuracy:
+        return accuracy._replace(companion=after if noisy else judge.begun(after))
+
     if always:
         return shown_again()
-    return jax.lax.cond(first | (k % ONE_IN == 0), shown_again, lambda: accuracy)
+    # The start of what is judged next is kept where it is one: kept for all, to be looked at later, it would be copied.
+    what = jnp.where(first | (k % ONE_IN == 0), 1, jnp.where((k + 1) % ONE_IN == 0, 2, 0))
+    return jax.lax.switch(what, [lambda: accuracy, shown_again, from_here])
 
 
 def accuracy_at_start(window: Window, system: CoupledSystem, course: Course) -> Accuracy:
     """Nothing has moved, nothing is wrong."""
     zero = jnp.zeros_like(system.dt)
-    companion = None
+    companion = course if window.judged else None
     if window.judged and not system.noise.present:
         companion = course._replace(past=_resampled(course.past, window, finer_than(window)))
     times = jnp.full_like(zero, DOUBTED if system.circuit.has_kinks else 1)

@@ -28,7 +28,7 @@ from jaxtyping import Array, Float, Int
 from dynamics.circuit import Circuit, LawTerm, Weights
 from dynamics.field import CoupledSystem, State
 from dynamics.integrators.collocation import weighted
-from dynamics.integrators.drives import Drive, Drives, Waveform, fades, largest, root_mean_square
+from dynamics.integrators.drives import Drive, Drives, Waveform, fades, largest, root_mean_square, sizes
 from dynamics.laws import Outer, Scaled
 from dynamics.maps import AbstractMap, Shared, Theta
 from dynamics.norms import norm
@@ -342,26 +342,32 @@ class Learning:
         Both factors count: where an error is the pre-factor, as in feedback that learns, m alone hardly moves.
         """
         change = size = jnp.zeros_like(self.length)
+        terms = [term for term in self.system.circuit.terms if term.name in new.of]
+        waves = {(term.name, "post"): (new.of[term.name].post, old.of[term.name].post) for term in terms}
+        for term in terms:
+            pre, earlier = new.of[term.name].pre, old.of[term.name].pre
+            if pre is not None and earlier is not None:
+                waves[term.name, "pre"] = pre, earlier
+        found = sizes(waves, self.system.sides)
         size_of = functools.partial(root_mean_square, sides=self.system.sides)
-        for term in self.system.circuit.terms:
-            if term.name not in new.of:
-                continue
-            drive, before = new.of[term.name], old.of[term.name]
+        for term in terms:
+            drive, (post, moved) = new.of[term.name], found[term.name, "post"]
             if isinstance(term.term, Scaled):
                 reach, name = norm(self._pulled_to(term)), str(term.term.matrix)
-                change += size_of(drive.post - before.post) * reach
-                size += size_of(drive.post) * reach
+                change += moved * reach
+                size += post * reach
                 if name in new.moving:
                     apart = new.moving[name] - old.moving[name]
-                    change += size_of(drive.post) * norm(apart) / self.nodes**0.5
+                    change += post * norm(apart) / self.nodes**0.5
                 continue
             scale = 1.0 if drive.gate is None else largest(drive.gate, self.system.sides)
-            pre, earlier = self.pre(term.name, drive), self.pre(term.name, before)
-            post_size, pre_size = scale * size_of(drive.post), size_of(pre)
-            change += scale * size_of(drive.post - before.post) * pre_size
-            if drive.pre is not None:
-                change += post_size * size_of(pre - earlier)
-            size += post_size * pre_size
+            if drive.pre is None:
+                pre = size_of(self.still[term.name])
+            else:
+                pre, shifted = found[term.name, "pre"]
+                change += scale * post * shifted
+            change += scale * moved * pre
+            size += scale * post * pre
         for name, fade in new.fade.items():
             if not self._terms(name):  # it does nothing but fade, of which no drive tells
                 reach = norm(self.start.weights[name]) / jnp.where(self.length > 0, self.length, 1)

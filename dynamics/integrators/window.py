@@ -10,7 +10,6 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PyTree
 
-from dynamics import rounding
 from dynamics.circuit import Weights
 from dynamics.coupled_run import AbstractCoupled, CoupledProgress
 from dynamics.errors import PlasticodeError
@@ -25,6 +24,7 @@ from dynamics.integrators.window_inside import joined, pieces_of
 from dynamics.integrators.window_parts import Course, Layout, Past
 from dynamics.integrators.windows import AbstractWindow
 from dynamics.regime import Quality
+from dynamics.rounding import Sums
 from dynamics.simulate import all_finite
 
 Report = Callable[[Relaxation, Waves], PyTree]
@@ -32,12 +32,12 @@ Ready = tuple[Layout, Judge | None]
 
 
 class Windowed(NamedTuple):
-    """What windows remember: the past, the error so far (with the run by finer windows), and what rounding has taken
-    from the weights."""
+    """What windows remember: the past, the error so far (with the run by finer windows), and the weights as sums that
+    lose nothing to rounding."""
 
     past: Past | None
     accuracy: Accuracy
-    low: Weights
+    sums: Sums
 
 
 class Window(AbstractWindow):
@@ -96,8 +96,8 @@ class Window(AbstractWindow):
         system = run.system(fixed)
         state = system.initial_state(weights)
         past = self.start(system, state, max(-(-(run.history - 2) // run.clock.steps), 1))
-        course = Course(state, rounding.nothing(state.weights), past)
-        return CoupledProgress(state, fixed, Windowed(past, accuracy_at_start(self, system, course), course.low))
+        course = Course(state, Sums.of(state.weights), past)
+        return CoupledProgress(state, fixed, Windowed(past, accuracy_at_start(self, system, course), course.sums))
 
     def ready(self, run: AbstractCoupled, progress: CoupledProgress) -> Ready:
         """How the windows lie, and what judges them."""
@@ -112,11 +112,11 @@ class Window(AbstractWindow):
     ) -> tuple[CoupledProgress, PyTree]:
         """The progress after presentation k, and what every window reports."""
         system, (layout, judge), memory = run.system(progress.fixed), ready, progress.memory
-        course = Course(progress.state, memory.low, memory.past)
+        course = Course(progress.state, memory.sums, memory.past)
         shown = self.arrivals(system, run.stream, k)
         after, doubt, told = self.present(system, layout, course, shown, k, run.key, report)
-        accuracy = memory.accuracy if judge is None else judge.add(memory.accuracy, course, after, doubt, shown, k)
-        return CoupledProgress(after.state, progress.fixed, Windowed(after.past, accuracy, after.low)), told
+        accuracy = memory.accuracy if judge is None else judge.add(memory.accuracy, after, doubt, shown, k)
+        return CoupledProgress(after.state, progress.fixed, Windowed(after.past, accuracy, after.sums)), told
 
     def unjudged(self) -> "Window":
         return dataclasses.replace(self, judged=False)

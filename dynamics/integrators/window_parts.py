@@ -10,6 +10,7 @@ from dynamics.circuit import Weights
 from dynamics.field import CoupledSystem, Inputs, State
 from dynamics.interpolation import Moving
 from dynamics.norms import whole
+from dynamics.rounding import Sums
 from dynamics.stimulus import mixed
 
 
@@ -33,6 +34,9 @@ class Filters(NamedTuple):
     current: dict[str, Float[Array, "s points"]]
 
 
+SETTLED = 64  # presentations after which sums settle: until then they lose some 1e-6 of what was added
+
+
 class Past(NamedTuple):
     """The waveforms of the last windows, oldest first, by layer and variable: the value at the start of each and at its
     nodes."""
@@ -41,11 +45,17 @@ class Past(NamedTuple):
 
 
 class Course(NamedTuple):
-    """How far a run by windows has come: the state, what rounding has left out of its weights, the past."""
+    """How far a run by windows has come: the state, its weights as sums that lose nothing to rounding, the past."""
 
     state: State
-    low: Weights
+    sums: Sums
     past: Past | None
+
+    def settled_at(self, k: Int[Array, ""]) -> "Course":
+        """The same after presentation k, once in so many with sums that have settled."""
+        settle = (k + 1) % SETTLED == 0
+        sums = jax.lax.cond(settle, lambda: self.sums.settled(self.state.weights), lambda: self.sums)
+        return self._replace(sums=sums)
 
 
 class Doubt(NamedTuple):

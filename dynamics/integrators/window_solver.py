@@ -6,7 +6,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from dynamics.circuit import Weights
 from dynamics.errors import PlasticodeError
@@ -95,7 +95,7 @@ class Solved(NamedTuple):
     `enough` how far they may be."""
 
     waves: Waves
-    sweeps: Int[Array, ""]
+    sweeps: Float[Array, ""]
     second: Float[Array, ""]
     moved: Float[Array, ""]
     left: Float[Array, ""]
@@ -164,18 +164,26 @@ class WindowSolver(diffrax.AbstractSolver):
             if not cyclic:
                 # What weights do acts on what follows in time alone: the n-th sweep moves as the n-th term of an
                 # exponential series, and each rate is smaller than the one before it.
-                rate = rate * (last.sweeps / (last.sweeps + 1)).astype(one.dtype)
+                rate = rate * last.sweeps / (last.sweeps + 1)
             rate = jnp.minimum(rate, SLOWEST)
             # Rounding differs from window to window: it does not add up, and finer windows see it.
             left = jnp.where(moved > STILL * eps, moved * rate / (1 - rate), moved / STILL)
             second = jnp.where(last.sweeps == 1, moved, last.second)
-            return Solved(waves, last.sweeps + 1, second, moved, left, size, self.tolerance / share * contrast)
+            return Solved(waves, last.sweeps + one, second, moved, left, size, self.tolerance / share * contrast)
 
         def unfinished(last: Solved) -> Array:
             going_on = (last.left > last.enough) & (last.moved > STILL * eps) & (last.sweeps < MAX_SWEEPS)
             return (last.sweeps < least) | going_on
 
-        first = Solved(window.sweep(window.guess()), jnp.int32(1), one, one, one, 0 * one, 0 * one)
+        first = Solved(window.sweep(window.guess()), one, one, one, one, 0 * one, 0 * one)
         if self.sweeps is None:
-            return window, jax.lax.while_loop(unfinished, step, first)
+            # All numbers as one: points that have finished keep each of what a loop hands on by a kernel of its own.
+            def packed(solved: Solved) -> tuple[Waves, Float[Array, " numbers"]]:
+                return solved.waves, jnp.stack(solved[1:])
+
+            def again(last: tuple[Waves, Float[Array, " numbers"]]) -> tuple[Waves, Float[Array, " numbers"]]:
+                return packed(step(Solved(last[0], *last[1])))
+
+            last = jax.lax.while_loop(lambda last: unfinished(Solved(last[0], *last[1])), again, packed(first))
+            return window, Solved(last[0], *last[1])
         return window, jax.lax.fori_loop(1, self.sweeps, lambda _, last: step(last), first)

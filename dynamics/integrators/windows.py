@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from dynamics import rounding
 from dynamics.errors import PlasticodeError, refused
 from dynamics.field import CoupledSystem, Inputs, Key, Sources, State, key_of
 from dynamics.integrators.collocation import MAX_NODES, interpolation, nodes, ornstein_uhlenbeck, weighted
@@ -248,12 +247,13 @@ class AbstractWindow(AbstractIntegrator):
         def one(course: Course, at: tuple[Int[Array, ""], Layout]) -> tuple[Course, tuple[Doubt, PyTree]]:
             i, layout = at[0], at[1]._replace(turned=fixed)
             window_key = None if key is None else jax.random.fold_in(key, k * count + i)
-            y, low, past = self._kicked(system, layout, course, window_key, after=False)
+            y, sums, past = self._kicked(system, layout, course, window_key, after=False)
             inputs, context = self._context(system, layout, y, past, shown, window_key)
             window, solved = solver.solve(system, y, inputs, context)
-            weights, low = rounding.add(y.weights, low, window.changes_at(solved.waves.drive))
+            change = window.changes_at(solved.waves.drive)
+            weights, sums = sums.plus(y.weights, change)
             past = None if past is None else self._remember(past, window, solved.waves)
-            end = Course(window.end(solved.waves, weights), low, past)
+            end = Course(window.end(solved.waves, weights), sums, past)
             end = self._kicked(system, layout, end, window_key, after=True)
             told = None if report is None else report(window, solved.waves)
             return end, (self._doubt(system, layout, window, solved, alone=count == 1), told)
@@ -266,7 +266,7 @@ class AbstractWindow(AbstractIntegrator):
             end, (doubt, reports) = first(layout.taken, one, course, every)
         if count > 1:
             doubt = doubt._replace(moved=distance(end.state.weights, course.state.weights, jnp.zeros_like(doubt.moved)))
-        return end, doubt, reports
+        return end.settled_at(k), doubt, reports
 
     def _doubt(self, system: CoupledSystem, layout: Layout, window: Relaxation, solved: Solved, alone: bool) -> Doubt:
         """What is known of one window; `alone` says that it is a whole presentation.
@@ -341,7 +341,7 @@ class AbstractWindow(AbstractIntegrator):
         kinds, h = list(system.noise.on_synapses.values()), layout.filters.length
         if not kinds:
             return course
-        weights, low = course.state.weights, course.low
+        weights, sums = course.state.weights, course.sums
         key = jax.random.fold_in(required_key(key), int(after))
         draws = brownian_increments(key, {kind.draws[1]: weights for kind, _ in kinds}, jnp.ones_like(h))
         within = {n: system.circuit.map_of(n).within for n in weights}
@@ -349,8 +349,8 @@ class AbstractWindow(AbstractIntegrator):
         for kind, level in kinds if after else reversed(kinds):
             draw = draws[kind.draws[1]]
             change = {n: within[n](kind.change(level, w, draw[n], halves[n])) for n, w in weights.items()}
-            weights, low = rounding.add(weights, low, change)
-        return course._replace(state=eqx.tree_at(lambda y: y.weights, course.state, weights), low=low)
+            weights, sums = sums.plus(weights, change)
+        return course._replace(state=eqx.tree_at(lambda y: y.weights, course.state, weights), sums=sums)
 
     def _half(self, system: CoupledSystem, name: str, h: Float[Array, ""], after: bool) -> Float[Array, ""]:
         """The standard deviation of half a window's additive noise of unit size on matrix `name`.

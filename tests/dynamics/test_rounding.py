@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dynamics.rounding import add, nothing
+from dynamics.rounding import Sums, add, nothing
 
 
 def summed(start, changes):
@@ -58,3 +58,37 @@ def test_all_of_a_slope_is_in_the_sum():
     slopes = jax.jit(jax.jacfwd(lambda a: summed(jnp.ones(1, changes.dtype), a * changes)))(jnp.ones((), changes.dtype))
     np.testing.assert_allclose(slopes[0], changes.sum(axis=0), rtol=1e-6)
     np.testing.assert_array_equal(slopes[1], [0])
+
+
+def windowed(start, changes):
+    """The same by `Sums`, which settle after every 64th change."""
+
+    def one(i, parts):
+        numbers, sums = parts[1].plus(parts[0], {"w": changes[i]})
+        return numbers, jax.lax.cond((i + 1) % 64 == 0, lambda: sums.settled(numbers), lambda: sums)
+
+    numbers, sums = jax.lax.fori_loop(0, changes.shape[0], one, ({"w": start}, Sums.of({"w": start})))
+    return numbers["w"], sums.base["w"], sums.rest["w"]
+
+
+@pytest.mark.parametrize("size", [1e-9, 1e-3, 30.0])
+def test_sums_that_settle_lose_as_little(size):
+    generator = np.random.default_rng(0)
+    start = generator.normal(size=3).astype("float32")
+    changes = (size * generator.normal(1.0, 1.0, (4000, 3))).astype("float32")
+    total, *parts = jax.jit(jax.vmap(windowed, (0, 1)))(jnp.asarray(start), jnp.asarray(changes))
+    for i in range(3):
+        exact = Fraction(float(start[i])) + sum(Fraction(float(c)) for c in changes[:, i])
+        error = abs(float(sum(Fraction(float(part[i])) for part in parts) - exact))
+        # Each addition is rounded to a rest of at most 64 changes, and a settled rest to a change of the base.
+        lost = 2.0**-24 * 64 * float(np.sum(np.abs(changes[:, i], dtype="float64")))
+        assert error <= lost / 4
+        assert abs(float(Fraction(float(total[i])) - exact)) <= lost / 4 + 0.5 * float(np.spacing(abs(total[i])))
+    assert np.all(np.abs(parts[1]) <= 64 * np.abs(changes).max() + np.spacing(np.abs(parts[0])))
+
+
+def test_all_of_a_slope_is_in_the_numbers_of_sums():
+    changes = 0.1 * jnp.arange(1.0, 70.0)[:, None]
+    slopes = jax.jit(jax.jacfwd(lambda a: windowed(a * jnp.ones(1), a * changes)))(jnp.ones(()))
+    np.testing.assert_allclose(slopes[0], 1 + changes.sum(axis=0), rtol=1e-5)
+    np.testing.assert_array_equal(slopes[1:], 0)
