@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+gc.disable()  # until all is imported
+
 # All are inherited by the processes that tests start, and give way to what the caller has set.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -26,6 +28,9 @@ QUICK_COMPILER = (
     "xla_disable_hlo_passes=while-loop-invariant-code-motion",  # half of compiling adaptive steps, a tenth of others
 )
 os.environ.setdefault("XLA_FLAGS", " ".join(f"--{flag}" for flag in QUICK_COMPILER))
+
+# Processes that tests start compile no module that another has compiled: also who keeps no bytecode wants that here.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Many tests compile the same tiny programs: one folder of them for all processes of a test run, and for their commands.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -88,6 +93,7 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+    gc.enable()
 
 
 MAPS = Path("/proc/self/maps")

@@ -16,17 +16,19 @@ ROOT = Path(__file__).resolve().parent.parent
 LONGEST = 300.0  # seconds of any wait: for what never ends, also where many share the machine
 DRAWN = b"\x89PNG\r\n\x1a\n"  # in place of a picture, where none is looked at
 SERVER = """
+import gc
+gc.disable()  # of these short processes it would take a tenth, and copy what they share
 import faulthandler, json, os, pathlib, signal, sys, time, traceback
 sys.path.insert(0, sys.argv[1])
 longest, drawn = float(sys.argv[2]), bytes.fromhex(sys.argv[3])
-import experiments.session, experiments.report.figures, experiments.report.report, sklearn.datasets
+import experiments.session, experiments.report.explore, experiments.report.report, sklearn.datasets
 import xarray.backends.h5netcdf_
 xarray.Dataset(coords={"x": [0.0]})  # which imports other packages at its first use
 from experiments import session
 from experiments.commands import cli
 from experiments.points.jobs import Chunking
 from experiments.results.labels import versions
-versions()  # which are looked up once
+versions(), experiments.report.explore.library()  # which are looked up and packed once
 experiments.report.figures.Figure.savefig = lambda _, file: pathlib.Path(file).write_bytes(drawn)
 def ended(process):
     limit = time.monotonic() + longest
