@@ -29,9 +29,6 @@ QUICK_COMPILER = (
 )
 os.environ.setdefault("XLA_FLAGS", " ".join(f"--{flag}" for flag in QUICK_COMPILER))
 
-# Processes that tests start compile no module that another has compiled: also who keeps no bytecode wants that here.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-
 # Many tests compile the same tiny programs: one folder of them for all processes of a test run, and for their commands.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _programs = tempfile.mkdtemp(prefix="programs-")
@@ -124,10 +121,12 @@ def release_programs(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def settings_stay() -> Iterator[None]:
-    """Commands that run in the process of the tests leave the settings above alone: tests that follow rely on them."""
+    """Commands that run in the process of the tests leave the settings above alone: tests that follow rely on them.
+    Those that are processes compile no module that another one has compiled, also where the caller keeps no bytecode."""
     from experiments.execution import runner
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         patch.setattr(runner, "configure", functools.wraps(runner.configure)(lambda *_, **__: None))
         yield
 

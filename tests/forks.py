@@ -18,9 +18,11 @@ DRAWN = b"\x89PNG\r\n\x1a\n"  # in place of a picture, where none is looked at
 SERVER = """
 import gc
 gc.disable()  # of these short processes it would take a tenth, and copy what they share
-import faulthandler, json, os, pathlib, signal, sys, time, traceback
+import faulthandler, importlib, json, os, pathlib, signal, sys, time, traceback
 sys.path.insert(0, sys.argv[1])
-longest, drawn = float(sys.argv[2]), bytes.fromhex(sys.argv[3])
+longest, drawn, *modules = float(sys.argv[2]), bytes.fromhex(sys.argv[3]), *sys.argv[4:]
+for module in modules:
+    importlib.import_module(module)
 import experiments.session, experiments.report.explore, experiments.report.report, sklearn.datasets
 import xarray.backends.h5netcdf_
 xarray.Dataset(coords={"x": [0.0]})  # which imports other packages at its first use
@@ -72,7 +74,7 @@ def until(condition: Callable[[], object], said: Callable[[], str] = str) -> Non
     limit = time.monotonic() + LONGEST
     while not condition():
         assert time.monotonic() < limit, f"it did not happen in time: {said()}"
-        time.sleep(0.002)
+        time.sleep(0.005)
 
 
 def ended(command: list[str], seconds: float = LONGEST, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -139,9 +141,10 @@ class Forks:
 
 
 @contextlib.contextmanager
-def forking(place: Path) -> Iterator[Forks]:
-    """A server of forks; compiled programs are kept between runs, as conftest decides."""
-    command = [sys.executable, "-c", SERVER, str(ROOT), str(LONGEST), DRAWN.hex()]
+def forking(place: Path, *modules: str) -> Iterator[Forks]:
+    """A server of forks, which all need these `modules` too; compiled programs are kept between runs, as conftest
+    decides."""
+    command = [sys.executable, "-c", SERVER, str(ROOT), str(LONGEST), DRAWN.hex(), *modules]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as server:
         forks = Forks(server, place)
