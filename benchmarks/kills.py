@@ -27,6 +27,9 @@ from random import Random
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from experiments.commands.start import GARBAGE
+
+gc.set_threshold(GARBAGE, 10, 10)  # as the command does
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 

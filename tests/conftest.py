@@ -122,7 +122,7 @@ def release_programs(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def settings_stay() -> Iterator[None]:
     """Commands that run in the process of the tests leave the settings above alone: tests that follow rely on them.
-    Those that are processes compile no module that another one has compiled, also where the caller keeps no bytecode."""
+    Those that are processes compile no module that another one has, also where the caller keeps no bytecode."""
     from experiments.execution import runner
 
     with pytest.MonkeyPatch.context() as patch:

@@ -80,6 +80,8 @@ LINES = {  # what is added, and the line that it is added before
     "experiments/spec/tables.py": [(f"    rest: {NUMBER} = Time(0.0)\n", "    trace: Annotated")],
 }
 SCRIPT = """
+import gc
+gc.disable()
 import json
 import jax
 import jax.numpy as jnp
