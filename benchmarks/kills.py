@@ -10,6 +10,7 @@ nobody stopped and leaves nothing half written behind. Each command is a process
 import argparse
 import atexit
 import contextlib
+import gc
 import importlib
 import os
 import shutil
@@ -26,6 +27,9 @@ from random import Random
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from experiments.commands.start import GARBAGE
+
+gc.set_threshold(GARBAGE, 10, 10)  # as the command does
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
@@ -36,14 +40,14 @@ import xarray.backends.h5netcdf_  # noqa: E402, F401 - before the forks, as all 
 from experiments import session  # noqa: E402, F401
 from experiments.commands import cli  # noqa: E402, F401
 from experiments.points.jobs import Chunking  # noqa: E402
-from experiments.report import figures, report  # noqa: E402, F401
+from experiments.report import explore, figures, report  # noqa: E402, F401
 from experiments.results import export  # noqa: E402, F401
 from experiments.results.labels import versions  # noqa: E402
 from experiments.storage import status  # noqa: E402, F401
 
 xr.Dataset(coords={"x": [0.0]})  # xarray imports other packages at its first use, once for all forks
 figures.STYLE["savefig.dpi"] = 30  # what is drawn is the same, and quicker
-versions()  # looked up once, for all forks
+versions(), explore.library()  # looked up and packed once, for all forks
 SECONDS = 5.0  # of the processor, for one command once it was told to end
 Events = dict[tuple[str, str], int]  # in the functions of modules or classes
 WAIT = 120.0  # by the clock, on a machine that many share
@@ -339,6 +343,8 @@ def faults_of(ended: Ended, codes: set[int]) -> list[str]:
 @contextlib.contextmanager
 def folder() -> Iterator[Path]:
     """A folder that goes at the end; what is compiled is kept there."""
+    gc.collect(), gc.freeze()  # forks that look through what is there for garbage would copy it
+    before = tempfile.gettempdir()
     base = Path(tempfile.mkdtemp(prefix="kills-"))  # no TemporaryDirectory: the first process that ends removed it
     (base / "temporary").mkdir()
     os.environ["TMPDIR"], tempfile.tempdir = str(base / "temporary"), None
@@ -347,14 +353,8 @@ def folder() -> Iterator[Path]:
     try:
         yield base
     finally:
+        os.environ["TMPDIR"], tempfile.tempdir = before, None
         shutil.rmtree(base, ignore_errors=True)
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for it, but not without end."""
-    limit = time.monotonic() + WAIT
-    while not condition() and time.monotonic() < limit:
-        time.sleep(0.002)
 
 
 def tried(
@@ -390,5 +390,10 @@ def tried(
     return int(failed > 0 or not all_of)
 
 
+def main(arguments: list[str] | None = None) -> int:
+    """Try the cases, and tell which have failed."""
+    return tried("kills", 200, arguments, make_base, chosen, examine)
+
+
 if __name__ == "__main__":
-    sys.exit(tried("kills", 200, None, make_base, chosen, examine))
+    sys.exit(main())

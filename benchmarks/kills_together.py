@@ -183,5 +183,10 @@ def content(path: Path) -> object:
     return path.read_bytes() if path.is_file() else None
 
 
+def main(arguments: list[str] | None = None) -> int:
+    """Try the cases, and tell which have failed."""
+    return kills.tried("kills_together", 40, arguments, make_base, chosen, examine)
+
+
 if __name__ == "__main__":
-    sys.exit(kills.tried("kills_together", 40, None, make_base, chosen, examine))
+    sys.exit(main())

@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -124,7 +125,9 @@ def _beside(place: Path) -> None:
         kills.hook(RUNNING, 2, 1, lambda: signal.pause())
         kills.main_of(kills.RUN)
     _others.append(process)
-    kills.until(lambda: list((place / OUT / "chunks").glob("*.nc")))
+    limit = time.monotonic() + kills.WAIT
+    while not list((place / OUT / "chunks").glob("*.nc")) and time.monotonic() < limit:
+        time.sleep(0.002)
 
 
 _others: list[int] = []

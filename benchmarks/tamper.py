@@ -10,6 +10,7 @@ its own, so that a crash is one case's.
 import argparse
 import contextlib
 import faulthandler
+import gc
 import json
 import os
 import resource
@@ -36,7 +37,7 @@ from experiments.execution import runner  # noqa: F401 - before the forks
 from experiments.machine import lock  # noqa: F401 - before the forks
 from experiments.machine.lock import Lock
 from experiments.points.jobs import Chunking
-from experiments.report import figures, report  # noqa: F401 - before the forks
+from experiments.report import explore, figures, report  # noqa: F401 - before the forks
 from experiments.results import netcdf  # noqa: F401 - before the forks
 from experiments.results.labels import versions
 from experiments.storage import status  # noqa: F401 - before the forks
@@ -44,7 +45,7 @@ from experiments.storage import status  # noqa: F401 - before the forks
 # xarray imports other packages at its first use, and so do figures: once for all forks.
 xr.Dataset(coords={"x": [0.0]})
 figures.STYLE["savefig.dpi"] = 30  # what is drawn is the same, and quicker
-versions()  # looked up once, for all forks
+versions(), explore.library()  # looked up and packed once, for all forks
 SECONDS = 5.0  # of the processor, for one command
 WAIT = 60.0  # by the clock, on a machine that many share
 BEAT = 0.02
@@ -243,6 +244,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", type=int, nargs="+", metavar="K")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="base-") as name:
+        gc.collect(), gc.freeze()  # forks that look through what is there for garbage would copy it
         base, child = Path(name), os.fork()
         if not child:  # so that no process that forks has threads of jax
             try:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+gc.disable()  # until all is imported
+
 # All are inherited by the processes that tests start, and give way to what the caller has set.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -88,6 +90,7 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+    gc.enable()
 
 
 MAPS = Path("/proc/self/maps")
@@ -118,10 +121,12 @@ def release_programs(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def settings_stay() -> Iterator[None]:
-    """Commands that run in the process of the tests leave the settings above alone: tests that follow rely on them."""
+    """Commands that run in the process of the tests leave the settings above alone: tests that follow rely on them.
+    Those that are processes compile no module that another one has, also where the caller keeps no bytecode."""
     from experiments.execution import runner
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         patch.setattr(runner, "configure", functools.wraps(runner.configure)(lambda *_, **__: None))
         yield
 

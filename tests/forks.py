@@ -16,17 +16,21 @@ ROOT = Path(__file__).resolve().parent.parent
 LONGEST = 300.0  # seconds of any wait: for what never ends, also where many share the machine
 DRAWN = b"\x89PNG\r\n\x1a\n"  # in place of a picture, where none is looked at
 SERVER = """
-import faulthandler, json, os, pathlib, signal, sys, time, traceback
+import gc
+gc.disable()  # of these short processes it would take a tenth, and copy what they share
+import faulthandler, importlib, json, os, pathlib, signal, sys, time, traceback
 sys.path.insert(0, sys.argv[1])
-longest, drawn = float(sys.argv[2]), bytes.fromhex(sys.argv[3])
-import experiments.session, experiments.report.figures, experiments.report.report, sklearn.datasets
+longest, drawn, *modules = float(sys.argv[2]), bytes.fromhex(sys.argv[3]), *sys.argv[4:]
+for module in modules:
+    importlib.import_module(module)
+import experiments.session, experiments.report.explore, experiments.report.report, sklearn.datasets
 import xarray.backends.h5netcdf_
 xarray.Dataset(coords={"x": [0.0]})  # which imports other packages at its first use
 from experiments import session
 from experiments.commands import cli
 from experiments.points.jobs import Chunking
 from experiments.results.labels import versions
-versions()  # which are looked up once
+versions(), experiments.report.explore.library()  # which are looked up and packed once
 experiments.report.figures.Figure.savefig = lambda _, file: pathlib.Path(file).write_bytes(drawn)
 def ended(process):
     limit = time.monotonic() + longest
@@ -70,7 +74,7 @@ def until(condition: Callable[[], object], said: Callable[[], str] = str) -> Non
     limit = time.monotonic() + LONGEST
     while not condition():
         assert time.monotonic() < limit, f"it did not happen in time: {said()}"
-        time.sleep(0.002)
+        time.sleep(0.005)
 
 
 def ended(command: list[str], seconds: float = LONGEST, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -137,9 +141,10 @@ class Forks:
 
 
 @contextlib.contextmanager
-def forking(place: Path) -> Iterator[Forks]:
-    """A server of forks; compiled programs are kept between runs, as conftest decides."""
-    command = [sys.executable, "-c", SERVER, str(ROOT), str(LONGEST), DRAWN.hex()]
+def forking(place: Path, *modules: str) -> Iterator[Forks]:
+    """A server of forks, which all need these `modules` too; compiled programs are kept between runs, as conftest
+    decides."""
+    command = [sys.executable, "-c", SERVER, str(ROOT), str(LONGEST), DRAWN.hex(), *modules]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as server:
         forks = Forks(server, place)

@@ -61,13 +61,14 @@ def explorer(results: Results) -> str:
         '<section id="explore" hidden></section>'
         f'<script type="application/json" id="explore-about">{content}</script>'
         f'<script type="text/plain" id="explore-numbers">{_packed(b"".join(numbers.pieces), 1)}</script>'
-        f'<script type="text/plain" id="explore-library">{_library()}</script>'
+        f'<script type="text/plain" id="explore-library">{library()}</script>'
         f'<script id="explore-script">{_script()}</script>'
     )
 
 
 @functools.cache
-def _library() -> str:
+def library() -> str:
+    """What draws in the browser, packed."""
     from plotly.offline import get_plotlyjs  # only who writes a page waits for it
 
     return _packed(get_plotlyjs().encode(), 6)

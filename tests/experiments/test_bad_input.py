@@ -187,7 +187,7 @@ def test_a_bad_comparison_is_refused(options, parts):
 def test_the_command_itself_refuses():
     """As a user meets it: a process of its own, its exit code and its two streams. The spec is read and prepared."""
     text, parts = SPECS["error rule without targets"]
-    command = [sys.executable, "-c", "from experiments.commands.cli import main; main()", "run", write_spec(text)]
+    command = [sys.executable, "-c", "from experiments.commands.start import main; main()", "run", write_spec(text)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     told = sentence(done.returncode, done.stdout, done.stderr)
     assert [part for part in parts if part not in told] == [], told

@@ -25,7 +25,7 @@ def note(event, arguments):
         if path.startswith(here) and not path.startswith(named) and os.path.exists(path):
             opened.add(path)
 sys.addaudithook(note)
-from experiments.commands.cli import main
+from experiments.commands.start import main
 for arguments in json.loads(sys.argv[1]):
     sys.argv = ["plasticode", *arguments]
     try:

@@ -7,6 +7,7 @@ from dynamics.plugins import look_in
 from experiments.points import jobs
 from experiments.spec.loading import make_spec
 
+pytestmark = pytest.mark.usefixtures("unchecked_types")
 FAULTY = '''
 from typing import ClassVar, Literal
 import jax.numpy as jnp

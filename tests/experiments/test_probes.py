@@ -22,6 +22,7 @@ from experiments.spec.probes import KERNEL_SAMPLES, PROBE_SAMPLES, PROBES, Probe
 from rules import KP
 from tests.problems import clock, random_problem, random_weights, stream, timescales
 
+pytestmark = pytest.mark.usefixtures("unchecked_types")
 TRAINING = random_problem((3, 4, 2), seed=5, samples=PROBE_SAMPLES + 40)
 TEST = random_problem((3, 4, 2), seed=6, samples=30)
 CIRCUIT = KP().wire(TRAINING.network)

@@ -23,9 +23,8 @@ from experiments.spec.inside import TOLD, coordinates, neurons_of
 from experiments.spec.loading import load_spec, make_spec
 from experiments.spec.spec import dump_toml
 from experiments.spec.toml_text import parse_toml
-from tests.unjudged import unjudged
 
-pytestmark = pytest.mark.usefixtures("unchecked_types")
+pytestmark = pytest.mark.usefixtures("unchecked_types", "unjudged")
 SEEN = {"inside": ["z1", "e2", "W1"], "inside_presentations": [1, 4], "inside_times": 9, "inside_neurons": {"z1": [2]}}
 SPEC = {
     "task": {"name": "gaussian-regression", "inputs": 3, "outputs": 2, "samples": 20, "test_samples": 10},
@@ -45,7 +44,6 @@ def with_record(**keys) -> dict:
     return {**SPEC, "record": {**SPEC["record"], **keys}}
 
 
-@unjudged()
 def test_a_sweep_sees_what_the_run_of_a_point_does():
     """Periods that differ: times are shares of them. And probes do not depend on what else is recorded. Beside saved
     weights names are longer."""
@@ -145,7 +143,6 @@ def test_more_than_a_file_should_have_is_refused(monkeypatch):
         prepare(make_spec(SPEC))
 
 
-@unjudged()
 def test_the_picture_of_the_dynamics_and_its_claims(tmp_path):
     spec = load_spec("see-the-dynamics", ["record.inside_times=131", "integrator.tolerance=0.001"])
     jobs = prepare(spec)

@@ -45,7 +45,7 @@ def forks(tmp_path_factory):
     place = tmp_path_factory.mktemp("cluster")
     (place / "spec.toml").write_text(SPEC)
     (place / "picky.py").write_text(PICKY)
-    with forking(place) as found:
+    with forking(place, "distributed", "cryptography.x509") as found:
         yield found
 
 

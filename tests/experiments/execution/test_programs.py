@@ -66,6 +66,8 @@ def assert_equal(first, second, rtol: float = 0.0):
 
 
 SCRIPT = """
+import gc
+gc.disable()
 import jax
 from experiments.execution import runner
 runner.configure("float32", devices=4)

@@ -18,9 +18,8 @@ from experiments.points.jobs import Chunking
 from experiments.results.labels import STATUS
 from experiments.spec.grid import expand
 from experiments.spec.loading import make_spec
-from tests.unjudged import unjudged
 
-pytestmark = pytest.mark.usefixtures("unchecked_types")
+pytestmark = pytest.mark.usefixtures("unchecked_types", "unjudged")
 SMALL = {
     "task": {"name": "gaussian-regression", "inputs": 3, "outputs": 2, "samples": 20, "test_samples": 10},
     "network": {"hidden": [4]},
@@ -60,7 +59,6 @@ def swept(sweep: dict, table: dict = SMALL, **changes) -> dict:
     return {**table, **changes, "sweep": sweep}
 
 
-@unjudged()
 @pytest.mark.parametrize("integrator", [EULER, WINDOW], ids=["euler", "window"])
 def test_a_batch_of_all_traced_numbers_equals_its_points_run_alone(integrator, monkeypatch):
     """vmap = loop, for every field that can be swept; static choices (steps, buffers, windows) are the batch's."""
@@ -86,7 +84,7 @@ def test_a_batch_of_all_traced_numbers_equals_its_points_run_alone(integrator, m
 
 
 @pytest.fixture(scope="module")
-def rules_swept() -> tuple[list[str], xr.Dataset]:
+def rules_swept(unjudged) -> tuple[list[str], xr.Dataset]:
     """Numbers, seeds and two rules in one run, and the rules whose steps were traced."""
     traces, real = [], programs.advance_point
 
@@ -97,7 +95,7 @@ def rules_swept() -> tuple[list[str], xr.Dataset]:
     axes = {path: TRACED[path] for path in ("timescales.plasticity", "noise.activity")}
     axes |= {"delays.error": ["0 ms", "20 ms"], "rule": ["sgd", "fa"], "seeds": 2}
     record = {"points": 3, "probes": ["loss", "weight_norm"]}
-    with unjudged(), pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(programs, "advance_point", counted)
         return traces, runner.run(make_spec(swept(axes, record=record, integrator=EULER))).datasets[""]
 
@@ -167,7 +165,6 @@ def test_progress_ends_at_the_total():
     assert max(done[: points.index(3)]) > 0  # progress inside the first chunk too
 
 
-@unjudged()
 @pytest.mark.parametrize("noise", [{"synaptic_multiplicative": 0.3}, {"activity": 0.3, "synaptic": 0.1}])
 def test_milstein_runs_networks_and_is_euler_where_noise_is_additive(noise):
     def end(name: str) -> xr.Dataset:
@@ -180,7 +177,6 @@ def test_milstein_runs_networks_and_is_euler_where_noise_is_additive(noise):
     assert gap < 1e-12 if "synaptic" in noise else 1e-12 < gap < 0.1
 
 
-@unjudged()
 def test_noise_makes_seeds_differ_where_the_mean_flow_has_none():
     def losses(**more: dict[str, Any]) -> np.ndarray:
         table = swept({"seeds": 2}, LINEAR, regime="flow", network={"hidden": [], "gain": 0.0, "bias": False})
@@ -193,7 +189,6 @@ def test_noise_makes_seeds_differ_where_the_mean_flow_has_none():
         assert noisy[0] != noisy[1]
 
 
-@unjudged()
 def test_every_regime_records_the_same_initial_loss_and_leaves_out_a_probe_that_no_circuit_has():
     first = {}
     for name, change in {"window": {}, "euler": {"integrator": EULER}, "flow": {}, "discrete": {}}.items():
@@ -207,7 +202,6 @@ def test_every_regime_records_the_same_initial_loss_and_leaves_out_a_probe_that_
     assert list(first.values()) == pytest.approx([first["window"]] * 4, rel=1e-12)
 
 
-@unjudged()
 def test_same_spec_same_seed_same_numbers_and_another_seed_others():
     table = swept({"seed": [0, 1]}, noise={"activity": 0.1}, integrator=EULER)
     first, again = (runner.run(make_spec(table)).datasets[""]["loss"].values for _ in range(2))

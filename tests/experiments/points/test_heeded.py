@@ -12,6 +12,7 @@ from experiments.spec.loading import make_spec
 from rules.registry import RULES, wrapped_rules
 from tests.problems import f64
 
+pytestmark = pytest.mark.usefixtures("unchecked_types")
 SMALL = {
     "task": {"name": "circles", "samples": 9},
     "network": {"hidden": [3]},

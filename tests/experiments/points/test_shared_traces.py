@@ -9,6 +9,7 @@ from dynamics.plugins import look_in
 from experiments.points.jobs import job_of, prepare
 from experiments.spec.loading import make_spec
 
+pytestmark = pytest.mark.usefixtures("unchecked_types")
 TASK = {"name": "circles", "samples": 20}
 WIDTHS = [[2], [3], [2, 2]]
 PROBES = ["loss", "weight_norm"]

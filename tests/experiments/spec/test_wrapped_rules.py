@@ -16,6 +16,7 @@ from experiments.spec.spec import dump_toml
 from experiments.spec.units import Time
 from tests.problems import f64
 
+pytestmark = pytest.mark.usefixtures("unchecked_types")
 SMALL = {"network": {"hidden": [4]}, "stimulus": {"presentations": 4, "duration": "50 ms"}, "record": {"points": 2}}
 WRAPPERS = ("curl", "exponentiated-gradient", "momentum", "replicas")
 DEEP = {"name": "replicas", "credit": {"name": "curl", "credit": {"name": "bcm", "threshold_timescale": "1 s"}}}

@@ -34,6 +34,7 @@ from experiments.storage import merge as module
 from experiments.storage.chunks import ChunkStore
 from experiments.storage.merge import merge
 
+pytestmark = pytest.mark.usefixtures("unchecked_types")
 ROOT = Path(__file__).resolve().parents[3]
 BASE = {
     "regime": "discrete",  # which compiles soonest
