@@ -7,10 +7,15 @@ order 2s - 1 at the end of a window, L-stable, and exact for every linear invari
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import ShapedArray
+from jax.custom_derivatives import SymbolicZero
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float, Int
 from numpy.polynomial import legendre
 
@@ -47,13 +52,53 @@ def integration(s: int) -> np.ndarray:
     return integrals / 2
 
 
-def leak(ratio: Float[Array, ""], s: int) -> Float[Array, "s s"]:
-    """K of the leaky filter tau z' = -z + u with ratio = H / tau: z = z(t0) + K (u - z(t0)) at the nodes.
+def times(a: Float[Array, "m k"], b: Float[Array, "k n"]) -> Float[Array, "m n"]:
+    """a b. Where there are many b for one a, such as the slopes of a waveform along several numbers, or a waveform of
+    each of several configurations, each is multiplied by itself. JAX would multiply a by all of them side by side, and
+    turn every array over before and after that, which takes as long as the product."""
+    return _times.bind(a, b)
 
-    K = (1 + ratio A)^-1 ratio A. It is 0 for an empty window or an infinite tau, and 1 in the limit tau -> 0.
+
+def _times_each(factors: tuple[Array, Array], axes: tuple[int | None, int | None]) -> tuple[Array, int]:
+    """The products of matrices of which there are many, along their axes; of one factor there may be but one."""
+    count = next(x.shape[axis] for x, axis in zip(factors, axes, strict=True) if axis is not None)
+    a, b = (x if axis is None else jnp.moveaxis(x, axis, 0) for x, axis in zip(factors, axes, strict=True))
+    return jnp.matmul(jnp.broadcast_to(a, (count, *a.shape)) if axes[0] is None else a, b), 0
+
+
+_times = Primitive("times")
+_times.def_impl(jnp.matmul)
+_times.def_abstract_eval(lambda a, b: ShapedArray((a.shape[0], b.shape[1]), a.dtype))
+mlir.register_lowering(_times, mlir.lower_fun(jnp.matmul, multiple_results=False))
+ad.defbilinear(_times, lambda slope, _, b: times(slope, b.T), lambda slope, a, _: times(a.T, slope))
+batching.primitive_batchers[_times] = _times_each
+
+
+class Leak(NamedTuple):
+    """The leaky filter tau z' = -z + u of a window, ratio = H / tau: z = z(t0) + K (u - z(t0)) at the nodes with
+    K = ratio M, M = (1 + ratio A)^-1 A; one of each for every column where time constants differ.
+
+    M is a constant to derivatives (d). z(t0), u and the ratio move z by
+
+        dz = dz(t0) + M (ratio (du - dz(t0)) + dratio (u - z)),
+
+    one more product with M and none with its derivative, for as many of them as there are numbers.
     """
-    a = ratio * jnp.asarray(integration(s), ratio.dtype)
-    return _solve(jnp.eye(s, dtype=ratio.dtype) + a, a)
+
+    ratio: Float[Array, "*n"]
+    m: Float[Array, "*n s s"]
+
+    @property
+    def matrix(self) -> Float[Array, "s s"]:
+        """K, with its derivative: 0 for an empty window or an infinite tau, and 1 in the limit tau -> 0."""
+        one = jnp.eye(self.m.shape[-1], dtype=self.m.dtype)
+        return filtered(self, jnp.zeros_like(one[0]), one)
+
+
+def leak(ratio: Float[Array, ""], s: int) -> Leak:
+    """The leaky filter of a window of `ratio` time constants."""
+    a = jnp.asarray(integration(s), ratio.dtype)
+    return Leak(ratio, _solve(jnp.eye(s, dtype=ratio.dtype) + jax.lax.stop_gradient(ratio) * a, a))
 
 
 def lagging(length: Float[Array, ""], lag: Float[Array, ""], s: int) -> Float[Array, "s s"]:
@@ -83,12 +128,44 @@ def _solve(matrix: Float[Array, "s s"], right: Float[Array, "s s"]) -> Float[Arr
 
 
 def filtered(
-    k: Float[Array, "*n s s"], start: Float[Array, " n"], drive: Float[Array, "rows n"]
+    k: Leak | Float[Array, "s s"], start: Float[Array, " n"], drive: Float[Array, "rows n"]
 ) -> Float[Array, "s n"]:
     """z = z(t0) + K (u - z(t0)): the leaky unit that starts at `start`; a constant drive may have one row."""
-    # The barrier: with several configurations the product turns what it is given, and the compiler would evaluate an
-    # activation while it does so, number by number.
-    return start[None] + weighted(k, jax.lax.optimization_barrier(drive - start[None]))
+    if isinstance(k, Leak):
+        return _leaked(k.m, k.ratio[None] if k.ratio.ndim else k.ratio, start, drive)
+    return start[None] + _apart(k, drive - start[None])
+
+
+def _apart(k: Float[Array, "*n s s"], waveform: Float[Array, "rows n"]) -> Float[Array, "s n"]:
+    """A product apart from what its waveform comes of: with several configurations the product turns what it is given,
+    and the compiler would evaluate an activation while it does so, number by number."""
+    return weighted(k, jax.lax.optimization_barrier(waveform))
+
+
+@jax.custom_jvp
+def _leaked(
+    m: Float[Array, "*n s s"], ratio: Float[Array, "*row"], start: Float[Array, " n"], drive: Float[Array, "rows n"]
+) -> Float[Array, "s n"]:
+    return start[None] + _apart(m, ratio * (drive - start[None]))
+
+
+def _leaked_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    m, ratio, start, drive = primals
+    _, d_ratio, d_start, d_drive = (None if isinstance(d, SymbolicZero) else d for d in tangents)
+    z, moved = _leaked(*primals), []
+    if d_drive is not None:
+        moved.append(ratio * d_drive)
+    if d_start is not None:
+        moved.append(-ratio * d_start[None])
+    if d_ratio is not None:
+        moved.append(d_ratio * (drive - z))
+    if not moved:
+        return z, jnp.zeros_like(z)
+    dz = _apart(m, sum(moved[1:], moved[0]))
+    return z, dz if d_start is None else d_start[None] + dz
+
+
+_leaked.defjvp(_leaked_jvp, symbolic_zeros=True)
 
 
 def weighted(k: Float[Array, "*n s s"], waveform: Float[Array, "rows n"]) -> Float[Array, "s n"]:
@@ -96,7 +173,7 @@ def weighted(k: Float[Array, "*n s s"], waveform: Float[Array, "rows n"]) -> Flo
     if k.ndim == 3:
         return jnp.einsum("nij,jn->in", k, jnp.broadcast_to(waveform, (k.shape[2], waveform.shape[1])))
     if waveform.shape[0] == k.shape[1]:
-        return k @ waveform
+        return times(k, waveform)
     return k.sum(1)[:, None] * waveform
 
 

@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, Int
 
 from dynamics.circuit import Circuit, LawTerm, Weights
 from dynamics.field import CoupledSystem, State
-from dynamics.integrators.collocation import weighted
+from dynamics.integrators.collocation import Leak, times, weighted
 from dynamics.integrators.drives import Drive, Drives, Waveform, fades, largest, root_mean_square, sizes
 from dynamics.laws import Outer, Scaled
 from dynamics.maps import AbstractMap, Shared, Theta
@@ -47,7 +47,7 @@ class Learning:
     """How the maps of a system change in one window of `length` seconds.
 
     still   p of terms where it is constant during the window, by term
-    traced  the filters (s, s) of traces, by term
+    traced  the filters of traces, by term
     drawn   maps that are drawn for the presentation
     turned  matrices at the start, transposed (`turned`)
     integrals    H A: integrals from the start to the nodes
@@ -58,7 +58,7 @@ class Learning:
     start: State
     length: Float[Array, ""]
     still: dict[str, Waveform]
-    traced: dict[str, Float[Array, "s s"]]
+    traced: dict[str, Leak]
     drawn: Weights
     turned: Weights
     nodes: int
@@ -148,9 +148,9 @@ class Learning:
         shrink = None if fade is None else jnp.exp(-fade)
         if back:
             carried = carried if shrink is None else shrink * carried
-            parts = [carried @ w, *(self._backward(term, drives.of[term.name], carried) for term in moving)]
+            parts = [times(carried, w), *(self._backward(term, drives.of[term.name], carried) for term in moving)]
             return sum(parts[1:], parts[0])
-        base = carried @ w.T if carried.shape[0] == 1 else carried @ self.turned[owner.name]
+        base = times(carried, w.T if carried.shape[0] == 1 else self.turned[owner.name])
         parts = [base, *(self._forward(term, drives.of[term.name], carried) for term in moving)]
         total = sum(parts[1:], parts[0])
         return total if shrink is None else shrink * total
@@ -165,7 +165,7 @@ class Learning:
                 seen = carried @ pre[:, 0].T / self.system.sides
                 return jnp.einsum("jb,bjm->jm", self.rows(seen), self.integrals @ post)
             return jnp.einsum("jbi,bim->jm", self._seen(carried, pre), post)
-        seen = carried @ self.pre(term.name, drive).T
+        seen = times(carried, self.pre(term.name, drive).T)
         if term.name not in self.traced or drive.gate is None:
             return weighted(self.integrals * seen, drive.post)
         gamma, b = self._open(term, drive.gate)
@@ -181,7 +181,7 @@ class Learning:
             seen = self._seen(carried, post)
             return jnp.einsum("jbi,bin->jn", seen if pre.shape[1] > 1 else seen.sum(2, keepdims=True), pre)
         if term.name not in self.traced or drive.gate is None:
-            return weighted(self.integrals * (carried @ drive.post.T), pre)
+            return weighted(self.integrals * times(carried, drive.post.T), pre)
         gamma, b = self._open(term, drive.gate)
         rows = self.rows(carried)
         return (gamma * rows) @ self.start.trace[term.name] + weighted(
@@ -195,7 +195,7 @@ class Learning:
 
     def _open(self, term: LawTerm, gate: Waveform) -> tuple[Waveform, Float[Array, "s s n"]]:
         """gamma and B of a trace of a product."""
-        k = self.traced[term.name]
+        k = self.traced[term.name].matrix
         gamma = weighted(self.integrals, gate * (1 - k.sum(1))[:, None])
         return gamma, jnp.einsum("jl,ln,li->jin", self.integrals, gate, k)
 
@@ -229,7 +229,7 @@ class Learning:
                 continue
             outers = self._outers(own, term, drive)
             if drive.gate is not None:
-                k = self.traced[term.name]
+                k = self.traced[term.name].matrix
                 held = jnp.tensordot(1 - k.sum(1), self.start.trace[term.name], 0) + jnp.tensordot(k, outers, 1)
                 outers = mean(jax.vmap(own.scaled_rows)(held, drive.gate), self.system.sides)
             change += jnp.tensordot(share, outers, 1)
@@ -272,7 +272,9 @@ class Learning:
             post = post * share[None, :, None] if pre.shape[1] > 1 else post
             return jnp.einsum("bim,bin->mn", post, pre) / sides
         if drive.gate is None:
-            return (share @ drive.post)[:, None] * pre if pre.shape[0] == 1 else (share[:, None] * drive.post).T @ pre
+            if pre.shape[0] == 1:
+                return (share @ drive.post)[:, None] * pre
+            return times((share[:, None] * drive.post).T, pre)
         gamma, b = self._open(term, drive.gate)
         rows = self.rows(pre)
         moved = gamma[node][:, None] * self.start.trace[term.name] + (b[node] * drive.post).T @ rows
@@ -284,7 +286,7 @@ class Learning:
         for term in self.system.circuit.terms:
             drive = drives.of.get(term.name)
             if drive is not None and drive.gate is not None:
-                k, own = self.traced[term.name][node], self.system.circuit.map_of(term.owner.name)
+                k, own = self.traced[term.name].matrix[node], self.system.circuit.map_of(term.owner.name)
                 held = (1 - k.sum()) * self.start.trace[term.name]
                 end = held + jnp.tensordot(k, self._outers(own, term, drive), 1)
                 ends[term.name] = mean(end, self.system.sides) if term.trace and term.trace.slow else end

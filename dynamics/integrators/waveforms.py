@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from dynamics.circuit import LawTerm, Weights
 from dynamics.field import CoupledSystem, Inputs, Key, State, key_of
-from dynamics.integrators.collocation import filtered, integration, weighted
+from dynamics.integrators.collocation import Leak, filtered, integration, times, weighted
 from dynamics.integrators.drives import Drive, Drives, Waveform, fades, root_mean_square
 from dynamics.integrators.implicit import taught, teaching
 from dynamics.integrators.learning import Learning, still_fades
@@ -80,12 +80,12 @@ class Relaxation:
         fading = still_fades(system, integrals)
         return Learning(system, self.start, length, still, traced, drawn, self.turned, self.nodes, integrals, fading)
 
-    def trace_filter(self, term: LawTerm) -> Float[Array, "s s"]:
+    def trace_filter(self, term: LawTerm) -> Leak:
         """The filter of the trace of a term."""
         own = self.filters.traced.get(term.name)
         return self.filters.trace[term.of.level] if own is None else own
 
-    def variable_filter(self, layer: Layer, variable: str) -> Float[Array, "*n s s"]:
+    def variable_filter(self, layer: Layer, variable: str) -> Leak:
         """The filter of a variable."""
         own = self.filters.own.get(layer.name, {}).get(variable)
         return self.filters.propagation[layer.level] if own is None else own
@@ -294,7 +294,7 @@ class Sweep(AbstractMoment):
         """The waveform after lag `name`: partly from earlier windows, partly from this one."""
         current = self.window.filters.current[name]
         source = self.learning.rows(source)
-        return self.window.past[name] + current[:, :1] * self.window.start_of(key)[None] + current[:, 1:] @ source
+        return self.window.past[name] + current[:, :1] * self.window.start_of(key)[None] + times(current[:, 1:], source)
 
     def _chained(self, name: str, source: Waveform) -> Waveform:
         """The waveform after the filters of a gamma-distributed lag; a lag of 0 lets it through.

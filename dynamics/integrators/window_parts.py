@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from dynamics.circuit import Weights
 from dynamics.field import CoupledSystem, Inputs, State
+from dynamics.integrators.collocation import Leak
 from dynamics.interpolation import Moving
 from dynamics.norms import whole
 from dynamics.rounding import Sums
@@ -15,21 +16,21 @@ from dynamics.stimulus import mixed
 
 
 class Filters(NamedTuple):
-    """The filter matrices (s, s) of a window of `length` seconds (integrators.collocation.leak).
+    """The filters of a window of `length` seconds (integrators.collocation).
 
     propagation, trace  by level
-    own                 by layer and name of variables with a timescale of their own, (n, s, s) where it is per neuron
+    own                 by layer and name of variables with a timescale of their own
     traced              by term of a law, of traces with a timescale of their own
-    chain               of one stage of a gamma-distributed lag, by name of what is late
+    chain               K of one stage of a gamma-distributed lag, by name of what is late
     current             by what is late: the weights with which the start and the nodes of this very window make up what
                         is delivered at the nodes
     """
 
     length: Float[Array, ""]
-    propagation: dict[int, Float[Array, "s s"]]
-    trace: dict[int, Float[Array, "s s"]]
-    own: dict[str, dict[str, Float[Array, "*n s s"]]]
-    traced: dict[str, Float[Array, "s s"]]
+    propagation: dict[int, Leak]
+    trace: dict[int, Leak]
+    own: dict[str, dict[str, Leak]]
+    traced: dict[str, Leak]
     chain: dict[str, Float[Array, "s s"]]
     current: dict[str, Float[Array, "s points"]]
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from dynamics.circuit import Weights
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, State
-from dynamics.integrators.collocation import lagging, leak, nodes, others
+from dynamics.integrators.collocation import Leak, lagging, leak, nodes, others
 from dynamics.integrators.learning import turned
 from dynamics.integrators.waveforms import Relaxation, Waves
 from dynamics.integrators.window_parts import Filters
@@ -32,7 +32,7 @@ def filters_of(system: CoupledSystem, length: Float[Array, ""], s: int) -> Filte
     traced = {t.name: t.trace.timescale for t in circuit.terms if t.trace is not None and t.trace.timescale is not None}
     outer = {t.of.level for t in circuit.terms if t.trace is not None and t.trace.timescale is None}
 
-    def by_level(taus: Float[Array, "*layers"] | None, levels: set[int]) -> dict[int, Array]:
+    def by_level(taus: Float[Array, "*layers"] | None, levels: set[int]) -> dict[int, Leak]:
         if taus is None:
             return {}
         if taus.ndim == 0:
@@ -41,7 +41,7 @@ def filters_of(system: CoupledSystem, length: Float[Array, ""], s: int) -> Filte
 
     lags = system.lags() if system.gamma else {}
     chain = {name: lagging(length, lag / system.delays.stages, s) for name, lag in lags.items()}
-    own: dict[str, dict[str, Array]] = {}
+    own: dict[str, dict[str, Leak]] = {}
     for layer, v in variables:
         if v.timescale is not None:
             ratio = length / v.timescale

@@ -1,18 +1,20 @@
 """Radau collocation: quadrature, interpolation and filters against closed forms."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.interpolate import pade
 from scipy.special import eval_legendre, factorial
 
 from dynamics.integrators import collocation
-from dynamics.integrators.collocation import MAX_NODES, integration, nodes
+from dynamics.integrators.collocation import MAX_NODES, integration, nodes, times
 from tests.problems import f64
 
 # A program per number of nodes, as windows have them, in place of one per operation.
 interpolation = jax.jit(collocation.interpolation, static_argnums=1)
 leak = jax.jit(collocation.leak, static_argnums=1)
+matrix_of = jax.jit(lambda ratio, s: collocation.leak(ratio, s).matrix, static_argnums=1)
 ornstein_uhlenbeck = jax.jit(collocation.ornstein_uhlenbeck, static_argnums=1)
 lagging = jax.jit(collocation.lagging, static_argnums=2)
 filtered, weighted = jax.jit(collocation.filtered), jax.jit(collocation.weighted)
@@ -104,10 +106,48 @@ def test_a_leaky_unit_follows_a_drive_that_changes():
 @pytest.mark.parametrize("s", COUNTS)
 def test_limits_of_the_leaky_filter(s):
     """An empty window, or tau -> infinity, changes nothing; tau -> 0 lets the drive through, without ringing."""
-    assert not np.asarray(leak(f64(0.0), s)).any()
-    np.testing.assert_allclose(leak(f64(1e13), s), np.eye(s), atol=1e-8)
-    slopes = jax.jacfwd(lambda ratio: leak(ratio, s))(f64(0.0))
+    assert not np.asarray(matrix_of(f64(0.0), s)).any()
+    np.testing.assert_allclose(matrix_of(f64(1e13), s), np.eye(s), atol=1e-8)
+    slopes = jax.jacfwd(lambda ratio: matrix_of(ratio, s))(f64(0.0))
     np.testing.assert_allclose(slopes, integration(s), atol=1e-13)
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+@pytest.mark.parametrize("ratio", [1.3, [0.4, 2.0, 0.0]], ids=["one", "of-each"])
+def test_derivatives_of_the_leaky_filter_are_those_of_its_matrix(ratio, rows):
+    """K = (1 + ratio A)^-1 ratio A by a library, which differentiates it entry by entry; in both modes, and for several
+    numbers at once."""
+    rng, a = np.random.default_rng(2), f64(integration(4))
+    at = f64(ratio), f64(rng.normal(size=3)), f64(rng.normal(size=(rows, 3)))
+
+    def by_matrix(ratio, start, drive):
+        ratios, drive = jnp.broadcast_to(ratio, 3), jnp.broadcast_to(drive, (4, 3))
+        k = jnp.linalg.solve(jnp.eye(4)[None] + ratios[:, None, None] * a[None], ratios[:, None, None] * a[None])
+        return start[None] + jnp.einsum("nij,jn->in", k, drive - start[None])
+
+    def by_filter(ratio, start, drive):
+        return filtered(leak(ratio, 4) if ratio.ndim == 0 else jax.vmap(lambda r: leak(r, 4))(ratio), start, drive)
+
+    @jax.jit
+    def all_of_them(*at):
+        alone = [jax.jacfwd(by_filter, n)(*at) for n in range(3)]
+        together = [mode(by_filter, (0, 1, 2))(*at) for mode in (jax.jacfwd, jax.jacrev)]
+        return by_filter(*at), alone, *together, by_matrix(*at), jax.jacfwd(by_matrix, (0, 1, 2))(*at)
+
+    value, *slopes, exact, expected = all_of_them(*at)
+    np.testing.assert_allclose(value, exact, atol=1e-14)
+    for found in slopes:
+        for of, one in zip(found, expected, strict=True):
+            np.testing.assert_allclose(of, one, atol=1e-13)
+
+
+@pytest.mark.parametrize("axes", [(None, 1), (2, None), (0, 2)])
+def test_products_of_many_matrices_are_those_of_each(axes):
+    rng = np.random.default_rng(3)
+    a, b = (f64(rng.normal(size=(5, *shape))) for shape in ((2, 3), (3, 4)))
+    given = [x[0] if axis is None else jnp.moveaxis(x, 0, axis) for x, axis in zip((a, b), axes, strict=True)]
+    expected = [(a[0 if axes[0] is None else i] @ b[0 if axes[1] is None else i]) for i in range(5)]
+    np.testing.assert_allclose(jax.vmap(times, axes)(*given), expected, atol=1e-14)
 
 
 def test_a_constant_waveform_may_have_one_row():
@@ -135,7 +175,7 @@ def test_an_ornstein_uhlenbeck_path_over_no_time_stays_at_0():
 
 def test_a_stage_of_a_lag_is_a_leaky_unit_and_of_a_lag_of_nothing_lets_everything_through():
     """Also in an empty window; that of any other lag does not change there."""
-    np.testing.assert_allclose(lagging(f64(0.05), f64(0.02), 12), leak(f64(2.5), 12), rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(lagging(f64(0.05), f64(0.02), 12), matrix_of(f64(2.5), 12), rtol=1e-10, atol=1e-14)
     for length in (0.05, 0.0):
         np.testing.assert_array_equal(lagging(f64(length), f64(0.0), 12), np.eye(12))
     np.testing.assert_array_equal(lagging(f64(0.0), f64(0.02), 12), np.zeros((12, 12)))

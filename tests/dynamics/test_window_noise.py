@@ -112,7 +112,7 @@ def test_activity_and_error_noise_are_independent_and_so_are_units():
 def test_covariances_inside_a_window_are_exact_where_the_nodes_resolve_what_is_left_of_its_start(ratio, tolerance):
     """E xi_i xi_j = exp(-|t_i - t_j|/tau). What is fresh is exact in every window; the start decays by collocation."""
     c, fresh = nodes(8), np.asarray(ornstein_uhlenbeck(f64(ratio), 8))
-    fading = 1 - np.asarray(leak(f64(ratio), 8)).sum(1)
+    fading = 1 - np.asarray(leak(f64(ratio), 8).matrix).sum(1)
     exact = np.exp(-np.abs(c[:, None] - c) * ratio)
     start = np.exp(-c * ratio)
     np.testing.assert_allclose(fresh @ fresh.T, exact - np.outer(start, start), atol=1e-14)
