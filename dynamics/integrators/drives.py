@@ -13,6 +13,7 @@ from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem
 from dynamics.laws import Scaled
 from dynamics.sides import all_of, mean
+from dynamics.timescales import at_level
 
 Waveform = Float[Array, "_rows _n"]
 Name = TypeVar("Name", bound=Hashable)
@@ -110,3 +111,15 @@ def check_windows(system: CoupledSystem) -> None:
                 f"matrix '{term.owner.name}' is pulled to '{other}' in another geometry, which the window integrator "
                 f"does not know: {OTHERS}"
             )
+
+
+def still_fades(system: CoupledSystem, integrals: Float[Array, "s s"]) -> dict[str, Waveform]:
+    """F of the maps that do nothing besides learning but decay with tau_dec."""
+    circuit, decay, found = system.circuit, system.timescales.decay, {}
+    if decay is None:
+        return found
+    for p in circuit.plastic:
+        own = circuit.map_of(p.name)
+        if own.decays and not own.holds_norm and not any(map(fades, circuit.terms_of(p.name))):
+            found[p.name] = jnp.sum(integrals, axis=1, keepdims=True) / at_level(decay, p.level)
+    return found

@@ -378,18 +378,6 @@ class Learning:
         return change, size, self._contrast(new, size)
 
 
-def still_fades(system: CoupledSystem, integrals: Float[Array, "s s"]) -> dict[str, Waveform]:
-    """F of the maps that do nothing besides learning but decay with tau_dec."""
-    circuit, decay, found = system.circuit, system.timescales.decay, {}
-    if decay is None:
-        return found
-    for p in circuit.plastic:
-        own = circuit.map_of(p.name)
-        if own.decays and not own.holds_norm and not any(map(fades, circuit.terms_of(p.name))):
-            found[p.name] = jnp.sum(integrals, axis=1, keepdims=True) / at_level(decay, p.level)
-    return found
-
-
 def turned(circuit: Circuit, weights: Weights) -> Weights:
     """The transposes of those of `weights` that are matrices which a projection applies forward.
 

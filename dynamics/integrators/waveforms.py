@@ -16,9 +16,9 @@ from jaxtyping import Array, Float, Int
 from dynamics.circuit import LawTerm, Weights
 from dynamics.field import CoupledSystem, Inputs, Key, State, key_of
 from dynamics.integrators.collocation import Leak, filtered, integration, times, weighted
-from dynamics.integrators.drives import Drive, Drives, Waveform, fades, root_mean_square
+from dynamics.integrators.drives import Drive, Drives, Waveform, fades, root_mean_square, still_fades
 from dynamics.integrators.implicit import taught, teaching
-from dynamics.integrators.learning import Learning, still_fades
+from dynamics.integrators.learning import Learning
 from dynamics.integrators.window_parts import Filters
 from dynamics.laws import Outer
 from dynamics.layers import Draw, Layer, Wave

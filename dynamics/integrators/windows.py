@@ -300,10 +300,8 @@ class AbstractWindow(AbstractIntegrator):
         given = {name: value for name, (value, _) in at.items() if name in layers}
         late = {name: value[None] for name, (value, _) in at.items() if name not in ("stimulus", "target", *given)}
         late |= {name: shown[name].course(share, times) for name, share in on.items() if shown[name].moving is not None}
-        earlier = {}
-        for name, look in layout.past.items():
-            assert past is not None
-            earlier[name] = look.of(past.rows[self._lags(system)[name][0]])
+        lags, rows = self._lags(system), {} if past is None else past.rows
+        earlier = {name: look.of(rows[lags[name][0]]) for name, look in layout.past.items()}
         context = Context(layout.filters, late, earlier, self._paths(system, y, layout, key), times, layout.turned)
         return Inputs(at["stimulus"][0], *at["target"], given | maps, layout.start), context
 
