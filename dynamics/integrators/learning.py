@@ -34,7 +34,6 @@ from dynamics.maps import AbstractMap, Shared, Theta
 from dynamics.norms import norm
 from dynamics.projections import Projection
 from dynamics.sides import all_of, mean
-from dynamics.timescales import at_level
 
 
 @functools.partial(
