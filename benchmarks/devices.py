@@ -103,7 +103,11 @@ class JaxProgram:
 
     def _make(self, setting: Setting) -> tuple[Any, Cost]:
         def run(point: tuple, samples: tuple, *numbers: Array) -> tuple[Array, ...]:
-            return self._advance(point, samples, *((setting, *numbers) if self._static else numbers))
+            return (
+                self._advance(point, samples, setting, *numbers)
+                if self._static
+                else self._advance(point, samples, *numbers)
+            )
 
         began = time.perf_counter()
         mapped = jax.jit(over_devices(run, self._mesh, self._block))

@@ -171,7 +171,8 @@ def become(log: Path) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # which nohup would have it ignore
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0), os.dup2(written, 1), os.dup2(written, 2)
+    for stream, file in enumerate((os.open(os.devnull, os.O_RDONLY), written, written)):
+        os.dup2(file, stream)
     session.chunking = lambda *_: Chunking(2, 2, 1)
 
 
@@ -186,7 +187,8 @@ def main_of(arguments: tuple[str, ...]) -> None:
         traceback.print_exc()
     threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue]
     atexit._run_exitfuncs()
-    sys.stdout.flush(), sys.stderr.flush()
+    sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(code)
 
 

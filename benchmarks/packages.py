@@ -96,7 +96,7 @@ def brainpy_presentations(method: str) -> Advance:
 def _brainpy_odeint() -> Callable:
     """BrainPy's `odeint`; its import sets the precision of the whole process, which is put back."""
     before = jax.config.values["jax_enable_x64"]
-    import brainpy
+    import brainpy  # pyright: ignore[reportMissingImports]
 
     jax.config.update("jax_enable_x64", before)
     return brainpy.odeint

@@ -144,7 +144,7 @@ def _ready(function: Callable, *args: Any) -> Callable:
 
 
 def _torch_product(a: np.ndarray) -> Callable:
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     matrix = torch.from_numpy(a)
     return lambda: matrix @ matrix
@@ -164,7 +164,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
         "dtype": "float32",
-        "matmul_precision": str(jax.config.jax_default_matmul_precision),
+        "matmul_precision": str(jax.config.values["jax_default_matmul_precision"]),
         "load": os.getloadavg(),
     }
 

@@ -53,7 +53,7 @@ def _missing(compiled: bool, with_compile: bool) -> str | None:
 
 def slopes(weights: Matrices, z: Matrices, e: Matrices, x: Any, y: Any, feedback: Matrices) -> tuple[Matrices, ...]:
     """What z and e relax to, and the presynaptic activities; all of shape (configurations, n, 1)."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     sources = [x, *z[:-1]]
     f = [torch.bmm(w, p) for w, p in zip(weights, sources, strict=True)]
@@ -74,7 +74,7 @@ def euler(weights: Matrices, z: Matrices, e: Matrices, x: Any, y: Any, feedback:
 
 def rk4(weights: Matrices, z: Matrices, e: Matrices, x: Any, y: Any, feedback: Matrices, rate: Any, fast: Any):
     """One RK4 step in place. A stage's change of W has rank one, the step's has rank four: no slope of W is stored."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     now_w, now_z, now_e = weights, z, e
     total = [torch.zeros_like(value) for value in z + e]
@@ -103,7 +103,7 @@ class TorchProgram:
     """A competitor in PyTorch; `compile` makes the step function, where asked, and is shared by all settings."""
 
     def __init__(self, problem: Problem, step: Callable, evaluations: int, compiled: bool):
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
 
         self._problem, self._step, self._evaluations, self._compiled = problem, step, evaluations, compiled
         self._inputs, self._targets = torch.from_numpy(problem.inputs), torch.from_numpy(problem.targets)
@@ -132,7 +132,7 @@ class TorchProgram:
         return time.perf_counter() - began
 
     def run(self, setting: Setting, presentations: int) -> Matrices:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
 
         torch.set_num_threads(self._threads)
         with torch.no_grad():

@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 
 from benchmarks.trust_mesh import Mesh
-from dynamics.circuit import Activity, Circuit, Law, Layer, Local, Outer, Projection, Shared, Signed
+from dynamics.circuit import Activity, Circuit, Law, Layer, Local, Outer, Projection, Scaled, Shared, Signed
 from dynamics.coupled import Coupled
 
 ACTIVATIONS = {
@@ -31,9 +31,9 @@ Values = dict[str, Any]
 class Path(NamedTuple):
     """All plastic matrices, flat, at the start and at the end, and the distance that they have moved on the way."""
 
-    start: Array
-    end: Array
-    distance: Array
+    start: Array | np.ndarray
+    end: Array | np.ndarray
+    distance: Array | np.ndarray
 
 
 class Shown(NamedTuple):
@@ -54,7 +54,10 @@ def double(tree: Any) -> Any:
 def arrivals(run: Coupled) -> dict[str, tuple[str, ...]]:
     """What is shown arrives after the sum of these lags: "input", "error" (the target), projections of the input."""
     delays = {name for name in ("input", "error", "hop") if getattr(run.delays, name) is not None}
-    found = {"input": ("input",) if "input" in delays else (), "error": ("error",) if "error" in delays else ()}
+    found: dict[str, tuple[str, ...]] = {
+        "input": ("input",) if "input" in delays else (),
+        "error": ("error",) if "error" in delays else (),
+    }
     for p in run.circuit.projections:
         if "hop" in delays and run.circuit.layer(p.source).role == "input":
             found[p.name] = (*found["input"], "hop")
@@ -103,10 +106,8 @@ class _Field(NamedTuple):
         )
 
     def _matrix(self, p: Projection, y: Values) -> Array:
-        tied = isinstance(p.matrix, Shared)
-        name = p.matrix.name if tied else p.name
-        w = y["w"][name] if name in y["w"] else self.fixed[name]
-        return w.T if tied else w
+        w = y["w"][p.owner] if p.owner in y["w"] else self.fixed[p.owner]
+        return w.T if isinstance(p.matrix, Shared) else w
 
     def delivered(self, p: Projection, y: Values, shown: Shown, late: Values) -> Array:
         role, variable = self.circuit.layer(p.source).role, "z" if isinstance(p.carries, Activity) else "e"
@@ -150,7 +151,7 @@ class _Field(NamedTuple):
         return d
 
     def _learning(self, p: Projection, local: Local, carried: Array, y: Values, d: Values) -> Array:
-        law, times, w = _of(p.law), self.run.timescales, y["w"][p.name]
+        law, times, own, w = _of(p.law), self.run.timescales, self.circuit.map_of(p.name), y["w"][p.name]
         post, pre, traced = law.post(local), carried, law.trace.of
         if isinstance(law.pre, Signed):
             pre = carried * law.pre.sign
@@ -160,11 +161,12 @@ class _Field(NamedTuple):
             post, pre = (trace, pre) if traced == "post" else (post, trace)
         change = post[:, None] * pre[None, :]
         for term in p.law[1:]:
+            assert isinstance(term, Scaled)  # as all that rules have besides a product
             change = change + term.rate(local)[:, None] * w
         change = change / _level(times.plasticity, p.level)
-        if p.matrix.holds_norm:
+        if own.holds_norm:
             return change - w * jnp.sum(w * change) / jnp.sum(w * w)
-        if p.matrix.decays and times.decay is not None:
+        if own.decays and times.decay is not None:
             change = change - w / _level(times.decay, p.level)
         return change
 
@@ -205,7 +207,8 @@ def integrate(
     weights, run = double(weights), double(run)
     y = _Field(run, {}).start(weights)
     field = _Field(run, {n: w for n, w in weights.items() if n not in y["w"]})
-    lags, stream = looks(run), run.stream
+    lags, (inputs, targets) = looks(run), (run.stream.inputs, run.stream.targets)
+    assert targets is not None
     past = jnp.zeros((ring, 5, _flat(y).shape[0])) if lags else jnp.zeros(())
 
     def shown_in(i: Array, k: Array) -> Shown:
@@ -213,9 +216,9 @@ def integrate(
         for name, ago in mesh.shown.items():
             j = k - ago[i]
             rows[name] = order[jnp.maximum(j, 0)], jnp.where(j >= 0, mesh.on[name][i], 0)
-        stimulus = {name: on * stream.inputs[s] for name, (s, on) in rows.items() if name != "error"}
+        stimulus = {name: on * inputs[s] for name, (s, on) in rows.items() if name != "error"}
         s, on = rows["error"]
-        return Shown(stimulus, on * stream.targets[s], on)
+        return Shown(stimulus, on * targets[s], on)
 
     def step(i: Array, carry: tuple) -> tuple:
         y, past, k = carry

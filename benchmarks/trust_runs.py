@@ -92,8 +92,8 @@ def through_python(job: Job, most: int) -> list[str]:
 
 
 def _simulated(job: Job, values: dict[str, np.ndarray], seed: np.ndarray) -> str:
-    values, data = jax.tree.map(jnp.asarray, (values, job.data))
-    run, key = build(job.plan, values, jnp.asarray(seed), data)
+    numbers, data = {path: jnp.asarray(value) for path, value in values.items()}, jax.tree.map(jnp.asarray, job.data)
+    run, key = build(job.plan, numbers, jnp.asarray(seed), data)
     with warnings.catch_warnings(action="ignore", category=NotOkWarning):
         start = run.circuit.initial_weights(key)
         shown = job.plan.spec.stimulus.presentations

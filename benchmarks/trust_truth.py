@@ -45,7 +45,8 @@ def timings(job: Job, drawn: Structure, run: Coupled) -> list[Timing]:
 
     found = []
     for i in range(job.group.size):
-        slow = [float(v.timescale) for layer in run.circuit.layers for v in layer.variables]
+        own = [v.timescale for layer in run.circuit.layers for v in layer.variables]
+        slow = [float(timescale) for timescale in own if timescale is not None]
         fastest = min([smallest("timescales.propagation", i), smallest("timescales.trace", i), *slow])
         learning = smallest("timescales.plasticity", i) / strongest
         found.append(
@@ -77,11 +78,11 @@ def _begin(job: Job) -> tuple[dict, np.ndarray]:
 
 def _program(plan: Plan, ring: int) -> Callable[..., Path]:
     def of(
-        values: dict, seed: jax.Array, begin: tuple[dict, jax.Array], steps_of: Mesh, data: dict, *numbers: Any
+        values: dict, seed: jax.Array, begin: tuple[dict, jax.Array], steps_of: Mesh, data: dict, steps: Any, shown: Any
     ) -> Path:
         run, _ = build(plan, values, seed, data)
         assert isinstance(run, Coupled)
-        return integrate(run, *begin, steps_of, *numbers, ring)
+        return integrate(run, *begin, steps_of, steps, shown, ring)
 
     batched = jax.vmap(of, (0, 0, 0, 0, None, None, None))
     return jax.jit(batched, compiler_options=QUICK_COMPILER)
@@ -126,10 +127,11 @@ def truth(job: Job, drawn: Structure, tolerance: float) -> Truth:
             fine = Path(*(_replaced(old, left, new) for old, new in zip(fine, finest, strict=True)))
     diverged = ~np.isfinite(fine.end).all(axis=1) & ~np.isfinite(coarse.end).all(axis=1)
     error = np.where(diverged, 0, np.where(error <= 3 * tolerance / 20, error / 3, np.nan))
-    return Truth(fine.start, fine.end, fine.distance, error, growth)
+    start, end, distance = map(np.asarray, fine)
+    return Truth(start, end, distance, error, growth)
 
 
-def _size(rows: np.ndarray) -> np.ndarray:
+def _size(rows: jax.Array | np.ndarray) -> np.ndarray:
     return np.linalg.norm(rows, axis=1)
 
 
@@ -137,7 +139,7 @@ def _apart(fine: Path, coarse: Path) -> np.ndarray:
     return _size(fine.end - coarse.end) / np.maximum(fine.distance, 1e-300)
 
 
-def _replaced(array: np.ndarray, rows: np.ndarray, new: np.ndarray) -> np.ndarray:
-    array = array.copy()
+def _replaced(array: jax.Array | np.ndarray, rows: np.ndarray, new: jax.Array | np.ndarray) -> np.ndarray:
+    array = np.array(array)
     array[rows] = new
     return array
