@@ -29,8 +29,7 @@ from benchmarks.contract import Setting
 from benchmarks.devices import Advance, JaxProgram, configure
 from benchmarks.kernels import Program
 from benchmarks.timing import machine, say
-from benchmarks.workloads import TAU_PROP, WORKLOADS, Problem, T, Workload
-from dynamics.integrators.window_choice import nodes_for
+from benchmarks.workloads import WORKLOADS, Problem, Workload
 from experiments.machine.files import write, writer
 from experiments.machine.processes import cores
 
@@ -58,10 +57,10 @@ class Budget:
 
 def methods(workload: Workload) -> dict[str, tuple[Advance, Setting]]:
     """What is timed, and at which setting."""
-    nodes = nodes_for(TOLERANCE, T / TAU_PROP, len(workload.forward_sizes))
+    of_sweeps = engine.nodes(workload, TOLERANCE) + SWEEPS / 10
     return {
         WINDOW: (engine.coupled(workload, engine.by_tolerance(workload)), TOLERANCE),
-        f"window, {SWEEPS} sweeps": (engine.coupled(workload, engine.shaped), nodes + SWEEPS / 10),
+        f"window, {SWEEPS} sweeps": (engine.coupled(workload, engine.shaped), of_sweeps),
         f"Euler, {STEPS} steps": (engine.coupled(workload, engine.fixed), STEPS),
         "discrete": (engine.discrete(workload), 0),
     }

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from benchmarks.contract import Competitor, Setting, stages
@@ -63,10 +64,16 @@ def by_tolerance(workload: Workload) -> Callable[[Setting], tuple[Any, int]]:
     """Windows for a tolerance, as a spec has them."""
 
     def window(tolerance: Setting) -> tuple[Any, int]:
-        nodes = nodes_for(tolerance, T / TAU_PROP, len(workload.forward_sizes))
-        return Window(tolerance=tolerance, nodes=nodes, parts=1, gaps=False), 1
+        return Window(tolerance=tolerance, nodes=nodes(workload, tolerance), parts=1, gaps=False), 1
 
     return window
+
+
+def nodes(workload: Workload, tolerance: Setting) -> int:
+    """Those that a spec takes."""
+    strongest = np.square(workload.problem([0]).inputs).sum(axis=1).max()
+    strength = T * float(strongest) / workload.plasticity[0]
+    return nodes_for(tolerance, T / TAU_PROP, len(workload.forward_sizes), strength)
 
 
 def shaped(setting: Setting) -> tuple[Any, int]:

@@ -1,9 +1,16 @@
-"""Radau IIA collocation: waveforms as polynomials through a few nodes, and what linear filters do to them.
+"""Collocation in stretched time: waveforms as polynomials through a few nodes, and what linear filters do to them.
 
-A waveform on a window [t0, t0 + H] is its values at the s nodes t0 + c_i H, 0 < c_1 < .. < c_s = 1; with the value at
-t0 it is a polynomial of degree s. Integrals up to the nodes are products with H A, A_ij being the integral of the j-th
-Lagrange polynomial from 0 to c_i. As an implicit Runge-Kutta method this is Radau IIA (bibtex: hairer1996solving):
-order 2s - 1 at the end of a window, L-stable, and exact for every linear invariant of the equations.
+What follows a jump is a transient of a few tau_prop, and what comes later is slow. So waveforms on a window
+[t0, t0 + H] are polynomials not in time but in x,
+
+    t = t0 + H phi(x),   phi(x) = (1 - alpha) x + alpha x^2,   alpha = STRETCH,   0 <= x <= 1,
+
+given by their values at the s nodes 0 < x_1 < .. < x_s = 1; with the value at t0 a polynomial has degree s. Integrals
+over time up to the nodes are products with H A, A_ij being the integral of phi' times the j-th Lagrange polynomial from
+0 to x_i. The nodes are those of Gauss-Radau quadrature with the weight phi'. Without stretch this is the Runge-Kutta
+method Radau IIA (bibtex: hairer1996solving), of order 2s - 1 at the end of a window. With it the order is s, as a
+polynomial of time has twice the degree in x, and in windows of several tau_prop the error is smaller. As there, filters
+let a drive through where tau -> 0, and every linear invariant of the equations is kept.
 """
 
 import functools
@@ -22,6 +29,9 @@ from numpy.polynomial import legendre
 from dynamics.kinks import root, with_value
 
 MAX_NODES = 24  # beyond this the interpolation of rounded values gains nothing
+# How far nodes are drawn to the start of a window, where transients are. From 4 tau_prop to 30 this is as good as 0
+# with one to three nodes more, where H |x|^2 / tau_plast = 2 with one; windows of 1 tau_prop take one more for 1e-5.
+STRETCH = 0.6
 
 
 def others(s: int) -> int:
@@ -30,26 +40,48 @@ def others(s: int) -> int:
 
 
 @functools.cache
-def nodes(s: int) -> np.ndarray:
-    """c_1 .. c_s: the roots of P_s - P_{s-1} on [0, 1], the last of them 1."""
+def abscissae(s: int, stretch: float = STRETCH) -> np.ndarray:
+    """x_1 .. x_s, the last of them 1: Gauss-Radau nodes on [0, 1] with the weight phi'.
+
+    The others are Gauss nodes with the weight (1 - x) phi': eigenvalues of the multiplication by x among polynomials of
+    degree s - 2.
+    """
     if not 1 <= s <= MAX_NODES:
         raise ValueError(f"a window has {s} nodes: it must have 1 to {MAX_NODES}")
-    series = np.zeros(s + 1)
-    series[s - 1 :] = -1, 1
-    roots, slope = np.sort(legendre.legroots(series).real), legendre.legder(series)
-    for _ in range(3):  # Newton steps: the companion matrix loses digits
-        roots = roots - legendre.legval(roots, series) / legendre.legval(roots, slope)
-    roots[-1] = 1
-    return (roots + 1) / 2
+    x, weight = _quadrature()
+    basis = legendre.legvander(2 * x - 1, s)[:, : s - 1]
+    orthonormal, _ = np.linalg.qr(np.sqrt(weight * (1 - x) * _slope(x, stretch))[:, None] * basis)
+    inner = np.linalg.eigvalsh(orthonormal.T @ (x[:, None] * orthonormal))
+    return np.concatenate([inner, [1.0]])
+
+
+def nodes(s: int) -> np.ndarray:
+    """phi(x_1) .. phi(x_s), the last of them 1: the times of the nodes in a window of length 1."""
+    x = abscissae(s)
+    return (1 - STRETCH) * x + STRETCH * x**2
 
 
 @functools.cache
-def integration(s: int) -> np.ndarray:
-    """A (s, s): integrals from 0 to the nodes of the interpolating polynomial; its last row is the quadrature b."""
-    x = 2 * nodes(s) - 1
-    series = np.linalg.inv(legendre.legvander(x, s - 1)).T  # row j: Legendre series of the j-th Lagrange polynomial
-    integrals = np.stack([legendre.legval(x, legendre.legint(row, lbnd=-1)) for row in series], axis=1)
-    return integrals / 2
+def integration(s: int, stretch: float = STRETCH) -> np.ndarray:
+    """A (s, s): integrals over time from 0 to the nodes of the interpolating polynomial; its last row is the
+    quadrature b."""
+    x, (points, weight) = abscissae(s, stretch), _quadrature()
+    lagrange = np.linalg.inv(legendre.legvander(2 * x - 1, s - 1))  # column j: series of the j-th Lagrange polynomial
+    within = x[:, None] * points  # (s, points): where the integral up to each node is evaluated
+    values = legendre.legvander(2 * within - 1, s - 1) @ lagrange
+    return x[:, None] * np.einsum("ip,ipj->ij", weight * _slope(within, stretch), values)
+
+
+def _slope(x: np.ndarray, stretch: float) -> np.ndarray:
+    """phi'."""
+    return 1 - stretch + 2 * stretch * x
+
+
+@functools.cache
+def _quadrature() -> tuple[np.ndarray, np.ndarray]:
+    """Gauss points and weights on [0, 1], exact for all integrals here: of polynomials up to degree 2 s."""
+    points, weights = legendre.leggauss(MAX_NODES + 1)
+    return (points + 1) / 2, weights / 2
 
 
 def times(a: Float[Array, "m k"], b: Float[Array, "k n"]) -> Float[Array, "m n"]:
@@ -177,11 +209,13 @@ def weighted(k: Float[Array, "*n s s"], waveform: Float[Array, "rows n"]) -> Flo
     return k.sum(1)[:, None] * waveform
 
 
-def interpolation(x: Float[Array, " times"], s: int) -> Float[Array, "times points"]:
-    """Values at x in [0, 1] of the polynomial through 0 and the nodes: weights of those s + 1 points, start first."""
-    points = np.concatenate([[0.0], nodes(s)])
+def interpolation(times: Float[Array, " times"], s: int) -> Float[Array, "times points"]:
+    """Values at times in [0, 1] of the waveform through the start and the nodes: weights of those s + 1 points, start
+    first."""
+    points = np.concatenate([[0.0], abscissae(s)])
     gaps = points[:, None] - points[None]
     np.fill_diagonal(gaps, 1.0)
+    x = 2 * times / (1 - STRETCH + jnp.sqrt((1 - STRETCH) ** 2 + 4 * STRETCH * times))
     scale = jnp.asarray(1 / gaps.prod(axis=1), x.dtype)
     away = x[:, None] - jnp.asarray(points, x.dtype)[None]
     # Products that leave one factor out, by cumulated products from both ends: exact at the points, no division.

@@ -36,7 +36,7 @@ def choose(window: W, demands: Demands) -> W:
         settling = SETTLING if settling is None and ratio > 1.5 * SETTLING else settling
         within = ratio if settling is None else min(ratio, settling)
         # What is late by most of a stimulus, before a gap, moves weights by little, and errors count relative to that.
-        resolved = nodes_for(window.tolerance, within, demands.layers) + gaps
+        resolved = nodes_for(window.tolerance, within, demands.layers, strength) + gaps
         nodes = max(min(resolved, MAX_NODES), nodes_for_learning(window.tolerance, strength))
     if window.parts is None and demands.spacing is not None:
         parts = max(parts, _noisy_parts(demands, nodes))
@@ -52,17 +52,18 @@ def own_parts(window: W, demands: Demands) -> W:
     return dataclasses.replace(window, strongest=np.float64(demands.square))
 
 
-def nodes_for(tolerance: float, ratio: float, layers: int) -> int:
+def nodes_for(tolerance: float, ratio: float, layers: int, strength: float) -> int:
     """The nodes that resolve what follows a jump over a window of `ratio` propagation time constants.
 
     Waveforms are then made of exponentials exp(-t/tau_prop) and, behind several layers, of their products with powers
-    of t; the nodes that they take grow like the root of the ratio, with the logarithm of the tolerance and with every
-    layer. The factors were fitted to the errors of feedback alignment (tanh, one to four layers, ratios from 1 to 30)
-    against windows of 24 nodes. At a tolerance of 1e-3 they are below 3e-4 where H |x|^2 / tau_plast is 0.2, and below
-    8e-4 where it is 2.
+    of t; the nodes that they take grow with the root of the ratio (slowly: they lie where a window begins), with the
+    logarithm of the tolerance and with every layer; and with the `strength` H |x|^2 / tau_plast of learning, which goes
+    on until a window ends. The factors were fitted to errors of feedback alignment (tanh, one to four layers, ratios
+    from 1 to 30, strengths 0.2, 0.5 and 2) against windows of 24 nodes.
     """
     factor = 0.36 * layers - 0.26 + 0.445 * math.log(1 / tolerance)
-    nodes = math.ceil(0.3 + factor * (0.7 + 0.35 * math.sqrt(ratio)))
+    learning = min(max(0.75 * (strength - 0.5), 0.0), 2.0)
+    nodes = math.ceil(0.3 + factor * (1.15 + 0.125 * math.sqrt(ratio)) + learning)
     return min(max(nodes, 3), MAX_NODES)
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from dynamics.field import FieldMoment
 from dynamics.inside import Seen, Sight, View
-from dynamics.integrators.collocation import interpolation, nodes
+from dynamics.integrators.collocation import abscissae, interpolation, nodes
 from dynamics.integrators.waveforms import Relaxation, Sweep, Waves
 from dynamics.integrators.window_parts import Layout
 from dynamics.kinks import roundoff, with_value
@@ -84,11 +84,11 @@ def at_start(window: Relaxation, view: View) -> Array:
 
 
 def extended(wave: Float[Array, "s n"]) -> Float[Array, " n"]:
-    """The polynomial through the nodes of a window, at its start."""
-    c = nodes(wave.shape[0])
-    apart = c[:, None] - c[None]
+    """The waveform through the nodes of a window, at its start."""
+    x = abscissae(wave.shape[0])
+    apart = x[:, None] - x[None]
     np.fill_diagonal(apart, 1.0)
-    away = np.broadcast_to(-c[None], apart.shape).copy()
+    away = np.broadcast_to(-x[None], apart.shape).copy()
     np.fill_diagonal(away, 1.0)
     return jnp.asarray((away / apart).prod(axis=1), wave.dtype) @ wave
 

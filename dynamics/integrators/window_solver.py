@@ -104,10 +104,10 @@ class Solved(NamedTuple):
 
 
 class WindowSolver(diffrax.AbstractSolver):
-    """A diffrax solver whose step is one window: Radau IIA collocation of the fast variables and of the low-rank change
+    """A diffrax solver whose step is one window: collocation of the fast variables and of the low-rank change
     of the weights, by waveform relaxation (integrators.waveforms).
 
-    Inputs must be constant during a step. Order 2 s - 1 in the length of the window; the relaxation goes on until it
+    Inputs must be constant during a step. Order s in the length of the window; the relaxation goes on until it
     has converged to half the `tolerance` (in a cycle to a 16th) relative to the weights' change, at most `MAX_SWEEPS`
     times, or for exactly `sweeps`. The error estimate of a step is its distance from one with more nodes.
     """
@@ -120,7 +120,7 @@ class WindowSolver(diffrax.AbstractSolver):
     interpolation_cls: ClassVar = diffrax.LocalLinearInterpolation
 
     def order(self, terms: diffrax.AbstractTerm) -> int:
-        return 2 * self.s - 1
+        return self.s
 
     def init(self, terms: diffrax.AbstractTerm, t0: Any, t1: Any, y0: State, args: Inputs) -> None:
         return None

@@ -1,14 +1,15 @@
-"""Radau collocation: quadrature, interpolation and filters against closed forms."""
+"""Collocation in stretched time: quadrature, interpolation and filters against closed forms."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.integrate import quad
 from scipy.interpolate import pade
 from scipy.special import eval_legendre, factorial
 
 from dynamics.integrators import collocation
-from dynamics.integrators.collocation import MAX_NODES, integration, nodes, times
+from dynamics.integrators.collocation import MAX_NODES, STRETCH, abscissae, integration, nodes, times
 from tests.problems import f64
 
 # A program per number of nodes, as windows have them, in place of one per operation.
@@ -20,14 +21,26 @@ lagging = jax.jit(collocation.lagging, static_argnums=2)
 filtered, weighted = jax.jit(collocation.filtered), jax.jit(collocation.weighted)
 
 COUNTS = (1, 2, 3, 4, 8, 13, MAX_NODES)
+NONE = 0.0  # a stretch that leaves time as it is
 
 
-def test_the_textbook_nodes_and_tableau():
+def stretched(t):
+    """x at a time in [0, 1]."""
+    return (np.sqrt((1 - STRETCH) ** 2 + 4 * STRETCH * np.asarray(t)) - (1 - STRETCH)) / (2 * STRETCH)
+
+
+def test_the_textbook_nodes_and_tableau_without_stretch():
     """Radau IIA of 1, 2 and 3 stages (bibtex: hairer1996solving, table IV.5.6)."""
     np.testing.assert_allclose(integration(1), [[1]])
-    np.testing.assert_allclose(nodes(2), [1 / 3, 1])
-    np.testing.assert_allclose(integration(2), [[5 / 12, -1 / 12], [3 / 4, 1 / 4]])
-    np.testing.assert_allclose(nodes(3), [(4 - 6**0.5) / 10, (4 + 6**0.5) / 10, 1])
+    np.testing.assert_allclose(abscissae(2, NONE), [1 / 3, 1])
+    np.testing.assert_allclose(integration(2, NONE), [[5 / 12, -1 / 12], [3 / 4, 1 / 4]])
+    np.testing.assert_allclose(abscissae(3, NONE), [(4 - 6**0.5) / 10, (4 + 6**0.5) / 10, 1])
+
+
+@pytest.mark.parametrize("s", COUNTS)
+def test_nodes_are_stretched_and_constants_are_integrated_up_to_them(s):
+    np.testing.assert_allclose(stretched(nodes(s)), abscissae(s), rtol=1e-13)
+    np.testing.assert_allclose(integration(s).sum(1), nodes(s), atol=1e-13)
 
 
 @pytest.mark.parametrize("s", [0, MAX_NODES + 1])
@@ -38,25 +51,30 @@ def test_the_number_of_nodes_is_bounded(s):
 
 @pytest.mark.parametrize("s", COUNTS)
 def test_the_quadrature_is_exact_up_to_degree_2s_minus_2_and_not_beyond(s):
-    """In Legendre polynomials, as powers of x are all alike in floating point."""
-    weights, x = integration(s)[-1], 2 * nodes(s) - 1
-    integrals = np.array([weights @ eval_legendre(degree, x) for degree in range(2 * s)])
-    np.testing.assert_allclose(integrals[:-1], [1] + [0] * (2 * s - 2), atol=1e-13)
-    assert abs(integrals[-1]) > 0.05
+    """Of the stretched time, in Legendre polynomials, as powers are all alike in floating point."""
+    weights, x = integration(s)[-1], 2 * abscissae(s) - 1
+    found = np.array([weights @ eval_legendre(degree, x) for degree in range(2 * s)])
+    exact = [quad(lambda t, d=d: eval_legendre(d, 2 * stretched(t) - 1), 0, 1, epsabs=1e-12)[0] for d in range(2 * s)]
+    np.testing.assert_allclose(found[:-1], exact[:-1], atol=1e-12)
+    assert abs(found[-1] - exact[-1]) > 0.03
 
 
 @pytest.mark.parametrize("s", COUNTS)
 def test_integrals_up_to_the_nodes_are_exact_for_polynomials_of_degree_s_minus_1(s):
-    c = nodes(s)
-    for degree in range(s):
-        np.testing.assert_allclose(integration(s) @ c**degree, c ** (degree + 1) / (degree + 1), atol=1e-13)
-    assert np.abs(integration(s) @ c**s - c ** (s + 1) / (s + 1)).max() > 1e-16 * 10 ** (12 - s)
+    x, few = abscissae(s), sorted({0, s // 2, s - 1})
+
+    def exact(degree: int, node: int) -> float:
+        return quad(lambda t: eval_legendre(degree, 2 * stretched(t) - 1), 0, nodes(s)[node], epsabs=1e-12)[0]
+
+    for degree in (*few, s):
+        errors = [integration(s)[i] @ eval_legendre(degree, 2 * x - 1) - exact(degree, i) for i in few]
+        assert np.abs(errors).max() < 1e-12 if degree < s else np.abs(errors).max() > 1e-3
 
 
 @pytest.mark.parametrize("s", COUNTS)
 def test_interpolation_is_exact_for_polynomials_of_degree_s(s):
-    x = np.random.default_rng(0).uniform(0, 1, 50)
-    points, matrix = np.concatenate([[0], nodes(s)]), np.asarray(interpolation(f64(x), s))
+    times = np.random.default_rng(0).uniform(0, 1, 50)
+    points, matrix, x = np.concatenate([[0], abscissae(s)]), np.asarray(interpolation(f64(times), s)), stretched(times)
     for degree in range(s + 1):
         values = eval_legendre(degree, 2 * points - 1)
         np.testing.assert_allclose(matrix @ values, eval_legendre(degree, 2 * x - 1), atol=1e-11)
@@ -75,16 +93,28 @@ def test_interpolation_at_a_point_picks_that_point(s):
 
 @pytest.mark.parametrize("s", [1, 2, 3, 5])
 @pytest.mark.parametrize("ratio", [0.0, 0.01, 1.0, 30.0, 1e4])
-def test_a_leaky_unit_decays_by_the_pade_approximant_of_the_exponential(s, ratio):
+def test_without_stretch_a_leaky_unit_decays_by_the_pade_approximant_of_the_exponential(s, ratio):
     """The stability function of Radau IIA, of degree (s - 1, s)."""
     taylor = 1 / factorial(np.arange(2 * s))
     numerator, denominator = pade(taylor, s, s - 1)
+    end = np.linalg.solve(np.eye(s) + ratio * integration(s, NONE), np.ones(s))[-1]
+    np.testing.assert_allclose(end, numerator(-ratio) / denominator(-ratio), rtol=1e-6, atol=1e-13)
+
+
+@pytest.mark.parametrize(("s", "ratio", "tolerance"), [(3, 1.0, 4e-4), (4, 1.0, 1e-5), (6, 1.0, 1e-8), (8, 1.0, 1e-11)])
+def test_the_end_of_a_decay_is_right_to_more_digits_with_every_node(s, ratio, tolerance):
     end = np.asarray(filtered(leak(f64(ratio), s), f64([1.0]), f64([[0.0]])))[-1, 0]
-    np.testing.assert_allclose(end, numerator(-ratio) / denominator(-ratio), rtol=1e-9, atol=1e-15)
+    assert abs(end - np.exp(-ratio)) < tolerance
+
+
+@pytest.mark.parametrize("s", COUNTS)
+def test_a_leaky_unit_decays_whatever_its_time_constant(s):
+    ends = [np.linalg.solve(np.eye(s) + r * integration(s), np.ones(s))[-1] for r in np.geomspace(1e-3, 1e10, 60)]
+    assert np.abs(ends).max() < 1 and abs(ends[-1]) < 1e-8
 
 
 @pytest.mark.parametrize(
-    ("s", "ratio", "tolerance"), [(4, 0.1, 1e-7), (8, 1.0, 1e-9), (12, 5.0, 1e-9), (16, 20.0, 1e-5)]
+    ("s", "ratio", "tolerance"), [(4, 0.1, 3e-6), (8, 1.0, 1e-9), (12, 5.0, 2e-8), (16, 20.0, 1e-7)]
 )
 def test_a_leaky_unit_follows_the_exponential(s, ratio, tolerance):
     """z = u + (z0 - u) exp(-t/tau) at all nodes for a constant drive, given in one row or in s rows."""
@@ -100,7 +130,7 @@ def test_a_leaky_unit_follows_a_drive_that_changes():
     s, ratio = 12, 3.0
     c, tau = nodes(s), 1 / ratio
     wave = np.asarray(filtered(leak(f64(ratio), s), f64([0.0]), f64(c[:, None] ** 2)))[:, 0]
-    np.testing.assert_allclose(wave, c**2 - 2 * tau * c + 2 * tau**2 * (1 - np.exp(-c / tau)), atol=1e-11)
+    np.testing.assert_allclose(wave, c**2 - 2 * tau * c + 2 * tau**2 * (1 - np.exp(-c / tau)), atol=1e-10)
 
 
 @pytest.mark.parametrize("s", COUNTS)

@@ -98,7 +98,7 @@ def slopes_along(at, step, is_zero):
 
 @pytest.mark.parametrize("case", ROUND)
 @pytest.mark.parametrize(
-    "integrator", [Window(nodes=8, parts=1, gaps=True, sweeps=6), FixedStep("heun")], ids=["window", "heun"]
+    "integrator", [Window(nodes=10, parts=1, gaps=True, sweeps=6), FixedStep("heun")], ids=["window", "heun"]
 )
 def test_derivatives_at_round_numbers_lie_between_the_slopes_on_both_sides(integrator, case):
     numbers = {**TIMES, **LAGS, **ROUND[case]}

@@ -22,7 +22,7 @@ NUMBERS = {"duration": DURATION, "gap": GAP, "propagation": 0.005, "plasticity":
 LAGS = {"input": 0.004, "hop": 0.003, "error": 0.012}
 ADAPTIVE: Any = Adaptive(1e-6, 1e-8, "heun")
 NAMES = ("z0", "z1", "z2", "e1", "e2", "a1", "a2", "c1", "c2", "m1", "m2", "p1", "p2", "W1", "W2", "V2")
-WINDOW: Any = Window(nodes=14, parts=1, gaps=True, tolerance=1e-6)
+WINDOW: Any = Window(nodes=18, parts=1, gaps=True, tolerance=1e-6)
 NETWORK = Network((2, 3, 2), bias=False, gain=f64(1.0))
 SAMPLES = random_problem((2, 3, 2), samples=SHOWN)
 

@@ -129,7 +129,7 @@ def test_a_steep_factor_of_a_users_own_is_judged():
 def test_a_whisper_of_noise_does_not_hide_kinks():
     """relu's kinks fall between nodes; with noise too small to matter the windows must still say so. Beside noise every
     presentation is judged from its own start, and not in a row with the others: nearly the same."""
-    circuit, window = FA().wire(network("relu", 10)), Window(nodes=9, parts=1, gaps=False)
+    circuit, window = FA().wire(network("relu", 10)), Window(nodes=10, parts=1, gaps=False)
     error, plain = judged(circuit, window, plasticity=1.0)
     _, _, noisy = run_by(circuit, window, plasticity=1.0, noise=Noise(activity=f64(1e-9)))
     assert error > TOLERANCE and not plain.converged and not noisy.converged
