@@ -69,10 +69,7 @@ PHASES = {
     "check": [("experiments.spec.loading", "load_spec", 1), ("experiments.execution.runner", "prepare", 1)],
     "compile": [("experiments.execution.programs.JobRunner", "prepare", 1)],
     "run": [("experiments.execution.programs.JobRunner", name, 4) for name in ("_execute", "_begun")],
-    "chunk write": [
-        ("experiments.storage.chunks.ChunkStore", "write", 4),
-        ("experiments.storage.chunks.ChunkStore", "_put", 4),
-    ],
+    "chunk write": [("experiments.storage.chunks.ChunkStore", name, 4) for name in ("write", "_put")],
     "merge": [("experiments.session", "merge", 1), ("experiments.storage.merge", "_fill", 1)],
     "report": [
         ("experiments.session", "study_of", 1),

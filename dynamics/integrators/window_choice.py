@@ -62,8 +62,8 @@ def nodes_for(tolerance: float, ratio: float, layers: int, strength: float) -> i
     from 1 to 30, strengths 0.2, 0.5 and 2) against windows of 24 nodes.
     """
     factor = 0.36 * layers - 0.26 + 0.445 * math.log(1 / tolerance)
-    learning = min(max(0.75 * (strength - 0.5), 0.0), 2.0)
-    nodes = math.ceil(0.3 + factor * (1.15 + 0.125 * math.sqrt(ratio)) + learning)
+    learning = min(max(0.5 * (strength - 0.5), 0.0), 1.5)
+    nodes = math.ceil(0.8 + factor * (1.15 + 0.125 * math.sqrt(ratio)) + learning)
     return min(max(nodes, 3), MAX_NODES)
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float32, Integer
 from pydantic import BeforeValidator, Field, model_validator
 
 from dynamics.errors import PlasticodeError, refused, shown
-from experiments.tasks.classes import one_hot, random_split, stratified_split
+from experiments.tasks.classes import Parts, one_hot, random_split, stratified_split
 from experiments.tasks.contract import BLOCK, AbstractTask, Data, Fraction, Kind, Scale, Seed
 from experiments.tasks.files import opened
 from experiments.tasks.frames import Blank, Course, Told, framed
@@ -149,14 +149,13 @@ class Arrays(AbstractTask):
             codes, classes = targets.labels()
             if targets.frames == 1:
                 least = int(self.test_fraction is None and most < TEST_FRACTION)
-                parts = stratified_split(codes, fraction, self.seed, classes, least)
+                train, test = _sorted(stratified_split(codes, fraction, self.seed, classes, least))
             else:  # a sequence has labels of many classes
-                parts = random_split(inputs.samples, fraction, self.seed)
-            train, test = map(np.sort, parts)
+                train, test = _sorted(random_split(inputs.samples, fraction, self.seed))
             answers = [_labelled(codes, len(classes), targets, rows) for rows in (train, test)]
             del codes
         else:
-            train, test = map(np.sort, random_split(inputs.samples, fraction, self.seed))
+            train, test = _sorted(random_split(inputs.samples, fraction, self.seed))
             answers = (None, None) if targets is None else _varied(targets, train, test)
         x, test_x = self._inputs(inputs, train, test)
         return Data(x, answers[0], test_x, answers[1], self.kind, classes)
@@ -203,6 +202,13 @@ class Arrays(AbstractTask):
                 "with task.told = 'frame' there must be as many"
             )
         return rows, answers
+
+
+def _sorted(parts: Parts) -> Parts:
+    """Parts in the order of the file, without a copy of their numbers."""
+    for part in parts:
+        part.sort()
+    return parts
 
 
 def _labelled(

@@ -157,7 +157,7 @@ RULES = {
 def test_windows_and_steps_agree(name):
     circuit = RULES[name].wire(TINY.network)
     weights = halved(circuit)
-    window, steps = both(circuit, timescales(0.02, 0.4), TINY.inputs, TINY.targets, weights, 480, gap=0.02, nodes=18)
+    window, steps = both(circuit, timescales(0.02, 0.4), TINY.inputs, TINY.targets, weights, 480, gap=0.02, nodes=20)
     assert apart(window.state.weights, steps.state.weights, {p.name: weights[p.name] for p in circuit.plastic}) < 1e-5
 
 
