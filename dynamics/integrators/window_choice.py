@@ -56,15 +56,15 @@ def nodes_for(tolerance: float, ratio: float, layers: int, strength: float) -> i
     """The nodes that resolve what follows a jump over a window of `ratio` propagation time constants.
 
     Waveforms are then made of exponentials exp(-t/tau_prop) and, behind several layers, of their products with powers
-    of t; the nodes that they take grow with the root of the ratio (slowly: they lie where a window begins), with the
-    logarithm of the tolerance and with every layer; and with the `strength` H |x|^2 / tau_plast of learning, which goes
-    on until a window ends. The factors were fitted to errors of feedback alignment (tanh, one to four layers, ratios
-    from 1 to 30, strengths 0.2, 0.5 and 2) against windows of 24 nodes.
+    of t; the nodes that they take grow with the root of the ratio (slowly in long windows, as they lie where a window
+    begins), with the logarithm of the tolerance and with every layer; and in long windows with the `strength`
+    H |x|^2 / tau_plast of learning, which goes on until a window ends. The factors were fitted to errors of feedback
+    alignment (tanh, one to four layers, ratios from 1 to 30, strengths 0.2, 0.5 and 2) against windows of 24 nodes.
     """
     factor = 0.36 * layers - 0.26 + 0.445 * math.log(1 / tolerance)
     learning = min(max(0.5 * (strength - 0.5), 0.0), 1.5)
-    nodes = math.ceil(0.8 + factor * (1.15 + 0.125 * math.sqrt(ratio)) + learning)
-    return min(max(nodes, 3), MAX_NODES)
+    short, long = 0.3 + factor * (0.7 + 0.35 * ratio**0.5), 0.8 + factor * (1.15 + 0.125 * ratio**0.5) + learning
+    return min(max(math.ceil(min(short, long)), 3), MAX_NODES)
 
 
 def nodes_for_learning(tolerance: float, strength: float) -> int:
