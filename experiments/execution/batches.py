@@ -37,10 +37,11 @@ def made(function: Callable, points: tuple, common: tuple, options: dict | None,
 
     flat.__name__ = name
     lowered = jax.jit(flat, compiler_options=options).lower(*leaves)
-    key = lowered.as_text().replace(name, ""), _used(lowered), len(leaves), str(options)
+    shapes = tuple((np.shape(leaf), leaf.dtype) for leaf in leaves)  # the text has only those that are used
+    key = lowered.as_text().replace(name, ""), _used(lowered), shapes, str(options)
     program = LATELY.made(key, lowered.compile)
-    shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in lowered.out_info]
-    return Program(program, jax.tree.unflatten(gives[0], shapes))
+    out = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in lowered.out_info]
+    return Program(program, jax.tree.unflatten(gives[0], out))
 
 
 def _used(lowered: Any) -> Any:

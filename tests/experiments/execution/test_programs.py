@@ -144,6 +144,14 @@ def test_programs_that_read_other_arguments_or_constants_are_others():
         assert_equal(of(lambda a, b, changed=changed: a + jnp.sum(changed) - 499500), points[0] + number)
 
 
+def test_programs_that_are_given_what_they_do_not_read_in_other_shapes_are_others():
+    """A past, which probes do not look at, is as long as there are windows: finer ones have a longer one."""
+    points = jnp.arange(4.0, dtype=jnp.float32)
+    for unread in (jnp.zeros((4, 3), jnp.float32), jnp.zeros((4, 5), jnp.float32), jnp.zeros((4, 5), jnp.int32)):
+        given = (points, unread)
+        assert_equal(batches.made(lambda a, _: a + 1, given, (), None, 2, "local")(*given), points + 1)
+
+
 # --------------------------------------------------------------------------------------------------------------- memory
 
 
