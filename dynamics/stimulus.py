@@ -43,7 +43,7 @@ class Clock(eqx.Module):
     steps: int = eqx.field(static=True)
 
     def __check_init__(self):
-        if type(self.steps) is not int or self.steps < 1:
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int | np.integer) or self.steps < 1:
             raise refused("clock.steps", self.steps, "it must be a whole number, at least 1")
         for name, least in (("duration", np.finfo(float).tiny), ("gap", 0.0)):
             value = getattr(self, name)
