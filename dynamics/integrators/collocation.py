@@ -209,13 +209,13 @@ def weighted(k: Float[Array, "*n s s"], waveform: Float[Array, "rows n"]) -> Flo
     return k.sum(1)[:, None] * waveform
 
 
-def interpolation(times: Float[Array, " times"], s: int) -> Float[Array, "times points"]:
+def interpolation(at: Float[Array, " times"], s: int) -> Float[Array, "times points"]:
     """Values at times in [0, 1] of the waveform through the start and the nodes: weights of those s + 1 points, start
     first."""
     points = np.concatenate([[0.0], abscissae(s)])
     gaps = points[:, None] - points[None]
     np.fill_diagonal(gaps, 1.0)
-    x = 2 * times / (1 - STRETCH + jnp.sqrt((1 - STRETCH) ** 2 + 4 * STRETCH * times))
+    x = 2 * at / (1 - STRETCH + jnp.sqrt((1 - STRETCH) ** 2 + 4 * STRETCH * at))  # phi(x) = at
     scale = jnp.asarray(1 / gaps.prod(axis=1), x.dtype)
     away = x[:, None] - jnp.asarray(points, x.dtype)[None]
     # Products that leave one factor out, by cumulated products from both ends: exact at the points, no division.

@@ -119,10 +119,6 @@ class Judge(eqx.Module):
         still = jax.lax.stop_gradient((self, after, doubt, shown))
         return jax.lax.stop_gradient(_added(*still, accuracy, k))
 
-    def begun(self, course: Course) -> Course:
-        """A course of the run as one by finer windows."""
-        return course._replace(past=_resampled(course.past, self.window, self.finer))
-
 
 def _added(
     judge: Judge,
@@ -146,7 +142,7 @@ def _added(
 
     def shown_again() -> Accuracy:
         assert accuracy.companion is not None
-        start = judge.begun(accuracy.companion) if noisy else accuracy.companion
+        start = _by_finer(accuracy.companion, judge.window, judge.finer) if noisy else accuracy.companion
         exact, _, _ = judge.finer.present(judge.system, judge.finer_layout, start, shown, k, None)
         end, size = after, doubt.moved
         if judge.layout is not None:
@@ -163,7 +159,7 @@ def _added(
         return accuracy._replace(judged=judged, missed=missed, in_a_row=in_a_row, times=times, companion=companion)
 
     def from_here() -> Accuracy:
-        return accuracy._replace(companion=after if noisy else judge.begun(after))
+        return accuracy._replace(companion=after if noisy else _by_finer(after, judge.window, judge.finer))
 
     if always:
         return shown_again()
@@ -177,7 +173,7 @@ def accuracy_at_start(window: Window, system: CoupledSystem, course: Course) -> 
     zero = jnp.zeros_like(system.dt)
     companion = course if window.judged else None
     if window.judged and not system.noise.present:
-        companion = course._replace(past=_resampled(course.past, window, finer_than(window)))
+        companion = _by_finer(course, window, finer_than(window))
     times = jnp.full_like(zero, DOUBTED if system.circuit.has_kinks else 1)
     return Accuracy(zero, zero, zero, zero, zero, zero, times, jnp.asarray(False), companion)
 
@@ -185,6 +181,11 @@ def accuracy_at_start(window: Window, system: CoupledSystem, course: Course) -> 
 def finer_than(window: Window) -> Window:
     """Windows that others are judged by: more nodes, and sweeps that go on for longer."""
     return dataclasses.replace(window, nodes=others(window.nodes), tolerance=window.tolerance / STRICTER, sweeps=None)
+
+
+def _by_finer(course: Course, window: Window, finer: Window) -> Course:
+    """A course by windows as one by finer windows."""
+    return course._replace(past=_resampled(course.past, window, finer))
 
 
 def _resampled(past: Past | None, window: Window, finer: Window) -> Past | None:

@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, Int
 
 from dynamics.circuit import Circuit, LawTerm, Weights
 from dynamics.field import CoupledSystem, State
-from dynamics.integrators.collocation import Leak, times, weighted
+from dynamics.integrators.collocation import times, weighted
 from dynamics.integrators.drives import Drive, Drives, Waveform, fades, largest, root_mean_square, sizes
 from dynamics.laws import Outer, Scaled
 from dynamics.maps import AbstractMap, Shared, Theta
@@ -46,7 +46,7 @@ class Learning:
     """How the maps of a system change in one window of `length` seconds.
 
     still   p of terms where it is constant during the window, by term
-    traced  the filters of traces, by term
+    traced  the filters (s, s) of traces, by term
     drawn   maps that are drawn for the presentation
     turned  matrices at the start, transposed (`turned`)
     integrals    H A: integrals from the start to the nodes
@@ -57,7 +57,7 @@ class Learning:
     start: State
     length: Float[Array, ""]
     still: dict[str, Waveform]
-    traced: dict[str, Leak]
+    traced: dict[str, Float[Array, "s s"]]
     drawn: Weights
     turned: Weights
     nodes: int
@@ -194,7 +194,7 @@ class Learning:
 
     def _open(self, term: LawTerm, gate: Waveform) -> tuple[Waveform, Float[Array, "s s n"]]:
         """gamma and B of a trace of a product."""
-        k = self.traced[term.name].matrix
+        k = self.traced[term.name]
         gamma = weighted(self.integrals, gate * (1 - k.sum(1))[:, None])
         return gamma, jnp.einsum("jl,ln,li->jin", self.integrals, gate, k)
 
@@ -228,7 +228,7 @@ class Learning:
                 continue
             outers = self._outers(own, term, drive)
             if drive.gate is not None:
-                k = self.traced[term.name].matrix
+                k = self.traced[term.name]
                 held = jnp.tensordot(1 - k.sum(1), self.start.trace[term.name], 0) + jnp.tensordot(k, outers, 1)
                 outers = mean(jax.vmap(own.scaled_rows)(held, drive.gate), self.system.sides)
             change += jnp.tensordot(share, outers, 1)
@@ -285,7 +285,7 @@ class Learning:
         for term in self.system.circuit.terms:
             drive = drives.of.get(term.name)
             if drive is not None and drive.gate is not None:
-                k, own = self.traced[term.name].matrix[node], self.system.circuit.map_of(term.owner.name)
+                k, own = self.traced[term.name][node], self.system.circuit.map_of(term.owner.name)
                 held = (1 - k.sum()) * self.start.trace[term.name]
                 end = held + jnp.tensordot(k, self._outers(own, term, drive), 1)
                 ends[term.name] = mean(end, self.system.sides) if term.trace and term.trace.slow else end

@@ -72,11 +72,9 @@ class Relaxation:
         system, circuit, length = self.system, self.system.circuit, self.filters.length
         still = {t.name: self._still_pre(t) for t in circuit.terms if isinstance(t.term, Outer) and not t.transposed}
         still = {name: pre for name, pre in still.items() if pre is not None}
-        traced = {t.name: self.trace_filter(t) for t in circuit.terms if system.traced(t) is not None}
-        integrals, drawn = (
-            length * jnp.asarray(integration(self.nodes), length.dtype),
-            circuit.redrawn(self.inputs.given),
-        )
+        traced = {t.name: self.trace_filter(t).matrix for t in circuit.terms if system.traced(t) is not None}
+        integrals = length * jnp.asarray(integration(self.nodes), length.dtype)
+        drawn = circuit.redrawn(self.inputs.given)
         fading = still_fades(system, integrals)
         return Learning(system, self.start, length, still, traced, drawn, self.turned, self.nodes, integrals, fading)
 

@@ -181,9 +181,11 @@ class WindowSolver(diffrax.AbstractSolver):
             def packed(solved: Solved) -> tuple[Waves, Float[Array, " numbers"]]:
                 return solved.waves, jnp.stack(solved[1:])
 
-            def again(last: tuple[Waves, Float[Array, " numbers"]]) -> tuple[Waves, Float[Array, " numbers"]]:
-                return packed(step(Solved(last[0], *last[1])))
+            def opened(last: tuple[Waves, Float[Array, " numbers"]]) -> Solved:
+                return Solved(last[0], *last[1])
 
-            last = jax.lax.while_loop(lambda last: unfinished(Solved(last[0], *last[1])), again, packed(first))
-            return window, Solved(last[0], *last[1])
+            last = jax.lax.while_loop(
+                lambda last: unfinished(opened(last)), lambda last: packed(step(opened(last))), packed(first)
+            )
+            return window, opened(last)
         return window, jax.lax.fori_loop(1, self.sweeps, lambda _, last: step(last), first)

@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, get_args, runtime_checkable
 
 import jax
 import numpy as np
@@ -21,7 +21,7 @@ from experiments.storage.chunks import ChunkStore, Record
 
 AHEAD = 2  # jobs that are ready, beside those that are being compiled: each holds 35 MB
 ATTEMPTS = 3  # at a chunk
-DTYPES = ("float32", "float64")
+DTYPES = get_args(Spec.model_fields["dtype"].annotation)
 SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision")  # that results depend on
 
 

@@ -164,7 +164,6 @@ def test_a_design_has_no_errors_of_runs_that_have_not_converged(monkeypatch):
     informers, made = [], design.Informer
     monkeypatch.setattr(design, "Informer", lambda *of: informers.append(of) or made(*of))
     found = plasticode.design(spec | fit_of(free={SECOND: ["0.1 s", "10 s"]}))
-    assert (
-        np.isfinite(found.errors.values.ravel()).tolist() == [True, False] and len(informers) == 3
-    )  # the first looks what is wrong
+    assert np.isfinite(found.errors.values.ravel()).tolist() == [True, False]
+    assert len(informers) == 3  # the first looks what is wrong
     assert "1 of 2 runs have not converged" in best_sentences(found)[-1]
