@@ -27,6 +27,7 @@ from tests.experiments import browser
 MEAN = "cosine of </script><b>bold</b> & \u202e$x_{$ ]]>"
 RULES = ["fa", "</script><i>mine</i>", "<!--<script>"]
 RECORDS = 6
+MANY_TO_FEW = 2  # processor time of ten thousand points over that of some 400, which has been 0.9 to 1.1
 
 
 def results_of(
@@ -194,12 +195,15 @@ def test_the_page_of_many_points_is_small(many):
 @browser.with_browser
 @pytest.mark.skipif(sys.platform != "linux", reason="what a browser starts is counted on Linux only")
 def test_the_page_of_many_points_opens_soon(many, tmp_path):
-    """In processor time beyond that of an empty page. Where more runs than there are cores it has been 2.4 s, 1.5 s of
-    which plotly.js takes to be compiled and started, and 0.4 s the map."""
+    """In processor time beside that of a page of few points, most of which plotly.js takes to be compiled and started.
+    Both are slower on a slow or a busy machine, though not always by as much: one of three is enough."""
     wait = "while (!document.getElementById('explore').dataset.drawn) await new Promise(done => setTimeout(done, 50));"
-    options = tmp_path, "--virtual-time-budget=100000"
-    empty = browser.seconds("<!DOCTYPE html><html><body></body></html>", "return 1;", *options)
-    assert browser.seconds(many, f"{wait} return 1;", *options) - empty < 3
+    few = written(results_of(), tmp_path)
+
+    def seconds(page: str) -> float:
+        return browser.seconds(page, f"{wait} return 1;", tmp_path, "--virtual-time-budget=100000")
+
+    assert any(seconds(many) < MANY_TO_FEW * seconds(few) for _ in range(3))
 
 
 def test_an_explorer_that_fails_costs_nothing_else(tmp_path, monkeypatch):
