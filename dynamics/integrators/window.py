@@ -7,6 +7,7 @@ from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from equinox.internal import nondifferentiable_backward
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PyTree
 
@@ -29,6 +30,10 @@ from dynamics.simulate import all_finite
 
 Report = Callable[[Relaxation, Waves], PyTree]
 Ready = tuple[Layout, Judge | None]
+FORWARD_ONLY = (
+    "Window(sweeps=None) sweeps until its tolerance is met, which reverse mode cannot go through: give a number of "
+    "sweeps, as in Window(sweeps=6), or take forward mode (jax.jvp, jax.jacfwd)"
+)
 
 
 class Windowed(NamedTuple):
@@ -115,6 +120,8 @@ class Window(AbstractWindow):
         course = Course(progress.state, memory.sums, memory.past)
         shown = self.arrivals(system, run.stream, k)
         after, doubt, told = self.present(system, layout, course, shown, k, run.key, report)
+        if self.sweeps is None:
+            after, told = nondifferentiable_backward((after, told), msg=FORWARD_ONLY)
         accuracy = memory.accuracy if judge is None else judge.add(memory.accuracy, after, doubt, shown, k)
         return CoupledProgress(after.state, progress.fixed, Windowed(after.past, accuracy, after.sums)), told
 

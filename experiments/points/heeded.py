@@ -100,7 +100,9 @@ def unheeded_steps(spec: Spec, values: dict[str, np.ndarray], absent: Collection
     steps = spec.regime != "discrete" and (noisy or integrator_named(spec.solver).explicit)
     if steps or spec.integrator.dt == Integrator.model_fields["dt"].default:
         return []
-    told = "regime 'discrete'" if spec.regime == "discrete" else f"integrator '{spec.solver}' and no noise"
+    if spec.regime == "discrete":
+        return ["integrator.dt changes nothing with regime 'discrete', which takes no steps"]
+    told = f"integrator '{spec.solver}' and no noise"
     return [f"integrator.dt changes nothing with {told}; integrator.tolerance says how precise windows are"]
 
 

@@ -1,5 +1,6 @@
 """From a spec to batches of points: a grid, its static groups, and every traced number of every point."""
 
+import collections
 import dataclasses
 import itertools
 import json
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dynamics.errors import PlasticodeError, refused
+from dynamics.errors import PlasticodeError, refused, shown
 from experiments.spec.axes import Coordinate, dimensions
 from experiments.spec.checks import check, check_list
 from experiments.spec.loading import make_spec
@@ -103,12 +104,24 @@ def expand(spec: Spec) -> Sweep:
         parts = ", ".join(spec.part_table)
         raise PlasticodeError(f"the spec '{spec.name}' has parts ({parts}): each is expanded by itself")
     axes = [Axis(tuple(spec.sweep[path].coordinate() for path in group)) for group in dimensions(spec.sweep)]
+    for axis in axes:
+        _check_distinct(axis)
     points, records = math.prod(axis.size for axis in axes), spec.record.points * len(spec.stage_presentations()) + 1
     if points * records * len(spec.probes) > MOST_RECORDED:
         what = f"with {len(spec.probes)} probes at {points} points, at most {MOST_RECORDED} numbers can be recorded"
         raise refused("record.points", spec.record.points, what)
     values = spec.values()
     return Sweep(axes, [_group(values, axes, positions) for positions in _static_combinations(axes)])
+
+
+def _check_distinct(axis: Axis) -> None:
+    """Refuse positions that are alike: results tell points by their values."""
+    found = collections.Counter(zip(*(member.values.tolist() for member in axis.members), strict=True))
+    if len(found) < axis.size:
+        value = found.most_common(1)[0][0]
+        pairs = zip(axis.members, value, strict=True)
+        told = " with ".join(f"{member.path} = {shown(one)} {member.units}".strip() for member, one in pairs)
+        raise PlasticodeError(f"sweep has {told} more than once, and results tell points by their values: take it once")
 
 
 def _static_combinations(axes: list[Axis]) -> list[list[np.ndarray]]:

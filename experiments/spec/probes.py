@@ -311,9 +311,13 @@ def variable(name: str) -> str:
 
 
 def check_variables(names: Iterable[str]) -> None:
-    """Refuse probes of a user's own that would have the same name in a result as something else."""
+    """Refuse probes that are named twice, and those of a user's own that results would call like something else."""
+    names = list(names)
+    for name in names:
+        if names.count(name) > 1:
+            raise PlasticodeError(f"record.probes has '{name}' more than once: name it once")
     taken = {name: name for name in (*PROBES, *TAKEN)}
-    for name in filter(is_own, dict.fromkeys(names)):
+    for name in filter(is_own, names):
         if variable(name) in taken:
             raise PlasticodeError(
                 f"record.probes has '{name}', which results would call '{variable(name)}' as they do "

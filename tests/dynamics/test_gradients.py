@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dynamics import instruments
+from dynamics import instruments, integrators
 from dynamics.coupled import Coupled
 from dynamics.delays import Delays
 from dynamics.kinks import hats, share_on
@@ -182,6 +182,14 @@ def test_both_modes_go_through_simulate(regime):
     expected = (values[:2] - values[2:4]) / (2 * h)
     np.testing.assert_allclose(jax.jit(jax.jacfwd(loss))(at), expected, rtol=1e-6)
     np.testing.assert_allclose(reverse[4], expected, rtol=1e-6)
+
+
+def test_reverse_mode_through_sweeps_by_tolerance_is_refused_in_a_sentence():
+    times, window = timescales(0.02, 1.0), integrators.Window(nodes=4, parts=1, gaps=True, judged=False)
+    run = Coupled(CIRCUIT, times, stream(PROBLEM), clock(0.05, 0.02), integrator=window)
+    end = lambda weights: simulate(run, 2, lambda now, slow: jnp.sum(now["W1"]), weights=weights).probes[-1]  # noqa: E731
+    with pytest.raises(RuntimeError, match=r"Window\(sweeps=None\) .*: give a number of sweeps, as in Window\(sweeps=6\)"):
+        jax.grad(end)(WEIGHTS)
 
 
 def test_a_jump_on_the_border_of_a_step_belongs_to_both_steps():

@@ -120,6 +120,9 @@ def test_steps_that_nothing_takes_and_lags_that_outlast_the_run_are_told():
         "note: delays.error = 5 s is not shorter than the run, 0.2 s: nothing arrives",
     ]
     assert notes_of(jobs.prepare(make_spec(SMALL | steps | {"noise": {"activity": 0.1}}))) == []
+    assert notes_of(jobs.prepare(make_spec(SMALL | steps | {"regime": "discrete"}))) == [
+        "note: integrator.dt changes nothing with regime 'discrete', which takes no steps"
+    ]
     assert notes_of(jobs.prepare(make_spec(SMALL | {"delays": {"error": "5 s", "stages": 2}}))) == []
 
 

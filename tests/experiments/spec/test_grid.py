@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dynamics.errors import PlasticodeError
@@ -161,6 +161,7 @@ def test_coordinates(path, entry, values, units):
 @given(st.integers(-999, 999), st.integers(-999, 999), st.integers(2, 9), st.integers(-9, 9))
 def test_a_linspace_has_the_numbers_that_are_meant(first, last, count, exponent):
     """The float64 next to the exact fraction, between ends as they are written in decimals; also at the ends."""
+    assume(first != last)  # equal values are refused
     unit = Fraction(10) ** exponent
     ends = [float(f"{end}e{exponent}") for end in (first, last)]
     grid = sweep({"rule.feedback_scale": {"linspace": [*ends, count]}}, rule="fa")
@@ -211,6 +212,14 @@ BAD = [
     ({"seeds": [1]}, ["sweep.seeds = [1]", "number of seeds"]),
     ({"seed": 5}, ["sweep.seed = 5", "their number is 'seeds'"]),
     ({"seeds": 2, "seed": [1, 2]}, ["'seed' and 'seeds'"]),
+    ({"seed": [3, 4, 3]}, ["sweep has seed = 3 more than once", "take it once"]),
+    ({"delays.error": ["10 ms", "2 ms", 0.01]}, ["sweep has delays.error = 0.01 s more than once"]),
+    ({"delays.error": {"linspace": ["1 T", "1 T", 3]}}, ["sweep has delays.error = 1.0 T more than once"]),
+    ({"rule": ["fa", "sgd", {"name": "fa"}]}, ["sweep has rule = 'fa' more than once"]),
+    (
+        {"delays.error": [1, 0, 1], "rule": ["fa", "fa", "fa"], "zip": [["rule", "delays.error"]]},
+        ["sweep has rule = 'fa' with delays.error = 1.0 s more than once"],
+    ),
     ({"seed": [1.5]}, ["sweep.seed = 1.5", "integer"]),
     ({"seed": [-1]}, ["sweep.seed = -1", "integer"]),
     ({"delays.error": [1], "delays": {"error": [1]}}, ["'delays.error' twice"]),

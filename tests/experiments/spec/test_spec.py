@@ -99,6 +99,7 @@ BAD = [
     ("[parts.a.set]\ndelays.eror = 3", ["'parts.a.set.delays.eror'", "mean 'error'"]),
     ("[parts.a.set]\ndelays.error = '-3 s'", ["in part 'a': delays.error = '-3 s'"]),
     ("[parts.a.quick]\ndelays.eror = 3", ["delays.eror", "mean 'error'"]),
+    ("record.probes = ['loss', 'accuracy', 'loss']", ["record.probes has 'loss' more than once"]),
     ("parts.a = 3", ["parts.a = 3", "a table"]),
     ("parts.'a/b' = {}", ["a/b"]),
 ]
