@@ -188,7 +188,9 @@ def test_reverse_mode_through_sweeps_by_tolerance_is_refused_in_a_sentence():
     times, window = timescales(0.02, 1.0), integrators.Window(nodes=4, parts=1, gaps=True, judged=False)
     run = Coupled(CIRCUIT, times, stream(PROBLEM), clock(0.05, 0.02), integrator=window)
     end = lambda weights: simulate(run, 2, lambda now, slow: jnp.sum(now["W1"]), weights=weights).probes[-1]  # noqa: E731
-    with pytest.raises(RuntimeError, match=r"Window\(sweeps=None\) .*: give a number of sweeps, as in Window\(sweeps=6\)"):
+    with pytest.raises(
+        RuntimeError, match=r"Window\(sweeps=None\) .*: give a number of sweeps, as in Window\(sweeps=6"
+    ):
         jax.grad(end)(WEIGHTS)
 
 
