@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dynamics.errors import PlasticodeError, refused
+from dynamics.errors import refused
 from experiments.inference import recordings
 from experiments.inference.coordinates import Coordinate
 from experiments.inference.model import Rows, model, sizes
-from experiments.inference.simulation import Source
+from experiments.inference.simulation import Source, given
 from experiments.inference.table import check_double, read_fit
 from experiments.spec.loading import spec_of
 from experiments.spec.spec import Spec
@@ -62,10 +62,7 @@ def log_density(spec: Spec | str | Path | Mapping[str, Any], data: Source | None
     made = spec_of(spec)
     check_double("a log density")
     table = read_fit(made)
-    source = table.data if data is None else data
-    if source is None:
-        raise PlasticodeError("fit.data is missing: it, or data, must be the recording")
-    recording = recordings.read(source, table, made.task)
+    recording = given(made, table, data)
     of = model(made, table, recording)
     recordings.check_widths(recording, table, sizes(of))
     if of.initial is not None and of.initial.size:

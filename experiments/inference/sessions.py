@@ -22,7 +22,7 @@ from experiments.inference.fitting import Prepared
 from experiments.inference.initial import FREE
 from experiments.inference.model import doubled, model, sizes
 from experiments.inference.searching import Search, Searcher, Seeker, chunking_of, chunks_of, meter_of
-from experiments.inference.simulation import simulated
+from experiments.inference.simulation import given, recorded
 from experiments.inference.table import Fit, read_fit
 from experiments.machine.progress import Meter, OnProgress
 from experiments.points.jobs import group_stem
@@ -87,15 +87,7 @@ def fit_into(
     source = data or table.data
     keeps = synthetic or (source is not None and ownership.is_own(target, source, RECORDED))
     ownership.refuse(target, writing.written(keeps))  # sooner than after the fit
-    truth = None
-    if synthetic:
-        if data is not None:
-            raise PlasticodeError("--data and --synthetic are not allowed together: a recording is given or simulated")
-        recording, truth = simulated(spec, table, spec.seed)
-    else:
-        if source is None:
-            raise PlasticodeError("fit.data is missing: it, or --data, must name the recording; --synthetic makes one")
-        recording = recordings.read(source, table, spec.task)
+    recording, truth = recorded(spec, table, data, synthetic, spec.seed)
     prepared = Prepared(spec, table, recording, spec.seed, truth)
     contest = prepared.contest  # what is wrong with a rule is told before the fit
     with rundir.opened(target, _header(prepared, how), None, how.force) as directory:
@@ -202,10 +194,7 @@ def _prepared(content: bytes) -> Prepared:
 def check_into(spec: Spec, data: Path | None) -> Told:
     """Look whether a recording has the layout that a spec asks for, without a fit; what it has."""
     table = read_fit(spec)
-    source = data or table.data
-    if source is None:
-        raise PlasticodeError("fit.data is missing: it, or --data, must name the recording")
-    recording = recordings.read(source, table, spec.task)
+    recording = given(spec, table, data)
     recordings.check_widths(recording, table, sizes(model(spec, table, recording)))
     rows = [
         [one.name, one.of, one.noise, str(recording.seen[one.name].shape[1]), f"{100 * seen:.3g} %"]

@@ -25,14 +25,21 @@ def recorded(
 ) -> tuple[Recording, np.ndarray | None]:
     """The recording that is asked for, and the places of the truth in the ranges where it is `synthetic`."""
     check_double("a fit")
-    if synthetic:
-        if data is not None:
-            raise PlasticodeError("fit got both data and synthetic: a recording is either given or simulated")
-        return simulated(spec, table, seed)
+    if not synthetic:
+        return given(spec, table, data), None
+    if data is not None:
+        both = "data and synthetic (--data and --synthetic)"
+        raise PlasticodeError(f"{both} are not allowed together: a recording is either given or simulated")
+    return simulated(spec, table, seed)
+
+
+def given(spec: Spec, table: Fit, data: Source | None) -> Recording:
+    """The recording of `data`, or else of the file that the table names."""
     source = table.data if data is None else data
     if source is None:
-        raise PlasticodeError("fit.data is missing: it must name the recording; synthetic (--synthetic) makes one")
-    return recordings.read(source, table, spec.task), None
+        needed = "it, or data (--data), must be the recording; synthetic (--synthetic) makes one"
+        raise PlasticodeError(f"fit.data is missing: {needed}")
+    return recordings.read(source, table, spec.task)
 
 
 def simulated(spec: Spec, table: Fit, seed: int) -> tuple[Recording, np.ndarray]:
