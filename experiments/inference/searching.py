@@ -32,18 +32,30 @@ from experiments.storage.rundir import RunDirectory
 BATCH = 16  # places that one call of the program scores
 TANGENTS = 512  # and so many slopes, at most
 CHUNK = 64  # starts that take turns in the batch
-# Of a start, about, which is its work; few ends of intervals need a search of their own.
-SCORES = {"starts": 12.0, "best": 5.0, "profile": 5.0, "valleys": 0.5, "folds": 5.0, "ends": 1.0}
-WORDS = {
-    "starts": "starts",
-    "best": "best starts",
-    "profile": "points of profiles",
-    "valleys": "valleys at ends of intervals",
-    "folds": "fits without a fold",
-    "ends": "ends of intervals",
-}
 MOST_TOLD = 0.9  # of the work of a start that has not ended
 CHECKPOINT = "walk"
+
+
+class Kind(NamedTuple):
+    """What the starts of a kind of search are called, and about how many scores each takes, which is its work."""
+
+    words: str
+    scores: float
+
+
+KINDS = {
+    "starts": Kind("starts", 12.0),
+    "best": Kind("best starts", 5.0),
+    "profile": Kind("points of profiles", 5.0),
+    "valleys": Kind("valleys at ends of intervals", 0.5),  # few ends need a search of their own
+    "folds": Kind("fits without a fold", 5.0),
+    "ends": Kind("ends of intervals", 1.0),
+}
+
+
+def kind_of(part: str) -> Kind:
+    """Of a search of this name, such as "starts" or "rule0-folds"."""
+    return KINDS[part.rpartition("-")[2]]
 
 
 class Scorer:
@@ -157,7 +169,7 @@ class Search(NamedTuple):
     @property
     def point_work(self) -> float:
         """Of a start."""
-        return work_of(self.part)
+        return kind_of(self.part).scores
 
     @property
     def stem(self) -> str:
@@ -169,16 +181,6 @@ class Search(NamedTuple):
         return chunks_of(self.part, len(self.start), chunking)
 
 
-def kind_of(part: str) -> str:
-    """Of a search of this name, such as "starts" or "rule0-folds"."""
-    return part.rpartition("-")[2]
-
-
-def work_of(part: str) -> float:
-    """Of a start of a search of this name."""
-    return SCORES[kind_of(part)]
-
-
 def chunks_of(part: str, size: int, chunking: Chunking) -> dict[ChunkKey, np.ndarray]:
     """The starts of every chunk of a search of so many."""
     pieces = np.array_split(np.arange(size), -(-size // chunking.most))
@@ -188,7 +190,7 @@ def chunks_of(part: str, size: int, chunking: Chunking) -> dict[ChunkKey, np.nda
 def chunking_of(starts: int, processes: int) -> Chunking:
     """How starts are cut for so many processes: a batch each at least."""
     most = min(max(-(-starts // processes), BATCH), CHUNK)
-    return Chunking(min(BATCH, most), most, int(max(SCORES.values())))
+    return Chunking(min(BATCH, most), most, int(max(kind.scores for kind in KINDS.values())))
 
 
 class Searcher:
@@ -284,7 +286,7 @@ class Seeker:
         chunks = [chunk for search in searches for chunk in search.chunks(self.chunking).items()]
         finished = [points for key, points in chunks if self.directory is not None and key in self.directory.store]
         sizes = [sum(map(len, of)) for of in ([points for _, points in chunks], finished)]
-        self.meter.enter(WORDS[kind_of(searches[0].part)], *sizes)
+        self.meter.enter(kind_of(searches[0].part).words, *sizes)
         return [[end for record in found for end in ends_of(record)] for found in self.records(*searches)]
 
     def records(self, *works: Work) -> list[list[Record]]:
@@ -323,4 +325,4 @@ def meter_of(searches: Mapping[str, int], report: OnProgress | None, finished: M
 
 
 def _work(searches: Mapping[str, int]) -> float:
-    return sum((work_of(part) * size for part, size in searches.items()), 0.0)
+    return sum((kind_of(part).scores * size for part, size in searches.items()), 0.0)
