@@ -1,7 +1,10 @@
-"""Checkpoints: how far the points of a chunk have come, as bytes."""
+"""Checkpoints: how far the points of a chunk have come, as bytes, and when they are left in a store."""
 
+import contextlib
 import io
 import json
+import time
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -10,7 +13,30 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.machine.reading import is_count
-from experiments.storage.chunks import Record
+from experiments.points.jobs import ChunkKey
+from experiments.storage.chunks import ChunkStore, Record
+
+SECONDS = 10.0  # between two checkpoints of a chunk
+WRITING_SHARE = 0.1  # of the time, at most, that goes into them
+
+
+class Keeper:
+    """Leaves checkpoints of chunks in a store, if there is one."""
+
+    def __init__(self, store: ChunkStore | None):
+        self.store = store
+        self.saved, self.writing = time.monotonic(), 0.0  # when the last one was made, and how long it took
+
+    def keep(self, key: ChunkKey, name: str, content: Callable[[], bytes], now: bool = False) -> None:
+        """Leave what `content` makes: `now`, or where the last checkpoint is old."""
+        begun = time.monotonic()
+        due = begun - self.saved > max(SECONDS, self.writing / WRITING_SHARE)
+        if self.store is None or not (due or now):
+            return
+        with contextlib.suppress(OSError):  # a full disk: the chunk itself may still find room
+            self.store.save_checkpoint(key, name, content())
+        self.saved = time.monotonic()
+        self.writing = self.saved - begun
 
 
 def frozen(state: Any, shown: int, seen: tuple, records: list[Record]) -> bytes:

@@ -23,9 +23,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from dynamics.errors import PlasticodeError
 from dynamics.kept import Kept
 from dynamics.regime import REFINEMENTS
-from experiments.execution import stored
+from experiments.execution import checkpoints, stored
 from experiments.execution.batches import hasty, made, sharding
-from experiments.execution.checkpoints import frozen, thawed
 from experiments.machine.compilation import traced_folder
 from experiments.machine.memory import free_bytes, give_back
 from experiments.machine.processes import cores
@@ -52,8 +51,6 @@ SHORT_WORK = 20_000  # steps times points: such a job runs faster than the compi
 # As `Job.work`: fusion emitters save a tenth to a third of a run, and take the compiler 2 seconds and 300 MB.
 BRIEF_WORK = 30_000_000
 BLOCK_WORK, BLOCK_SECONDS = 250_000, 1.0  # between two looks at the clock and at the keyboard: the first one, others
-CHECKPOINT_SECONDS = 10.0  # between two checkpoints of a chunk
-WRITING_SHARE = 0.1  # of the time, at most, that goes into checkpoints
 KEPT, FEW = Kept(16), Kept(4)  # programs, for jobs that are alike; each takes 35 MB: few, where a disk has them too
 MEMORY_SHARE = 0.8  # of the free memory that a program may ask for
 # A compiler takes 300 MB for a while, and has threads of its own: half of the cores are left to what runs.
@@ -102,11 +99,11 @@ class JobRunner:
 
     def __init__(self, job: Job, size: int, store: ChunkStore | None = None, neighbours: int = 1):
         self.job, self.size, self.store, self.neighbours = job, size, store, neighbours
+        self.checkpoints = checkpoints.Keeper(store)
         self.compiled: dict[tuple[str, int], Programs] = {}
         self.beside: dict[str, Callable[[np.ndarray], dict[str, np.ndarray]]] = {}  # what else points have, by plan
         self.is_prepared = False
         self.data = [{name: _placed(array) for name, array in stage.data.items()} for stage in job.stages]
-        self.saved, self.writing = time.monotonic(), 0.0  # when the last checkpoint was made, and how long it took
 
     def prepare(self) -> Programs:
         """Compile for batches that fit the free memory; `PlasticodeError` where none does."""
@@ -197,6 +194,10 @@ class JobRunner:
         reached = state, shown, seen  # in one piece: an interrupt may fall anywhere
         watched = job.plan.spec.record.inside_presentations
         meter.advance(work * shown)
+
+        def keep(now: bool = False) -> None:
+            self.checkpoints.keep(key, name, lambda: checkpoints.frozen(*reached, records), now)
+
         try:
             for last in marks[len(records) :]:
                 stage = job.stage_of(int(last))
@@ -213,14 +214,14 @@ class JobRunner:
                     seconds = max(time.monotonic() - begun, 1e-6)
                     most = max(min(int(BLOCK_SECONDS * count / seconds), 2 * most), 1)
                     meter.advance(work * count)
-                    self._keep(key, name, reached, records)
+                    keep()
                 records.append(jax.device_get(programs.measure(reached[0], *inputs[stage])))
         except KeyboardInterrupt:
             if reached[1]:
-                self._keep(key, name, reached, records, now=True)
+                keep(now=True)
             raise
-        if time.monotonic() - started > CHECKPOINT_SECONDS:  # other batches of the chunk, or finer windows, may follow
-            self._keep(key, name, reached, records, now=True)
+        if time.monotonic() - started > checkpoints.SECONDS:  # other batches of the chunk, or finer windows, may follow
+            keep(now=True)
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *records)
         ends = weights_of(reached[0]) if job.plan.spec.record.weights == "end" else {}
         if watched:
@@ -231,19 +232,6 @@ class JobRunner:
         back = np.unique(order, return_index=True)[1]
         return jax.tree.map(lambda leaf: leaf[back], stacked)
 
-    def _keep(
-        self, key: ChunkKey, name: str, reached: tuple[Any, int, tuple], records: list[Record], now: bool = False
-    ) -> None:
-        """Leave a checkpoint in the store: `now`, or where the last one is old."""
-        begun = time.monotonic()
-        due = begun - self.saved > max(CHECKPOINT_SECONDS, self.writing / WRITING_SHARE)
-        if self.store is None or not (due or now):
-            return
-        with contextlib.suppress(OSError):  # a full disk: the chunk itself may still find room
-            self.store.save_checkpoint(key, name, frozen(*reached, records))
-        self.saved = time.monotonic()
-        self.writing = self.saved - begun
-
     def _begun(
         self, key: ChunkKey, name: str, programs: Programs, inputs: tuple
     ) -> tuple[Any, list[Record], int, tuple]:
@@ -252,7 +240,7 @@ class JobRunner:
         saved = self.store.load_checkpoint(key, name) if self.store is not None else None
         if saved is not None:
             with contextlib.suppress(Exception):  # whatever there is in a file whose checksum was made to fit
-                state, records, shown, seen = thawed(saved, programs.state, programs.record, programs.seen)
+                state, records, shown, seen = checkpoints.thawed(saved, programs.state, programs.record, programs.seen)
                 return jax.device_put(state, sharding()), records, shown, seen
         state = programs.init(*inputs)
         return state, [jax.device_get(programs.measure(state, *inputs))], 0, ()

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import io
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -15,8 +14,8 @@ import numpy as np
 from dynamics.errors import PlasticodeError
 from dynamics.information import Scored
 from experiments.execution.batches import batched
+from experiments.execution.checkpoints import Keeper
 from experiments.execution.keeping import keep, missing, share
-from experiments.execution.programs import CHECKPOINT_SECONDS, WRITING_SHARE
 from experiments.execution.runner import Assignment, Executor, Work, local
 from experiments.inference.descending import Descent, descend
 from experiments.inference.model import Model, Rows
@@ -197,8 +196,7 @@ class Searcher:
     """Runs chunks of a search; an interrupted one leaves a checkpoint in the store, and goes on from there."""
 
     def __init__(self, job: Search, size: int, store: ChunkStore | None = None, neighbours: int = 1):
-        self.job, self.store = job, store
-        self.saved, self.writing = time.monotonic(), 0.0
+        self.job, self.store, self.checkpoints = job, store, Keeper(store)
 
     def prepare(self) -> None:
         """Compile."""
@@ -213,9 +211,10 @@ class Searcher:
             while not walk.done.all():
                 walk = self.job.way.after(walk)
                 told = self._tell(meter, walk, told)
-                self._keep(key, walk)
+                self.checkpoints.keep(key, CHECKPOINT, functools.partial(_frozen, walk))
         except KeyboardInterrupt:
-            self._keep(key, walk, now=True)
+            if walk.scores.any():
+                self.checkpoints.keep(key, CHECKPOINT, functools.partial(_frozen, walk), now=True)
             raise
         return record_of(walk.ends())
 
@@ -238,18 +237,11 @@ class Searcher:
                     return found
         return walk
 
-    def _keep(self, key: ChunkKey, walk: Any, now: bool = False) -> None:
-        """Leave a checkpoint: `now`, or where the last one is old."""
-        begun = time.monotonic()
-        due = begun - self.saved > max(CHECKPOINT_SECONDS, self.writing / WRITING_SHARE)
-        if self.store is None or not (due or now) or not walk.scores.any():
-            return
-        buffer = io.BytesIO()
-        np.savez(buffer, **walk._asdict())
-        with contextlib.suppress(OSError):  # a full disk: the chunk itself may still find room
-            self.store.save_checkpoint(key, CHECKPOINT, buffer.getvalue())
-        self.saved = time.monotonic()
-        self.writing = self.saved - begun
+
+def _frozen(walk: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **walk._asdict())
+    return buffer.getvalue()
 
 
 def record_of(ends: list[End]) -> Record:

@@ -20,7 +20,7 @@ import xarray as xr
 
 from dynamics.kept import forget
 from experiments import session
-from experiments.execution import programs, runner
+from experiments.execution import checkpoints, programs, runner
 from experiments.machine import progress
 from experiments.points.jobs import Chunking
 from experiments.results import labels, netcdf
@@ -310,7 +310,7 @@ def test_a_chunk_that_is_damaged_while_the_run_goes_on_is_told_and_made_anew(str
 
 
 def test_a_disk_that_is_full_for_checkpoints_costs_no_chunk(straight, monkeypatch):
-    monkeypatch.setattr(programs, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoints, "SECONDS", 0.0)
     monkeypatch.setattr(programs, "BLOCK_WORK", 0)
     refuse(monkeypatch, chunks.ChunkStore, "save_checkpoint", 1)
     run()

@@ -236,7 +236,7 @@ def test_chunks_keep_states_and_records_within_bounds():
 @pytest.mark.parametrize("table", [COUPLED, NOISY], ids=["window", "euler"])
 def test_a_long_chunk_goes_on_from_its_checkpoint_to_the_same_bits(table, tmp_path, monkeypatch):
     straight = run(table)
-    monkeypatch.setattr(programs, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoints, "SECONDS", 0.0)
     monkeypatch.setattr(programs, "BLOCK_WORK", 0)  # a block is one presentation
     monkeypatch.setattr(programs, "BLOCK_SECONDS", 0.0)
     store = ChunkStore(tmp_path, "this run")
