@@ -4,7 +4,6 @@ A run that goes on from the weights of another has these alone: it begins with s
 variables and traces at zero, an optimiser without a past, the first presentation of its own order of samples and noise.
 """
 
-import hashlib
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -120,18 +119,6 @@ def given_start(spec: Spec, maps: Maps) -> dict[str, np.ndarray]:
     else:
         values = _of_file(text, found(KEY, text), maps)
     return {START + name: _numbers(text, name, values[name], spec.dtype) for name in maps}
-
-
-def checksum(starts: Iterable[Mapping[str, np.ndarray]]) -> str:
-    """Of all first weights that jobs were given; "" where they have none."""
-    known, is_empty = hashlib.sha256(), True
-    for arrays in starts:
-        for name, array in arrays.items():
-            if name.startswith(START):
-                known.update(f"{name} {array.shape} {array.dtype}".encode())
-                known.update(np.ascontiguousarray(array).data)
-                is_empty = False
-    return "" if is_empty else known.hexdigest()
 
 
 def _numbers(text: str, name: str, values: np.ndarray, dtype: str) -> np.ndarray:

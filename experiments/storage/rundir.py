@@ -29,7 +29,7 @@ from experiments.machine.reading import (
     text_attribute,
 )
 from experiments.points.jobs import Chunking, Job
-from experiments.points.weights import KEY, START, checksum
+from experiments.points.weights import KEY, START
 from experiments.results import ownership
 from experiments.results.labels import FORMAT, other_format, versions
 from experiments.results.netcdf import check_output, told
@@ -122,12 +122,20 @@ def data_of(jobs: list[Job]) -> dict[str, str]:
     tasks = {task.model_dump_json(): (task, job, number) for task, job, number in phases if task.from_files}
     for task, job, number in tasks.values():
         known = sums.setdefault(task.name, hashlib.sha256())
-        arrays = job.stages[number].data.items()
-        for name, array in ((name, array) for name, array in arrays if not name.startswith(START)):
-            known.update(f"{name} {array.shape} {array.dtype} {job.classes}".encode())
-            known.update(np.ascontiguousarray(array).data)
-    start = checksum(job.data for job in jobs)
-    return {name: known.hexdigest() for name, known in sums.items()} | ({KEY: start} if start else {})
+        for name, array in job.stages[number].data.items():
+            if not name.startswith(START):
+                add_array(known, name, array, f" {job.classes}")
+    for job in jobs:
+        for name, array in job.data.items():
+            if name.startswith(START):
+                add_array(sums.setdefault(KEY, hashlib.sha256()), name, array)
+    return {name: known.hexdigest() for name, known in sums.items()}
+
+
+def add_array(known: Any, name: str, array: np.ndarray, more: str = "") -> None:
+    """Make the checksum that of this array too, of its name, and of what is said `more` of it."""
+    known.update(f"{name} {array.shape} {array.dtype}{more}".encode())
+    known.update(np.ascontiguousarray(array).data)
 
 
 @contextlib.contextmanager
