@@ -10,6 +10,7 @@ long as it is narrower than the numbers in question: with a half width above the
 twice as much, as well, and the claim is undecided. What is not finite is no measurement, and fails.
 """
 
+import bisect
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -91,16 +92,8 @@ def seeds_for(half: float, n: int, target: float, level: float = JUDGED) -> int 
         return float(stdtrit(m - 1, (1 + level) / 2)) / math.sqrt(m)
 
     needed = target * width(n) / half
-    enough = n + 1
-    while width(enough) >= needed:
-        if enough >= MOST_SEEDS:
-            return None
-        enough = min(2 * enough, MOST_SEEDS)
-    too_few = n
-    while enough - too_few > 1:
-        middle = (enough + too_few) // 2
-        too_few, enough = (too_few, middle) if width(middle) < needed else (middle, enough)
-    return enough
+    enough = bisect.bisect_left(range(MOST_SEEDS + 1), True, lo=n + 1, key=lambda m: width(m) < needed)
+    return enough if enough <= MOST_SEEDS else None
 
 
 def in_range(mean: Mean, low: float, high: float, level: float = JUDGED) -> tuple[Decision, str]:
