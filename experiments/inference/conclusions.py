@@ -1,6 +1,5 @@
 """What follows from where starts have ended: intervals, the model beside the data, tests of what is left."""
 
-import functools
 from typing import Any
 
 import jax
@@ -14,7 +13,7 @@ from experiments.inference.likelihoods import LIKELIHOODS
 from experiments.inference.model import Model
 from experiments.inference.recordings import Recording
 from experiments.inference.scoring import End
-from experiments.inference.verdicts import NORMAL, Misfit, misfit, threshold
+from experiments.inference.verdicts import FALLEN, NORMAL, Misfit, misfit
 
 
 def ends_of_interval(place: float, error: float, profile: xr.Dataset | None, best: float) -> tuple[float, float]:
@@ -22,7 +21,7 @@ def ends_of_interval(place: float, error: float, profile: xr.Dataset | None, bes
     if profile is None:
         return place - NORMAL * error, place + NORMAL * error
     lost = np.nan_to_num(profile["loss"].values - best, nan=np.inf)
-    at, fallen = profile["place"].values, np.sqrt(lost.clip(0)) - np.sqrt(threshold())  # roots: straight of a parabola
+    at, fallen = profile["place"].values, np.sqrt(lost.clip(0)) - np.sqrt(FALLEN)  # roots: straight of a parabola
     ends = []
     for side in (at <= place, at >= place):
         x, y = at[side], fallen[side]
@@ -65,9 +64,7 @@ def judged(made: Model, recording: Recording, best: End) -> tuple[xr.Dataset, di
     for one in made.observe:
         kind, y = LIKELIHOODS[one.noise], recording.seen[one.name]
         seen = ~np.isnan(y)
-        residuals, variances = map(
-            np.asarray, jax.jit(jax.vmap(functools.partial(_residuals, kind)))(etas[one.name], np.nan_to_num(y), seen)
-        )
+        residuals, variances = map(np.asarray, jax.jit(jax.vmap(kind.residuals))(etas[one.name], np.nan_to_num(y), seen))
         residuals = np.where(seen, residuals, np.nan)
         rest[one.name] = residuals, variances
         dims = ("presentation", f"{one.name}_number")
@@ -87,10 +84,6 @@ def misfits(made: Model, residuals: dict[str, tuple[np.ndarray, np.ndarray]], us
         share = round(used * count[one.name] / sum(count.values()))
         tests[one.name] = misfit(*residuals[one.name], has_free_size, share)
     return tests
-
-
-def _residuals(kind: Any, eta: Any, y: Any, seen: Any) -> Any:
-    return kind.residuals(eta, y, seen)
 
 
 def _dims(name: str, parameter: str, eta: Any) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from experiments.inference.comparison import Compared
 from experiments.inference.coordinates import Coordinate
 from experiments.inference.design import Design
 from experiments.inference.fitting import Fitted
-from experiments.inference.verdicts import IDENTIFIED, number_text, threshold
+from experiments.inference.verdicts import FALLEN, IDENTIFIED, number_text
 from experiments.report.figures import OKABE_ITO, axis_label, panels, style
 
 SHOWN = 3  # of what a log-likelihood may lose in an interval: so much of a profile
@@ -63,32 +63,24 @@ def _prediction(data: xr.Dataset, name: str) -> Figure:
         drawn[0].plot(residuals[:, number], ".", color=colour, markersize=2)
         if mean is not None:
             drawn[1].plot(mean.values[:, number], seen[:, number], ".", color=colour, markersize=2)
-    _line(drawn[0], f"{name}: residual (s.d.)", "presentation")
+    drawn[0].axhline(0, color="black", linewidth=0.6)
+    drawn[0].set(xlabel="presentation", ylabel=f"{name}: residual (s.d.)")
     if mean is not None:
         ends = [np.nanmin(mean.values), np.nanmax(mean.values)]
         drawn[1].plot(ends, ends, color="black", linewidth=0.6)
-        drawn[1].set_xlabel(f"{name}: model")
-        drawn[1].set_ylabel("data")
+        drawn[1].set(xlabel=f"{name}: model", ylabel="data")
     return figure
-
-
-def _line(panel: Axes, y: str, x: str) -> None:
-    panel.axhline(0, color="black", linewidth=0.6)
-    panel.set_xlabel(x)
-    panel.set_ylabel(y)
 
 
 def _profile(one: Coordinate, data: xr.Dataset) -> Figure:
     figure, (panel,) = panels(1)
     lost = data["loss"].values - data["loss"].values.min()
-    close = (
-        np.convolve(lost < SHOWN * threshold(), [1, 1, 1], "same") > 0
-    )  # and their neighbours: the rest is far below
+    shown = lost < SHOWN * FALLEN
+    close = np.convolve(shown, [1, 1, 1], "same") > 0  # and their neighbours: the rest is far below
     panel.plot(data["at"].values[close], lost[close], ".-", color=OKABE_ITO[0])
-    panel.set_ylim(0, min(SHOWN * threshold(), max(1.1 * lost.max(), 1.2 * threshold())))
-    panel.axhline(threshold(), color="black", linewidth=0.6)
-    panel.set_xlabel(f"{one.path} (s)" if one.is_time else one.path)
-    panel.set_ylabel("log-likelihood lost")
+    panel.set_ylim(0, min(SHOWN * FALLEN, max(1.1 * lost.max(), 1.2 * FALLEN)))
+    panel.axhline(FALLEN, color="black", linewidth=0.6)
+    panel.set(xlabel=f"{one.path} (s)" if one.is_time else one.path, ylabel="log-likelihood lost")
     return figure
 
 
@@ -105,8 +97,7 @@ def rules_figure(found: Compared) -> Figure:
         panel.axvline(0, color="black", linewidth=0.6)
         panel.set_yticks(range(len(found.rules)), [one.rule for one in found.rules])
         panel.set_ylim(len(found.rules) - 0.5, -0.5)
-        panel.set_xlabel("behind the best, log units of what was left out")
-        panel.set_title(found.verdict)
+        panel.set(xlabel="behind the best, log units of what was left out", title=found.verdict)
     return figure
 
 
@@ -129,8 +120,7 @@ def design_figures(found: Design) -> dict[str, Figure]:
 
 def _along(panel: Axes, errors: xr.DataArray, dims: list[str]) -> None:
     panel.plot(errors[dims[0]].values, errors.values, "o-", color=OKABE_ITO[0])
-    panel.set_yscale("log")
-    panel.set_xlabel(axis_label(errors.coords.to_dataset(), dims[0]))
+    panel.set(yscale="log", xlabel=axis_label(errors.coords.to_dataset(), dims[0]))
 
 
 def _map(panel: Axes, errors: xr.DataArray, dims: list[str]) -> None:
@@ -141,5 +131,4 @@ def _map(panel: Axes, errors: xr.DataArray, dims: list[str]) -> None:
     labels = errors.coords.to_dataset()
     panel.set_xticks(range(errors.sizes[dims[0]]), [f"{x:g}" for x in errors[dims[0]].values])
     panel.set_yticks(range(errors.sizes[dims[1]]), [f"{x:g}" for x in errors[dims[1]].values])
-    panel.set_xlabel(axis_label(labels, dims[0]))
-    panel.set_ylabel(axis_label(labels, dims[1]))
+    panel.set(xlabel=axis_label(labels, dims[0]), ylabel=axis_label(labels, dims[1]))

@@ -14,6 +14,7 @@ from scipy import stats
 
 from experiments.inference.coordinates import Coordinate
 from experiments.inference.scoring import End
+from experiments.results.text_tables import seconds_text
 
 NORMAL = 1.959964  # 95 % of a normal distribution lie within so many standard deviations
 # Eigenvalues of the scaled information below this are 0: two numbers with a correlation of 1 - 1e-9. Rounding leaves
@@ -23,17 +24,13 @@ AS_WIDE = "its 95 % interval is as wide as its range"
 WIDEST = 0.5  # half an interval that is as wide as the range: nothing was learned
 MOST_PRIOR = 0.5  # of the standard deviation of the prior: with a larger error, it is the prior that speaks
 TIED = 0.7  # a correlation of errors from which on numbers are told to be known together only
+FALLEN = float(stats.chi2.ppf(0.95, 1)) / 2  # what the log-likelihood loses to the ends of a profile's interval
 SIGNIFICANT = 3.2905  # 99.9 % of a normal distribution
 SAME_LOSS = 2.0  # log units, within which another optimum is as good
 APART = 5.0  # standard errors
 EDGE = 1e-6  # of a range
-IDENTIFIED, AT_BOUND, NOT_IDENTIFIED, MISFIT, DISAGREE = (
-    "identified",
-    "at-bound",
-    "not-identified",
-    "misfit",
-    "starts-disagree",
-)
+IDENTIFIED, AT_BOUND, NOT_IDENTIFIED = "identified", "at-bound", "not-identified"
+MISFIT, DISAGREE = "misfit", "starts-disagree"
 
 
 class Certainty(NamedTuple):
@@ -115,7 +112,7 @@ def verdicts(
             found.append(Verdict(AT_BOUND, f"the likelihood still grows at the {end} end of the range"))
         elif far:
             less = far[0].loss - best.loss
-            told = f"{quantity(one, far[0].place[i])} fits nearly as well, by {less:.2g} log units"
+            told = f"{number_text(one, float(one.number(far[0].place[i])))} fits nearly as well, by {less:.2g} log units"
             found.append(Verdict(DISAGREE, told))
         elif wrong:
             told = f"the residuals of {', '.join(wrong)} are not those of the model: the interval is too narrow"
@@ -147,15 +144,11 @@ def _unknown(free: Sequence[Coordinate], i: int, known: Certainty) -> str:
     return f"{why}; its error is tied to that of {free[other].path} (correlation {ties[other]:.2f})"
 
 
-def _shares(direction: np.ndarray) -> np.ndarray:
-    """A direction in the box, its largest component 1, without those that are next to nothing."""
-    shares = direction / direction[np.abs(direction).argmax()]
-    return np.where(np.abs(shares) > SHARE, shares, 0)
-
-
 def direction_text(free: Sequence[Coordinate], direction: np.ndarray) -> str:
     """A direction in the box in words: by what factors, or by how much, numbers change together."""
-    shares = _shares(direction) * np.array([one.width for one in free])
+    shares = direction / direction[np.abs(direction).argmax()]
+    shares = np.where(np.abs(shares) > SHARE, shares, 0)  # without what is next to nothing
+    shares = shares * np.array([one.width for one in free])
     logs = [abs(share) for one, share in zip(free, shares, strict=True) if one.is_log and share]
     most = max(abs(share) / one.width for one, share in zip(free, shares, strict=True))
     unit = np.log(2) / max(logs) if logs else 0.1 / most
@@ -169,25 +162,11 @@ def direction_text(free: Sequence[Coordinate], direction: np.ndarray) -> str:
     return " and ".join(told)
 
 
-SECONDS = ((1, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
-
-
-def quantity(one: Coordinate, place: float) -> str:
-    """The number at a place, with its unit."""
-    return number_text(one, float(one.number(place)))
-
-
 def number_text(one: Coordinate, value: float) -> str:
     """A number with its unit."""
     if not one.is_time or not np.isfinite(value):
         return f"{value:.4g}"
-    scale, unit = next(((s, u) for s, u in SECONDS if abs(value) >= s), (1, "s"))
-    return f"{value / scale:.4g} {unit}"
-
-
-def threshold(level: float = 0.95) -> float:
-    """How far the log-likelihood falls to the ends of a profile's interval."""
-    return float(stats.chi2.ppf(level, 1)) / 2
+    return seconds_text(value)
 
 
 @dataclass(frozen=True)

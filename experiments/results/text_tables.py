@@ -44,6 +44,11 @@ def value_text(data: xr.Dataset, axis: str, index: int) -> str:
     value = value + 0  # no "-0"
     if units != "s":
         return f"{value:g} {units}".strip() if units != "1" else f"{value:g}"
+    return seconds_text(value)
+
+
+def seconds_text(value: float) -> str:
+    """A time in the largest unit of which it is one or more: 0.05 s as "50 ms"."""
     scale, unit = next(((s, u) for s, u in SECONDS if abs(value) >= s), (1, "s"))
     return f"{value / scale:.4g} {unit}"
 
