@@ -228,6 +228,7 @@ class Plans:
         return pickle.dumps((self.spec.table(), self.table.model_dump(mode="json", exclude_none=True)))
 
     @classmethod
+    @functools.lru_cache(maxsize=1)
     def unpacked(cls, content: bytes) -> "Plans":
         """The inverse."""
         spec, table = pickle.loads(content)

@@ -120,7 +120,8 @@ def fit(
     table = read_fit(made)
     seed = made.seed if seed is None else seed
     recording, truth = recorded(made, table, data, synthetic, seed)
-    return fitted(made, table, recording, seed, truth, on_progress)
+    prepared = Prepared(made, table, recording, seed, truth)
+    return prepared.fitted(in_memory(prepared.searches, on_progress))
 
 
 class Prepared:
@@ -203,6 +204,7 @@ class Prepared:
         return pickle.dumps((pickle.dumps(own), search.part, search.start, search.held))
 
     @classmethod
+    @functools.lru_cache(maxsize=1)  # all searches of a fit share its programs
     def unpacked(cls, content: bytes) -> "Prepared":
         """The inverse, without the starts."""
         spec, table, recording, seed = pickle.loads(content)
@@ -246,19 +248,6 @@ class Prepared:
             variables = {"loss": ("at", [next(losses) for _ in at]), "place": ("at", at)}
             found[path] = xr.Dataset(variables, {"at": numbers})
         return found
-
-
-def fitted(
-    spec: Spec,
-    table: Fit,
-    recording: Recording,
-    seed: int,
-    truth: np.ndarray | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> Fitted:
-    """The fit of a recording that was read, or simulated, in memory."""
-    prepared = Prepared(spec, table, recording, seed, truth)
-    return prepared.fitted(in_memory(prepared.searches, on_progress))
 
 
 def _concluded(

@@ -181,13 +181,7 @@ def _executor(
 def searcher(request: cluster.Request, size: int, store: ChunkStore | None) -> Searcher:
     """On a worker: what runs chunks of a search."""
     prepared, part, start, held = pickle.loads(request.packed)
-    return Searcher(Search(part, _prepared(prepared).way(part), start, held), size, store)
-
-
-@functools.lru_cache(maxsize=1)
-def _prepared(content: bytes) -> Prepared:
-    """All searches of a fit share its programs."""
-    return Prepared.unpacked(content)
+    return Searcher(Search(part, Prepared.unpacked(prepared).way(part), start, held), size, store)
 
 
 def check_into(spec: Spec, data: Path | None) -> Told:
@@ -229,9 +223,4 @@ def design_into(spec: Spec, target: Path, how: How, on_progress: OnProgress, not
 
 def designer(request: cluster.Request, size: int, store: ChunkStore | None) -> Designer:
     """On a worker: what runs chunks of protocols."""
-    return Designer(_plans(request.packed).works[request.number], size, store)
-
-
-@functools.lru_cache(maxsize=1)
-def _plans(content: bytes) -> Plans:
-    return Plans.unpacked(content)
+    return Designer(Plans.unpacked(request.packed).works[request.number], size, store)

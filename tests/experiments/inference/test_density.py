@@ -67,7 +67,7 @@ def test_the_recipe_samples_it(recording):
     pytest.importorskip("blackjax")
     (block,) = re.findall(r"```python\n([^`]*blackjax.*?)```", RECIPE.read_text(encoding="utf-8"), re.DOTALL)
     spec = make_spec(SPEC)
-    found = fitting.fitted(spec, read_fit(spec), recording, 0)
+    found = fitting.fit(spec, recording.seen)
     shown = {"plasticode": plasticode, "found": found, "spec": SPEC, "data": recording.seen}
     small = block.replace("num_steps=500", "num_steps=100").replace(", 2000)", ", 300)")
     assert small.count("100") and small.count("300")
