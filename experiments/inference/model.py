@@ -77,18 +77,15 @@ class Model:
     def regime(self, found: Mapping[str, Array], data: Arrays) -> tuple[AbstractRegime, Weights]:
         """The run with these free numbers, by path, and its initial weights."""
         values = {path: jnp.asarray(value) for path, value in self.values.items()}
+        layers = (self.plan.spec.network.layers,)
         for path, number in found.items():
             whole, _, item = path.rpartition(".")
             if path in values or whole not in values:
                 values[path] = jnp.broadcast_to(number, values[path].shape if path in values else ())
             else:
-                values[whole] = jnp.broadcast_to(values[whole], self._layers(whole)).at[int(item)].set(number)
+                values[whole] = jnp.broadcast_to(values[whole], values[whole].shape or layers).at[int(item)].set(number)
         regime, key = build(self.plan, values, jnp.asarray(self.seed, jnp.uint32), dict(data))
         return regime, start_of(regime.circuit, key, data)
-
-    def _layers(self, path: str) -> tuple[int, ...]:
-        shape = self.values[path].shape
-        return shape or (self.plan.spec.network.layers,)
 
     def shown(self, regime: AbstractRegime, weights: Weights, slow: Slow, k: Array, data: Arrays) -> dict[str, Array]:
         """What there is to observe as presentation k begins, without noise, but for what is seen later."""
@@ -278,18 +275,13 @@ def job_of_fit(spec: Spec, fit: Fit) -> tuple[Job, tuple[Coordinate, ...], dict[
 def widened(spec: Spec, free: Sequence[Coordinate]) -> dict[str, Any]:
     """The tables of a spec whose sweep has a further axis, the ends of the ranges."""
     table = spec.table()
-    ends = {one.path: [_written(end, one.is_time) for end in (one.low, one.high)] for one in free if not _is_own(one)}
+    ends = {
+        one.path: [f"{end!r} s" if one.is_time else end for end in (one.low, one.high)]
+        for one in free
+        if not one.path.startswith(f"{OBSERVE}.")  # which is no number of the spec
+    }
     tied = [*table["sweep"].get("zip", []), *([list(ends)] if len(ends) > 1 else [])]
     return table | {"sweep": table["sweep"] | ends | ({"zip": tied} if tied else {})}
-
-
-def _is_own(one: Coordinate) -> bool:
-    """Whether a free number is of an observation, and not of the spec."""
-    return one.path.split(".")[0] == OBSERVE
-
-
-def _written(number: float, is_time: bool) -> Any:
-    return f"{number!r} s" if is_time else number
 
 
 def model(spec: Spec, fit: Fit, recording: Recording | None = None) -> Model:

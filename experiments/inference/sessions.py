@@ -116,7 +116,7 @@ def _header(prepared: Prepared, how: How) -> dict[str, Any]:
     start = {f"start {name}": values for name, values in prepared.recording.start.items()}
     arrays = prepared.made.data | prepared.recording.seen | start
     jobs = {group_stem(part, 0): (size, len(chunks_of(part, size, chunking))) for part, size in searches.items()}
-    resolved, code = writing.resolved(prepared), rundir.code_of(prepared.made.plan.spec.modules)
+    resolved, code = writing.resolved_fit(prepared), rundir.code_of(prepared.made.plan.spec.modules)
     data = {rundir.RECORDING: _checksum(arrays)}
     return rundir.header(prepared.spec.name, known, resolved, code, data, chunking, jobs, rundir.FIT)
 
@@ -125,7 +125,7 @@ def _header_of_design(plans: Plans, how: How) -> dict[str, Any]:
     """What design it is."""
     chunking = plans.chunking(cluster.size(how.workers, how.scheduler)[0])
     code, data = rundir.code_of(plans.modules), rundir.data_of(plans.grid.jobs)
-    resolved, known = writing.resolved_design(plans), _hash(plans.spec, plans.table, set())
+    resolved, known = writing.resolved(plans.spec, plans.table), _hash(plans.spec, plans.table, set())
     jobs = {work.stem: (len(work.points), len(work.chunks(chunking))) for work in plans.works}
     return rundir.header(plans.spec.name, known, resolved, code, data, chunking, jobs, rundir.DESIGN)
 

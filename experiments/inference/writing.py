@@ -92,7 +92,7 @@ def write(found: Fitted, compared: Compared | None, prepared: Prepared, has_reco
     """All that a fit leaves behind, into a directory that is whole or not there; the recording too, where it is not a
     user's own file."""
     with output_directory(target, written(has_recording)) as directory:
-        spec, text = prepared.spec, resolved(prepared)
+        spec, text = prepared.spec, resolved_fit(prepared)
         (directory / "spec.toml").write_text(text, encoding="utf-8")
         groups = {"starts": found.starts, "predicted": found.predicted}
         groups |= {} if found.weights is None else {"initial_weights": found.weights}
@@ -167,15 +167,10 @@ def design_table(found: Design) -> TextTable:
     return TextTable("standard errors that a fit would have", header, rows, note)
 
 
-def resolved_design(plans: Plans) -> str:
-    """The spec of a design as TOML."""
-    return _resolved(plans.spec, plans.table)
-
-
 def write_design(found: Design, plans: Plans, target: Path) -> None:
     """All that a design leaves behind, into a directory that is whole or not there."""
     with output_directory(target, DESIGNED) as directory:
-        spec, told, text = plans.spec, best_sentences(found), resolved_design(plans)
+        spec, told, text = plans.spec, best_sentences(found), resolved(plans.spec, plans.table)
         (directory / "spec.toml").write_text(text, encoding="utf-8")
         found.data.to_netcdf(directory / "design.nc", engine="h5netcdf")
         files = save(design_figures(found), directory / "figures")
@@ -184,15 +179,15 @@ def write_design(found: Design, plans: Plans, target: Path) -> None:
         write_json({"name": spec.name, "spec_hash": spec.hash(), **content}, directory / "summary.json")
 
 
-def resolved(prepared: Prepared) -> str:
+def resolved_fit(prepared: Prepared) -> str:
     """The spec of a fit as TOML, with as many presentations as were fitted."""
     spec, shown = prepared.spec, prepared.recording.presentations
     stimulus = spec.stimulus.model_copy(update={"presentations": shown})
     record = spec.record.model_copy(update={"points": min(spec.record.points, shown)})  # there may not be more
-    return _resolved(spec.model_copy(update={"stimulus": stimulus, "record": record}), prepared.table)
+    return resolved(spec.model_copy(update={"stimulus": stimulus, "record": record}), prepared.table)
 
 
-def _resolved(spec: Spec, table: Fit) -> str:
+def resolved(spec: Spec, table: Fit) -> str:
     """The spec with all defaults, its table [fit] too, in the dtype that it is computed in, as TOML."""
     fit = table.model_dump(mode="json", exclude_none=True)
     return dump_toml(spec.model_copy(update={"fit": fit, "dtype": "float64"}))
