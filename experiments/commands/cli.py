@@ -248,7 +248,11 @@ def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
     target = out or Path("results") / f"{spec.name}{'-quick' if quick else ''}"
     try:
         with interruptible():
-            _conclude(spec, target, _ran(spec, target, how))
+            from experiments import session
+            from experiments.machine.progress import shown_progress
+
+            jobs, notify = _prepared(spec), lambda text: say(text, err=True)
+            _conclude(spec, target, session.run(spec, jobs, target, how, shown_progress, notify))
     except KeyboardInterrupt:  # before the first point, or while merging, reporting or printing
         kept = any((target / name).exists() for name in ("chunks", "results.nc"))
         tell_interrupted(f"finished points are kept in {target}" if kept else "nothing was changed")
@@ -269,13 +273,6 @@ def _prepared(spec: "Spec") -> "dict[str, list[Job]]":
     for note in notes_of(jobs):
         say(note, err=True)
     return jobs
-
-
-def _ran(spec: "Spec", target: Path, how: "How") -> "Ended":
-    from experiments import session
-    from experiments.machine.progress import shown_progress
-
-    return session.run(spec, _prepared(spec), target, how, shown_progress, lambda text: say(text, err=True))
 
 
 def _conclude(spec: "Spec", target: Path, ended: "Ended") -> None:

@@ -84,11 +84,6 @@ def estimate(spec: Spec, jobs: dict[str, list[Job]], on_progress: OnProgress | N
     return Estimate(seconds, memory, TextTable(f"{spec.name}: can be run", header, rows, note))
 
 
-def updates(job: Job) -> float:
-    """Steps times points times synapses."""
-    return job.steps * job.synapses
-
-
 def _kind(job: Job) -> Hashable:
     """What its programs follow from, but for widths of hidden layers and how time is cut."""
     return alike.wiring(job.plan, job.group.values, job.data)
@@ -137,7 +132,7 @@ def _facts(members: Sequence[Job]) -> list[str]:
     points = sum(job.group.size for job in members)
     steps = sorted({job.plan.steps for job in members})
     presentations = sorted({job.plan.spec.stimulus.presentations for job in members})
-    regime, amount = members[0].plan.spec.regime, f"{sum(map(updates, members)):.2g}"
+    regime, amount = members[0].plan.spec.regime, f"{sum(job.steps * job.synapses for job in members):.2g}"
     return [regime, *map(str, (points, len(members), _range(presentations), _range(steps), amount))]
 
 

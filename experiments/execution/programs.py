@@ -137,7 +137,8 @@ class JobRunner:
                 break
             job = job._replace(plan=plan)
             better = self._in_batches(job, key, points[again], Meter(None, 1.0))
-            jax.tree.map(functools.partial(_replace_rows, again), record, better)
+            for old, new in zip(jax.tree.leaves(record), jax.tree.leaves(better), strict=True):
+                old[again] = new
         return record
 
     def _in_batches(self, job: Job, key: ChunkKey, points: np.ndarray, meter: Meter) -> Record:
@@ -173,7 +174,7 @@ class JobRunner:
         name = job.plan.label, size
         if name not in self.compiled:
             points = job.group.size if job is self.job else size
-            self.compiled[name] = _aside(compiled, job, size, points)
+            self.compiled[name] = _aside(job, size, points)
         return self.compiled[name]
 
     def _execute(self, job: Job, programs: Programs, key: ChunkKey, points: np.ndarray, meter: Meter) -> Record:
@@ -246,15 +247,13 @@ class JobRunner:
         return state, [jax.device_get(programs.measure(state, *inputs))], 0, ()
 
 
-def _aside(work: Callable[[Job, int, int], Programs], job: Job, size: int, points: int) -> Programs:
-    """Do it in a thread, so that the main one hears of interrupts: a compiler may take minutes.
-
-    Only so many compile at once.
-    """
+def _aside(job: Job, size: int, points: int) -> Programs:
+    """As `compiled`, in a thread, so that the main one hears of interrupts: a compiler may take minutes. Only so many
+    compile at once."""
 
     def alone() -> Programs:
         with _COMPILING:
-            programs = work(job, size, points)
+            programs = compiled(job, size, points)
             give_back()
             return programs
 
@@ -265,10 +264,6 @@ def _aside(work: Callable[[Job, int, int], Programs], job: Job, size: int, point
         return pool.submit(alone).result()
     finally:
         pool.shutdown(wait=False)
-
-
-def _replace_rows(rows: np.ndarray, old: np.ndarray, new: np.ndarray) -> None:
-    old[rows] = new
 
 
 def _out_of_memory(error: Exception) -> bool:

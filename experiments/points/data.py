@@ -17,15 +17,8 @@ from experiments.tasks.contract import AbstractTask, Data
 from experiments.tasks.registry import load
 
 ARRAYS = (
-    "train_inputs",
-    "train_targets",
-    "test_inputs",
-    "test_targets",
-    "train_told",
-    "test_told",
-    "durations",
-    "gaps",
-)
+    "train_inputs", "train_targets", "test_inputs", "test_targets", "train_told", "test_told", "durations", "gaps",
+)  # fmt: skip
 FACTS = "facts.json"
 
 

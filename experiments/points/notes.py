@@ -24,8 +24,5 @@ def notes_of(jobs: dict[str, list[Job]]) -> list[str]:
             with blamed(f"rule '{rule}' makes no remarks", modules_of([rule])):
                 sentences = rule_class(rule).remarks(numbers, job.plan.sizes, spec.dtype)
             told.setdefault(rule, {}).update(dict.fromkeys(text.replace("rule.", f"{at}.") for text in sentences))
-    return [f"note: {next(iter(texts))}{_more(len(texts) - 1)}" for texts in told.values() if texts]
-
-
-def _more(cases: int) -> str:
-    return f", and {cases} more such cases" if cases else ""
+    cases = [(next(iter(texts)), len(texts) - 1) for texts in told.values() if texts]
+    return [f"note: {text}" + (f", and {more} more such cases" if more else "") for text, more in cases]

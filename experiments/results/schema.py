@@ -33,7 +33,7 @@ def check_dimensions(data: xr.Dataset) -> None:
         if name in data.coords:
             if len(values.dims) != 1 or not (values.dtype.kind in "biuf" or _is_text(values.dtype)):
                 raise ValueError("it has a coordinate that is no list of numbers or texts")
-        elif name != "status" and not _is_probe(values, axes):
+        elif name != "status" and (values.dims[: len(axes)] != axes or values.dtype.kind not in "iuf"):
             raise ValueError("it has a probe with other dimensions or another type than a run writes")
     for axis in axes:
         if axis not in data.coords or data.coords[axis].dims != (axis,):
@@ -60,10 +60,6 @@ def check_values(data: xr.Dataset) -> None:
 
 def _is_text(dtype: Any) -> bool:
     return dtype.kind in "OUT"
-
-
-def _is_probe(values: xr.Variable, axes: tuple[str, ...]) -> bool:
-    return values.dims[: len(axes)] == axes and values.dtype.kind in "iuf"
 
 
 def _check_attributes(data: xr.Dataset) -> None:

@@ -17,31 +17,15 @@ from dynamics.regime import Slow
 from experiments.tasks.contract import Kind
 
 PROBE_SAMPLES = 256  # alignments are means over this many training samples: their cost is that of a gradient
-
-SAMPLES = 10  # whose activities are recorded
-
-FISHER = "fisher"
-
 KERNEL_SAMPLES = 64  # a tangent kernel needs a direction in weight space for every sample
+SAMPLES = 10  # whose activities are recorded
+FISHER = "fisher"
 
 # What else a result has under a name of its own.
 TAKEN = (
-    "status",
-    "record",
-    "phase",
-    "presentation",
-    "time",
-    "matrix",
-    "error_estimate",
-    "arrays",
-    "sample",
-    "converged",
-    "finite",
-    "part",
-    "seed",
-    "inside",
-)
-
+    "status", "record", "phase", "presentation", "time", "matrix", "error_estimate", "arrays", "sample", "converged",
+    "finite", "part", "seed", "inside",
+)  # fmt: skip
 
 Measure = Callable[[Circuit, Weights, Slow, dict[str, Array]], Array | dict[str, Array]]
 
@@ -102,10 +86,6 @@ def _field(weights: Weights, slow: Slow, data: dict[str, Any]) -> tuple[Any, Arr
     targets = data.get("train_targets")
     few = data["train_inputs"][:KERNEL_SAMPLES], None if targets is None else targets[:KERNEL_SAMPLES]
     return curvature.averaged_field(data["run"], weights, slow, *few)
-
-
-def _exponent(circuit: Circuit, weights: Weights, slow: Slow, data: dict[str, Any]) -> Array:
-    return curvature.lyapunov_exponent(*_field(weights, slow, data), data["run"].clock.period)
 
 
 def _answers(circuit: Circuit, weights: Weights, data: dict[str, Array]) -> tuple[Array, Array, Array | None]:
@@ -257,7 +237,7 @@ PROBES: dict[str, Probe] = {
         settled=True,
     ),
     "lyapunov_exponent": Probe(
-        _exponent,
+        lambda c, w, s, d: curvature.lyapunov_exponent(*_field(w, s, d), d["run"].clock.period),
         "largest Lyapunov exponent of learning",
         units="1/s",
         of=curvature.lyapunov_exponent,

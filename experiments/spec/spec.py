@@ -44,7 +44,6 @@ DEFAULT_SOLVERS = ("window", "heun", "euler")  # the first one that suits, or th
 LONGEST_NAME = 200  # bytes; file systems allow 255, and suffixes come after
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 PartName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=64)]
-PhaseName = PartName
 MOST_PHASES = 100
 
 
@@ -67,7 +66,7 @@ class Part(AbstractTable):
 class Phase(AbstractTable):
     """[[phases]]: a stage of a run, of so many presentations; `set` maps dotted paths to its own values."""
 
-    name: PhaseName | None = None
+    name: PartName | None = None
     """What results call it; by default its number from 0."""
     presentations: Count
     """How many it has."""
