@@ -6,8 +6,9 @@ import importlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+from pydantic import Field, TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bar
@@ -17,9 +18,11 @@ from experiments.machine.interrupts import raise_if_interrupted
 
 PATIENCE = 2.0  # seconds before anything is shown
 EVERY_SECONDS, EVERY_FRACTION, EVERY_MINUTE = 5.0, 0.1, 60.0  # between two plain lines
-LONGEST = 40  # of a word for points
 EVERY_UPDATE = 0.2  # seconds between two states of a bar in a notebook
 POINTS = "points"  # of a sweep
+Amount = Annotated[float, Field(strict=True, ge=0, lt=1e18)]
+Whole = Annotated[int, Field(strict=True, ge=0, lt=10**18)]
+Words = Annotated[str, Field(strict=True, max_length=40, pattern=r"^[a-zA-Z]+( [a-zA-Z]+)*$")]
 
 
 class Progress(NamedTuple):
@@ -29,14 +32,14 @@ class Progress(NamedTuple):
     those of a sweep, or of the present search of a fit, which have no rate, as they end together.
     """
 
-    done: float
-    total: float
-    points: int = 0
-    of: int = 0
-    failures: int = 0
-    rate: float = 0.0
-    left: float | None = None
-    what: str = POINTS
+    done: Amount
+    total: Amount
+    points: Whole = 0
+    of: Whole = 0
+    failures: Whole = 0
+    rate: Amount = 0.0
+    left: Amount | None = None
+    what: Words = POINTS
 
     @property
     def fraction(self) -> float:
@@ -54,19 +57,10 @@ class Progress(NamedTuple):
 
 def progress_told(content: object) -> Progress | None:
     """The progress that another process has told, which may be of another release; None where it makes no sense."""
-    if not isinstance(content, dict) or not {"done", "total"} <= set(content) <= set(Progress._fields):
+    try:
+        return TypeAdapter(Progress).validate_python(content) if isinstance(content, dict) else None
+    except ValidationError:
         return None
-    whole = {"points", "of", "failures"}
-    told = dict(content)
-    what = told.pop("what", POINTS)
-    if not (type(what) is str and len(what) < LONGEST and what.replace(" ", "").isalpha()):
-        return None
-    for key, value in told.items():
-        least_is_there = type(value) in (int, float) and 0 <= value < 1e18
-        if not (least_is_there and (key not in whole or type(value) is int) or (key == "left" and value is None)):
-            return None
-    numbers: dict[str, Any] = {k: v if k in whole or v is None else float(v) for k, v in told.items()}
-    return Progress(**numbers, what=what)
 
 
 OnProgress = Callable[[Progress], None]
