@@ -14,9 +14,9 @@ from dynamics.errors import printable
 from experiments.execution import cluster
 from experiments.execution.keeping import How, keep, kept, missing, share
 from experiments.execution.runner import Assignment, Executor, chunking, local, meter_of
+from experiments.machine import progress
 from experiments.machine.interrupts import heard
 from experiments.machine.lock import InUse
-from experiments.machine.progress import OnProgress
 from experiments.points.jobs import Job, sweeps
 from experiments.predictions.study.choice import study_of
 from experiments.report import report
@@ -59,12 +59,7 @@ class Ended(NamedTuple):
 
 
 def run(
-    spec: Spec,
-    jobs: dict[str, list[Job]],
-    target: Path,
-    how: How,
-    progress: Callable[[str], AbstractContextManager[OnProgress]],
-    notify: Callable[[str], None],
+    spec: Spec, jobs: dict[str, list[Job]], target: Path, how: How, notify: Callable[[str], None]
 ) -> Ended:
     """Run what is missing in `target`, and write the results and a report of all that is finished."""
     processes, devices = cluster.size(how.workers, how.scheduler)
@@ -76,7 +71,7 @@ def run(
         if directory.is_merged:
             notify(f"all points are finished: nothing is run again in {target}; --force would")
             return _merged(spec, sweeps(jobs), directory)
-        interrupted = _fill(spec, jobs, directory, how, progress)
+        interrupted = _fill(spec, jobs, directory, how)
         if how.shard is None:
             return _finish(spec, jobs, directory, interrupted)
         if interrupted:
@@ -84,18 +79,12 @@ def run(
     return _merge_shards(spec, jobs, target, header, directory)
 
 
-def _fill(
-    spec: Spec,
-    jobs: dict[str, list[Job]],
-    directory: rundir.RunDirectory,
-    how: How,
-    progress: Callable[[str], AbstractContextManager[OnProgress]],
-) -> bool:
+def _fill(spec: Spec, jobs: dict[str, list[Job]], directory: rundir.RunDirectory, how: How) -> bool:
     """Run the chunks that are missing and keep them; returns whether that was interrupted."""
     mine = share(_members(jobs), directory.chunking, how.shard)
     tasks = missing(mine, directory.store)
     try:
-        with progress(spec.name) as on_progress:
+        with progress.shown_progress(spec.name) as on_progress:
             meter = meter_of(mine, tasks, on_progress)
             directory.lock.tell = lambda: {"progress": meter.now._asdict()}
             directory.lock.beat()

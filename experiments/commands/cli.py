@@ -249,10 +249,9 @@ def _execute(spec: "Spec", out: Path | None, quick: bool, how: "How") -> None:
     try:
         with interruptible():
             from experiments import session
-            from experiments.machine.progress import shown_progress
 
             jobs, notify = _prepared(spec), lambda text: say(text, err=True)
-            _conclude(spec, target, session.run(spec, jobs, target, how, shown_progress, notify))
+            _conclude(spec, target, session.run(spec, jobs, target, how, notify))
     except KeyboardInterrupt:  # before the first point, or while merging, reporting or printing
         kept = any((target / name).exists() for name in ("chunks", "results.nc"))
         tell_interrupted(f"finished points are kept in {target}" if kept else "nothing was changed")
