@@ -76,17 +76,14 @@ def _named(entries: list[str], wanted: list[str], file: str) -> dict[str, str]:
     """The entries of a file that are wanted, or whose columns are, by their names without folders."""
     found = {}
     for name in wanted:
-        own = [name] if name in entries else [entry for entry in entries if _last(entry) == name]
+        # In its folder, which of a time series of NWB is what it is called.
+        inner = [entry for entry in entries if entry.removesuffix("/data").rpartition("/")[2] == name]
+        own = [name] if name in entries else inner
         if len(own) > 1:
             raise PlasticodeError(f"the recording '{file}' has {' and '.join(own)}: one of them must be '{name}'")
         columns = [entry for entry in entries if entry.rpartition("_")[0] == name]
         found |= {name: own[0]} if own else dict(zip(columns, columns, strict=True))
     return found
-
-
-def _last(entry: str) -> str:
-    """What a variable is called in its folder; the folder itself, of a time series of NWB."""
-    return entry.removesuffix("/data").rpartition("/")[2]
 
 
 def _column(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray | None:

@@ -14,12 +14,7 @@ from experiments.points.jobs import Job
 def abreast(job: Job, points: np.ndarray, padded: int, block: int, devices: int) -> np.ndarray:
     """The positions in `points` of the `padded` points of a batch, some twice: `devices` equal parts one after the
     other, each made of blocks of `block` points."""
-    every = [_strength(values)[points] for values in job.group.stages]
-    slowest_first = np.argsort(np.max(every, axis=0), kind="stable")
+    every = [v["stimulus.duration"] / smallest(v["timescales.plasticity"]) for v in job.group.stages]
+    slowest_first = np.argsort(np.max(every, axis=0)[points], kind="stable")
     blocks = np.resize(slowest_first, padded).reshape(-1, devices, block)
     return blocks.swapaxes(0, 1).ravel()
-
-
-def _strength(values: dict[str, np.ndarray]) -> np.ndarray:
-    """T / tau_plast of every point, in the layer where it is largest."""
-    return values["stimulus.duration"] / smallest(values["timescales.plasticity"])

@@ -51,11 +51,9 @@ def heeded(plan: Plan, point: dict[str, Any]) -> Heeded:
 
 def _reads_errors(circuit: Circuit) -> bool:
     """Whether some factor reads an error of neurons, or what arrives at the port where errors do."""
-    for factor, layer, what in wiring.factors(circuit.layers, circuit.projections):
-        read = reads(factor, circuit.plan.known[layer], what)
-        if "error" in (*read.values, *read.drives) or "modulatory" in read.inputs:
-            return True
-    return False
+    factors = wiring.factors(circuit.layers, circuit.projections)
+    found = (reads(factor, circuit.plan.known[layer], what) for factor, layer, what in factors)
+    return any("error" in (*read.values, *read.drives) or "modulatory" in read.inputs for read in found)
 
 
 def check_trace(spec: Spec, values: dict[str, np.ndarray], known: Heeded) -> None:

@@ -190,7 +190,8 @@ def _alike(stages: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
 
 def _values(static: Spec, traced: list[tuple[Coordinate, np.ndarray]], points: int) -> dict[str, np.ndarray]:
     """Every traced number of every point, in SI units."""
-    known = _traced_numbers(static)
+    known = {path: (quantity, static.at(path)) for path, quantity in TRACED.items()}
+    known |= {path: (number.quantity, number.value) for path, number in static.rule.numbers().items()}
     _check_lists(static, traced, points, known)
     numbers: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for path, (_, value) in known.items():
@@ -230,12 +231,6 @@ def _check_lists(
             raise PlasticodeError(
                 f"{path} has {width} numbers at each of {points} points: at most {MOST_LISTED} are allowed in all"
             )
-
-
-def _traced_numbers(static: Spec) -> dict[str, tuple[Quantity, Any]]:
-    """What every traced number of a spec may be, and its value."""
-    known = {path: (quantity, static.at(path)) for path, quantity in TRACED.items()}
-    return known | {path: (number.quantity, number.value) for path, number in static.rule.numbers().items()}
 
 
 def _repeated(value: Any, points: int) -> tuple[np.ndarray, np.ndarray]:
