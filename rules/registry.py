@@ -1,7 +1,7 @@
 """Rules by name: what a spec's [rule] table may say, and the rule that it means."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -109,15 +109,6 @@ def wrapped_rules(name: str) -> set[str]:
 def rule_times(name: str) -> set[str]:
     """The parameters of a rule that are times."""
     return {field.name for field in dataclasses.fields(rule_class(name)) if field.metadata.get("time")}
-
-
-def rule_names(name: str, parameters: Mapping[str, Any]) -> Iterator[str]:
-    """A rule, and the rules that are its parameters. A text is the name of a rule only where the rule wraps one."""
-    yield name
-    for key in sorted(wrapped_rules(name)):
-        value = parameters.get(key, rule_fields(name)[key])
-        table = value if isinstance(value, Mapping) else {"name": value}
-        yield from rule_names(table["name"], table)
 
 
 def check_numbers(name: str, key: str, values: np.ndarray) -> None:

@@ -280,7 +280,7 @@ def compiled(job: Job, size: int, points: int | None = None) -> Programs:
     if alike.own_names(spec):
         return _compiled(job, *cut, "local")
     # The names of what has none of its own, such as a lambda.
-    names = spec.rule.name, spec.probes, spec.network.activation, spec.network.output_activation
+    names = spec.rule.name, spec.probes, *spec.network.activations
     key, kept = program_key(job, size, points), KEPT if traced_folder() is None else FEW
     return kept.made(key, lambda: stored.made((key, names), lambda name: _compiled(job, *cut, name)))
 

@@ -12,7 +12,7 @@ from experiments.points.assemble import Plan
 from experiments.spec.probes import PROBES
 from experiments.spec.spec import Spec
 from experiments.spec.tables import TRACED
-from rules.registry import rule_class, rule_names
+from rules.registry import rule_class
 
 PACKAGES = "dynamics", "rules", "experiments"  # whose code does not change while a process runs
 # What a program does not look at in a spec, or what is said better: of a rule all but its numbers, the plan's
@@ -34,16 +34,14 @@ _LEFT_OUT = _left_out()
 
 def own_names(spec: Spec) -> list[str]:
     """The rules, probes and activations of a spec that are a user's own code, in no module of `PACKAGES`."""
-    network = spec.network
-    rules = rule_names(spec.rule.name, spec.rule.parameters)
-    named = *rules, *spec.probes, network.activation, network.output_activation
+    named = *spec.rule.names, *spec.probes, *spec.network.activations
     return [name for name in named if is_own(name) and name.partition(".")[0] not in PACKAGES]
 
 
 def whole(plan: Plan, values: Mapping[str, np.ndarray], data: Mapping[str, np.ndarray]) -> Hashable:
     """What the states of points follow from, of whose `values` only the shapes count, and of their task's `data`."""
-    names = plan.spec.network.activation, plan.spec.network.output_activation
-    return wiring(plan, values, data), tuple(map(activation, names)), plan.sizes, plan.steps, plan.history
+    activations = tuple(map(activation, plan.spec.network.activations))
+    return wiring(plan, values, data), activations, plan.sizes, plan.steps, plan.history
 
 
 def wiring(plan: Plan, values: Mapping[str, np.ndarray], data: Mapping[str, np.ndarray]) -> Hashable:
@@ -51,8 +49,8 @@ def wiring(plan: Plan, values: Mapping[str, np.ndarray], data: Mapping[str, np.n
     on how an integrator cuts time, and of activations only on whether they have kinks."""
     spec, rule = plan.spec, plan.spec.rule
     leaves, integrator = jax.tree.flatten(plan.integrator)
-    classes = tuple(rule_class(name) for name in rule_names(rule.name, rule.parameters))
-    smooth = tuple(activation(n).smooth for n in (spec.network.activation, spec.network.output_activation))
+    classes = tuple(map(rule_class, rule.names))
+    smooth = tuple(activation(name).smooth for name in spec.network.activations)
     probes = tuple((name, PROBES[name].measure if name in PROBES else None) for name in spec.probes)
     return (
         spec.model_dump_json(exclude=_LEFT_OUT),

@@ -30,7 +30,7 @@ from experiments.spec.rule_table import RULE_DELAY
 from experiments.spec.spec import Spec
 from experiments.spec.tables import TRACED
 from experiments.tasks.contract import Data
-from rules.registry import check_numbers, make_rule, rule_names, rule_times
+from rules.registry import check_numbers, make_rule, rule_times
 
 Values = dict[str, Float[Array, "*layers"]]
 MAX_HISTORY = 1_000_000
@@ -143,8 +143,7 @@ def remembering(plan: Plan, values: Mapping[str, np.ndarray], lags: Lags) -> Pla
     """The plan with as long a past as those lags need at any of the points; `lags` is `lags_of(plan)`, or that of a
     plan wired alike."""
     spec = plan.spec
-    timed = any(rule_times(name) for name in rule_names(spec.rule.name, spec.rule.parameters))
-    if spec.regime != "coupled" or spec.delays.stages or not timed:
+    if spec.regime != "coupled" or spec.delays.stages or not any(map(rule_times, spec.rule.names)):
         return plan
     found = lags({path: value.astype(spec.dtype) for path, value in values.items()})
     if not found:

@@ -32,7 +32,6 @@ from experiments.spec.grid import Group, Sweep, expand
 from experiments.spec.probes import probe_named, samples_of, variable
 from experiments.spec.spec import Spec
 from experiments.tasks.contract import AbstractTask, Data
-from rules.registry import rule_names
 
 CACHE_BLOCK = 8  # points that one CPU core advances together
 CHUNK_BYTES = 512 * 2**20  # of the states and records of a chunk
@@ -277,8 +276,8 @@ def _traced(job: Job, found: _Found) -> tuple[Job, Any, Any]:
     """The job with the past that its rule needs, and the shapes of a point's state and record: a rule that does not fit
     its task is refused here."""
     spec = job.plan.spec
-    rules = [name for name in rule_names(spec.rule.name, spec.rule.parameters) if is_own(name)]
-    activations = [name for name in (spec.network.activation, spec.network.output_activation) if is_own(name)]
+    rules = [name for name in spec.rule.names if is_own(name)]
+    activations = [name for name in spec.network.activations if is_own(name)]
     modules = modules_of([*rules, *activations])
     values, seeds = points_of(job, slice(0, 1))
     point = {path: value[0] for path, value in values.items()}

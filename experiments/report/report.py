@@ -20,7 +20,7 @@ from experiments.results.text_tables import TextTable, final_tables
 from experiments.results.verdicts import WORDS, StudyReport, Verdict
 from experiments.spec.grid import Sweep
 from experiments.spec.spec import Spec, dump_toml
-from rules.registry import rule_class, rule_names
+from rules.registry import rule_class
 
 WRITTEN = ("spec.toml", "summary.json", "report.html", "figures")  # beside the results
 
@@ -85,12 +85,7 @@ def verdict_table(verdicts: Sequence[Verdict], sources: bool = True) -> TextTabl
 
 def bibtex(sweeps: Iterable[Sweep]) -> list[str]:
     """The references of the rules of all points, those wrapped by another rule included, one field per line."""
-    names = {
-        name
-        for sweep in sweeps
-        for group in sweep.groups
-        for name in rule_names(group.static.rule.name, group.static.rule.parameters)
-    }
+    names = {name for sweep in sweeps for group in sweep.groups for name in group.static.rule.names}
     references = dict.fromkeys(rule_class(name).reference for name in sorted(names))
     return [pretty_bibtex(reference) for reference in references]
 

@@ -50,6 +50,11 @@ class Rule(AbstractTable):
         """The path and the table of the rule and of each that it wraps: "rule", "rule.credit", ..."""
         return _tables("rule", {"name": self.name} | self.parameters)
 
+    @property
+    def names(self) -> list[str]:
+        """The rule and those that it wraps."""
+        return [table["name"] for _, table in self.tables()]
+
     def numbers(self) -> dict[str, RuleNumber]:
         """The parameters that are traced numbers or times, or lists of them, by path; those of wrapped rules too."""
         found = {}

@@ -38,7 +38,6 @@ from experiments.spec.tables import (
 from experiments.spec.toml_text import write_toml
 from experiments.tasks.contract import AbstractTask
 from experiments.tasks.registry import make_task, task_class
-from rules.registry import rule_names
 
 DEFAULT_SOLVERS = ("window", "heun", "euler")  # the first one that suits, or the last: checks then tell what does not
 LONGEST_NAME = 200  # bytes; file systems allow 255, and suffixes come after
@@ -186,7 +185,7 @@ class Spec(AbstractTable):
 
     def _suits(self, integrator: AbstractIntegrator) -> bool:
         """Whether an integrator is at its best here."""
-        smooth = all(activation(name).smooth for name in (self.network.activation, self.network.output_activation))
+        smooth = all(activation(name).smooth for name in self.network.activations)
         swept = {phase_path(path)[1] for path in self.sweep}
         multiplied = any(self.at(key) is not None or key in swept for key in MULTIPLIED)
         if self.regime == "flow" and not (integrator.flows and (integrator.sampling or not self.noise.sampling)):
@@ -196,9 +195,7 @@ class Spec(AbstractTable):
     @property
     def modules(self) -> set[str]:
         """The modules of a user's own code that it names: of its rules, task, probes and activations."""
-        network = self.network
-        names = (self.task.name, *self.probes, network.activation, network.output_activation)
-        return modules_of([*rule_names(self.rule.name, self.rule.parameters), *names])
+        return modules_of([self.task.name, *self.rule.names, *self.probes, *self.network.activations])
 
     def at(self, path: str) -> Any:
         """The value at a path of two components, such as "delays.error"."""

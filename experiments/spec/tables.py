@@ -161,6 +161,11 @@ class Network(AbstractTable):
         """The number of layers of neurons, without the input."""
         return len(self.hidden) + 1
 
+    @property
+    def activations(self) -> tuple[str, str]:
+        """Those of the hidden layers and of the output layer."""
+        return self.activation, self.output_activation
+
 
 class Timescales(AbstractTable):
     """[timescales]: time constants, each one time or one per layer."""

@@ -18,9 +18,10 @@ from experiments.points.notes import notes_of
 from experiments.report.report import bibtex
 from experiments.spec.grid import expand
 from experiments.spec.loading import make_spec
+from experiments.spec.rule_table import Rule
 from experiments.storage.rundir import header_of
 from rules.curl import flipped
-from rules.registry import rule_fields, rule_names
+from rules.registry import rule_fields
 
 pytestmark = pytest.mark.usefixtures("unchecked_types", "undrawn")
 TINY = """
@@ -122,9 +123,9 @@ def test_paths_that_results_would_call_alike_are_refused():
 
 def test_the_names_of_rules_in_rules():
     parameters = {"credit": {"name": "curl", "credit": {"name": "bcm", "readout": "hebbian"}}, "flips": 0.5}
-    assert list(rule_names("curl", parameters)) == ["curl", "curl", "bcm"]
-    assert list(rule_names("curl", {})) == ["curl", "sgd"]
-    assert list(rule_names("oja", {"readout": "hebbian"})) == ["oja"]
+    assert Rule.model_validate({"name": "curl"} | parameters).names == ["curl", "curl", "bcm"]
+    assert Rule.model_validate("curl").names == ["curl", "sgd"]
+    assert Rule.model_validate({"name": "oja", "readout": "hebbian"}).names == ["oja"]
 
 
 @pytest.mark.parametrize(
