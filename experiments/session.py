@@ -1,11 +1,7 @@
 """Runs a spec into a directory: what is missing runs, each finished chunk is kept, at the end all is merged."""
 
-import contextlib
-import functools
-import json
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +9,7 @@ from typing import NamedTuple
 from dynamics.errors import printable
 from experiments.execution import cluster
 from experiments.execution.keeping import How, keep, kept, missing, share
-from experiments.execution.runner import Assignment, Executor, chunking, local, meter_of
+from experiments.execution.runner import Assignment, chunking, meter_of
 from experiments.machine import progress
 from experiments.machine.interrupts import heard
 from experiments.machine.lock import InUse
@@ -86,21 +82,13 @@ def _fill(spec: Spec, jobs: dict[str, list[Job]], directory: rundir.RunDirectory
     try:
         with progress.shown_progress(spec.name) as on_progress:
             meter = meter_of(mine, tasks, on_progress)
-            directory.lock.tell = lambda: {"progress": meter.now._asdict()}
-            directory.lock.beat()
-            with _executor(spec, directory, how) as execute:
+            directory.show(meter)
+            with cluster.executor(spec, directory, how) as execute:
                 keep(directory, provenance(spec, ""), execute(tasks, meter))
     except KeyboardInterrupt:
         heard()
         return True
     return False
-
-
-def _executor(spec: Spec, directory: rundir.RunDirectory, how: How) -> AbstractContextManager[Executor]:
-    if how.workers is None and how.scheduler is None:
-        return contextlib.nullcontext(functools.partial(local, store=directory.store))
-    code = json.loads(directory.store.identity)["run"]["code"]
-    return cluster.connected(spec, directory.store, directory.chunking, code, how.workers, how.scheduler)
 
 
 def _members(jobs: dict[str, list[Job]]) -> list[Job]:

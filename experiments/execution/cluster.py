@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,8 +29,9 @@ import numpy as np
 from dynamics.errors import PlasticodeError, printable, reason
 from dynamics.plugins import look_in, looked_in, own_folders
 from experiments.execution import runner
+from experiments.execution.keeping import How
 from experiments.execution.programs import JobRunner
-from experiments.execution.runner import ATTEMPTS, Assignment, Executor, Outcome
+from experiments.execution.runner import ATTEMPTS, Assignment, Executor, Outcome, local
 from experiments.machine.compilation import are_wanted, kept_here
 from experiments.machine.processes import deaf, one_core_each
 from experiments.machine.progress import Meter
@@ -38,7 +40,7 @@ from experiments.results.labels import versions
 from experiments.spec.loading import make_spec
 from experiments.spec.spec import Spec
 from experiments.storage.chunks import ChunkStore, Record
-from experiments.storage.rundir import code_of
+from experiments.storage.rundir import RunDirectory, code_of
 
 GONE = "the dask scheduler is gone: finished chunks are kept, and the same command goes on from there"
 NO_WORKERS = "the workers have ended, and none has come back: finished chunks are kept, and the same command goes on"
@@ -85,6 +87,21 @@ def size(workers: int | None, scheduler: str | None) -> tuple[int, int | None]:
     if scheduler is not None:
         return UNKNOWN_SIZE, 1
     return (1, None) if workers is None else (workers, 1)
+
+
+def executor(
+    spec: Spec,
+    directory: RunDirectory,
+    how: How,
+    make: Callable[..., Any] = JobRunner,
+    remote: Callable[[Request, int, ChunkStore | None], Any] | None = None,
+    pack: Callable[[Any], bytes] = lambda job: pickle.dumps(job.beside_runs),
+) -> AbstractContextManager[Executor]:
+    """Where chunks run: in this process, by runners that `make` makes, or on workers, as `connected` says."""
+    if how.workers is None and how.scheduler is None:
+        return contextlib.nullcontext(functools.partial(local, store=directory.store, make=make))
+    code = json.loads(directory.store.identity)["run"]["code"]
+    return connected(spec, directory.store, directory.chunking, code, how.workers, how.scheduler, remote, pack)
 
 
 @contextlib.contextmanager

@@ -1,12 +1,9 @@
 """What the commands `fit` and `design` do: a spec read with its settings, the result in a directory."""
 
-import contextlib
-import functools
 import hashlib
 import json
 import pickle
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,12 +12,11 @@ import numpy as np
 from dynamics.errors import PlasticodeError, refused
 from experiments.execution import cluster, runner
 from experiments.execution.keeping import How, missing, share
-from experiments.execution.runner import Executor, local
 from experiments.inference import recordings, writing
 from experiments.inference.design import Designer, Plans
 from experiments.inference.fitting import Prepared
 from experiments.inference.initial import FREE
-from experiments.inference.model import doubled, model, sizes
+from experiments.inference.model import model, sizes
 from experiments.inference.searching import Search, Searcher, Seeker, chunking_of, chunks_of, meter_of
 from experiments.inference.simulation import given, recorded
 from experiments.inference.table import Fit, read_fit
@@ -29,7 +25,7 @@ from experiments.points.jobs import group_stem
 from experiments.results import ownership
 from experiments.results.ownership import RECORDED
 from experiments.results.text_tables import TextTable
-from experiments.spec.loading import load_spec, make_spec
+from experiments.spec.loading import load_spec
 from experiments.spec.spec import Spec
 from experiments.spec.toml_text import parse_setting
 from experiments.storage import rundir
@@ -95,8 +91,7 @@ def fit_into(
             notify(notice)
         for why in prepared.blind():  # before hours of work
             notify(f"at the middle of the ranges the data stay the same when {why}: fewer of these numbers can be free")
-        modules = prepared.made.plan.spec.modules
-        with _executor(directory, how, spec, modules, Searcher, searcher, prepared.packed) as execute:
+        with cluster.executor(_double(spec), directory, how, Searcher, searcher, prepared.packed) as execute:
             seek = Seeker(_meter(prepared, directory, on_progress), directory.chunking, execute, directory)
             found = prepared.fitted(seek)
             which = None if contest is None else contest.compared(seek)
@@ -157,25 +152,13 @@ def _meter(prepared: Prepared, directory: rundir.RunDirectory, on_progress: OnPr
         chunks = chunks_of(part, size, directory.chunking)
         finished[part] = sum(len(points) for key, points in chunks.items() if key in directory.store)
     meter = meter_of(searches, on_progress, finished)
-    _tell(directory, meter)
+    directory.show(meter)
     return meter
 
 
-def _tell(directory: rundir.RunDirectory, meter: Meter) -> None:
-    """Let other processes see how far it is."""
-    directory.lock.tell = lambda: {"progress": meter.now._asdict()}
-    directory.lock.beat()
-
-
-def _executor(
-    directory: rundir.RunDirectory, how: How, spec: Spec, modules: Iterable[str], make: Any, remote: Any, pack: Any
-) -> AbstractContextManager[Executor]:
-    """Where chunks run: here, by the runners that `make` makes, or on workers, by those of `remote`."""
-    if how.workers is None and how.scheduler is None:
-        return contextlib.nullcontext(functools.partial(local, store=directory.store, make=make))
-    code, where = rundir.code_of(modules), (how.workers, how.scheduler)
-    double = make_spec(doubled(spec))
-    return cluster.connected(double, directory.store, directory.chunking, code, *where, remote, pack)
+def _double(spec: Spec) -> Spec:
+    """The spec in the dtype that it is computed in."""
+    return spec.model_copy(update={"dtype": "float64"})
 
 
 def searcher(request: cluster.Request, size: int, store: ChunkStore | None) -> Searcher:
@@ -211,8 +194,8 @@ def design_into(spec: Spec, target: Path, how: How, on_progress: OnProgress, not
             notify(notice)
         tasks = share(plans.works, directory.chunking)
         meter = runner.meter_of(tasks, missing(tasks, directory.store), on_progress)
-        _tell(directory, meter)
-        with _executor(directory, how, spec, plans.modules, Designer, designer, lambda _: plans.packed()) as execute:
+        directory.show(meter)
+        with cluster.executor(_double(spec), directory, how, Designer, designer, lambda _: plans.packed()) as execute:
             found = plans.found(Seeker(meter, directory.chunking, execute, directory))
         writing.write_design(found, plans, target)
         directory.close()

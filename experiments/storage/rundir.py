@@ -19,6 +19,7 @@ import numpy as np
 from dynamics.errors import PlasticodeError, printable, shown, visible
 from experiments.machine import files
 from experiments.machine.lock import Lock, locked
+from experiments.machine.progress import Meter
 from experiments.machine.reading import (
     is_count,
     is_run,
@@ -59,6 +60,11 @@ class RunDirectory:
     lock: Lock
     is_merged: bool
     notices: list[str] = field(default_factory=list)
+
+    def show(self, meter: Meter) -> None:
+        """Let other processes see how far the run is."""
+        self.lock.tell = lambda: {"progress": meter.now._asdict()}
+        self.lock.beat()
 
     def close(self) -> None:
         """All is merged: remove what was kept to go on."""
