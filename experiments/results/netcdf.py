@@ -235,28 +235,19 @@ def output_directory(target: Path, writes: Sequence[str] = ownership.RUN) -> Ite
     ownership.remove_leftovers(target.absolute(), alone=False)
     target = target.absolute()
     partial = (target if target.is_dir() else target.parent) / f".{target.name}.{os.getpid()}.partial"
-    created: list[Path] = []
+    created = [path for path in (partial.parent, *partial.parent.parents) if not path.exists()]
     try:
         with told(target):
-            _make(partial.parent, created)
-            partial.mkdir()
+            partial.mkdir(parents=True)
             ownership.mark(partial)
         yield partial
         with told(target):
             _publish(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        for directory in reversed(created):
+        for directory in created:
             with contextlib.suppress(OSError):
                 directory.rmdir()
-
-
-def _make(directory: Path, created: list[Path]) -> None:
-    """Make a directory and its parents, noting those that were not there."""
-    if not directory.exists():
-        _make(directory.parent, created)
-        directory.mkdir()
-        created.append(directory)
 
 
 def _publish(source: Path, target: Path) -> None:

@@ -67,13 +67,7 @@ class Contents(NamedTuple):
 
     def _blocks(self, blocks: Callable[[int], Iterator[np.ndarray]], count: int) -> Iterator[np.ndarray]:
         with _blamed(self.path):
-            left = blocks(count)
-        while True:
-            with _blamed(self.path):
-                block = next(left, None)
-            if block is None:
-                return
-            yield block
+            yield from blocks(count)
 
 
 @contextlib.contextmanager
