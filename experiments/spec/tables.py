@@ -131,11 +131,7 @@ class AbstractTable(BaseModel):
 
 
 class Network(AbstractTable):
-    """[network]: a fully connected network; the task gives its input size and, unless unsupervised, its output size.
-
-    It starts from drawn weights, or from `weights`: a file with an array for every map by name (W1, b1, ...), or
-    "DIR#point", a point of a run that has saved its own (`record.weights`).
-    """
+    """[network]: a fully connected network; the task gives its input size and, unless unsupervised, its output size."""
 
     hidden: Annotated[tuple[Width, ...], Field(max_length=100)] = (64,)
     """Neurons of each hidden layer, from the input on; [] has none."""
@@ -152,7 +148,7 @@ class Network(AbstractTable):
     gain: Annotated[float, Quantity(time=False, zero=True)] = Field(default=1.0, title="gain of the initial weights")
     """Initial weights are normal, of this standard deviation over the root of their number of sources."""
     weights: Annotated[str, Field(min_length=1, max_length=4000)] | None = Field(default=None, title="first weights")
-    """First weights, of a file or of a point of an earlier run: "DIR#12"; without it they are drawn."""
+    """A file with maps by name (W1, b1, ...), or "DIR#12", a point of a run that has saved its own; else drawn."""
     skips: Annotated[tuple[tuple[Index, Index], ...], Field(max_length=100)] = ()
     """Pairs of layers [from, to], counted from 0 (the input), that further matrices connect."""
 
@@ -191,8 +187,7 @@ class Timescales(AbstractTable):
 class Stimulus(AbstractTable):
     """[stimulus]: each presentation lasts `duration` (the unit T) and is followed by a blank `gap`.
 
-    Samples come in `order`: "random" draws with replacement, "shuffled" in epochs that show each once, "sequential" as
-    the data have them. Of sequences each frame is a presentation, and the order is that of sequences.
+    Of sequences each frame is a presentation, and the order is that of sequences.
 
     `batch` samples are shown side by side, each to a copy of the network; the copies share weights and slow variables,
     which move by the mean of their drives. `presentations` counts how often that happens.
@@ -290,21 +285,14 @@ class Flow(AbstractTable):
 
 
 class Record(AbstractTable):
-    """[record]: which probes are recorded, at how many evenly spaced times.
-
-    Without `probes`, the loss is recorded, and the accuracy where the task is a classification: see `Spec.probes`.
-    `weights` saves all maps as well, at the "end" or at all "records". `samples` are those of the test, counted from 0,
-    that the probe `activities` is of; without them the first ten.
-    `inside` names what is seen inside the presentations `inside_presentations`, at so many evenly spaced times, of all
-    neurons, or of some of a layer: {z1 = [0, 3]} (`dynamics.inside` has the names).
-    """
+    """[record]: which probes are recorded, at how many evenly spaced times, and what is seen inside presentations."""
 
     points: Records = 10
     """Records, evenly spaced, beside that of the start."""
     probes: Annotated[tuple[Probe, ...], Field(min_length=1)] | None = None
     """What is measured at each: names of probes, or `module:function`; by default what suits the task."""
     weights: Literal["end", "records"] | None = None
-    """When all weights are saved; without it never."""
+    """When all maps are saved, once or with each record; without it never."""
     samples: Annotated[tuple[Index, ...], Field(min_length=1, max_length=1000)] | None = None
     """Test samples, counted from 0, that the probe `activities` is of; by default the first ten."""
     inside: Annotated[tuple[str, ...], Field(max_length=100)] = ()
@@ -314,7 +302,7 @@ class Record(AbstractTable):
     inside_times: Annotated[int, Field(strict=True, ge=2, le=100_000)] = 101
     """Times, evenly spaced from the start of a presentation to the end of its gap."""
     inside_neurons: dict[str, Annotated[tuple[Index, ...], Field(min_length=1, max_length=100_000)]] = {}
-    """Neurons that are seen of a layer, where not all are."""
+    """Neurons that are seen of a layer, where not all are: { z1 = [0, 3] }."""
 
     @field_validator("probes")
     @classmethod
