@@ -167,13 +167,6 @@ class ChunkStore:
         """How many checkpoints there are of chunks that are not finished."""
         return sum(1 for _ in self.directory.glob(f"*{CHECKPOINT}"))
 
-    def clear(self) -> None:
-        """Remove all that a store writes, finished or not; not what else is here."""
-        for path in self.directory.iterdir() if self.directory.is_dir() else ():
-            if is_of_store(path.name) and path.is_file() and not path.is_symlink():
-                path.unlink(missing_ok=True)
-        self.files = {}
-
     def _failure(self, key: ChunkKey) -> Path:
         return self.directory / f"{key.stem}{FAILED}"
 

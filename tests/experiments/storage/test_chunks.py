@@ -97,7 +97,6 @@ def test_the_file_follows_from_the_content(tmp_path):
 
 def test_a_store_without_a_directory_is_empty(tmp_path):
     store = ChunkStore(tmp_path / "none", "run")
-    store.clear()
     assert store.scan() == [] and store.failures() == {} and KEY not in store
     assert store.load_checkpoint(KEY, "steps") is None and not (tmp_path / "none").exists()
 
@@ -175,16 +174,6 @@ def test_files_of_others_are_left_alone(tmp_path):
     (tmp_path / f"all-0000-000007.{'0' * 32}.nc").mkdir()
     before = names(tmp_path)
     assert ChunkStore(tmp_path, "run").scan() == [] and names(tmp_path) == before
-
-
-def test_clear_removes_what_a_store_writes_and_nothing_else(tmp_path):
-    store = filled(tmp_path)
-    store.write_failure(OTHER, 3, "error", "text")
-    store.save_checkpoint(OTHER, "steps", b"half")
-    (tmp_path / f"all-0000-000001.host-1{PARTIAL}").write_bytes(b"")
-    (tmp_path / "notes.txt").write_bytes(b"mine")
-    store.clear()
-    assert names(tmp_path) == ["notes.txt"] and KEY not in store
 
 
 # ----------------------------------------------------------------------------------------------------------- full disks
