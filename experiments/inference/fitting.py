@@ -1,6 +1,5 @@
 """Fits a spec to a recording: the numbers that it leaves free, how certain they are, and whether the model fits."""
 
-import dataclasses
 import functools
 import pickle
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -17,7 +16,7 @@ from experiments.inference.comparison import Contest, contenders
 from experiments.inference.conclusions import best_of, ends_of_interval, judged, starts_of
 from experiments.inference.coordinates import Coordinate
 from experiments.inference.initial import marginal, starts_in
-from experiments.inference.model import Model, model, sizes
+from experiments.inference.model import model, sizes
 from experiments.inference.recordings import Recording
 from experiments.inference.scoring import End
 from experiments.inference.searching import Descender, Scorer, Scores, Search, Seek, in_memory, rows_of
@@ -169,9 +168,34 @@ class Prepared:
             best = ends[i] = polished._replace(start=best.start, scores=best.scores + polished.scores)
         known = certainty(marginal(best.information, len(made.free)))
         profiles = self._profiles(seek, best, known) if self.table.profile else {}
-        found = _concluded(made, self.recording, ends, known, profiles, self._bends(seek, best, known), self.truth)
-        cut = _cut(found.estimates, found.free, found.profiles)
-        return dataclasses.replace(found, notes=(*self._notes(best), *cut))
+        return self._concluded(ends, known, profiles, self._bends(seek, best, known), self._notes(best))
+
+    def _concluded(
+        self,
+        ends: list[End],
+        known: Certainty,
+        profiles: dict[str, xr.Dataset],
+        bends: dict[int, str],
+        notes: list[str],
+    ) -> Fitted:
+        """What the ends of all starts come to."""
+        made, best = self.made, best_of(ends)
+        predicted, tests, error = judged(made, self.recording, best)
+        said = verdicts(made.free, best, ends, known, tests)
+        estimates = {}
+        for i, one in enumerate(made.free):
+            interval = ends_of_interval(best.place[i], known.errors[i], profiles.get(one.path), best.loss)
+            if interval[0] <= 0 and interval[1] >= 1:  # as a profile may find where the errors are small
+                said[i] = Verdict(NOT_IDENTIFIED, said[i].why or AS_WIDE)
+            if i in bends and said[i].verdict in (IDENTIFIED, MISFIT):
+                said[i] = Verdict(said[i].verdict, ", and ".join(filter(None, (said[i].why, bends[i]))))
+            truth = None if self.truth is None else self.truth[i]
+            estimates[one.path] = _estimate(one, best.place[i], interval, said[i], truth)
+        reached = sum(end.loss < best.loss + SAME for end in ends)
+        weights = made.initial.found(best) if made.initial and made.initial.size else None
+        found = estimates, known.correlation, -best.loss, tests, starts_of(made, ends), reached, predicted, profiles
+        notes = [*notes, *_cut(estimates, made.free, profiles)]
+        return Fitted(*found, made.free, known, error, weights, tuple(notes))
 
     def blind(self) -> list[str]:
         """What no data of this kind can tell apart: directions of no information at the middle of all ranges."""
@@ -184,7 +208,7 @@ class Prepared:
         known = certainty(marginal(information, len(self.made.free)))
         return [direction_text(self.made.free, direction) for direction in known.null]
 
-    def _notes(self, best: End) -> tuple[str, ...]:
+    def _notes(self, best: End) -> list[str]:
         """What of the spec was not heeded, and whether the search has come to its end."""
         notes, given, shown = [], self.spec.stimulus.presentations, self.recording.presentations
         if not best.converged:
@@ -195,7 +219,7 @@ class Prepared:
             notes.append(f"All {shown} presentations of the recording were fitted: {told}.")
         if self.spec.dtype == "float32" and "dtype" in self.spec.model_fields_set:
             notes.append("The fit was computed in float64: small eigenvalues in float32 are those of rounding.")
-        return tuple(notes)
+        return notes
 
     def packed(self, search: Search) -> bytes:
         """What a worker needs to go on from starts."""
@@ -248,34 +272,6 @@ class Prepared:
             variables = {"loss": ("at", [next(losses) for _ in at]), "place": ("at", at)}
             found[path] = xr.Dataset(variables, {"at": numbers})
         return found
-
-
-def _concluded(
-    made: Model,
-    recording: Recording,
-    ends: list[End],
-    known: Certainty,
-    profiles: dict[str, xr.Dataset],
-    bends: dict[int, str],
-    truth: np.ndarray | None,
-) -> Fitted:
-    """What the ends of all starts come to."""
-    best = best_of(ends)
-    predicted, tests, error = judged(made, recording, best)
-    said = verdicts(made.free, best, ends, known, tests)
-    estimates = {}
-    for i, one in enumerate(made.free):
-        interval = ends_of_interval(best.place[i], known.errors[i], profiles.get(one.path), best.loss)
-        if interval[0] <= 0 and interval[1] >= 1:  # as a profile may find where the errors are small
-            said[i] = Verdict(NOT_IDENTIFIED, said[i].why or AS_WIDE)
-        if i in bends and said[i].verdict in (IDENTIFIED, MISFIT):
-            said[i] = Verdict(said[i].verdict, ", and ".join(filter(None, (said[i].why, bends[i]))))
-        estimates[one.path] = _estimate(one, best.place[i], interval, said[i], None if truth is None else truth[i])
-    reached = sum(end.loss < best.loss + SAME for end in ends)
-    starts = starts_of(made, ends)
-    found = estimates, known.correlation, -best.loss, tests, starts, reached, predicted, profiles
-    weights = made.initial.found(best) if made.initial and made.initial.size else None
-    return Fitted(*found, made.free, known, error, weights)
 
 
 def _cut(estimates: Mapping[str, Estimate], free: Sequence[Coordinate], followed: Collection[str]) -> list[str]:
