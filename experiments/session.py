@@ -9,7 +9,7 @@ from typing import NamedTuple
 from dynamics.errors import printable
 from experiments.execution import cluster
 from experiments.execution.keeping import How, keep, kept, missing, share
-from experiments.execution.runner import Assignment, chunking, meter_of
+from experiments.execution.runner import chunking, meter_of
 from experiments.machine import progress
 from experiments.machine.interrupts import heard
 from experiments.machine.lock import InUse
@@ -95,10 +95,6 @@ def _members(jobs: dict[str, list[Job]]) -> list[Job]:
     return [job for members in jobs.values() for job in members]
 
 
-def _points(tasks: list[Assignment]) -> int:
-    return sum(len(points) for task in tasks for points in task.chunks.values())
-
-
 def _finish(spec: Spec, jobs: dict[str, list[Job]], directory: rundir.RunDirectory, interrupted: bool) -> Ended:
     """Merge what is finished, and report it."""
     ended = _state(jobs, directory)._replace(interrupted=interrupted)
@@ -123,7 +119,8 @@ def _state(jobs: dict[str, list[Job]], directory: rundir.RunDirectory) -> Ended:
     """How far a run is."""
     whole = share(_members(jobs), directory.chunking)
     unfinished = missing(whole, directory.store)
-    of, left, stems = _points(whole), _points(unfinished), {key.stem for task in unfinished for key in task.chunks}
+    of, left = (sum(task.points for task in tasks) for tasks in (whole, unfinished))
+    stems = {key.stem for task in unfinished for key in task.chunks}
     found = directory.store.failures().items()
     failures = {stem: printable(failure["error"], 200) for stem, failure in found if stem in stems}
     return Ended(of - left, of, failures=failures, begun=directory.store.begun())

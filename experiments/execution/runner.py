@@ -44,6 +44,11 @@ class Assignment(NamedTuple):
     job: Any  # a `Work`: what makes its runner knows which
     chunks: dict[ChunkKey, np.ndarray]
 
+    @property
+    def points(self) -> int:
+        """How many there are in these chunks."""
+        return sum(map(len, self.chunks.values()))
+
 
 class Outcome(NamedTuple):
     """What became of a chunk: its record, or the error that it ended in every time; where it ran, and for how long."""
@@ -127,15 +132,9 @@ def chunking(jobs: dict[str, list[Job]], workers: int = 1, devices: int | None =
 
 def meter_of(everything: list[Assignment], left: list[Assignment], on_progress: OnProgress | None) -> Meter:
     """A meter of all that is to be done, of which only some is `left`."""
-    total, of = _size(everything)
-    work, points = _size(left)
+    total, work = (sum((task.job.point_work * task.points for task in tasks), 0.0) for tasks in (everything, left))
+    of, points = (sum(task.points for task in tasks) for tasks in (everything, left))
     return Meter(on_progress, total, of, (total - work, of - points))
-
-
-def _size(tasks: list[Assignment]) -> tuple[float, int]:
-    """Work, and points."""
-    points = [sum(map(len, task.chunks.values())) for task in tasks]
-    return float(sum(task.job.point_work * count for task, count in zip(tasks, points, strict=True))), sum(points)
 
 
 def local(
