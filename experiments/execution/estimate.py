@@ -15,6 +15,7 @@ from experiments.machine.memory import peak_bytes
 from experiments.machine.progress import Meter, OnProgress, span
 from experiments.points import alike
 from experiments.points.jobs import Chunking, Job, points_of
+from experiments.results.labels import device_kind
 from experiments.results.text_tables import TextTable
 from experiments.spec.spec import Spec
 
@@ -39,7 +40,6 @@ class Estimate(NamedTuple):
     """What all jobs together would take, on the devices of this process."""
 
     seconds: float
-    memory_bytes: int
     table: TextTable
 
 
@@ -72,16 +72,15 @@ def estimate(spec: Spec, jobs: dict[str, list[Job]], on_progress: OnProgress | N
         rows.append([part or spec.name, *_facts(members), size_text(float(part_bytes)), f"about {span(part_seconds)}"])
         seconds, disk = seconds + part_seconds, disk + part_bytes
     header = ["part", "regime", "points", "programs", "presentations", "steps each", "synapse updates", "disk", "time"]
-    where = f"{len(jax.local_devices())} x {jax.local_devices()[0].device_kind}"
     points = sum(job.group.size for members in jobs.values() for job in members)
     seconds, disk = seconds + START_SECONDS + POINT_SECONDS * points, disk + REPORT_BYTES
     on_cpu = jax.default_backend() == "cpu"
     memory = peak_bytes() if on_cpu else max(cost.bytes for cost in costs.values())
     note = (
-        f"In all about {span(seconds)} on {where}, {size_text(float(memory))} of {'' if on_cpu else 'device '}memory, "
+        f"In all about {span(seconds)} on {device_kind()}, {size_text(float(memory))} of {'' if on_cpu else 'device '}memory, "
         f"{size_text(float(disk))} on disk; calibrated on {len(chosen)} of {len(programs)} programs."
     )
-    return Estimate(seconds, memory, TextTable(f"{spec.name}: can be run", header, rows, note))
+    return Estimate(seconds, TextTable(f"{spec.name}: can be run", header, rows, note))
 
 
 def _kind(job: Job) -> Hashable:
