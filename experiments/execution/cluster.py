@@ -71,9 +71,7 @@ class Request(NamedTuple):
     number: int
     chunking: Chunking
     directory: str
-    identity: str
-    versions: str
-    code: str
+    identity: str  # of the run, which has the versions and the code that it needs
     places: tuple[str, ...]
     workers: int | None  # of this machine; None on a cluster
     keeps: bool  # compiled programs
@@ -100,8 +98,7 @@ def executor(
     """Where chunks run: in this process, by runners that `make` makes, or on workers, as `connected` says."""
     if how.workers is None and how.scheduler is None:
         return contextlib.nullcontext(functools.partial(local, store=directory.store, make=make))
-    code = json.loads(directory.store.identity)["run"]["code"]
-    return connected(spec, directory.store, directory.chunking, code, how.workers, how.scheduler, remote, pack)
+    return connected(spec, directory.store, directory.chunking, how.workers, how.scheduler, remote, pack)
 
 
 @contextlib.contextmanager
@@ -109,13 +106,12 @@ def connected(
     spec: Spec,
     store: ChunkStore,
     chunking: Chunking,
-    code: dict[str, str],
     workers: int | None,
     scheduler: str | None,
     make: Callable[[Request, int, ChunkStore | None], Any] | None = None,
     pack: Callable[[Any], bytes] = lambda job: pickle.dumps(job.beside_runs),
 ) -> Iterator[Executor]:
-    """An executor on the `scheduler` of a cluster, or on so many `workers` of this machine; `code`: see `code_of`.
+    """An executor on the `scheduler` of a cluster, or on so many `workers` of this machine.
 
     `make` makes a runner on a worker, by default that of a job of the spec, and `pack` what it needs besides.
     """
@@ -128,8 +124,8 @@ def connected(
             "pip install 'plasticode[cluster]'"
         ) from None
     request = Request(
-        json.dumps(spec.table()), "", 0, chunking, str(store.directory.absolute()), store.identity,
-        json.dumps(versions()), json.dumps(code), tuple(looked_in()), workers, are_wanted(), "", make or of_job, b"",
+        json.dumps(spec.table()), "", 0, chunking, str(store.directory.absolute()), store.identity, tuple(looked_in()),
+        workers, are_wanted(), "", make or of_job, b"",
     )  # fmt: skip
     for name in ("distributed", "distributed.client"):  # what matters is said here, in a sentence
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -299,10 +295,10 @@ def _chunk(request: Request, key: ChunkKey, size: int) -> tuple[Record, float, s
 
 @functools.lru_cache(maxsize=MOST_JOBS)  # programs hold memory maps of the process
 def _runner(request: Request, size: int) -> Any:
-    here = json.dumps(versions())
-    if here != request.versions:
-        raise PlasticodeError(f"the worker has other versions than the run: {here} instead of {request.versions}")
-    _import_code(json.loads(request.code))
+    run, here = json.loads(request.identity)["run"], versions()
+    if here != run["versions"]:
+        raise PlasticodeError(f"the worker has other versions than the run: {here} instead of {run['versions']}")
+    _import_code(run["code"])
     directory = Path(request.directory)
     store = ChunkStore(directory, request.identity) if directory.is_dir() else None  # for checkpoints
     return request.make(request, size, store)

@@ -23,7 +23,7 @@ from tests.forks import LONGEST, local_cluster
 
 def connected(tmp_path, workers, scheduler) -> AbstractContextManager[Any]:
     store = ChunkStore(tmp_path, "a run")
-    return cluster.connected(make_spec({"rule": "oja"}), store, Chunking(1, 1, 1), {}, workers, scheduler)
+    return cluster.connected(make_spec({"rule": "oja"}), store, Chunking(1, 1, 1), workers, scheduler)
 
 
 def heard(host: str, port: int, who: Security | str | None, place: Path) -> bytes:

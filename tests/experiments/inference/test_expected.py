@@ -108,7 +108,7 @@ def test_results_in_memory_and_workers_know_what_is_free():
     ]
     packed, table = pickle.dumps(job.beside_runs), json.dumps(spec.table())
     chunking = Chunking(1, 1, 1)
-    request = cluster.Request(table, "", 0, chunking, "", "", "", "", (), 1, False, "", cluster.of_job, packed)
+    request = cluster.Request(table, "", 0, chunking, "", "", (), 1, False, "", cluster.of_job, packed)
     made = cluster.of_job(request, 1, None).job
     assert made.beside_runs == job.beside_runs is not None and made.plan.spec.fit == spec.fit
 
