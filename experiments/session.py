@@ -54,9 +54,7 @@ class Ended(NamedTuple):
         return self.points == self.of
 
 
-def run(
-    spec: Spec, jobs: dict[str, list[Job]], target: Path, how: How, notify: Callable[[str], None]
-) -> Ended:
+def run(spec: Spec, jobs: dict[str, list[Job]], target: Path, how: How, notify: Callable[[str], None]) -> Ended:
     """Run what is missing in `target`, and write the results and a report of all that is finished."""
     processes, devices = cluster.size(how.workers, how.scheduler)
     processes = max(processes, how.shard[1] if how.shard else 1)

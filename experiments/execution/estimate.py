@@ -77,8 +77,8 @@ def estimate(spec: Spec, jobs: dict[str, list[Job]], on_progress: OnProgress | N
     on_cpu = jax.default_backend() == "cpu"
     memory = peak_bytes() if on_cpu else max(cost.bytes for cost in costs.values())
     note = (
-        f"In all about {span(seconds)} on {device_kind()}, {size_text(float(memory))} of {'' if on_cpu else 'device '}memory, "
-        f"{size_text(float(disk))} on disk; calibrated on {len(chosen)} of {len(programs)} programs."
+        f"In all about {span(seconds)} on {device_kind()}, {size_text(float(memory))} of "
+        f"{'' if on_cpu else 'device '}memory, {size_text(float(disk))} on disk; calibrated on {len(chosen)} of {len(programs)} programs."
     )
     return Estimate(seconds, TextTable(f"{spec.name}: can be run", header, rows, note))
 

@@ -64,7 +64,8 @@ def judged(made: Model, recording: Recording, best: End) -> tuple[xr.Dataset, di
     for one in made.observe:
         kind, y = LIKELIHOODS[one.noise], recording.seen[one.name]
         seen = ~np.isnan(y)
-        residuals, variances = map(np.asarray, jax.jit(jax.vmap(kind.residuals))(etas[one.name], np.nan_to_num(y), seen))
+        tested = jax.jit(jax.vmap(kind.residuals))(etas[one.name], np.nan_to_num(y), seen)
+        residuals, variances = map(np.asarray, tested)
         residuals = np.where(seen, residuals, np.nan)
         rest[one.name] = residuals, variances
         dims = ("presentation", f"{one.name}_number")

@@ -111,8 +111,8 @@ def verdicts(
             end = "lower" if best.place[i] <= EDGE else "upper"
             found.append(Verdict(AT_BOUND, f"the likelihood still grows at the {end} end of the range"))
         elif far:
-            less = far[0].loss - best.loss
-            told = f"{number_text(one, float(one.number(far[0].place[i])))} fits nearly as well, by {less:.2g} log units"
+            other, less = float(one.number(far[0].place[i])), far[0].loss - best.loss
+            told = f"{number_text(one, other)} fits nearly as well, by {less:.2g} log units"
             found.append(Verdict(DISAGREE, told))
         elif wrong:
             told = f"the residuals of {', '.join(wrong)} are not those of the model: the interval is too narrow"
