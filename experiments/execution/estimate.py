@@ -76,9 +76,10 @@ def estimate(spec: Spec, jobs: dict[str, list[Job]], on_progress: OnProgress | N
     seconds, disk = seconds + START_SECONDS + POINT_SECONDS * points, disk + REPORT_BYTES
     on_cpu = jax.default_backend() == "cpu"
     memory = peak_bytes() if on_cpu else max(cost.bytes for cost in costs.values())
+    kind = "" if on_cpu else "device "
     note = (
-        f"In all about {span(seconds)} on {device_kind()}, {size_text(float(memory))} of "
-        f"{'' if on_cpu else 'device '}memory, {size_text(float(disk))} on disk; calibrated on {len(chosen)} of {len(programs)} programs."
+        f"In all about {span(seconds)} on {device_kind()}, {size_text(float(memory))} of {kind}memory, "
+        f"{size_text(float(disk))} on disk; calibrated on {len(chosen)} of {len(programs)} programs."
     )
     return Estimate(seconds, TextTable(f"{spec.name}: can be run", header, rows, note))
 
