@@ -20,7 +20,7 @@ import xarray as xr
 
 from dynamics.kept import forget
 from experiments import session
-from experiments.execution import checkpoints, programs, runner
+from experiments.execution import checkpoints, cluster, programs, runner
 from experiments.machine import progress
 from experiments.points.jobs import Chunking
 from experiments.results import labels, netcdf
@@ -177,7 +177,7 @@ def test_a_chunk_that_always_fails_is_recorded_and_the_rest_goes_on(straight, mo
 def test_a_finished_run_answers_without_running_again(straight, monkeypatch):
     first = run()
     before = {path: path.stat().st_mtime_ns for path in OUT.rglob("*")}
-    monkeypatch.setattr(session, "local", lambda *_, **__: pytest.fail("it must not run"))
+    monkeypatch.setattr(cluster, "local", lambda *_, **__: pytest.fail("it must not run"))
     second = run()
     assert {path: path.stat().st_mtime_ns for path in OUT.rglob("*")} == before
     assert "all points are finished" in second.stderr
@@ -216,7 +216,7 @@ def test_force_runs_a_finished_run_again_and_a_report_that_was_removed_is_writte
     before = (OUT / "results.nc").stat().st_mtime_ns
     (OUT / "report.html").unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(session, "local", lambda *_, **__: pytest.fail("it must not run"))
+        patch.setattr(cluster, "local", lambda *_, **__: pytest.fail("it must not run"))
         run()
     assert names(OUT) == WRITTEN and (OUT / "results.nc").stat().st_mtime_ns == before
     run("--force")
@@ -250,7 +250,7 @@ def test_a_header_that_was_lost_or_makes_no_sense_costs_no_chunk(broken, straigh
     assert plasticode("status", str(OUT), code=2).stderr.count("\n") == 1
     assert "stimulus.presentations is 30 there, 31 here" in run("--set", "stimulus.presentations=31", code=2).stderr
     assert chunk_files() == kept
-    monkeypatch.setattr(session, "local", lambda tasks, *_, **__: iter(tasks and [pytest.fail("it must not run")]))
+    monkeypatch.setattr(cluster, "local", lambda tasks, *_, **__: iter(tasks and [pytest.fail("it must not run")]))
     assert "cut" not in run().stderr
     assert (OUT / "results.nc").read_bytes() == straight
 
