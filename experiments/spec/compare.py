@@ -12,11 +12,7 @@ from experiments.tasks.contract import AbstractTask
 
 
 def comparison(
-    rules: Sequence[str],
-    task: str = "digits",
-    seeds: int | None = None,
-    sets: Sequence[str] = (),
-    quick: bool = False,
+    rules: Sequence[str], task: str = "digits", seeds: int | None = None, sets: Sequence[str] = (), quick: bool = False
 ) -> Spec:
     """The built-in spec `compare` with an axis of `rules`, on a task by name, with `seeds` replicates.
 

@@ -244,11 +244,7 @@ def _repeated(value: Any, points: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _with_item(
-    path: str,
-    base: tuple[np.ndarray, np.ndarray] | None,
-    new: tuple[np.ndarray, np.ndarray],
-    item: int,
-    static: Spec,
+    path: str, base: tuple[np.ndarray, np.ndarray] | None, new: tuple[np.ndarray, np.ndarray], item: int, static: Spec
 ) -> tuple[np.ndarray, np.ndarray]:
     """The lists of all points with one item replaced; single numbers become lists of one per layer."""
     whole = path.rpartition(".")[0]

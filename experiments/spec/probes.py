@@ -252,13 +252,7 @@ PROBES: dict[str, Probe] = {
         bounds=(0, 1),
         stepped=True,
     ),
-    FISHER: Probe(
-        expected_errors,
-        "standard error",
-        of=expected_errors,
-        supervised=False,
-        whole=True,
-    ),
+    FISHER: Probe(expected_errors, "standard error", of=expected_errors, supervised=False, whole=True),
 }
 
 
