@@ -1,5 +1,6 @@
 """Runs a spec into a directory: what is missing runs, each finished chunk is kept, at the end all is merged."""
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -75,7 +76,7 @@ def run(spec: Spec, jobs: dict[str, list[Job]], target: Path, how: How, notify: 
 
 def _fill(spec: Spec, jobs: dict[str, list[Job]], directory: rundir.RunDirectory, how: How) -> bool:
     """Run the chunks that are missing and keep them; returns whether that was interrupted."""
-    mine = share(_members(jobs), directory.chunking, how.shard)
+    mine = share(itertools.chain(*jobs.values()), directory.chunking, how.shard)
     tasks = missing(mine, directory.store)
     try:
         with progress.shown_progress(spec.name) as on_progress:
@@ -87,10 +88,6 @@ def _fill(spec: Spec, jobs: dict[str, list[Job]], directory: rundir.RunDirectory
         heard()
         return True
     return False
-
-
-def _members(jobs: dict[str, list[Job]]) -> list[Job]:
-    return [job for members in jobs.values() for job in members]
 
 
 def _finish(spec: Spec, jobs: dict[str, list[Job]], directory: rundir.RunDirectory, interrupted: bool) -> Ended:
@@ -115,7 +112,7 @@ def _finish(spec: Spec, jobs: dict[str, list[Job]], directory: rundir.RunDirecto
 
 def _state(jobs: dict[str, list[Job]], directory: rundir.RunDirectory) -> Ended:
     """How far a run is."""
-    whole = share(_members(jobs), directory.chunking)
+    whole = share(itertools.chain(*jobs.values()), directory.chunking)
     unfinished = missing(whole, directory.store)
     of, left = (sum(task.points for task in tasks) for tasks in (whole, unfinished))
     stems = {key.stem for task in unfinished for key in task.chunks}
@@ -157,7 +154,7 @@ def _merge_shards(
             return _merged(spec, sweeps(jobs), whole)
     directory.store.scan()
     ended = _state(jobs, directory)
-    unfinished = missing(share(_members(jobs), directory.chunking), directory.store)
+    unfinished = missing(share(itertools.chain(*jobs.values()), directory.chunking), directory.store)
     left = [key.stem for task in unfinished for key in task.chunks]
     until = time.monotonic() + MERGE_PATIENCE
     while set(left) <= set(ended.failures) and time.monotonic() < until:

@@ -68,7 +68,9 @@ def estimate(spec: Spec, jobs: dict[str, list[Job]], on_progress: OnProgress | N
         programs |= fresh
         integration = sum(map(WORK, members)) * cost.per_work
         part_seconds = integration + cost.compiling * len(fresh) / len(jax.local_devices())
-        part_bytes = sum(_disk_bytes(job, cuts) for job in members)
+        # Chunks and the merged file are there together at the end.
+        part_bytes = sum(2 * job.group.size * (job.point_bytes - job.state_bytes) for job in members)
+        part_bytes += sum(len(job.chunks(cuts)) for job in members) * CHUNK_FILE_BYTES
         rows.append([part or spec.name, *_facts(members), size_text(float(part_bytes)), f"about {span(part_seconds)}"])
         seconds, disk = seconds + part_seconds, disk + part_bytes
     header = ["part", "regime", "points", "programs", "presentations", "steps each", "synapse updates", "disk", "time"]
@@ -121,11 +123,6 @@ def _seconds_per_presentation(job: Job, programs: Programs, points: np.ndarray) 
         if seconds > CALIBRATION_SECONDS or left <= 0:
             return seconds / count
         count = min(left, max(2 * count, int(1.2 * count * CALIBRATION_SECONDS / seconds)))
-
-
-def _disk_bytes(job: Job, cuts: Chunking) -> int:
-    """Of chunks and the merged file, which are there together at the end."""
-    return 2 * job.group.size * (job.point_bytes - job.state_bytes) + len(job.chunks(cuts)) * CHUNK_FILE_BYTES
 
 
 def _facts(members: Sequence[Job]) -> list[str]:

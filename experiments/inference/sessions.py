@@ -31,6 +31,8 @@ from experiments.spec.toml_text import parse_setting
 from experiments.storage import rundir
 from experiments.storage.chunks import ChunkStore
 
+IN_DOUBLE = {"dtype": "float64"}  # as everything here is computed
+
 
 class Told(NamedTuple):
     """What a command prints, and whether all that was asked for is known."""
@@ -84,14 +86,14 @@ def fit_into(
     keeps = synthetic or (source is not None and ownership.is_own(target, source, RECORDED))
     ownership.refuse(target, writing.written(keeps))  # sooner than after the fit
     recording, truth = recorded(spec, table, data, synthetic, spec.seed)
-    prepared = Prepared(spec, table, recording, spec.seed, truth)
+    prepared, double = Prepared(spec, table, recording, spec.seed, truth), spec.model_copy(update=IN_DOUBLE)
     contest = prepared.contest  # what is wrong with a rule is told before the fit
     with rundir.opened(target, _header(prepared, how), None, how.force) as directory:
         for notice in directory.notices:
             notify(notice)
         for why in prepared.blind():  # before hours of work
             notify(f"at the middle of the ranges the data stay the same when {why}: fewer of these numbers can be free")
-        with cluster.executor(_double(spec), directory, how, Searcher, searcher, prepared.packed) as execute:
+        with cluster.executor(double, directory, how, Searcher, searcher, prepared.packed) as execute:
             seek = Seeker(_meter(prepared, directory, on_progress), directory.chunking, execute, directory)
             found = prepared.fitted(seek)
             which = None if contest is None else contest.compared(seek)
@@ -156,11 +158,6 @@ def _meter(prepared: Prepared, directory: rundir.RunDirectory, on_progress: OnPr
     return meter
 
 
-def _double(spec: Spec) -> Spec:
-    """The spec in the dtype that it is computed in."""
-    return spec.model_copy(update={"dtype": "float64"})
-
-
 def searcher(request: cluster.Request, size: int, store: ChunkStore | None) -> Searcher:
     """On a worker: what runs chunks of a search."""
     prepared, part, start, held = pickle.loads(request.packed)
@@ -188,14 +185,14 @@ def design_into(spec: Spec, target: Path, how: How, on_progress: OnProgress, not
     ownership.refuse(target, ownership.DESIGNED)
     if held := [name for name in ("results.nc", "fit.nc") if (target / name).exists()]:
         raise PlasticodeError(f"the output '{target}' holds '{held[0]}' of a run or a fit: choose another --out")
-    plans = Plans(spec, read_fit(spec))
+    plans, double = Plans(spec, read_fit(spec)), spec.model_copy(update=IN_DOUBLE)
     with rundir.opened(target, _header_of_design(plans, how), None, how.force) as directory:
         for notice in directory.notices:
             notify(notice)
         tasks = share(plans.works, directory.chunking)
         meter = runner.meter_of(tasks, missing(tasks, directory.store), on_progress)
         directory.show(meter)
-        with cluster.executor(_double(spec), directory, how, Designer, designer, lambda _: plans.packed()) as execute:
+        with cluster.executor(double, directory, how, Designer, designer, lambda _: plans.packed()) as execute:
             found = plans.found(Seeker(meter, directory.chunking, execute, directory))
         writing.write_design(found, plans, target)
         directory.close()

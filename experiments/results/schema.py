@@ -1,7 +1,6 @@
 """What a results file must be for the rest to rely on it: the dimensions, types and codes that `labels` writes."""
 
 import math
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -11,6 +10,7 @@ from experiments.results.labels import STATUS
 from experiments.spec.axes import MOST_POINTS
 
 RECORD, MATRIX = "record", "matrix"
+TEXT = "OUT"  # kinds of dtypes
 TEXTS = (
     "spec", "spec_hash", "versions", "device", "dtype", "matmul_precision", "part", "classes", "units", "long_name",
     "path",
@@ -31,14 +31,14 @@ def check_dimensions(data: xr.Dataset) -> None:
         raise ValueError("its status is not that of points of a grid")
     for name, values in data.variables.items():
         if name in data.coords:
-            if len(values.dims) != 1 or not (values.dtype.kind in "biuf" or _is_text(values.dtype)):
+            if len(values.dims) != 1 or not (values.dtype.kind in "biuf" or values.dtype.kind in TEXT):
                 raise ValueError("it has a coordinate that is no list of numbers or texts")
         elif name != "status" and (values.dims[: len(axes)] != axes or values.dtype.kind not in "iuf"):
             raise ValueError("it has a probe with other dimensions or another type than a run writes")
     for axis in axes:
         if axis not in data.coords or data.coords[axis].dims != (axis,):
             raise ValueError("it has an axis without values")
-    kinds: dict[str, str] = {"presentation": "iu", "time": "f", MATRIX: "OUT"}
+    kinds: dict[str, str] = {"presentation": "iu", "time": "f", MATRIX: TEXT}
     for name, kind in kinds.items():
         dims = (MATRIX if name == MATRIX else RECORD,)
         if name in data.variables and (data[name].dtype.kind not in kind or data[name].dims != dims):
@@ -54,12 +54,8 @@ def check_values(data: xr.Dataset) -> None:
     if codes.min() < 0 or codes.max() >= len(STATUS):
         raise ValueError("it has a status that does not exist")
     for values in data.coords.values():
-        if _is_text(values.dtype) and not all(isinstance(text, str) for text in values.values.tolist()):
+        if values.dtype.kind in TEXT and not all(isinstance(text, str) for text in values.values.tolist()):
             raise ValueError("it has a coordinate that is no list of numbers or texts")
-
-
-def _is_text(dtype: Any) -> bool:
-    return dtype.kind in "OUT"
 
 
 def _check_attributes(data: xr.Dataset) -> None:

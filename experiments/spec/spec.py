@@ -249,12 +249,8 @@ def dump_toml(spec: Spec) -> str:
     return write_toml(spec.resolved() | ({"fit": spec.fit} if spec.fit else {}))
 
 
-def _without_none(table: dict[str, Any]) -> dict[str, Any]:
-    """TOML has no null: what is absent is left out."""
-
-    def cleaned(value: Any) -> Any:
-        if isinstance(value, list):
-            return [cleaned(item) for item in value]
-        return _without_none(value) if isinstance(value, dict) else value
-
-    return {key: cleaned(value) for key, value in table.items() if value is not None}
+def _without_none(value: Any) -> Any:
+    """TOML has no null: what is absent from a table is left out."""
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return [_without_none(item) for item in value] if isinstance(value, list) else value

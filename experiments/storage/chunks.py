@@ -34,7 +34,7 @@ _STEM = r"(?P<stem>(?P<job>.+-\d{4,})-(?P<number>\d{6,}))"
 NAME = re.compile(_STEM + r"\.(?P<checksum>[0-9a-f]{32})\.nc")
 _PARTIAL = re.compile(_STEM + r"(-[^.]+\.checkpoint)?\..+" + re.escape(PARTIAL))
 _OTHER = re.compile(_STEM + r"(\.failed\.json|-[^.]+\.checkpoint)")
-_DIMENSIONS = ("point", "record")  # and those of arrays, "arrays.NAME.AXIS"
+_LENGTHS = re.compile(rf"(point|record)$|{HELD}\.")  # of dimensions, those of arrays called "arrays.NAME.AXIS"
 _TRUTHS = ("finite", "converged")  # netCDF has no truth values
 
 Record = dict[str, Any]  # arrays (points, records) by probe, or dicts of them by matrix
@@ -120,7 +120,7 @@ class ChunkStore:
             with checked_hdf5(self.files[key.stem]) as file:  # in an eighth of the time that h5netcdf takes
                 items: dict[str, Any] = dict(file.items())
                 points: np.ndarray = items["point"][()]
-                record: Record = {name: _arrays(item) for name, item in items.items() if not _is_dimension(name)}
+                record: Record = {name: _arrays(item) for name, item in items.items() if not _LENGTHS.match(name)}
                 attributes = {name: np.asarray(value).item() for name, value in file.attrs.items() if name[0] != "_"}
             _check_record(points, record)
         except Exception as error:  # whatever the reader makes of a file whose checksum is right, and is no chunk
@@ -200,10 +200,6 @@ def _check_record(points: np.ndarray, record: Record) -> None:
                 raise ValueError("it has arrays of another type")
             if numbers.shape != shape and not (name == HELD and numbers.ndim > 1 and len(numbers) == len(points)):
                 raise ValueError("it has arrays of another shape")
-
-
-def _is_dimension(name: str) -> bool:
-    return name in _DIMENSIONS or name.startswith(f"{HELD}.")
 
 
 def _arrays(item: Any) -> Any:
