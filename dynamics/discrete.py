@@ -20,15 +20,7 @@ from dynamics.laws import Outer
 from dynamics.loop import Count, repeat
 from dynamics.moment import Factors
 from dynamics.norms import norm
-from dynamics.plasticity import (
-    Slow,
-    direction,
-    product,
-    slow_drifts,
-    slow_drives,
-    slow_traces,
-    zero_traces,
-)
+from dynamics.plasticity import Slow, direction, product, slow_drifts, slow_drives, slow_traces, zero_traces
 from dynamics.regime import AbstractRegime, Quality, check_circuit, check_start
 from dynamics.rounding import add, nothing
 from dynamics.settle import Outside, check_settles, settle

@@ -226,13 +226,7 @@ def forward_matrices(circuit: Circuit) -> tuple[str, ...]:
     return tuple(p.name for p in circuit.plastic if p.port == "forward" and p.source not in constant)
 
 
-def tangent_kernel(
-    circuit: Circuit,
-    weights: Weights,
-    slow: Slow,
-    inputs: Rows,
-    targets: Rows,
-) -> Float[Array, " n"]:
+def tangent_kernel(circuit: Circuit, weights: Weights, slow: Slow, inputs: Rows, targets: Rows) -> Float[Array, " n"]:
     """K of each sample: how fast its own presentation removes its output error e, in units of 1/tau_plast.
 
     K = -e . de / |e|^2, de the change of the settled output error along the sample's own <m p^T>, so that

@@ -54,10 +54,7 @@ def cell_after(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
 
 @jax.custom_jvp
 def share_on(
-    j: Float[Array, ""],
-    start: Float[Array, " rows"],
-    on: Float[Array, " rows"],
-    sides: Float[Array, "2"],
+    j: Float[Array, ""], start: Float[Array, " rows"], on: Float[Array, " rows"], sides: Float[Array, "2"]
 ) -> Float[Array, " rows"]:
     """The fraction of step [j, j + 1] in which a signal is on that is on from `start` for `on` steps.
 

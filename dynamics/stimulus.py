@@ -274,10 +274,7 @@ def samples(signals: Sequence[tuple[Lessons, Int[Array, " _rows"]]], stream: Str
 
 
 def held(
-    signals: Sequence[tuple[Lessons, Float[Array, ""] | None]],
-    stream: Stream,
-    clock: Clock,
-    k: Int[Array, ""],
+    signals: Sequence[tuple[Lessons, Float[Array, ""] | None]], stream: Stream, clock: Clock, k: Int[Array, ""]
 ) -> list[Held]:
     """Each of `signals`, (rows of inputs or targets, lag in seconds or None), as it arrives during presentation k.
 

@@ -5,18 +5,7 @@ from typing import ClassVar
 import jax
 from jaxtyping import Array, Float
 
-from dynamics.circuit import (
-    AbstractFactor,
-    Circuit,
-    Gaussian,
-    Local,
-    Outer,
-    Projection,
-    Scaled,
-    Trace,
-    Value,
-    Variable,
-)
+from dynamics.circuit import AbstractFactor, Circuit, Gaussian, Local, Outer, Projection, Scaled, Trace, Value, Variable
 from dynamics.network import Network
 from rules.contract import AbstractRule, number, timescale
 
@@ -51,10 +40,7 @@ class BehaviouralTimescale(AbstractRule):
 
     def wire(self, network: Network) -> Circuit:
         plateau = Variable("plateau", Plateau(), self.instruction)
-        law = (
-            Outer(Value("plateau"), trace=Trace("pre", self.eligibility)),
-            Scaled(Depressing(self.depression)),
-        )
+        law = (Outer(Value("plateau"), trace=Trace("pre", self.eligibility)), Scaled(Depressing(self.depression)))
         random, last = Gaussian(self.feedback_scale, fan="target"), f"z{network.depth}"
         feedback = tuple(
             Projection(f"B{level}", last, "error", f"z{level}", "modulatory", random, level=level)

@@ -44,8 +44,7 @@ class SKA(AbstractRule):
         forward = network.forward(TwoFactor(Knowledge()))
         given = {layer.name for layer in layers if layer.given}
         return Circuit(
-            layers,
-            tuple(p if p.source in given else dataclasses.replace(p, carries=Value("before")) for p in forward),
+            layers, tuple(p if p.source in given else dataclasses.replace(p, carries=Value("before")) for p in forward)
         )
 
 

@@ -24,9 +24,7 @@ class Loss(AbstractFactor):
 
 
 def compared(
-    network: Network,
-    forward: tuple[Projection, ...],
-    apart: Float[Array, ""],
+    network: Network, forward: tuple[Projection, ...], apart: Float[Array, ""]
 ) -> tuple[tuple[Layer, ...], tuple[Projection, ...]]:
     """The layers and projections of two copies of the network and of a reward that compares them.
 
