@@ -136,16 +136,14 @@ def of_recording(weights: Weights, found: Mapping[str, np.ndarray], prefix: str)
         )
     own = {name: np.asarray(array, float) for name, array in weights.items()}
     for name, values in found.items():
+        has = f"the recording has '{printable(f'{prefix}_{name}')}'"
         if name not in own:
             there = ", ".join(f"{prefix}_{one}" for one in own)
-            raise PlasticodeError(
-                f"the recording has '{printable(f'{prefix}_{name}')}', and the rule's network has no such map: weights "
-                f"must be {there}{hint(name, list(own))}"
-            )
+            why = f"and the rule's network has no such map: weights must be {there}{hint(name, list(own))}"
+            raise PlasticodeError(f"{has}, {why}")
         if values.shape != own[name].shape:
             raise PlasticodeError(
-                f"the recording has '{printable(f'{prefix}_{name}')}' of shape {list(values.shape)}: it must be "
-                f"{list(own[name].shape)}, targets first"
+                f"{has} of shape {list(values.shape)}: it must be {list(own[name].shape)}, targets first"
             )
         if not np.isfinite(values).all():
             raise PlasticodeError(

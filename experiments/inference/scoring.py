@@ -21,8 +21,6 @@ PROMISE, DOUBTFUL = 1e-6, 1e-2
 FIRST_DAMPING, LESS, MORE, MOST_DAMPING = 1e-2, 0.2, 5.0, 1e6
 LONGEST = 0.4  # of a step, in the box
 
-ScoreMany = Callable[[np.ndarray], Scored]  # (batch, free) places
-
 
 class End(NamedTuple):
     """Where a start has come to: its place, what is said there, how many scores it took, whether it has converged."""
@@ -81,8 +79,9 @@ def spread(starts: int, free: int, seed: int) -> np.ndarray:
     return qmc.LatinHypercube(free, rng=np.random.default_rng(seed)).random(starts)
 
 
-def advanced(walk: Walk, score: ScoreMany, batch: int) -> Walk:
-    """The walk after a score of each of the first `batch` starts that have not come to their end."""
+def advanced(walk: Walk, score: Callable[[np.ndarray], Scored], batch: int) -> Walk:
+    """The walk after a score of each of the first `batch` starts that have not come to their end: `score` takes places,
+    (batch, free)."""
     going = np.flatnonzero(~walk.done)[:batch]
     places = walk.candidate[going]
     said = score(np.concatenate([places, np.repeat(places[:1], batch - len(going), axis=0)]))

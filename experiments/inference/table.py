@@ -19,10 +19,6 @@ SPACED = ("linspace", "logspace")  # axes that fit.sweep does not have
 ALIKE = 0.75  # a misspelt key, by difflib's measure
 Kind = Literal["gaussian", "bernoulli", "categorical", "poisson"]
 Positive = Annotated[float, Field(gt=0, le=1e30)]
-Every = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
-Folds = Annotated[int, Field(strict=True, ge=2, le=100)]
-Truths = Annotated[int, Field(strict=True, ge=1, le=10_000)]
-Starts = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 
 
 class Free(AbstractTable):
@@ -55,7 +51,7 @@ class Observation(AbstractTable):
     data: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")] | None = None
     times: Annotated[tuple[Annotated[Time, Quantity(zero=True)], ...], Field(min_length=1)] | None = None
     neurons: Annotated[tuple[Index, ...], Field(min_length=1)] | None = None
-    every: Every = 1
+    every: Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)] = 1
     noise: Kind = "gaussian"
     sd: Positive | None = None
     temperature: Positive | None = None
@@ -100,13 +96,13 @@ class Fit(AbstractTable):
     data: str | None = None
     free: dict[str, Free]
     observe: Annotated[tuple[Observation, ...], Field(min_length=1)]
-    starts: Starts = 16
+    starts: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 16
     profile: tuple[str, ...] = ()
     rules: tuple[str | dict[str, Any], ...] = ()
-    folds: Folds = 5
+    folds: Annotated[int, Field(strict=True, ge=2, le=100)] = 5
     initial_weights: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")] = "known"
     sweep: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
-    truths: Truths = 1
+    truths: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 1
 
     @field_validator("free", mode="before")
     @classmethod

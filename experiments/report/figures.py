@@ -65,7 +65,6 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # what the system says of a di
 MOST_MARKS = 60  # on a line
 MOST_NAMED = 6  # phases that get their names
 
-Panelled = tuple[Figure, list[Axes]]
 Positions = dict[str, dict[str, int]]
 
 
@@ -76,7 +75,7 @@ def style() -> AbstractContextManager[None]:
 
 def panels(
     count: int, legend: Sequence[str] = (), width: float = PANEL_WIDTH, height: float = PANEL_HEIGHT
-) -> Panelled:
+) -> tuple[Figure, list[Axes]]:
     """A figure with `count` panels of a size in inches, at most four in a row, and room at the right for a legend."""
     columns = min(count, 4)
     rows = -(-count // columns)

@@ -41,7 +41,6 @@ from experiments.tasks.registry import make_task, task_class
 
 DEFAULT_SOLVERS = ("window", "heun", "euler")  # the first one that suits, or the last: checks then tell what does not
 LONGEST_NAME = 200  # bytes; file systems allow 255, and suffixes come after
-Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 PartName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=64)]
 MOST_PHASES = 100
 
@@ -99,7 +98,7 @@ class Spec(AbstractTable):
     """A built-in analysis that ends in verdicts."""
     regime: Literal["coupled", "flow", "discrete"] = "coupled"
     """Coupled equations of activities, errors and weights; the flow of weights alone; or discrete updates."""
-    seed: Seed = 0
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0
     """Of the start, of noise and of the order of samples."""
     dtype: Literal["float32", "float64"] = "float32"
     """Of all numbers of the run."""

@@ -21,9 +21,7 @@ from experiments.spec.units import Time, read_number, read_time
 
 Width = Annotated[int, Field(strict=True, gt=0, le=100_000)]
 Count = Annotated[int, Field(strict=True, gt=0, le=1_000_000_000)]
-Records = Annotated[int, Field(strict=True, gt=0, le=100_000)]
 Index = Annotated[int, Field(strict=True, ge=0)]
-Stages = Annotated[int, Field(strict=True, ge=0, le=1000)]
 Flag = Annotated[bool, Field(strict=True)]
 Tolerance = Annotated[float, Field(strict=True, gt=0, lt=1)]
 
@@ -206,7 +204,7 @@ class Delays(AbstractTable):
     """Of every projection."""
     input: Lag = Field(default=Time(0.0), title="input delay")
     """Of the input, before the first layer."""
-    stages: Stages = 0
+    stages: Annotated[int, Field(strict=True, ge=0, le=1000)] = 0
     """0: sharp lags; m: gamma-distributed ones of m stages."""
 
 
@@ -279,7 +277,7 @@ class Flow(AbstractTable):
 class Record(AbstractTable):
     """[record]: which probes are recorded, at how many evenly spaced times, and what is seen inside presentations."""
 
-    points: Records = 10
+    points: Annotated[int, Field(strict=True, gt=0, le=100_000)] = 10
     """Records, evenly spaced, beside that of the start."""
     probes: Annotated[tuple[Probe, ...], Field(min_length=1)] | None = None
     """What is measured at each: names of probes, or `module:function`; by default what suits the task."""
