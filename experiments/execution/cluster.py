@@ -87,15 +87,23 @@ def size(workers: int | None, scheduler: str | None) -> tuple[int, int | None]:
     return (1, None) if workers is None else (workers, 1)
 
 
+def of_job(request: Request, size: int, store: ChunkStore | None) -> JobRunner:
+    """The runner of a job of the spec."""
+    job = job_of(make_spec(json.loads(request.spec)), request.part, request.number, _shared(request.data))
+    job = job._replace(beside_runs=pickle.loads(request.packed))
+    return JobRunner(job, size, store, request.workers or 1)
+
+
 def executor(
     spec: Spec,
     directory: RunDirectory,
     how: How,
     make: Callable[..., Any] = JobRunner,
-    remote: Callable[[Request, int, ChunkStore | None], Any] | None = None,
+    remote: Callable[[Request, int, ChunkStore | None], Any] = of_job,
     pack: Callable[[Any], bytes] = lambda job: pickle.dumps(job.beside_runs),
 ) -> AbstractContextManager[Executor]:
-    """Where chunks run: in this process, by runners that `make` makes, or on workers, as `connected` says."""
+    """Where chunks run: in this process, by runners that `make` makes, or on workers, by those of `remote`: see
+    `connected`."""
     if how.workers is None and how.scheduler is None:
         return contextlib.nullcontext(functools.partial(local, store=directory.store, make=make))
     return connected(spec, directory.store, directory.chunking, how.workers, how.scheduler, remote, pack)
@@ -108,12 +116,12 @@ def connected(
     chunking: Chunking,
     workers: int | None,
     scheduler: str | None,
-    make: Callable[[Request, int, ChunkStore | None], Any] | None = None,
-    pack: Callable[[Any], bytes] = lambda job: pickle.dumps(job.beside_runs),
+    make: Callable[[Request, int, ChunkStore | None], Any],
+    pack: Callable[[Any], bytes],
 ) -> Iterator[Executor]:
     """An executor on the `scheduler` of a cluster, or on so many `workers` of this machine.
 
-    `make` makes a runner on a worker, by default that of a job of the spec, and `pack` what it needs besides.
+    `make` makes a runner on a worker, and `pack` what it needs besides the spec.
     """
     try:
         import cryptography  # noqa: F401  which dask makes certificates with
@@ -125,7 +133,7 @@ def connected(
         ) from None
     request = Request(
         json.dumps(spec.table()), "", 0, chunking, str(store.directory.absolute()), store.identity, tuple(looked_in()),
-        workers, are_wanted(), "", make or of_job, b"",
+        workers, are_wanted(), "", make, b"",
     )  # fmt: skip
     for name in ("distributed", "distributed.client"):  # what matters is said here, in a sentence
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -302,13 +310,6 @@ def _runner(request: Request, size: int) -> Any:
     directory = Path(request.directory)
     store = ChunkStore(directory, request.identity) if directory.is_dir() else None  # for checkpoints
     return request.make(request, size, store)
-
-
-def of_job(request: Request, size: int, store: ChunkStore | None) -> JobRunner:
-    """The runner of a job of the spec."""
-    job = job_of(make_spec(json.loads(request.spec)), request.part, request.number, _shared(request.data))
-    job = job._replace(beside_runs=pickle.loads(request.packed))
-    return JobRunner(job, size, store, request.workers or 1)
 
 
 def _shared(data: str) -> Path | None:

@@ -1,5 +1,6 @@
 """Who may speak to a scheduler: this run's own processes, or those that have the certificates of a cluster."""
 
+import pickle
 import socket
 import ssl
 from contextlib import AbstractContextManager
@@ -23,7 +24,8 @@ from tests.forks import LONGEST, local_cluster
 
 def connected(tmp_path, workers, scheduler) -> AbstractContextManager[Any]:
     store = ChunkStore(tmp_path, "a run")
-    return cluster.connected(make_spec({"rule": "oja"}), store, Chunking(1, 1, 1), workers, scheduler)
+    make = cluster.of_job, pickle.dumps
+    return cluster.connected(make_spec({"rule": "oja"}), store, Chunking(1, 1, 1), workers, scheduler, *make)
 
 
 def heard(host: str, port: int, who: Security | str | None, place: Path) -> bytes:
