@@ -33,7 +33,7 @@ from benchmarks.tamper_directories import change_directory
 from benchmarks.tamper_files import SECRET, SECRET_NUMBER, change_results
 from experiments import session  # noqa: F401 - before the forks
 from experiments.commands import cli, console
-from experiments.execution import runner  # noqa: F401 - before the forks
+from experiments.execution import cluster, runner  # noqa: F401 - before the forks
 from experiments.machine import lock  # noqa: F401 - before the forks
 from experiments.machine.lock import Lock
 from experiments.points.jobs import Chunking
@@ -153,7 +153,7 @@ def _child(place: Path, also_run: bool, log: Path) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (2**35, 2**35))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     session.chunking = lambda *_: Chunking(2, 2, 1)
-    session.local = lambda *_, **__: iter(())  # what is missing stays missing: to compute it is not the question here
+    cluster.local = lambda *_, **__: iter(())  # what is missing stays missing: to compute it is not the question here
     lock.BEAT = BEAT
     lock.SILENCE = 10 * BEAT
     with log.open("w") as file:
