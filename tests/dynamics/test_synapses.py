@@ -130,7 +130,7 @@ class Misread(AbstractDependence):
     [
         (Variance(), "projection, which the law of 'W' depends on, 'S' is not known: it must be one of V, W"),
         (Misread("V"), "depends on the parameters of 'V', of shape \\[2, 2\\]: it must be \\[2, 3\\]"),
-        (Misread("W"), "depends on an array of shape \\[3\\], which Misread makes: it must be \\[2, 3\\]"),
+        (Misread("W"), "depends on Misread, which makes an array of shape \\[3\\]: it must be \\[2, 3\\]"),
     ],
 )
 def test_a_dependence_that_does_not_fit_is_told(dependence, told):
