@@ -55,8 +55,8 @@ def others_read(
     if shape != own:
         made = "no array" if shape is None else f"an array of shape {list(shape)}"
         raise PlasticodeError(
-            f"{what} depends on {type(dependence).__name__}, which makes {made}: it must be {list(own)}, one number for "
-            "each synapse"
+            f"{what} depends on {type(dependence).__name__}, which makes {made}: it must be {list(own)}, one number "
+            "for each synapse"
         )
     return tuple(sorted(read))
 
