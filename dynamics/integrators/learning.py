@@ -259,7 +259,7 @@ class Learning:
         elif parts := [self._moved_by(term, drives.of[term.name], share, node) for term in self._terms(p.name)]:
             change = sum(parts[1:], parts[0])
         if fade is not None:
-            faded = -fade[node][:, None] if own.is_matrix else -fade[node]
+            faded = -fade[node][:, None] if own.is_matrix else -fade[node][0]
             change = jnp.exp(faded) * change + jnp.expm1(faded) * w
         if own.holds_norm:  # the product form keeps the norm up to the error of the nodes: keep it exactly
             longer = jnp.sum(change * (2 * w + change)) / jnp.sum(w * w)  # |W + change|^2 = (1 + longer) |W|^2
