@@ -321,7 +321,7 @@ class Learning:
         or a pull to another matrix and the fade that goes with it, or where sides do; 1 where every map has one product
         at most."""
         laws = [self._terms(p.name) for p in self.system.circuit.plastic]
-        if all(len(terms) < 2 and isinstance(t.term, Outer) and not t.dependence for terms in laws for t in terms):
+        if all(len(terms) < 2 and isinstance(t.term, Outer) and t.dependence is None for terms in laws for t in terms):
             alone = [term for terms in laws for term in terms]
             if self.system.sides == 1:
                 return jnp.ones_like(size)
