@@ -212,18 +212,9 @@ class Learning:
 
     def _thetas(self, owner: Projection, drives: Drives) -> Theta:
         """The parameters of a map at every node."""
-        return jax.vmap(lambda share, i: self._theta(owner, drives, share, i))(
-            self.integrals, jnp.arange(self.nodes, dtype=jnp.int32)
-        )
-
-    def _theta(self, owner: Projection, drives: Drives, share: Float[Array, " s"], node: int | Int[Array, ""]) -> Theta:
-        own, theta = self.system.circuit.map_of(owner.name), self.start.weights[owner.name]
-        change, fade = self._grown(owner, drives, share), self.fade(owner, drives)
-        shrink = jnp.ones_like(share[:1]) if fade is None else jnp.exp(-fade[node])
-        shrink = shrink[:, None] if own.is_matrix else shrink[0]
-        if own.mirror is None:
-            return shrink * (theta + change)
-        return own.mirror.moved(shrink * theta, change)
+        grown = jax.vmap(lambda share: self._grown(owner, drives, share))(self.integrals)
+        changes = jax.vmap(lambda change, i: self._faded(owner, change, drives, i))
+        return self.start.weights[owner.name][None] + changes(grown, jnp.arange(self.nodes, dtype=jnp.int32))
 
     def _grown(self, owner: Projection, drives: Drives, share: Float[Array, " s"]) -> Theta:
         """What all terms have added to a map at a node, without E, from what they do at every node."""
@@ -251,21 +242,26 @@ class Learning:
 
     def _change(self, p: Projection, drives: Drives, node: int | Int[Array, ""]) -> Theta:
         own, w, share = self.system.circuit.map_of(p.name), self.start.weights[p.name], self.integrals[node]
-        if own.mirror is not None:
-            return self._theta(p, drives, share, node) - w
-        fade, change = self.fade(p, drives), jnp.zeros_like(w)
         if self.at_nodes(p.name):
             change = self._grown(p, drives, share)
-        elif parts := [self._moved_by(term, drives.of[term.name], share, node) for term in self._terms(p.name)]:
-            change = sum(parts[1:], parts[0])
-        if fade is not None:
-            faded = -fade[node][:, None] if own.is_matrix else -fade[node][0]
-            change = jnp.exp(faded) * change + jnp.expm1(faded) * w
+        else:
+            parts = [self._moved_by(term, drives.of[term.name], share, node) for term in self._terms(p.name)]
+            change = sum(parts[1:], parts[0]) if parts else jnp.zeros_like(w)
+        change = self._faded(p, change, drives, node)
         if own.holds_norm:  # the product form keeps the norm up to the error of the nodes: keep it exactly
             longer = jnp.sum(change * (2 * w + change)) / jnp.sum(w * w)  # |W + change|^2 = (1 + longer) |W|^2
             root = jnp.sqrt(1 + longer)
             change = change / root - (longer / (root * (1 + root))) * w
         return change
+
+    def _faded(self, p: Projection, change: Theta, drives: Drives, node: int | Int[Array, ""]) -> Theta:
+        """How far a map has moved at a node: by what terms have added, without E, in its geometry, and by its fade."""
+        own, w, fade = self.system.circuit.map_of(p.name), self.start.weights[p.name], self.fade(p, drives)
+        if fade is None:
+            return change if own.mirror is None else own.mirror.step(w, change)
+        faded = -fade[node][:, None] if own.is_matrix else -fade[node][0]
+        gone = jnp.expm1(faded) * w
+        return gone + (jnp.exp(faded) * change if own.mirror is None else own.mirror.step(w + gone, change))
 
     def _moved_by(self, term: LawTerm, drive: Drive, share: Float[Array, " s"], node: int | Int[Array, ""]) -> Theta:
         """What one term has added to its matrix at a node, without E."""
