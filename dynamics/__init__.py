@@ -3,6 +3,7 @@
 from dynamics import instruments as instruments
 from dynamics import theory as theory
 from dynamics.activations import Activation as Activation
+from dynamics.circuit import AbstractDependence as AbstractDependence
 from dynamics.circuit import AbstractFactor as AbstractFactor
 from dynamics.circuit import AbstractMap as AbstractMap
 from dynamics.circuit import Activity as Activity
@@ -28,6 +29,7 @@ from dynamics.circuit import Redrawn as Redrawn
 from dynamics.circuit import Scaled as Scaled
 from dynamics.circuit import Shared as Shared
 from dynamics.circuit import Signed as Signed
+from dynamics.circuit import Synapse as Synapse
 from dynamics.circuit import Times as Times
 from dynamics.circuit import Trace as Trace
 from dynamics.circuit import TwoFactor as TwoFactor

@@ -60,6 +60,8 @@ from dynamics.maps import Shared as Shared
 from dynamics.maps import Theta
 from dynamics.plan import Plan
 from dynamics.projections import Projection as Projection
+from dynamics.synapses import AbstractDependence as AbstractDependence
+from dynamics.synapses import Synapse as Synapse
 
 Weights = dict[str, Theta]  # by projection: the parameters of its map, most often a matrix (targets, sources)
 
@@ -81,6 +83,11 @@ class LawTerm(NamedTuple):
     def trace(self) -> Trace | None:
         """The trace that it may have."""
         return self.term.trace if isinstance(self.term, Outer) else None
+
+    @property
+    def dependence(self) -> AbstractDependence | None:
+        """How strongly it acts on each synapse, where that depends on what they have stored."""
+        return self.term.dependence if isinstance(self.term, Outer) else None
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -170,6 +177,12 @@ class Circuit:
         """The terms that change the map of projection `name`."""
         return tuple(self._term(i) for i in self.plan.terms_of.get(name, ()))
 
+    def maps_read(self, term: LawTerm) -> tuple[str, ...]:
+        """The projections whose own maps a term pulls to or depends on."""
+        if isinstance(term.term, Scaled):
+            return () if term.term.matrix is None else (term.term.matrix,)
+        return self.plan.maps_read.get(term.name, ())
+
     @property
     def with_errors(self) -> frozenset[str]:
         """Names of the layers that have an error."""
@@ -192,9 +205,11 @@ class Circuit:
 
     @property
     def is_local(self) -> bool:
-        """Whether every synapse uses only what is at its own two ends: no map is used by a second projection."""
-        pulled = any(isinstance(t.term, Scaled) and t.term.matrix is not None for t in self.terms)
-        return not pulled and not any(isinstance(p.matrix, Shared) for p in self.projections)
+        """Whether every synapse uses only what is at its own two ends: no map is used by a second projection, or read
+        by a law of one between other layers."""
+        read = [(t.of, self.projection(name)) for t in self.terms for name in self.maps_read(t)]
+        elsewhere = any((p.source, p.target) != (q.source, q.target) for p, q in read)
+        return not elsewhere and not any(isinstance(p.matrix, Shared) for p in self.projections)
 
     @property
     def has_kinks(self) -> bool:

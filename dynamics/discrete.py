@@ -156,7 +156,7 @@ class Discrete(AbstractRegime[DiscreteState]):
             own, w = self.circuit.map_of(p.name), weights[p.name]
             steps[p.name] = -self._eta(p) * descent[p.name]
             if own.mirror is not None:
-                steps[p.name] = own.mirror.moved(w, steps[p.name]) - w
+                steps[p.name] = own.mirror.step(w, steps[p.name])
             if own.decays and not own.holds_norm and self.timescales.decay is not None:
                 steps[p.name] -= self.clock.period / at_level(self.timescales.decay, p.level) * w
         return steps

@@ -15,7 +15,7 @@ from dynamics.maps import AbstractMap, Theta
 from dynamics.moment import Product
 from dynamics.norms import cosine as cosine
 from dynamics.norms import norm, scale, scaled
-from dynamics.plasticity import Slow, product
+from dynamics.plasticity import Slow, depended, product
 from dynamics.samples import Rows, check_inputs, check_samples, check_width, rows
 from dynamics.settle import Outside, settle
 
@@ -121,7 +121,7 @@ def _moved(circuit: Circuit, name: str, weights: Weights, factors: Products) -> 
 def _drive(circuit: Circuit, name: str, weights: Weights, factors: Products) -> Theta:
     """The sum of all <m p^T> that change the map of projection `name`."""
     products = [
-        product(circuit, term, weights[name], factors[term.name])
+        depended(term, weights, product(circuit, term, weights[name], factors[term.name]))
         for term in circuit.terms_of(name)
         if term.name in factors
     ]

@@ -1,9 +1,10 @@
 """Laws: how a matrix changes, as a sum of terms.
 
-    tau_plast W' = sum of  gate * F(m p^T)  and  diag(r) M,    minus (tau_plast/tau_dec) W where the map decays
+    tau_plast W' = sum of  h gate * F(m p^T)  and  diag(r) M,    minus (tau_plast/tau_dec) W where the map decays
 
 m (post), gate and r are functions of the local variables of the target layer, p (pre) of those of the source layer, or
-what the projection itself carries; F is a trace, and M the matrix itself or that of another projection.
+what the projection itself carries; F is a trace, h a function of what each synapse has stored (`dynamics.synapses`),
+and M the matrix itself or that of another projection.
 """
 
 from typing import Literal
@@ -12,6 +13,7 @@ import equinox as eqx
 from jaxtyping import Array, Float
 
 from dynamics.local import AbstractFactor, Negative, as_numbers
+from dynamics.synapses import AbstractDependence
 
 
 class Trace(eqx.Module):
@@ -28,13 +30,15 @@ class Trace(eqx.Module):
 
 
 class Outer(eqx.Module):
-    """The term gate * F(m p^T): m = `post` and the gate of the target, p = `pre` of the source, after the projection's
-    lag; without a `pre` p is what the projection carries."""
+    """The term h gate * F(m p^T): m = `post` and the gate of the target, p = `pre` of the source, after the
+    projection's lag; without a `pre` p is what the projection carries. h, the `dependence`, is taken synapse by
+    synapse; None: 1."""
 
     post: AbstractFactor
     pre: AbstractFactor | None = None
     gate: AbstractFactor | None = None
     trace: Trace = Trace()
+    dependence: AbstractDependence | None = None
 
 
 class Scaled(eqx.Module):

@@ -197,15 +197,20 @@ def reads(factor: AbstractFactor, known: Known, what: str) -> Reads:
             f"{what} has {shown(factor)} where a factor should be: it must be an AbstractFactor, such as Activity() or "
             "one of your own"
         )
+    check_numbers(factor, what)
     leaves, structure = jax.tree.flatten(factor)
-    for leaf in leaves:
-        if not isinstance(leaf, float | int | np.ndarray | jax.Array | jax.ShapeDtypeStruct):
-            raise PlasticodeError(
-                f"{what} has a field {shown(leaf)} of {type(factor).__name__}, which is no number: it must be declared "
-                "as equinox.field(static=True)"
-            )
     shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
     return _recorded(structure, shapes, known, what)
+
+
+def check_numbers(function: eqx.Module, what: str) -> None:
+    """Refuses a function, which `what` has, with a field that is neither a number nor static."""
+    for leaf in jax.tree.leaves(function):
+        if not isinstance(leaf, float | int | np.ndarray | jax.Array | jax.ShapeDtypeStruct):
+            raise PlasticodeError(
+                f"{what} has a field {shown(leaf)} of {type(function).__name__}, which is no number: it must be "
+                "declared as equinox.field(static=True)"
+            )
 
 
 @functools.lru_cache(maxsize=4096)

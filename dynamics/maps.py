@@ -56,8 +56,8 @@ class AbstractMirror(eqx.Module):
         """d theta / d psi."""
 
     @abc.abstractmethod
-    def moved(self, theta: Theta, change: Theta) -> Theta:
-        """theta after psi has grown by `change`: the discrete update, and the matrix at a node of a window."""
+    def step(self, theta: Theta, change: Theta) -> Theta:
+        """How far theta moves as psi grows by `change`: the discrete update, and what a window does to a matrix."""
 
 
 class Multiplicative(AbstractMirror):
@@ -69,8 +69,8 @@ class Multiplicative(AbstractMirror):
     def metric(self, theta: Theta) -> Theta:
         return jnp.abs(theta)
 
-    def moved(self, theta: Theta, change: Theta) -> Theta:
-        return theta * jnp.exp(jnp.sign(theta) * change)
+    def step(self, theta: Theta, change: Theta) -> Theta:
+        return theta * jnp.expm1(jnp.sign(theta) * change)
 
 
 class AbstractMap(eqx.Module):

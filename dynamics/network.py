@@ -6,8 +6,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dynamics.circuit import Dense, Gaussian, Given, Law, Layer, Projection, Variable
+from dynamics.circuit import Dense, Gaussian, Given, Layer, Projection, Variable
 from dynamics.errors import PlasticodeError, unknown
+from dynamics.laws import Law, Term
 from dynamics.maps import AbstractMap, Shared, Start
 from dynamics.wiring import untaught
 
@@ -79,7 +80,10 @@ class Network(eqx.Module):
         return chain + tuple((s, t, f"S{s}_{t}") for s, t in self.skips)
 
     def forward(
-        self, law: Law, output_law: Law | None = None, maps: Mapping[str, AbstractMap | Start] | None = None
+        self,
+        law: Law | Term,
+        output_law: Law | Term | None = None,
+        maps: Mapping[str, AbstractMap | Start] | None = None,
     ) -> tuple[Projection, ...]:
         """The forward projections, biases included, all with `law` (the output layer's with `output_law` if given).
 
@@ -90,7 +94,7 @@ class Network(eqx.Module):
             if name not in names:
                 raise unknown("matrix of the network", name, names)
 
-        def law_at(level: int) -> Law:
+        def law_at(level: int) -> Law | Term:
             return output_law if output_law is not None and level == self.depth else law
 
         start = Gaussian(self.gain)
@@ -101,7 +105,7 @@ class Network(eqx.Module):
         biases = tuple(self._bias(i, law_at(i)) for i in range(1, self.depth + 1)) if self.bias else ()
         return matrices + biases
 
-    def _bias(self, level: int, law: Law) -> Projection:
+    def _bias(self, level: int, law: Law | Term) -> Projection:
         start = Dense(Given(jnp.zeros((self.sizes[level], 1), self.gain.dtype)), decays=False)
         return Projection(f"b{level}", "one", "activity", f"z{level}", "forward", start, law, level=level)
 
@@ -109,7 +113,7 @@ class Network(eqx.Module):
         """(source, target, name) of the matrices that start in a hidden layer: those an error has to pass back over."""
         return tuple(edge for edge in self.edges() if edge[0] > 0)
 
-    def feedback(self, matrix: AbstractMap | Start | None = None, law: Law = ()) -> tuple[Projection, ...]:
+    def feedback(self, matrix: AbstractMap | Start | None = None, law: Law | Term = ()) -> tuple[Projection, ...]:
         """The projections V2 .. VL (VS1_3 of a skip) that carry errors back over them to the modulatory port.
 
         Each has the map `matrix`, with `law`; None: the transpose of the forward matrix.

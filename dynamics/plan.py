@@ -25,6 +25,7 @@ class Plan:
     known               by layer: what a factor can read
     terms, terms_of     (name, projection, number in its law, owner) of every term of a law, and the numbers of those
                         that change a map, by its projection
+    maps_read           by term: the projections whose maps its dependence reads
     order               the fast variables, each after those that it depends on
     loops, silent_loops those that depend on themselves, with errors and where they are silent
     """
@@ -40,7 +41,7 @@ class Plan:
         self.own = {layer.name: _own(layer, projections) for layer in layers}
         self.known: dict[str, Known] = {layer.name: wiring.known(layer, projections) for layer in layers}
         self.terms = tuple(
-            (f"{p.name}.{i}" if i else p.name, n, i, self.projection[p.owner])
+            (wiring.term_name(p, i), n, i, self.projection[p.owner])
             for n, p in enumerate(projections)
             for i in range(len(p.law))
         )
@@ -48,6 +49,7 @@ class Plan:
         for i, (_, _, _, owner) in enumerate(self.terms):
             name = projections[owner].name
             self.terms_of[name] = (*self.terms_of.get(name, ()), i)
+        self.maps_read: dict[str, tuple[str, ...]] = wiring.maps_read(layers, projections)
         own = [(i, p.matrix) for i, p in enumerate(projections) if isinstance(p.matrix, AbstractMap)]
         self.plastic = tuple(i for i, p in enumerate(projections) if p.name in self.terms_of)
         self.drawn = tuple(i for i, matrix in own if matrix.is_drawn)

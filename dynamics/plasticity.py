@@ -13,6 +13,7 @@ from dynamics.maps import AbstractMap, Shared, Theta
 from dynamics.moment import AbstractMoment, Factors, Product
 from dynamics.norms import scaled
 from dynamics.projections import Projection
+from dynamics.synapses import Synapse
 from dynamics.timescales import Timescales, at_level
 
 Slow = dict[str, dict[str, Float[Array, " _size"]]]  # slow variables: by layer, by name
@@ -52,6 +53,13 @@ def product(circuit: Circuit, term: LawTerm, theta: Theta, f: Product) -> Theta:
     return mean_drive(oriented, circuit.map_of(term.owner.name), theta)
 
 
+def depended(term: LawTerm, weights: Weights, change: Theta) -> Theta:
+    """What a term does to its map, of what it would if all synapses had the same strength of learning."""
+    if term.dependence is None:
+        return change
+    return term.dependence(Synapse(weights[term.owner.name], weights)) * change
+
+
 def _mean(x: Float[Array, "*batch n"]) -> Float[Array, " n"]:
     return x if x.ndim == 1 else x.mean(0)
 
@@ -75,8 +83,8 @@ def part(
         return own.scaled_columns(of, rate) if term.transposed else own.scaled_rows(of, rate)
     f = factors.products[term.name]
     if trace is None:
-        return product(circuit, term, theta, f._replace(post=f.post / tau))
-    return trace / tau if f.gate is None else own.scaled_rows(trace / tau, _mean(f.gate))
+        return depended(term, weights, product(circuit, term, theta, f._replace(post=f.post / tau)))
+    return depended(term, weights, trace / tau if f.gate is None else own.scaled_rows(trace / tau, _mean(f.gate)))
 
 
 def direction(

@@ -17,6 +17,7 @@ from dynamics.layers import AbstractSource, Draw, Layer, Role, Variable, Wave, c
 from dynamics.local import AbstractFactor, Known, Modulated, Reads, Transfer, reads
 from dynamics.maps import AbstractMap, Gaussian, Shared
 from dynamics.projections import Projection
+from dynamics.synapses import others_read
 
 Node = tuple[str, str]  # (layer, variable)
 Projections = Sequence[Projection]
@@ -115,6 +116,26 @@ def needs(layers: Sequence[Layer], projections: Projections, knowns: Mapping[str
         return once(f"the drive of '{name}' of layer '{layer.name}'", own[layer.name][name].of, layer)
 
     return {(name, v): drive(by_name[name], v) for name in by_name for v in own[name] if (name, v) in fast}
+
+
+def term_name(p: Projection, number: int) -> str:
+    """What a term of the law of `p` is called: the first as the projection, the next ones with a number."""
+    return f"{p.name}.{number}" if number else p.name
+
+
+def maps_read(layers: Sequence[Layer], projections: Projections) -> dict[str, tuple[str, ...]]:
+    """By term that depends on what synapses have stored: the projections whose maps it reads, the own one first."""
+    outer = [(p, i, term) for p in projections for i, term in enumerate(p.law) if isinstance(term, Outer)]
+    depending = {term_name(p, i): (p.owner, term.dependence) for p, i, term in outer if term.dependence is not None}
+    if not depending:
+        return {}
+    sizes, key, shapes = {layer.name: layer.size for layer in layers}, jax.random.key(0), {}
+    lasting = [(p, p.matrix) for p in projections if isinstance(p.matrix, AbstractMap) and not p.matrix.is_drawn]
+    with jax.numpy_dtype_promotion("standard"):
+        for p, own in lasting:
+            ends = sizes[p.target], sizes[p.source]
+            shapes[p.name] = jax.eval_shape(lambda key, own=own, ends=ends: own.initial(key, *ends), key)
+    return {name: (of, *others_read(dependence, of, shapes)) for name, (of, dependence) in depending.items()}
 
 
 def ordered(needs: Mapping[Node, set[Node]]) -> tuple[Node, ...]:

@@ -58,6 +58,11 @@ class Momentum(AbstractRule):
     def _heavy(self, term: Term, p: Projection) -> Term:
         if not isinstance(term, Outer):
             return term
+        if term.dependence is not None:
+            raise PlasticodeError(
+                f"the law of '{p.name}' depends on what synapses have stored, of which momentum knows nothing: "
+                "rule.credit must be a rule whose laws do not"
+            )
         if term.trace.of == "product" or term.trace.timescale is not None:
             raise PlasticodeError(
                 f"the law of '{p.name}' has a trace of its own, which leaves no place for momentum: rule.credit must "

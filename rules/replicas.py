@@ -90,7 +90,13 @@ class Replicas(AbstractRule):
 
 
 def _check_straight(one: Circuit) -> None:
-    """Refuses maps that are no flat space, in which a pull is no straight line."""
+    """Refuses maps that are no flat space, in which a pull is no straight line, and laws that name other maps."""
+    naming = [t.of.name for t in one.terms if t.dependence is not None and len(one.maps_read(t)) > 1]
+    if naming:
+        raise PlasticodeError(
+            f"the law of '{naming[0]}' depends on other maps by name, of which every copy has its own: rule.credit "
+            "must be a rule whose laws depend on their own weights at most"
+        )
     curved = [p.name for p in one.plastic if one.map_of(p.name).is_curved]
     if curved:
         raise PlasticodeError(

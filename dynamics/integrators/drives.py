@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dynamics.circuit import LawTerm
+from dynamics.circuit import Circuit, LawTerm, Weights
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem
 from dynamics.laws import Scaled
+from dynamics.maps import Shared
 from dynamics.sides import all_of, mean
 from dynamics.timescales import at_level
 
@@ -35,7 +36,7 @@ class Drive(NamedTuple):
 
 class Drives(NamedTuple):
     """What changes all maps during a window: by term; F by map (it has shrunk by E = exp(-F)), where sweeps change it;
-    and the matrices at every node that learn and that others are pulled to."""
+    and the maps at every node that learn and that laws read."""
 
     of: dict[str, Drive]
     fade: dict[str, Waveform]
@@ -92,7 +93,8 @@ def check_windows(system: CoupledSystem) -> None:
                 f"the law of '{p.name}' clamps its norm and has {what}, and the window integrator knows either: "
                 f"{OTHERS}"
             )
-        if own.holds_norm and any(isinstance(t.term, Scaled) or t.name in system.products for t in terms):
+        more = [t for t in terms if isinstance(t.term, Scaled) or t.name in system.products or t.dependence is not None]
+        if own.holds_norm and more:
             raise PlasticodeError(
                 f"the law of '{p.name}' clamps its norm and is more than products of the present, which the window "
                 f"integrator does not know: {OTHERS}"
@@ -123,3 +125,14 @@ def still_fades(system: CoupledSystem, integrals: Float[Array, "s s"]) -> dict[s
         if own.decays and not own.holds_norm and not any(map(fades, circuit.terms_of(p.name))):
             found[p.name] = jnp.sum(integrals, axis=1, keepdims=True) / at_level(decay, p.level)
     return found
+
+
+def turned(circuit: Circuit, weights: Weights) -> Weights:
+    """The transposes of those of `weights` that are matrices which a projection applies forward.
+
+    Made once for all sweeps of a window (of fixed ones: of a run), which would otherwise each turn them to multiply the
+    rows of a waveform; the barrier keeps the compiler from doing just that again.
+    """
+    forward = {p.owner for p in circuit.projections if not (isinstance(p.matrix, Shared) and p.matrix.transposed)}
+    names = [name for name in weights if name in forward and circuit.map_of(name).is_matrix]
+    return {name: jax.lax.optimization_barrier(weights[name].T) for name in names}

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dynamics.circuit import Circuit, LawTerm, Weights
+from dynamics.circuit import LawTerm, Weights
 from dynamics.field import CoupledSystem, State
 from dynamics.integrators.collocation import times, weighted
 from dynamics.integrators.drives import Drive, Drives, Waveform, fades, largest, root_mean_square, sizes
@@ -34,6 +34,7 @@ from dynamics.maps import AbstractMap, Shared, Theta
 from dynamics.norms import norm
 from dynamics.projections import Projection
 from dynamics.sides import all_of, mean
+from dynamics.synapses import Synapse
 
 
 @functools.partial(
@@ -75,18 +76,16 @@ class Learning:
 
     def at_nodes(self, name: str) -> bool:
         """Whether the parameters of a map are formed at every node."""
-        own, pulled = self.system.circuit.map_of(name), self.pulled_to_moving
-        return not own.is_matrix or own.mirror is not None or any(t.owner.name == name for t in pulled)
+        own, terms = self.system.circuit.map_of(name), self.system.circuit.terms_of(name)
+        return not own.is_matrix or own.mirror is not None or any(map(self._read_by, terms))
 
-    @property
-    def pulled_to_moving(self) -> list[LawTerm]:
-        """The terms that pull their matrix to another one that learns."""
-        plastic = {p.name for p in self.system.circuit.plastic}
-        return [t for t in self.system.circuit.terms if isinstance(t.term, Scaled) and t.term.matrix in plastic]
+    def _read_by(self, term: LawTerm) -> list[str]:
+        """The maps that learn and that a term pulls its own to, or depends on."""
+        return [name for name in self.system.circuit.maps_read(term) if self.system.circuit.terms_of(name)]
 
-    def moving(self, drives: Drives) -> dict[str, Float[Array, "s targets sources"]]:
-        """The matrices at every node that learn and that others are pulled to."""
-        names = {t.term.matrix for t in self.pulled_to_moving if isinstance(t.term, Scaled)}
+    def moving(self, drives: Drives) -> dict[str, Theta]:
+        """The maps at every node that learn and that laws read."""
+        names = {name for term in self.system.circuit.terms for name in self._read_by(term)}
         return {p.name: self._thetas(p, drives) for p in self.system.circuit.plastic if p.name in names}
 
     def formed(self, name: str) -> bool:
@@ -213,13 +212,13 @@ class Learning:
 
     def _thetas(self, owner: Projection, drives: Drives) -> Theta:
         """The parameters of a map at every node."""
-        return jax.vmap(lambda share, i: self._theta(owner, drives, share, i))(
-            self.integrals, jnp.arange(self.nodes, dtype=jnp.int32)
-        )
+        grown = jax.vmap(lambda share: self._grown(owner, drives, share))(self.integrals)
+        changes = jax.vmap(lambda change, i: self._faded(owner, change, drives, i))
+        return self.start.weights[owner.name][None] + changes(grown, jnp.arange(self.nodes, dtype=jnp.int32))
 
-    def _theta(self, owner: Projection, drives: Drives, share: Float[Array, " s"], node: int | Int[Array, ""]) -> Theta:
-        own, theta = self.system.circuit.map_of(owner.name), self.start.weights[owner.name]
-        change = jnp.zeros_like(theta)
+    def _grown(self, owner: Projection, drives: Drives, share: Float[Array, " s"]) -> Theta:
+        """What all terms have added to a map at a node, without E, from what they do at every node."""
+        own, change = self.system.circuit.map_of(owner.name), jnp.zeros_like(self.start.weights[owner.name])
         for term in self._terms(owner.name):
             drive = drives.of[term.name]
             if isinstance(term.term, Scaled):
@@ -231,13 +230,8 @@ class Learning:
                 k = self.traced[term.name]
                 held = jnp.tensordot(1 - k.sum(1), self.start.trace[term.name], 0) + jnp.tensordot(k, outers, 1)
                 outers = mean(jax.vmap(own.scaled_rows)(held, drive.gate), self.system.sides)
-            change += jnp.tensordot(share, outers, 1)
-        fade = self.fade(owner, drives)
-        shrink = jnp.ones_like(share[:1]) if fade is None else jnp.exp(-fade[node])
-        shrink = shrink[:, None] if own.is_matrix else shrink[0]
-        if own.mirror is None:
-            return shrink * (theta + change)
-        return own.mirror.moved(shrink * theta, change)
+            change += jnp.tensordot(share, strengths(self, term, drives) * outers, 1)
+        return change
 
     def changes_at(self, drives: Drives, node: int | Int[Array, ""] = -1) -> Weights:
         """How far the plastic maps have moved at a node of the window; by default at its end.
@@ -249,17 +243,25 @@ class Learning:
     def _change(self, p: Projection, drives: Drives, node: int | Int[Array, ""]) -> Theta:
         own, w, share = self.system.circuit.map_of(p.name), self.start.weights[p.name], self.integrals[node]
         if self.at_nodes(p.name):
-            return self._theta(p, drives, share, node) - w
-        parts = [self._moved_by(term, drives.of[term.name], share, node) for term in self._terms(p.name)]
-        fade, change = self.fade(p, drives), sum(parts[1:], parts[0]) if parts else jnp.zeros_like(w)
-        if fade is not None:
-            faded = -fade[node][:, None]
-            change = jnp.exp(faded) * change + jnp.expm1(faded) * w
+            change = self._grown(p, drives, share)
+        else:
+            parts = [self._moved_by(term, drives.of[term.name], share, node) for term in self._terms(p.name)]
+            change = sum(parts[1:], parts[0]) if parts else jnp.zeros_like(w)
+        change = self._faded(p, change, drives, node)
         if own.holds_norm:  # the product form keeps the norm up to the error of the nodes: keep it exactly
             longer = jnp.sum(change * (2 * w + change)) / jnp.sum(w * w)  # |W + change|^2 = (1 + longer) |W|^2
             root = jnp.sqrt(1 + longer)
             change = change / root - (longer / (root * (1 + root))) * w
         return change
+
+    def _faded(self, p: Projection, change: Theta, drives: Drives, node: int | Int[Array, ""]) -> Theta:
+        """How far a map has moved at a node: by what terms have added, without E, in its geometry, and by its fade."""
+        own, w, fade = self.system.circuit.map_of(p.name), self.start.weights[p.name], self.fade(p, drives)
+        if fade is None:
+            return change if own.mirror is None else own.mirror.step(w, change)
+        faded = -fade[node][:, None] if own.is_matrix else -fade[node][0]
+        gone = jnp.expm1(faded) * w
+        return gone + (jnp.exp(faded) * change if own.mirror is None else own.mirror.step(w + gone, change))
 
     def _moved_by(self, term: LawTerm, drive: Drive, share: Float[Array, " s"], node: int | Int[Array, ""]) -> Theta:
         """What one term has added to its matrix at a node, without E."""
@@ -315,7 +317,7 @@ class Learning:
         or a pull to another matrix and the fade that goes with it, or where sides do; 1 where every map has one product
         at most."""
         laws = [self._terms(p.name) for p in self.system.circuit.plastic]
-        if not any(len(terms) > 1 or any(isinstance(term.term, Scaled) for term in terms) for terms in laws):
+        if all(len(terms) < 2 and isinstance(t.term, Outer) and t.dependence is None for terms in laws for t in terms):
             alone = [term for terms in laws for term in terms]
             if self.system.sides == 1:
                 return jnp.ones_like(size)
@@ -362,6 +364,10 @@ class Learning:
                     change += post * norm(apart) / self.nodes**0.5
                 continue
             scale = 1.0 if drive.gate is None else largest(drive.gate, self.system.sides)
+            if term.dependence is not None:
+                h, before = (strengths(self, term, drives) for drives in (new, old))
+                change += scale * post * size_of(self.pre(term.name, drive)) * jnp.max(jnp.abs(h - before))
+                scale *= jnp.max(jnp.abs(h))
             if drive.pre is None:
                 pre = size_of(self.still[term.name])
             else:
@@ -377,12 +383,11 @@ class Learning:
         return change, size, self._contrast(new, size)
 
 
-def turned(circuit: Circuit, weights: Weights) -> Weights:
-    """The transposes of those of `weights` that are matrices which a projection applies forward.
-
-    Made once for all sweeps of a window (of fixed ones: of a run), which would otherwise each turn them to multiply the
-    rows of a waveform; the barrier keeps the compiler from doing just that again.
-    """
-    forward = {p.owner for p in circuit.projections if not (isinstance(p.matrix, Shared) and p.matrix.transposed)}
-    names = [name for name in weights if name in forward and circuit.map_of(name).is_matrix]
-    return {name: jax.lax.optimization_barrier(weights[name].T) for name in names}
+def strengths(learning: Learning, term: LawTerm, drives: Drives) -> Theta | float:
+    """How strongly a term acts on each synapse at every node, where that depends on what they have stored."""
+    dependence, weights = term.dependence, learning.weights
+    if dependence is None:
+        return 1.0
+    read = [(name, weights[name]) for name in learning.system.circuit.maps_read(term)]
+    at = {name: jnp.broadcast_to(drives.moving.get(name, w), (learning.nodes, *w.shape)) for name, w in read}
+    return jax.vmap(lambda stored: dependence(Synapse(stored[term.owner.name], stored)))(at)

@@ -12,7 +12,7 @@ from dynamics.circuit import Weights
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, State
 from dynamics.integrators.collocation import Leak, lagging, leak, nodes, others
-from dynamics.integrators.learning import turned
+from dynamics.integrators.drives import turned
 from dynamics.integrators.waveforms import Relaxation, Waves
 from dynamics.integrators.window_parts import Filters
 from dynamics.settle import is_cyclic

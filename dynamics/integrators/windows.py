@@ -17,8 +17,8 @@ from dynamics.errors import PlasticodeError, refused
 from dynamics.field import CoupledSystem, Inputs, Key, Sources, State, key_of
 from dynamics.integrators.collocation import MAX_NODES, interpolation, nodes, ornstein_uhlenbeck, weighted
 from dynamics.integrators.contract import AbstractIntegrator
+from dynamics.integrators.drives import turned
 from dynamics.integrators.jumps import Cut, Jump, calmer, in_order, paces
-from dynamics.integrators.learning import turned
 from dynamics.integrators.waveforms import Relaxation, Waves
 from dynamics.integrators.window_parts import Course, Doubt, Earlier, Layout, Past, Shown, distance, silent_inputs
 from dynamics.integrators.window_solver import Context, Solved, WindowSolver, filters_of

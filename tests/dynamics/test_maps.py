@@ -1,5 +1,6 @@
 """Maps: masks, one to one, convolutions, mirrors and shared parameters, against gradients and closed forms."""
 
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -13,20 +14,26 @@ from dynamics.circuit import (
     Activity,
     Circuit,
     Convolution,
+    Dense,
     Error,
     Gaussian,
     Given,
     Layer,
     Masked,
+    Multiplicative,
     OneToOne,
+    Outer,
+    Projection,
     Redrawn,
     TwoFactor,
     Value,
 )
+from dynamics.coupled import Coupled
 from dynamics.errors import PlasticodeError
 from dynamics.maps import Pattern
 from dynamics.noise import Noise
-from dynamics.stimulus import Clock
+from dynamics.stimulus import Clock, Stream
+from dynamics.timescales import Timescales
 from tests.dynamics.pieces import (
     advanced,
     apart,
@@ -42,6 +49,7 @@ from tests.dynamics.pieces import (
 from tests.problems import f64, timescales
 from tests.unjudged import PlainFlow as WeightFlow
 from tests.unjudged import PlainSteps as FixedStep
+from tests.unjudged import PlainWindow as Window
 
 INPUTS, TARGETS = normal(4, 6), normal(4, 3)
 ONE = Gaussian(f64(1.0))
@@ -181,3 +189,20 @@ def wrong(**change):
 def test_what_does_not_fit_is_told_in_a_sentence(make, sentence):
     with pytest.raises(PlasticodeError, match=sentence):
         make()
+
+
+def test_small_changes_of_masks_and_mirrors_are_not_rounded_beside_them():
+    """Windows in float32 against float64, where a presentation moves weights by 1e-5 of them."""
+    mask, start, changes = np.array([[1, 0, 1], [0, 1, 0]], bool), jnp.abs(normal(2, 3)), []
+    for dtype in (jnp.float32, jnp.float64):
+        number = functools.partial(jnp.asarray, dtype=dtype)
+        maps = {"M": Masked(Given(number(start)), mask), "E": Dense(Given(number(start)), mirror=Multiplicative())}
+        wires = tuple(Projection(n, "x", "activity", "y", "forward", m, Outer(Error())) for n, m in maps.items())
+        circuit = Circuit((given_input("x", 3), Layer("y", 2, role="output")), wires)
+        stream = Stream(number(normal(4, 3)), number(normal(4, 2)), jax.random.key(0), order="sequential")
+        clock, times = Clock(number(0.05), number(0.0), 8), Timescales(number(0.005), number(3000.0))
+        run = Coupled(circuit, times, stream, clock, integrator=Window(nodes=8, parts=1, gaps=False))
+        weights = circuit.initial_weights(jax.random.key(0))
+        end = advanced(run, weights, jnp.int32(48)).state.weights
+        changes.append(np.concatenate([np.ravel(np.asarray(end[n] - weights[n], float)) for n in maps]))
+    assert np.linalg.norm(changes[0] - changes[1]) < 2e-4 * np.linalg.norm(changes[1])

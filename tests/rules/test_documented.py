@@ -14,7 +14,7 @@ SHOWN: dict = {"__name__": "my_rules"}
 exec("\n".join(re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)), SHOWN)
 
 
-@pytest.mark.parametrize("name", ["FA", "ThreeFactor", "Lateral", "Sparse"])
+@pytest.mark.parametrize("name", ["FA", "ThreeFactor", "Lateral", "Sparse", "Chain", "Bounded"])
 @pytest.mark.parametrize("sizes", [(3, 2), (3, 4, 2), (3, 4, 5, 2)])
 def test_a_rule_of_the_documentation_wires_a_network(name, sizes):
     rule: AbstractRule = SHOWN[name]()
