@@ -186,7 +186,8 @@ def test_slower_traces_and_windows_are_not():
 def test_what_weights_are_drawn_by_counts_for_nothing_where_they_are_given(tmp_path):
     rng = np.random.default_rng(0)
     shapes = {"W1": (3, 2), "W2": (2, 3), "V2": (3, 2), "b1": (3, 1), "b2": (2, 1)}
-    np.savez(tmp_path / "start.npz", **{name: rng.normal(size=shape) for name, shape in shapes.items()})
+    arrays = {name: rng.normal(size=shape) for name, shape in shapes.items()}
+    np.savez(tmp_path / "start.npz", **arrays)  # pyright: ignore[reportArgumentType] - by name
     network = {"hidden": [3], "weights": str(tmp_path / "start.npz")}
     jobs.prepare(make_spec({**SMALL, "rule": "fa", "network": network}))
     with pytest.raises(PlasticodeError, match="sweep.rule.feedback_scale = .* nothing depends on it"):
