@@ -43,12 +43,18 @@ def sharpness(circuit: Circuit, weights: Weights, inputs: Rows, targets: Rows) -
 
 
 def averaged_field(
-    run: Any, weights: Weights, slow: Slow, inputs: Rows, targets: Rows | None
+    run: Any,
+    weights: Weights,
+    slow: Slow,
+    inputs: Rows,
+    targets: Rows | None,
+    told: Float[Array, " n"] | None = None,
 ) -> tuple[Field, Float[Array, " n"]]:
     """dw/dt = <m p^T>/tau_plast - w/tau_dec over samples, with the time constants of `run` (of any regime), as a
-    function of one vector of plastic weights and slow variables; and where that is now."""
+    function of one vector of plastic weights and slow variables; and where that is now. Where targets are not `told`
+    there is no error."""
     clock = Clock(run.clock.duration, run.clock.gap, 1)
-    flow = WeightFlow(run.circuit, run.timescales, inputs, targets, clock)  # pyright: ignore[reportArgumentType]
+    flow = WeightFlow(run.circuit, run.timescales, inputs, targets, clock, told=told)  # pyright: ignore[reportArgumentType]
     return flat_flow(flow, flow.init(weights)._replace(slow=slow))
 
 

@@ -6,6 +6,7 @@ It is the baseline that the other two regimes approach, and one Euler step of th
 gaps nothing but that weights decay in them.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import equinox as eqx
@@ -93,16 +94,20 @@ class Discrete(AbstractRegime[DiscreteState]):
         def present(i: Int[Array, ""], state: DiscreteState) -> DiscreteState:
             k = first + jnp.asarray(i, jnp.int32)
             if self.batch == 1:
-                return self.stream.run_at(self, k).update(state, self._shown(k))
-            return self.update(state, jax.vmap(self._shown)(k * self.batch + jnp.arange(self.batch, dtype=jnp.int32)))
+                return self.stream.run_at(self, k).update(state, self._shown(self.stream, k))
+
+            def beside(side: Int[Array, ""]) -> Outside:
+                return self._shown(dataclasses.replace(self.stream, sides=self.batch, side=side), k)
+
+            return self.update(state, jax.vmap(beside)(jnp.arange(self.batch, dtype=jnp.int32)))
 
         return repeat(count, present, progress)
 
-    def _shown(self, k: Int[Array, ""]) -> Outside:
-        """The k-th sample."""
-        sample = self.stream.index(k)
-        (y,), (told,) = self.stream.parted(looked_up(self.stream.marked_lessons(), sample[None]))
-        return Outside(self.stream.inputs[sample], y, self.circuit.draws(self.stream.key, k), told)
+    def _shown(self, stream: Stream, k: Int[Array, ""]) -> Outside:
+        """What a stream shows in presentation k."""
+        sample = stream.index(k)
+        (y,), (told,) = stream.parted(looked_up(stream.marked_lessons(), sample[None]))
+        return Outside(stream.inputs[sample], y, self.circuit.draws(stream.key, stream.draw(k)), told)
 
     def update(self, state: DiscreteState, outside: Outside) -> DiscreteState:
         """The update for one sample, or a batch with a leading dimension."""

@@ -152,9 +152,12 @@ class FieldMoment(AbstractMoment):
         return c if lag is None or not self.system.gamma else self._chained("error", c, lag)
 
     def _chained(self, name: str, signal: Signal, lag: Float[Array, ""]) -> Signal:
-        """A signal after the filters of a gamma-distributed lag."""
+        """A signal after the filters of a gamma-distributed lag, which follow it within a step while the lag is 0: a
+        later phase may have a longer one."""
         stages = self.y.chain[name]
-        self.chain[name] = chain_drift(stages, signal, lag)
+        self.chain[name] = jnp.where(
+            lag > 0, chain_drift(stages, signal, lag), (signal[None] - stages) / self.system.dt
+        )
         return chain_output(stages, signal, lag)
 
     def _looked_up(self, key: Key, signal: Signal, lag: Float[Array, ""], stepwise: bool = False) -> Signal:

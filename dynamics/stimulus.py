@@ -142,9 +142,10 @@ class Stream(eqx.Module):
 
     def index(self, k: Int[Array, ""]) -> UInt32[Array, ""]:
         """Which sample presentation k shows."""
+        k = k if self.first is None else k - self.first
         if self.shown is not None:
             return self.shown[jnp.clip(self.draw(k), 0, self.shown.shape[0] - 1)].astype(jnp.uint32)
-        order, samples, k = ORDERS[self.order], self.inputs.shape[0], k if self.first is None else k - self.first
+        order, samples = ORDERS[self.order], self.inputs.shape[0]
         if self.frames == 1:
             return order(self.key, self.draw(k), samples)
         sequence = order(self.key, self.draw(k // self.frames), samples // self.frames)

@@ -107,7 +107,7 @@ class Adaptive(AbstractIntegrator):
                 whole = jax.tree.map(jnp.add, base, y)
                 return sight.of_field(system, whole, args.inputs, args.look(t, clock.dt))
 
-            times = diffrax.SubSaveAt(ts=jnp.clip(at, begin, end) - begin, fn=see)
+            times = diffrax.SubSaveAt(ts=within(at, begin, end), fn=see)
             saved = diffrax.SaveAt(subs=[diffrax.SubSaveAt(t1=True), times])
             (last, seen), _ = self._solved(system, start, inputs, end - begin, base, saved)
             start = jax.tree.map(lambda leaf: leaf[-1], last)
@@ -187,6 +187,15 @@ class Adaptive(AbstractIntegrator):
         failed = solution.result != diffrax.RESULTS.successful
         assert solution.ys is not None
         return jax.tree.map(lambda leaf: jnp.where(failed, jnp.nan, leaf), solution.ys), ~failed
+
+
+def within(at: Float[Array, " times"], begin: Float[Array, ""], end: Float[Array, ""]) -> Float[Array, " times"]:
+    """Those of some times that lie in a span, from its start on; earlier and later ones as its ends.
+
+    Its end is a rounding earlier: compiled, its length may be rounded elsewhere, and the solver then ends before it.
+    """
+    least = 4 * jnp.finfo(at.dtype).eps * end
+    return jnp.clip(at - begin, 0, jnp.maximum(end - begin - least, 0))
 
 
 def _sums(state: State) -> Sums:

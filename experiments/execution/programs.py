@@ -314,7 +314,12 @@ def _compiled(job: Job, padded: int, block: int, effort: int, name: str) -> Prog
         measures[shapes] = program(functools.partial(measure_point, job.plan), points, (data,), hasty(1))
         if job.plan.spec.record.inside:
             watches[shapes] = program(functools.partial(watch_point, job.plan), points, (data, now), hasty(1))
-    record = next(iter(measures.values())).like
+    record, *others = (one.like for one in measures.values())
+    if any(str(other) != str(record) for other in others):
+        raise PlasticodeError(
+            "record.probes has arrays that have other shapes in other phases, as their tasks have other numbers of "
+            "samples: record.samples must name samples that all of them have, and a probe of your own give as many"
+        )
     inside, seen = (ByData(watches), next(iter(watches.values())).like[1]) if watches else (None, None)
     return Programs(init, ByData(advances), ByData(measures), padded, state, record, inside, seen)
 

@@ -26,6 +26,7 @@ from experiments.inference.signals import timed as seen_in_time
 from experiments.inference.table import Fit, Observation
 from experiments.points.assemble import Plan, build
 from experiments.points.jobs import Job, prepare
+from experiments.points.probing import looked_at
 from experiments.points.weights import start_of
 from experiments.spec.grid import expand
 from experiments.spec.loading import make_spec
@@ -37,7 +38,8 @@ from experiments.tasks.recorded import Recorded
 Values = dict[str, Float[Array, "*layers"]]
 Places = Any  # (free,), an array of NumPy or JAX
 Arrays = Mapping[str, Any]  # of a job, by name
-Shared = tuple[AbstractRegime, Any, Mapping[str, Array]]  # by all presentations: the run, what is made once, numbers
+# By all presentations: the run, what is made once, numbers, the weights at the start where probes look at them.
+Shared = tuple[AbstractRegime, Any, Mapping[str, Array], Weights]
 
 
 class Rows(NamedTuple):
@@ -87,17 +89,18 @@ class Model:
         regime, key = build(self.plan, values, jnp.asarray(self.seed, jnp.uint32), dict(data))
         return regime, start_of(regime.circuit, key, data)
 
-    def shown(self, regime: AbstractRegime, weights: Weights, slow: Slow, k: Array, data: Arrays) -> dict[str, Array]:
+    def shown(self, shared: Shared, weights: Weights, slow: Slow, k: Array, data: Arrays) -> dict[str, Array]:
         """What there is to observe as presentation k begins, without noise, but for what is seen later."""
-        found, answer = {}, None
+        found, answer, regime, known = {}, None, shared[0], None
         for one in self.observe:
             if one.times is not None:
                 continue
             if one.of in weights:
                 numbers = weights[one.of].ravel()
-            elif one.of in PROBES or ":" in one.of:
-                measured = probe_named(one.of).measure(regime.circuit, weights, slow, dict(data))
-                numbers = jnp.stack([jnp.asarray(leaf) for leaf in jax.tree.leaves(measured)])
+            elif one.is_probe:
+                known = known or looked_at(self.plan, regime, weights, shared[3], data)
+                measured = probe_named(one.of).measure(regime.circuit, weights, slow, known)
+                numbers = jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(measured)])
             else:
                 answer = answer or answers(regime, regime.stream, weights, slow, k)  # pyright: ignore[reportAttributeAccessIssue]
                 numbers = answer(*signal(regime, one.of))
@@ -122,10 +125,7 @@ class Model:
 
     def scored(self, places: Places, rows: Rows, data: Arrays) -> Scored:
         """What the rows say of the free numbers, without their priors."""
-        unjudged = self.unjudged()
-
-        def start(places: Places) -> tuple[Shared, Any]:
-            return unjudged.begun(places, data)
+        start = functools.partial(self.unjudged().begun, data=data)
 
         def show(shared: Shared, progress: Any, row: Rows) -> tuple[Any, dict[str, Eta]]:
             return self.step(shared, data, progress, row.k)
@@ -144,14 +144,15 @@ class Model:
         found = numbers(self.free, places)
         regime, weights = self.regime(found, data)
         regime = of(regime)
-        progress = regime.init(self.started(weights, places))
+        start = self.started(weights, places)
+        progress = regime.init(start)
         ready = regime.ready(progress) if isinstance(regime, Coupled) else None
-        return (regime, ready, found), progress
+        return (regime, ready, found, start if any(one.is_probe for one in self.observe) else {}), progress
 
     def step(self, shared: Shared, data: Arrays, progress: Any, k: Array) -> tuple[Any, dict[str, Eta]]:
         """The progress after presentation k, and the distributions of what is observed in it."""
-        regime, ready, found = shared
-        shown = self.shown(regime, regime.weights(progress), regime.slow(progress), k, data)
+        regime, ready, found, _ = shared
+        shown = self.shown(shared, regime.weights(progress), regime.slow(progress), k, data)
         timed = [one for one in self.observe if one.times is not None]
         if not isinstance(regime, Coupled):
             return regime.advance(progress, k, 1), self.natural(found, shown)
@@ -369,8 +370,7 @@ def _check_observation(
         raise refused(f"{key}.times", list(map(str, one.times)), f"regime = '{regime}' has no time in presentations")
     named = there["settled" if one.times is None else "timed"]
     probes = [name for name, probe in PROBES.items() if not probe.whole and one.times is None]
-    is_probe = one.of in probes or (one.times is None and ":" in one.of)
-    if one.of not in named and not is_probe:
+    if one.of not in named and not one.is_probe:
         raise unknown(f"{key}.of", one.of, [*named, *probes])
     if regime == "flow" and one.of in named and one.of not in weights:
         raise refused(f"{key}.of", one.of, "a weight flow shows no single sample: it must be a matrix or a probe")

@@ -11,6 +11,7 @@ from dynamics.errors import PlasticodeError, printable, refused, unknown
 from experiments.inference.likelihoods import LIKELIHOODS
 from experiments.machine.names import hint
 from experiments.spec.loading import explained, first_of
+from experiments.spec.probes import PROBES
 from experiments.spec.spec import Spec
 from experiments.spec.tables import AbstractTable, Index, Quantity, unknown_key
 from experiments.spec.units import Time
@@ -64,6 +65,12 @@ class Observation(AbstractTable):
         if value is not None and len(set(value)) < len(value):
             raise ValueError("each neuron must be listed once")
         return value
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether it is of a probe, which looks at a network between presentations."""
+        own = ":" in self.of or (self.of in PROBES and not PROBES[self.of].whole)
+        return own and self.times is None
 
     @property
     def name(self) -> str:

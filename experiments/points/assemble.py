@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -24,8 +24,10 @@ from dynamics.noise import Noise
 from dynamics.regime import AbstractRegime
 from dynamics.stimulus import Clock, Stream
 from dynamics.timescales import Timescales
+from experiments.points.data import arrays_of
 from experiments.points.demands import demands_of, settings_of
 from experiments.spec.grid import Group
+from experiments.spec.probes import TIMED_ALIKE
 from experiments.spec.rule_table import RULE_DELAY
 from experiments.spec.spec import Spec
 from experiments.spec.tables import TRACED
@@ -72,12 +74,13 @@ class Plan:
         return self.spec.regime == "coupled" and self.integrator.dense
 
 
-def plan(group: Group, data: Data, strongest: float | None = None) -> Plan:
+def plan(group: Group, data: Data, *later: Data) -> Plan:
     """The plan of a group on its task's data; values that cannot run together are told in a sentence.
 
-    `strongest` is the largest squared norm of an input in any phase; None: in these data.
+    `later` are the data of its second and later phases, which nodes and steps have to suit too.
     """
-    spec, values = group.static, _longest(group.ever, data)
+    every = (data, *(later or (data,) * len(group.later)))
+    spec, values = group.static, longest(group.stages, [arrays_of(one) for one in every])
     outputs = data.train_targets.shape[1] if data.train_targets is not None else spec.network.outputs
     if outputs is None:
         raise PlasticodeError(
@@ -90,7 +93,7 @@ def plan(group: Group, data: Data, strongest: float | None = None) -> Plan:
         )
     period = values["stimulus.duration"] + values["stimulus.gap"]
     settings = settings_of(spec, values)
-    demands = demands_of(spec, values, settings.dt, data.strongest if strongest is None else strongest)
+    demands = demands_of(spec, values, settings.dt, max(one.strongest for one in every))
     integrator, steps = integrator_named(spec.solver, spec.integrator.adaptive).planned(settings, demands)
     absent = {path: quantity.absent for path, quantity in TRACED.items() if quantity.absent is not None}
     absent = frozenset(path for path, nothing in absent.items() if (values[path] == nothing).all())
@@ -106,10 +109,19 @@ def plan(group: Group, data: Data, strongest: float | None = None) -> Plan:
     return Plan(spec, sizes, *shown, steps, history, absent, integrator)
 
 
-def _longest(values: dict[str, np.ndarray], data: Data) -> dict[str, np.ndarray]:
-    """The values with the longest duration and gap of samples that have their own."""
-    own = {"stimulus.duration": data.durations, "stimulus.gap": data.gaps}
-    return values | {path: np.full_like(values[path], of.max()) for path, of in own.items() if of is not None}
+OWN = {"stimulus.duration": "durations", "stimulus.gap": "gaps"}  # arrays of a task, in place of these numbers
+
+
+def longest(
+    stages: Sequence[Mapping[str, np.ndarray]], data: Sequence[Mapping[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """The values of all points in the first phase, then in the second, and so on, with the longest duration and gap of
+    samples that have their own; `data` has the arrays of each phase."""
+    found = []
+    for values, arrays in zip(stages, data, strict=True):
+        own = {path: np.full_like(values[path], arrays[of].max()) for path, of in OWN.items() if of in arrays}
+        found.append({**values, **own})
+    return {path: np.concatenate([values[path] for values in found]) for path in stages[0]}
 
 
 def _past(late: float, steps: int, integrator: AbstractIntegrator) -> int:
@@ -213,9 +225,9 @@ def circuit_of(plan: Plan, values: Values) -> Circuit:
     return jax.tree.map(lambda leaf: cast(leaf) if isinstance(leaf, jax.Array) else leaf, circuit)
 
 
-def _check_timed(plan: Plan) -> None:
+def check_timed(plan: Plan) -> None:
     """Refuses what looks at presentations as if all lasted equally long."""
-    spec = plan.spec
+    spec, unequal = plan.spec, set(TIMED_ALIKE) & set(plan.spec.probes)
     if plan.history:
         late = {path: spec.at(path) for path in TRACED if path.startswith("delays.") and path not in plan.absent}
         late |= {path: number.value for path, number in spec.rule.numbers().items() if number.quantity == RULE_DELAY}
@@ -230,6 +242,7 @@ def _check_timed(plan: Plan) -> None:
         ("regime", spec.regime, spec.regime != "flow"),
         ("stimulus.batch", spec.stimulus.batch, spec.stimulus.batch == 1),
         ("record.inside", list(spec.record.inside), not spec.record.inside),
+        ("record.probes", sorted(unequal), not unequal),
     ):
         if not allowed:
             raise refused(key, value, "presentations of this task last differently, each as long as its file says")
@@ -251,7 +264,7 @@ def build(plan: Plan, values: Values, seed: Integer[Array, ""], data: dict[str, 
     stream = Stream(*samples, *order, told, data.get("first"), **recorded, interpolation=plan.interpolation)
     noise = Noise(**_numbers(plan, values, "noise"), calculus=spec.noise.calculus)
     if stream.timed:
-        _check_timed(plan)
+        check_timed(plan)
     if spec.regime == "flow":
         x, y, steps = stream.inputs, stream.targets, cast(Any, plan.integrator)
         batch, kind = jnp.asarray(spec.stimulus.batch, dtype), (spec.noise.sampling, noise, spec.flow.entropic)

@@ -6,13 +6,14 @@ import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from experiments.machine.memory import shareable
+from experiments.spec.probes import PROBE_SAMPLES
 from experiments.tasks.contract import AbstractTask, Data
 from experiments.tasks.registry import load
 
@@ -46,6 +47,12 @@ def _alone(path: Path) -> Iterator[None]:
 def arrays_of(data: Data) -> dict[str, np.ndarray]:
     """The arrays of these data by name, as far as there are any."""
     return {name: getattr(data, name) for name in ARRAYS if getattr(data, name) is not None}
+
+
+def taught(data: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Which targets are told, also of data where all are, and the first rows with one, which probes look at."""
+    told = data.get("train_told", np.ones(len(data["train_inputs"]), data["train_inputs"].dtype))
+    return {"train_told": told, "taught": np.flatnonzero(told)[:PROBE_SAMPLES].astype(np.int32)}
 
 
 def share(task: AbstractTask, data: Data, folder: Path) -> Data:

@@ -1,23 +1,23 @@
 """What a spec says and nothing heeds: refused, or told, as a user would take it for part of the result."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from dynamics import wiring
-from dynamics.circuit import Circuit, Outer
+from dynamics.circuit import Circuit, Gaussian, Given, Outer, Redrawn
 from dynamics.errors import refused
 from dynamics.integrators.registry import integrator_named
 from dynamics.local import reads
 from dynamics.plugins import is_own
-from experiments.points.assemble import Plan, circuit_of
+from experiments.points.assemble import OWN, Plan, circuit_of
 from experiments.spec.axes import swept_paths
 from experiments.spec.paths import covers, phase_path
 from experiments.spec.rule_table import rule_fields
 from experiments.spec.spec import Spec
-from experiments.spec.tables import Integrator, Quantity
+from experiments.spec.tables import Integrator, Quantity, Stimulus
 
 
 class Heeded(NamedTuple):
@@ -32,12 +32,16 @@ NOTHING = Heeded(frozenset(), False, False)
 
 
 def heeded(plan: Plan, point: dict[str, Any]) -> Heeded:
-    """What the circuit of a plan heeds, by tracing it once at the numbers of a point."""
+    """What the circuit of a plan heeds, by tracing it once at the numbers of a point; not how weights would be drawn
+    where they are given."""
     wired: list[Circuit] = []
+    drawn = (Gaussian, Given) if plan.spec.network.weights is not None else ()
 
     def leaves(point: dict[str, Any]) -> list[Any]:
         wired.append(circuit_of(plan, point))
-        return [leaf for leaf in jax.tree.leaves(wired[0]) if isinstance(leaf, jax.Array)]
+        parts = jax.tree.leaves(wired[0], is_leaf=lambda part: isinstance(part, (Redrawn, *drawn)))
+        counted = [part for part in parts if not isinstance(part, drawn)]
+        return [leaf for leaf in jax.tree.leaves(counted) if isinstance(leaf, jax.Array)]
 
     program = jax.make_jaxpr(leaves)(point).jaxpr
     needed = {id(v) for v in program.outvars}
@@ -102,6 +106,17 @@ def unheeded_steps(spec: Spec, values: dict[str, np.ndarray], absent: Collection
         return ["integrator.dt changes nothing with regime 'discrete', which takes no steps"]
     told = f"integrator '{spec.solver}' and no noise"
     return [f"integrator.dt changes nothing with {told}; integrator.tolerance says how precise windows are"]
+
+
+def unheeded_spans(spec: Spec, values: Mapping[str, np.ndarray], data: Sequence[Mapping[str, np.ndarray]]) -> list[str]:
+    """A sentence for a duration and a gap that are given, where the task has those of every sample, in all phases."""
+    found, rest = [], {"duration": "but for what T stands for", "gap": "here"}
+    for path, name in OWN.items():
+        key = path.partition(".")[2]
+        given = (values[path] != Stimulus.model_fields[key].default.value).any()
+        if given and all(name in arrays for arrays in data):
+            found.append(f"{path} changes nothing {rest[key]}: task '{spec.task.name}' has the {key} of every sample")
+    return found
 
 
 def never_arrive(spec: Spec, values: dict[str, np.ndarray], absent: Collection[str]) -> list[str]:

@@ -11,25 +11,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dynamics.circuit import Weights
-from dynamics.coupled import Coupled
 from dynamics.errors import PlasticodeError, refused
 from dynamics.kept import Kept
 from dynamics.plugins import blamed, is_own, modules_of
-from dynamics.regime import AbstractRegime
-from dynamics.sequences import responses
 from dynamics.simulate import all_finite, record_marks
 from experiments.points import alike
-from experiments.points.assemble import Plan, build, lags_of, plan, remembering
+from experiments.points.assemble import OWN, Plan, build, check_timed, lags_of, longest, plan, remembering
 from experiments.points.continuity import check_alike, check_memory_of_phases
-from experiments.points.data import ARRAYS, arrays_of, loaded, share
+from experiments.points.data import ARRAYS, arrays_of, loaded, share, taught
 from experiments.points.heeded import NOTHING, Heeded, check_numbers_count, check_trace, heeded
 from experiments.points.inside import beside, bytes_seen, inside_of
+from experiments.points.probing import looked_at
 from experiments.points.relaxations import Slow, check_relaxations, slow_timescales
 from experiments.points.weights import Maps, given_start, keeps_arrays, kept, maps_of, start_of, weights_of
 from experiments.spec.extents import HELD, Layout, common
 from experiments.spec.grid import Group, Sweep, expand
-from experiments.spec.probes import probe_named, samples_of, variable
+from experiments.spec.probes import probe_named, variable
 from experiments.spec.spec import Spec
 from experiments.tasks.contract import AbstractTask, Data
 
@@ -248,7 +245,7 @@ def _jobs(sweep: Sweep, part: str, found: _Found, first: int = 0) -> Iterator[Jo
                 f"a sequence of task '{group.static.task.name}' has {data.frames} frames, each of them a presentation"
             )
             raise refused("stimulus.presentations", group.static.stimulus.presentations, told)
-        made = plan(group, data, max(one.strongest for one, _ in given))
+        made = plan(group, *(one for one, _ in given))
         classes = data.classes if all(one.classes == data.classes for one, _ in given) else ()
         stages = _stages(group, [arrays for _, arrays in given])
         job, state, record = _traced(Job(part, number, sweep, group, made, stages, NOTHING, 0, 0, 0, classes), found)
@@ -265,10 +262,12 @@ def _stages(group: Group, arrays: list[dict[str, np.ndarray]]) -> tuple[Stage, .
     """The phases of a group; where the task changes, each task's order of samples begins with it."""
     ends = np.cumsum(group.static.stage_presentations()).tolist()
     stages, begun, changes = [], 0, any(one is not arrays[0] for one in arrays)
+    partly = any("train_told" in one for one in arrays)
     for number, (last, values, data) in enumerate(zip(ends, group.stages, arrays, strict=True)):
         if number and data is not arrays[number - 1]:
             begun = ends[number - 1]
-        stages.append(Stage(last, values, data | ({"first": np.asarray(begun, np.int32)} if changes else {})))
+        more = {"first": np.asarray(begun, np.int32)} if changes else {}
+        stages.append(Stage(last, values, data | more | (taught(data) if partly else {})))
     return tuple(stages)
 
 
@@ -310,7 +309,9 @@ def _traced(job: Job, found: _Found) -> tuple[Job, Any, Any]:
             now = jnp.int32(0)
             jax.eval_shape(functools.partial(advance_point, job.plan), state, point, seeds[0], job.data, now, now)
         told.keep(("state", whole), state)
-        check_relaxations(job.plan, job.group.ever, slow)
+        check_relaxations(job.plan, longest(job.group.stages, [stage.data for stage in job.stages]), slow)
+        if any(set(OWN.values()) & stage.data.keys() for stage in job.stages):
+            check_timed(job.plan)
         check_trace(spec, job.group.values, heeds)
         inside = told.made(("inside", whole), lambda: inside_of(job.plan, point, seeds[0], job.data))
     return job._replace(heeded=heeds, arrays=beside(kept(spec, maps, record), inside)), state, record
@@ -355,15 +356,6 @@ def advance_point(plan: Plan, progress: Any, values: dict, seed: jax.Array, data
     return build(plan, values, seed, data)[0].advance(progress, first, count)
 
 
-def _answered(plan: Plan, regime: AbstractRegime, weights: Weights, data: dict) -> dict[str, jax.Array]:
-    """The answers to test sequences, frame by frame, where activity lasts from one to the next."""
-    if plan.frames == 1 or not isinstance(regime, Coupled):
-        return {}
-    inputs = data["test_inputs"]
-    outputs = responses(regime, weights, inputs.reshape(-1, plan.frames, inputs.shape[1]))
-    return {"test_outputs": outputs.reshape(inputs.shape[0], -1)}
-
-
 def measure_point(plan: Plan, progress: Any, values: dict, seed: jax.Array, data: dict) -> dict[str, Any]:
     """The record of a point: its probes, what its integrator knows of its error, whether all of it is finite.
 
@@ -372,9 +364,7 @@ def measure_point(plan: Plan, progress: Any, values: dict, seed: jax.Array, data
     """
     spec, (regime, key) = plan.spec, build(plan, values, seed, data)
     weights, slow = regime.weights(progress), regime.slow(progress)
-    data = data | _answered(plan, regime, weights, data)
-    data |= {"start": start_of(regime.circuit, key, data), "run": regime}
-    data |= {"samples": data["test_inputs"][jnp.asarray(samples_of(spec.record.samples, len(data["test_inputs"])))]}
+    data = looked_at(plan, regime, weights, start_of(regime.circuit, key, data), data)
     probes: dict[str, Any] = {}
     for name, probe in ((variable(name), probe_named(name)) for name in spec.probes):
         if probe.whole:

@@ -1,14 +1,15 @@
 """What a user should know of a spec that is right, but does not run quite as it is written."""
 
 from dynamics.plugins import blamed, modules_of
-from experiments.points.heeded import never_arrive, unheeded_errors, unheeded_steps
+from experiments.points.heeded import never_arrive, unheeded_errors, unheeded_spans, unheeded_steps
 from experiments.points.jobs import Job
 from rules.registry import rule_class
 
 
 def notes_of(jobs: dict[str, list[Job]]) -> list[str]:
     """Sentences about the jobs of all parts: for each rule the first of its own, and how many more there are; so too of
-    errors that are late or noisy where nothing uses them, of steps that nothing takes, of lags that outlast the run."""
+    errors that are late or noisy where nothing uses them, of steps that nothing takes, of lags that outlast the run, of
+    a duration and a gap that each sample has for itself."""
     told: dict[str, dict[str, None]] = {}
     for job in (job for members in jobs.values() for job in members):
         spec, values, absent = job.plan.spec, job.group.values, job.plan.absent
@@ -16,6 +17,7 @@ def notes_of(jobs: dict[str, list[Job]]) -> list[str]:
             ("errors", unheeded_errors(spec, values, absent, job.heeded)),
             ("steps", unheeded_steps(spec, values, absent)),
             ("lags", never_arrive(spec, values, absent)),
+            ("spans", unheeded_spans(spec, values, [stage.data for stage in job.stages])),
         ):
             told.setdefault(what, {}).update(dict.fromkeys(sentences))
         for at, table in spec.rule.tables():

@@ -164,7 +164,7 @@ def coordinates(sweep: Sweep, marks: np.ndarray, matrices: list[str], layout: La
     stages = zip(*(group.stages for group in sweep.groups), strict=True)
     times = [[v["stimulus.duration"] + v["stimulus.gap"] for v in values] for values in stages]
     periods = [np.unique(np.concatenate(seconds)) for seconds in times]
-    varied = getattr(spec.task, "durations", None) or getattr(spec.task, "gaps", None)
+    varied = any(stage.task.timed for group in sweep.groups for stage in group.static.stages())
     if all(len(period) == 1 for period in periods) and not varied:
         seconds = [float(p[0]) * np.clip(marks - b, 0, n) for p, b, n in zip(periods, ends[:-1], shown, strict=True)]
         found["time"] = ("record", _as_written(np.sum(seconds, axis=0)), {"units": "s", "long_name": "simulated time"})

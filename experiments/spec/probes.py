@@ -19,6 +19,8 @@ from experiments.tasks.contract import Kind
 PROBE_SAMPLES = 256  # alignments are means over this many training samples: their cost is that of a gradient
 KERNEL_SAMPLES = 64  # a tangent kernel needs a direction in weight space for every sample
 SAMPLES = 10  # whose activities are recorded
+# What looks at one presentation, or at the mean of all, as if they lasted equally long.
+TIMED_ALIKE = "jacobian_symmetric", "jacobian_antisymmetric", "lyapunov_exponent", "temporal_overlap"
 FISHER = "fisher"
 
 # What else a result has under a name of its own.
@@ -68,8 +70,10 @@ class Probe(NamedTuple):
 
 
 def _train(data: dict[str, Array], samples: int = PROBE_SAMPLES) -> tuple[Array, Array]:
-    inputs = data["train_inputs"][:samples]
-    return inputs, data.get("train_targets", jnp.zeros((inputs.shape[0], 1), inputs.dtype))[:samples]
+    """The first training samples, of those whose target is told."""
+    rows = data["taught"][:samples] if "taught" in data else slice(samples)
+    inputs = data["train_inputs"][rows]
+    return inputs, data["train_targets"][rows] if "train_targets" in data else jnp.zeros_like(inputs[:, :1])
 
 
 def _activities(circuit: Circuit, weights: Weights, slow: Slow, data: dict[str, Array]) -> representations.Activities:
@@ -84,8 +88,8 @@ def _since_start(circuit: Circuit, weights: Weights, slow: Slow, data: dict[str,
 
 def _field(weights: Weights, slow: Slow, data: dict[str, Any]) -> tuple[Any, Array]:
     targets = data.get("train_targets")
-    few = data["train_inputs"][:KERNEL_SAMPLES], None if targets is None else targets[:KERNEL_SAMPLES]
-    return curvature.averaged_field(data["run"], weights, slow, *few)
+    few = (None if rows is None else rows[:KERNEL_SAMPLES] for rows in (targets, data.get("train_told")))
+    return curvature.averaged_field(data["run"], weights, slow, data["train_inputs"][:KERNEL_SAMPLES], *few)
 
 
 def _answers(circuit: Circuit, weights: Weights, data: dict[str, Array]) -> tuple[Array, Array, Array | None]:

@@ -71,12 +71,13 @@ class AbstractTask(BaseModel):
     A final task adds `kind`, what its targets are. `name` is what chooses it in a spec: the tasks of the package give
     the word as its default, and a task of a user's own, which "module:Class" names, need not declare it. `from_files`:
     its data may change though its description does not, so that a run keeps their checksum. `in_frames`: its samples
-    are sequences of frames.
+    are sequences of frames. `timed`: its data say how long each sample is shown, or how long nothing is after it.
     """
 
     kind: ClassVar[Kind]
     from_files: ClassVar[bool] = False
     in_frames: ClassVar[bool] = False
+    timed: ClassVar[bool] = False
     name: str = ""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

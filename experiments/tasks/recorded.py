@@ -37,6 +37,10 @@ class Recorded(AbstractTask):
     durations: Name | None = None
     gaps: Name | None = None
 
+    @property
+    def timed(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride] - the spec says it
+        return self.durations is not None or self.gaps is not None
+
     def load(self) -> Data:
         """The rows of the file; a damaged file, or one without them, raises `PlasticodeError`."""
         with opened(found("task.file", self.file)) as contents:

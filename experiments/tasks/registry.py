@@ -110,6 +110,7 @@ def load(task: AbstractTask) -> Data:
             raise _refused(task, f"gives {counts}", "there must be a target for every input")
     _check_widths(task, data)
     _check_frames(task, data)
+    _check_spans(task, data)
     _check_labels(task, data)
     return data
 
@@ -148,6 +149,21 @@ def _check_frames(task: AbstractTask, data: Data) -> None:
         fits = isinstance(told, np.ndarray) and told.dtype == np.float32 and told.shape == (rows,)
         if not (fits and np.isin(told, (0, 1)).all() and told.any()):
             raise _refused(task, f"gives {half}_told", "it must be float32, 1 or 0 for every row, and 1 for some")
+
+
+def _check_spans(task: AbstractTask, data: Data) -> None:
+    spans = {"durations": data.durations, "gaps": data.gaps}
+    for name, span in spans.items():
+        if span is None:
+            continue
+        if not task.timed:
+            raise _refused(task, f"gives {name}", "its timed is False")
+        fits = isinstance(span, np.ndarray) and span.dtype.kind == "f" and span.shape == (len(data.train_inputs),)
+        if not (fits and np.isfinite(span).all() and (span >= 0).all() and (name == "gaps" or (span > 0).all())):
+            told = "it must be seconds for every training sample, durations above 0 and gaps of 0 or more"
+            raise _refused(task, f"gives {name} that cannot be", told)
+    if task.timed and data.durations is None and data.gaps is None:
+        raise _refused(task, "gives neither durations nor gaps", "its timed is True")
 
 
 def _check_labels(task: AbstractTask, data: Data) -> None:

@@ -91,3 +91,17 @@ def test_batches_that_cannot_be_are_refused():
     for batch, sentence in ((0, "batch = 0"), (2, "of this rule, as .* drawn anew .*it must be 1")):
         with pytest.raises(PlasticodeError, match=sentence):
             Discrete(circuit, FAST, stream, CLOCK, batch=batch)
+
+
+@pytest.mark.parametrize("frames, first, rows", [(1, None, [2, 3]), (1, 4, [0, 1]), (3, None, [1, 4])])
+def test_a_batch_has_what_coupled_sides_show(frames, first, rows):
+    """In presentation 4, by the delta rule: of sequences the same frame of several, and samples from the beginning of
+    an order that begins later."""
+    rng = np.random.default_rng(0)
+    x, y, w = rng.normal(size=(6, 2)), rng.normal(size=(6, 1)), rng.normal(size=(1, 2))
+    begun = None if first is None else jnp.int32(first)
+    stream = Stream(x, y, jax.random.key(0), "sequential", frames, first=begun)
+    circuit = SGD().wire(Network((2, 1), activation="linear", bias=False, gain=f64(1.0)))
+    run = Discrete(circuit, FAST, stream, CLOCK, batch=2)
+    end = jax.jit(lambda: run.advance(run.init({"W1": f64(w)}), jnp.int32(4), 1).weights["W1"])()
+    np.testing.assert_allclose(end, w + 0.1 * (y[rows] - x[rows] @ w.T).T @ x[rows] / 2, rtol=1e-12)

@@ -153,6 +153,18 @@ def test_a_coupled_run_with_lags_of_zero_is_the_run_without():
         assert distance(plain.error, late.error) < 1e-13
 
 
+def test_filters_follow_what_is_not_late_yet():
+    """A later phase may have a lag: what is on its way then is what there was."""
+    problem = two_layers(samples=1, bias=False)
+    run = coupled(problem, clock(0.1, 0.0, 80), solver="heun", delays=Delays(f64(0.0), input=f64(0.0), stages=2))
+    end = show(run, random_weights(run.circuit), jnp.int32(0), 1).state
+    wanted = {"input": problem.inputs[0], "error": problem.targets[0] - end.activity["z2"]}
+    for name, signal in wanted.items():
+        np.testing.assert_allclose(
+            end.chain[name], jnp.stack([signal] * 2), atol=0.03
+        )  # they had come a fifth of the way
+
+
 # What a single synapse learns
 
 

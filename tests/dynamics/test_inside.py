@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ from dynamics.coupled import Coupled
 from dynamics.delays import Delays
 from dynamics.errors import PlasticodeError
 from dynamics.integrators import Adaptive, FixedStep, Window
+from dynamics.integrators.adaptive import within
 from dynamics.network import Network
 from dynamics.observe import observe
 from dynamics.stimulus import Stream
@@ -96,3 +98,14 @@ def test_what_cannot_be_seen_is_told(arguments, sentence):
 def test_flows_have_no_inside():
     with pytest.raises(PlasticodeError, match="Flow has no inside of presentations"):
         observe(flow(run_of(WINDOW).circuit, SAMPLES, timescales()), ["z1"], [0])
+
+
+def test_times_lie_in_a_gap_however_a_compiler_rounds_its_length():
+    """A product and a difference may be rounded as one: then a gap of 4 ms after 10 ms, in 14 steps, is shorter."""
+    share = np.random.default_rng(0).uniform(0.01, 1, 1000).astype(np.float32)
+    share[0], steps = np.float32(10 / 14), np.float32(14)
+    on, at = steps * share, jnp.linspace(0, 14, 9, dtype=jnp.float32)
+    seen = np.asarray(jax.vmap(lambda begin: within(at, begin, jnp.float32(14)))(jnp.asarray(on)))
+    fused = (np.float64(steps) - np.float64(steps) * share).astype(np.float32)
+    assert (fused < steps - on).any() and (seen.max(axis=1) <= fused).all() and (seen >= 0).all()
+    assert np.abs(seen[:, -1] - fused).max() < 2e-5

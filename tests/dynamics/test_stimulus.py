@@ -88,6 +88,12 @@ def test_the_order_is_uniform_and_independent():
     assert abs(np.mean(shown[1:] == shown[:-1]) - 0.1) < 4 * np.sqrt(0.09 / 10_000)
 
 
+def test_recorded_samples_begin_with_their_order():
+    x = np.arange(3.0)[:, None]
+    stream = Stream(x, x, jax.random.key(0), shown=[2, 0, 1], first=jnp.int32(5))
+    assert [int(stream.index(jnp.int32(k))) for k in (5, 6, 7, 8)] == [2, 0, 1, 1]
+
+
 def test_program_and_memory_do_not_depend_on_the_number_of_presentations():
     run = coupled(two_layers(), clock(0.1, 0.02, 6))
     start = run.init(random_weights(run.circuit))

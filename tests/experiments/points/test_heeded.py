@@ -1,5 +1,6 @@
 """What a spec says and nothing heeds is refused or told: numbers of a rule, eligibility traces, errors, other keys."""
 
+import numpy as np
 import pytest
 
 from dynamics.errors import PlasticodeError
@@ -180,3 +181,14 @@ def test_slower_traces_and_windows_are_not():
         {"rule": MOMENTUM | {"inertia": "1 us"}},
     ):
         jobs.prepare(make_spec(SMALL | change))
+
+
+def test_what_weights_are_drawn_by_counts_for_nothing_where_they_are_given(tmp_path):
+    rng = np.random.default_rng(0)
+    shapes = {"W1": (3, 2), "W2": (2, 3), "V2": (3, 2), "b1": (3, 1), "b2": (2, 1)}
+    arrays = {name: rng.normal(size=shape) for name, shape in shapes.items()}
+    np.savez(tmp_path / "start.npz", **arrays)  # pyright: ignore[reportArgumentType] - by name
+    network = {"hidden": [3], "weights": str(tmp_path / "start.npz")}
+    jobs.prepare(make_spec({**SMALL, "rule": "fa", "network": network}))
+    with pytest.raises(PlasticodeError, match="sweep.rule.feedback_scale = .* nothing depends on it"):
+        jobs.prepare(make_spec({**SMALL, "rule": "fa", "network": network, "sweep": {"rule.feedback_scale": [1, 2]}}))
