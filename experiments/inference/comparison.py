@@ -230,7 +230,19 @@ def contenders(spec: Spec, table: Fit, recording: Recording | None = None) -> li
     for path in table.free:
         if path.startswith("rule.") and not _has(there, path):
             raise unknown("path in fit.free, of any of fit.rules,", path, there)
-    return [_contender(one, table, recording) for one in with_rule]
+    of_each = _for_each(with_rule, table, recording)
+    return [_contender(one, table, own) for one, own in zip(with_rule, of_each, strict=True)]
+
+
+def _for_each(specs: Sequence[Spec], table: Fit, recording: Recording | None) -> list[Recording | None]:
+    """The recording for each rule, without those initial weights that only others have a map for, such as feedback."""
+    if recording is None or not recording.start:
+        return [recording] * len(specs)
+    made = [model(one, own_numbers(one, table)[0]) for one in specs]
+    maps = [set(jax.eval_shape(lambda data, of=of: of.regime({}, data)[1], of.data)) for of in made]
+    known = set().union(*maps)
+    starts = [{n: w for n, w in recording.start.items() if n in own or n not in known} for own in maps]
+    return [recording._replace(start=start) for start in starts]
 
 
 def _with_rule(spec: Spec, rule: str | dict[str, Any]) -> Spec:

@@ -223,3 +223,14 @@ def test_a_comparison_that_cannot_be_is_told_in_a_sentence(case):
         seen = {"z1": np.zeros((60, 3)), "choice": np.zeros(60)}
         plasticode.which_rule(fit_of(spec_of(), **changes), seen)
     assert told in str(caught.value)
+
+
+def test_initial_weights_that_only_one_of_the_rules_has_are_left_out_for_the_others():
+    spec = make_spec(spec_of(initial_weights="start"))
+    fit = read_fit(spec)
+    recording = simulation.simulated(spec, fit, 0)[0]
+    starts = [one.made.initial for one in comparison.contenders(spec, fit, recording)]
+    assert [start is not None and "V2" in start.weights for start in starts] == [True, False]
+    misspelt = recording._replace(start={"w1": np.zeros(1), **recording.start})
+    with pytest.raises(PlasticodeError, match="has 'start_w1', and the rule's network has no such map"):
+        comparison.contenders(spec, fit, misspelt)
