@@ -24,7 +24,7 @@ from experiments.inference.scoring import End
 from experiments.inference.searching import Scorer, Scores, Search, Seek, in_memory
 from experiments.inference.simulation import Source, recorded
 from experiments.inference.table import Fit, read_fit
-from experiments.inference.verdicts import Misfit
+from experiments.inference.verdicts import EDGE, Misfit
 from experiments.spec.loading import make_spec, spec_of
 from experiments.spec.spec import Spec
 
@@ -92,6 +92,12 @@ class Explanation:
         return total if np.isfinite(total) else -np.inf
 
     @property
+    def ends(self) -> list[str]:
+        """The numbers whose estimates are at an end of their range."""
+        places = {one.path: one.place(self.estimates[one.path]) for one in self.free}
+        return [path for path, place in places.items() if not EDGE < place < 1 - EDGE]
+
+    @property
     def wrong(self) -> list[str]:
         """The observations whose residuals are not those of the model."""
         return [name for name, test in self.misfit.items() if test.found]
@@ -153,6 +159,9 @@ class Compared:
         for one in self.rules:
             if one.missing:
                 told.append(f"{one.rule} has no {', '.join(one.missing)}, and is fitted without.")
+            if one.ends:
+                ends = " and ".join(one.ends)
+                told.append(f"With {one.rule} the likelihood still grows at an end of the range of {ends}.")
             if one.error:
                 told.append(f"The integrator's error with {one.rule} is {one.error:.2g} of the weights' change.")
         return told
@@ -208,6 +217,8 @@ def which_rule(
         PlasticodeError: the spec, its table, a rule or the recording cannot be used, told in one sentence.
     """
     made = spec_of(spec)
+    if isinstance(rules, str):
+        raise refused("rules", rules, "it must be a list of rules")
     table = dict(made.fit) | ({"rules": list(rules)} if rules else {}) | ({} if folds is None else {"folds": folds})
     made = made.model_copy(update={"fit": table})
     found = read_fit(made)

@@ -60,8 +60,8 @@ def _place(one: Coordinate, numbers: Mapping[str, float]) -> float:
     number, slack = numbers.get(one.path), EDGE * (one.high - one.low)
     if number is None:
         raise PlasticodeError(f"'{one.path}' is missing: each of the free numbers must be given")
-    if not one.low - slack <= number <= one.high + slack:
-        raise refused(one.path, number, f"it must be in its range, from {one.low:g} to {one.high:g}")
+    if isinstance(number, str) or not one.low - slack <= number <= one.high + slack:
+        raise refused(one.path, number, f"it must be a number in its range, from {one.low:g} to {one.high:g}")
     return one.place(min(max(number, one.low), one.high))
 
 

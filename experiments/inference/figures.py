@@ -1,5 +1,7 @@
 """Figures of a fit and of a design."""
 
+import textwrap
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -11,7 +13,7 @@ from experiments.inference.coordinates import Coordinate
 from experiments.inference.design import Design
 from experiments.inference.fitting import Fitted
 from experiments.inference.verdicts import FALLEN, IDENTIFIED, number_text
-from experiments.report.figures import OKABE_ITO, axis_label, panels, style
+from experiments.report.figures import LONGEST_LABEL, OKABE_ITO, axis_label, panels, style
 from experiments.results.text_tables import path_text
 
 SHOWN = 3  # of what a log-likelihood may lose in an interval: so much of a profile
@@ -111,13 +113,14 @@ def design_figures(found: Design) -> dict[str, Figure]:
         return {}
     with style():
         figure, drawn = panels(len(found.free))
-        best = f"\nat the best {', '.join(path_text(found.data, name) for name in others)}" if others else ""
+        if others:
+            figure.suptitle(f"at the best {', '.join(path_text(found.data, name) for name in others)}")
         for i, one in enumerate(found.free):
             errors = found.errors.isel(free=i).squeeze(drop=True)
             errors = errors.where(np.isfinite(errors))
             (_map if len(dims) > 1 else _along)(drawn[i], errors.min(others) if others else errors, dims)
             unit = " (relative)" if one.is_log else " (s)" if one.is_time else ""
-            drawn[i].set_title(f"standard error of\n{one.path}{unit}{best}")
+            drawn[i].set_title(f"standard error of\n{one.path}{unit}")
     return {"design": figure}
 
 
@@ -144,4 +147,4 @@ def _map(panel: Axes, errors: xr.DataArray, dims: list[str]) -> None:
     panel.set_xticks(range(errors.sizes[dims[0]]), _texts(errors[dims[0]].values))
     panel.set_yticks(range(errors.sizes[dims[1]]), _texts(errors[dims[1]].values))
     panel.set_xlabel(axis_label(labels, dims[0]))
-    panel.set_ylabel(axis_label(labels, dims[1]))
+    panel.set_ylabel(textwrap.fill(axis_label(labels, dims[1]), LONGEST_LABEL))

@@ -1,5 +1,6 @@
 """Rules compared by what they foretell: folds, intervals of differences, the verdict on a small recording."""
 
+import dataclasses
 import functools
 import json
 from types import SimpleNamespace
@@ -78,6 +79,14 @@ def test_verdicts_say_what_is_left():
     assert compared(0, -20, wrong=[1]).ok and compared(0, -20, wrong=[0]).verdict == "none"
     assert compared(0, -1, wrong=[0]).kind == "undecided"
     assert "Ruled out, in log units of what was left out of the fit: r1 (by 2" in str(compared(0, -20))
+
+
+def test_a_rule_that_is_best_at_an_end_of_a_range_is_told():
+    lag = Coordinate("delays.error", 0.0, 0.04, is_log=False, is_time=True, prior=None, value=None)
+    found = compared(0, -20)
+    ends = [dataclasses.replace(one, free=(lag,), estimates={lag.path: 0.04}) for one in found.rules[1:]]
+    told = str(dataclasses.replace(found, rules=(found.rules[0], *ends)))
+    assert told.count("still grows") == 1 and "With r1 the likelihood still" in told
 
 
 def spec_of(**changes):

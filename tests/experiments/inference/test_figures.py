@@ -36,7 +36,7 @@ def test_a_map_is_at_the_best_of_further_axes():
     panel = panel_of(errors, GAP, NEURONS, EVERY)
     np.testing.assert_array_equal(panel.images[0].get_array(), [[2, 7], [4, 10]])
     assert texts(panel.get_yticklabels()) == ["[0]", "[0, 2]"] and panel.get_xlabel() == "gap (s)"
-    assert panel.get_title().endswith("at the best fit.observe.0.every")
+    assert panel.figure.get_suptitle() == "at the best fit.observe.0.every"
 
 
 def test_an_axis_of_one_place_is_none():
