@@ -83,7 +83,7 @@ def read(source: str | Path | Mapping[str, Any] | xr.Dataset, fit: Fit, task: Ab
 
 def _array(values: Any) -> np.ndarray:
     """An array, NaN where a masked one has nothing."""
-    return values.astype(float).filled(np.nan) if np.ma.isMaskedArray(values) else np.asarray(values)
+    return np.ma.filled(values.astype(float), np.nan) if np.ma.isMaskedArray(values) else np.asarray(values)
 
 
 def _named(entries: list[str], wanted: list[str], file: str) -> dict[str, str]:

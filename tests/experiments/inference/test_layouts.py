@@ -148,7 +148,7 @@ def test_cells_that_are_empty_are_nan_in_what_was_shown_and_seen(tmp_path):
     rows = ["inputs_0,targets_0,rates_0,rates_1,choice", "1,0.5,0.1,NA,1", "2,,nan,0.2,", "3,NA,,0.3,0"]
     (tmp_path / "r.csv").write_text("\n".join(rows))
     spec = make_spec(spec_of(tmp_path / "r.csv"))
-    assert spec.task.load().train_told.tolist() == [1, 0, 0]
+    np.testing.assert_array_equal(spec.task.load().train_told, [1, 0, 0])
     seen = recordings.read(tmp_path / "r.csv", read_fit(spec), spec.task).seen
     np.testing.assert_array_equal(seen["rates"], [[0.1, np.nan], [np.nan, 0.2], [np.nan, 0.3]])
     np.testing.assert_array_equal(seen["choice"][:, 0], [1, np.nan, 0])
@@ -162,7 +162,7 @@ def test_packed_numbers_of_netcdf_are_in_their_unit(tmp_path):
     coding = {"rates": packed, "choice": {"_FillValue": 9.969209968386869e36}}
     data.to_netcdf(tmp_path / "r.nc", engine="h5netcdf", encoding=coding)
     with h5py.File(tmp_path / "r.nc", "a") as file:
-        assert file["rates"].dtype == "int16"
+        assert file["rates"][()].dtype == "int16"  # pyright: ignore[reportIndexIssue, reportAttributeAccessIssue]
         del file["choice"].attrs["_FillValue"]
     seen = recordings.read(tmp_path / "r.nc", read_fit(make_spec(spec_of(tmp_path / "r.nc")))).seen
     np.testing.assert_array_equal(seen["rates"], rates)
@@ -174,7 +174,7 @@ def test_arrays_of_python_are_read_as_files_are(tmp_path):
     fit, rates = read_fit(spec), np.ma.masked_equal([[1.0, -9.0], [2.0, 3.0]], -9.0)
     data = {"rates": (("trial", "neuron"), rates.filled(0)), "choice": ("trial", [0, 1])}
     read = recordings.read(xr.Dataset(data, {"sample": ("trial", [4, 2])}), fit)
-    assert read.sample.tolist() == [4, 2]  # though it is a coordinate
+    np.testing.assert_array_equal(read.sample, [4, 2])  # though it is a coordinate
     masked = recordings.read({"rates": rates, "choice": [0, 1]}, fit)
     np.testing.assert_array_equal(masked.seen["rates"], [[1, np.nan], [2, 3]])
     inputs = {"rates": rates, "choice": [0, 1], "inputs": np.zeros((3, 3))}
@@ -197,7 +197,7 @@ def test_times_come_before_neurons(tmp_path):
 
 
 def test_matrices_of_another_shape_are_refused(tmp_path):
-    np.savez(tmp_path / "r.npz", **shown())
+    np.savez(tmp_path / "r.npz", **shown())  # pyright: ignore[reportArgumentType] - of any name
     table = spec_of(tmp_path / "r.npz")
     spec = make_spec(table | {"fit": table["fit"] | {"observe": [{"of": "W1", "sd": 0.1}]}})
     fit, weights = read_fit(spec), np.zeros((TRIALS, 4, 3))
