@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dynamics.errors import refused
+from dynamics.errors import PlasticodeError, refused
 from experiments.inference import recordings
 from experiments.inference.coordinates import Coordinate
 from experiments.inference.model import Rows, model, sizes
