@@ -24,7 +24,7 @@ from experiments.inference.scoring import End
 from experiments.inference.searching import Scorer, Scores, Search, Seek, in_memory
 from experiments.inference.simulation import Source, recorded
 from experiments.inference.table import Fit, read_fit
-from experiments.inference.verdicts import Misfit
+from experiments.inference.verdicts import EDGE, Misfit
 from experiments.spec.loading import make_spec, spec_of
 from experiments.spec.spec import Spec
 
@@ -92,6 +92,12 @@ class Explanation:
         return total if np.isfinite(total) else -np.inf
 
     @property
+    def ends(self) -> list[str]:
+        """The numbers whose estimates are at an end of their range."""
+        places = {one.path: one.place(self.estimates[one.path]) for one in self.free}
+        return [path for path, place in places.items() if not EDGE < place < 1 - EDGE]
+
+    @property
     def wrong(self) -> list[str]:
         """The observations whose residuals are not those of the model."""
         return [name for name, test in self.misfit.items() if test.found]
@@ -153,6 +159,9 @@ class Compared:
         for one in self.rules:
             if one.missing:
                 told.append(f"{one.rule} has no {', '.join(one.missing)}, and is fitted without.")
+            if one.ends:
+                ends = " and ".join(one.ends)
+                told.append(f"With {one.rule} the likelihood still grows at an end of the range of {ends}.")
             if one.error:
                 told.append(f"The integrator's error with {one.rule} is {one.error:.2g} of the weights' change.")
         return told
@@ -208,6 +217,8 @@ def which_rule(
         PlasticodeError: the spec, its table, a rule or the recording cannot be used, told in one sentence.
     """
     made = spec_of(spec)
+    if isinstance(rules, str):
+        raise refused("rules", rules, "it must be a list of rules")
     table = dict(made.fit) | ({"rules": list(rules)} if rules else {}) | ({} if folds is None else {"folds": folds})
     made = made.model_copy(update={"fit": table})
     found = read_fit(made)
@@ -230,7 +241,19 @@ def contenders(spec: Spec, table: Fit, recording: Recording | None = None) -> li
     for path in table.free:
         if path.startswith("rule.") and not _has(there, path):
             raise unknown("path in fit.free, of any of fit.rules,", path, there)
-    return [_contender(one, table, recording) for one in with_rule]
+    of_each = _for_each(with_rule, table, recording)
+    return [_contender(one, table, own) for one, own in zip(with_rule, of_each, strict=True)]
+
+
+def _for_each(specs: Sequence[Spec], table: Fit, recording: Recording | None) -> list[Recording | None]:
+    """The recording for each rule, without those initial weights that only others have a map for, such as feedback."""
+    if recording is None or not recording.start:
+        return [recording] * len(specs)
+    made = [model(one, own_numbers(one, table)[0]) for one in specs]
+    maps = [set(jax.eval_shape(lambda data, of=of: of.regime({}, data)[1], of.data)) for of in made]
+    known = set().union(*maps)
+    starts = [{n: w for n, w in recording.start.items() if n in own or n not in known} for own in maps]
+    return [recording._replace(start=start) for start in starts]
 
 
 def _with_rule(spec: Spec, rule: str | dict[str, Any]) -> Spec:

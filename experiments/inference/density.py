@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dynamics.errors import refused
+from dynamics.errors import PlasticodeError, refused
 from experiments.inference import recordings
 from experiments.inference.coordinates import Coordinate
 from experiments.inference.model import Rows, model, sizes
 from experiments.inference.simulation import Source, given
 from experiments.inference.table import check_double, read_fit
+from experiments.inference.verdicts import EDGE
 from experiments.spec.loading import spec_of
 from experiments.spec.spec import Spec
 
@@ -48,9 +49,20 @@ class LogDensity:
         return {one.path: np.asarray(one.number(places[..., i])) for i, one in enumerate(self.free)}
 
     def at(self, numbers: Mapping[str, float]) -> Vector:
-        """The x of free numbers by path, such as the estimates of a fit."""
-        places = jnp.asarray([one.place(numbers[one.path]) for one in self.free])
+        """The x of free numbers by path, such as the estimates of a fit. The end of a range is infinitely far: a number
+        there has the x of one a millionth of the range inside, where a sampler can begin."""
+        places = jnp.clip(jnp.asarray([_place(one, numbers) for one in self.free]), EDGE, 1 - EDGE)
         return jnp.log(places) - jnp.log1p(-places)
+
+
+def _place(one: Coordinate, numbers: Mapping[str, float]) -> float:
+    """Where in its range a free number is; one that is not given, or lies outside, is refused."""
+    number, slack = numbers.get(one.path), EDGE * (one.high - one.low)
+    if number is None:
+        raise PlasticodeError(f"'{one.path}' is missing: each of the free numbers must be given")
+    if isinstance(number, str) or not one.low - slack <= number <= one.high + slack:
+        raise refused(one.path, number, f"it must be a number in its range, from {one.low:g} to {one.high:g}")
+    return one.place(min(max(number, one.low), one.high))
 
 
 def log_density(spec: Spec | str | Path | Mapping[str, Any], data: Source | None = None) -> LogDensity:

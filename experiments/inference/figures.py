@@ -1,5 +1,7 @@
 """Figures of a fit and of a design."""
 
+import textwrap
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -11,7 +13,8 @@ from experiments.inference.coordinates import Coordinate
 from experiments.inference.design import Design
 from experiments.inference.fitting import Fitted
 from experiments.inference.verdicts import FALLEN, IDENTIFIED, number_text
-from experiments.report.figures import OKABE_ITO, axis_label, panels, style
+from experiments.report.figures import LONGEST_LABEL, OKABE_ITO, axis_label, panels, style
+from experiments.results.text_tables import path_text
 
 SHOWN = 3  # of what a log-likelihood may lose in an interval: so much of a profile
 MOST_DRAWN = 6  # data of one observation, or lines
@@ -102,25 +105,37 @@ def rules_figure(found: Compared) -> Figure:
 
 
 def design_figures(found: Design) -> dict[str, Figure]:
-    """The errors of every free number over the sweep: against one axis, or as a map over the first two."""
-    dims = [str(name) for name in found.seconds.dims if found.data[name].dtype.kind in "if"]
+    """The errors of every free number over the first axis of the protocols, or as a map over the first two; at the best
+    of all others."""
+    sizes = {str(name): size for name, size in found.seconds.sizes.items() if size > 1}
+    dims, others = list(sizes)[:2], list(sizes)[2:]
     if not dims:
         return {}
     with style():
         figure, drawn = panels(len(found.free))
+        if others:
+            figure.suptitle(f"at the best {', '.join(path_text(found.data, name) for name in others)}")
         for i, one in enumerate(found.free):
-            errors = found.errors.isel(free=i)
-            others = {name: 0 for name in errors.dims if name not in dims[:2]}
-            errors = errors.isel(others).where(np.isfinite(errors.isel(others)))
-            (_map if len(dims) > 1 else _along)(drawn[i], errors, dims)
+            errors = found.errors.isel(free=i).squeeze(drop=True)
+            errors = errors.where(np.isfinite(errors))
+            (_map if len(dims) > 1 else _along)(drawn[i], errors.min(others) if others else errors, dims)
             unit = " (relative)" if one.is_log else " (s)" if one.is_time else ""
             drawn[i].set_title(f"standard error of\n{one.path}{unit}")
     return {"design": figure}
 
 
 def _along(panel: Axes, errors: xr.DataArray, dims: list[str]) -> None:
-    panel.plot(errors[dims[0]].values, errors.values, "o-", color=OKABE_ITO[0])
+    places = errors[dims[0]].values
+    is_number = places.dtype.kind in "if"
+    panel.plot(places if is_number else range(len(places)), errors.values, "o-", color=OKABE_ITO[0])
+    if not is_number:
+        panel.set_xticks(range(len(places)), _texts(places))
     panel.set(yscale="log", xlabel=axis_label(errors.coords.to_dataset(), dims[0]))
+
+
+def _texts(places: np.ndarray) -> list[str]:
+    """What ticks say."""
+    return [f"{x:g}" if places.dtype.kind in "if" else str(x) for x in places]
 
 
 def _map(panel: Axes, errors: xr.DataArray, dims: list[str]) -> None:
@@ -129,6 +144,7 @@ def _map(panel: Axes, errors: xr.DataArray, dims: list[str]) -> None:
     image = panel.imshow(values, origin="lower", cmap="viridis_r", norm=norm, aspect="auto")
     panel.figure.colorbar(image, ax=panel)
     labels = errors.coords.to_dataset()
-    panel.set_xticks(range(errors.sizes[dims[0]]), [f"{x:g}" for x in errors[dims[0]].values])
-    panel.set_yticks(range(errors.sizes[dims[1]]), [f"{x:g}" for x in errors[dims[1]].values])
-    panel.set(xlabel=axis_label(labels, dims[0]), ylabel=axis_label(labels, dims[1]))
+    panel.set_xticks(range(errors.sizes[dims[0]]), _texts(errors[dims[0]].values))
+    panel.set_yticks(range(errors.sizes[dims[1]]), _texts(errors[dims[1]].values))
+    panel.set_xlabel(axis_label(labels, dims[0]))
+    panel.set_ylabel(textwrap.fill(axis_label(labels, dims[1]), LONGEST_LABEL))

@@ -219,12 +219,13 @@ class Prepared:
             notes.append(f"All {shown} presentations of the recording were fitted: {told}.")
         if self.spec.dtype == "float32" and "dtype" in self.spec.model_fields_set:
             notes.append("The fit was computed in float64: small eigenvalues in float32 are those of rounding.")
-        return notes
+        return notes + ([] if self.truth is not None else recordings.unsaid(self.recording, self.spec))
 
     def packed(self, search: Search) -> bytes:
         """What a worker needs to go on from starts."""
-        recording = self.recording._replace(shown=dict(self.recording.shown), start=dict(self.recording.start))
-        own = self.spec.table(), self.table.model_dump(mode="json", exclude_none=True), recording, self.seed
+        of = self.recording
+        plain = of._replace(shown=dict(of.shown), start=dict(of.start), shapes=dict(of.shapes))
+        own = self.spec.table(), self.table.model_dump(mode="json", exclude_none=True), plain, self.seed
         return pickle.dumps((pickle.dumps(own), search.part, search.start, search.held))
 
     @classmethod

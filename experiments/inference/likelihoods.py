@@ -146,11 +146,12 @@ class Categorical(AbstractLikelihood):
 
     @staticmethod
     def residuals(eta: Eta, y: Row, seen: Seen) -> tuple[Row, Row]:
-        """How much more probable than on average the chosen one was: log p(y) has mean and variance of its own."""
+        """How much more probable than on average the chosen one was: log p(y) has mean and variance of its own. NaN
+        where all are equally probable."""
         p, log_p = jax.nn.softmax(eta["logits"]), jax.nn.log_softmax(eta["logits"])
         mean = (p * log_p).sum()
         moments = [(p * (log_p - mean) ** order).sum() for order in (2, 4)]
-        size = jnp.sqrt(jnp.maximum(moments[0], jnp.finfo(y.dtype).tiny))
+        size = jnp.sqrt(jnp.where(moments[0] > jnp.finfo(y.dtype).eps, moments[0], jnp.nan))
         fourth = moments[1] / size**4
         return ((log_p[y[0].astype(jnp.int32)] - mean) / size)[None], (fourth - 1)[None]
 

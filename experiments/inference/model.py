@@ -13,14 +13,14 @@ from jaxtyping import Array, Float
 
 from dynamics.circuit import Weights
 from dynamics.coupled import Coupled
-from dynamics.errors import PlasticodeError, printable, refused, unknown
+from dynamics.errors import PlasticodeError, refused, unknown
 from dynamics.information import Scored, answers, information, presented
 from dynamics.instruments import output_layer
 from dynamics.regime import AbstractRegime, Quality, Slow
 from experiments.inference.coordinates import OBSERVE, Coordinate, coordinates, numbers
 from experiments.inference.initial import WIDTH, Initial, initial_of
 from experiments.inference.likelihoods import LIKELIHOODS, Eta
-from experiments.inference.recordings import Recording
+from experiments.inference.recordings import Recording, check_shapes, check_shown, chosen
 from experiments.inference.signals import check_times, signal, signals
 from experiments.inference.signals import timed as seen_in_time
 from experiments.inference.table import Fit, Observation
@@ -295,12 +295,13 @@ def model(spec: Spec, fit: Fit, recording: Recording | None = None) -> Model:
             told = "there may be no more; stimulus.presentations is how many a synthetic recording has"
             raise PlasticodeError(f"the recording has {shown} presentations, and the task {rows}: {told}")
         if recording.sample is not None:
-            data["shown"] = _shown(recording.sample, len(data["train_inputs"]))
+            data["shown"] = chosen(recording.sample, len(data["train_inputs"]))
         elif isinstance(spec.task, Recorded):
-            _check_shown(spec.task, recording, data)
+            check_shown(spec.task, recording, data)
     made = Model(job.plan, free, fit.observe, values, spec.seed, data)
-    check(made, job.group.values)
+    maps = check(made, job.group.values)
     if recording is not None:
+        check_shapes(recording, fit, maps)
         _check_over(made, recording)
     return dataclasses.replace(made, initial=initial_of(made, fit, recording))
 
@@ -315,34 +316,14 @@ def _check_over(made: Model, recording: Recording) -> None:
             raise PlasticodeError(f"the recording has values of '{name}' at times when {told}: they must be NaN there")
 
 
-def _check_shown(task: Recorded, recording: Recording, data: Mapping[str, np.ndarray]) -> None:
-    """Refuses a recording of other inputs or targets than the task has read from its own file."""
-    for name, key in ((task.inputs, "train_inputs"), (task.targets, "train_targets")):
-        if name in recording.shown and key in data:
-            told = np.nan_to_num(recording.shown[name])
-            known = np.asarray(data[key])[: len(told)]
-            if known.size != told.size or not np.allclose(known.ravel(), told.ravel(), rtol=1e-5, atol=1e-6):
-                raise PlasticodeError(
-                    f"the recording has other '{name}' than task.file = '{printable(task.file)}', from which the task "
-                    "reads what was shown: both must be of one experiment"
-                )
-
-
 def in_order(spec: Spec, samples: int) -> dict[str, np.ndarray]:
     """Which samples are shown, where they are recorded ones."""
     return {"shown": np.arange(samples, dtype=np.int32)} if isinstance(spec.task, Recorded) else {}
 
 
-def _shown(sample: np.ndarray, samples: int) -> np.ndarray:
-    if sample.min() < 0 or sample.max() >= samples:
-        wrong = sample[(sample < 0) | (sample >= samples)][0]
-        raise refused("sample in the recording", int(wrong), f"the task has {samples} samples, numbered from 0")
-    return sample.astype(np.int32)
-
-
-def check(model: Model, values: Mapping[str, np.ndarray]) -> None:
+def check(model: Model, values: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
     """Refuses what is no layer, matrix or probe, neurons that there are not, and times that are not within a
-    presentation at all of the `values` of the points of a job."""
+    presentation at all of the `values` of the points of a job; the shapes of all maps, by name."""
     data = {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in model.data.items()}
     at = {one.path: jax.ShapeDtypeStruct((), np.float64) for one in model.free}
     there: dict[str, dict[str, int]] = {}
@@ -360,6 +341,7 @@ def check(model: Model, values: Mapping[str, np.ndarray]) -> None:
     if "durations" in model.data or "gaps" in model.data:
         period = np.full_like(period, model.lasting(len(model.data["train_inputs"])).max())
     check_times(model.observe, duration, period)
+    return {name: w.shape for name, w in weights.items()}
 
 
 def _check_observation(

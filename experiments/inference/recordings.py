@@ -12,10 +12,12 @@ from dynamics.errors import PlasticodeError, printable, refused
 from experiments.inference.likelihoods import LIKELIHOODS
 from experiments.inference.table import Fit, Observation
 from experiments.machine.names import hint
+from experiments.spec.spec import Spec
 from experiments.tasks.contract import AbstractTask
 from experiments.tasks.files import opened
 from experiments.tasks.places import found
 from experiments.tasks.recorded import Recorded
+from experiments.tasks.samples import numbers
 
 SAMPLE = "sample"  # the variable that says which sample of the task a presentation showed
 FEWEST = 2  # presentations
@@ -24,13 +26,14 @@ FEWEST = 2  # presentations
 class Recording(NamedTuple):
     """`seen` by name: (presentations, data), NaN where nothing was recorded; `sample` (presentations,), the number of
     the sample that each showed (None: those of the spec's own order); `shown` are the inputs and targets that it has
-    itself, by name; `start` the initial weights, by map."""
+    itself, by name; `start` the initial weights, by map; `shapes` those of what a file has as matrices, by name."""
 
     presentations: int
     seen: dict[str, np.ndarray]
     sample: np.ndarray | None
     shown: Mapping[str, np.ndarray] = MappingProxyType({})
     start: Mapping[str, np.ndarray] = MappingProxyType({})
+    shapes: Mapping[str, tuple[int, ...]] = MappingProxyType({})
 
 
 def read(source: str | Path | Mapping[str, Any] | xr.Dataset, fit: Fit, task: AbstractTask | None = None) -> Recording:
@@ -50,12 +53,18 @@ def read(source: str | Path | Mapping[str, Any] | xr.Dataset, fit: Fit, task: Ab
             names = _named(list(contents.entries), wanted, printable(str(place)))
             arrays = {name: contents.read(place) for name, place in names.items()}
         what = f"the recording '{printable(str(place))}'"
+    elif not hasattr(source, "items"):
+        told = "it must be a file, or arrays by name: a dictionary, a Dataset or a DataFrame"
+        raise PlasticodeError(f"the recording is a {type(source).__name__}: {told}")
     else:
-        arrays = {str(name): np.asarray(values) for name, values in source.items()}
+        entries = source.variables if isinstance(source, xr.Dataset) else source  # coordinates too, as files have them
+        arrays = {str(name): _array(values) for name, values in entries.items()}
         what = "the recording"
     seen = {one.name: _observed(arrays, one, what) for one in fit.observe}
     sample = _column(arrays, SAMPLE)
-    rows = {name: len(values) for name, values in seen.items()} | ({} if sample is None else {SAMPLE: len(sample)})
+    own = {name: numbers(values, name, what) for name in shown if (values := _column(arrays, name)) is not None}
+    rows = {name: len(values) for name, values in (seen | own).items()}
+    rows |= {} if sample is None else {SAMPLE: len(sample)}
     first = next(iter(rows))
     for name, count in rows.items():
         if count != rows[first]:
@@ -64,12 +73,17 @@ def read(source: str | Path | Mapping[str, Any] | xr.Dataset, fit: Fit, task: Ab
             )
     if rows[first] < FEWEST:
         raise PlasticodeError(f"{what} has {rows[first]} presentations: at least {FEWEST} are needed")
-    own = {name: _numbers(values, name, what) for name in shown if (values := _column(arrays, name)) is not None}
     prefix = f"{fit.initial_weights}_"
-    start = {
-        name.removeprefix(prefix): _numbers(a, name, what) for name, a in arrays.items() if name.startswith(prefix)
+    start = {name.removeprefix(prefix): numbers(a, name, what) for name, a in arrays.items() if name.startswith(prefix)}
+    shapes = {
+        one.name: arrays[one.name].shape[1 if one.times is None else 2 :] for one in fit.observe if one.name in arrays
     }
-    return Recording(rows[first], seen, None if sample is None else _whole(sample, what), own, start)
+    return Recording(rows[first], seen, None if sample is None else _whole(sample, what), own, start, shapes)
+
+
+def _array(values: Any) -> np.ndarray:
+    """An array, NaN where a masked one has nothing."""
+    return np.ma.filled(values.astype(float), np.nan) if np.ma.isMaskedArray(values) else np.asarray(values)
 
 
 def _named(entries: list[str], wanted: list[str], file: str) -> dict[str, str]:
@@ -100,27 +114,20 @@ def _column(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray | None:
     return np.stack([arrays[columns[i]] for i in range(len(columns))], axis=1)
 
 
-def _numbers(values: np.ndarray, name: str, what: str) -> np.ndarray:
-    """Numbers, NaN where a cell of a table is empty."""
-    if values.dtype.kind == "U":
-        try:
-            values = np.where(np.char.strip(values) == "", "nan", values).astype(float)
-        except ValueError:
-            raise PlasticodeError(f"{what} has texts in '{name}': it must have numbers, or empty cells") from None
-    if values.dtype.kind not in "biuf":
-        raise PlasticodeError(f"{what} has values of the type {values.dtype} in '{name}': it must have real numbers")
-    return values.astype(np.float64)
-
-
 def _observed(arrays: Mapping[str, np.ndarray], one: Observation, what: str) -> np.ndarray:
     """The data of an observation, (presentations, data)."""
     values = _column(arrays, one.name)
     if values is None:
         near = hint(one.name, list(arrays))
         raise PlasticodeError(f"{what} has no variable '{one.name}': fit.observe needs one of each name{near}")
-    values = _numbers(values, one.name, what)
+    values = numbers(values, one.name, what)
     if values.ndim == 0:
         raise PlasticodeError(f"{what} has a single number as '{one.name}': its first axis must be presentations")
+    if one.times is not None and values.ndim > 2 and values.shape[1] != len(one.times):
+        raise PlasticodeError(
+            f"{what} has '{one.name}' of shape {list(values.shape)}, and fit.observe {len(one.times)} times of it: it "
+            "must be (presentations, times, numbers)"
+        )
     values = values.reshape(len(values), -1)
     seen = values[~np.isnan(values)]
     if not seen.size:
@@ -137,10 +144,10 @@ def _observed(arrays: Mapping[str, np.ndarray], one: Observation, what: str) -> 
 
 
 def _whole(sample: np.ndarray, what: str) -> np.ndarray:
-    numbers = _numbers(sample, SAMPLE, what).ravel()
-    if len(numbers) != len(sample) or not np.isfinite(numbers).all() or (numbers != np.round(numbers)).any():
+    found = numbers(sample, SAMPLE, what).ravel()
+    if len(found) != len(sample) or not np.isfinite(found).all() or (found != np.round(found)).any():
         raise PlasticodeError(f"{what} has a '{SAMPLE}' that is not one whole number per presentation")
-    return numbers.astype(np.int64)
+    return found.astype(np.int64)
 
 
 def check_widths(recording: Recording, fit: Fit, shown: Mapping[str, int]) -> None:
@@ -155,6 +162,48 @@ def check_widths(recording: Recording, fit: Fit, shown: Mapping[str, int]) -> No
         if one.noise == "categorical" and np.nanmax(values) >= shown[one.name]:
             why = f"there are {shown[one.name]} neurons to choose from, numbered from 0"
             raise refused(f"{one.name} in the recording", float(np.nanmax(values)), why)
+
+
+def check_shapes(recording: Recording, fit: Fit, maps: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse matrices of another shape than the `maps` that they are observations of, such as transposed ones."""
+    for one in fit.observe:
+        shape, of = recording.shapes.get(one.name, ()), maps.get(one.of, ())
+        if one.neurons is None and len(shape) == len(of) and shape != of:
+            raise PlasticodeError(
+                f"the recording has '{one.name}' of shape {list(shape)} in each presentation, and '{one.of}' is "
+                f"{list(of)}, targets first"
+            )
+
+
+def check_shown(task: Recorded, recording: Recording, data: Mapping[str, np.ndarray]) -> None:
+    """Refuses a recording of other inputs or targets than the task has read from its own file."""
+    for name, key in ((task.inputs, "train_inputs"), (task.targets, "train_targets")):
+        if name in recording.shown and key in data:
+            told = np.nan_to_num(recording.shown[name])
+            known = np.asarray(data[key])[: len(told)]
+            if known.size != told.size or not np.allclose(known.ravel(), told.ravel(), rtol=1e-5, atol=1e-6):
+                raise PlasticodeError(
+                    f"the recording has other '{name}' than task.file = '{printable(task.file)}', from which the task "
+                    "reads what was shown: both must be of one experiment"
+                )
+
+
+def chosen(sample: np.ndarray, samples: int) -> np.ndarray:
+    """The samples that presentations showed, of so many; others are refused."""
+    if sample.min() < 0 or sample.max() >= samples:
+        wrong = sample[(sample < 0) | (sample >= samples)][0]
+        raise refused("sample in the recording", int(wrong), f"the task has {samples} samples, numbered from 0")
+    return sample.astype(np.int32)
+
+
+def unsaid(recording: Recording, spec: Spec) -> list[str]:
+    """What is taken for granted of a recording that does not say which samples were shown."""
+    if recording.sample is not None or isinstance(spec.task, Recorded):
+        return []
+    if spec.regime == "flow" or spec.stimulus.order == "sequential":
+        return []
+    order = f"stimulus.order = '{spec.stimulus.order}' with seed = {spec.seed}"
+    return [f"The recording has no variable '{SAMPLE}': samples were taken to be shown by {order}."]
 
 
 def dataset(recording: Recording, fit: Fit) -> xr.Dataset:

@@ -176,7 +176,7 @@ def check_into(spec: Spec, data: Path | None) -> Told:
     ]
     header = ["variable", "of", "noise", "data per presentation", "recorded"]
     told = f"The recording has {recording.presentations} presentations, in the layout that the spec asks for."
-    return Told([TextTable("the recording", header, rows, "")], [told], True)
+    return Told([TextTable("the recording", header, rows, "")], [told, *recordings.unsaid(recording, spec)], True)
 
 
 def design_into(spec: Spec, target: Path, how: How, on_progress: OnProgress, notify: Callable[[str], None]) -> Told:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from dynamics.errors import PlasticodeError
+from dynamics.errors import PlasticodeError, refused
 from experiments.inference import recordings
 from experiments.inference.initial import FREE, KNOWN, spec_weights
 from experiments.inference.likelihoods import LIKELIHOODS
@@ -17,6 +17,7 @@ from experiments.inference.recordings import Recording
 from experiments.inference.table import Fit, check_double
 from experiments.spec.spec import Spec
 
+LARGEST_SEED = 2**31 - 1
 Source = str | Path | Mapping[str, Any] | xr.Dataset
 
 
@@ -25,6 +26,8 @@ def recorded(
 ) -> tuple[Recording, np.ndarray | None]:
     """The recording that is asked for, and the places of the truth in the ranges where it is `synthetic`."""
     check_double("a fit")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed <= LARGEST_SEED:
+        raise refused("seed", seed, f"it must be a whole number from 0 to {LARGEST_SEED}")
     if not synthetic:
         return given(spec, table, data), None
     if data is not None:

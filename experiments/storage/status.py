@@ -22,7 +22,7 @@ def status_of(target: Path, alive: Iterable[Path]) -> list[str]:
     if not target.is_dir():
         raise PlasticodeError(
             f"'{target}' does not exist, so no run has kept anything there: it must be the --out directory of "
-            "`plasticode run`"
+            "`plasticode run`, `fit` or `design`"
         )
     directory = target / CHUNKS
     header = read_header(directory)
@@ -73,7 +73,7 @@ def _finished(target: Path) -> list[str]:
     if identity_in(results) is None:
         if found := [name for name in ("fit.nc", "design.nc") if name in made_in(target)]:
             return [f"finished: a {name.removesuffix('.nc')} in {target / name}" for name in found]
-        raise PlasticodeError(f"'{target}' has no run: it must be the --out directory of `plasticode run`")
+        raise PlasticodeError(f"'{target}' has no run: it must be the --out directory of `plasticode run` or `fit`")
     with opened(results) as loaded:
         counts = [status_counts(data) for data in loaded.datasets.values()]
     total = {status: sum(count[status] for count in counts) for status in counts[0]}

@@ -26,6 +26,8 @@ TABLES = (".csv", ".tsv", ".txt")
 PICKLES = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 READ = ".npz, .npy, HDF5, NWB, MATLAB's .mat, .csv, .parquet, .pkl"
 MATLAB_PLAIN = ("double", "single", "logical", "char", "cell", "sparse")
+GAPS, UNITS = ("_FillValue", "missing_value"), ("scale_factor", "add_offset")  # attributes of netCDF
+UNWRITTEN = np.float64(9.969209968386869e36)  # what netCDF has there, unless it says otherwise
 
 
 class Contents(NamedTuple):
@@ -219,13 +221,27 @@ def _dataset_blocks(item: Any, nwb: bool, matlab: bool, count: int) -> Iterator[
 def _dataset(item: Any, nwb: bool, at: Any = ()) -> np.ndarray:
     if h5py.check_string_dtype(item.dtype):
         return item.asstr()[at]
-    values = item[at]
+    values = _decoded(item[at], item.attrs)
     if not (nwb and item.name.endswith("/data") and "conversion" in item.attrs):
         return values
     # A time series is in its unit after data * conversion + offset, and each channel may have a factor of its own.
     factors = item.parent.get("channel_conversion")
     scale = np.asarray(item.attrs["conversion"] if factors is None else item.attrs["conversion"] * factors[()])
     return values * scale + item.attrs.get("offset", 0.0)
+
+
+def _decoded(values: np.ndarray, attributes: Any) -> np.ndarray:
+    """What numbers of netCDF stand for, by its conventions: NaN where nothing was written, else what is packed."""
+    if values.dtype.kind not in "biuf":
+        return values
+    said = {name: np.ravel(attributes[name]) for name in (*GAPS, *UNITS) if name in attributes}
+    said = {name: numbers for name, numbers in said.items() if numbers.dtype.kind in "biuf" and numbers.size == 1}
+    missing = np.isin(values, [*(said[name][0] for name in GAPS if name in said)])
+    missing |= values == UNWRITTEN
+    if any(name in said for name in UNITS):
+        scale, offset = (float(said.get(name, [plain])[0]) for name, plain in zip(UNITS, (1, 0), strict=True))
+        return np.where(missing, np.nan, values * scale + offset)
+    return np.where(missing, np.nan, values) if missing.any() else values
 
 
 def _from_matlab(file: h5py.File, item: h5py.Dataset) -> np.ndarray:

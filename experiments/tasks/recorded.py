@@ -10,7 +10,7 @@ from dynamics.errors import PlasticodeError, printable
 from experiments.tasks.contract import AbstractTask, Data, Kind
 from experiments.tasks.files import Contents, opened
 from experiments.tasks.places import found
-from experiments.tasks.samples import Samples, taken
+from experiments.tasks.samples import Samples, numbers, taken
 
 TINY = float(np.finfo(np.float32).tiny)
 Name = Annotated[str, Field(min_length=1)]
@@ -51,8 +51,7 @@ class Recorded(AbstractTask):
             }
             if self.kind == "unsupervised":
                 return Data(x, None, x, None, "unsupervised", **spans)
-            arrays = [one.whole().astype(np.float64) for one in _rows(contents, self.targets).arrays]
-        y = np.concatenate([one.reshape(len(one), -1) for one in arrays], axis=1)
+            y = _numbers(contents, self.targets)
         what = f"'{printable(self.file)}' has {self.targets}"
         if len(x) != len(y):
             raise PlasticodeError(f"{what} of {len(y)} presentations, and {self.inputs} of {len(x)}: both need as many")
@@ -69,8 +68,7 @@ class Recorded(AbstractTask):
 
 def _seconds(contents: Contents, name: str, presentations: int, least: float) -> Float[np.ndarray, " presentations"]:
     """A variable in seconds, one number for each presentation."""
-    (array,) = _rows(contents, name).arrays
-    values = array.whole().astype(np.float64).ravel()
+    values = _numbers(contents, name).ravel()
     if len(values) != presentations or not (np.isfinite(values) & (values >= least)).all():
         kind = "positive" if least else "not negative"
         raise PlasticodeError(
@@ -78,6 +76,13 @@ def _seconds(contents: Contents, name: str, presentations: int, least: float) ->
             f"numbers of seconds, finite and {kind}"
         )
     return values
+
+
+def _numbers(contents: Contents, name: str) -> Float[np.ndarray, "presentations _n"]:
+    """All of a variable, or of the columns of a table side by side, in float64; NaN where cells are empty."""
+    of, file = _rows(contents, name), f"'{printable(str(contents.path))}'"
+    each = [numbers(one.whole(), column, file) for column, one in zip(of.names, of.arrays, strict=True)]
+    return np.concatenate([one.reshape(len(one), -1) for one in each], axis=1)
 
 
 def _rows(contents: Contents, name: str) -> Samples:

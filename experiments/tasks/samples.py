@@ -234,6 +234,20 @@ def taken(held: Contents, key: str, names: tuple[str, ...]) -> Samples:
     return Samples(str(held.path), key, names, arrays, held.is_table)
 
 
+def numbers(values: np.ndarray, name: str, what: str) -> np.ndarray:
+    """Real numbers in float64, NaN where a cell of a table is empty, which makes its column one of texts."""
+    if values.dtype.kind == "U":
+        empty = np.isin(np.char.lower(np.char.strip(values)), MISSING)
+        try:
+            values = np.where(empty, "nan", values).astype(float)
+        except ValueError:
+            told = f"{what} has texts in '{printable(name)}'"
+            raise PlasticodeError(f"{told}: it must have numbers, or empty cells") from None
+    if values.dtype.kind not in "biuf":
+        raise PlasticodeError(f"{what} has values of the type {values.dtype} in '{name}': it must have real numbers")
+    return values.astype(np.float64)
+
+
 def _is_finite(text: str) -> bool:
     try:
         return math.isfinite(float(text))

@@ -1,5 +1,6 @@
 """Rules compared by what they foretell: folds, intervals of differences, the verdict on a small recording."""
 
+import dataclasses
 import functools
 import json
 from types import SimpleNamespace
@@ -78,6 +79,14 @@ def test_verdicts_say_what_is_left():
     assert compared(0, -20, wrong=[1]).ok and compared(0, -20, wrong=[0]).verdict == "none"
     assert compared(0, -1, wrong=[0]).kind == "undecided"
     assert "Ruled out, in log units of what was left out of the fit: r1 (by 2" in str(compared(0, -20))
+
+
+def test_a_rule_that_is_best_at_an_end_of_a_range_is_told():
+    lag = Coordinate("delays.error", 0.0, 0.04, is_log=False, is_time=True, prior=None, value=None)
+    found = compared(0, -20)
+    ends = [dataclasses.replace(one, free=(lag,), estimates={lag.path: 0.04}) for one in found.rules[1:]]
+    told = str(dataclasses.replace(found, rules=(found.rules[0], *ends)))
+    assert told.count("still grows") == 1 and "With r1 the likelihood still" in told
 
 
 def spec_of(**changes):
@@ -223,3 +232,14 @@ def test_a_comparison_that_cannot_be_is_told_in_a_sentence(case):
         seen = {"z1": np.zeros((60, 3)), "choice": np.zeros(60)}
         plasticode.which_rule(fit_of(spec_of(), **changes), seen)
     assert told in str(caught.value)
+
+
+def test_initial_weights_that_only_one_of_the_rules_has_are_left_out_for_the_others():
+    spec = make_spec(spec_of(initial_weights="start"))
+    fit = read_fit(spec)
+    recording = simulation.simulated(spec, fit, 0)[0]
+    starts = [one.made.initial for one in comparison.contenders(spec, fit, recording)]
+    assert [start is not None and "V2" in start.weights for start in starts] == [True, False]
+    misspelt = recording._replace(start={"w1": np.zeros(1), **recording.start})
+    with pytest.raises(PlasticodeError, match="has 'start_w1', and the rule's network has no such map"):
+        comparison.contenders(spec, fit, misspelt)

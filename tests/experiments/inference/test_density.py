@@ -82,3 +82,13 @@ def test_the_recipe_samples_it(recording):
 def test_a_recording_must_be_given():
     with pytest.raises(PlasticodeError, match="fit.data is missing"):
         plasticode.log_density(SPEC)
+
+
+def test_numbers_that_are_in_no_range_have_no_place(density):
+    """An end of a range, where fits may end, has one that a sampler can begin from."""
+    assert np.isfinite(density.at({PATH: 20.0, SD: 0.01})).all()
+    np.testing.assert_allclose(density.numbers(density.at({PATH: 20.0, SD: 0.01}))[PATH], 20, rtol=1e-5)
+    with pytest.raises(PlasticodeError, match=f"'{SD}' is missing"):
+        density.at({PATH: 2.0})
+    with pytest.raises(PlasticodeError, match=f"{PATH} = 21.0 .* it must be a number in its range, from 0.2 to 20"):
+        density.at({PATH: 21.0, SD: 0.1})

@@ -130,6 +130,7 @@ def test_noise_that_the_model_has_not_is_a_misfit():
     assert {one.verdict for one in told.estimates.values()} <= {"misfit", "at-bound"}
     assert "interval is too narrow" in str(told) or "still grows" in str(told)
     assert "All 49 presentations of the recording were fitted" in told.notes[0] and "in float64" in told.notes[1]
+    assert told.notes[2].endswith("were taken to be shown by stimulus.order = 'random' with seed = 0.")
 
 
 def test_a_prior_is_a_normal_distribution_on_the_scale_of_its_number():

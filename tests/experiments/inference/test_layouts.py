@@ -4,6 +4,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from typer.testing import CliRunner
 
 import plasticode
@@ -140,3 +141,67 @@ def test_what_is_seen_after_a_short_trial_is_refused(nwb):
     lagging = make_spec(late | {"delays": {"error": "5 ms"}})
     with pytest.raises(PlasticodeError, match="delays.error = '5 ms' is not allowed: .* delays.stages must be 1 or"):
         model(lagging, read_fit(lagging))
+
+
+def test_cells_that_are_empty_are_nan_in_what_was_shown_and_seen(tmp_path):
+    """Targets that were told in some trials only, and what R writes where there is no number."""
+    rows = ["inputs_0,targets_0,rates_0,rates_1,choice", "1,0.5,0.1,NA,1", "2,,nan,0.2,", "3,NA,,0.3,0"]
+    (tmp_path / "r.csv").write_text("\n".join(rows))
+    spec = make_spec(spec_of(tmp_path / "r.csv"))
+    np.testing.assert_array_equal(spec.task.load().train_told, [1, 0, 0])
+    seen = recordings.read(tmp_path / "r.csv", read_fit(spec), spec.task).seen
+    np.testing.assert_array_equal(seen["rates"], [[0.1, np.nan], [np.nan, 0.2], [np.nan, 0.3]])
+    np.testing.assert_array_equal(seen["choice"][:, 0], [1, np.nan, 0])
+
+
+def test_packed_numbers_of_netcdf_are_in_their_unit(tmp_path):
+    """int16 with a factor, as xarray and NCO pack them; 9.97e36 is what netCDF has where nothing was written."""
+    rates = np.array([[0.25, np.nan], [-1.5, 3.0]])
+    data = xr.Dataset({"rates": (("presentation", "neuron"), rates), "choice": ("presentation", [1.0, np.nan])})
+    packed = {"dtype": "int16", "scale_factor": 0.25, "add_offset": 1.0, "_FillValue": -9999}
+    coding = {"rates": packed, "choice": {"_FillValue": 9.969209968386869e36}}
+    data.to_netcdf(tmp_path / "r.nc", engine="h5netcdf", encoding=coding)
+    with h5py.File(tmp_path / "r.nc", "a") as file:
+        assert file["rates"][()].dtype == "int16"  # pyright: ignore[reportIndexIssue, reportAttributeAccessIssue]
+        del file["choice"].attrs["_FillValue"]
+    seen = recordings.read(tmp_path / "r.nc", read_fit(make_spec(spec_of(tmp_path / "r.nc")))).seen
+    np.testing.assert_array_equal(seen["rates"], rates)
+    np.testing.assert_array_equal(seen["choice"][:, 0], [1, np.nan])
+
+
+def test_arrays_of_python_are_read_as_files_are(tmp_path):
+    spec = make_spec(spec_of(tmp_path / "r.npz"))
+    fit, rates = read_fit(spec), np.ma.masked_equal([[1.0, -9.0], [2.0, 3.0]], -9.0)
+    data = {"rates": (("trial", "neuron"), rates.filled(0)), "choice": ("trial", [0, 1])}
+    read = recordings.read(xr.Dataset(data, {"sample": ("trial", [4, 2])}), fit)
+    np.testing.assert_array_equal(read.sample, [4, 2])  # though it is a coordinate
+    masked = recordings.read({"rates": rates, "choice": [0, 1]}, fit)
+    np.testing.assert_array_equal(masked.seen["rates"], [[1, np.nan], [2, 3]])
+    inputs = {"rates": rates, "choice": [0, 1], "inputs": np.zeros((3, 3))}
+    with pytest.raises(PlasticodeError, match="2 presentations of 'rates' and 3 of 'inputs'"):
+        recordings.read(inputs, fit, spec.task)
+    with pytest.raises(PlasticodeError, match="the recording is a list: it must be"):
+        recordings.read([rates], fit)  # pyright: ignore[reportArgumentType]
+
+
+def test_times_come_before_neurons(tmp_path):
+    spec = spec_of(tmp_path / "r.npz")
+    timed = {"of": "z1", "neurons": [0, 1, 2], "times": ["5 ms", "9 ms"], "sd": 0.1}
+    fit = read_fit(make_spec(spec | {"regime": "coupled", "fit": spec["fit"] | {"observe": [timed]}}))
+    values = np.arange(24.0).reshape(4, 2, 3)
+    assert recordings.read({"z1": values}, fit).seen["z1"][0].tolist() == [0, 1, 2, 3, 4, 5]
+    with pytest.raises(
+        PlasticodeError, match=r"shape \[4, 3, 2\], .* 2 times of it: .*\(presentations, times, numbers\)"
+    ):
+        recordings.read({"z1": values.transpose(0, 2, 1)}, fit)
+
+
+def test_matrices_of_another_shape_are_refused(tmp_path):
+    np.savez(tmp_path / "r.npz", **shown())  # pyright: ignore[reportArgumentType] - of any name
+    table = spec_of(tmp_path / "r.npz")
+    spec = make_spec(table | {"fit": table["fit"] | {"observe": [{"of": "W1", "sd": 0.1}]}})
+    fit, weights = read_fit(spec), np.zeros((TRIALS, 4, 3))
+    assert recordings.read({"W1": weights}, fit, spec.task).seen["W1"].shape == (TRIALS, 12)
+    told = r"'W1' of shape \[3, 4\] in each presentation, and 'W1' is \[4, 3\], targets first"
+    with pytest.raises(PlasticodeError, match=told):
+        model(spec, fit, recordings.read({"W1": weights.transpose(0, 2, 1)}, fit, spec.task))

@@ -75,3 +75,11 @@ def test_draws_have_the_probabilities(name, key):
     spread = jnp.sqrt((p * (values[:, 0] - mean) ** 2).sum())
     assert abs(drawn.mean() - mean) < 4 * spread / math.sqrt(4000)
     assert abs(drawn.std() / spread - 1) < 0.1
+
+
+@pytest.mark.parametrize("choices", [2, 3])
+def test_a_choice_of_what_is_equally_probable_has_no_residual(choices):
+    """Its log p is the same whatever is chosen; of a third, rounding leaves a spread of 1e-17."""
+    kind = LIKELIHOODS["categorical"]
+    residuals, variances = kind.residuals({"logits": f64([0.3] * choices)}, f64([1.0]), jnp.ones(1, bool))
+    assert jnp.isnan(residuals).all() and jnp.isnan(variances).all()

@@ -100,3 +100,15 @@ def test_free_and_swept_at_once_is_refused():
     spec = table(sweep={PLASTICITY: ["1 s", "2 s"]})
     with pytest.raises(PlasticodeError, match="is free and swept at once"):
         plasticode.design(spec)
+
+
+@pytest.mark.parametrize("seed", ["a", -1, 1.5])
+def test_a_seed_that_cannot_be_is_told_in_a_sentence(seed):
+    with pytest.raises(PlasticodeError, match=f"seed = {seed!r} is not allowed: it must be a whole number"):
+        plasticode.fit(table(), synthetic=True, seed=seed)
+
+
+def test_a_fit_is_no_run_to_open(tmp_path):
+    (tmp_path / "fit.nc").write_bytes(b"")
+    with pytest.raises(PlasticodeError, match="holds no results of a run: xarray.open_dataset reads .*fit.nc'"):
+        plasticode.open(tmp_path)
