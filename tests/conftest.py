@@ -6,6 +6,7 @@ import functools
 import gc
 import os
 import shutil
+import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -147,6 +148,25 @@ def unjudged() -> Iterator[None]:
 
     with unjudged():
         yield
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[subprocess.Popen[str]]:
+    """What imports everything once, and forks for all files of tests that start processes."""
+    from tests.forks import serving
+
+    with serving("distributed", "cryptography.x509", "pyarrow.parquet") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def forks(server: subprocess.Popen[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Runs of the command line and programs as processes, in a folder of the file's own."""
+    from tests.forks import Forks
+
+    found = Forks(server, tmp_path_factory.mktemp("forks"))
+    yield found
+    found.end()
 
 
 @pytest.fixture
