@@ -1,4 +1,5 @@
-"""Runs of the command line as real processes, quickly: a server imports everything once, and forks for each run."""
+"""Runs of the command line and programs as real processes, quickly: a server imports everything once, and forks for
+each of them."""
 
 import contextlib
 import json
@@ -39,6 +40,7 @@ def ended(process):
             return None
         time.sleep(0.005)
     return os.waitstatus_to_exitcode(done[1])
+gc.freeze()
 for line in sys.stdin:
     request = json.loads(line)
     if "wait" in request:
@@ -53,12 +55,17 @@ for line in sys.stdin:
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1), os.dup2(log, 2), os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     faulthandler.dump_traceback_later(0.9 * longest)  # where it hangs, if it does
-    if request["chunk"]:
+    if request.get("chunk"):
         session.chunking = lambda *_: Chunking(request["chunk"], request["chunk"], 1)
     sys.argv = ["plasticode", *request["arguments"]]
     code = 99
     try:
-        cli.main()
+        if "code" in request:
+            gc.enable()  # some look at their memory
+            exec(request["code"], {"__name__": "__main__"})
+        else:
+            cli.main()
+        code = 0
     except SystemExit as exit:
         code = exit.code or 0
     except BaseException:
@@ -112,6 +119,15 @@ class Forks:
         self.logs[process] = log
         return process
 
+    def program(self, code: str, *arguments: object) -> str:
+        """What a program says, which must end well, and has no thread of jax's before it starts one."""
+        path = str(self.place / "program")
+        process = self._ask({"code": code, "arguments": [*map(str, arguments)], "place": str(self.place), "log": path})
+        assert process is not None
+        self.logs[process] = "program"
+        assert self.wait(process) == 0, self.said("program")
+        return self.said("program")
+
     def wait(self, process: int) -> int:
         """The exit code of a run that was started, negative for a signal."""
         code = self._ask({"wait": process})
@@ -141,17 +157,15 @@ class Forks:
 
 
 @contextlib.contextmanager
-def forking(place: Path, *modules: str) -> Iterator[Forks]:
-    """A server of forks, which all need these `modules` too; compiled programs are kept between runs, as conftest
+def serving(*modules: str) -> Iterator[subprocess.Popen[str]]:
+    """A server of forks, some of which need these `modules` too; compiled programs are kept between runs, as conftest
     decides."""
     command = [sys.executable, "-c", SERVER, str(ROOT), str(LONGEST), DRAWN.hex(), *modules]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as server:
-        forks = Forks(server, place)
         try:
-            yield forks
+            yield server
         finally:
-            forks.end()
             server.kill()
 
 

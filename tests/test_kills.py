@@ -9,11 +9,9 @@ import pytest
 
 from tests.forks import ROOT, ended, until
 
-SECONDS = 540  # less than a test may take
-
-
 PROGRAMS = """
-import sys
+import sys, warnings
+warnings.simplefilter("ignore")
 from benchmarks import kills, kills_together, odd_directories
 tried = (kills, 10), (kills_together, 2), (odd_directories, 6)
 sys.exit(max([program.main(["--cases", str(cases)]) for program, cases in tried]))
@@ -21,12 +19,10 @@ sys.exit(max([program.main(["--cases", str(cases)]) for program, cases in tried]
 
 
 @pytest.fixture(scope="module")
-def said() -> str:
+def said(forks) -> str:
     """What three programs say that all start from what one process has imported, without jax's threads: they fork for
     each of their cases."""
-    done = ended([sys.executable, "-W", "ignore", "-c", PROGRAMS], SECONDS)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return forks.program(PROGRAMS)
 
 
 def test_a_kill_or_signal_in_every_phase_loses_nothing(said):

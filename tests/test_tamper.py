@@ -7,7 +7,6 @@ tests/experiments/test_reading.py tries each by itself.
 
 import copy
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,13 @@ from experiments.machine.lock import Lock, read_owner
 from experiments.storage.chunks import ChunkStore
 from experiments.storage.rundir import read_header
 from experiments.storage.status import status_of
-from tests.forks import ended
 
-SECONDS = 540  # less than a test may take
+PROGRAM = """
+import sys, warnings
+warnings.simplefilter("ignore")
+from benchmarks import tamper
+sys.exit(tamper.main(["--only", *sys.argv[1:]]))
+"""
 # These run every line of what reads files that any of the first 200 cases runs, in a sixth of their time.
 CASES = {
     0: "odd_attribute: attribute big NAME of record",
@@ -52,11 +55,9 @@ CASES = {
 }
 
 
-def test_chosen_files_and_directories_that_were_tampered_with_do_no_harm():
+def test_chosen_files_and_directories_that_were_tampered_with_do_no_harm(forks):
     """In a process without jax's threads, which forks for every case: a crash or a hang is one case's."""
-    program = ended([sys.executable, "-W", "ignore", "-m", "benchmarks.tamper", "--only", *map(str, CASES)], SECONDS)
-    assert program.returncode == 0, program.stdout + program.stderr
-    *done, last = program.stdout.splitlines()
+    *done, last = forks.program(PROGRAM, *CASES).splitlines()
     for (number, what), line in zip(CASES.items(), done, strict=True):
         assert line.startswith(f"case {number}: {what}"), "the cases are others: choose anew"
     assert last.startswith(f"{len(CASES)} of {len(CASES)} cases survive (seed 0")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.forks import Forks, forking
+from tests.forks import Forks
 
 # Discrete learning in two phases, whose programs compile at once: the same chunks, files and processes.
 SPEC = """
@@ -38,11 +38,9 @@ KILLS = 6
 
 
 @pytest.fixture(scope="module")
-def forks(tmp_path_factory):
-    place = tmp_path_factory.mktemp("forks")
-    (place / "spec.toml").write_text(SPEC)
-    with forking(place) as found:
-        yield found
+def forks(forks):
+    (forks.place / "spec.toml").write_text(SPEC)
+    return forks
 
 
 @pytest.fixture(scope="module")

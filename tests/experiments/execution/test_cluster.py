@@ -20,7 +20,7 @@ from experiments.execution.keeping import how_to_run
 from experiments.points.jobs import CACHE_BLOCK, Chunking
 from tests.experiments.commands.test_cli import plasticode
 from tests.experiments.test_resume import POINTS, SPEC, WRITTEN, chunks, names
-from tests.forks import forking, local_cluster
+from tests.forks import local_cluster
 
 pytestmark = pytest.mark.usefixtures("unchecked_types")
 # They wire their circuit in the process that asks, and in none that works for it.
@@ -41,12 +41,10 @@ class Killer(FA):
 
 
 @pytest.fixture(scope="module")
-def forks(tmp_path_factory):
-    place = tmp_path_factory.mktemp("cluster")
-    (place / "spec.toml").write_text(SPEC)
-    (place / "picky.py").write_text(PICKY)
-    with forking(place, "distributed", "cryptography.x509") as found:
-        yield found
+def forks(forks):
+    (forks.place / "spec.toml").write_text(SPEC)
+    (forks.place / "picky.py").write_text(PICKY)
+    return forks
 
 
 @pytest.fixture(scope="module")

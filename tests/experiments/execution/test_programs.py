@@ -1,7 +1,6 @@
 """How chunks run: over devices that never talk to each other, in batches that fit the memory, from checkpoints."""
 
 import re
-import sys
 import types
 
 import jax
@@ -18,7 +17,6 @@ from experiments.points.jobs import Chunking, prepare
 from experiments.spec.loading import make_spec
 from experiments.storage.chunks import ChunkStore
 from tests.compilations import compilations
-from tests.forks import ended
 
 COLLECTIVES = r"all-reduce|all-gather|all-to-all|collective-permute|collective-broadcast|reduce-scatter|send|recv"
 pytestmark = pytest.mark.usefixtures("unchecked_types")
@@ -66,8 +64,6 @@ def assert_equal(first, second, rtol: float = 0.0):
 
 
 SCRIPT = """
-import gc
-gc.disable()
 import jax
 from experiments.execution import runner
 runner.configure("float32", devices=4)
@@ -85,15 +81,14 @@ for table in (here.NOISY, here.SMALL):
 """
 
 
-def test_four_devices_exchange_nothing_and_find_what_others_find():
+def test_four_devices_exchange_nothing_and_find_what_others_find(forks):
     """In a process of its own, whose number of devices is chosen before jax starts; here are two, which share the six
     points without any that fill up."""
-    done = ended([sys.executable, "-c", SCRIPT])
-    assert done.returncode == 0, done.stderr
-    programs_of_four = re.findall(r"PROGRAM (\w+) (\d+) (.*)", done.stdout)
+    said = forks.program(SCRIPT)
+    programs_of_four = re.findall(r"PROGRAM (\w+) (\d+) (.*)", said)
     assert len(programs_of_four) == 6
     assert all(int(length) > 1000 and found == "[]" for _, length, found in programs_of_four)
-    losses = np.array([line.split()[1:] for line in done.stdout.splitlines() if line.startswith("LOSS")], float)
+    losses = np.array([line.split()[1:] for line in said.splitlines() if line.startswith("LOSS")], float)
     assert len(jax.local_devices()) == 2
     np.testing.assert_allclose(losses, [run(table)["loss"].ravel() for table in (NOISY, SMALL)], rtol=1e-5)
 

@@ -25,7 +25,7 @@ from tests.experiments.predictions.verdicts import failed
 SMALL: dict[str, Any] = {
     "exponentiated-logistic": {"starts": (0.05, -0.4), "inputs": 2, "samples": 6, "scales": (0.4,), "rate": 0.9},
     "exponentiated-lognormal": {"seeds": 30, "inputs": 8, "outputs": 8, "strength": 0.6, "decay": 0.2},
-    "exponentiated-strong-orders": {"seeds": 40, "halvings": 3, "strength": 0.5},
+    "exponentiated-strong-orders": {"seeds": 40, "halvings": 2, "strength": 0.5},
     "exponentiated-signs": {"seeds": 8, "steps": (1, 3), "presentations": 500, "hidden": 12, "strength": 0.7},
     "replicas-noise": {"seeds": 6, "copies": 3, "couplings": (0.0, 1.5), "outputs": 30, "curvatures": (0.6, 1.5)},
     "replicas-agreement": {"copies": 4, "couplings": (0.3, 0.9, 1.2), "goal": 1.4},

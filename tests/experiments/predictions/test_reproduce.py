@@ -4,9 +4,11 @@
 # pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
 
 import json
+import multiprocessing
 import os
 import re
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from experiments.predictions.reproduce import Measured, measure, measure_all
 from experiments.results.verdicts import close, exceeds, matches, mean_of, stays_below
 from tests.experiments import browser
 from tests.experiments.predictions.fakes import Broken, Line
+from tests.forks import ROOT
 
 KEYS = {"name", "source", "quantity", "expected", "measured", "tolerance", "outcome", "passed"}
 
@@ -47,6 +50,19 @@ def measured_here(monkeypatch):
         return Measured({name: measure(one) for name, one in chosen.items()}, True)
 
     monkeypatch.setattr(reproduce, "measure_all", here)
+
+
+@pytest.fixture(scope="module")
+def processes_fork():
+    """Those of pools, from one that has imported what they need: started as users have them they import it each, as
+    the command does in .ci/run."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([Broken.__module__, "experiments.execution.runner", reproduce.__name__])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multiprocessing, "get_context", lambda _: context)
+        patch.setenv("PYTHONPATH", str(ROOT))
+        yield
+    forkserver._forkserver._stop()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def plasticode(*arguments: str, code: int) -> Result:
@@ -186,7 +202,7 @@ def test_mistakes_are_told_in_a_sentence(fakes, arguments, said):
 # --------------------------------------------------------------------------------------------------------- measuring
 
 
-def test_a_prediction_that_fails_or_dies_harms_no_other():
+def test_a_prediction_that_fails_or_dies_harms_no_other(processes_fork):
     measured = measure_all({"dies": Broken(how="dies"), "line": Line()}, workers=1)
     assert measured.complete and list(measured.outcomes) == ["dies", "line"]
     raises = measure(Broken())
@@ -206,7 +222,7 @@ def test_haste_is_asked_of_a_compiler_that_knows_how(monkeypatch, flags, taken):
     assert processes.ONE_CORE["XLA_FLAGS"] in said and (set(flags.split()) <= set(said)) == taken
 
 
-def test_an_interrupt_keeps_what_is_finished():
+def test_an_interrupt_keeps_what_is_finished(processes_fork):
     def interrupt(now: Progress) -> None:
         raise KeyboardInterrupt
 

@@ -231,7 +231,7 @@ def tables_of(table: dict) -> list[dict]:
     return [table, *(item for items in nested for item in items)]
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(TABLES_TO_MUTATE), st.data(), junk)
 def test_any_table_is_a_spec_or_refused_in_a_sentence(table, data, value):
     table = copy.deepcopy(table)
@@ -248,7 +248,7 @@ def test_any_table_is_a_spec_or_refused_in_a_sentence(table, data, value):
         assert str(error).isprintable()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.text(max_size=30), st.text(max_size=10))
 @example("rule", "")
 @example("sweep.rule", "[]")

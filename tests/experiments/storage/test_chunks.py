@@ -6,7 +6,6 @@ import io
 import json
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -264,15 +263,12 @@ for points in map(int, sys.argv[2:]):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser can mount a small disk")
-def test_a_really_full_disk_is_an_error_of_the_system(tmp_path):
+def test_a_really_full_disk_is_an_error_of_the_system(tmp_path, forks):
     """Not one of HDF5, which crashes a process that goes on after a file could not be closed."""
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", tmp_path], capture_output=True).returncode:
         pytest.skip("this machine lets nobody mount")
     try:
-        command = [sys.executable, "-c", FILL, str(tmp_path), "20", "9000"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert (done.returncode, done.stderr) == (0, "")
-        few, one, many, other = done.stdout.splitlines()
+        few, one, many, other = forks.program(FILL, tmp_path, 20, 9000).splitlines()
         full = f"[{errno.ENOSPC}, {errno.ENOSPC}, {errno.ENOSPC}] "
         assert few.startswith(full) and few != f"{full}0" and many == f"{full}0" and one == other == "1"
     finally:

@@ -7,8 +7,6 @@ import io
 import itertools
 import math
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -352,12 +350,9 @@ print(f"{after - before:.0f} {size:.0f} {before:.0f} {seconds:.2f} {wrote:.2f}")
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="it takes Linux to measure")
-def test_memory_does_not_grow_with_the_results(tmp_path):
+def test_memory_does_not_grow_with_the_results(tmp_path, forks):
     """100 MB of records; by hand, 400 MB need as much."""
-    arguments = [str(tmp_path), "2500", "1000", "10", "250"]
-    done = subprocess.run([sys.executable, "-c", BIG, *arguments], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    grown, size, *_ = map(float, done.stdout.split())
+    grown, size, *_ = map(float, forks.program(BIG, tmp_path, 2500, 1000, 10, 250).split())
     print(f"merge of {size:.0f} MB: {grown:.0f} MB of memory")
     assert size > 90 and 10 < grown < 150
 

@@ -1,0 +1,8 @@
+"""What tests of the engine share."""
+
+import pytest
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_stay_here(unkept_programs: None) -> None:
+    """They are found by the tests of this process alone."""
