@@ -250,6 +250,8 @@ def _guarded(directory: Path) -> Iterator[None]:
                 time.sleep(0.01)
             except OSError:  # of a file system that has no such locks
                 break
+        if not os.path.samestat(os.fstat(descriptor), os.lstat(directory)):  # a link, or another one, by now
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(directory))
         yield
     finally:
         os.close(descriptor)

@@ -128,11 +128,19 @@ def in_t(number: float) -> str:
 
 
 def trained(table: Mapping[str, Any], points: Points, seeds: int) -> xr.Dataset:
-    """The results of a spec at `points`, one program for all of them; float32 is ample for an accuracy."""
-    sweep: dict[str, Any] = {path: list(values) for path, values in points.items()} | {"seeds": seeds}
+    """The results of a spec at `points`, one program for all of them; float32 is ample for an accuracy.
+
+    Points may be equal (two delays beyond any overlap): an axis has each of them once.
+    """
+    rows = list(zip(*points.values(), strict=True))
+    distinct = {repr(row): row for row in rows}
+    sweep: dict[str, Any] = dict(zip(points, map(list, zip(*distinct.values(), strict=True)), strict=True))
     if len(points) > 1:
         sweep["zip"] = [list(points)]
-    return swept({"dtype": "float32", "record": {"points": RECORDS, "probes": ["accuracy"]}, **table, "sweep": sweep})
+    recorded = {"dtype": "float32", "record": {"points": RECORDS, "probes": ["accuracy"]}}
+    data = swept({**recorded, **table, "sweep": sweep | {"seeds": seeds}})
+    at = [list(distinct).index(repr(row)) for row in rows]
+    return data.isel({next(iter(points)).replace(".", "_"): at})
 
 
 def final_accuracies(data: xr.Dataset, chance: float) -> np.ndarray:

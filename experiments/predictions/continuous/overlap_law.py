@@ -60,6 +60,8 @@ class OverlapLaw(AbstractPrediction):
 
     def _changes(self) -> np.ndarray:
         """|W| after the presentation: first at d = 0, then at every delay."""
+        asked = (0.0, *self.delays)
+        distinct = list(dict.fromkeys(asked))  # an axis has each once
         table = {
             "task": {"name": "gaussian-regression", "inputs": 1, "seed": self.seed},
             "network": {"hidden": [], "bias": False},
@@ -67,9 +69,10 @@ class OverlapLaw(AbstractPrediction):
             "stimulus": {"duration": str(self.duration), "gap": "2 T", "presentations": 1},
             "timescales": {"plasticity": "1000000 T", "propagation": "0.001 T"},
             "record": {"points": 1, "probes": ["weight_norm"]},
-            "sweep": {"delays.error": [f"{d} T" for d in (0.0, *self.delays)]},
+            "sweep": {"delays.error": [f"{d} T" for d in distinct]},
         }
-        return swept(table)["weight_norm"].isel(record=-1).sel(matrix="W1").values
+        changes = swept(table)["weight_norm"].isel(record=-1).sel(matrix="W1").values
+        return changes[[distinct.index(d) for d in asked]]
 
     @plotted(3.4, 2.4)
     def _drawn(self, panel: Axes, delays: np.ndarray, measured: np.ndarray) -> None:

@@ -182,7 +182,7 @@ def test_parameters_that_do_not_fit_are_told_in_a_sentence(name, settings, sente
 
 def plain_step(self, theta, change):
     """A straight step in place of the exponential one."""
-    return theta + abs(theta) * change
+    return abs(theta) * change
 
 
 def squared_metric(self, theta):
@@ -208,14 +208,14 @@ def test_defects_of_the_metric_of_the_mirror_are_caught(plant, monkeypatch, defe
 
 
 def test_a_multiplicative_step_that_is_straight_changes_signs(plant):
-    plant(dynamics.maps.Multiplicative, "moved", plain_step)
+    plant(dynamics.maps.Multiplicative, "step", plain_step)
     verdicts = small("exponentiated-signs", rate=1.5)._learning()
     assert "Dale's signs" in {verdict.name for verdict in verdicts if not verdict.passed}
 
 
 def test_a_multiplicative_step_that_is_straight_breaks_its_own_charge(plant):
     p = small("softmax-charge")
-    plant(dynamics.maps.Multiplicative, "moved", plain_step)
+    plant(dynamics.maps.Multiplicative, "step", plain_step)
     assert p._updated("EG", "sgd", p._data())[:, 1].max() > 1e-3
 
 

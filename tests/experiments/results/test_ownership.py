@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -147,8 +148,11 @@ def test_chunks_that_become_a_link_are_not_followed(monkeypatch):
 
     def linked(self, *arguments):
         if not self.directory.is_symlink():
-            self.directory.rename("chunks")
-            self.directory.symlink_to(Path("elsewhere").absolute())
+            with lock._guarded(self.directory):
+                time.sleep(0.1)  # the heart waits for its turn,
+                self.directory.rename("chunks")
+                self.directory.symlink_to(Path("elsewhere").absolute())
+            time.sleep(0.1)  # and has it
         real(self, *arguments)
 
     monkeypatch.setattr(ChunkStore, "write", linked)
