@@ -162,9 +162,9 @@ class Few(Good):
 
 
 def test_a_task_of_ones_own_says_that_its_trials_last_differently(here):
-    (here / "mine.py").write_text(OWN)
+    (here / "of_own_lengths.py").write_text(OWN)
     look_in(here)
-    assert load(make_task("mine:Good", {})).durations.tolist() == [0.1] * 4
+    assert load(make_task("of_own_lengths:Good", {})).durations.tolist() == [0.1] * 4
     for name, told in (
         ("Unsaid", "gives durations: its timed is False"),
         ("Without", "gives neither durations nor gaps: its timed is True"),
@@ -173,4 +173,4 @@ def test_a_task_of_ones_own_says_that_its_trials_last_differently(here):
         ("Few", "gives gaps that cannot be"),
     ):
         with pytest.raises(PlasticodeError, match=told):
-            load(make_task(f"mine:{name}", {}))
+            load(make_task(f"of_own_lengths:{name}", {}))
