@@ -111,15 +111,22 @@ def test_an_interrupt_keeps_chunks_and_says_how_to_go_on(forks, straight):
     assert (out / "results.nc").read_bytes() == straight
 
 
+def begun(forks, number: int = 0) -> tuple[int, str]:
+    """A run that is stopped before its end, and its directory; some have ended before."""
+    name = f"twice-{number}"
+    first, out = start(forks, name), forks.place / name
+    forks.until(lambda: chunks(out))
+    os.kill(first, signal.SIGSTOP)  # so that it is still there; a second is watched for a heartbeat
+    if not (out / "results.nc").exists():
+        return first, name
+    os.kill(first, signal.SIGCONT)
+    forks.wait(first)
+    return begun(forks, number + 1)
+
+
 def test_of_two_runs_at_once_the_second_is_refused_and_the_first_unharmed(forks, straight):
-    for name in map("twice-{}".format, range(10)):
-        first, out = start(forks, name), forks.place / name
-        forks.until(lambda out=out: chunks(out))
-        os.kill(first, signal.SIGSTOP)  # so that it is still there; a second is watched for a heartbeat
-        if not (out / "results.nc").exists():
-            break
-        os.kill(first, signal.SIGCONT)  # it had ended before
-        forks.wait(first)
+    first, name = begun(forks)
+    out = forks.place / name
     second = forks.start("run", "spec.toml", "--out", name, chunk=1, log="second")
     status = forks.start("status", name, log="status")
     forks.until(lambda: (forks.place / "second").exists())
