@@ -179,8 +179,6 @@ class Circuit:
 
     def maps_read(self, term: LawTerm) -> tuple[str, ...]:
         """The projections whose own maps a term pulls to or depends on."""
-        if isinstance(term.term, Scaled):
-            return () if term.term.matrix is None else (term.term.matrix,)
         return self.plan.maps_read.get(term.name, ())
 
     @property

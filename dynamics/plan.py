@@ -25,7 +25,7 @@ class Plan:
     known               by layer: what a factor can read
     terms, terms_of     (name, projection, number in its law, owner) of every term of a law, and the numbers of those
                         that change a map, by its projection
-    maps_read           by term: the projections whose maps its dependence reads
+    maps_read           by term: the projections whose maps it is pulled to or depends on
     order               the fast variables, each after those that it depends on
     loops, silent_loops those that depend on themselves, with errors and where they are silent
     """

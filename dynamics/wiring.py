@@ -124,18 +124,21 @@ def term_name(p: Projection, number: int) -> str:
 
 
 def maps_read(layers: Sequence[Layer], projections: Projections) -> dict[str, tuple[str, ...]]:
-    """By term that depends on what synapses have stored: the projections whose maps it reads, the own one first."""
-    outer = [(p, i, term) for p in projections for i, term in enumerate(p.law) if isinstance(term, Outer)]
-    depending = {term_name(p, i): (p.owner, term.dependence) for p, i, term in outer if term.dependence is not None}
+    """By term that is pulled to a map or depends on what synapses have stored (there the own one comes first): the
+    projections of these maps."""
+    terms = [(term_name(p, i), p.owner, term) for p in projections for i, term in enumerate(p.law)]
+    found = {name: (t.matrix,) for name, _, t in terms if isinstance(t, Scaled) and t.matrix is not None}
+    outer = [(name, owner, t.dependence) for name, owner, t in terms if isinstance(t, Outer)]
+    depending = [(name, owner, dependence) for name, owner, dependence in outer if dependence is not None]
     if not depending:
-        return {}
+        return found
     sizes, key, shapes = {layer.name: layer.size for layer in layers}, jax.random.key(0), {}
     lasting = [(p, p.matrix) for p in projections if isinstance(p.matrix, AbstractMap) and not p.matrix.is_drawn]
     with jax.numpy_dtype_promotion("standard"):
         for p, own in lasting:
             ends = sizes[p.target], sizes[p.source]
             shapes[p.name] = jax.eval_shape(lambda key, own=own, ends=ends: own.initial(key, *ends), key)
-    return {name: (of, *others_read(dependence, of, shapes)) for name, (of, dependence) in depending.items()}
+    return found | {name: (owner, *others_read(of, owner, shapes)) for name, owner, of in depending}
 
 
 def ordered(needs: Mapping[Node, set[Node]]) -> tuple[Node, ...]:

@@ -24,7 +24,7 @@ from experiments.inference.scoring import End
 from experiments.inference.searching import Scorer, Scores, Search, Seek, in_memory
 from experiments.inference.simulation import Source, recorded
 from experiments.inference.table import Fit, read_fit
-from experiments.inference.verdicts import EDGE, Misfit
+from experiments.inference.verdicts import Misfit, end_at
 from experiments.spec.loading import make_spec, spec_of
 from experiments.spec.spec import Spec
 
@@ -94,8 +94,7 @@ class Explanation:
     @property
     def ends(self) -> list[str]:
         """The numbers whose estimates are at an end of their range."""
-        places = {one.path: one.place(self.estimates[one.path]) for one in self.free}
-        return [path for path, place in places.items() if not EDGE < place < 1 - EDGE]
+        return [one.path for one in self.free if end_at(one.place(self.estimates[one.path]))]
 
     @property
     def wrong(self) -> list[str]:

@@ -15,9 +15,9 @@ from experiments.inference.likelihoods import LIKELIHOODS
 from experiments.inference.model import model, truth_of
 from experiments.inference.recordings import Recording
 from experiments.inference.table import Fit, check_double
+from experiments.spec.axes import LARGEST_SEED
 from experiments.spec.spec import Spec
 
-LARGEST_SEED = 2**31 - 1
 Source = str | Path | Mapping[str, Any] | xr.Dataset
 
 

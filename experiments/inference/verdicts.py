@@ -107,8 +107,7 @@ def verdicts(
         far = [end for end in rivals if abs(end.place[i] - best.place[i]) > APART * error]
         if not is_known(one, error):
             found.append(Verdict(NOT_IDENTIFIED, _unknown(free, i, known)))
-        elif best.place[i] <= EDGE or best.place[i] >= 1 - EDGE:
-            end = "lower" if best.place[i] <= EDGE else "upper"
+        elif end := end_at(best.place[i]):
             found.append(Verdict(AT_BOUND, f"the likelihood still grows at the {end} end of the range"))
         elif far:
             other, less = float(one.number(far[0].place[i])), far[0].loss - best.loss
@@ -142,6 +141,11 @@ def _unknown(free: Sequence[Coordinate], i: int, known: Certainty) -> str:
     if abs(ties[other]) < TIED:
         return why
     return f"{why}; its error is tied to that of {free[other].path} (correlation {ties[other]:.2f})"
+
+
+def end_at(place: float) -> str:
+    """Which end of its range a place is at: "lower", "upper" or neither, ""."""
+    return "lower" if place <= EDGE else "upper" if place >= 1 - EDGE else ""
 
 
 def direction_text(free: Sequence[Coordinate], direction: np.ndarray) -> str:

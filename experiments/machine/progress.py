@@ -1,6 +1,7 @@
 """Progress on stderr: a live line on a terminal, now and then a plain line elsewhere, nothing for what is quick."""
 
 import contextlib
+import functools
 import html
 import importlib
 import threading
@@ -58,9 +59,15 @@ class Progress(NamedTuple):
 def progress_told(content: object) -> Progress | None:
     """The progress that another process has told, which may be of another release; None where it makes no sense."""
     try:
-        return TypeAdapter(Progress).validate_python(content) if isinstance(content, dict) else None
+        return _schema().validate_python(content) if isinstance(content, dict) else None
     except ValidationError:
         return None
+
+
+@functools.cache
+def _schema() -> Any:
+    """Made when it is needed: it takes longer than what it looks at."""
+    return TypeAdapter(Progress)
 
 
 OnProgress = Callable[[Progress], None]

@@ -35,6 +35,7 @@ from experiments.tasks.contract import Data
 from rules.registry import check_numbers, make_rule, rule_times
 
 Values = dict[str, Float[Array, "*layers"]]
+OWN = {"stimulus.duration": "durations", "stimulus.gap": "gaps"}  # arrays of a task, in place of these numbers
 MAX_HISTORY = 1_000_000
 MAX_NUMBERS = 250_000_000  # weights of one network, or past signals that its lags need: 1 GB each in float32
 
@@ -107,9 +108,6 @@ def plan(group: Group, data: Data, *later: Data) -> Plan:
     _check_memory(spec, sizes, max(history, spec.delays.stages) * spec.stimulus.batch)
     shown = data.train_targets is not None, data.frames, data.interpolation
     return Plan(spec, sizes, *shown, steps, history, absent, integrator)
-
-
-OWN = {"stimulus.duration": "durations", "stimulus.gap": "gaps"}  # arrays of a task, in place of these numbers
 
 
 def longest(
@@ -263,8 +261,6 @@ def build(plan: Plan, values: Values, seed: Integer[Array, ""], data: dict[str, 
     recorded: dict[str, Any] = {name: data.get(name) for name in ("shown", "durations", "gaps")}
     stream = Stream(*samples, *order, told, data.get("first"), **recorded, interpolation=plan.interpolation)
     noise = Noise(**_numbers(plan, values, "noise"), calculus=spec.noise.calculus)
-    if stream.timed:
-        check_timed(plan)
     if spec.regime == "flow":
         x, y, steps = stream.inputs, stream.targets, cast(Any, plan.integrator)
         batch, kind = jnp.asarray(spec.stimulus.batch, dtype), (spec.noise.sampling, noise, spec.flow.entropic)

@@ -290,6 +290,8 @@ def _traced(job: Job, found: _Found) -> tuple[Job, Any, Any]:
         quick = (lambda f: f) if own else jax.jit  # what is traced again would be compiled again
         lags = told.made(("lags", wiring), lambda: quick(lags_of(job.plan)))
         job = job._replace(plan=remembering(job.plan, job.group.ever, lags))
+        if any(set(OWN.values()) & stage.data.keys() for stage in job.stages):
+            check_timed(job.plan)
         maps = maps_of(job.plan, point) if spec.network.weights is not None or spec.record.weights is not None else {}
         job = found.started(job, maps)
         wiring = wiring_of(job.plan, job.group.values, job.data)
@@ -310,8 +312,6 @@ def _traced(job: Job, found: _Found) -> tuple[Job, Any, Any]:
             jax.eval_shape(functools.partial(advance_point, job.plan), state, point, seeds[0], job.data, now, now)
         told.keep(("state", whole), state)
         check_relaxations(job.plan, longest(job.group.stages, [stage.data for stage in job.stages]), slow)
-        if any(set(OWN.values()) & stage.data.keys() for stage in job.stages):
-            check_timed(job.plan)
         check_trace(spec, job.group.values, heeds)
         inside = told.made(("inside", whole), lambda: inside_of(job.plan, point, seeds[0], job.data))
     return job._replace(heeded=heeds, arrays=beside(kept(spec, maps, record), inside)), state, record

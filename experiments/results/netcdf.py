@@ -59,7 +59,7 @@ def open_results(source: str | Path) -> xr.Dataset | xr.DataTree:
     another version's format, raise `PlasticodeError`.
     """
     path = Path(source)
-    for name in ("fit.nc", "design.nc"):
+    for name in ownership.ANALYSES:
         if (path / name).is_file() and not (path / "results.nc").exists():
             how = f"xarray.open_dataset reads '{path / name}', of a fit with the name of a group"
             raise PlasticodeError(f"'{printable(str(path))}' holds no results of a run: {how}")

@@ -26,6 +26,7 @@ FITTED = ("fit.nc", "spec.toml", "summary.json", "report.html", FIGURES)  # what
 RECORDED = "recording.nc"
 SIMULATED = (*FITTED, RECORDED)  # and with --synthetic; otherwise a recording of that name is the user's
 DESIGNED = ("design.nc", "spec.toml", "summary.json", "report.html", FIGURES)  # what `design` writes
+ANALYSES = FITTED[0], DESIGNED[0]  # in the place of results
 MANIFEST, MARK = ".published.json", ".owner"
 LARGEST_SUMMARY = 2**28  # bytes
 _PICTURE = re.compile(r"[^/\\]+\.png")

@@ -12,7 +12,7 @@ from experiments.machine.lock import described, read_owner
 from experiments.machine.progress import progress_told
 from experiments.machine.reading import check_regular
 from experiments.results.netcdf import opened, readable, status_counts
-from experiments.results.ownership import identity_in, made_in
+from experiments.results.ownership import ANALYSES, identity_in, made_in
 from experiments.storage.chunks import CHECKPOINT, FAILED, NAME
 from experiments.storage.rundir import CHUNKS, FIT, read_header
 
@@ -71,7 +71,7 @@ def _finished(target: Path) -> list[str]:
     with readable(results), contextlib.suppress(FileNotFoundError):
         check_regular(results, target)
     if identity_in(results) is None:
-        if found := [name for name in ("fit.nc", "design.nc") if name in made_in(target)]:
+        if found := [name for name in ANALYSES if name in made_in(target)]:
             return [f"finished: a {name.removesuffix('.nc')} in {target / name}" for name in found]
         raise PlasticodeError(f"'{target}' has no run: it must be the --out directory of `plasticode run` or `fit`")
     with opened(results) as loaded:

@@ -160,9 +160,8 @@ def test_filters_follow_what_is_not_late_yet():
     end = show(run, random_weights(run.circuit), jnp.int32(0), 1).state
     wanted = {"input": problem.inputs[0], "error": problem.targets[0] - end.activity["z2"]}
     for name, signal in wanted.items():
-        np.testing.assert_allclose(
-            end.chain[name], jnp.stack([signal] * 2), atol=0.03
-        )  # they had come a fifth of the way
+        # They had come a fifth of the way.
+        np.testing.assert_allclose(end.chain[name], jnp.stack([signal] * 2), atol=0.03)
 
 
 # What a single synapse learns

@@ -130,12 +130,16 @@ def test_of_two_runs_at_once_the_second_is_refused_and_the_first_unharmed(forks,
     second = forks.start("run", "spec.toml", "--out", name, chunk=1, log="second")
     status = forks.start("status", name, log="status")
     forks.until(lambda: (forks.place / "second").exists())
-    until = time.monotonic() + 100
-    while not forks.said("second") and time.monotonic() < until:  # it beats at once, and comes to little else
+
+    def refused() -> str:
+        """What the second says; the first beats at once when it goes on, and comes to little else."""
         time.sleep(0.3)
         os.kill(first, signal.SIGCONT)
         time.sleep(0.01)
         os.kill(first, signal.SIGSTOP)
+        return forks.said("second")
+
+    forks.until(refused)
     os.kill(first, signal.SIGCONT)
     assert forks.wait(second) == 2, forks.said("second")
     assert f"in use by process {first}" in forks.said("second") and forks.said("second").count("\n") == 1

@@ -60,8 +60,7 @@ class OverlapLaw(AbstractPrediction):
 
     def _changes(self) -> np.ndarray:
         """|W| after the presentation: first at d = 0, then at every delay."""
-        asked = (0.0, *self.delays)
-        distinct = list(dict.fromkeys(asked))  # an axis has each once
+        distinct, at = np.unique((0.0, *self.delays), return_inverse=True)  # an axis has each once
         table = {
             "task": {"name": "gaussian-regression", "inputs": 1, "seed": self.seed},
             "network": {"hidden": [], "bias": False},
@@ -71,8 +70,7 @@ class OverlapLaw(AbstractPrediction):
             "record": {"points": 1, "probes": ["weight_norm"]},
             "sweep": {"delays.error": [f"{d} T" for d in distinct]},
         }
-        changes = swept(table)["weight_norm"].isel(record=-1).sel(matrix="W1").values
-        return changes[[distinct.index(d) for d in asked]]
+        return swept(table)["weight_norm"].isel(record=-1).sel(matrix="W1").values[at]
 
     @plotted(3.4, 2.4)
     def _drawn(self, panel: Axes, delays: np.ndarray, measured: np.ndarray) -> None:
