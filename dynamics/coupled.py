@@ -97,6 +97,7 @@ class Coupled(AbstractCoupled):
         """Shows presentations first .. first + count - 1."""
         fixed, sides = progress.fixed, _sides(self.circuit, progress)
         ready = self.ready(progress) if ready is None else ready
+        progress = self.integrator.opened(self, ready, progress)
 
         def one(before: CoupledProgress, k: Int[Array, ""]) -> CoupledProgress:
             run = self.stream.run_at(self, k)
@@ -108,7 +109,7 @@ class Coupled(AbstractCoupled):
             return after.state, after.memory
 
         state, memory = repeat(count, show, (progress.state, progress.memory))
-        return CoupledProgress(state, fixed, memory)
+        return self.integrator.closed(CoupledProgress(state, fixed, memory))
 
     def _ready_at(self, ready: PyTree, progress: CoupledProgress) -> PyTree:
         """What was made once, or what this presentation needs."""

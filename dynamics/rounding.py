@@ -36,20 +36,22 @@ class Sums(NamedTuple):
     beside it.
     """
 
-    base: PyTree[Array]
-    rest: PyTree[Array]
+    base: dict[str, Array]
+    rest: dict[str, Array]
 
     @classmethod
-    def of(cls, numbers: PyTree[Array]) -> "Sums":
+    def of(cls, numbers: dict[str, Array]) -> "Sums":
         """Sums that nothing has been added to yet."""
         return cls(jax.lax.stop_gradient(numbers), nothing(numbers))
 
-    def plus(self, numbers: PyTree[Array], change: PyTree[Array]) -> tuple[PyTree[Array], "Sums"]:
-        """The numbers, which were `numbers`, after a change, to half a unit in their last place; and their sums."""
-        rest = jax.lax.stop_gradient(jax.tree.map(jnp.add, self.rest, change))
-        return jax.tree.map(_total, self.base, rest, numbers, change), Sums(self.base, rest)
+    def plus(self, numbers: dict[str, Array], change: dict[str, Array]) -> tuple[dict[str, Array], "Sums"]:
+        """The numbers, which were `numbers`, after a change of some of them, to half a unit in their last place; and
+        their sums."""
+        rest = jax.lax.stop_gradient({name: self.rest[name] + added for name, added in change.items()})
+        totals = {name: _total(self.base[name], rest[name], numbers[name], added) for name, added in change.items()}
+        return numbers | totals, Sums(self.base, self.rest | rest)
 
-    def settled(self, numbers: PyTree[Array]) -> "Sums":
+    def settled(self, numbers: dict[str, Array]) -> "Sums":
         """The same sums, which are `numbers`, with as small a rest as can be: less than a unit in their last place."""
         numbers = jax.lax.stop_gradient(numbers)
         rest = jax.tree.map(lambda base, rest, new: rest - (new - base), self.base, self.rest, numbers)

@@ -47,9 +47,11 @@ class PlainWindow(Window):
 
     def show(self, run: Any, ready: Any, progress: CoupledProgress, k: Any) -> CoupledProgress:
         system, memory = run.system(progress.fixed), progress.memory
-        course, shown = Course(progress.state, memory.sums, memory.past), self.arrivals(system, run.stream, k)
+        course = Course(progress.state, memory.sums, memory.past, memory.owed)
+        shown = self.arrivals(system, run.stream, k)
         after, _, _ = self.present(system, ready[0], course, shown, k, run.key, None)
-        return CoupledProgress(after.state, progress.fixed, Windowed(after.past, memory.accuracy, after.sums))
+        memory = Windowed(after.past, memory.accuracy, after.sums, after.owed)
+        return CoupledProgress(after.state, progress.fixed, memory)
 
 
 class PlainSteps(FixedStep):

@@ -130,6 +130,14 @@ class AbstractIntegrator(eqx.Module):
         """What is the same for all presentations that follow: made once, and given to `show`."""
         return None
 
+    def opened(self, run: AbstractCoupled, ready: PyTree, progress: CoupledProgress) -> CoupledProgress:
+        """`progress` as a loop over presentations hands it on; `ready` as for `show`."""
+        return progress
+
+    def closed(self, progress: CoupledProgress) -> CoupledProgress:
+        """What such a loop has come to as all others take it."""
+        return progress
+
     @abc.abstractmethod
     def show(
         self, run: AbstractCoupled, ready: PyTree, progress: CoupledProgress, k: Int[Array, ""]

@@ -12,8 +12,9 @@ from dynamics.circuit import Circuit, LawTerm, Weights
 from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem
 from dynamics.laws import Scaled
-from dynamics.maps import Shared
+from dynamics.maps import Shared, Theta
 from dynamics.sides import all_of, mean
+from dynamics.synapses import Synapse
 from dynamics.timescales import at_level
 
 Waveform = Float[Array, "_rows _n"]
@@ -79,6 +80,16 @@ def _both(left: tuple[Array, Array], right: tuple[Array, Array]) -> tuple[Array,
 def largest(waveform: Waveform, sides: int) -> Float[Array, ""]:
     """The largest |x| of all sides."""
     return jnp.max(jnp.abs(all_of(waveform, sides)))
+
+
+def strengths(term: LawTerm, drives: Drives, read: Weights, nodes: int) -> Theta | float:
+    """How strongly a term acts on each synapse at every node, where that depends on what they have stored: `read` are
+    the maps that it reads, at the start."""
+    dependence = term.dependence
+    if dependence is None:
+        return 1.0
+    at = {name: jnp.broadcast_to(drives.moving.get(name, w), (nodes, *w.shape)) for name, w in read.items()}
+    return jax.vmap(lambda stored: dependence(Synapse(stored[term.owner.name], stored)))(at)
 
 
 def check_windows(system: CoupledSystem) -> None:

@@ -27,6 +27,7 @@ from jaxtyping import Array, Bool, Float, Int
 from dynamics.circuit import Weights
 from dynamics.field import CoupledSystem
 from dynamics.integrators.collocation import interpolation, nodes, others
+from dynamics.integrators.owed import NOTHING
 from dynamics.integrators.window_parts import Course, Doubt, Layout, Past, Shown, distance
 from dynamics.integrators.windows import AbstractWindow as Window
 from dynamics.noise import Noise
@@ -148,7 +149,7 @@ def _added(
         if judge.layout is not None:
             end, plain, _ = judge.window.present(judge.system, judge.layout, accuracy.companion, shown, k, None)
             size = plain.moved
-        missed = distance(end.state.weights, exact.state.weights, jnp.zeros_like(size))
+        missed = distance(end.weights, exact.weights, jnp.zeros_like(size))
         in_a_row = accuracy.in_a_row + jnp.where(chained, missed, 0)
         grows = circuit.has_kinks | (missed * (k + 1).astype(missed.dtype) > GROWTH * in_a_row)
         times = jnp.where(chained, jnp.where(grows, DOUBTED, 1).astype(missed.dtype), accuracy.times)
@@ -184,8 +185,8 @@ def finer_than(window: Window) -> Window:
 
 
 def _by_finer(course: Course, window: Window, finer: Window) -> Course:
-    """A course by windows as one by finer windows."""
-    return course._replace(past=_resampled(course.past, window, finer))
+    """A course by windows, which owes nothing, as one by finer windows, which never do."""
+    return course._replace(past=_resampled(course.past, window, finer), owed=NOTHING)
 
 
 def _resampled(past: Past | None, window: Window, finer: Window) -> Past | None:

@@ -28,18 +28,18 @@ from jaxtyping import Array, Float, Int
 from dynamics.circuit import LawTerm, Weights
 from dynamics.field import CoupledSystem, State
 from dynamics.integrators.collocation import times, weighted
-from dynamics.integrators.drives import Drive, Drives, Waveform, fades, largest, root_mean_square, sizes
+from dynamics.integrators.drives import Drive, Drives, Waveform, fades, largest, root_mean_square, sizes, strengths
+from dynamics.integrators.owed import Factors, Owed
 from dynamics.laws import Outer, Scaled
 from dynamics.maps import AbstractMap, Shared, Theta
 from dynamics.norms import norm
 from dynamics.projections import Projection
 from dynamics.sides import all_of, mean
-from dynamics.synapses import Synapse
 
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["system", "start", "length", "still", "traced", "drawn", "turned", "integrals", "still_fades"],
+    data_fields=["system", "start", "length", "still", "traced", "drawn", "turned", "owed", "integrals", "still_fades"],
     meta_fields=["nodes"],
 )
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Learning:
     still   p of terms where it is constant during the window, by term
     traced  the filters (s, s) of traces, by term
     drawn   maps that are drawn for the presentation
-    turned  matrices at the start, transposed (`turned`)
+    turned  matrices at the start, transposed (`turned`), without what they are `owed`
     integrals    H A: integrals from the start to the nodes
     still_fades  F of maps that do nothing besides learning but decay with tau_dec (`still_fades`)
     """
@@ -61,6 +61,7 @@ class Learning:
     traced: dict[str, Float[Array, "s s"]]
     drawn: Weights
     turned: Weights
+    owed: Owed
     nodes: int
     integrals: Float[Array, "s s"]
     still_fades: dict[str, Waveform]
@@ -147,10 +148,14 @@ class Learning:
         if back:
             carried = carried if shrink is None else shrink * carried
             parts = [times(carried, w), *(self._backward(term, drives.of[term.name], carried) for term in moving)]
-            return sum(parts[1:], parts[0])
-        base = times(carried, w.T if carried.shape[0] == 1 else self.turned[owner.name])
-        parts = [base, *(self._forward(term, drives.of[term.name], carried) for term in moving)]
+        else:
+            base = times(w, carried.T).T if carried.shape[0] == 1 else times(carried, self.turned[owner.name])
+            parts = [base, *(self._forward(term, drives.of[term.name], carried) for term in moving)]
+        if owner.name in self.owed.post:
+            parts.append(self.owed.added(owner.name, carried, back))
         total = sum(parts[1:], parts[0])
+        if back:
+            return total
         return total if shrink is None else shrink * total
 
     def _forward(self, term: LawTerm, drive: Drive, carried: Waveform) -> Waveform:
@@ -230,15 +235,30 @@ class Learning:
                 k = self.traced[term.name]
                 held = jnp.tensordot(1 - k.sum(1), self.start.trace[term.name], 0) + jnp.tensordot(k, outers, 1)
                 outers = mean(jax.vmap(own.scaled_rows)(held, drive.gate), self.system.sides)
-            change += jnp.tensordot(share, strengths(self, term, drives) * outers, 1)
+            change += jnp.tensordot(share, self._strengths(term, drives) * outers, 1)
         return change
+
+    def _strengths(self, term: LawTerm, drives: Drives) -> Theta | float:
+        """How strongly a term acts on each synapse at every node."""
+        weights = self.weights
+        return strengths(term, drives, {n: weights[n] for n in self.system.circuit.maps_read(term)}, self.nodes)
 
     def changes_at(self, drives: Drives, node: int | Int[Array, ""] = -1) -> Weights:
         """How far the plastic maps have moved at a node of the window; by default at its end.
 
         Not the maps: beside them a small change would be rounded away.
         """
-        return {p.name: self._change(p, drives, node) for p in self.system.circuit.plastic}
+        waiting = self.owed.post
+        return {p.name: self._change(p, drives, node) for p in self.system.circuit.plastic if p.name not in waiting}
+
+    def factors(self, drives: Drives) -> dict[str, Factors]:
+        """How far the maps that wait have moved at the end of the window, as products."""
+        found, share = {}, self.integrals[-1]
+        for name in self.owed.post:
+            (term,) = self._terms(name)
+            post, pre = drives.of[term.name].post, self.pre(term.name, drives.of[term.name])
+            found[name] = ((share @ post)[None] if pre.shape[0] == 1 else share[:, None] * post, pre)
+        return found
 
     def _change(self, p: Projection, drives: Drives, node: int | Int[Array, ""]) -> Theta:
         own, w, share = self.system.circuit.map_of(p.name), self.start.weights[p.name], self.integrals[node]
@@ -365,7 +385,7 @@ class Learning:
                 continue
             scale = 1.0 if drive.gate is None else largest(drive.gate, self.system.sides)
             if term.dependence is not None:
-                h, before = (strengths(self, term, drives) for drives in (new, old))
+                h, before = (self._strengths(term, drives) for drives in (new, old))
                 change += scale * post * size_of(self.pre(term.name, drive)) * jnp.max(jnp.abs(h - before))
                 scale *= jnp.max(jnp.abs(h))
             if drive.pre is None:
@@ -381,13 +401,3 @@ class Learning:
                 change += size_of(fade - old.fade[name]) * reach
                 size += size_of(fade) * reach
         return change, size, self._contrast(new, size)
-
-
-def strengths(learning: Learning, term: LawTerm, drives: Drives) -> Theta | float:
-    """How strongly a term acts on each synapse at every node, where that depends on what they have stored."""
-    dependence, weights = term.dependence, learning.weights
-    if dependence is None:
-        return 1.0
-    read = [(name, weights[name]) for name in learning.system.circuit.maps_read(term)]
-    at = {name: jnp.broadcast_to(drives.moving.get(name, w), (learning.nodes, *w.shape)) for name, w in read}
-    return jax.vmap(lambda stored: dependence(Synapse(stored[term.owner.name], stored)))(at)

@@ -19,6 +19,7 @@ from dynamics.integrators.collocation import Leak, filtered, integration, times,
 from dynamics.integrators.drives import Drive, Drives, Waveform, fades, root_mean_square, still_fades
 from dynamics.integrators.implicit import taught, teaching
 from dynamics.integrators.learning import Learning
+from dynamics.integrators.owed import Owed
 from dynamics.integrators.window_parts import Filters
 from dynamics.laws import Outer
 from dynamics.layers import Draw, Layer, Wave
@@ -52,7 +53,7 @@ class Relaxation:
     past     by what else is late: what is delivered of earlier windows
     noise    by (layer, variable): an Ornstein-Uhlenbeck path that is added to the waveform
     times    of the nodes, in seconds after the start of the presentation
-    turned   matrices at the start, transposed (integrators.learning.turned)
+    turned   matrices at the start, transposed (integrators.learning.turned), and what matrices are `owed`
     """
 
     system: CoupledSystem
@@ -64,6 +65,7 @@ class Relaxation:
     noise: dict[Key, Waveform]
     times: Float[Array, " s"]
     turned: Weights
+    owed: Owed
     nodes: int
 
     @functools.cached_property
@@ -76,7 +78,8 @@ class Relaxation:
         integrals = length * jnp.asarray(integration(self.nodes), length.dtype)
         drawn = circuit.redrawn(self.inputs.given)
         fading = still_fades(system, integrals)
-        return Learning(system, self.start, length, still, traced, drawn, self.turned, self.nodes, integrals, fading)
+        known = still, traced, drawn, self.turned, self.owed
+        return Learning(system, self.start, length, *known, self.nodes, integrals, fading)
 
     def trace_filter(self, term: LawTerm) -> Leak:
         """The filter of the trace of a term."""

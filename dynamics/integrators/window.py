@@ -19,6 +19,7 @@ from dynamics.inside import Seen, Sight
 from dynamics.integrators.contract import Demands, Finer, Settings
 from dynamics.integrators.drives import check_windows
 from dynamics.integrators.judge import Accuracy, Judge, accuracy_at_start
+from dynamics.integrators.owed import NOTHING, Owed
 from dynamics.integrators.waveforms import Relaxation, Waves
 from dynamics.integrators.window_choice import choose, own_parts, refined
 from dynamics.integrators.window_inside import joined, pieces_of
@@ -38,11 +39,12 @@ FORWARD_ONLY = (
 
 class Windowed(NamedTuple):
     """What windows remember: the past, the error so far (with the run by finer windows), and the weights as sums that
-    lose nothing to rounding."""
+    lose nothing to rounding; in a loop what they are owed."""
 
     past: Past | None
     accuracy: Accuracy
     sums: Sums
+    owed: Owed = NOTHING
 
 
 class Window(AbstractWindow):
@@ -109,6 +111,16 @@ class Window(AbstractWindow):
         system, past = run.system(progress.fixed), progress.memory.past
         return self.layout(system, past), Judge.of(self, system, past) if self.judged else None
 
+    def opened(self, run: AbstractCoupled, ready: Ready, progress: CoupledProgress) -> CoupledProgress:
+        system, windows = run.system(progress.fixed), ready[0].start.shape[0]
+        owed = Owed.begin(run, system, progress.state.weights, self.nodes, windows)
+        return progress._replace(memory=progress.memory._replace(owed=owed))
+
+    def closed(self, progress: CoupledProgress) -> CoupledProgress:
+        memory = progress.memory
+        course = Course(progress.state, memory.sums, memory.past, memory.owed).paid()
+        return progress._replace(state=course.state, memory=memory._replace(sums=course.sums, owed=NOTHING))
+
     def show(self, run: AbstractCoupled, ready: Ready, progress: CoupledProgress, k: Int[Array, ""]) -> CoupledProgress:
         return self._shown(run, ready, progress, k, None)[0]
 
@@ -117,13 +129,14 @@ class Window(AbstractWindow):
     ) -> tuple[CoupledProgress, PyTree]:
         """The progress after presentation k, and what every window reports."""
         system, (layout, judge), memory = run.system(progress.fixed), ready, progress.memory
-        course = Course(progress.state, memory.sums, memory.past)
+        course = Course(progress.state, memory.sums, memory.past, memory.owed)
         shown = self.arrivals(system, run.stream, k)
         after, doubt, told = self.present(system, layout, course, shown, k, run.key, report)
         if self.sweeps is None:
             after, told = nondifferentiable_backward((after, told), msg=FORWARD_ONLY)
         accuracy = memory.accuracy if judge is None else judge.add(memory.accuracy, after, doubt, shown, k)
-        return CoupledProgress(after.state, progress.fixed, Windowed(after.past, accuracy, after.sums)), told
+        memory = Windowed(after.past, accuracy, after.sums, after.owed)
+        return CoupledProgress(after.state, progress.fixed, memory), told
 
     def unjudged(self) -> "Window":
         return dataclasses.replace(self, judged=False)

@@ -1,5 +1,6 @@
 """What windows know of a presentation, hand to each other, and say of their error."""
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ from jaxtyping import Array, Float, Int
 from dynamics.circuit import Weights
 from dynamics.field import CoupledSystem, Inputs, State
 from dynamics.integrators.collocation import Leak
+from dynamics.integrators.owed import NOTHING, Owed
 from dynamics.interpolation import Moving
 from dynamics.norms import whole
 from dynamics.rounding import Sums
@@ -46,11 +48,31 @@ class Past(NamedTuple):
 
 
 class Course(NamedTuple):
-    """How far a run by windows has come: the state, its weights as sums that lose nothing to rounding, the past."""
+    """How far a run by windows has come: the state, its weights as sums that lose nothing to rounding, the past, and
+    what the weights are owed."""
 
     state: State
     sums: Sums
     past: Past | None
+    owed: Owed = NOTHING
+
+    @property
+    def weights(self) -> Weights:
+        """The plastic maps, with what they are owed."""
+        weights = self.state.weights
+        return weights | {name: weights[name] + added for name, added in self.owed.changes().items()}
+
+    def paid(self) -> "Course":
+        """The same with nothing owed."""
+        weights, sums = self.sums.plus(self.state.weights, self.owed.changes())
+        state = dataclasses.replace(self.state, weights=weights)
+        return Course(state, sums, self.past, self.owed.paid(weights))
+
+    def paid_at(self, k: Int[Array, ""]) -> "Course":
+        """The same after presentation k: once in so many with nothing owed."""
+        if self.owed.waits == 1:
+            return self
+        return jax.lax.cond((k + 1) % self.owed.waits == 0, Course.paid, lambda course: course, self)
 
     def settled_at(self, k: Int[Array, ""]) -> "Course":
         """The same after presentation k, once in so many with sums that have settled."""
@@ -75,6 +97,13 @@ class Doubt(NamedTuple):
 def distance(left: Weights, right: Weights, none: Float[Array, ""]) -> Float[Array, ""]:
     """The root of the sum of squared differences over all matrices of `right`; `none`, a zero, where there are none."""
     return whole([none, *(left[name] - w for name, w in right.items())])
+
+
+def moved(before: Course, after: Course, k: Int[Array, ""], none: Float[Array, ""]) -> Float[Array, ""]:
+    """How far presentation k has moved the weights, as `distance` has it."""
+    old, owed = before.state.weights, after.owed
+    apart = [w - old[name] for name, w in after.state.weights.items() if name not in owed.post]
+    return whole([none, *apart, *owed.moved(k)])
 
 
 # Networks of layers of 12 neurons take 0.95 of the time if they gather, of 32 and 64 neurons 1.1 and 1.2 times it.

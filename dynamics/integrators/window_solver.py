@@ -13,6 +13,7 @@ from dynamics.errors import PlasticodeError
 from dynamics.field import CoupledSystem, Inputs, State
 from dynamics.integrators.collocation import Leak, lagging, leak, nodes, others
 from dynamics.integrators.drives import turned
+from dynamics.integrators.owed import NOTHING, Owed
 from dynamics.integrators.waveforms import Relaxation, Waves
 from dynamics.integrators.window_parts import Filters
 from dynamics.settle import is_cyclic
@@ -87,6 +88,7 @@ class Context(NamedTuple):
     noise: dict[tuple[str, str], Float[Array, "s _n"]]
     times: Float[Array, " s"]
     turned: Weights = {}
+    owed: Owed = NOTHING
 
 
 class Solved(NamedTuple):
@@ -148,8 +150,9 @@ class WindowSolver(diffrax.AbstractSolver):
         """The solved window."""
         context_ = context.filters, inputs, context.late, context.past, context.noise, context.times
         weights = {**system.weights(y0), **system.circuit.redrawn(inputs.given)}
-        left = {name: w for name, w in weights.items() if name not in context.turned}
-        window = Relaxation(system, y0, *context_, context.turned | turned(system.circuit, left), self.s)
+        known = context.turned | context.owed.turned
+        left = {name: w for name, w in weights.items() if name not in known}
+        window = Relaxation(system, y0, *context_, known | turned(system.circuit, left), context.owed, self.s)
         one, still = jnp.ones_like(window.filters.length), jax.lax.stop_gradient(window.learning)
         eps = jnp.finfo(one.dtype).eps
         # Without cycles the first sweep is exact but for what the weights do in the window: it has moved by 1. In a

@@ -4,6 +4,7 @@ Windows end where an input jumps, so that waveforms are smooth within one; what 
 of earlier windows. The solver itself is `integrators.window_solver`.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -20,7 +21,7 @@ from dynamics.integrators.contract import AbstractIntegrator
 from dynamics.integrators.drives import turned
 from dynamics.integrators.jumps import Cut, Jump, calmer, in_order, paces
 from dynamics.integrators.waveforms import Relaxation, Waves
-from dynamics.integrators.window_parts import Course, Doubt, Earlier, Layout, Past, Shown, distance, silent_inputs
+from dynamics.integrators.window_parts import Course, Doubt, Earlier, Layout, Past, Shown, moved, silent_inputs
 from dynamics.integrators.window_solver import Context, Solved, WindowSolver, filters_of
 from dynamics.interpolation import Moving
 from dynamics.kinks import root, roundoff, with_value
@@ -247,13 +248,13 @@ class AbstractWindow(AbstractIntegrator):
         def one(course: Course, at: tuple[Int[Array, ""], Layout]) -> tuple[Course, tuple[Doubt, PyTree]]:
             i, layout = at[0], at[1]._replace(turned=fixed)
             window_key = None if key is None else jax.random.fold_in(key, k * count + i)
-            y, sums, past = self._kicked(system, layout, course, window_key, after=False)
+            y, sums, past, owed = self._kicked(system, layout, course, window_key, after=False)
             inputs, context = self._context(system, layout, y, past, shown, window_key)
-            window, solved = solver.solve(system, y, inputs, context)
-            change = window.changes_at(solved.waves.drive)
-            weights, sums = sums.plus(y.weights, change)
+            window, solved = solver.solve(system, y, inputs, context._replace(owed=owed))
+            weights, sums = sums.plus(y.weights, window.changes_at(solved.waves.drive))
+            owed = owed.followed_by(window.learning.factors(solved.waves.drive), k, i)
             past = None if past is None else self._remember(past, window, solved.waves)
-            end = Course(window.end(solved.waves, weights), sums, past)
+            end = Course(window.end(solved.waves, weights), sums, past, owed)
             end = self._kicked(system, layout, end, window_key, after=True)
             told = None if report is None else report(window, solved.waves)
             return end, (self._doubt(system, layout, window, solved, alone=count == 1), told)
@@ -265,8 +266,8 @@ class AbstractWindow(AbstractIntegrator):
         else:
             end, (doubt, reports) = first(layout.taken, one, course, every)
         if count > 1:
-            doubt = doubt._replace(moved=distance(end.state.weights, course.state.weights, jnp.zeros_like(doubt.moved)))
-        return end.settled_at(k), doubt, reports
+            doubt = doubt._replace(moved=moved(course, end, k, jnp.zeros_like(doubt.moved)))
+        return end.paid_at(k).settled_at(k), doubt, reports
 
     def _doubt(self, system: CoupledSystem, layout: Layout, window: Relaxation, solved: Solved, alone: bool) -> Doubt:
         """What is known of one window; `alone` says that it is a whole presentation.
@@ -348,7 +349,7 @@ class AbstractWindow(AbstractIntegrator):
             draw = draws[kind.draws[1]]
             change = {n: within[n](kind.change(level, w, draw[n], halves[n])) for n, w in weights.items()}
             weights, sums = sums.plus(weights, change)
-        return course._replace(state=eqx.tree_at(lambda y: y.weights, course.state, weights), sums=sums)
+        return course._replace(state=dataclasses.replace(course.state, weights=weights), sums=sums)
 
     def _half(self, system: CoupledSystem, name: str, h: Float[Array, ""], after: bool) -> Float[Array, ""]:
         """The standard deviation of half a window's additive noise of unit size on matrix `name`.
