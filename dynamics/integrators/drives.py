@@ -82,13 +82,14 @@ def largest(waveform: Waveform, sides: int) -> Float[Array, ""]:
     return jnp.max(jnp.abs(all_of(waveform, sides)))
 
 
-def strengths(term: LawTerm, drives: Drives, read: Weights, nodes: int) -> Theta | float:
-    """How strongly a term acts on each synapse at every node, where that depends on what they have stored: `read` are
-    the maps that it reads, at the start."""
+def strengths(circuit: Circuit, term: LawTerm, drives: Drives, weights: Weights, nodes: int) -> Theta | float:
+    """How strongly a term acts on each synapse at every node, where that depends on what they have stored; `weights`
+    are all maps at the start."""
     dependence = term.dependence
     if dependence is None:
         return 1.0
-    at = {name: jnp.broadcast_to(drives.moving.get(name, w), (nodes, *w.shape)) for name, w in read.items()}
+    read = [(name, weights[name]) for name in circuit.maps_read(term)]
+    at = {name: jnp.broadcast_to(drives.moving.get(name, w), (nodes, *w.shape)) for name, w in read}
     return jax.vmap(lambda stored: dependence(Synapse(stored[term.owner.name], stored)))(at)
 
 
@@ -138,12 +139,17 @@ def still_fades(system: CoupledSystem, integrals: Float[Array, "s s"]) -> dict[s
     return found
 
 
+# Rows of a matrix that fill a register. Products with a transpose of fewer columns take three times as long as those
+# with the matrix itself (10 outputs: 12 and 4 us for 8 configurations of 128 neurons).
+WIDE = 16
+
+
 def turned(circuit: Circuit, weights: Weights) -> Weights:
-    """The transposes of those of `weights` that are matrices which a projection applies forward.
+    """The transposes of those of `weights` that are matrices of several rows which a projection applies forward.
 
     Made once for all sweeps of a window (of fixed ones: of a run), which would otherwise each turn them to multiply the
     rows of a waveform; the barrier keeps the compiler from doing just that again.
     """
     forward = {p.owner for p in circuit.projections if not (isinstance(p.matrix, Shared) and p.matrix.transposed)}
-    names = [name for name in weights if name in forward and circuit.map_of(name).is_matrix]
-    return {name: jax.lax.optimization_barrier(weights[name].T) for name in names}
+    plain = [name for name in weights if name in forward and circuit.map_of(name).is_matrix]
+    return {n: jax.lax.optimization_barrier(weights[n].T) for n in plain if weights[n].shape[0] >= WIDE}

@@ -143,20 +143,23 @@ class Learning:
     def _low_rank(
         self, owner: Projection, moving: list[LawTerm], carried: Waveform, back: bool, drives: Drives
     ) -> Waveform:
-        w, fade = self.weights[owner.name], self.fade(owner, drives) if drives.of or drives.fade else None
-        shrink = None if fade is None else jnp.exp(-fade)
+        fade = self.fade(owner, drives) if drives.of or drives.fade else None
+        shrink, adds = None if fade is None else jnp.exp(-fade), self._backward if back else self._forward
+        carried = shrink * carried if back and shrink is not None else carried
+        parts = (adds(term, drives.of[term.name], carried) for term in moving)
+        total = sum(parts, self._at_start(owner.name, carried, back))
+        return total if back or shrink is None else shrink * total
+
+    def _at_start(self, name: str, carried: Waveform, back: bool) -> Waveform:
+        """W(t0) c, or W(t0)^T c."""
+        w = self.weights[name]
         if back:
-            carried = carried if shrink is None else shrink * carried
-            parts = [times(carried, w), *(self._backward(term, drives.of[term.name], carried) for term in moving)]
+            result = times(carried, w)
+        elif name in self.turned and carried.shape[0] > 1:
+            result = times(carried, self.turned[name])
         else:
-            base = times(w, carried.T).T if carried.shape[0] == 1 else times(carried, self.turned[owner.name])
-            parts = [base, *(self._forward(term, drives.of[term.name], carried) for term in moving)]
-        if owner.name in self.owed.post:
-            parts.append(self.owed.added(owner.name, carried, back))
-        total = sum(parts[1:], parts[0])
-        if back:
-            return total
-        return total if shrink is None else shrink * total
+            result = times(w, carried.T).T
+        return result + self.owed.added(name, carried, back) if name in self.owed.post else result
 
     def _forward(self, term: LawTerm, drive: Drive, carried: Waveform) -> Waveform:
         """What a term adds to W c, without E."""
@@ -235,28 +238,23 @@ class Learning:
                 k = self.traced[term.name]
                 held = jnp.tensordot(1 - k.sum(1), self.start.trace[term.name], 0) + jnp.tensordot(k, outers, 1)
                 outers = mean(jax.vmap(own.scaled_rows)(held, drive.gate), self.system.sides)
-            change += jnp.tensordot(share, self._strengths(term, drives) * outers, 1)
+            change += jnp.tensordot(
+                share, strengths(self.system.circuit, term, drives, self.weights, self.nodes) * outers, 1
+            )
         return change
 
-    def _strengths(self, term: LawTerm, drives: Drives) -> Theta | float:
-        """How strongly a term acts on each synapse at every node."""
-        weights = self.weights
-        return strengths(term, drives, {n: weights[n] for n in self.system.circuit.maps_read(term)}, self.nodes)
-
     def changes_at(self, drives: Drives, node: int | Int[Array, ""] = -1) -> Weights:
-        """How far the plastic maps have moved at a node of the window; by default at its end.
-
-        Not the maps: beside them a small change would be rounded away.
-        """
-        waiting = self.owed.post
-        return {p.name: self._change(p, drives, node) for p in self.system.circuit.plastic if p.name not in waiting}
+        """How far the plastic maps that do not wait have moved at a node of the window, by default at its end: beside
+        the maps themselves a small change would be rounded away."""
+        now = [p for p in self.system.circuit.plastic if p.name not in self.owed.post]
+        return {p.name: self._change(p, drives, node) for p in now}
 
     def factors(self, drives: Drives) -> dict[str, Factors]:
         """How far the maps that wait have moved at the end of the window, as products."""
         found, share = {}, self.integrals[-1]
         for name in self.owed.post:
-            (term,) = self._terms(name)
-            post, pre = drives.of[term.name].post, self.pre(term.name, drives.of[term.name])
+            term = self._terms(name)[0].name
+            post, pre = drives.of[term].post, self.pre(term, drives.of[term])
             found[name] = ((share @ post)[None] if pre.shape[0] == 1 else share[:, None] * post, pre)
         return found
 
@@ -319,8 +317,7 @@ class Learning:
         From products of the few waveforms that make up a change where nothing else changes the matrix: a pass over all
         weights costs as much as a sweep. They are scaled, as squares of small numbers would vanish.
         """
-        b, squares = self.integrals[-1], []
-        unit = jnp.where(size > 0, size, 1)
+        b, unit, squares = self.integrals[-1], jnp.where(size > 0, size, 1), []
         for p in self.system.circuit.plastic:
             terms = self._terms(p.name)
             plain = len(terms) == 1 and isinstance(terms[0].term, Outer) and drives.of[terms[0].name].gate is None
@@ -385,7 +382,7 @@ class Learning:
                 continue
             scale = 1.0 if drive.gate is None else largest(drive.gate, self.system.sides)
             if term.dependence is not None:
-                h, before = (self._strengths(term, drives) for drives in (new, old))
+                h, before = (strengths(self.system.circuit, term, d, self.weights, self.nodes) for d in (new, old))
                 change += scale * post * size_of(self.pre(term.name, drive)) * jnp.max(jnp.abs(h - before))
                 scale *= jnp.max(jnp.abs(h))
             if drive.pre is None:

@@ -111,7 +111,7 @@ class Window(AbstractWindow):
         system, past = run.system(progress.fixed), progress.memory.past
         return self.layout(system, past), Judge.of(self, system, past) if self.judged else None
 
-    def opened(self, run: AbstractCoupled, ready: Ready, progress: CoupledProgress) -> CoupledProgress:
+    def opened(self, run: AbstractCoupled, ready: PyTree, progress: CoupledProgress) -> CoupledProgress:
         system, windows = run.system(progress.fixed), ready[0].start.shape[0]
         owed = Owed.begin(run, system, progress.state.weights, self.nodes, windows)
         return progress._replace(memory=progress.memory._replace(owed=owed))
