@@ -26,7 +26,7 @@ from dynamics.rounding import nothing
 
 # From how many weights on passes over them last longer than one more product of few rows in every sweep, and which part
 # of a side of a matrix these rows may be at most (networks of 64-128-128-10 and 784-256-256-10).
-LARGE, PART = 8192, 4
+LARGE, PART = 4096, 4
 MOST = 64  # presentations that a matrix waits for at most: after so many sums settle (window_parts.SETTLED)
 
 Factors = tuple[Float[Array, "_rows _targets"], Float[Array, "_rows _sources"]]
