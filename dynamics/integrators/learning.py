@@ -127,10 +127,9 @@ class Learning:
         circuit = self.system.circuit
         owner, back = circuit.owner(p), isinstance(p.matrix, Shared) and p.matrix.transposed
         moving = [term for term in self._terms(owner.name) if term.name in drives.of]
-        own = circuit.map_of(owner.name)
+        own, size = circuit.map_of(owner.name), circuit.shape(owner)[1]
         if own.is_matrix and not (moving and self.formed(owner.name)):
             return self._low_rank(owner, moving, carried, back, drives)
-        size = circuit.shape(owner)[1]
 
         def one(theta: Theta, c: Float[Array, " n"]) -> Float[Array, " m"]:
             return own.back(theta, c, size) if back else own.apply(theta, c)
