@@ -25,7 +25,8 @@ from dynamics.projections import Projection
 from dynamics.rounding import nothing
 
 # From how many weights on passes over them last longer than one more product of few rows in every sweep, and which part
-# of a side of a matrix these rows may be at most (networks of 64-128-128-10 and 784-256-256-10).
+# of a side of a matrix these rows may be at most; half of it for two presentations (networks of 64-64-10, 64-128-128-10
+# and 784-256-256-10, and of the second with lags, whose presentations have three windows).
 LARGE, PART = 4096, 4
 MOST = 64  # presentations that a matrix waits for at most: after so many sums settle (window_parts.SETTLED)
 
@@ -48,13 +49,15 @@ class Owed(eqx.Module):
     @classmethod
     def begin(cls, run: AbstractCoupled, system: CoupledSystem, weights: Weights, nodes: int, windows: int) -> "Owed":
         """Nothing yet; no rows at all where no matrix may wait, or for a single presentation only."""
-        rows = {}
+        rows, waits = {}, MOST
         for p in system.circuit.plastic:
             if weights[p.name].size >= LARGE and _may_wait(system, p):
-                rows[p.name] = windows * (1 if _is_held(run, system, p) else nodes)
-        most = min((min(weights[name].shape) // (PART * count) for name, count in rows.items()), default=0)
-        waits = 1 << max(min(most, MOST).bit_length() - 1, 0)
-        if waits == 1:
+                count = windows * (1 if _is_held(run, system, p) else nodes)
+                share = min(weights[p.name].shape) / count
+                most = 2 if 4 <= share < 2 * PART else int(share / PART)
+                if most > 1:
+                    rows[p.name], waits = count, min(waits, 1 << (most.bit_length() - 1))
+        if not rows:
             return NOTHING
         post, pre = (
             {name: jnp.zeros((waits * n, weights[name].shape[side]), weights[name].dtype) for name, n in rows.items()}

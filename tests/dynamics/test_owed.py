@@ -98,7 +98,6 @@ ALONE = {  # runs whose matrices change by more than one product of what there i
     "rows that fade": run_of(Oja()),
     "decay": run_of(FA(), timescales(propagation=0.02, plasticity=2.0, decay=3.0)),
     "another geometry": run_of(Exponentiated()),
-    "windows that leave no room": run_of(FA(), nodes=12),
     "presentations side by side": dataclasses.replace(run_of(FA()), batch=2),
     "noise": dataclasses.replace(run_of(FA()), noise=Noise(activity=f64(0.1)), key=jax.random.key(1)),
 }
@@ -107,6 +106,10 @@ ALONE = {  # runs whose matrices change by more than one product of what there i
 @pytest.mark.parametrize("why", ALONE)
 def test_matrices_do_not_wait_for_all_changes(why, small_ones_wait):
     assert opened(ALONE[why]) is NOTHING
+
+
+def test_rows_of_many_nodes_leave_no_room(small_ones_wait):
+    assert set(opened(run_of(FA(), nodes=12)).post) == {"W1"}
 
 
 def test_small_matrices_do_not_wait():
