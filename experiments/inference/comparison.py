@@ -13,6 +13,7 @@ import xarray as xr
 
 from dynamics.errors import PlasticodeError, refused, unknown
 from dynamics.information import Scored
+from experiments.inference import labelling
 from experiments.inference.conclusions import best_of, misfits
 from experiments.inference.coordinates import Coordinate
 from experiments.inference.folds import UNSEEN, Difference, blocks, difference
@@ -188,7 +189,8 @@ class Compared:
                 "test": list(Misfit._fields),
             },
         )
-        return found.assign_attrs(verdict=self.verdict)
+        free = [one for rule in self.rules for one in rule.free]
+        return labelling.rules(found, free).assign_attrs(verdict=self.verdict)
 
 
 def _reach(at: Difference) -> str:

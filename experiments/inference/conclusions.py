@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from dynamics.errors import PlasticodeError
+from experiments.inference import labelling
 from experiments.inference.coordinates import OBSERVE
 from experiments.inference.initial import spent
 from experiments.inference.likelihoods import LIKELIHOODS
@@ -45,7 +46,7 @@ def starts_of(made: Model, ends: list[End]) -> xr.Dataset:
     def numbers(places: list[np.ndarray]) -> np.ndarray:
         return np.array([[float(one.number(at[i])) for i, one in enumerate(made.free)] for at in places])
 
-    return xr.Dataset(
+    found = xr.Dataset(
         {
             "began": (dims, numbers([end.start for end in ends])),
             "ended": (dims, numbers([end.place for end in ends])),
@@ -55,6 +56,7 @@ def starts_of(made: Model, ends: list[End]) -> xr.Dataset:
         },
         {"free": [one.path for one in made.free]},
     )
+    return labelling.starts(found, made.free)
 
 
 def judged(made: Model, recording: Recording, best: End) -> tuple[xr.Dataset, dict[str, Misfit], float]:
@@ -72,7 +74,8 @@ def judged(made: Model, recording: Recording, best: End) -> tuple[xr.Dataset, di
         variables |= {f"{one.name}_data": (dims, y), f"{one.name}_residual": (dims, residuals)}
         variables |= {f"{one.name}_{n}": (_dims(one.name, n, e), np.asarray(e)) for n, e in etas[one.name].items()}
     error = 0.0 if quality is None or quality.converged else float(quality.error)
-    return xr.Dataset(variables), misfits(made, rest, spent(best.information, len(made.free))), error
+    predicted = labelling.predicted(xr.Dataset(variables), made.observe)
+    return predicted, misfits(made, rest, spent(best.information, len(made.free))), error
 
 
 def misfits(made: Model, residuals: dict[str, tuple[np.ndarray, np.ndarray]], used: float) -> dict[str, Misfit]:

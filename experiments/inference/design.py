@@ -17,8 +17,9 @@ from scipy.stats import qmc
 from dynamics.regime import REFINEMENTS
 from experiments.execution.keeping import share
 from experiments.execution.runner import local, meter_of
+from experiments.inference import labelling
 from experiments.inference.coordinates import Coordinate, coordinates
-from experiments.inference.expected import BATCH, LONG_NAME, Informer
+from experiments.inference.expected import BATCH, Informer
 from experiments.inference.model import doubled, widened
 from experiments.inference.searching import Seeker
 from experiments.inference.table import Fit, Observation, check_double, read_fit
@@ -279,12 +280,10 @@ def _dataset(grid: _Grid, table: Fit, errors: np.ndarray, seconds: np.ndarray) -
         dims.append(name)
     with np.errstate(divide="ignore"):
         mean = np.exp(np.log(errors).mean(axis=-2))
-    numbers = {"error": ([*dims, "free"], mean), "seconds": (dims, seconds)}
+    lasting = {"long_name": "how long the protocol takes", "units": "s"}
+    numbers = {"error": ([*dims, "free"], mean), "seconds": (dims, seconds, lasting)}
     if grid.truths is not None:
         numbers["error_at_truth"] = ([*dims, "truth", "free"], errors)
         truths = np.stack([one.number(grid.truths[:, i]) for i, one in enumerate(grid.free)], axis=1)
         places["true_number"] = (("truth", "free"), truths)
-    data = xr.Dataset(numbers, places | {"free": [one.path for one in grid.free]})
-    data["seconds"].attrs["units"] = "s"
-    data["error"].attrs["long_name"] = LONG_NAME
-    return data
+    return labelling.design(xr.Dataset(numbers, places | {"free": [one.path for one in grid.free]}), grid.free)

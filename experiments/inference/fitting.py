@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from experiments.inference import recordings
+from experiments.inference import labelling, recordings
 from experiments.inference.bends import bent, sides
 from experiments.inference.comparison import Contest, contenders
 from experiments.inference.conclusions import best_of, ends_of_interval, judged, starts_of
@@ -219,7 +219,13 @@ class Prepared:
             notes.append(f"All {shown} presentations of the recording were fitted: {told}.")
         if self.spec.dtype == "float32" and "dtype" in self.spec.model_fields_set:
             notes.append("The fit was computed in float64: small eigenvalues in float32 are those of rounding.")
-        return notes + ([] if self.truth is not None else recordings.unsaid(self.recording, self.spec))
+        return notes + self.unsaid
+
+    @property
+    def unsaid(self) -> list[str]:
+        """What is taken for granted of a recording that was not simulated."""
+        samples = len(self.made.data["train_inputs"])
+        return [] if self.truth is not None else recordings.unsaid(self.recording, self.spec, samples)
 
     def packed(self, search: Search) -> bytes:
         """What a worker needs to go on from starts."""
@@ -271,7 +277,7 @@ class Prepared:
         for path, at in places.items():
             numbers = [float(self.made.free[free.index(path)].number(place)) for place in at]
             variables = {"loss": ("at", [next(losses) for _ in at]), "place": ("at", at)}
-            found[path] = xr.Dataset(variables, {"at": numbers})
+            found[path] = labelling.profile(xr.Dataset(variables, {"at": numbers}), self.made.free[free.index(path)])
         return found
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from dynamics.errors import PlasticodeError, printable, refused
+from experiments.inference import labelling
 from experiments.inference.likelihoods import LIKELIHOODS
 from experiments.inference.table import Fit, Observation
 from experiments.machine.names import hint
@@ -196,10 +197,14 @@ def chosen(sample: np.ndarray, samples: int) -> np.ndarray:
     return sample.astype(np.int32)
 
 
-def unsaid(recording: Recording, spec: Spec) -> list[str]:
-    """What is taken for granted of a recording that does not say which samples were shown."""
-    if recording.sample is not None or isinstance(spec.task, Recorded):
+def unsaid(recording: Recording, spec: Spec, samples: int) -> list[str]:
+    """What is taken for granted of a recording that does not say which of so many samples were shown."""
+    if recording.sample is not None:
         return []
+    if isinstance(spec.task, Recorded):
+        shown = recording.presentations
+        took = f"it was taken for the first {shown} of the {samples} rows of task.file"
+        return [f"The recording has {shown} presentations: {took}."] if shown < samples else []
     if spec.regime == "flow" or spec.stimulus.order == "sequential":
         return []
     order = f"stimulus.order = '{spec.stimulus.order}' with seed = {spec.seed}"
@@ -215,4 +220,4 @@ def dataset(recording: Recording, fit: Fit) -> xr.Dataset:
         variables[SAMPLE] = (("presentation",), recording.sample)
     for name, values in recording.start.items():
         variables[f"{fit.initial_weights}_{name}"] = ([f"{name}_{axis}" for axis in range(values.ndim)], values)
-    return xr.Dataset(variables)
+    return labelling.recording(xr.Dataset(variables), fit.observe)

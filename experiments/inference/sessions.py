@@ -12,13 +12,12 @@ import numpy as np
 from dynamics.errors import PlasticodeError, refused
 from experiments.execution import cluster, runner
 from experiments.execution.keeping import How, missing, share
-from experiments.inference import recordings, writing
+from experiments.inference import writing
 from experiments.inference.design import Designer, Plans
 from experiments.inference.fitting import Prepared
 from experiments.inference.initial import FREE
-from experiments.inference.model import model, sizes
 from experiments.inference.searching import Search, Searcher, Seeker, chunking_of, chunks_of, meter_of
-from experiments.inference.simulation import given, recorded
+from experiments.inference.simulation import recorded
 from experiments.inference.table import Fit, read_fit
 from experiments.machine.progress import Meter, OnProgress
 from experiments.points.jobs import group_stem
@@ -164,19 +163,24 @@ def searcher(request: cluster.Request, size: int, store: ChunkStore | None) -> S
     return Searcher(Search(part, Prepared.unpacked(prepared).way(part), start, held), size, store)
 
 
-def check_into(spec: Spec, data: Path | None) -> Told:
-    """Look whether a recording has the layout that a spec asks for, without a fit; what it has."""
+def check_into(spec: Spec, data: Path | None, synthetic: bool) -> Told:
+    """Look whether a recording, or the one that the spec simulates, has the layout that a spec asks for, and whether
+    all rules that are to be compared can be asked about it, without a fit; what it has."""
     table = read_fit(spec)
-    recording = given(spec, table, data)
-    recordings.check_widths(recording, table, sizes(model(spec, table, recording)))
+    recording, truth = recorded(spec, table, data, synthetic, spec.seed)
+    prepared = Prepared(spec, table, recording, spec.seed, truth)
     rows = [
         [one.name, one.of, one.noise, str(recording.seen[one.name].shape[1]), f"{100 * seen:.3g} %"]
         for one in table.observe
         for seen in [1 - np.isnan(recording.seen[one.name]).mean()]
     ]
     header = ["variable", "of", "noise", "data per presentation", "recorded"]
-    told = f"The recording has {recording.presentations} presentations, in the layout that the spec asks for."
-    return Told([TextTable("the recording", header, rows, "")], [told, *recordings.unsaid(recording, spec)], True)
+    what = "simulated recording" if synthetic else "recording"
+    told = [f"The {what} has {recording.presentations} presentations, in the layout that the spec asks for."]
+    if prepared.contest is not None:
+        names = ", ".join(one.name for one in prepared.contest.rules)
+        told.append(f"It can be asked which of the rules {names} explains it, in {table.folds} folds.")
+    return Told([TextTable(f"the {what}", header, rows, "")], [*told, *prepared.unsaid], True)
 
 
 def design_into(spec: Spec, target: Path, how: How, on_progress: OnProgress, notify: Callable[[str], None]) -> Told:

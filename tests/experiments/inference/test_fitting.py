@@ -1,6 +1,7 @@
 """Fits and designs of a small network whose answer is known: the numbers that have made the recording."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -170,6 +171,8 @@ def test_seen_less_often_is_known_less_well():
     errors = told.errors.sel(free=SD)
     assert errors.dims == ("fit_observe_0_every",) and told.data["error_at_truth"].sizes["truth"] == 3
     assert np.isclose(errors[1] / errors[0], np.sqrt(2))
+    are_told(told.data)
+    assert told.data["true_number"].attrs.get("units") is None and told.data.unit.values.tolist() == ["s", "1"]
     each = told.data["error_at_truth"].values
     np.testing.assert_allclose(told.errors, np.exp(np.log(each).mean(axis=1)))
     # Relative errors of a standard deviation follow from the number of data alone.
@@ -201,7 +204,23 @@ def test_the_command_writes_what_it_has_found(written):
         "prediction-choice.png",
     }
     with xr.open_dataset(folder / "out/fit.nc", group="starts") as starts:
-        assert starts.sizes == {"start": 4, "free": 2}
+        assert starts.sizes == {"start": 4, "free": 2} and starts.unit.values.tolist() == ["s", "1"]
+
+
+def are_told(data: xr.Dataset, own: Sequence[str] = ()) -> None:
+    """Whether all variables have a long name, and a unit, but for those whose numbers have their `own`."""
+    for name, one in data.data_vars.items():
+        assert one.attrs["long_name"] and ("units" in one.attrs) == (name not in own), name
+
+
+def test_what_is_written_says_what_it_is(found, written):
+    folder, _ = written
+    fit, own = folder / "out/fit.nc", ("began", "ended")
+    groups = [xr.load_dataset(fit, group=group) for group in ("starts", "predicted")]
+    profile = found.profiles[PLASTICITY]
+    for data in (*groups, profile, xr.load_dataset(folder / "out/recording.nc")):
+        are_told(data, own)
+    assert profile["at"].attrs == {"long_name": PLASTICITY, "units": "s"}
 
 
 def test_what_it_simulated_is_a_recording_that_its_own_spec_fits(written):
