@@ -300,10 +300,20 @@ def model(spec: Spec, fit: Fit, recording: Recording | None = None) -> Model:
             check_shown(spec.task, recording, data)
     made = Model(job.plan, free, fit.observe, values, spec.seed, data)
     maps = check(made, job.group.values)
+    _check_lags(made, spec.stimulus.presentations if recording is None else recording.presentations)
     if recording is not None:
         check_shapes(recording, fit, maps)
         _check_over(made, recording)
     return dataclasses.replace(made, initial=initial_of(made, fit, recording))
+
+
+def _check_lags(made: Model, presentations: int) -> None:
+    """Refuses a constant lag that may be longer than the recording, in which nothing of it would arrive."""
+    lasts = made.lasting(presentations).sum()
+    for one in made.free if not made.plan.spec.delays.stages else ():
+        if one.path.startswith("delays.") and one.high >= lasts:
+            told = f"the recording lasts {lasts:g} s, and nothing arrives in it after a lag of that"
+            raise refused(f"fit.free.{one.path}", [f"{end:g} s" for end in (one.low, one.high)], told)
 
 
 def _check_over(made: Model, recording: Recording) -> None:

@@ -61,6 +61,15 @@ def test_the_truth_is_found(found):
     assert str(found).startswith(f"{PLASTICITY} = ")
 
 
+def test_noise_alone_may_be_free():
+    """Of n residuals the standard deviation is the root of their mean square, and known to 1 / sqrt(2 n) of itself."""
+    of_noise = plasticode.fit(table(presentations=20, free=(SD,), observe=[Z1], starts=2), synthetic=True)
+    data = of_noise.predicted
+    sd = np.sqrt(np.square(data["z1_data"] - data["z1_mean"]).mean())
+    np.testing.assert_allclose(of_noise.estimates[SD].value, sd, rtol=1e-4)
+    np.testing.assert_allclose(of_noise.known.errors * of_noise.free[0].width, 1 / np.sqrt(2 * 40), rtol=1e-4)
+
+
 def test_information_is_that_of_differences_of_what_is_predicted():
     """Of activities the squares of slopes; of choices the mean over all that there are of squares of log p's slopes."""
     spec = make_spec(table(presentations=10))
