@@ -194,7 +194,7 @@ class Prepared:
         reached = sum(end.loss < best.loss + SAME for end in ends)
         weights = made.initial.found(best) if made.initial and made.initial.size else None
         found = estimates, known.correlation, -best.loss, tests, starts_of(made, ends), reached, predicted, profiles
-        notes = [*notes, *_cut(estimates, made.free, profiles)]
+        notes = [*notes, *_missed(profiles, best.loss), *_cut(estimates, made.free, profiles)]
         return Fitted(*found, made.free, known, error, weights, tuple(notes))
 
     def blind(self) -> list[str]:
@@ -281,18 +281,28 @@ class Prepared:
         return found
 
 
+def _missed(profiles: Mapping[str, xr.Dataset], best: float) -> list[str]:
+    """Of which profiles a point is better than the best start has become."""
+    more = {path: best - float(np.nanmin(one["loss"].values)) for path, one in profiles.items()}
+    told = "fits better than the estimates, by"
+    return [
+        f"A point of the profile of {path} {told} {by:.2g} log units: take a larger fit.starts."
+        for path, by in more.items()
+        if by > SAME
+    ]
+
+
 def _cut(estimates: Mapping[str, Estimate], free: Sequence[Coordinate], followed: Collection[str]) -> list[str]:
-    """Which intervals end where their range does, but for those that profiles have followed: errors are read off the
-    curvature at the estimate, and a likelihood that bends on the way may reach further at the other end."""
+    """Which intervals end where their range does: errors are read off the curvature at the estimate, and a likelihood
+    that bends on the way may reach further at the other end, which profiles have followed."""
     cut = [
         one.path
         for one in free
-        if one.path not in followed
-        and (told := estimates[one.path]).verdict == IDENTIFIED
-        and (told.low <= one.low or told.high >= one.high)
+        if (told := estimates[one.path]).verdict == IDENTIFIED and (told.low <= one.low or told.high >= one.high)
     ]
-    how = "is cut by its range: the profile that fit.profile asks for follows it further"
-    return [f"The interval of {path} {how}." for path in cut]
+    more = "the profile that fit.profile asks for follows it further"
+    how = {path: "no other number was looked at" if path in followed else more for path in cut}
+    return [f"The interval of {path} is cut by its range: {why}." for path, why in how.items()]
 
 
 def _estimate(
