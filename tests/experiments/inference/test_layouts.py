@@ -140,12 +140,16 @@ def test_what_is_looked_at_is_what_the_command_would_fit(nwb, tmp_path):
     assert "has 40 presentations: it was taken for the first 40 of the 60 rows of task.file." in said
 
 
-def test_a_name_that_two_folders_have_is_refused(tmp_path):
+def test_a_name_that_two_folders_have_is_refused_and_one_that_none_has(tmp_path):
     with h5py.File(tmp_path / "two.h5", "w") as file:
         file["a/rates"] = file["b/rates"] = np.zeros((4, 2))
+        file["a/choices"] = np.zeros(4)
     fit = read_fit(make_spec(spec_of(tmp_path / "two.h5")))
     with pytest.raises(PlasticodeError, match="has a/rates and b/rates: one of them must be 'rates'"):
         recordings.read(tmp_path / "two.h5", fit)
+    of_choices = fit.model_copy(update={"observe": fit.observe[1:]})
+    with pytest.raises(PlasticodeError, match="no variable 'choice': .* rates, .*; did you mean 'choices'?"):
+        recordings.read(tmp_path / "two.h5", of_choices)
 
 
 def test_what_is_seen_after_a_short_trial_is_refused(nwb):
