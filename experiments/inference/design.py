@@ -14,6 +14,7 @@ import xarray as xr
 from scipy import stats
 from scipy.stats import qmc
 
+from dynamics.errors import refused
 from dynamics.regime import REFINEMENTS
 from experiments.execution.keeping import share
 from experiments.execution.runner import local, meter_of
@@ -33,6 +34,7 @@ from experiments.spec.grid import Sweep, expand
 from experiments.spec.loading import make_spec, spec_of
 from experiments.spec.spec import Spec
 from experiments.storage.chunks import ChunkStore, Record
+from experiments.tasks.recorded import Recorded
 
 PART = "protocols"  # what the names of chunks begin with
 
@@ -211,6 +213,7 @@ class Plans:
         own = [number for number, axis in enumerate(grid.sweep.axes) if axis in grid.axes]
         others = [number for number in range(len(grid.sweep.axes)) if number not in own]
         points = np.flatnonzero((job.group.index[:, others] == 0).all(axis=1))
+        _check_rows(job)
         informer = Informer(job, grid.free, observe.observe, len(points))
         places = informer.truths(points)[:, None] if grid.truths is None else np.tile(grid.truths, (len(points), 1, 1))
         truths = places.shape[1]
@@ -254,6 +257,14 @@ class Plans:
                 if known.null:
                     blind.setdefault(_place_text(grid, table, at[:-1]), direction_text(grid.free, known.null[0]))
         return Design(_dataset(grid, table, errors, seconds), grid.free, blind)
+
+
+def _check_rows(job: Job) -> None:
+    """Refuses more presentations than a recorded experiment has, as a fit does."""
+    spec, rows = job.plan.spec, len(job.data["train_inputs"])
+    if isinstance(spec.task, Recorded) and spec.stimulus.presentations > rows:
+        told = f"task.file has {rows} rows, each of which is shown once"
+        raise refused("stimulus.presentations", spec.stimulus.presentations, told)
 
 
 def _axes(grid: _Grid, table: Fit) -> dict[str, list[str]]:

@@ -34,7 +34,7 @@ class Informer:
         spec, self.job, self.size = job.plan.spec, job, min(BATCH, points)
         doubled(spec)  # refuses noise, and samples side by side
         values = {path: value[0] for path, value in job.group.values.items()}
-        data = dict(job.data) | in_order(spec, len(job.data["train_inputs"]))
+        data = dict(job.data) | in_order(spec, len(job.data["train_inputs"]), spec.stimulus.presentations)
         self.made = Model(job.plan, free, observe, values, spec.seed, data)
         check(self.made, job.group.values)
         presentations = spec.stimulus.presentations

@@ -326,9 +326,12 @@ def _check_over(made: Model, recording: Recording) -> None:
             raise PlasticodeError(f"the recording has values of '{name}' at times when {told}: they must be NaN there")
 
 
-def in_order(spec: Spec, samples: int) -> dict[str, np.ndarray]:
-    """Which samples are shown, where they are recorded ones."""
-    return {"shown": np.arange(samples, dtype=np.int32)} if isinstance(spec.task, Recorded) else {}
+def in_order(spec: Spec, samples: int, presentations: int = 0) -> dict[str, np.ndarray]:
+    """Which samples are shown, where they are recorded ones: each once, or again from the first, as in a run of so many
+    presentations."""
+    if not isinstance(spec.task, Recorded):
+        return {}
+    return {"shown": np.arange(max(samples, presentations), dtype=np.int32) % samples}
 
 
 def check(model: Model, values: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
