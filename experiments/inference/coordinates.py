@@ -13,6 +13,7 @@ from dynamics.errors import PlasticodeError, printable, refused, unknown
 from experiments.inference.likelihoods import LIKELIHOODS
 from experiments.inference.table import Fit, Free
 from experiments.machine.names import hint
+from experiments.spec.axes import swept_paths
 from experiments.spec.paths import check_path, covers, quantity_at
 from experiments.spec.spec import Spec
 from experiments.spec.tables import Quantity
@@ -102,7 +103,7 @@ def _known(spec: Spec, path: str, table: Mapping[str, Any]) -> Quantity:
     section = path.split(".")[0]
     if section in NOT_FREE:
         raise PlasticodeError(f"fit.free.{path} is not allowed: {NOT_FREE[section]}")
-    if any(covers(path, axis) or covers(axis, path) for axis in spec.sweep):
+    if any(covers(path, axis) or covers(axis, path) for axis in swept_paths(spec.sweep)[0]):
         raise PlasticodeError(f"'{path}' is free and swept at once: it must be either")
     quantity = quantity_at(path, table)
     if quantity is None:

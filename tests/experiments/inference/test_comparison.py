@@ -215,6 +215,14 @@ def test_a_command_names_the_rule_that_has_made_the_recording(tmp_path):
     assert load_spec(out / "spec.toml").fit["rules"] == ["fa", "sgd"]
 
 
+def test_what_is_taken_for_granted_of_a_recording_is_told(monkeypatch):
+    monkeypatch.setattr(comparison.Contest, "compared", lambda *_: Compared((), (), np.zeros(60), 5))
+    seen = {"z1": np.zeros((60, 3)), "choice": np.zeros(60)}
+    (told,) = plasticode.which_rule(spec_of(), seen).notes
+    assert told.startswith("The recording has no variable 'sample'")
+    assert not plasticode.which_rule(spec_of(), synthetic=True).notes
+
+
 WRONG = {
     "one": (dict(rules=["fa"]), "it must name the rules to compare, two or more"),
     "twice": (dict(rules=["fa", "fa"]), "each rule must be named once"),

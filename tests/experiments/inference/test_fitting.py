@@ -279,7 +279,9 @@ def test_the_design_command_names_the_best_protocol(written):
     assert not ownership.foreign(folder / "design", ownership.DESIGNED)
     assert (folder / "design/figures/design.png").exists() and load_spec(folder / "design/spec.toml").fit
     refused = invoked("design", folder / "small.toml", "--set", axis, "--out", folder / "out")  # there is a fit
-    assert refused.exit_code == 2 and "holds 'fit.nc'" in refused.output
+    assert refused.exit_code == 2 and "holds 'fit.nc' of a fit" in refused.output
+    refused = invoked("fit", folder / "small.toml", "--synthetic", "--out", folder / "design")
+    assert refused.exit_code == 2 and "holds 'design.nc' of a design" in refused.output
 
 
 def test_the_same_recording_in_other_files(written, tmp_path):

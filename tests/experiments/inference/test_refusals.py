@@ -115,6 +115,11 @@ def test_free_and_swept_at_once_is_refused(free, swept):
         plasticode.design(spec)
 
 
+def test_a_number_of_rules_that_are_swept_may_be_free():
+    spec = fit_of(table(sweep={"rule": ["fa", "kp"]}, observe=[Z1]), free={"rule.feedback_scale": [0.1, 4]})
+    assert np.isfinite(plasticode.design(spec).errors).all()
+
+
 def test_a_lag_that_may_outlast_the_recording_is_refused():
     lag = {"free": {"delays.error": ["0 s", "4 s"]}}
     spec = fit_of(table(observe=[Z1], regime="coupled", stimulus={"presentations": 50, "duration": "70 ms"}), **lag)
