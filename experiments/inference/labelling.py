@@ -47,8 +47,9 @@ def rules(data: xr.Dataset, free: Iterable[Coordinate]) -> xr.Dataset:
 
 def design(data: xr.Dataset, free: Sequence[Coordinate]) -> xr.Dataset:
     """Of expected errors."""
-    errors = dict.fromkeys(("error", "error_at_truth"), _common("1" if one.is_log else unit_of(one) for one in free))
-    return _said(_over_free(data, free, DESIGN, ("true_number",)), dict.fromkeys(errors, LONG_NAME), errors)
+    unit, errors = _common("1" if one.is_log else unit_of(one) for one in free), ("error", "error_at_truth")
+    names, units = {name: LONG_NAME for name in errors}, {name: unit for name in errors}
+    return _said(_over_free(data, free, DESIGN, ("true_number",)), names, units)
 
 
 def _over_free(data: xr.Dataset, free: Iterable[Coordinate], names: Mapping[str, str], of: Sequence[str]) -> xr.Dataset:

@@ -54,8 +54,9 @@ class Progress(NamedTuple):
         facts = [f"{self.points} of {self.of} {self.what} finished"] if self.of else []
         facts += [f"{self.rate:.3g} {self.what}/s"] if self.rate else []
         facts += [f"{self.failures} chunk{'s' * (self.failures > 1)} failed"] if self.failures else []
-        soon = self.left is None or self.left < SOON
-        return facts + ([] if soon else [f"about {span(self.left)} left"])
+        if self.left is None or self.left < SOON:
+            return facts
+        return [*facts, f"about {span(self.left)} left"]
 
 
 def progress_told(content: object) -> Progress | None:

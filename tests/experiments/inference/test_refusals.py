@@ -124,9 +124,9 @@ def test_a_lag_that_may_outlast_the_recording_is_refused():
     lag = {"free": {"delays.error": ["0 s", "4 s"]}}
     spec = fit_of(table(observe=[Z1], regime="coupled", stimulus={"presentations": 50, "duration": "70 ms"}), **lag)
     told = r"fit.free.delays.error = \['0 s', '4 s'\] is not allowed: the recording lasts 3.5 s"
-    for how in ({"synthetic": True}, {"data": {"z1": np.zeros((50, 2))}}):
+    for data in (None, {"z1": np.zeros((50, 2))}):
         with pytest.raises(PlasticodeError, match=told):
-            plasticode.fit(spec, **how)
+            plasticode.fit(spec, data, synthetic=data is None)
 
 
 @pytest.mark.parametrize("seed", ["a", -1, 1.5])
