@@ -140,8 +140,8 @@ def _sloped(f: Callable[[PyTree], PyTree], at: PyTree) -> PyTree:
         return eqx.combine(jax.tree.unflatten(tree, noted(leaves)), rest)
 
     whole = eqx.filter_eval_shape(lambda at: jax.jvp(smooth, (at,), (at,))[0], at)
-    slopes = iter(found)
-    return jax.tree.map(lambda leaf: jnp.issubdtype(leaf.dtype, jnp.inexact) and next(slopes), whole)
+    slopes = iter(found)  # of none, where nothing of f depends on `at`
+    return jax.tree.map(lambda leaf: jnp.issubdtype(leaf.dtype, jnp.inexact) and next(slopes, False), whole)
 
 
 def _pushed(f: Callable, at: tuple, along: tuple) -> tuple[PyTree, PyTree, PyTree]:

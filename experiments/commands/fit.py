@@ -61,7 +61,7 @@ def fit(
 
     def into(sessions: Any, loaded: Any, target: Path, on_progress: Any) -> Any:
         if check:
-            return sessions.check_into(loaded, data)
+            return sessions.check_into(loaded, data, synthetic)
         how = _how(workers, scheduler, force)
         return sessions.fit_into(loaded, data, synthetic, target, how, on_progress, _notice)
 

@@ -1,5 +1,6 @@
 """Which rule explains a recording: each is fitted to all but a fold of it, and judged by what was left out."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,13 +14,14 @@ import xarray as xr
 
 from dynamics.errors import PlasticodeError, refused, unknown
 from dynamics.information import Scored
+from experiments.inference import labelling
 from experiments.inference.conclusions import best_of, misfits
 from experiments.inference.coordinates import Coordinate
 from experiments.inference.folds import UNSEEN, Difference, blocks, difference
 from experiments.inference.initial import spent, starts_in
 from experiments.inference.likelihoods import LIKELIHOODS
 from experiments.inference.model import Arrays, Model, Places, Rows, model, sizes
-from experiments.inference.recordings import Recording, check_widths
+from experiments.inference.recordings import Recording, check_widths, unsaid
 from experiments.inference.scoring import End
 from experiments.inference.searching import Scorer, Scores, Search, Seek, in_memory
 from experiments.inference.simulation import Source, recorded
@@ -105,12 +107,13 @@ class Explanation:
 @dataclass(frozen=True)
 class Compared:
     """Rules that were asked to explain a recording, the best first; how far each is behind that; the block of each
-    presentation (its fold is block mod folds), -1 where nothing was observed."""
+    presentation (its fold is block mod folds), -1 where nothing was observed; what was taken for granted."""
 
     rules: tuple[Explanation, ...]
     behind: tuple[Difference, ...]
     block: np.ndarray
     folds: int
+    notes: tuple[str, ...] = ()
 
     @property
     def left(self) -> tuple[str, ...]:
@@ -135,7 +138,7 @@ class Compared:
         return self.kind == EXPLAINED and not any(one.error for one in self.rules)
 
     def __str__(self) -> str:
-        return "\n".join(self.sentences)
+        return "\n".join([*self.sentences, *self.notes])
 
     @property
     def sentences(self) -> list[str]:
@@ -188,7 +191,8 @@ class Compared:
                 "test": list(Misfit._fields),
             },
         )
-        return found.assign_attrs(verdict=self.verdict)
+        free = [one for rule in self.rules for one in rule.free]
+        return labelling.rules(found, free).assign_attrs(verdict=self.verdict)
 
 
 def _reach(at: Difference) -> str:
@@ -225,7 +229,9 @@ def which_rule(
     of_own = own_numbers(made, found)[0] if synthetic else found
     recording, _ = recorded(made, of_own, data, synthetic, seed)
     contest = Contest(contenders(made, found, recording), found, recording, seed)
-    return contest.compared(in_memory(contest.searches, on_progress))
+    found = contest.compared(in_memory(contest.searches, on_progress))
+    samples = len(contest.rules[0].made.data["train_inputs"])
+    return found if synthetic else dataclasses.replace(found, notes=tuple(unsaid(recording, made, samples)))
 
 
 def contenders(spec: Spec, table: Fit, recording: Recording | None = None) -> list[Contender]:

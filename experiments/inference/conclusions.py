@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from dynamics.errors import PlasticodeError
+from experiments.inference import labelling
 from experiments.inference.coordinates import OBSERVE
 from experiments.inference.initial import spent
 from experiments.inference.likelihoods import LIKELIHOODS
@@ -17,17 +18,23 @@ from experiments.inference.verdicts import FALLEN, NORMAL, Misfit, misfit
 
 
 def ends_of_interval(place: float, error: float, profile: xr.Dataset | None, best: float) -> tuple[float, float]:
-    """The ends of the interval: where the profile has fallen by so much, or so many standard errors away."""
+    """The ends of the interval: the outermost places where the profile has fallen by so much, infinite where it has not
+    at an end of the range, or so many standard errors away."""
     if profile is None:
         return place - NORMAL * error, place + NORMAL * error
     lost = np.nan_to_num(profile["loss"].values - best, nan=np.inf)
     at, fallen = profile["place"].values, np.sqrt(lost.clip(0)) - np.sqrt(FALLEN)  # roots: straight of a parabola
-    ends = []
-    for side in (at <= place, at >= place):
-        x, y = at[side], fallen[side]
-        order = np.argsort(y)
-        ends.append(float(np.interp(0, y[order], x[order])) if y.max(initial=-1) > 0 else np.inf)
-    return (-np.inf if np.isinf(ends[0]) else ends[0]), ends[1]
+    return _outermost(at, fallen, place, -1), _outermost(at, fallen, place, 1)
+
+
+def _outermost(at: np.ndarray, fallen: np.ndarray, place: float, side: int) -> float:
+    """The outermost place to one side of another, -1 or 1, at which what is below 0 comes to it: beyond a second valley
+    too."""
+    beyond = np.flatnonzero(side * (at - place) > 0)
+    beyond = beyond[np.argsort(side * at[beyond])]
+    x, y = np.append(place, at[beyond]), np.append(-np.sqrt(FALLEN), fallen[beyond])
+    last = np.flatnonzero(y < 0)[-1]
+    return side * np.inf if last == len(x) - 1 else float(np.interp(0, y[last : last + 2], x[last : last + 2]))
 
 
 def best_of(ends: list[End], of: str = "the fit") -> End:
@@ -45,7 +52,7 @@ def starts_of(made: Model, ends: list[End]) -> xr.Dataset:
     def numbers(places: list[np.ndarray]) -> np.ndarray:
         return np.array([[float(one.number(at[i])) for i, one in enumerate(made.free)] for at in places])
 
-    return xr.Dataset(
+    found = xr.Dataset(
         {
             "began": (dims, numbers([end.start for end in ends])),
             "ended": (dims, numbers([end.place for end in ends])),
@@ -55,6 +62,7 @@ def starts_of(made: Model, ends: list[End]) -> xr.Dataset:
         },
         {"free": [one.path for one in made.free]},
     )
+    return labelling.starts(found, made.free)
 
 
 def judged(made: Model, recording: Recording, best: End) -> tuple[xr.Dataset, dict[str, Misfit], float]:
@@ -72,7 +80,8 @@ def judged(made: Model, recording: Recording, best: End) -> tuple[xr.Dataset, di
         variables |= {f"{one.name}_data": (dims, y), f"{one.name}_residual": (dims, residuals)}
         variables |= {f"{one.name}_{n}": (_dims(one.name, n, e), np.asarray(e)) for n, e in etas[one.name].items()}
     error = 0.0 if quality is None or quality.converged else float(quality.error)
-    return xr.Dataset(variables), misfits(made, rest, spent(best.information, len(made.free))), error
+    predicted = labelling.predicted(xr.Dataset(variables), made.observe)
+    return predicted, misfits(made, rest, spent(best.information, len(made.free))), error
 
 
 def misfits(made: Model, residuals: dict[str, tuple[np.ndarray, np.ndarray]], used: float) -> dict[str, Misfit]:

@@ -13,7 +13,8 @@ from dynamics.errors import PlasticodeError, printable, refused, unknown
 from experiments.inference.likelihoods import LIKELIHOODS
 from experiments.inference.table import Fit, Free
 from experiments.machine.names import hint
-from experiments.spec.paths import check_path, quantity_at
+from experiments.spec.axes import swept_paths
+from experiments.spec.paths import check_path, covers, quantity_at
 from experiments.spec.spec import Spec
 from experiments.spec.tables import Quantity
 from experiments.spec.units import Time
@@ -74,6 +75,9 @@ class Coordinate:
 def coordinates(spec: Spec, fit: Fit, values: Mapping[str, np.ndarray]) -> tuple[Coordinate, ...]:
     """The free numbers of a fit, in the order of its table; `values` are those of the spec, by path."""
     table = spec.values()
+    for path in fit.free:
+        if (whole := path.rpartition(".")[0]) in fit.free:
+            raise PlasticodeError(f"'{whole}' is free and '{path}' too, which is a part of it: it must be either")
     found = []
     for path, free in fit.free.items():
         key = f"fit.free.{path}"
@@ -99,7 +103,7 @@ def _known(spec: Spec, path: str, table: Mapping[str, Any]) -> Quantity:
     section = path.split(".")[0]
     if section in NOT_FREE:
         raise PlasticodeError(f"fit.free.{path} is not allowed: {NOT_FREE[section]}")
-    if path in spec.sweep:
+    if any(covers(path, axis) or covers(axis, path) for axis in swept_paths(spec.sweep)[0]):
         raise PlasticodeError(f"'{path}' is free and swept at once: it must be either")
     quantity = quantity_at(path, table)
     if quantity is None:

@@ -14,11 +14,13 @@ import xarray as xr
 from scipy import stats
 from scipy.stats import qmc
 
+from dynamics.errors import refused
 from dynamics.regime import REFINEMENTS
 from experiments.execution.keeping import share
 from experiments.execution.runner import local, meter_of
+from experiments.inference import labelling
 from experiments.inference.coordinates import Coordinate, coordinates
-from experiments.inference.expected import BATCH, LONG_NAME, Informer
+from experiments.inference.expected import BATCH, Informer
 from experiments.inference.model import doubled, widened
 from experiments.inference.searching import Seeker
 from experiments.inference.table import Fit, Observation, check_double, read_fit
@@ -32,6 +34,7 @@ from experiments.spec.grid import Sweep, expand
 from experiments.spec.loading import make_spec, spec_of
 from experiments.spec.spec import Spec
 from experiments.storage.chunks import ChunkStore, Record
+from experiments.tasks.recorded import Recorded
 
 PART = "protocols"  # what the names of chunks begin with
 
@@ -210,6 +213,7 @@ class Plans:
         own = [number for number, axis in enumerate(grid.sweep.axes) if axis in grid.axes]
         others = [number for number in range(len(grid.sweep.axes)) if number not in own]
         points = np.flatnonzero((job.group.index[:, others] == 0).all(axis=1))
+        _check_rows(job)
         informer = Informer(job, grid.free, observe.observe, len(points))
         places = informer.truths(points)[:, None] if grid.truths is None else np.tile(grid.truths, (len(points), 1, 1))
         truths = places.shape[1]
@@ -255,6 +259,14 @@ class Plans:
         return Design(_dataset(grid, table, errors, seconds), grid.free, blind)
 
 
+def _check_rows(job: Job) -> None:
+    """Refuses more presentations than a recorded experiment has, as a fit does."""
+    spec, rows = job.plan.spec, len(job.data["train_inputs"])
+    if isinstance(spec.task, Recorded) and spec.stimulus.presentations > rows:
+        told = f"task.file has {rows} rows, each of which is shown once"
+        raise refused("stimulus.presentations", spec.stimulus.presentations, told)
+
+
 def _axes(grid: _Grid, table: Fit) -> dict[str, list[str]]:
     """What each axis is called in texts, and its places."""
     swept = {axis.paths[0]: list(axis.members[0].labels) for axis in grid.axes}
@@ -279,12 +291,10 @@ def _dataset(grid: _Grid, table: Fit, errors: np.ndarray, seconds: np.ndarray) -
         dims.append(name)
     with np.errstate(divide="ignore"):
         mean = np.exp(np.log(errors).mean(axis=-2))
-    numbers = {"error": ([*dims, "free"], mean), "seconds": (dims, seconds)}
+    lasting = {"long_name": "how long the protocol takes", "units": "s"}
+    numbers = {"error": ([*dims, "free"], mean), "seconds": (dims, seconds, lasting)}
     if grid.truths is not None:
         numbers["error_at_truth"] = ([*dims, "truth", "free"], errors)
         truths = np.stack([one.number(grid.truths[:, i]) for i, one in enumerate(grid.free)], axis=1)
         places["true_number"] = (("truth", "free"), truths)
-    data = xr.Dataset(numbers, places | {"free": [one.path for one in grid.free]})
-    data["seconds"].attrs["units"] = "s"
-    data["error"].attrs["long_name"] = LONG_NAME
-    return data
+    return labelling.design(xr.Dataset(numbers, places | {"free": [one.path for one in grid.free]}), grid.free)

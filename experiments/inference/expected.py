@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from dynamics.errors import refused
 from experiments.inference.coordinates import Coordinate, coordinates, value_at
+from experiments.inference.labelling import LONG_NAME
 from experiments.inference.model import Arrays, Model, Rows, check, doubled, in_order, truth_of
 from experiments.inference.searching import Program
 from experiments.inference.table import Observation, read_fit
@@ -19,12 +20,11 @@ from experiments.inference.verdicts import certainty
 from experiments.machine.compilation import for_products
 from experiments.points.jobs import Job, layout_of, prepare
 from experiments.spec.extents import Extent
-from experiments.spec.probes import FISHER, PROBES
+from experiments.spec.probes import FISHER
 from experiments.spec.spec import Spec
 from experiments.tasks.recorded import Recorded
 
 BATCH = 8  # points that one call of the program computes
-LONG_NAME = f"{PROBES[FISHER].long_name}, relative on a log scale"
 
 
 class Informer:
@@ -34,7 +34,7 @@ class Informer:
         spec, self.job, self.size = job.plan.spec, job, min(BATCH, points)
         doubled(spec)  # refuses noise, and samples side by side
         values = {path: value[0] for path, value in job.group.values.items()}
-        data = dict(job.data) | in_order(spec, len(job.data["train_inputs"]))
+        data = dict(job.data) | in_order(spec, len(job.data["train_inputs"]), spec.stimulus.presentations)
         self.made = Model(job.plan, free, observe, values, spec.seed, data)
         check(self.made, job.group.values)
         presentations = spec.stimulus.presentations

@@ -126,9 +126,10 @@ def design_figures(found: Design) -> dict[str, Figure]:
 
 def _along(panel: Axes, errors: xr.DataArray, dims: list[str]) -> None:
     places = errors[dims[0]].values
-    is_number = places.dtype.kind in "if"
-    panel.plot(places if is_number else range(len(places)), errors.values, "o-", color=OKABE_ITO[0])
-    if not is_number:
+    if places.dtype.kind in "if":
+        panel.plot(places, errors.values, "o-", color=OKABE_ITO[0])
+    else:  # nothing lies between two texts
+        panel.plot(range(len(places)), errors.values, "o", color=OKABE_ITO[0])
         panel.set_xticks(range(len(places)), _texts(places))
     panel.set(yscale="log", xlabel=axis_label(errors.coords.to_dataset(), dims[0]))
 

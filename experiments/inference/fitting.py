@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from experiments.inference import recordings
+from experiments.inference import labelling, recordings
 from experiments.inference.bends import bent, sides
 from experiments.inference.comparison import Contest, contenders
 from experiments.inference.conclusions import best_of, ends_of_interval, judged, starts_of
@@ -194,7 +194,7 @@ class Prepared:
         reached = sum(end.loss < best.loss + SAME for end in ends)
         weights = made.initial.found(best) if made.initial and made.initial.size else None
         found = estimates, known.correlation, -best.loss, tests, starts_of(made, ends), reached, predicted, profiles
-        notes = [*notes, *_cut(estimates, made.free, profiles)]
+        notes = [*notes, *_missed(profiles, best.loss), *_cut(estimates, made.free, profiles)]
         return Fitted(*found, made.free, known, error, weights, tuple(notes))
 
     def blind(self) -> list[str]:
@@ -219,7 +219,13 @@ class Prepared:
             notes.append(f"All {shown} presentations of the recording were fitted: {told}.")
         if self.spec.dtype == "float32" and "dtype" in self.spec.model_fields_set:
             notes.append("The fit was computed in float64: small eigenvalues in float32 are those of rounding.")
-        return notes + ([] if self.truth is not None else recordings.unsaid(self.recording, self.spec))
+        return notes + self.unsaid
+
+    @property
+    def unsaid(self) -> list[str]:
+        """What is taken for granted of a recording that was not simulated."""
+        samples = len(self.made.data["train_inputs"])
+        return [] if self.truth is not None else recordings.unsaid(self.recording, self.spec, samples)
 
     def packed(self, search: Search) -> bytes:
         """What a worker needs to go on from starts."""
@@ -271,22 +277,32 @@ class Prepared:
         for path, at in places.items():
             numbers = [float(self.made.free[free.index(path)].number(place)) for place in at]
             variables = {"loss": ("at", [next(losses) for _ in at]), "place": ("at", at)}
-            found[path] = xr.Dataset(variables, {"at": numbers})
+            found[path] = labelling.profile(xr.Dataset(variables, {"at": numbers}), self.made.free[free.index(path)])
         return found
 
 
+def _missed(profiles: Mapping[str, xr.Dataset], best: float) -> list[str]:
+    """Of which profiles a point is better than the best start has become."""
+    more = {path: best - float(np.nanmin(one["loss"].values)) for path, one in profiles.items()}
+    told = "fits better than the estimates, by"
+    return [
+        f"A point of the profile of {path} {told} {by:.2g} log units: take a larger fit.starts."
+        for path, by in more.items()
+        if by > SAME
+    ]
+
+
 def _cut(estimates: Mapping[str, Estimate], free: Sequence[Coordinate], followed: Collection[str]) -> list[str]:
-    """Which intervals end where their range does, but for those that profiles have followed: errors are read off the
-    curvature at the estimate, and a likelihood that bends on the way may reach further at the other end."""
+    """Which intervals end where their range does: errors are read off the curvature at the estimate, and a likelihood
+    that bends on the way may reach further at the other end, which profiles have followed."""
     cut = [
         one.path
         for one in free
-        if one.path not in followed
-        and (told := estimates[one.path]).verdict == IDENTIFIED
-        and (told.low <= one.low or told.high >= one.high)
+        if (told := estimates[one.path]).verdict == IDENTIFIED and (told.low <= one.low or told.high >= one.high)
     ]
-    how = "is cut by its range: the profile that fit.profile asks for follows it further"
-    return [f"The interval of {path} {how}." for path in cut]
+    more = "the profile that fit.profile asks for follows it further"
+    how = {path: "no other number was looked at" if path in followed else more for path in cut}
+    return [f"The interval of {path} is cut by its range: {why}." for path, why in how.items()]
 
 
 def _estimate(

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from dynamics.errors import PlasticodeError, printable
+from experiments.inference import labelling
 from experiments.inference.recordings import Recording
 from experiments.inference.scoring import End, spread
 from experiments.inference.table import Fit
@@ -78,7 +79,7 @@ class Initial:
                 whole[entries] = values
                 variables[key] = (dims, whole.reshape(self.weights[name].shape))
             first += len(entries)
-        return xr.Dataset(variables)
+        return labelling.weights(xr.Dataset(variables))
 
 
 def starts_in(made: Any, starts: int, seed: int) -> np.ndarray:

@@ -300,10 +300,20 @@ def model(spec: Spec, fit: Fit, recording: Recording | None = None) -> Model:
             check_shown(spec.task, recording, data)
     made = Model(job.plan, free, fit.observe, values, spec.seed, data)
     maps = check(made, job.group.values)
+    _check_lags(made, spec.stimulus.presentations if recording is None else recording.presentations)
     if recording is not None:
         check_shapes(recording, fit, maps)
         _check_over(made, recording)
     return dataclasses.replace(made, initial=initial_of(made, fit, recording))
+
+
+def _check_lags(made: Model, presentations: int) -> None:
+    """Refuses a constant lag that may be longer than the recording, in which nothing of it would arrive."""
+    lasts = made.lasting(presentations).sum()
+    for one in made.free if not made.plan.spec.delays.stages else ():
+        if one.path.startswith("delays.") and one.high >= lasts:
+            told = f"the recording lasts {lasts:g} s, and nothing arrives in it after a lag of that"
+            raise refused(f"fit.free.{one.path}", [f"{end:g} s" for end in (one.low, one.high)], told)
 
 
 def _check_over(made: Model, recording: Recording) -> None:
@@ -316,9 +326,12 @@ def _check_over(made: Model, recording: Recording) -> None:
             raise PlasticodeError(f"the recording has values of '{name}' at times when {told}: they must be NaN there")
 
 
-def in_order(spec: Spec, samples: int) -> dict[str, np.ndarray]:
-    """Which samples are shown, where they are recorded ones."""
-    return {"shown": np.arange(samples, dtype=np.int32)} if isinstance(spec.task, Recorded) else {}
+def in_order(spec: Spec, samples: int, presentations: int = 0) -> dict[str, np.ndarray]:
+    """Which samples are shown, where they are recorded ones: each once, or again from the first, as in a run of so many
+    presentations."""
+    if not isinstance(spec.task, Recorded):
+        return {}
+    return {"shown": np.arange(max(samples, presentations), dtype=np.int32) % samples}
 
 
 def check(model: Model, values: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from dynamics.errors import PlasticodeError, printable, refused
+from experiments.inference import labelling
 from experiments.inference.likelihoods import LIKELIHOODS
 from experiments.inference.table import Fit, Observation
 from experiments.machine.names import hint
@@ -21,6 +22,7 @@ from experiments.tasks.samples import numbers
 
 SAMPLE = "sample"  # the variable that says which sample of the task a presentation showed
 FEWEST = 2  # presentations
+MOST_TOLD = 12  # names of what a recording has
 
 
 class Recording(NamedTuple):
@@ -52,15 +54,17 @@ def read(source: str | Path | Mapping[str, Any] | xr.Dataset, fit: Fit, task: Ab
             wanted = [SAMPLE, *shown, fit.initial_weights, *(one.name for one in fit.observe)]
             names = _named(list(contents.entries), wanted, printable(str(place)))
             arrays = {name: contents.read(place) for name, place in names.items()}
+            there = [_short(entry) for entry in contents.entries]
         what = f"the recording '{printable(str(place))}'"
     elif not hasattr(source, "items"):
         told = "it must be a file, or arrays by name: a dictionary, a Dataset or a DataFrame"
         raise PlasticodeError(f"the recording is a {type(source).__name__}: {told}")
     else:
         entries = source.variables if isinstance(source, xr.Dataset) else source  # coordinates too, as files have them
-        arrays = {str(name): _array(values) for name, values in entries.items()}
+        arrays = {str(name): _array(str(name), values) for name, values in entries.items()}
+        there = list(arrays)
         what = "the recording"
-    seen = {one.name: _observed(arrays, one, what) for one in fit.observe}
+    seen = {one.name: _observed(arrays, one, what, there) for one in fit.observe}
     sample = _column(arrays, SAMPLE)
     own = {name: numbers(values, name, what) for name in shown if (values := _column(arrays, name)) is not None}
     rows = {name: len(values) for name, values in (seen | own).items()}
@@ -81,17 +85,25 @@ def read(source: str | Path | Mapping[str, Any] | xr.Dataset, fit: Fit, task: Ab
     return Recording(rows[first], seen, None if sample is None else _whole(sample, what), own, start, shapes)
 
 
-def _array(values: Any) -> np.ndarray:
+def _array(name: str, values: Any) -> np.ndarray:
     """An array, NaN where a masked one has nothing."""
-    return np.ma.filled(values.astype(float), np.nan) if np.ma.isMaskedArray(values) else np.asarray(values)
+    try:
+        return np.ma.filled(values.astype(float), np.nan) if np.ma.isMaskedArray(values) else np.asarray(values)
+    except ValueError:
+        told = f"the recording has lists of different lengths in '{printable(name)}'"
+        raise PlasticodeError(f"{told}: each presentation must have as many numbers, NaN among them") from None
+
+
+def _short(entry: str) -> str:
+    """What an entry of a file is called in its folder, which of a time series of NWB is what it is called."""
+    return entry.removesuffix("/data").rpartition("/")[2]
 
 
 def _named(entries: list[str], wanted: list[str], file: str) -> dict[str, str]:
     """The entries of a file that are wanted, or whose columns are, by their names without folders."""
     found = {}
     for name in wanted:
-        # In its folder, which of a time series of NWB is what it is called.
-        inner = [entry for entry in entries if entry.removesuffix("/data").rpartition("/")[2] == name]
+        inner = [entry for entry in entries if _short(entry) == name]
         own = [name] if name in entries else inner
         if len(own) > 1:
             raise PlasticodeError(f"the recording '{file}' has {' and '.join(own)}: one of them must be '{name}'")
@@ -114,15 +126,20 @@ def _column(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray | None:
     return np.stack([arrays[columns[i]] for i in range(len(columns))], axis=1)
 
 
-def _observed(arrays: Mapping[str, np.ndarray], one: Observation, what: str) -> np.ndarray:
-    """The data of an observation, (presentations, data)."""
+def _observed(arrays: Mapping[str, np.ndarray], one: Observation, what: str, there: list[str]) -> np.ndarray:
+    """The data of an observation, (presentations, data), of what is `there`."""
     values = _column(arrays, one.name)
     if values is None:
-        near = hint(one.name, list(arrays))
-        raise PlasticodeError(f"{what} has no variable '{one.name}': fit.observe needs one of each name{near}")
+        has = ", ".join(map(printable, there[:MOST_TOLD])) + (", ..." if len(there) > MOST_TOLD else "") or "nothing"
+        told = f"fit.observe needs one of each name, and it has {has}{hint(one.name, there)}"
+        raise PlasticodeError(f"{what} has no variable '{one.name}': {told}")
     values = numbers(values, one.name, what)
     if values.ndim == 0:
         raise PlasticodeError(f"{what} has a single number as '{one.name}': its first axis must be presentations")
+    if not values.size:
+        raise PlasticodeError(
+            f"{what} has '{one.name}' of shape {list(values.shape)}: something must have been recorded"
+        )
     if one.times is not None and values.ndim > 2 and values.shape[1] != len(one.times):
         raise PlasticodeError(
             f"{what} has '{one.name}' of shape {list(values.shape)}, and fit.observe {len(one.times)} times of it: it "
@@ -196,10 +213,14 @@ def chosen(sample: np.ndarray, samples: int) -> np.ndarray:
     return sample.astype(np.int32)
 
 
-def unsaid(recording: Recording, spec: Spec) -> list[str]:
-    """What is taken for granted of a recording that does not say which samples were shown."""
-    if recording.sample is not None or isinstance(spec.task, Recorded):
+def unsaid(recording: Recording, spec: Spec, samples: int) -> list[str]:
+    """What is taken for granted of a recording that does not say which of so many samples were shown."""
+    if recording.sample is not None:
         return []
+    if isinstance(spec.task, Recorded):
+        shown = recording.presentations
+        took = f"it was taken for the first {shown} of the {samples} rows of task.file"
+        return [f"The recording has {shown} presentations: {took}."] if shown < samples else []
     if spec.regime == "flow" or spec.stimulus.order == "sequential":
         return []
     order = f"stimulus.order = '{spec.stimulus.order}' with seed = {spec.seed}"
@@ -215,4 +236,4 @@ def dataset(recording: Recording, fit: Fit) -> xr.Dataset:
         variables[SAMPLE] = (("presentation",), recording.sample)
     for name, values in recording.start.items():
         variables[f"{fit.initial_weights}_{name}"] = ([f"{name}_{axis}" for axis in range(values.ndim)], values)
-    return xr.Dataset(variables)
+    return labelling.recording(xr.Dataset(variables), fit.observe)

@@ -12,13 +12,12 @@ import numpy as np
 from dynamics.errors import PlasticodeError, refused
 from experiments.execution import cluster, runner
 from experiments.execution.keeping import How, missing, share
-from experiments.inference import recordings, writing
+from experiments.inference import writing
 from experiments.inference.design import Designer, Plans
 from experiments.inference.fitting import Prepared
 from experiments.inference.initial import FREE
-from experiments.inference.model import model, sizes
 from experiments.inference.searching import Search, Searcher, Seeker, chunking_of, chunks_of, meter_of
-from experiments.inference.simulation import given, recorded
+from experiments.inference.simulation import recorded
 from experiments.inference.table import Fit, read_fit
 from experiments.machine.progress import Meter, OnProgress
 from experiments.points.jobs import group_stem
@@ -85,6 +84,7 @@ def fit_into(
     source = data or table.data
     keeps = synthetic or (source is not None and ownership.is_own(target, source, RECORDED))
     ownership.refuse(target, writing.written(keeps))  # sooner than after the fit
+    _refuse_held(target, {"design.nc": "a design"})  # of a run the directory knows more
     recording, truth = recorded(spec, table, data, synthetic, spec.seed)
     prepared, double = Prepared(spec, table, recording, spec.seed, truth), spec.model_copy(update=IN_DOUBLE)
     contest = prepared.contest  # what is wrong with a rule is told before the fit
@@ -103,6 +103,13 @@ def fit_into(
     if which is not None:
         tables, told, ok = [*tables, writing.table_of_rules(which)], [*told, *which.sentences], ok and which.ok
     return Told(tables, told, ok)
+
+
+def _refuse_held(target: Path, others: Mapping[str, str]) -> None:
+    """Refuse a directory that holds what another command has written, whose page and summary this one would replace."""
+    for name, of in others.items():
+        if (target / name).exists():
+            raise PlasticodeError(f"the output '{target}' holds '{name}' of {of}: choose another --out")
 
 
 def _header(prepared: Prepared, how: How) -> dict[str, Any]:
@@ -164,27 +171,31 @@ def searcher(request: cluster.Request, size: int, store: ChunkStore | None) -> S
     return Searcher(Search(part, Prepared.unpacked(prepared).way(part), start, held), size, store)
 
 
-def check_into(spec: Spec, data: Path | None) -> Told:
-    """Look whether a recording has the layout that a spec asks for, without a fit; what it has."""
+def check_into(spec: Spec, data: Path | None, synthetic: bool) -> Told:
+    """Look whether a recording, or the one that the spec simulates, has the layout that a spec asks for, and whether
+    all rules that are to be compared can be asked about it, without a fit; what it has."""
     table = read_fit(spec)
-    recording = given(spec, table, data)
-    recordings.check_widths(recording, table, sizes(model(spec, table, recording)))
+    recording, truth = recorded(spec, table, data, synthetic, spec.seed)
+    prepared = Prepared(spec, table, recording, spec.seed, truth)
     rows = [
         [one.name, one.of, one.noise, str(recording.seen[one.name].shape[1]), f"{100 * seen:.3g} %"]
         for one in table.observe
         for seen in [1 - np.isnan(recording.seen[one.name]).mean()]
     ]
     header = ["variable", "of", "noise", "data per presentation", "recorded"]
-    told = f"The recording has {recording.presentations} presentations, in the layout that the spec asks for."
-    return Told([TextTable("the recording", header, rows, "")], [told, *recordings.unsaid(recording, spec)], True)
+    what = "simulated recording" if synthetic else "recording"
+    told = [f"The {what} has {recording.presentations} presentations, in the layout that the spec asks for."]
+    if prepared.contest is not None:
+        names = ", ".join(one.name for one in prepared.contest.rules)
+        told.append(f"It can be asked which of the rules {names} explains it, in {table.folds} folds.")
+    return Told([TextTable(f"the {what}", header, rows, "")], [*told, *prepared.unsaid], True)
 
 
 def design_into(spec: Spec, target: Path, how: How, on_progress: OnProgress, notify: Callable[[str], None]) -> Told:
     """Compute what the protocols of a sweep would tell, and write it. Chunks of them are kept in `target`: the same
     design goes on from there."""
     ownership.refuse(target, ownership.DESIGNED)
-    if held := [name for name in ("results.nc", "fit.nc") if (target / name).exists()]:
-        raise PlasticodeError(f"the output '{target}' holds '{held[0]}' of a run or a fit: choose another --out")
+    _refuse_held(target, {"results.nc": "a run", "fit.nc": "a fit"})
     plans, double = Plans(spec, read_fit(spec)), spec.model_copy(update=IN_DOUBLE)
     with rundir.opened(target, _header_of_design(plans, how), None, how.force) as directory:
         for notice in directory.notices:

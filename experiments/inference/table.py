@@ -59,11 +59,11 @@ class Observation(AbstractTable):
     rate: Positive | None = None
     gain: Positive | None = None
 
-    @field_validator("neurons")
+    @field_validator("neurons", "times")
     @classmethod
-    def _once(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    def _once(cls, value: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
         if value is not None and len(set(value)) < len(value):
-            raise ValueError("each neuron must be listed once")
+            raise ValueError("each must be listed once")
         return value
 
     @property
@@ -182,6 +182,10 @@ def read_fit(spec: Spec) -> Fit:
         if head != "observe" or number not in numbers or key not in Observation.model_fields:
             allowed = ", ".join(f"observe.{number}.{key}" for number in numbers for key in Observation.model_fields)
             raise unknown("path in fit.sweep", printable(path), allowed.split(", "))
+        if len({str(value) for value in values}) < len(values):
+            raise refused(f"fit.sweep.{path}", values, "each value must be listed once")
+        if f"observe.{names[int(number)]}.{key}" in fit.free:
+            raise PlasticodeError(f"'{path}' of fit.sweep is free and swept at once: it must be either")
         for value in values:
             fit.chosen({path: value})
     return fit

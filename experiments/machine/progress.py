@@ -19,6 +19,7 @@ from experiments.machine.interrupts import raise_if_interrupted
 
 PATIENCE = 2.0  # seconds before anything is shown
 EVERY_SECONDS, EVERY_FRACTION, EVERY_MINUTE = 5.0, 0.1, 60.0  # between two plain lines
+SOON = 1.0  # seconds that are left, of which nothing is told
 EVERY_UPDATE = 0.2  # seconds between two states of a bar in a notebook
 POINTS = "points"  # of a sweep
 Amount = Annotated[float, Field(strict=True, ge=0, lt=1e18)]
@@ -53,7 +54,9 @@ class Progress(NamedTuple):
         facts = [f"{self.points} of {self.of} {self.what} finished"] if self.of else []
         facts += [f"{self.rate:.3g} {self.what}/s"] if self.rate else []
         facts += [f"{self.failures} chunk{'s' * (self.failures > 1)} failed"] if self.failures else []
-        return facts + ([f"about {span(self.left)} left"] if self.left is not None else [])
+        if self.left is None or self.left < SOON:
+            return facts
+        return [*facts, f"about {span(self.left)} left"]
 
 
 def progress_told(content: object) -> Progress | None:

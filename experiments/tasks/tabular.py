@@ -13,6 +13,7 @@ from experiments.tasks.entries import Entry, Unfit
 
 LARGEST_TABLE = 1_000_000_000  # bytes of a table of text
 DELIMITERS = ",;\t"
+NUMBERED = "numbers of rows, which row.names = FALSE in R and index=False in pandas leave out"
 
 
 def text_columns(path: Path) -> dict[str, Entry]:
@@ -30,6 +31,7 @@ def text_columns(path: Path) -> dict[str, Entry]:
     for name in names:
         if not name or names.count(name) > 1:
             what = f"two columns called '{printable(name)}'" if name else "a column without a name"
+            what += f" ({NUMBERED})" if not name and not names[0] else ""
             raise PlasticodeError(f"'{path}' has {what}: each must have a name of its own")
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # rows that are too long would be cut

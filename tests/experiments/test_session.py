@@ -355,6 +355,7 @@ def test_the_status_of_a_run_that_has_just_begun(monkeypatch):
     assert told[0] == "tiny: 0 of 6 points are finished (0%)" and "is at it: " in told[1]
     facts = progress.Progress(8.0, 10.0, 0, 70, rate=0.5, left=3.0)
     assert (facts.fraction, facts.facts) == (0.8, ["0 of 70 points finished", "0.5 points/s", "about 3 s left"])
+    assert facts._replace(left=0.3).facts == facts.facts[:-1]  # "about 0 s" says nothing
 
 
 def test_the_status_of_what_is_no_run_is_told():

@@ -31,7 +31,7 @@ from experiments.points.jobs import group_stem
 from experiments.spec.loading import load_spec, make_spec
 from experiments.spec.spec import dump_toml
 from experiments.storage import rundir
-from tests.experiments.inference.test_fitting import CHOICE, FEEDBACK, PLASTICITY, Z1, fit_of, table
+from tests.experiments.inference.test_fitting import CHOICE, FEEDBACK, PLASTICITY, Z1, are_told, fit_of, table
 
 pytestmark = pytest.mark.usefixtures("unchecked_types")
 
@@ -206,12 +206,21 @@ def test_a_command_names_the_rule_that_has_made_the_recording(tmp_path):
     assert content["verdict"] == "explained-by: fa"
     assert [sorted(one["estimates"]) for one in content["compared"]] == [sorted([PLASTICITY, FEEDBACK]), [PLASTICITY]]
     with xr.open_dataset(out / "fit.nc", group="rules") as data:
+        are_told(data, ["estimate"])
         assert list(data["rule"].values) == ["fa", "sgd"] and set(data["fold"].values) == set(range(5))
         behind = -data["held_out"].sum("presentation").diff("rule").item()
         np.testing.assert_allclose(behind, data["behind"].sel(rule="sgd", bound="difference"))
     page = (out / "report.html").read_text()
     assert page.index("<img") < page.index("Of these rules fa alone") < page.index("<table")
     assert load_spec(out / "spec.toml").fit["rules"] == ["fa", "sgd"]
+
+
+def test_what_is_taken_for_granted_of_a_recording_is_told(monkeypatch):
+    monkeypatch.setattr(comparison.Contest, "compared", lambda *_: Compared((), (), np.zeros(60), 5))
+    seen = {"z1": np.zeros((60, 3)), "choice": np.zeros(60)}
+    (told,) = plasticode.which_rule(spec_of(), seen).notes
+    assert told.startswith("The recording has no variable 'sample'")
+    assert not plasticode.which_rule(spec_of(), synthetic=True).notes
 
 
 WRONG = {

@@ -65,6 +65,24 @@ def test_errors_are_those_of_the_closed_form_and_of_a_design(tmp_path):
     np.testing.assert_allclose(plasticode.design(spec).errors, errors, rtol=1e-12)
 
 
+def test_rows_of_a_recorded_experiment_are_shown_again_by_a_run_and_once_in_a_design(tmp_path):
+    """Errors beside a run of 7 presentations of 3 rows are those of a design of a file of 7; rows after the last had
+    been the last."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(3, 2)), rng.normal(size=(3, 1))
+    rows, made = np.arange(7) % 3, {}
+    for name, at in (("3", rows[:3]), ("7", rows)):
+        np.savez(tmp_path / f"{name}.npz", inputs=x[at], targets=y[at])
+        table = {key: SPEC[key] for key in ("regime", "rule", "network", "timescales", "record", "dtype")}
+        task = {"name": "recorded", "file": str(tmp_path / f"{name}.npz")}
+        fit = {"free": {SECOND: ["0.1 s", "10 s"]}, "observe": [{"of": "W2", "sd": 0.05}]}
+        made[name] = table | {"task": task, "stimulus": {"presentations": 7, "order": "sequential"}, "fit": fit}
+    beside = plasticode.run(make_spec(made["3"])).data.fisher
+    np.testing.assert_allclose(np.ravel(beside), np.ravel(plasticode.design(made["7"]).errors), rtol=1e-9)
+    with pytest.raises(PlasticodeError, match="stimulus.presentations = 7 is not allowed: task.file has 3 rows"):
+        plasticode.design(made["3"])
+
+
 def test_an_interrupted_design_goes_on_to_the_same_numbers(tmp_path, monkeypatch):
     """Of two chunks, of four protocols at four truths: it stops in the second, and does not do the first again."""
     spec = make_spec(SPEC | {"record": {"points": 1}} | fit_of(truths=4))

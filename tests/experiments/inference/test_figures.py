@@ -28,6 +28,7 @@ def test_which_neurons_are_seen_is_an_axis_of_texts():
     panel = panel_of(np.array([0.003, 0.002]), NEURONS)
     assert texts(panel.get_xticklabels()) == ["[0]", "[0, 2]"] and panel.get_xlabel() == "observe.0.neurons"
     assert panel.get_title() == "standard error of\ndelays.error (s)"
+    assert [line.get_linestyle() for line in panel.lines] == ["None"]  # there is nothing between two texts
 
 
 def test_a_map_is_at_the_best_of_further_axes():

@@ -1,6 +1,7 @@
 """Fits and designs of a small network whose answer is known: the numbers that have made the recording."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -58,6 +59,15 @@ def test_the_truth_is_found(found):
     assert abs(found.correlation[0, 1]) > 0.3 and np.isclose(found.correlation[0, 0], 1)
     assert not any(test.found for test in found.misfit.values())
     assert str(found).startswith(f"{PLASTICITY} = ")
+
+
+def test_noise_alone_may_be_free():
+    """Of n residuals the standard deviation is the root of their mean square, and known to 1 / sqrt(2 n) of itself."""
+    of_noise = plasticode.fit(table(presentations=20, free=(SD,), observe=[Z1], starts=2), synthetic=True)
+    data = of_noise.predicted
+    sd = np.sqrt(np.square(data["z1_data"] - data["z1_mean"]).mean())
+    np.testing.assert_allclose(of_noise.estimates[SD].value, sd, rtol=1e-4)
+    np.testing.assert_allclose(of_noise.known.errors * of_noise.free[0].width, 1 / np.sqrt(2 * 40), rtol=1e-4)
 
 
 def test_information_is_that_of_differences_of_what_is_predicted():
@@ -170,6 +180,8 @@ def test_seen_less_often_is_known_less_well():
     errors = told.errors.sel(free=SD)
     assert errors.dims == ("fit_observe_0_every",) and told.data["error_at_truth"].sizes["truth"] == 3
     assert np.isclose(errors[1] / errors[0], np.sqrt(2))
+    are_told(told.data)
+    assert told.data["true_number"].attrs.get("units") is None and told.data.unit.values.tolist() == ["s", "1"]
     each = told.data["error_at_truth"].values
     np.testing.assert_allclose(told.errors, np.exp(np.log(each).mean(axis=1)))
     # Relative errors of a standard deviation follow from the number of data alone.
@@ -201,7 +213,23 @@ def test_the_command_writes_what_it_has_found(written):
         "prediction-choice.png",
     }
     with xr.open_dataset(folder / "out/fit.nc", group="starts") as starts:
-        assert starts.sizes == {"start": 4, "free": 2}
+        assert starts.sizes == {"start": 4, "free": 2} and starts.unit.values.tolist() == ["s", "1"]
+
+
+def are_told(data: xr.Dataset, own: Sequence[str] = ()) -> None:
+    """Whether all variables have a long name, and a unit, but for those whose numbers have their `own`."""
+    for name, one in data.data_vars.items():
+        assert one.attrs["long_name"] and ("units" in one.attrs) == (name not in own), name
+
+
+def test_what_is_written_says_what_it_is(found, written):
+    folder, _ = written
+    fit, own = folder / "out/fit.nc", ("began", "ended")
+    groups = [xr.load_dataset(fit, group=group) for group in ("starts", "predicted")]
+    profile = found.profiles[PLASTICITY]
+    for data in (*groups, profile, xr.load_dataset(folder / "out/recording.nc")):
+        are_told(data, own)
+    assert profile["at"].attrs == {"long_name": PLASTICITY, "units": "s"}
 
 
 def test_what_it_simulated_is_a_recording_that_its_own_spec_fits(written):
@@ -251,7 +279,9 @@ def test_the_design_command_names_the_best_protocol(written):
     assert not ownership.foreign(folder / "design", ownership.DESIGNED)
     assert (folder / "design/figures/design.png").exists() and load_spec(folder / "design/spec.toml").fit
     refused = invoked("design", folder / "small.toml", "--set", axis, "--out", folder / "out")  # there is a fit
-    assert refused.exit_code == 2 and "holds 'fit.nc'" in refused.output
+    assert refused.exit_code == 2 and "holds 'fit.nc' of a fit" in refused.output
+    refused = invoked("fit", folder / "small.toml", "--synthetic", "--out", folder / "design")
+    assert refused.exit_code == 2 and "holds 'design.nc' of a design" in refused.output
 
 
 def test_the_same_recording_in_other_files(written, tmp_path):

@@ -12,7 +12,7 @@ from experiments.inference.initial import WIDTH, marginal, spent
 from experiments.inference.model import Rows, model, truth_of
 from experiments.inference.table import read_fit
 from experiments.spec.loading import make_spec
-from tests.experiments.inference.test_fitting import PLASTICITY, SEEN, coupled, fit_of, table
+from tests.experiments.inference.test_fitting import PLASTICITY, SEEN, are_told, coupled, fit_of, table
 
 pytestmark = pytest.mark.usefixtures("unchecked_types")
 
@@ -85,6 +85,7 @@ def test_weights_that_are_off_are_a_misfit_if_known_and_none_if_free(freed):
     known = plasticode.fit(fit_of(spec, initial_weights="known"), seen)
     assert known.estimates[PLASTICITY].verdict in ("misfit", "at-bound")
     assert found.weights is not None and known.weights is None
+    are_told(found.weights)
     weights = made.initial.at(place[1:])
     beyond = [(found.weights[name] - weights[name]) / found.weights[f"{name}_error"] for name in ("W1", "W2")]
     assert np.mean(np.abs(np.concatenate([np.ravel(one) for one in beyond])) < 1.96) > 0.8

@@ -119,12 +119,37 @@ def test_the_command_looks_whether_a_recording_has_the_layout(nwb, tmp_path):
     assert wrong.exit_code == 2 and "2 values of 'rates' per presentation" in wrong.output
 
 
-def test_a_name_that_two_folders_have_is_refused(tmp_path):
+def test_what_is_looked_at_is_what_the_command_would_fit(nwb, tmp_path):
+    """A recording that is simulated, rules that are compared, and rows of the task's file that were not recorded."""
+    table, seen = nwb
+    (tmp_path / "s.toml").write_text(dump_toml(make_spec(table)), encoding="utf-8")
+    cases = {
+        ("--synthetic",): (0, "The simulated recording has 60 presentations"),
+        ("--rules", "fa,sgd"): (0, "which of the rules fa, sgd explains it, in 5 folds"),
+        ("--rules", "fa,sdg"): (2, "in fit.rules: rule 'sdg' is not known"),
+        ("--rules", "fa,sgd", "--set", "fit.folds=20"): (2, "fit.folds = 20 is not allowed"),
+        ("--synthetic", "--data", "r.npz"): (2, "are not allowed together"),
+        ("--synthetic", "--set", "timescales.plasticity=9 s"): (2, "timescales.plasticity = 9 is outside of its range"),
+    }
+    for more, (code, told) in cases.items():
+        done = CliRunner().invoke(app, ["fit", str(tmp_path / "s.toml"), "--check", *more])
+        assert done.exit_code == code and told in " ".join(done.output.split()), done.output
+    np.savez(tmp_path / "r.npz", **{name: values[:40] for name, values in seen.items()})
+    short = ["fit", str(tmp_path / "s.toml"), "--check", "--data", str(tmp_path / "r.npz")]
+    said = " ".join(CliRunner().invoke(app, short).output.split())
+    assert "has 40 presentations: it was taken for the first 40 of the 60 rows of task.file." in said
+
+
+def test_a_name_that_two_folders_have_is_refused_and_one_that_none_has(tmp_path):
     with h5py.File(tmp_path / "two.h5", "w") as file:
         file["a/rates"] = file["b/rates"] = np.zeros((4, 2))
+        file["a/choices"] = np.zeros(4)
     fit = read_fit(make_spec(spec_of(tmp_path / "two.h5")))
     with pytest.raises(PlasticodeError, match="has a/rates and b/rates: one of them must be 'rates'"):
         recordings.read(tmp_path / "two.h5", fit)
+    of_choices = fit.model_copy(update={"observe": fit.observe[1:]})
+    with pytest.raises(PlasticodeError, match="no variable 'choice': .* rates, .*; did you mean 'choices'?"):
+        recordings.read(tmp_path / "two.h5", of_choices)
 
 
 def test_what_is_seen_after_a_short_trial_is_refused(nwb):

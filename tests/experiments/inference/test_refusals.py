@@ -14,6 +14,9 @@ WRONG_DATA = {
     "rows": (SEEN | {"choice": np.zeros(49)}, "50 presentations of 'z1' and 49 of 'choice'"),
     "width": (SEEN | {"z1": np.zeros((50, 3))}, "3 values of 'z1' per presentation, and fit.observe has 2"),
     "nothing": (SEEN | {"z1": np.full((50, 2), np.nan)}, "nothing but NaN in 'z1'"),
+    "none": ({"z1": np.zeros((0, 2)), "choice": []}, "'z1' of shape [0, 2]: something must have been recorded"),
+    "ragged": (SEEN | {"z1": [[1.0, 2.0], [3.0]]}, "lists of different lengths in 'z1'"),
+    "there": ({"z": np.zeros((50, 2))}, "and it has z; did you mean 'z'?"),
     "infinite": (SEEN | {"z1": np.full((50, 2), np.inf)}, "infinite values in 'z1'"),
     "texts": (SEEN | {"choice": np.array(["a"] * 50)}, "texts in 'choice'"),
     "half": (SEEN | {"choice": np.full(50, 0.5)}, "0.5 is not allowed: with noise = 'categorical'"),
@@ -59,6 +62,14 @@ WRONG_TABLES = {
     "rnage": (dict(free={PLASTICITY: {"rnage": [1, 2], "prior": [1, 1]}}), "did you mean 'range'?"),
     "no range": (dict(free={PLASTICITY: {}}), f"'fit.free.{PLASTICITY}.range' is missing"),
     "off": (dict(observe=[{"off": "z1", "sd": 1}]), "'fit.observe.0.off' is not known: it must be one of"),
+    "neuron twice": (dict(observe=[Z1 | {"neurons": [0, 0]}]), "each must be listed once"),
+    "time twice": (dict(observe=[Z1 | {"times": ["5 ms", "5 ms"]}]), "each must be listed once"),
+    "part": (dict(free=FREE | {f"{PLASTICITY}.0": [1, 2]}), f"'{PLASTICITY}' is free and '{PLASTICITY}.0' too"),
+    "swept twice": (dict(sweep={"observe.0.every": [1, 1]}), "each value must be listed once"),
+    "swept sd": (
+        dict(free=FREE | {"observe.z1.sd": [0.1, 1]}, sweep={"observe.0.sd": [0.1, 0.2]}),
+        "'observe.0.sd' of fit.sweep is free and swept at once",
+    ),
     "times": (dict(observe=[Z1 | {"times": "5 ms"}]), "fit.observe.0.times = '5 ms' is not allowed: it must be a list"),
     "spaced": (dict(sweep={"observe.0.every": {"linspace": [1, 5, 3]}}), "must be a list of values for each path"),
     "free": (dict(free={PLASTICITY: "1 s"}), 'must be a range, such as ["0.1 s", "50 s"], or'),
@@ -96,10 +107,26 @@ def test_a_spec_that_cannot_be_fitted_is_told_in_a_sentence(more, told):
     assert told in str(caught.value)
 
 
-def test_free_and_swept_at_once_is_refused():
-    spec = table(sweep={PLASTICITY: ["1 s", "2 s"]})
+@pytest.mark.parametrize("free, swept", [("", ""), (".0", ""), ("", ".0")])
+def test_free_and_swept_at_once_is_refused(free, swept):
+    """Parts of lists too: a number of all layers would overwrite that of one, or the other way round."""
+    spec = fit_of(table(sweep={PLASTICITY + swept: ["1 s", "2 s"]}), free={PLASTICITY + free: ["0.1 s", "10 s"]})
     with pytest.raises(PlasticodeError, match="is free and swept at once"):
         plasticode.design(spec)
+
+
+def test_a_number_of_rules_that_are_swept_may_be_free():
+    spec = fit_of(table(sweep={"rule": ["fa", "kp"]}, observe=[Z1]), free={"rule.feedback_scale": [0.1, 4]})
+    assert np.isfinite(plasticode.design(spec).errors).all()
+
+
+def test_a_lag_that_may_outlast_the_recording_is_refused():
+    lag = {"free": {"delays.error": ["0 s", "4 s"]}}
+    spec = fit_of(table(observe=[Z1], regime="coupled", stimulus={"presentations": 50, "duration": "70 ms"}), **lag)
+    told = r"fit.free.delays.error = \['0 s', '4 s'\] is not allowed: the recording lasts 3.5 s"
+    for data in (None, {"z1": np.zeros((50, 2))}):
+        with pytest.raises(PlasticodeError, match=told):
+            plasticode.fit(spec, data, synthetic=data is None)
 
 
 @pytest.mark.parametrize("seed", ["a", -1, 1.5])
