@@ -84,7 +84,7 @@ def fit_into(
     source = data or table.data
     keeps = synthetic or (source is not None and ownership.is_own(target, source, RECORDED))
     ownership.refuse(target, writing.written(keeps))  # sooner than after the fit
-    _refuse_held(target, {"design.nc": "a design"})  # of a run the directory knows more
+    rundir.refuse_held(target, {"design.nc": "a design"})  # of a run the directory knows more
     recording, truth = recorded(spec, table, data, synthetic, spec.seed)
     prepared, double = Prepared(spec, table, recording, spec.seed, truth), spec.model_copy(update=IN_DOUBLE)
     contest = prepared.contest  # what is wrong with a rule is told before the fit
@@ -103,13 +103,6 @@ def fit_into(
     if which is not None:
         tables, told, ok = [*tables, writing.table_of_rules(which)], [*told, *which.sentences], ok and which.ok
     return Told(tables, told, ok)
-
-
-def _refuse_held(target: Path, others: Mapping[str, str]) -> None:
-    """Refuse a directory that holds what another command has written, whose page and summary this one would replace."""
-    for name, of in others.items():
-        if (target / name).exists():
-            raise PlasticodeError(f"the output '{target}' holds '{name}' of {of}: choose another --out")
 
 
 def _header(prepared: Prepared, how: How) -> dict[str, Any]:
@@ -195,7 +188,7 @@ def design_into(spec: Spec, target: Path, how: How, on_progress: OnProgress, not
     """Compute what the protocols of a sweep would tell, and write it. Chunks of them are kept in `target`: the same
     design goes on from there."""
     ownership.refuse(target, ownership.DESIGNED)
-    _refuse_held(target, {"results.nc": "a run", "fit.nc": "a fit"})
+    rundir.refuse_held(target, {"results.nc": "a run", "fit.nc": "a fit"})
     plans, double = Plans(spec, read_fit(spec)), spec.model_copy(update=IN_DOUBLE)
     with rundir.opened(target, _header_of_design(plans, how), None, how.force) as directory:
         for notice in directory.notices:

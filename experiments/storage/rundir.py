@@ -9,7 +9,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,6 +155,8 @@ def opened(
     directory = target / CHUNKS
     check_output(target)
     _refuse_foreign(target)
+    if "kind" not in header["run"]:  # fits and designs have refused others' sooner
+        refuse_held(target, {"fit.nc": "a fit", "design.nc": "a design"})
     made = [path for path in (target, *target.parents) if not path.exists()]
     shards = f"{LOCK}-[0-9]*-of-[0-9]*"
     name, conflicts = (LOCK, shards) if shard is None else (f"{LOCK}-{shard[0]}-of-{shard[1]}", LOCK)
@@ -212,6 +214,13 @@ def _open(target: Path, header: dict[str, Any], lock: Lock, force: bool) -> RunD
         first = visible(rejected[0])
         notices = [f"{len(rejected)} of the chunk files were cut, changed or foreign, and are made anew: {first}"]
     return RunDirectory(target, store, Chunking(*header["chunking"]), lock, is_merged, notices)
+
+
+def refuse_held(target: Path, others: Mapping[str, str]) -> None:
+    """Refuse a directory that holds what another command has written, whose page and summary this one would replace."""
+    for name, of in others.items():
+        if (target / name).exists():
+            raise PlasticodeError(f"the output '{target}' holds '{name}' of {of}: choose another --out")
 
 
 def _refuse_foreign(target: Path) -> None:

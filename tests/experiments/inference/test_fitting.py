@@ -282,6 +282,9 @@ def test_the_design_command_names_the_best_protocol(written):
     assert refused.exit_code == 2 and "holds 'fit.nc' of a fit" in refused.output
     refused = invoked("fit", folder / "small.toml", "--synthetic", "--out", folder / "design")
     assert refused.exit_code == 2 and "holds 'design.nc' of a design" in refused.output
+    for out, what in (("out", "'fit.nc' of a fit"), ("design", "'design.nc' of a design")):
+        refused = invoked("run", folder / "small.toml", "--out", folder / out)
+        assert refused.exit_code == 2 and f"holds {what}" in refused.output
 
 
 def test_the_same_recording_in_other_files(written, tmp_path):
