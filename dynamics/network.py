@@ -114,7 +114,7 @@ class Network(eqx.Module):
         return tuple(edge for edge in self.edges() if edge[0] > 0)
 
     def feedback(self, matrix: AbstractMap | Start | None = None, law: Law | Term = ()) -> tuple[Projection, ...]:
-        """The projections V2 .. VL (VS1_3 of a skip) that carry errors back over them to the modulatory port.
+        """The projections V2 .. VL (V1_3 of the skip S1_3) that carry errors back over them to the modulatory port.
 
         Each has the map `matrix`, with `law`; None: the transpose of the forward matrix.
         """

@@ -13,7 +13,7 @@ import numpy as np
 
 from dynamics.errors import PlasticodeError, refused, shown
 from experiments.spec.axes import Coordinate, dimensions
-from experiments.spec.checks import check, check_list
+from experiments.spec.checks import check_list
 from experiments.spec.loading import make_spec
 from experiments.spec.paths import assign, phase_path
 from experiments.spec.spec import Spec
@@ -150,9 +150,8 @@ def _group(table: Mapping[str, Any], axes: list[Axis], positions: list[np.ndarra
             assign(table, member.path, member.settings[at[0]])
         elif member.path in MULTIPLIED and member.numbers is not None:  # a solver is chosen by it
             assign(table, member.path, float(member.numbers[at[0]]))
-    static = make_spec(table)
     traced = [(member, at) for member, at in ordered if member.numbers is not None]
-    check(static, [phase_path(member.path)[1] for member, _ in traced])
+    static = make_spec(table, [phase_path(member.path)[1] for member, _ in traced])
     stages = _alike(
         [_values(stage, _of_stage(static, number, traced), len(index)) for number, stage in enumerate(static.stages())]
     )

@@ -1,7 +1,8 @@
 """Specs from text: read, overridden, checked. `make_spec` is the only door; its errors are `PlasticodeError`."""
 
+import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +16,7 @@ from experiments.spec.axes import check_size, read_sweep, swept_paths
 from experiments.spec.checks import check
 from experiments.spec.overrides import apply_overrides
 from experiments.spec.paths import assign, check_path, phase_path
-from experiments.spec.phases import check_free, phase_specs
+from experiments.spec.phases import check_free, lags_of, late_phases, phase_specs
 from experiments.spec.rule_table import Rule
 from experiments.spec.spec import Part, Phase, Spec
 from experiments.spec.tables import unknown_key
@@ -24,17 +25,18 @@ from experiments.spec.toml_text import inline, parse_setting, read_toml
 SPECS = Path(__file__).parent.parent / "specs"
 
 
-def make_spec(table: Mapping[str, Any]) -> Spec:
+def make_spec(table: Mapping[str, Any], beside: Collection[str] = ()) -> Spec:
     """The spec of a table such as TOML decodes to; a mistake in it raises `PlasticodeError`.
 
-    Values that were read before (`Spec.values`) are taken as they are.
+    Values that were read before (`Spec.values`) are taken as they are. `beside` lists paths of traced numbers to which
+    the whole that it is a part of gives other values: a sweep over it, or other phases.
     """
     try:
         spec = Spec.model_validate(dict(table))
     except ValidationError as error:
         raise explained(error) from None
     if not spec.part_table:
-        return _swept(spec)
+        return _swept(spec, beside)
     if spec.sweep:
         raise PlasticodeError("spec key 'sweep' is not allowed beside 'parts': each part has its own sweep")
     spec = _lasting(spec) if spec.phases else spec
@@ -44,7 +46,7 @@ def make_spec(table: Mapping[str, Any]) -> Spec:
     return spec
 
 
-def _swept(spec: Spec) -> Spec:
+def _swept(spec: Spec, beside: Collection[str]) -> Spec:
     """A spec without parts: its sweep read, and all checked that does not differ from point to point."""
     if spec.sweep:
         spec = spec.model_copy(update={"sweep": read_sweep({**spec.values(), "sweep": spec.sweep})})
@@ -53,9 +55,10 @@ def _swept(spec: Spec) -> Spec:
         spec = _lasting(spec)
         check_free(spec.phases, [*traced, *static])
     if not static:  # otherwise, what has to fit together is known for each point only, and checked there
-        check(spec, [phase_path(path)[1] for path in traced])
+        known = [*beside, *(phase_path(path)[1] for path in traced), *late_phases(spec.phases)]
+        check(spec, known)
         if spec.phases:
-            spec._phases = phase_specs(spec, make_spec)
+            spec._phases = phase_specs(spec, functools.partial(make_spec, beside=lags_of(spec, known)))
     if "rule" in spec.sweep and spec.rule != Rule.model_validate(spec.rule.name):
         rule = inline(spec.table()["rule"])
         raise PlasticodeError(f"rule = {rule} is not allowed with sweep.rule, which replaces it: list it there")

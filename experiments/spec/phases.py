@@ -7,6 +7,9 @@ from dynamics.errors import PlasticodeError, printable, refused
 from experiments.spec.axes import AT_THE_START
 from experiments.spec.paths import assign, check_path, covers, phase_path, quantity_at
 from experiments.spec.spec import Phase, Spec
+from experiments.spec.tables import TRACED
+
+_LAGS = [path for path in TRACED if path.startswith("delays.")]
 
 
 def check_free(phases: Sequence[Phase], swept: Sequence[str]) -> None:
@@ -17,6 +20,23 @@ def check_free(phases: Sequence[Phase], swept: Sequence[str]) -> None:
                 of, inner = phase_path(axis)
                 if of in ("", phase.named(number)) and (covers(inner, path) or covers(path, inner)):
                     raise refused(f"phases.{phase.named(number)}.set.{path}", value, f"sweep.{axis} decides on it")
+
+
+def late_phases(phases: Sequence[Phase]) -> list[str]:
+    """The lags that any of the phases sets to more than 0."""
+    return [path for phase in phases for path, value in phase.set.items() if path in _LAGS and _more(path, value)]
+
+
+def lags_of(spec: Spec, beside: Sequence[str]) -> list[str]:
+    """The lags that a spec has, or that are `beside` it: a phase of it may set them to 0."""
+    return [path for path in _LAGS if path in beside or spec.at(path).value != 0]
+
+
+def _more(path: str, value: Any) -> bool:
+    try:
+        return TRACED[path].read(value).value != 0
+    except ValueError:  # which is told where the phase is made
+        return False
 
 
 def phase_specs(spec: Spec, make: Callable[[Mapping[str, Any]], Spec]) -> tuple[Spec, ...]:
@@ -37,7 +57,8 @@ def phase_specs(spec: Spec, make: Callable[[Mapping[str, Any]], Spec]) -> tuple[
                 assign(table, path, value)
             assign(table, "stimulus.presentations", phase.presentations)
             own = make(table)
-            if own.solver != spec.solver:
+            # A solver is chosen by what is swept, too.
+            if own.model_copy(update={"sweep": spec.sweep}).solver != spec.solver:
                 needed = f"it needs integrator '{own.solver}', and the run has '{spec.solver}'"
                 raise PlasticodeError(f"{needed}: integrator.name must be given")
         except PlasticodeError as error:

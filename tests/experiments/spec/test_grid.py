@@ -283,3 +283,40 @@ def test_the_largest_grid_expands_quickly():
     start = time.process_time()
     grid = sweep({"delays.error": {"linspace": ["0 T", "1 T", 1000]}, "seeds": 1000})
     assert grid.size == 1_000_000 and time.process_time() - start < 20
+
+
+def phases(first: dict, second: dict) -> list[dict]:
+    return [{"name": name, "presentations": 800, "set": own} for name, own in (("first", first), ("second", second))]
+
+
+LATE = {"delays.error": [0, 1]}
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {"sweep": LATE},
+        {"sweep": {"rule": ["fa", "kp"], **LATE}},
+        {"sweep": LATE, "phases": phases({}, {"timescales.plasticity": 1})},
+        {"sweep": {"phases.second.delays.error": [0, 1]}, "phases": phases({}, {"timescales.plasticity": 1})},
+        {"phases": phases({}, {"delays.error": "10 ms"})},
+        {"delays": {"stages": 2, "error": 1}, "phases": phases({"delays.error": 0}, {})},
+    ],
+)
+def test_gamma_lags_may_be_those_of_a_sweep_or_of_a_phase_alone(tables):
+    """A lag at any point or in any phase is one that delays.stages needs."""
+    (group, *_) = expand(make_spec({"delays": {"stages": 2}, **tables})).groups
+    assert group.static.delays.stages == 2
+    assert group.ever["delays.error"].min() == 0 < group.ever["delays.error"].max()
+
+
+def test_stages_without_a_lag_anywhere_are_refused_with_phases_too():
+    with pytest.raises(PlasticodeError, match=r"^delays\.stages = 2 is not allowed: it needs a lag"):
+        make_spec({"delays": {"stages": 2}, "phases": phases({"delays.error": 0}, {"timescales.plasticity": 1})})
+
+
+def test_phases_of_a_flow_have_the_solver_that_swept_noise_needs():
+    axes = {"noise.synaptic_multiplicative": [0.1, 0.2]}
+    tables = {"regime": "flow", "phases": phases({}, {"timescales.plasticity": 1})}
+    (group,) = sweep(axes, **tables).groups
+    assert [stage.solver for stage in group.static.stages()] == ["euler", "euler"]
