@@ -1,6 +1,7 @@
 """House rules that no single file shows: sizes, the direction of imports, final classes, a light command line."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -20,11 +21,18 @@ def source_files(*folders: str) -> list[Path]:
     return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
 
 
+@functools.cache
+def definitions(path: Path) -> list[Any]:
+    """The functions and classes of a file, read once for all tests."""
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    return [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, kinds)]
+
+
 def nodes(kind, *folders: str) -> Iterator[tuple[str, Any]]:
-    """Every syntax node of a kind, with the place to look for it."""
+    """Every definition of a kind, with the place to look for it."""
     for path in source_files(*folders):
-        found: Iterator[Any] = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        yield from ((f"{path.relative_to(ROOT)}:{node.lineno}", node) for node in found if isinstance(node, kind))
+        found = (node for node in definitions(path) if isinstance(node, kind))
+        yield from ((f"{path.relative_to(ROOT)}:{node.lineno}", node) for node in found)
 
 
 def base_name(base: ast.expr) -> str:

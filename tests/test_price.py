@@ -47,7 +47,8 @@ def test_configurations_are_blocks_of_neighbours():
 def test_prices_and_errors(monkeypatch):
     """A tiny network, one round: the first setting that meets the error is taken, windows cost more than one update."""
     monkeypatch.setattr(engine, "SHAPES", (2.1, 9.4, 12.6))
-    result = price.priced(replace(TINY, sizes=(4, 3, 2)), configurations=8, presentations=60, rounds=1)
+    tiny = replace(TINY, sizes=(4, 3, 2), configurations=8, reference_configurations=8)  # as many as are timed
+    result = price.priced(tiny, configurations=8, presentations=60, rounds=1)
     assert result["median"]["setting"] == "9 nodes, 4 sweeps"
     assert result["median"]["error"] <= price.ERROR
     assert result["tolerance"]["worst_error"] <= price.ERROR

@@ -49,7 +49,7 @@ def easy(drawn: Structure, draws: int) -> dict[str, np.ndarray]:
 
 
 def test_the_reference_is_where_many_steps_of_another_solver_end():
-    drawn = late_structure(integrator={"name": "heun", "dt": f"{1 / 800!r} T"})
+    drawn = late_structure(integrator={"name": "heun", "dt": f"{1 / 200!r} T"})
     job = assembled(drawn, easy(drawn, 3))
     true = truth(job, drawn, TOLERANCE)
     with unjudged():  # by so many steps, whose estimate nobody asks for

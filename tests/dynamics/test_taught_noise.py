@@ -35,7 +35,7 @@ def test_the_variance_is_that_of_second_order_splitting_and_the_estimate_knows(r
         integrator=Window(nodes=8, parts=1, gaps=False),
         key=jax.random.key(1),
     )
-    count = int(4 / rate)  # from 0: what is missing of the stationary variance is exp(-8)
+    count = int(2 / rate)  # from 0: what is missing of the stationary variance is exp(-4)
     progress = shown(run, run.circuit.initial_weights(jax.random.key(2)), count)
     w, off = np.ravel(progress.state.weights["W1"]), rate / np.tanh(rate) - 1
     expected = NOISE**2 * slow / 2 * (1 + off) * -np.expm1(-2 * rate * count)

@@ -51,7 +51,7 @@ def ended(run: Coupled, weights, shown):
 
 def judged(circuit: Circuit, window: Window, **settings) -> tuple[float, Any]:
     """The error of the weights' change against Runge-Kutta steps, and what the windows say."""
-    start, exact, _ = run_by(circuit, PlainSteps("dopri5"), steps=1000, **settings)
+    start, exact, _ = run_by(circuit, PlainSteps("dopri5"), steps=250, **settings)
     _, found, quality = run_by(circuit, window, **settings)
     return moved_apart(start | {"W2": settings.get("scale", 1.0) * start["W2"]}, found, exact), quality
 

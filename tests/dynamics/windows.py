@@ -1,6 +1,7 @@
 """What the tests of the window integrator share: how far two runs have moved their weights apart, and references."""
 
 import dataclasses
+import math
 
 import jax.numpy as jnp
 
@@ -14,9 +15,8 @@ from tests.unjudged import PlainSteps, PlainWindow
 
 SMALL = random_problem((3, 4, 2), activation="tanh", bias=True, samples=4)
 TIMES = timescales(propagation=0.02, plasticity=0.5, decay=3.0)
-FINE, INTERPOLATED = 400, 2000  # Runge-Kutta steps per presentation of a reference, also one with constant lags
-DURATION, GAP = 0.1, 0.06  # the stimulus ends on a step: 1250 of 2000
-PERIODS = 3  # the longest constant lag, in periods: the same for all runs, as a program depends on it
+FINE, INTERPOLATED = 400, 1000  # Runge-Kutta steps per presentation of a reference, also one with constant lags
+DURATION, GAP = 0.1, 0.06  # the stimulus ends on a step: 625 of 1000
 
 
 def windowed(
@@ -35,8 +35,12 @@ def stepped(circuit: Circuit, problem: Problem = SMALL, times=TIMES, gap=0.0, la
 
 
 def run_of(circuit, problem, times, time, lags, stages, integrator, key=None) -> Coupled:
-    """A coupled run of a circuit on a problem, which remembers some periods if it has constant lags (in seconds)."""
-    history = PERIODS * time.steps + 3 if lags and not stages else 0
+    """A coupled run of a circuit on a problem. With constant lags (in seconds) it remembers as many periods as they
+    take: a step costs as much as what it remembers is long. Runs that remember as many share a program."""
+    history = 0
+    if lags and not stages:
+        periods = math.ceil(max(lags.values()) / float(time.duration + time.gap) - 1e-9)
+        history = max(periods, 1) * time.steps + 3
     delays = Delays(**{name: f64(lag) for name, lag in (lags or {}).items()}, stages=stages)
     return Coupled(circuit, times, stream(problem), time, delays, integrator=integrator, history=history, key=key)
 
