@@ -118,6 +118,8 @@ class Window(AbstractWindow):
 
     def closed(self, progress: CoupledProgress) -> CoupledProgress:
         memory = progress.memory
+        if not memory.owed.post:
+            return progress
         course = Course(progress.state, memory.sums, memory.past, memory.owed).paid()
         return progress._replace(state=course.state, memory=memory._replace(sums=course.sums, owed=NOTHING))
 
