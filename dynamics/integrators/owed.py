@@ -24,9 +24,9 @@ from dynamics.norms import scale
 from dynamics.projections import Projection
 from dynamics.rounding import nothing
 
-# From how many weights on it pays: with 4096 a run takes 0.98 of the time, and its program half a second more to compile.
-# Which part of a side of a matrix the rows may be at most; half of it for two presentations (networks of
-# 64-64-10, 64-128-128-10 and 784-256-256-10, and of the second with lags, whose presentations have three windows).
+# From how many weights on it pays: with 4096 a run takes 0.98 of the time, and half a second more to compile. Which
+# part of a side of a matrix the rows may be at most; half of it for two presentations. (Networks of 64-64-10,
+# 64-128-128-10 and 784-256-256-10, and the second with lags, where presentations have three windows.)
 LARGE, PART = 8192, 4
 MOST = 64  # presentations that a matrix waits for at most: after so many sums settle (window_parts.SETTLED)
 
