@@ -148,8 +148,13 @@ def turned(circuit: Circuit, weights: Weights) -> Weights:
     """The transposes of those of `weights` that are matrices of several rows which a projection applies forward.
 
     Made once for all sweeps of a window (of fixed ones: of a run), which would otherwise each turn them to multiply the
-    rows of a waveform; the barrier keeps the compiler from doing just that again.
+    rows of a waveform.
     """
     forward = {p.owner for p in circuit.projections if not (isinstance(p.matrix, Shared) and p.matrix.transposed)}
     plain = [name for name in weights if name in forward and circuit.map_of(name).is_matrix]
-    return {n: jax.lax.optimization_barrier(weights[n].T) for n in plain if weights[n].shape[0] >= WIDE}
+    return transposes({name: weights[name] for name in plain if weights[name].shape[0] >= WIDE})
+
+
+def transposes(weights: Weights) -> Weights:
+    """Those of all; the barrier keeps the compiler from making them again where they are used."""
+    return {name: jax.lax.optimization_barrier(w.T) for name, w in weights.items()}

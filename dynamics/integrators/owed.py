@@ -18,7 +18,7 @@ from dynamics.circuit import Weights
 from dynamics.coupled_run import AbstractCoupled
 from dynamics.field import CoupledSystem
 from dynamics.integrators.collocation import times
-from dynamics.integrators.drives import turned
+from dynamics.integrators.drives import transposes, turned
 from dynamics.laws import Outer
 from dynamics.norms import scale
 from dynamics.projections import Projection
@@ -99,7 +99,7 @@ class Owed(eqx.Module):
 
     def paid(self, weights: Weights) -> "Owed":
         """Nothing: `weights` have taken it along."""
-        now = {name: jax.lax.optimization_barrier(weights[name].T) for name in self.turned}
+        now = transposes({name: weights[name] for name in self.turned})
         return Owed(nothing(self.post), nothing(self.pre), now, self.waits, self.windows)
 
     def _rows(self, name: str) -> int:

@@ -84,7 +84,7 @@ def fit_into(
     source = data or table.data
     keeps = synthetic or (source is not None and ownership.is_own(target, source, RECORDED))
     ownership.refuse(target, writing.written(keeps))  # sooner than after the fit
-    rundir.refuse_held(target, {"design.nc": "a design"})  # of a run the directory knows more
+    rundir.refuse_held(target, rundir.DESIGN)  # of a run the directory knows more
     recording, truth = recorded(spec, table, data, synthetic, spec.seed)
     prepared, double = Prepared(spec, table, recording, spec.seed, truth), spec.model_copy(update=IN_DOUBLE)
     contest = prepared.contest  # what is wrong with a rule is told before the fit
@@ -188,7 +188,7 @@ def design_into(spec: Spec, target: Path, how: How, on_progress: OnProgress, not
     """Compute what the protocols of a sweep would tell, and write it. Chunks of them are kept in `target`: the same
     design goes on from there."""
     ownership.refuse(target, ownership.DESIGNED)
-    rundir.refuse_held(target, {"results.nc": "a run", "fit.nc": "a fit"})
+    rundir.refuse_held(target, rundir.RUN, rundir.FIT)
     plans, double = Plans(spec, read_fit(spec)), spec.model_copy(update=IN_DOUBLE)
     with rundir.opened(target, _header_of_design(plans, how), None, how.force) as directory:
         for notice in directory.notices:

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from experiments.storage.chunks import ChunkStore, is_of_store
 CHUNKS, HEADER, LOCK = "chunks", "run.json", "lock"
 RECORDING = "fit.data"  # whose files are no task's
 RUN, FIT, DESIGN = "run", "fit", "design"  # what may go on in a directory
+HELD = {RUN: ownership.RUN[0], FIT: ownership.FITTED[0], DESIGN: ownership.DESIGNED[0]}  # and what it leaves
 _LOCKS = re.compile(r"lock(-\d+-of-\d+)?|\.lock(-\d+-of-\d+)?\.[0-9a-f]+")
 _LOCK_BEGINS = b'{"host"'
 ATTEMPTS = 10  # to take the lock of a directory that comes and goes
@@ -156,7 +157,7 @@ def opened(
     check_output(target)
     _refuse_foreign(target)
     if "kind" not in header["run"]:  # fits and designs have refused others' sooner
-        refuse_held(target, {"fit.nc": "a fit", "design.nc": "a design"})
+        refuse_held(target, FIT, DESIGN)
     made = [path for path in (target, *target.parents) if not path.exists()]
     shards = f"{LOCK}-[0-9]*-of-[0-9]*"
     name, conflicts = (LOCK, shards) if shard is None else (f"{LOCK}-{shard[0]}-of-{shard[1]}", LOCK)
@@ -216,11 +217,12 @@ def _open(target: Path, header: dict[str, Any], lock: Lock, force: bool) -> RunD
     return RunDirectory(target, store, Chunking(*header["chunking"]), lock, is_merged, notices)
 
 
-def refuse_held(target: Path, others: Mapping[str, str]) -> None:
-    """Refuse a directory that holds what another command has written, whose page and summary this one would replace."""
-    for name, of in others.items():
-        if (target / name).exists():
-            raise PlasticodeError(f"the output '{target}' holds '{name}' of {of}: choose another --out")
+def refuse_held(target: Path, *kinds: str) -> None:
+    """Refuse a directory that holds what commands of other kinds have written, whose page and summary this one would
+    replace."""
+    for kind in kinds:
+        if (target / HELD[kind]).exists():
+            raise PlasticodeError(f"the output '{target}' holds '{HELD[kind]}' of a {kind}: choose another --out")
 
 
 def _refuse_foreign(target: Path) -> None:
